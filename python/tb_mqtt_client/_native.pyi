@@ -1,0 +1,265 @@
+"""The native core of the package: what is done once per datapoint.
+
+The extension sees values, limits and the current time. It never sees an event loop, a future, a logger, a callback,
+an environment variable or a clock. Everything here is synchronous, touches no global state and may be called from
+several threads.
+
+Vocabulary: an *entry* is one datapoint (key, value and, for timeseries, a timestamp in milliseconds since the epoch);
+an *uplink* is what one call sends (many datapoints of one device, encoded); a *payload* is what one MQTT PUBLISH carries.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, final
+
+__version__: Final[str]
+"""Version of the extension; equal to the version of the distribution."""
+
+build_profile: Final[Literal["debug", "release"]]
+"""How the extension was compiled. Benchmarks refuse ``"debug"``."""
+
+MAX_KEY_LENGTH: Final[int]
+"""Longest key that the platform stores, in characters (platform_contract.md, section 3)."""
+
+MAX_DEPTH: Final[int]
+"""Deepest nesting of lists and dicts in one value."""
+
+def dumps(value: Any) -> bytes:
+    """Write a JSON-compatible value as compact UTF-8 JSON.
+
+    Same bytes as ``orjson.dumps`` for ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` and ``dict`` with ``str`` keys
+    (exact types), except that an ``int`` of any size is written as digits.
+
+    Raises ``ValueError`` that names the path (``$.key[0]``) and the reason: NaN and infinities, other types, keys that are
+    not ``str``, lone surrogates, nesting deeper than ``MAX_DEPTH``.
+    """
+
+def validate_key(key: object) -> None:
+    """Raise ``ValueError`` unless ``key`` is a ``str`` of 1 to ``MAX_KEY_LENGTH`` characters that is not blank."""
+
+class DataEntry:
+    """One datapoint, encoded when it is made.
+
+    ``value`` is written as JSON in the constructor; reading ``value`` gives a new equal object. ``ts`` is ``None`` or
+    milliseconds since the epoch; a ``float`` is cut to whole milliseconds, as the server does. Setters check before they store.
+    Raises ``ValueError`` for keys and values that the platform cannot store (see ``dumps`` and ``validate_key``).
+    """
+
+    def __new__(cls, key: str, value: Any, ts: float | None = None) -> DataEntry: ...
+    @property
+    def key(self) -> str: ...
+    @key.setter
+    def key(self, key: str) -> None: ...
+    @property
+    def value(self) -> Any: ...
+    @value.setter
+    def value(self, value: Any) -> None: ...
+    @property
+    def ts(self) -> int | None: ...
+    @ts.setter
+    def ts(self, ts: float | None) -> None: ...
+    @property
+    def size(self) -> int:
+        """Bytes of the compact JSON ``{key: value}``, or of ``{"ts": ts, "values": {key: value}}`` when ``ts`` is set."""
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]: ...
+
+class AttributeEntry(DataEntry):
+    """One attribute of a device. Equal to another ``AttributeEntry`` with the same key and value. Unhashable."""
+
+    def __new__(cls, key: str, value: Any) -> AttributeEntry: ...
+    def as_dict(self) -> dict[str, Any]:
+        """``{"key": key, "value": value}``"""
+    def __eq__(self, other: object) -> bool: ...
+    def __ne__(self, other: object) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+
+class TimeseriesEntry(DataEntry):
+    """One timeseries datapoint. Equal to another ``TimeseriesEntry`` with the same key, value and timestamp. Unhashable."""
+
+    def __new__(cls, key: str, value: Any, ts: float | None = None) -> TimeseriesEntry: ...
+    def as_dict(self) -> dict[str, Any]:
+        """``{"key": key, "value": value}``, and ``"ts"`` when it is not ``None``."""
+    def __eq__(self, other: object) -> bool: ...
+    def __ne__(self, other: object) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class DeviceIdentity:
+    """Name and profile of a gateway's sub-device, shared by all uplinks of that device. Immutable, equal and hashed by value."""
+
+    def __new__(cls, name: str, profile: str = "default") -> DeviceIdentity:
+        """Raises ``ValueError`` when the name is empty or holds a lone surrogate."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def profile(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __ne__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class EncodedUplink:
+    """The datapoints of one call, encoded. Immutable."""
+
+    @staticmethod
+    def timeseries(data: object, now_ms: int, device: DeviceIdentity | None = None) -> EncodedUplink:
+        """Encode what ``send_timeseries`` accepts.
+
+        ``data`` is a ``TimeseriesEntry``, ``{"ts": ms, "values": {key: value}}``, any other dict ``{key: value}``, or a list that
+        mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have ``values`` and nothing else.
+
+        Raises ``ValueError`` for other types, for data without any datapoint and for what ``TimeseriesEntry`` refuses.
+        """
+    @staticmethod
+    def attributes(data: object, device: DeviceIdentity | None = None) -> EncodedUplink:
+        """Encode what ``send_attributes`` accepts: a dict ``{key: value}``, an ``AttributeEntry`` or a list of them.
+
+        Raises ``ValueError`` as ``timeseries`` does.
+        """
+    @staticmethod
+    def of_entries(
+        attributes: Sequence[AttributeEntry],
+        timeseries: Sequence[TimeseriesEntry],
+        main_ts: int | None = None,
+        device: DeviceIdentity | None = None,
+    ) -> EncodedUplink:
+        """Collect entries. Unlike the other two this may be empty, and entries without a timestamp stay without:
+        ``main_ts`` says what they get when a payload is written, and without it the server stamps them."""
+    def with_main_ts(self, main_ts: int | None) -> EncodedUplink:
+        """The same datapoints with another ``main_ts``."""
+    @property
+    def device(self) -> DeviceIdentity | None: ...
+    @property
+    def main_ts(self) -> int | None: ...
+    @property
+    def attribute_count(self) -> int: ...
+    @property
+    def timeseries_count(self) -> int: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes of encoded datapoints that this object holds; what bounded queues count."""
+    @property
+    def entries_size(self) -> int:
+        """Sum of the entries' ``size``."""
+    def attribute_entries(self) -> tuple[AttributeEntry, ...]:
+        """The attributes, in order, as new entries."""
+    def timeseries_entries(self) -> tuple[TimeseriesEntry, ...]:
+        """The timeseries datapoints, in order, as new entries (``ts`` is ``None`` where none was given)."""
+
+@final
+class Payload:
+    """One MQTT payload and where its datapoints came from."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def datapoints(self) -> int:
+        """Datapoints written. Less than the sum over ``sources`` when a later value of the same key and timestamp replaced one."""
+    @property
+    def devices(self) -> int:
+        """Device entries in the payload: what the server counts as messages. 1 for a device's own payload."""
+    @property
+    def sources(self) -> list[tuple[int, int]]:
+        """``(index of the uplink in the input, datapoints of it that this payload answers for)``, each uplink once, in order."""
+
+@final
+class PackedUplinks:
+    """What ``pack_timeseries`` and ``pack_attributes`` give."""
+
+    @property
+    def payloads(self) -> list[Payload]: ...
+    @property
+    def oversized(self) -> list[tuple[int, str, int]]:
+        """Datapoints that fit in no payload: ``(index of the uplink, key, bytes that a payload with it alone would have)``."""
+
+def pack_timeseries(
+    uplinks: Sequence[EncodedUplink],
+    *,
+    gateway: bool,
+    max_size: int,
+    max_datapoints: int = 0,
+    max_devices: int = 1,
+) -> PackedUplinks:
+    """Write the timeseries of many uplinks into few payloads.
+
+    Groups by device (order of first appearance), then by timestamp (order of first appearance), keeps the order of datapoints
+    inside a group, and begins a new payload only when the next datapoint does not fit. Within one payload the last value
+    of a key and timestamp wins, at the place of the first. Attributes of the uplinks are left out.
+
+    - ``gateway=False``: ``[{"ts":T,"values":{...}},...]``; ``gateway=True``: ``{"device":[{"ts":T,"values":{...}},...],...}``.
+      Datapoints without any timestamp are written as ``{...}`` without ``ts``.
+    - ``max_size``: bytes of one payload, 2 or more. ``max_datapoints``: 0 for no limit.
+    - ``max_devices``: device entries in one payload, 0 for no limit. Two profiles of one name never share a payload.
+
+    Every datapoint is in exactly one payload or in ``oversized``. Raises ``ValueError`` for negative limits.
+    """
+
+def pack_attributes(
+    uplinks: Sequence[EncodedUplink],
+    *,
+    gateway: bool,
+    max_size: int,
+    max_datapoints: int = 0,
+    max_devices: int = 1,
+) -> PackedUplinks:
+    """The same for attributes: ``{"key":value,...}``, or ``{"device":{"key":value,...},...}`` for a gateway."""
+
+def split_timeseries(
+    uplinks: Sequence[EncodedUplink],
+    *,
+    gateway: bool,
+    max_size: int,
+    max_datapoints: int = 0,
+) -> list[tuple[EncodedUplink, list[tuple[int, int]]]]:
+    """Cut as ``pack_timeseries`` with one device a payload does, but give uplinks instead of payloads, each with its sources.
+
+    A datapoint that fits in no payload becomes an uplink of its own. Timestamps are kept as given: what an uplink's ``main_ts``
+    would have filled in is filled in.
+    """
+
+def split_attributes(
+    uplinks: Sequence[EncodedUplink],
+    *,
+    gateway: bool,
+    max_size: int,
+    max_datapoints: int = 0,
+) -> list[tuple[EncodedUplink, list[tuple[int, int]]]]:
+    """The same for attributes."""
+
+@final
+class TokenBuckets:
+    """All windows of one rate limit: token buckets that start full, refill continuously and are taken from together.
+
+    Times are integer nanoseconds of one monotonic clock. A clock that goes back refills nothing. Arithmetic is exact:
+    over any span of time no bucket admits more than its capacity plus its refill.
+    """
+
+    def __new__(cls, windows: Sequence[tuple[int, float]], now_ns: int) -> TokenBuckets:
+        """``windows``: ``(capacity in tokens, duration in seconds)``. No window means no limit.
+
+        Raises ``ValueError`` when a capacity is below 1 or a duration is not a finite positive number.
+        """
+    @property
+    def windows(self) -> list[tuple[int, float]]:
+        """``(capacity, seconds)``, in the order given."""
+    @property
+    def smallest_capacity(self) -> int:
+        """The largest amount that can ever be taken at once; 0 without a window, which means no limit."""
+    def tokens(self, now_ns: int) -> list[float]:
+        """Tokens in each window."""
+    def take(self, amount: int, now_ns: int) -> tuple[int, int, float] | None:
+        """Take ``amount`` tokens from every window, or from none.
+
+        ``None`` when taken; otherwise ``(nanoseconds to wait, capacity, seconds)`` of the window that makes the caller wait
+        longest. After exactly that wait the same call succeeds, unless somebody else took.
+        Raises ``ValueError`` when ``amount`` is negative or larger than a capacity, since no wait would help.
+        """
+    def spend(self, amount: int, now_ns: int) -> None:
+        """Take up to ``amount`` tokens from each window, for what was sent without asking."""
+    def set_windows(self, windows: Sequence[tuple[int, float]], now_ns: int) -> None:
+        """Replace the windows. A window of a duration that was there before keeps the tokens spent; nothing is refilled by this."""
+
+def take_all(requests: Sequence[tuple[TokenBuckets, int]], now_ns: int) -> tuple[int, int, float] | None:
+    """``TokenBuckets.take`` over several limits: everything is taken, or nothing.
+
+    Raises ``ValueError`` as ``take`` does, and when one limit is named twice.
+    """

@@ -1,0 +1,205 @@
+//! From Python objects to what the core understands, and from its refusals to `ValueError`.
+
+use std::cell::Cell;
+use std::fmt::Display;
+
+use num_bigint::BigInt;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::iter::{BoundDictIterator, BoundListIterator};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
+use tb_mqtt_core::json::{self, Node, Refusal, Shape, Text};
+use tb_mqtt_core::key;
+use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
+
+/// A Python object, seen as JSON. Exact types only: a subclass may mean something else by its value.
+pub struct Value<'py>(pub Bound<'py, PyAny>);
+
+impl<'py> Node for Value<'py> {
+    type Items = Items<'py>;
+    type Pairs = Pairs<'py>;
+
+    #[inline]
+    fn shape(&self) -> Shape<'_, Self> {
+        let object = &self.0;
+        if let Ok(float) = object.cast_exact::<PyFloat>() {
+            Shape::Float(float.value())
+        } else if let Ok(text) = object.cast_exact::<PyString>() {
+            text.to_str().map_or(Shape::BrokenText, Shape::Text)
+        } else if object.is_exact_instance_of::<PyInt>() {
+            object.extract().map_or_else(|_| big_integer(object), Shape::Int)
+        } else if let Ok(value) = object.cast_exact::<PyBool>() {
+            Shape::Bool(value.is_true())
+        } else if object.is_none() {
+            Shape::Null
+        } else if let Ok(list) = object.cast_exact::<PyList>() {
+            Shape::List(Items(list.iter()))
+        } else if let Ok(dict) = object.cast_exact::<PyDict>() {
+            Shape::Dict(Pairs(dict.iter()))
+        } else {
+            Shape::Unsupported
+        }
+    }
+
+    #[inline]
+    fn text(&self) -> Text<'_> {
+        match self.0.cast_exact::<PyString>() {
+            Ok(text) => text.to_str().map_or(Text::Broken, Text::Sound),
+            Err(_) => Text::Other,
+        }
+    }
+
+    fn describe(&self) -> (String, String) {
+        let type_name = self.0.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+        // repr runs the caller's code: when that fails, the refusal still has to name the place.
+        let repr = self.0.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned());
+        (type_name, repr)
+    }
+}
+
+fn big_integer<'a, 'py>(object: &Bound<'py, PyAny>) -> Shape<'a, Value<'py>> {
+    object.extract::<BigInt>().map_or(Shape::Unsupported, |integer| Shape::Digits(integer.to_string()))
+}
+
+/// Elements of a list.
+pub struct Items<'py>(BoundListIterator<'py>);
+
+impl<'py> Iterator for Items<'py> {
+    type Item = Value<'py>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Value<'py>> {
+        self.0.next().map(Value)
+    }
+}
+
+/// Keys and values of a dict.
+pub struct Pairs<'py>(BoundDictIterator<'py>);
+
+impl<'py> Iterator for Pairs<'py> {
+    type Item = (Value<'py>, Value<'py>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(key, value)| (Value(key), Value(value)))
+    }
+}
+
+/// Why a datapoint cannot be encoded.
+pub struct PointRefusal(String);
+
+impl From<TooLarge> for PointRefusal {
+    fn from(refusal: TooLarge) -> Self {
+        Self(refusal.to_string())
+    }
+}
+
+impl From<PointRefusal> for PyErr {
+    fn from(refusal: PointRefusal) -> Self {
+        PyValueError::new_err(refusal.0)
+    }
+}
+
+/// Append `"key":`. The length of the key alone is given back.
+#[inline]
+fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
+    let start = out.len();
+    let text = json::text_of(name).map_err(|refusal| PointRefusal(refusal.to_string()))?;
+    key::validate(text).map_err(|refusal| PointRefusal(format!("Invalid key {text:?}: {refusal}")))?;
+    json::write_str(text, out);
+    let length = out.len() - start;
+    out.push(b':');
+    Ok(length)
+}
+
+/// Append `"key":value,`. The length of the key alone is given back.
+#[inline]
+pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
+    let length = write_key(name, out)?;
+    if let Err(refusal) = json::write_value(value, out) {
+        return Err(named(name, &refusal));
+    }
+    out.push(b',');
+    Ok(length)
+}
+
+fn named(name: &Value<'_>, refusal: &Refusal) -> PointRefusal {
+    PointRefusal(format!("{refusal}, the value of key {}", name.describe().1))
+}
+
+/// The text of a datapoint's key, checked.
+pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    let text = object.cast_exact::<PyString>().map_err(|_| {
+        let (type_name, repr) = Value(object.clone()).describe();
+        PyValueError::new_err(format!("Invalid key {repr}: expected str, got {type_name}"))
+    })?;
+    let text = text.to_str().map_err(|_| PyValueError::new_err("Invalid key: lone surrogates have no UTF-8 form"))?;
+    key::validate(text).map_err(|refusal| PyValueError::new_err(format!("Invalid key {text:?}: {refusal}")))?;
+    Ok(text)
+}
+
+/// Milliseconds since the epoch, or none.
+pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
+    let Some(ts) = ts.filter(|ts| !ts.is_none()) else { return Ok(Timestamp::NONE) };
+    let millis = if ts.is_exact_instance_of::<PyInt>() {
+        ts.extract().ok()
+    } else if let Ok(float) = ts.cast_exact::<PyFloat>() {
+        whole_millis(float.value())
+    } else if ts.is_instance_of::<PyInt>() && !ts.is_exact_instance_of::<PyBool>() {
+        ts.extract().ok()
+    } else {
+        None
+    };
+    millis.and_then(Timestamp::new).ok_or_else(|| {
+        let repr = Value(ts.clone()).describe().1;
+        PyValueError::new_err(format!(
+            "Invalid ts {repr}: allowed are None and milliseconds since the epoch, a number of 64 bits"
+        ))
+    })
+}
+
+/// Cut to whole milliseconds, as the server does with a decimal.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the range is checked, cutting is meant"
+)]
+fn whole_millis(millis: f64) -> Option<i64> {
+    (millis > i64::MIN as f64 && millis < i64::MAX as f64).then_some(millis as i64)
+}
+
+/// A refusal as the exception that the caller gets.
+pub fn value_error(refusal: impl Display) -> PyErr {
+    PyValueError::new_err(refusal.to_string())
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUILDER: Cell<Option<Box<PointsBuilder>>> = const { Cell::new(None) };
+}
+
+/// More than this is given back after use: one huge value should not be paid for ever.
+const KEPT_SCRATCH: usize = 1 << 20;
+
+/// Lend an empty buffer of this thread.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> PyResult<T>) -> PyResult<T> {
+    // Taken out while in use: a refusal runs the caller's repr(), which may come back here.
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = work(&mut scratch);
+    if scratch.capacity() <= KEPT_SCRATCH {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+/// Lend an empty builder of this thread.
+pub fn with_builder<T>(work: impl FnOnce(&mut PointsBuilder) -> PyResult<T>) -> PyResult<T> {
+    let mut builder = BUILDER.take().unwrap_or_default();
+    builder.clear();
+    let result = work(&mut builder);
+    if builder.capacity() <= KEPT_SCRATCH {
+        BUILDER.set(Some(builder));
+    }
+    result
+}

@@ -1,0 +1,56 @@
+//! The extension `tb_mqtt_client._native`. Its contract is `python/tb_mqtt_client/_native.pyi`.
+//!
+//! Converts arguments and errors; what is decided is decided in `tb-mqtt-core`.
+
+mod buckets;
+mod convert;
+mod entries;
+mod packing;
+mod uplinks;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::convert::{key_text, value_error, with_scratch};
+use tb_mqtt_core::{json, key};
+
+/// Write a JSON-compatible value as compact UTF-8 JSON.
+#[pyfunction]
+#[pyo3(signature = (value))]
+fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    with_scratch(|out| {
+        json::write_value(&convert::Value(value.clone()), out).map_err(value_error)?;
+        Ok(PyBytes::new(value.py(), out))
+    })
+}
+
+/// Raise `ValueError` unless the platform can store the key.
+#[pyfunction]
+#[pyo3(signature = (key))]
+fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
+    key_text(key).map(drop)
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    module.add("MAX_KEY_LENGTH", key::MAX_KEY_LENGTH)?;
+    module.add("MAX_DEPTH", json::MAX_DEPTH)?;
+    module.add_function(wrap_pyfunction!(dumps, module)?)?;
+    module.add_function(wrap_pyfunction!(validate_key, module)?)?;
+    module.add_class::<entries::DataEntry>()?;
+    module.add_class::<entries::AttributeEntry>()?;
+    module.add_class::<entries::TimeseriesEntry>()?;
+    module.add_class::<uplinks::DeviceIdentity>()?;
+    module.add_class::<uplinks::EncodedUplink>()?;
+    module.add_class::<packing::Payload>()?;
+    module.add_class::<packing::PackedUplinks>()?;
+    module.add_function(wrap_pyfunction!(packing::pack_timeseries, module)?)?;
+    module.add_function(wrap_pyfunction!(packing::pack_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(packing::split_timeseries, module)?)?;
+    module.add_function(wrap_pyfunction!(packing::split_attributes, module)?)?;
+    module.add_class::<buckets::TokenBuckets>()?;
+    module.add_function(wrap_pyfunction!(buckets::take_all, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `pack_*` and `split_*`.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tb_mqtt_core::group::Kind;
+use tb_mqtt_core::pack::{self, Limits, Source};
+use tb_mqtt_core::sink::Layout;
+use tb_mqtt_core::uplink::Uplink;
+
+use crate::convert::value_error;
+use crate::uplinks::EncodedUplink;
+
+/// One MQTT payload and where its datapoints came from.
+#[pyclass(frozen, module = "tb_mqtt_client._native")]
+pub struct Payload {
+    #[pyo3(get)]
+    data: Py<PyBytes>,
+    #[pyo3(get)]
+    datapoints: usize,
+    #[pyo3(get)]
+    devices: usize,
+    sources: Vec<Source>,
+}
+
+#[pymethods]
+impl Payload {
+    #[getter]
+    fn sources(&self) -> Vec<(usize, usize)> {
+        pairs(&self.sources)
+    }
+}
+
+/// What a batch of uplinks became.
+#[pyclass(frozen, module = "tb_mqtt_client._native")]
+pub struct PackedUplinks {
+    payloads: Vec<Py<Payload>>,
+    #[pyo3(get)]
+    oversized: Vec<(usize, String, usize)>,
+}
+
+#[pymethods]
+impl PackedUplinks {
+    #[getter]
+    fn payloads(&self, py: Python<'_>) -> Vec<Py<Payload>> {
+        self.payloads.iter().map(|payload| payload.clone_ref(py)).collect()
+    }
+}
+
+fn pairs(sources: &[Source]) -> Vec<(usize, usize)> {
+    sources.iter().map(|source| (source.uplink, source.datapoints)).collect()
+}
+
+/// The uplinks of a sequence, kept alive while the core reads them.
+struct Batch<'py>(Vec<Bound<'py, EncodedUplink>>);
+
+impl<'py> Batch<'py> {
+    fn new(uplinks: &Bound<'py, PyAny>) -> PyResult<Self> {
+        uplinks.try_iter()?.map(|uplink| Ok(uplink?.cast_into::<EncodedUplink>()?)).collect::<PyResult<_>>().map(Self)
+    }
+
+    fn uplinks(&self) -> Vec<&Uplink> {
+        self.0.iter().map(|uplink| &uplink.get().0).collect()
+    }
+}
+
+/// Write the timeseries of many uplinks into few payloads.
+#[pyfunction]
+#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0, max_devices = 1))]
+pub fn pack_timeseries(
+    uplinks: &Bound<'_, PyAny>,
+    gateway: bool,
+    max_size: usize,
+    max_datapoints: usize,
+    max_devices: usize,
+) -> PyResult<PackedUplinks> {
+    let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices);
+    pack(uplinks, Layout { kind: Kind::Timeseries, gateway }, limits)
+}
+
+/// Write the attributes of many uplinks into few payloads.
+#[pyfunction]
+#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0, max_devices = 1))]
+pub fn pack_attributes(
+    uplinks: &Bound<'_, PyAny>,
+    gateway: bool,
+    max_size: usize,
+    max_datapoints: usize,
+    max_devices: usize,
+) -> PyResult<PackedUplinks> {
+    let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices);
+    pack(uplinks, Layout { kind: Kind::Attributes, gateway }, limits)
+}
+
+fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<PackedUplinks> {
+    let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
+    let (parts, oversized) = pack::pack(&batch.uplinks(), layout, limits).map_err(value_error)?;
+    let payloads = parts
+        .into_iter()
+        .map(|part| {
+            let data = PyBytes::new(py, &part.output).unbind();
+            let pack::Part { datapoints, devices, sources, .. } = part;
+            Py::new(py, Payload { data, datapoints, devices, sources })
+        })
+        .collect::<PyResult<_>>()?;
+    let oversized = oversized
+        .into_iter()
+        .map(|oversized| {
+            let key = crate::entries::loads(py, oversized.point.key())?.extract()?;
+            Ok((oversized.uplink, key, oversized.size))
+        })
+        .collect::<PyResult<_>>()?;
+    Ok(PackedUplinks { payloads, oversized })
+}
+
+type SplitUplink = (EncodedUplink, Vec<(usize, usize)>);
+
+/// Cut the timeseries of many uplinks into uplinks that fit.
+#[pyfunction]
+#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0))]
+pub fn split_timeseries(
+    uplinks: &Bound<'_, PyAny>,
+    gateway: bool,
+    max_size: usize,
+    max_datapoints: usize,
+) -> PyResult<Vec<SplitUplink>> {
+    let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, 1);
+    split(uplinks, Layout { kind: Kind::Timeseries, gateway }, limits)
+}
+
+/// Cut the attributes of many uplinks into uplinks that fit.
+#[pyfunction]
+#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0))]
+pub fn split_attributes(
+    uplinks: &Bound<'_, PyAny>,
+    gateway: bool,
+    max_size: usize,
+    max_datapoints: usize,
+) -> PyResult<Vec<SplitUplink>> {
+    let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, 1);
+    split(uplinks, Layout { kind: Kind::Attributes, gateway }, limits)
+}
+
+fn split(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<Vec<SplitUplink>> {
+    let batch = Batch::new(uplinks)?;
+    let parts = pack::split(&batch.uplinks(), layout, limits).map_err(value_error)?;
+    Ok(parts.into_iter().map(|part| (EncodedUplink(part.output), pairs(&part.sources))).collect())
+}

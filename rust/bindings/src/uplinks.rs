@@ -1,0 +1,270 @@
+//! `DeviceIdentity` and `EncodedUplink`: whose datapoints, and the datapoints of one call.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use pyo3::PyTypeInfo;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use tb_mqtt_core::json::Node;
+use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
+use tb_mqtt_core::uplink::{Identity, Uplink};
+
+use crate::convert::{PointRefusal, Value, timestamp, value_error, with_builder, write_point};
+use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
+
+/// Name and profile of a sub-device.
+#[pyclass(frozen, eq, hash, module = "tb_mqtt_client._native")]
+#[derive(PartialEq)]
+pub struct DeviceIdentity(pub Arc<Identity>);
+
+impl Hash for DeviceIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.name(), self.0.profile()).hash(state);
+    }
+}
+
+#[pymethods]
+impl DeviceIdentity {
+    #[new]
+    #[pyo3(signature = (name, profile = "default"))]
+    fn new(name: &Bound<'_, PyString>, profile: &str) -> PyResult<Self> {
+        let name = name.to_str().map_err(|_| PyValueError::new_err("name must not have lone surrogates"))?;
+        if name.is_empty() {
+            return Err(PyValueError::new_err("Device name must not be empty."));
+        }
+        Ok(Self(Arc::new(Identity::new(name, profile))))
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn profile(&self) -> &str {
+        self.0.profile()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("DeviceIdentity(name={:?}, profile={:?})", self.name(), self.profile())
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, (String, String)) {
+        let identity = slf.get();
+        (slf.get_type().into_any(), (identity.name().to_owned(), identity.profile().to_owned()))
+    }
+}
+
+/// The datapoints of one call.
+#[pyclass(frozen, module = "tb_mqtt_client._native")]
+pub struct EncodedUplink(pub Uplink);
+
+type Device<'a> = Option<&'a Bound<'a, DeviceIdentity>>;
+
+fn shared(device: Device<'_>) -> Option<Arc<Identity>> {
+    device.map(|device| Arc::clone(&device.get().0))
+}
+
+#[pymethods]
+impl EncodedUplink {
+    #[staticmethod]
+    #[pyo3(signature = (data, now_ms, device = None))]
+    fn timeseries(data: &Bound<'_, PyAny>, now_ms: i64, device: Device<'_>) -> PyResult<Self> {
+        let now = Timestamp::new(now_ms).ok_or_else(|| PyValueError::new_err("now_ms is out of range"))?;
+        let timeseries = with_builder(|builder| {
+            if let Ok(dict) = data.cast_exact::<PyDict>() {
+                add_telemetry_dict(dict, now, builder)?;
+            } else if data.is_instance_of::<TimeseriesEntry>() {
+                add_timeseries_entry(data, now, builder)?;
+            } else if let Ok(list) = data.cast_exact::<PyList>() {
+                for item in list {
+                    add_telemetry_item(&item, now, builder)?;
+                }
+            } else {
+                return Err(unsupported("payload type for telemetry", data));
+            }
+            finish(builder, "telemetry", data)
+        })?;
+        Ok(Self(Uplink { device: shared(device), timeseries, attributes: None, main_timestamp: Timestamp::NONE }))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (data, device = None))]
+    fn attributes(data: &Bound<'_, PyAny>, device: Device<'_>) -> PyResult<Self> {
+        let attributes = with_builder(|builder| {
+            if let Ok(dict) = data.cast_exact::<PyDict>() {
+                add_values(dict, Timestamp::NONE, builder)?;
+            } else if data.is_instance_of::<AttributeEntry>() {
+                add_entry::<AttributeEntry>(data, builder)?;
+            } else if let Ok(list) = data.cast_exact::<PyList>() {
+                for item in list {
+                    if !item.is_instance_of::<AttributeEntry>() {
+                        return Err(unsupported("item type in attributes list", &item));
+                    }
+                    add_entry::<AttributeEntry>(&item, builder)?;
+                }
+            } else {
+                return Err(unsupported("payload type for attributes", data));
+            }
+            finish(builder, "attributes", data)
+        })?;
+        let attributes = Some(Box::new(attributes));
+        let timeseries = Points::default();
+        Ok(Self(Uplink { device: shared(device), timeseries, attributes, main_timestamp: Timestamp::NONE }))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (attributes, timeseries, main_ts = None, device = None))]
+    fn of_entries(
+        attributes: &Bound<'_, PyAny>,
+        timeseries: &Bound<'_, PyAny>,
+        main_ts: Option<&Bound<'_, PyAny>>,
+        device: Device<'_>,
+    ) -> PyResult<Self> {
+        let attributes = collect::<AttributeEntry>(attributes)?;
+        Ok(Self(Uplink {
+            device: shared(device),
+            timeseries: collect::<TimeseriesEntry>(timeseries)?,
+            attributes: (attributes.nbytes() > 0).then(|| Box::new(attributes)),
+            main_timestamp: timestamp(main_ts)?,
+        }))
+    }
+
+    #[pyo3(signature = (main_ts))]
+    fn with_main_ts(&self, main_ts: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        Ok(Self(Uplink { main_timestamp: timestamp(main_ts)?, ..self.0.clone() }))
+    }
+
+    #[getter]
+    fn device(&self) -> Option<DeviceIdentity> {
+        self.0.device.as_ref().map(|identity| DeviceIdentity(Arc::clone(identity)))
+    }
+
+    #[getter]
+    fn main_ts(&self) -> Option<i64> {
+        self.0.main_timestamp.millis()
+    }
+
+    #[getter]
+    fn attribute_count(&self) -> usize {
+        self.0.attribute_count()
+    }
+
+    #[getter]
+    fn timeseries_count(&self) -> usize {
+        self.0.timeseries.count()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.0.nbytes()
+    }
+
+    #[getter]
+    fn entries_size(&self) -> usize {
+        let attributes = self.0.attributes.iter().flat_map(|points| points.iter());
+        let all = self.0.timeseries.iter().chain(attributes);
+        all.map(|(timestamp, point)| published_size(timestamp, point.bytes())).sum()
+    }
+
+    fn attribute_entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let points = self.0.attributes.iter().flat_map(|points| points.iter());
+        entries(py, points, |entry| Bound::new(py, entry.add_subclass(AttributeEntry)))
+    }
+
+    fn timeseries_entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        entries(py, self.0.timeseries.iter(), |entry| Bound::new(py, entry.add_subclass(TimeseriesEntry)))
+    }
+}
+
+fn entries<'a, 'py, T: PyTypeInfo>(
+    py: Python<'py>,
+    points: impl Iterator<Item = (Timestamp, tb_mqtt_core::points::Point<'a>)>,
+    make: impl Fn(PyClassInitializer<DataEntry>) -> PyResult<Bound<'py, T>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let entries: Vec<_> = points
+        .map(|(timestamp, point)| make(PyClassInitializer::from(DataEntry::from_point(timestamp, point))))
+        .collect::<PyResult<_>>()?;
+    PyTuple::new(py, entries)
+}
+
+fn collect<T: PyTypeInfo>(entries: &Bound<'_, PyAny>) -> PyResult<Points> {
+    with_builder(|builder| {
+        for entry in entries.try_iter()? {
+            add_entry::<T>(&entry?, builder)?;
+        }
+        Ok(builder.finish())
+    })
+}
+
+fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    if item.is_instance_of::<TimeseriesEntry>() {
+        add_timeseries_entry(item, now, builder)
+    } else if let Ok(dict) = item.cast_exact::<PyDict>() {
+        add_telemetry_dict(dict, now, builder)
+    } else {
+        Err(unsupported("item type in telemetry list", item))
+    }
+}
+
+/// `{"ts": ms, "values": {…}}`, or `{key: value}` when there is no `ts`.
+fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let py = dict.py();
+    let Some(ts) = dict.get_item(pyo3::intern!(py, "ts"))? else { return add_values(dict, now, builder) };
+    let Some(values) = dict.get_item(pyo3::intern!(py, "values"))? else {
+        return Err(PyValueError::new_err(
+            "telemetry with 'ts' must have 'values', a dict with at least one datapoint",
+        ));
+    };
+    if dict.len() > 2 {
+        return Err(PyValueError::new_err("telemetry with 'ts' and 'values' must have no other keys"));
+    }
+    let Ok(values) = values.cast_exact::<PyDict>() else {
+        let (type_name, _) = Value(values.clone()).describe();
+        return Err(PyValueError::new_err(format!("Expected values to be a dict, got {type_name}")));
+    };
+    if values.is_empty() {
+        return Err(PyValueError::new_err("'values' must have at least one datapoint"));
+    }
+    add_values(values, timestamp(Some(&ts))?.or(now), builder)
+}
+
+fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    builder.push_run(timestamp, |out| {
+        for (key, value) in values {
+            write_point(&Value(key), &Value(value), out)?;
+        }
+        Ok::<_, PointRefusal>(values.len())
+    })?;
+    Ok(())
+}
+
+fn add_timeseries_entry(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    with_entry::<TimeseriesEntry, _>(entry, |entry| {
+        builder.push_encoded(entry.timestamp.or(now), entry.key_json(), entry.point()).map_err(value_error)
+    })
+}
+
+fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, builder: &mut PointsBuilder) -> PyResult<()> {
+    with_entry::<T, _>(entry, |entry| {
+        builder.push_encoded(entry.timestamp, entry.key_json(), entry.point()).map_err(value_error)
+    })
+}
+
+fn finish(builder: &mut PointsBuilder, kind: &str, data: &Bound<'_, PyAny>) -> PyResult<Points> {
+    let points = builder.finish();
+    if points.nbytes() == 0 {
+        let (type_name, _) = Value(data.clone()).describe();
+        return Err(PyValueError::new_err(format!(
+            "Unsupported payload type for {kind}: {type_name} without a datapoint, at least one is needed"
+        )));
+    }
+    Ok(points)
+}
+
+fn unsupported(what: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    let (type_name, _) = Value(object.clone()).describe();
+    PyValueError::new_err(format!("Unsupported {what}: {type_name}"))
+}

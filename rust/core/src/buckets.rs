@@ -1,0 +1,235 @@
+//! Token buckets that refill continuously. All windows of all limits are taken at once, or none.
+//!
+//! A level is counted in fractions of a token: one token is as many units as the window has nanoseconds, and each
+//! nanosecond brings as many units as the window has tokens. So all arithmetic is exact, and the wait that is given is
+//! neither too short (which would make the caller ask again and again) nor too long.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One window of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Tokens when full.
+    pub capacity: u64,
+    /// Time to refill from empty.
+    pub duration: Duration,
+}
+
+/// A window that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRefusal {
+    /// No token ever.
+    ZeroCapacity,
+    /// Shorter than a nanosecond.
+    ZeroDuration,
+    /// Longer than can be counted.
+    DurationTooLong,
+}
+
+impl fmt::Display for WindowRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCapacity => "a window's capacity must be at least 1",
+            Self::ZeroDuration => "a window's duration must be at least one nanosecond",
+            Self::DurationTooLong => "a window's duration must be less than 584 years",
+        })
+    }
+}
+
+/// What a caller who got no tokens must wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Nanoseconds from now until the same take succeeds.
+    pub nanos: u64,
+    /// The window that causes it.
+    pub window: Window,
+}
+
+/// A take that no wait would make possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Impossible {
+    /// Tokens asked for.
+    pub amount: u64,
+    /// The window that never holds as many.
+    pub window: Window,
+}
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { amount, window } = self;
+        write!(f, "amount must be at most {}, the capacity of a window, not {amount}", window.capacity)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    window: Window,
+    nanos: u64,
+    level: u128,
+}
+
+impl Bucket {
+    fn new(window: Window) -> Result<Self, WindowRefusal> {
+        let nanos = u64::try_from(window.duration.as_nanos()).map_err(|_| WindowRefusal::DurationTooLong)?;
+        if window.capacity == 0 {
+            return Err(WindowRefusal::ZeroCapacity);
+        }
+        if nanos == 0 {
+            return Err(WindowRefusal::ZeroDuration);
+        }
+        let mut bucket = Self { window, nanos, level: 0 };
+        bucket.level = bucket.full();
+        Ok(bucket)
+    }
+
+    fn units(&self, tokens: u64) -> u128 {
+        u128::from(tokens) * u128::from(self.nanos)
+    }
+
+    fn full(&self) -> u128 {
+        self.units(self.window.capacity)
+    }
+
+    fn refill(&mut self, elapsed: u64) {
+        let refill = u128::from(elapsed) * u128::from(self.window.capacity);
+        self.level = self.level.saturating_add(refill).min(self.full());
+    }
+
+    fn wait(&self, amount: u64) -> u64 {
+        let missing = self.units(amount).saturating_sub(self.level);
+        let nanos = missing.div_ceil(u128::from(self.window.capacity));
+        u64::try_from(nanos).expect("a bucket is full after its duration, which fits")
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for reports only")]
+    fn tokens(&self) -> f64 {
+        self.level as f64 / self.nanos as f64
+    }
+}
+
+/// All windows of one limit. Without a window it admits everything.
+#[derive(Debug, Clone)]
+pub struct Buckets {
+    buckets: Vec<Bucket>,
+    updated: i64,
+}
+
+impl Buckets {
+    /// Full buckets. `now` is in nanoseconds of a clock that the caller keeps to.
+    ///
+    /// # Errors
+    /// When a window cannot be.
+    pub fn new(windows: &[Window], now: i64) -> Result<Self, WindowRefusal> {
+        let buckets = windows.iter().copied().map(Bucket::new).collect::<Result<_, _>>()?;
+        Ok(Self { buckets, updated: now })
+    }
+
+    /// The windows, in the order given.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        self.buckets.iter().map(|bucket| bucket.window)
+    }
+
+    /// The most that can ever be taken at once, if there is a limit.
+    #[must_use]
+    pub fn smallest_capacity(&self) -> Option<u64> {
+        self.windows().map(|window| window.capacity).min()
+    }
+
+    /// Tokens in each window.
+    pub fn tokens(&mut self, now: i64) -> Vec<f64> {
+        self.refill(now);
+        self.buckets.iter().map(Bucket::tokens).collect()
+    }
+
+    /// What a take of `amount` would have to wait for: the longest wait of all windows.
+    ///
+    /// # Errors
+    /// When no wait would help.
+    pub fn wait(&mut self, amount: u64, now: i64) -> Result<Option<Wait>, Impossible> {
+        self.refill(now);
+        let mut longest: Option<Wait> = None;
+        for bucket in &self.buckets {
+            let window = bucket.window;
+            if amount > window.capacity {
+                return Err(Impossible { amount, window });
+            }
+            let nanos = bucket.wait(amount);
+            if nanos > longest.map_or(0, |wait| wait.nanos) {
+                longest = Some(Wait { nanos, window });
+            }
+        }
+        Ok(longest)
+    }
+
+    /// Take `amount` from every window, or from none.
+    ///
+    /// # Errors
+    /// When no wait would help.
+    pub fn take(&mut self, amount: u64, now: i64) -> Result<Option<Wait>, Impossible> {
+        let wait = self.wait(amount, now)?;
+        if wait.is_none() {
+            self.remove(amount);
+        }
+        Ok(wait)
+    }
+
+    /// Take up to `amount` from each window, for what was sent without asking.
+    pub fn spend(&mut self, amount: u64, now: i64) {
+        self.refill(now);
+        self.remove(amount);
+    }
+
+    /// Replace the windows. What was spent in a window stays spent in the new window of the same duration.
+    ///
+    /// # Errors
+    /// When a window cannot be; nothing is changed then.
+    pub fn set_windows(&mut self, windows: &[Window], now: i64) -> Result<(), WindowRefusal> {
+        self.refill(now);
+        let mut new = Self::new(windows, self.updated)?;
+        for bucket in &mut new.buckets {
+            if let Some(old) = self.buckets.iter().find(|old| old.nanos == bucket.nanos) {
+                bucket.level = bucket.level.saturating_sub(old.full() - old.level);
+            }
+        }
+        *self = new;
+        Ok(())
+    }
+
+    /// Remove tokens that are there.
+    pub fn remove(&mut self, amount: u64) {
+        for bucket in &mut self.buckets {
+            bucket.level = bucket.level.saturating_sub(bucket.units(amount));
+        }
+    }
+
+    fn refill(&mut self, now: i64) {
+        // A clock that went back refills nothing, and nothing twice when it comes forward again.
+        if now > self.updated {
+            let elapsed = now.abs_diff(self.updated);
+            self.buckets.iter_mut().for_each(|bucket| bucket.refill(elapsed));
+            self.updated = now;
+        }
+    }
+}
+
+/// Take from several limits: everything, or nothing.
+///
+/// # Errors
+/// When no wait would help.
+pub fn take_all(requests: &mut [(&mut Buckets, u64)], now: i64) -> Result<Option<Wait>, Impossible> {
+    let mut longest: Option<Wait> = None;
+    for (buckets, amount) in &mut *requests {
+        if let Some(wait) = buckets.wait(*amount, now)?
+            && wait.nanos > longest.map_or(0, |longest| longest.nanos)
+        {
+            longest = Some(wait);
+        }
+    }
+    if longest.is_none() {
+        for (buckets, amount) in requests {
+            buckets.remove(*amount);
+        }
+    }
+    Ok(longest)
+}

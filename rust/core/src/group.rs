@@ -1,0 +1,239 @@
+//! Puts the runs of many uplinks side by side: by device, then by timestamp, each in order of first appearance.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use crate::points::{Points, Timestamp};
+use crate::uplink::{Identity, Uplink};
+
+/// Which datapoints of an uplink are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Timeseries.
+    Timeseries,
+    /// Attributes: they have no timestamp, so that a device has one group.
+    Attributes,
+}
+
+/// A run of one uplink.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Its points.
+    pub bytes: &'a [u8],
+    /// How many.
+    pub count: usize,
+    /// Index of the uplink.
+    pub source: usize,
+    next: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// Some of the points of this piece.
+    #[must_use]
+    pub fn part(self, bytes: &'a [u8], count: usize) -> Self {
+        Self { bytes, count, ..self }
+    }
+}
+
+/// Runs of one device with one timestamp.
+#[derive(Debug)]
+struct Group {
+    timestamp: Timestamp,
+    first_piece: usize,
+    last_piece: usize,
+    next: usize,
+}
+
+/// The groups of one device.
+#[derive(Debug)]
+struct DeviceGroups<'a> {
+    identity: Option<&'a Arc<Identity>>,
+    first_group: usize,
+    last_group: usize,
+    /// Another device has the same name, with another profile.
+    shares_name: bool,
+}
+
+/// Ends a list.
+const END: usize = usize::MAX;
+
+/// Devices, their groups and the groups' runs: three arrays linked by index, since most lists have one element.
+#[derive(Debug, Default)]
+pub struct Grouped<'a> {
+    devices: Vec<DeviceGroups<'a>>,
+    groups: Vec<Group>,
+    pieces: Vec<Piece<'a>>,
+}
+
+/// One device of [`Grouped`].
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceView<'g, 'a> {
+    grouped: &'g Grouped<'a>,
+    index: usize,
+}
+
+/// One group of [`Grouped`].
+#[derive(Debug, Clone, Copy)]
+pub struct GroupView<'g, 'a> {
+    grouped: &'g Grouped<'a>,
+    index: usize,
+}
+
+impl<'a> Grouped<'a> {
+    /// Group the datapoints of one kind.
+    #[must_use]
+    pub fn new(uplinks: &[&'a Uplink], kind: Kind) -> Self {
+        let mut grouped = Self::default();
+        let mut index = GroupIndex::default();
+        for (source, &uplink) in uplinks.iter().enumerate() {
+            let Some(points) = points_of(uplink, kind) else { continue };
+            if points.nbytes() == 0 {
+                continue;
+            }
+            let device = index.device(&mut grouped, uplink.device.as_ref());
+            for (run, bytes) in points.runs() {
+                let timestamp = match kind {
+                    Kind::Timeseries => run.timestamp.or(uplink.main_timestamp),
+                    Kind::Attributes => Timestamp::NONE,
+                };
+                let group = index.group(&mut grouped, device, timestamp);
+                grouped.add_piece(group, Piece { bytes, count: run.count as usize, source, next: END });
+            }
+        }
+        grouped
+    }
+
+    /// The devices in order.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_, 'a>> {
+        (0..self.devices.len()).map(|index| DeviceView { grouped: self, index })
+    }
+
+    fn add_piece(&mut self, group: usize, piece: Piece<'a>) {
+        let index = self.pieces.len();
+        self.pieces.push(piece);
+        let group = &mut self.groups[group];
+        if group.first_piece == END {
+            group.first_piece = index;
+        } else {
+            self.pieces[group.last_piece].next = index;
+        }
+        group.last_piece = index;
+    }
+}
+
+impl<'g, 'a> DeviceView<'g, 'a> {
+    /// Number of the device, in order of first appearance.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// Whose datapoints these are.
+    #[must_use]
+    pub fn identity(self) -> Option<&'a Identity> {
+        self.grouped.devices[self.index].identity.map(Arc::as_ref)
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn shared_identity(self) -> Option<Arc<Identity>> {
+        self.grouped.devices[self.index].identity.map(Arc::clone)
+    }
+
+    /// Whether another device has the same name: the two cannot stand in one JSON object.
+    #[must_use]
+    pub fn shares_name(self) -> bool {
+        self.grouped.devices[self.index].shares_name
+    }
+
+    /// The groups in order.
+    pub fn groups(self) -> impl Iterator<Item = GroupView<'g, 'a>> {
+        let grouped = self.grouped;
+        follow(grouped.devices[self.index].first_group, |index| grouped.groups[index].next)
+            .map(move |index| GroupView { grouped, index })
+    }
+}
+
+impl<'g, 'a> GroupView<'g, 'a> {
+    /// The timestamp of all datapoints of the group.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        self.group().timestamp
+    }
+
+    /// Whether a key can occur more than once: not inside a run, so only when there are several.
+    #[must_use]
+    pub fn may_repeat_keys(self) -> bool {
+        self.group().first_piece != self.group().last_piece
+    }
+
+    /// The runs in order.
+    pub fn pieces(self) -> impl Iterator<Item = Piece<'a>> {
+        let grouped: &'g Grouped<'a> = self.grouped;
+        follow(self.group().first_piece, |index| grouped.pieces[index].next).map(|index| grouped.pieces[index])
+    }
+
+    fn group(self) -> &'g Group {
+        &self.grouped.groups[self.index]
+    }
+}
+
+fn follow(first: usize, next: impl Fn(usize) -> usize) -> impl Iterator<Item = usize> {
+    let some = |index: usize| (index != END).then_some(index);
+    std::iter::successors(some(first), move |&index| some(next(index)))
+}
+
+fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {
+    match kind {
+        Kind::Timeseries => Some(&uplink.timeseries),
+        Kind::Attributes => uplink.attributes.as_deref(),
+    }
+}
+
+/// Finds the device and the group of a run while grouping.
+#[derive(Debug, Default)]
+struct GroupIndex<'a> {
+    devices: AHashMap<Option<(&'a str, &'a str)>, usize>,
+    names: AHashMap<&'a str, usize>,
+    groups: AHashMap<(usize, Timestamp), usize>,
+}
+
+impl<'a> GroupIndex<'a> {
+    fn device(&mut self, grouped: &mut Grouped<'a>, identity: Option<&'a Arc<Identity>>) -> usize {
+        let key = identity.map(|identity| (identity.name(), identity.profile()));
+        if let Some(&device) = self.devices.get(&key) {
+            return device;
+        }
+        let device = grouped.devices.len();
+        let mut shares_name = false;
+        if let Some((name, _)) = key
+            && let Some(namesake) = self.names.insert(name, device)
+        {
+            grouped.devices[namesake].shares_name = true;
+            shares_name = true;
+        }
+        grouped.devices.push(DeviceGroups { identity, first_group: END, last_group: END, shares_name });
+        self.devices.insert(key, device);
+        device
+    }
+
+    fn group(&mut self, grouped: &mut Grouped<'a>, device: usize, timestamp: Timestamp) -> usize {
+        let entry = &mut grouped.devices[device];
+        // Calls come in the order of time: the newest group is the likely one.
+        if entry.last_group != END && grouped.groups[entry.last_group].timestamp == timestamp {
+            return entry.last_group;
+        }
+        *self.groups.entry((device, timestamp)).or_insert_with(|| {
+            let group = grouped.groups.len();
+            grouped.groups.push(Group { timestamp, first_piece: END, last_piece: END, next: END });
+            if entry.first_group == END {
+                entry.first_group = group;
+            } else {
+                grouped.groups[entry.last_group].next = group;
+            }
+            entry.last_group = group;
+            group
+        })
+    }
+}

@@ -1,0 +1,324 @@
+//! Writes JSON values: compact, UTF-8, in the caller's order, the shortest form of every float.
+
+use std::fmt;
+
+/// Deepest nesting of lists and dicts in one value.
+pub const MAX_DEPTH: usize = 128;
+
+/// A value of some other world (a Python object, a test's tree) that can be written as JSON.
+pub trait Node: Sized {
+    /// The elements of a list.
+    type Items: Iterator<Item = Self>;
+    /// The keys and values of a dict.
+    type Pairs: Iterator<Item = (Self, Self)>;
+
+    /// What this value is.
+    fn shape(&self) -> Shape<'_, Self>;
+
+    /// The text of this value, if it is a string; what dict keys are asked for.
+    fn text(&self) -> Text<'_>;
+
+    /// Name of the value's type and its printed form; asked for only when the value is refused.
+    fn describe(&self) -> (String, String);
+}
+
+/// The kinds of value that the writer knows.
+pub enum Shape<'a, N: Node> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// An integer of 64 bits.
+    Int(i64),
+    /// A larger integer, already written as digits.
+    Digits(String),
+    /// A floating-point number.
+    Float(f64),
+    /// A string.
+    Text(&'a str),
+    /// A string that UTF-8 cannot carry.
+    BrokenText,
+    /// A list.
+    List(N::Items),
+    /// A dict.
+    Dict(N::Pairs),
+    /// Anything that JSON has no form for.
+    Unsupported,
+}
+
+/// What [`Node::text`] finds.
+pub enum Text<'a> {
+    /// A string.
+    Sound(&'a str),
+    /// A string that UTF-8 cannot carry.
+    Broken,
+    /// Something else.
+    Other,
+}
+
+/// One step on the way from a value to a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Into a dict, by key.
+    Key(String),
+    /// Into a list, by index.
+    Index(usize),
+}
+
+/// Why a value cannot be written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// A type that JSON cannot carry.
+    Unsupported {
+        /// The type's name.
+        type_name: String,
+        /// The value as the other world prints it.
+        repr: String,
+    },
+    /// A dict key that is not a string.
+    KeyNotText {
+        /// The type's name.
+        type_name: String,
+        /// The key as the other world prints it.
+        repr: String,
+    },
+    /// NaN or an infinity.
+    NotFinite(f64),
+    /// A string with a lone surrogate.
+    LoneSurrogate,
+    /// More than [`MAX_DEPTH`] lists and dicts inside each other.
+    TooDeep,
+}
+
+/// A value that was refused: where and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Steps from the refused part up to the whole: innermost first, because they are collected on the way out.
+    steps: Vec<Step>,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Refusal {
+    fn new(reason: Reason) -> Self {
+        Self { steps: Vec::new(), reason }
+    }
+
+    fn inside(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// The path from the whole value (`$`) to the refused part.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let mut path = String::from("$");
+        for step in self.steps.iter().rev() {
+            match step {
+                Step::Key(key) => {
+                    path.push('.');
+                    path.push_str(key);
+                }
+                Step::Index(index) => {
+                    path.push('[');
+                    path.push_str(itoa::Buffer::new().format(*index));
+                    path.push(']');
+                }
+            }
+        }
+        path
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path();
+        match &self.reason {
+            Reason::Unsupported { type_name, repr } => {
+                write!(f, "Invalid JSON value at {path}: unsupported - {type_name} ({repr})")
+            }
+            Reason::KeyNotText { type_name, repr } => {
+                write!(f, "Invalid JSON key at {path}: expected str, got {type_name} ({repr})")
+            }
+            Reason::NotFinite(value) => {
+                let name = if value.is_nan() {
+                    "nan"
+                } else if *value > 0.0 {
+                    "inf"
+                } else {
+                    "-inf"
+                };
+                write!(f, "Invalid JSON value at {path}: {name} is not a JSON number, numbers must be finite")
+            }
+            Reason::LoneSurrogate => {
+                write!(f, "Invalid JSON string at {path}: lone surrogates have no UTF-8 form")
+            }
+            Reason::TooDeep => {
+                write!(f, "Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
+            }
+        }
+    }
+}
+
+/// Append `node` as JSON. On refusal `out` holds a part of the value; the caller cuts it back.
+///
+/// # Errors
+/// When the value or a part of it has no JSON form.
+#[inline]
+pub fn write_value<N: Node>(node: &N, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    write_nested(node, out, 0)
+}
+
+fn write_nested<N: Node>(node: &N, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
+    match node.shape() {
+        Shape::Float(value) => write_float(value, out)?,
+        Shape::Int(value) => write_int(value, out),
+        Shape::Text(text) => write_str(text, out),
+        Shape::Bool(true) => out.extend_from_slice(b"true"),
+        Shape::Bool(false) => out.extend_from_slice(b"false"),
+        Shape::Null => out.extend_from_slice(b"null"),
+        Shape::Digits(digits) => out.extend_from_slice(digits.as_bytes()),
+        Shape::List(items) => write_list::<N>(items, out, deeper(depth)?)?,
+        Shape::Dict(pairs) => write_dict::<N>(pairs, out, deeper(depth)?)?,
+        Shape::BrokenText => return Err(Refusal::new(Reason::LoneSurrogate)),
+        Shape::Unsupported => {
+            let (type_name, repr) = node.describe();
+            return Err(Refusal::new(Reason::Unsupported { type_name, repr }));
+        }
+    }
+    Ok(())
+}
+
+fn deeper(depth: usize) -> Result<usize, Refusal> {
+    if depth == MAX_DEPTH {
+        return Err(Refusal::new(Reason::TooDeep));
+    }
+    Ok(depth + 1)
+}
+
+fn write_list<N: Node>(items: N::Items, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_nested(&item, out, depth).map_err(|refusal| refusal.inside(Step::Index(index)))?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
+    out.push(b'{');
+    for (index, (key, value)) in pairs.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let text = text_of(&key)?;
+        write_str(text, out);
+        out.push(b':');
+        write_nested(&value, out, depth).map_err(|refusal| refusal.inside(Step::Key(text.to_owned())))?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// The text of a dict key.
+///
+/// # Errors
+/// When the key is not a string, or one that UTF-8 cannot carry.
+#[inline]
+pub fn text_of<N: Node>(key: &N) -> Result<&str, Refusal> {
+    match key.text() {
+        Text::Sound(text) => Ok(text),
+        Text::Broken => Err(Refusal::new(Reason::LoneSurrogate)),
+        Text::Other => {
+            let (type_name, repr) = key.describe();
+            Err(Refusal::new(Reason::KeyNotText { type_name, repr }))
+        }
+    }
+}
+
+#[inline]
+fn write_float(value: f64, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    if !value.is_finite() {
+        return Err(Refusal::new(Reason::NotFinite(value)));
+    }
+    out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    Ok(())
+}
+
+/// Append an integer as digits.
+#[inline]
+pub fn write_int(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Append a string in quotes, escaped where JSON wants it and nowhere else.
+#[inline]
+pub fn write_str(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    if needs_escape(bytes) {
+        write_escaped(bytes, out);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.push(b'"');
+}
+
+/// Whether any byte must be escaped: eight bytes at a time, since nearly all strings are short and plain.
+#[inline]
+fn needs_escape(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let flagged = words.iter().fold(0, |flagged, word| {
+        let word = u64::from_ne_bytes(*word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
+        flagged | control | quote | backslash
+    });
+    flagged != 0 || rest.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0)
+}
+
+fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut written = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        let escape = ESCAPES[usize::from(byte)];
+        if escape == 0 {
+            continue;
+        }
+        out.extend_from_slice(&bytes[written..index]);
+        written = index + 1;
+        if escape == b'u' {
+            let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+        } else {
+            out.extend_from_slice(&[b'\\', escape]);
+        }
+    }
+    out.extend_from_slice(&bytes[written..]);
+}
+
+/// The letter behind the backslash for each byte that must be escaped, `u` for the long form, 0 for all others.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0_u8; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = b'u';
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[b'\t' as usize] = b't';
+    table[b'\n' as usize] = b'n';
+    table[0x0c] = b'f';
+    table[b'\r' as usize] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};

@@ -1,0 +1,16 @@
+//! What is done once per datapoint: encode it, group it, cut it into payloads, and ask the rate limits.
+//!
+//! This crate sees values, limits and the time. It has no Python, no I/O and no clock in it.
+//!
+//! The road of a datapoint: [`json`] writes key and value once, [`points`] holds them, [`uplink`] says whose they are,
+//! [`group`] puts what belongs together side by side, [`pack`] copies it into payloads, [`buckets`] says when they may go.
+
+pub mod buckets;
+pub mod group;
+pub mod inline;
+pub mod json;
+pub mod key;
+pub mod pack;
+pub mod points;
+pub mod sink;
+pub mod uplink;

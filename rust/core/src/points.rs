@@ -1,0 +1,283 @@
+//! Encoded datapoints and their timestamps.
+//!
+//! A point is `"key":value,` with its comma, so that any stretch of points is one slice to copy, and a record that holds
+//! them only has to drop the last byte. Points carry no index: where one ends is read from the bytes when a payload has
+//! to be cut between two of them, which is rare.
+
+use std::fmt;
+use std::slice;
+
+use ahash::{AHashSet, RandomState};
+
+/// Stands for "no timestamp", so that a run stays at 16 bytes. The platform's clock never reaches it.
+const NO_TIMESTAMP: i64 = i64::MIN;
+
+/// Milliseconds since the epoch, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// No timestamp.
+    pub const NONE: Self = Self(NO_TIMESTAMP);
+
+    /// A timestamp; `None` when the number is the one that stands for "none".
+    #[must_use]
+    pub fn new(millis: i64) -> Option<Self> {
+        (millis != NO_TIMESTAMP).then_some(Self(millis))
+    }
+
+    /// The milliseconds, if there is a timestamp.
+    #[must_use]
+    pub fn millis(self) -> Option<i64> {
+        (self.0 != NO_TIMESTAMP).then_some(self.0)
+    }
+
+    /// This timestamp, or `other` when there is none.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::NONE { other } else { self }
+    }
+}
+
+/// Points that follow each other, share a timestamp and have different keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// The timestamp of all of them.
+    pub timestamp: Timestamp,
+    /// How many.
+    pub count: u32,
+    /// Where they end in the bytes.
+    end: u32,
+}
+
+/// Nearly every call has one run: it needs no allocation of its own.
+#[derive(Debug, Clone)]
+enum Runs {
+    One(Run),
+    Many(Box<[Run]>),
+}
+
+/// Encoded datapoints, in the caller's order.
+#[derive(Debug, Clone)]
+pub struct Points {
+    bytes: Box<[u8]>,
+    runs: Runs,
+}
+
+impl Default for Points {
+    fn default() -> Self {
+        Self { bytes: Box::default(), runs: Runs::Many(Box::default()) }
+    }
+}
+
+impl Points {
+    /// Bytes of all points, with one comma each.
+    #[must_use]
+    pub fn nbytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Number of datapoints.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.runs_slice().iter().map(|run| run.count as usize).sum()
+    }
+
+    /// The runs with their bytes.
+    pub fn runs(&self) -> impl Iterator<Item = (Run, &[u8])> {
+        let mut start = 0;
+        self.runs_slice().iter().map(move |run| {
+            let end = run.end as usize;
+            let bytes = &self.bytes[start..end];
+            start = end;
+            (*run, bytes)
+        })
+    }
+
+    /// Every point with its timestamp.
+    pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Point<'_>)> {
+        self.runs().flat_map(|(run, bytes)| PointIter(bytes).map(move |point| (run.timestamp, point)))
+    }
+
+    fn runs_slice(&self) -> &[Run] {
+        match &self.runs {
+            Runs::One(run) => slice::from_ref(run),
+            Runs::Many(runs) => runs,
+        }
+    }
+}
+
+/// One encoded datapoint, `"key":value,`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point<'a>(&'a [u8]);
+
+impl<'a> Point<'a> {
+    /// All of it, with the comma.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The key as JSON, with its quotes.
+    #[must_use]
+    pub fn key(self) -> &'a [u8] {
+        &self.0[..string_end(self.0, 0)]
+    }
+
+    /// The value as JSON.
+    #[must_use]
+    pub fn value(self) -> &'a [u8] {
+        &self.0[string_end(self.0, 0) + 1..self.0.len() - 1]
+    }
+}
+
+/// Walks over encoded points.
+#[derive(Debug, Clone)]
+pub struct PointIter<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for PointIter<'a> {
+    type Item = Point<'a>;
+
+    fn next(&mut self) -> Option<Point<'a>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (point, rest) = self.0.split_at(point_end(self.0));
+        self.0 = rest;
+        Some(Point(point))
+    }
+}
+
+/// Index behind the string that opens at `start`.
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut index = start + 1;
+    loop {
+        match bytes[index] {
+            b'"' => return index + 1,
+            b'\\' => index += 2,
+            _ => index += 1,
+        }
+    }
+}
+
+/// Index behind the comma of the first point.
+fn point_end(bytes: &[u8]) -> usize {
+    let mut index = string_end(bytes, 0) + 1;
+    let mut depth = 0_usize;
+    loop {
+        match bytes[index] {
+            b'"' => {
+                index = string_end(bytes, index);
+                continue;
+            }
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth -= 1,
+            b',' if depth == 0 => return index + 1,
+            _ => {}
+        }
+        index += 1;
+    }
+}
+
+/// More encoded bytes, or more datapoints, than one uplink can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one call holds at most 4 GiB of encoded datapoints")
+    }
+}
+
+/// Collects points. Its buffers are kept for the next use; what it gives has exactly the size needed.
+#[derive(Debug, Default)]
+pub struct PointsBuilder {
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
+    /// Hashes of the keys of runs, each mixed with its run's number, so that nothing has to be cleared between runs.
+    keys: AHashSet<u64>,
+    hasher: RandomState,
+    first_key: u64,
+}
+
+impl PointsBuilder {
+    /// Forget everything, keep the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.runs.clear();
+        self.keys.clear();
+    }
+
+    /// Append a run of points with different keys. `write` appends `"key":value,` for each and gives their number.
+    ///
+    /// # Errors
+    /// What `write` fails with, or [`TooLarge`].
+    #[inline]
+    pub fn push_run<E: From<TooLarge>>(
+        &mut self,
+        timestamp: Timestamp,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let count = u32::try_from(write(&mut self.bytes)?).map_err(|_| TooLarge)?;
+        if count > 0 {
+            let end = self.end()?;
+            self.runs.push(Run { timestamp, count, end });
+        }
+        Ok(())
+    }
+
+    /// Append a point that is encoded already: to the open run when timestamp and key allow it, else to a new one.
+    ///
+    /// # Errors
+    /// When the uplink becomes too large.
+    pub fn push_encoded(&mut self, timestamp: Timestamp, key: &[u8], point: &[u8]) -> Result<(), TooLarge> {
+        let hash = self.hasher.hash_one(key);
+        self.bytes.extend_from_slice(point);
+        let end = self.end()?;
+        // Two keys with one hash only begin a run more than needed.
+        if self.continues_run(timestamp, hash) {
+            let run = self.runs.last_mut().expect("a run that is continued");
+            run.count += 1;
+            run.end = end;
+        } else {
+            self.runs.push(Run { timestamp, count: 1, end });
+            self.first_key = hash;
+        }
+        Ok(())
+    }
+
+    fn continues_run(&mut self, timestamp: Timestamp, hash: u64) -> bool {
+        let number = self.runs.len() as u64;
+        let Some(run) = self.runs.last() else { return false };
+        if run.timestamp != timestamp {
+            return false;
+        }
+        let mixed = |hash: u64| hash ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        if run.count == 1 {
+            self.keys.insert(mixed(self.first_key));
+        }
+        self.keys.insert(mixed(hash))
+    }
+
+    fn end(&self) -> Result<u32, TooLarge> {
+        u32::try_from(self.bytes.len()).map_err(|_| TooLarge)
+    }
+
+    /// Memory that the builder keeps, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.runs.capacity() * size_of::<Run>() + self.keys.capacity() * size_of::<u64>()
+    }
+
+    /// What was collected.
+    #[must_use]
+    pub fn finish(&mut self) -> Points {
+        let runs = match self.runs.as_slice() {
+            [run] => Runs::One(*run),
+            runs => Runs::Many(runs.into()),
+        };
+        let points = Points { bytes: self.bytes.as_slice().into(), runs };
+        self.clear();
+        points
+    }
+}
