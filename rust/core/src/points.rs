@@ -235,13 +235,16 @@ impl PointsBuilder {
         self.bytes.extend_from_slice(point);
         let end = self.end()?;
         // Two keys with one hash only begin a run more than needed.
-        if self.continues_run(timestamp, hash) {
-            let run = self.runs.last_mut().expect("a run that is continued");
-            run.count += 1;
-            run.end = end;
-        } else {
-            self.runs.push(Run { timestamp, count: 1, end });
-            self.first_key = hash;
+        let continues = self.continues_run(timestamp, hash);
+        match self.runs.last_mut() {
+            Some(run) if continues => {
+                run.count += 1;
+                run.end = end;
+            }
+            _ => {
+                self.runs.push(Run { timestamp, count: 1, end });
+                self.first_key = hash;
+            }
         }
         Ok(())
     }

@@ -179,7 +179,9 @@ impl<'a> Sink<'a> for UplinkSink {
     fn record(&mut self, timestamp: Timestamp, points: &[&'a [u8]], _first: bool) {
         self.points
             .push_run::<TooLarge>(timestamp, |bytes| {
-                points.iter().for_each(|stretch| bytes.extend_from_slice(stretch));
+                for stretch in points {
+                    bytes.extend_from_slice(stretch);
+                }
                 Ok(points.iter().map(|stretch| PointIter(stretch).count()).sum())
             })
             .expect("a part is not larger than the uplinks it came from");

@@ -1,0 +1,59 @@
+//! What is written is JSON, compact, and means what was given.
+
+mod common;
+
+use common::{Tree, any_value, written};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tb_mqtt_core::json::{MAX_DEPTH, write_value};
+use tb_mqtt_core::key;
+use tb_mqtt_core::points::PointIter;
+
+proptest! {
+    /// Reading what was written gives the value back.
+    #[test]
+    fn round_trip(value in any_value()) {
+        let read: Value = serde_json::from_slice(&written(&value)).expect("valid JSON");
+        prop_assert_eq!(read, value);
+    }
+
+    /// Strings are written as serde_json writes them: escaped where JSON wants it and nowhere else.
+    #[test]
+    fn strings_are_escaped_minimally(text in "\\PC*[\\x00-\\x7f]{0,40}\\PC*") {
+        prop_assert_eq!(written(&Value::from(text.as_str())), serde_json::to_vec(&text).expect("a string"));
+    }
+
+    /// Points that follow each other are found again, whatever is in their keys and values.
+    #[test]
+    fn points_are_found_again(points in prop::collection::vec((any::<String>(), any_value()), 0..8)) {
+        let points: Vec<_> = points.iter().map(|(key, value)| common::point(key, value)).collect();
+        let found: Vec<_> = PointIter(&points.concat()).map(|point| point.bytes().to_vec()).collect();
+        prop_assert_eq!(found, points);
+    }
+
+    /// A key is refused exactly when it is blank or has more than 255 characters.
+    #[test]
+    fn keys(key in "[ \t\u{a0}é]{0,3}[a-zé]{0,260}") {
+        let sound = !key.trim().is_empty() && key.chars().count() <= 255;
+        prop_assert_eq!(key::validate(&key).is_ok(), sound);
+    }
+}
+
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(json!(1), |value, _| json!([value]))
+}
+
+#[test]
+fn nesting_has_a_limit() {
+    assert!(write_value(&Tree(nested(MAX_DEPTH)), &mut Vec::new()).is_ok());
+    let refusal = write_value(&Tree(nested(MAX_DEPTH + 1)), &mut Vec::new()).expect_err("one too deep");
+    assert_eq!(refusal.path(), format!("${}", "[0]".repeat(MAX_DEPTH)));
+}
+
+#[test]
+fn floats_are_shortest() {
+    let cases = [(0.1, "0.1"), (100.0, "100.0"), (-0.0, "-0.0"), (1e16, "1e+16"), (1e-7, "1e-7"), (5e-324, "5e-324")];
+    for (value, text) in cases {
+        assert_eq!(written(&Value::from(value)), text.as_bytes());
+    }
+}

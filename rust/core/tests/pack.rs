@@ -1,0 +1,159 @@
+//! Every datapoint leaves exactly once and in order, no payload is over its limits, and none is closed too early.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::{Datapoint, any_value, uplink};
+use proptest::prelude::*;
+use serde_json::Value;
+use tb_mqtt_core::group::Kind;
+use tb_mqtt_core::pack::{Limits, NoDevice, pack, split};
+use tb_mqtt_core::sink::Layout;
+use tb_mqtt_core::uplink::{Identity, Uplink};
+
+const GATEWAY: Layout = Layout { kind: Kind::Timeseries, gateway: true };
+
+/// Calls of a few devices whose keys and timestamps often meet.
+fn calls() -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+    calls_of(3, any_value())
+}
+
+/// The same for two devices of different names, with values that always fit in 100 bytes.
+fn small_calls() -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+    calls_of(2, any::<i64>().prop_map(Value::from))
+}
+
+fn calls_of(
+    devices: usize,
+    values: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+    let datapoint = (0_i64..4, "[a-c\"é\\\\]{1,3}", values);
+    prop::collection::vec((0..devices, prop::collection::vec(datapoint, 1..8)), 1..8)
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (40_usize..400, 0_usize..6, 0_usize..3)
+        .prop_map(|(size, datapoints, devices)| Limits::with_zero_as_unlimited(size, datapoints, devices))
+}
+
+fn uplinks(calls: &[(usize, Vec<Datapoint>)]) -> Vec<Uplink> {
+    // The last two share a name.
+    let names = [("A", "default"), ("B\"", "default"), ("B\"", "other")];
+    let devices = names.map(|(name, profile)| Arc::new(Identity::new(name, profile)));
+    calls.iter().map(|(device, datapoints)| uplink(Some(&devices[*device]), datapoints)).collect()
+}
+
+/// Datapoints of a payload: device name, timestamp, key, value.
+fn read(payload: &[u8]) -> Vec<(String, i64, String, Value)> {
+    let payload: Value = serde_json::from_slice(payload).expect("valid JSON");
+    let mut found = Vec::new();
+    for (device, records) in payload.as_object().expect("an object of devices") {
+        for record in records.as_array().expect("a list of records") {
+            let ts = record["ts"].as_i64().expect("a timestamp");
+            for (key, value) in record["values"].as_object().expect("an object of values") {
+                found.push((device.clone(), ts, key.clone(), value.clone()));
+            }
+        }
+    }
+    found
+}
+
+proptest! {
+    /// No payload is over a limit, each is as large as it says, and each datapoint is answered for exactly once.
+    #[test]
+    fn limits_and_sources(calls in calls(), limits in limits()) {
+        let uplinks = uplinks(&calls);
+        let references: Vec<_> = uplinks.iter().collect();
+        let (parts, oversized) = pack(&references, GATEWAY, limits).expect("all have a device");
+        let mut answered = vec![0; uplinks.len()];
+        for part in &parts {
+            let datapoints = read(&part.output);
+            prop_assert!(part.output.len() <= limits.max_size);
+            prop_assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
+            prop_assert_eq!(datapoints.len(), part.datapoints);
+            part.sources.iter().for_each(|source| answered[source.uplink] += source.datapoints);
+        }
+        for refused in &oversized {
+            prop_assert!(refused.size > limits.max_size);
+            answered[refused.uplink] += 1;
+        }
+        let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count()).collect();
+        prop_assert_eq!(answered, given);
+    }
+
+    /// For each device name, timestamp and key, the values leave in their order, and the last one always leaves.
+    #[test]
+    fn order_of_values(calls in small_calls(), size in 100_usize..400) {
+        let uplinks = uplinks(&calls);
+        let references: Vec<_> = uplinks.iter().collect();
+        let limits = Limits::with_zero_as_unlimited(size, 0, 0);
+        let (parts, oversized) = pack(&references, GATEWAY, limits).expect("all have a device");
+        prop_assert!(oversized.is_empty());
+        let mut left: HashMap<_, Vec<Value>> = HashMap::new();
+        for (device, ts, key, value) in parts.iter().flat_map(|part| read(&part.output)) {
+            left.entry((device, ts, key)).or_default().push(value);
+        }
+        let mut given: HashMap<_, Vec<Value>> = HashMap::new();
+        for (device, datapoints) in &calls {
+            for (ts, key, value) in datapoints {
+                let device = ["A", "B\""][*device].to_owned();
+                given.entry((device, *ts, key.clone())).or_default().push(value.clone());
+            }
+        }
+        prop_assert_eq!(left.len(), given.len());
+        for (place, values) in given {
+            let mut rest = values.iter();
+            prop_assert!(left[&place].iter().all(|value| rest.any(|given| given == value)), "order of {place:?}");
+            prop_assert_eq!(left[&place].last(), values.last());
+        }
+    }
+
+    /// With room for everything there is one payload, in which each value is the last one given.
+    #[test]
+    fn one_payload_when_there_is_room(calls in small_calls()) {
+        let uplinks = uplinks(&calls);
+        let references: Vec<_> = uplinks.iter().collect();
+        let limits = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
+        let (parts, _) = pack(&references, GATEWAY, limits).expect("all have a device");
+        prop_assert_eq!(parts.len(), 1);
+    }
+
+    /// Splitting gives uplinks that each fit alone, with every datapoint that was given.
+    #[test]
+    fn split_parts_fit(calls in calls(), limits in limits()) {
+        let uplinks = uplinks(&calls);
+        let references: Vec<_> = uplinks.iter().collect();
+        let parts = split(&references, GATEWAY, limits).expect("all have a device");
+        let mut answered = 0;
+        for part in &parts {
+            let (again, oversized) = pack(&[&part.output], GATEWAY, limits).expect("a device");
+            prop_assert_eq!(again.len() + oversized.len(), 1);
+            prop_assert_eq!(part.output.timeseries.count(), part.datapoints);
+            answered += part.sources.iter().map(|source| source.datapoints).sum::<usize>();
+        }
+        prop_assert_eq!(answered, uplinks.iter().map(|uplink| uplink.timeseries.count()).sum::<usize>());
+    }
+}
+
+#[test]
+fn a_gateway_payload_needs_devices() {
+    let homeless = uplink(None, &[(1, "a".to_owned(), Value::from(1))]);
+    let limits = Limits::with_zero_as_unlimited(100, 0, 0);
+    assert_eq!(pack(&[&homeless], GATEWAY, limits).expect_err("no device"), NoDevice(0));
+}
+
+#[test]
+fn an_oversized_datapoint_is_alone() {
+    let device = Arc::new(Identity::new("A", "default"));
+    let large = Value::from("x".repeat(100));
+    let datapoints = [(1, "a".to_owned(), 1.into()), (1, "big".to_owned(), large), (1, "b".to_owned(), 2.into())];
+    let given = uplink(Some(&device), &datapoints);
+    let limits = Limits::with_zero_as_unlimited(60, 0, 0);
+    let (parts, oversized) = pack(&[&given], GATEWAY, limits).expect("a device");
+    assert_eq!(oversized.len(), 1);
+    assert_eq!(oversized[0].point.key(), b"\"big\"");
+    assert_eq!(parts.len(), 1);
+    assert_eq!(parts[0].output, br#"{"A":[{"ts":1,"values":{"a":1,"b":2}}]}"#);
+}
