@@ -1,0 +1,28 @@
+"""The ThingsBoard MQTT client: devices and gateways, asyncio in front, Rust where it counts."""
+
+from tb_mqtt_client._native import __version__
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.statistics import Statistics
+from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
+from tb_mqtt_client.service.device.client import DeviceClient
+from tb_mqtt_client.service.gateway.client import GatewayClient
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+
+__all__ = [
+    "AttributeEntry",
+    "ConnectionRefusedByServer",
+    "DeviceClient",
+    "DeviceConfig",
+    "DeviceSession",
+    "GatewayClient",
+    "GatewayConfig",
+    "NotConnectedError",
+    "PublishResult",
+    "Statistics",
+    "TBMQTTError",
+    "TimeseriesEntry",
+    "__version__",
+]

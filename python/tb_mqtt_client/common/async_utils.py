@@ -1,0 +1,138 @@
+"""Ties the future of a call to the futures of the publishes that carry its datapoints.
+
+The rule of ``FutureMap``: a parent is answered once, when all its children are, with the truth about all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from tb_mqtt_client.common.publish_result import PublishResult
+
+Delivery = asyncio.Future[PublishResult]
+Owner = tuple[Delivery, int | None]
+"""A call's future, and how many of its datapoints a publish answers for (``None``: as many as the publish has)."""
+
+
+class FutureMap:
+    """Children are futures of publishes, parents are futures of calls; many to many, since calls are split and merged."""
+
+    def __init__(self) -> None:
+        self._owners: dict[Delivery, list[Owner]] = {}
+        self._open_children: dict[Delivery, int] = {}
+        # Only calls that were split have an entry: most have one child and need no merging.
+        self._partial_results: dict[Delivery, list[PublishResult]] = {}
+
+    def __len__(self) -> int:
+        """Parents that are not answered yet."""
+        return len(self._open_children)
+
+    def register(self, parent: Delivery, children: Iterable[Delivery]) -> None:
+        """Make ``parent`` wait for ``children``, in addition to those that it waits for already."""
+        for child in children:
+            if all(owner is not parent for owner, _ in self._owners.get(child, ())):
+                self.register_owners(child, [(parent, None)])
+
+    def register_owners(self, child: Delivery, owners: Iterable[Owner]) -> None:
+        """Make each owner wait for ``child``, which carries the given number of its datapoints."""
+        known = self._owners.setdefault(child, [])
+        open_children = self._open_children
+        for owner in owners:
+            known.append(owner)
+            parent = owner[0]
+            open_children[parent] = open_children.get(parent, 0) + 1
+
+    def get_parents(self, child: Delivery) -> list[Delivery]:
+        """The calls that wait for ``child``."""
+        return [parent for parent, _ in self._owners.get(child, ())]
+
+    def child_resolved(self, child: Delivery) -> None:
+        """Count ``child`` as done for all its parents, and answer those that wait for nothing else.
+
+        A cancelled child, or one without a ``PublishResult``, adds nothing to the answer; a parent whose children all
+        are of that kind is answered with ``None``.
+        """
+        owners = self._owners.pop(child, None)
+        if owners is None:
+            return
+        result = _result_of(child)
+        for parent, datapoints in owners:
+            share = result if result is None or datapoints is None else result.with_datapoints(datapoints)
+            self._count_child(parent, share)
+
+    def _count_child(self, parent: Delivery, share: PublishResult | None) -> None:
+        left = self._open_children[parent] - 1
+        if left:
+            self._open_children[parent] = left
+            if share is not None:
+                self._partial_results.setdefault(parent, []).append(share)
+            return
+        del self._open_children[parent]
+        earlier = self._partial_results.pop(parent, None)
+        if parent.done():
+            return
+        if earlier is not None:
+            share = PublishResult.merge([*earlier, share] if share is not None else earlier)
+        parent.set_result(share)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
+
+
+def _result_of(child: Delivery) -> PublishResult | None:
+    if not child.done() or child.cancelled() or child.exception() is not None:
+        return None
+    result = child.result()
+    return result if isinstance(result, PublishResult) else None
+
+
+future_map = FutureMap()
+"""For splitters and adapters that are used on their own. Each client has a map of its own."""
+
+
+async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:
+    """Wait for a future or coroutine, for ``stop_event``, or for ``timeout`` seconds (``None`` or negative: no limit).
+
+    Gives the result, or ``None`` when the event came first or the awaited future was cancelled by somebody else.
+    Raises ``TimeoutError`` when the time is over and ``TypeError`` for anything that is neither future nor coroutine.
+    What was started for a coroutine is cancelled; a future is left as it is. A cancellation of the caller goes through.
+    """
+    if not (asyncio.isfuture(future_or_coroutine) or inspect.iscoroutine(future_or_coroutine)):
+        raise TypeError(f"future_or_coroutine must be a future or a coroutine, not {future_or_coroutine!r}")
+    awaited = asyncio.ensure_future(future_or_coroutine)
+    stopped = asyncio.ensure_future(stop_event.wait())
+    started = [stopped] if awaited is future_or_coroutine else [awaited, stopped]
+    limit = None if timeout is None or timeout < 0 else timeout
+    try:
+        done, _ = await asyncio.wait({awaited, stopped}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if awaited in done:
+            return None if awaited.cancelled() else awaited.result()
+        if stopped in done:
+            return None
+        raise TimeoutError
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+def run_coroutine_sync(
+    coroutine: Callable[[], Coroutine[Any, Any, Any]], timeout: float = 3.0, raise_on_timeout: bool = False
+) -> Any | None:
+    """Run a coroutine to its end from a thread that has no running event loop.
+
+    ``coroutine`` is a function that makes the coroutine. Gives its result, or ``None`` when it takes longer than ``timeout``
+    seconds (``TimeoutError`` with ``raise_on_timeout``). Raises ``RuntimeError`` inside a running loop, where waiting
+    would stop the very loop that has to do the work.
+    """
+
+    async def limited() -> Any:
+        async with asyncio.timeout(timeout):
+            return await coroutine()
+
+    try:
+        return asyncio.run(limited())
+    except TimeoutError:
+        if raise_on_timeout:
+            raise
+        return None

@@ -1,0 +1,203 @@
+"""Options of a client.
+
+The order of precedence, the same for every option and class: an attribute assigned later, then the dict given to the
+constructor, then the environment (``TB_GW_…`` before ``TB_…`` for a gateway), then the default.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tb_mqtt_client.common.logging_utils import get_logger
+
+logger = get_logger(__name__)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} must be a str, not {value!r}")  # noqa: TRY004  # one error for all options
+    return os.fspath(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    raise ValueError(f"{name} must be true or false, not {value!r}")
+
+
+def _whole(low: int, high: int) -> Callable[[str, Any], int]:
+    def convert(name: str, value: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}") from None
+        if not low <= number <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, not {number}")
+        return number
+
+    return convert
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number of seconds, not {value!r}") from None
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    return number
+
+
+def _qos(name: str, value: Any) -> int:
+    qos = _whole(0, 2)(name, value)
+    if qos == 2:
+        logger.warning("The platform has no QoS 2: %s 1 is used", name)
+        return 1
+    return qos
+
+
+@dataclass(frozen=True)
+class _Option:
+    default: Any
+    convert: Callable[[str, Any], Any]
+    variable: str | None = None
+    """Name in the environment, without the prefix."""
+
+
+_TEXT = {
+    name: _Option(None, _text, name.upper())
+    for name in (
+        "host", "access_token", "username", "password", "client_id", "ca_cert", "client_cert", "private_key",
+    )
+}  # fmt: skip
+_LARGEST = 2**31 - 1
+
+
+class DeviceConfig:
+    """Options of a ``DeviceClient``: attributes, keys of the dict and, for some, environment variables.
+
+    From the environment too (``TB_HOST`` and so on): ``host``, ``port`` (1883), ``access_token``, ``username``, ``password``,
+    ``client_id``, ``qos`` (1), and the paths of PEM files ``ca_cert``, ``client_cert``, ``private_key``.
+
+    - ``use_system_ca`` (``TB_TLS``): TLS with the system's certificate authorities. ``verify_hostname``: as it says.
+    - ``mqtt_version``: 5, or 4 for 3.1.1. ``keepalive``: seconds.
+    - ``max_queued_messages``, ``max_queued_bytes``: what may wait between a call and the wire.
+    - ``max_inflight_messages``: publishes without an acknowledgement.
+    - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
+    - ``limits_timeout``: seconds to wait for the server's limits.
+
+    Raises ``ValueError`` for unknown keys and for values that are not allowed.
+    """
+
+    _options: ClassVar[dict[str, _Option]] = {
+        **_TEXT,
+        "port": _Option(1883, _whole(1, 65535), "PORT"),
+        "qos": _Option(1, _qos, "QOS"),
+        "use_system_ca": _Option(False, _flag, "TLS"),
+        "verify_hostname": _Option(True, _flag),
+        "mqtt_version": _Option(5, _whole(4, 5)),
+        "keepalive": _Option(60, _whole(1, 65535)),
+        "max_queued_messages": _Option(1_000_000, _whole(1, _LARGEST)),
+        "max_queued_bytes": _Option(256 * 2**20, _whole(1, 2**63 - 1)),
+        "max_inflight_messages": _Option(100, _whole(1, 65534)),
+        "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
+        "limits_timeout": _Option(10.0, _seconds),
+    }
+    _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
+
+    host: str | None
+    port: int
+    access_token: str | None
+    username: str | None
+    password: str | None
+    client_id: str | None
+    ca_cert: str | None
+    client_cert: str | None
+    private_key: str | None
+    qos: int
+    use_system_ca: bool
+    verify_hostname: bool
+    mqtt_version: int
+    keepalive: int
+    max_queued_messages: int
+    max_queued_bytes: int
+    max_inflight_messages: int
+    rate_limit_percentage: int
+    limits_timeout: float
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        given = dict(config or {})
+        unknown = given.keys() - self._options.keys()
+        if unknown:
+            raise ValueError(f"Unknown option {sorted(unknown)[0]!r}, allowed are {', '.join(self._options)}")
+        for name, option in self._options.items():
+            setattr(self, name, self._value(name, option, given.get(name)))
+
+    def _value(self, name: str, option: _Option, given: Any) -> Any:
+        if given is not None:
+            return option.convert(name, given)
+        for prefix in self._prefixes:
+            variable = f"{prefix}{option.variable}"
+            if option.variable is not None and variable in os.environ:
+                return option.convert(variable, os.environ[variable])
+        return option.default
+
+    def use_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.use_system_ca or self.ca_cert is not None or self.client_cert is not None
+
+    def use_tls_auth(self) -> bool:
+        """Whether the client shows a certificate to a server whose authority is given."""
+        return bool(self.ca_cert and self.client_cert and self.private_key)
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context of the connection, ``None`` without TLS. ``ca_cert`` replaces the system's authorities.
+
+        Raises ``FileNotFoundError`` that names the option, ``ValueError`` when only one of ``client_cert`` and ``private_key`` is
+        set, and ``ssl.SSLError`` for files that are no certificates.
+        """
+        if not self.use_tls():
+            return None
+        if bool(self.client_cert) != bool(self.private_key):
+            raise ValueError("client_cert and private_key must be set together")
+        for name in ("ca_cert", "client_cert", "private_key"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                raise FileNotFoundError(f"{name}: there is no file {path}")
+        context = ssl.create_default_context(cafile=self.ca_cert)
+        context.check_hostname = self.verify_hostname
+        if self.client_cert and self.private_key:
+            context.load_cert_chain(self.client_cert, self.private_key)
+        return context
+
+    def __repr__(self) -> str:
+        auth = "token" if self.access_token else "user/pass"
+        return (
+            f"{type(self).__name__}(host={self.host}, port={self.port}, auth={auth} "
+            f"client_id={self.client_id} tls={self.use_tls()})"
+        )
+
+
+class GatewayConfig(DeviceConfig):
+    """Options of a ``GatewayClient``: those of ``DeviceConfig``, from ``TB_GW_HOST`` and so on before ``TB_HOST``.
+
+    ``combine_devices``: datapoints of several sub-devices travel in one payload.
+    """
+
+    _options: ClassVar[dict[str, _Option]] = {**DeviceConfig._options, "combine_devices": _Option(True, _flag)}
+    _prefixes: ClassVar[tuple[str, ...]] = ("TB_GW_", "TB_")
+
+    combine_devices: bool
+
+    @classmethod
+    def from_device_config(cls, config: DeviceConfig) -> GatewayConfig:
+        """The same options for a gateway."""
+        return cls({name: getattr(config, name) for name in DeviceConfig._options})

@@ -1,0 +1,26 @@
+"""Errors that the clients raise.
+
+TBMQTTError
++-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
++-- ConnectionRefusedByServer (also ConnectionError)
+"""
+
+from tb_mqtt_client.constants.reason_codes import connect_return_name
+
+
+class TBMQTTError(Exception):
+    """Base of the errors of this package."""
+
+
+class NotConnectedError(TBMQTTError, AttributeError):
+    """Something was sent before ``connect()``, or after ``stop()``."""
+
+
+class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after what happened, as ConnectionRefusedError is
+    """The server answered CONNECT with a refusal."""
+
+    def __init__(self, reason_code: int, protocol_version: int) -> None:
+        """``protocol_version``: 5, or 4 for MQTT 3.1.1, by which ``reason_code`` is meant."""
+        super().__init__(f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
+        self.reason_code = reason_code
+        self.protocol_version = protocol_version

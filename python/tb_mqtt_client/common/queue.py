@@ -1,0 +1,170 @@
+"""Queues between the stages of the road: unbounded deques that wake one consumer, and the room that bounds them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class AsyncDeque(Generic[T]):
+    """A queue for one event loop. Putting never blocks for long: how much may be queued is decided at the door (``QueueRoom``)."""
+
+    def __init__(self, maxlen: int | None = None) -> None:
+        """``maxlen``: items, ``None`` for no bound; ``put`` and ``extend`` wait while the queue is full."""
+        if maxlen is not None and maxlen < 1:
+            raise ValueError(f"maxlen must be at least 1 or None, not {maxlen}")
+        self._maxlen = maxlen
+        self._items: deque[T] = deque()
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is queued."""
+        return not self._items
+
+    def size(self) -> int:
+        """Number of queued items."""
+        return len(self._items)
+
+    def append(self, item: T) -> None:
+        """Queue an item at the end, at once and whatever the bound says."""
+        self._items.append(item)
+        self._filled.set()
+
+    def append_all(self, items: Iterable[T]) -> None:
+        """Queue several items at the end, at once."""
+        self._items.extend(items)
+        self._wake()
+
+    def prepend_all(self, items: list[T]) -> None:
+        """Put items back at the front; the first of them comes out first."""
+        self._items.extendleft(reversed(items))
+        self._wake()
+
+    def pop_now(self, count: int) -> list[T]:
+        """Take at most ``count`` items, at once."""
+        items = self._items
+        taken = [items.popleft() for _ in range(min(count, len(items)))]
+        self._wake()
+        return taken
+
+    async def wait_filled(self) -> None:
+        """Wait until something is queued."""
+        await self._filled.wait()
+
+    async def put(self, item: T) -> None:
+        """Queue an item at the end; an item that is queued already is ignored."""
+        await self.extend([item])
+
+    async def extend(self, items: Iterable[T]) -> None:
+        """Queue items at the end."""
+        for item in self._new(items):
+            await self._wait_for_room()
+            self.append(item)
+
+    async def put_left(self, item: T) -> None:
+        """Queue an item at the front."""
+        await self.extend_left([item])
+
+    async def extend_left(self, items: Iterable[T]) -> None:
+        """Queue items at the front, in their order. The front has no bound: what comes back was counted before."""
+        self.prepend_all(self._new(items))
+
+    async def reinsert_front(self, item: T) -> None:
+        """Put an item back at the front."""
+        await self.extend_left([item])
+
+    async def get(self) -> T:
+        """Take the first item; waits for one."""
+        await self.wait_filled()
+        return self.pop_now(1)[0]
+
+    async def peek(self) -> T:
+        """The first item, left where it is; waits for one."""
+        await self.wait_filled()
+        return self._items[0]
+
+    async def peek_batch(self, max_count: int) -> list[T]:
+        """At most ``max_count`` items, left where they are; waits for one."""
+        await self.wait_filled()
+        return [self._items[index] for index in range(min(max_count, len(self._items)))]
+
+    async def pop_n(self, n: int) -> list[T]:
+        """Take at most ``n`` items that are there."""
+        return self.pop_now(n)
+
+    def _new(self, items: Iterable[T]) -> list[T]:
+        queued = {id(item) for item in self._items}
+        return [item for item in items if id(item) not in queued]
+
+    async def _wait_for_room(self) -> None:
+        while self._maxlen is not None and len(self._items) >= self._maxlen:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def _wake(self) -> None:
+        if self._items:
+            self._filled.set()
+        else:
+            self._filled.clear()
+        self._drained.set()
+
+
+class QueueRoom:
+    """How many messages and encoded bytes may be between the door and the wire. Callers wait in order while it is full."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self.messages = 0
+        self.bytes = 0
+        self._waiting: deque[asyncio.Event] = deque()
+
+    def try_take(self, nbytes: int) -> bool:
+        """Take room for one message, if there is some and nobody waits for it."""
+        if self._waiting or not self._fits(nbytes):
+            return False
+        self._count(nbytes)
+        return True
+
+    async def take(self, nbytes: int) -> None:
+        """Take room for one message; waits for it, first come first served."""
+        if self.try_take(nbytes):
+            return
+        place = asyncio.Event()
+        self._waiting.append(place)
+        try:
+            while self._waiting[0] is not place or not self._fits(nbytes):
+                place.clear()
+                await place.wait()
+            self._count(nbytes)
+        finally:
+            self._waiting.remove(place)
+            self._wake_first()
+
+    def give_back(self, messages: int, nbytes: int) -> None:
+        """Free the room of messages that left the queues."""
+        self.messages -= messages
+        self.bytes -= nbytes
+        self._wake_first()
+
+    def _fits(self, nbytes: int) -> bool:
+        # A single message larger than all the room may pass when it is alone: refusing it would be for ever.
+        if self.messages == 0:
+            return True
+        return self.messages < self._max_messages and self.bytes + nbytes <= self._max_bytes
+
+    def _count(self, nbytes: int) -> None:
+        self.messages += 1
+        self.bytes += nbytes
+
+    def _wake_first(self) -> None:
+        if self._waiting:
+            self._waiting[0].set()

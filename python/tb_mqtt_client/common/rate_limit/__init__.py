@@ -1,0 +1,1 @@
+"""The server's limits, and when to hold back."""

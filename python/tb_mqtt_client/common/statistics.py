@@ -1,0 +1,95 @@
+"""Counters of one client. At any moment: accepted = acknowledged + rejected + dropped + undelivered + queued + in flight."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot. Datapoints unless a name says otherwise."""
+
+    accepted: int = 0
+    """Taken by a ``send_…`` call."""
+    acknowledged: int = 0
+    """Confirmed by a PUBACK (or written, at QoS 0)."""
+    rejected: int = 0
+    """Refused by the platform, or too large for any payload."""
+    dropped: int = 0
+    """Given up by a queue policy that the user chose."""
+    undelivered: int = 0
+    """Not sent before the client was stopped."""
+    queued: int = 0
+    """Between the door and the wire."""
+    in_flight: int = 0
+    """Published, without an acknowledgement so far."""
+    rejected_by_reason: dict[int, int] = field(default_factory=dict)
+    """``rejected`` by MQTT reason code."""
+    superseded: int = 0
+    """Acknowledged, but replaced in its payload by a later value of the same key and timestamp."""
+    messages_published: int = 0
+    """PUBLISH packets with datapoints."""
+    messages_acknowledged: int = 0
+    """Of these, the acknowledged ones."""
+    bytes_published: int = 0
+    """Payload bytes of these packets."""
+    payload_limit_bytes: int = 0
+    """Sum of the limits of these payloads: ``bytes_published / payload_limit_bytes`` is how full they were."""
+
+
+class DeliveryCounter:
+    """Moves datapoints from one state to the next. Every method keeps the sum."""
+
+    def __init__(self) -> None:
+        self._counts = asdict(Statistics())
+        self._rejected_by_reason: dict[int, int] = {}
+
+    def snapshot(self) -> Statistics:
+        """The counts of now."""
+        return Statistics(**{**self._counts, "rejected_by_reason": dict(self._rejected_by_reason)})
+
+    def accepted(self, datapoints: int) -> None:
+        """A call was taken."""
+        self._counts["accepted"] += datapoints
+        self._counts["queued"] += datapoints
+
+    def published(self, datapoints: int, superseded: int, payload_size: int, payload_limit: int) -> None:
+        """A payload was written that answers for ``datapoints``, ``superseded`` of which it does not hold."""
+        counts = self._counts
+        counts["queued"] -= datapoints
+        counts["in_flight"] += datapoints
+        counts["superseded"] += superseded
+        counts["messages_published"] += 1
+        counts["bytes_published"] += payload_size
+        counts["payload_limit_bytes"] += payload_limit
+
+    def acknowledged(self, datapoints: int) -> None:
+        """A PUBACK came."""
+        self._counts["in_flight"] -= datapoints
+        self._counts["acknowledged"] += datapoints
+        self._counts["messages_acknowledged"] += 1
+
+    def returned(self, datapoints: int) -> None:
+        """A published payload goes back to its queue."""
+        self._counts["in_flight"] -= datapoints
+        self._counts["queued"] += datapoints
+
+    def refused(self, datapoints: int, reason_code: int) -> None:
+        """A PUBACK with a refusal came."""
+        self._counts["in_flight"] -= datapoints
+        self._reject(datapoints, reason_code)
+
+    def refused_unsent(self, datapoints: int, reason_code: int) -> None:
+        """Queued datapoints cannot be sent at all."""
+        self._counts["queued"] -= datapoints
+        self._reject(datapoints, reason_code)
+
+    def undelivered(self, queued: int, in_flight: int) -> None:
+        """The client was stopped with these left."""
+        self._counts["queued"] -= queued
+        self._counts["in_flight"] -= in_flight
+        self._counts["undelivered"] += queued + in_flight
+
+    def _reject(self, datapoints: int, reason_code: int) -> None:
+        self._counts["rejected"] += datapoints
+        self._rejected_by_reason[reason_code] = self._rejected_by_reason.get(reason_code, 0) + datapoints

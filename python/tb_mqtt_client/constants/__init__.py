@@ -1,0 +1,1 @@
+"""Names of the protocol: topics, MQTT reason codes, keys of JSON messages."""

@@ -1,0 +1,1 @@
+"""Values: datapoints, uplink messages, events."""

@@ -1,0 +1,200 @@
+"""Datapoints of one device on their way to the platform."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import FrozenInstanceError
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+from tb_mqtt_client._native import AttributeEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry
+
+DEFAULT_FIELDS_SIZE = 70
+"""Bytes that ``size`` counts for a message without entries."""
+
+Futures = tuple["asyncio.Future[Any]", ...]
+
+
+class DeviceUplinkMessage:
+    """Encoded datapoints, and the futures that are answered when they are delivered. Made by the builder; frozen."""
+
+    __slots__ = ("delivery_futures", "encoded", "names")
+
+    FIELDS_SIZE: ClassVar[int] = DEFAULT_FIELDS_SIZE
+    BUILDER: ClassVar[str] = "DeviceUplinkMessageBuilder"
+
+    encoded: EncodedUplink
+    """The datapoints."""
+    names: tuple[str | None, str | None]
+    """Device name and profile as they were given."""
+    delivery_futures: Futures
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        raise TypeError(f"Direct instantiation of {cls.__name__} is not allowed. Use {cls.BUILDER} to construct instances.")
+
+    @classmethod
+    def wrap(cls, encoded: EncodedUplink, delivery_futures: Iterable[asyncio.Future[Any]] = ()) -> Self:
+        """A message of datapoints that are encoded already."""
+        device = encoded.device
+        return cls._made(encoded, (device.name, device.profile) if device else (None, None), delivery_futures)
+
+    @classmethod
+    def build(
+        cls,
+        device_name: str | None,
+        device_profile: str | None,
+        attributes: Sequence[AttributeEntry],
+        timeseries: Mapping[int, Sequence[TimeseriesEntry]],
+        delivery_futures: Sequence[asyncio.Future[Any]],
+        size: int | None = None,  # published; computed from the entries, so that it cannot disagree with them
+        main_ts: int | None = None,
+    ) -> Self:
+        """A message of entries. ``timeseries``: entries by timestamp in milliseconds, those without one under any key."""
+        device = DeviceIdentity(device_name, device_profile or "default") if device_name else None
+        entries = [entry for group in timeseries.values() for entry in group]
+        encoded = EncodedUplink.of_entries(attributes, entries, main_ts, device)
+        return cls._made(encoded, (device_name, device_profile), delivery_futures)
+
+    @classmethod
+    def _made(cls, encoded: EncodedUplink, names: tuple[str | None, str | None], futures: Iterable[asyncio.Future[Any]]) -> Self:
+        message = object.__new__(cls)
+        message._set("encoded", encoded)
+        message._set("names", names)
+        message._set("delivery_futures", tuple(futures))
+        return message
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    @property
+    def device_name(self) -> str | None:
+        """Name of the device."""
+        return self.names[0]
+
+    @property
+    def device_profile(self) -> str | None:
+        """Profile of the device."""
+        return self.names[1]
+
+    @property
+    def attributes(self) -> tuple[AttributeEntry, ...]:
+        """The attributes, as new entries."""
+        return self.encoded.attribute_entries()
+
+    @property
+    def timeseries(self) -> Mapping[int, tuple[TimeseriesEntry, ...]]:
+        """Entries by timestamp in order of first appearance, those without one under 0; as new entries."""
+        groups: dict[int, tuple[TimeseriesEntry, ...]] = {}
+        for entry in self.encoded.timeseries_entries():
+            groups[entry.ts or 0] = (*groups.get(entry.ts or 0, ()), entry)
+        return MappingProxyType(groups)
+
+    @property
+    def main_ts(self) -> int | None:
+        """Milliseconds since the epoch that entries without a timestamp get."""
+        return self.encoded.main_ts
+
+    @property
+    def size(self) -> int:
+        """An estimate that counts each entry as if it travelled alone. Packing does not use it."""
+        names = sum(len(name) for name in self.names if name is not None)
+        return self.FIELDS_SIZE + names + self.encoded.entries_size
+
+    def timeseries_datapoint_count(self) -> int:
+        """Number of timeseries datapoints."""
+        return self.encoded.timeseries_count
+
+    def attributes_datapoint_count(self) -> int:
+        """Number of attributes."""
+        return self.encoded.attribute_count
+
+    def has_attributes(self) -> bool:
+        """Whether there are attributes."""
+        return self.encoded.attribute_count > 0
+
+    def has_timeseries(self) -> bool:
+        """Whether there are timeseries datapoints."""
+        return self.encoded.timeseries_count > 0
+
+    def get_delivery_futures(self) -> Futures:
+        """The futures that are answered when the datapoints are delivered."""
+        return self.delivery_futures
+
+    def set_main_ts(self, main_ts: int | None) -> Self:
+        """Change ``main_ts`` in place, the one thing that may change."""
+        self._set("encoded", self.encoded.with_main_ts(main_ts))
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(device_name={self.device_name}, device_profile={self.device_profile}, "
+            f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self.delivery_futures})"
+        )
+
+
+class DeviceUplinkMessageBuilder:
+    """Collects what a message is made of. All setters return the builder."""
+
+    _message_class: type[DeviceUplinkMessage] = DeviceUplinkMessage
+    _default_profile: str | None = None
+
+    def __init__(self) -> None:
+        self._device_name: str | None = None
+        self._device_profile: str | None = None
+        self._attributes: list[AttributeEntry] = []
+        self._timeseries: OrderedDict[int, list[TimeseriesEntry]] = OrderedDict()
+        self._delivery_futures: list[asyncio.Future[Any]] = []
+        self._main_ts: int | None = None
+
+    def set_device_name(self, device_name: str) -> Self:
+        """Name of the device."""
+        self._device_name = device_name
+        return self
+
+    def set_device_profile(self, profile: str) -> Self:
+        """Profile of the device."""
+        self._device_profile = profile
+        return self
+
+    def add_attributes(self, attributes: AttributeEntry | list[AttributeEntry]) -> Self:
+        """Add one attribute or several."""
+        self._attributes += attributes if isinstance(attributes, list) else [attributes]
+        return self
+
+    def add_timeseries(self, timeseries: TimeseriesEntry | list[TimeseriesEntry] | OrderedDict[int, list[TimeseriesEntry]]) -> Self:
+        """Add one entry or several; an ``OrderedDict`` of entries by timestamp replaces all."""
+        if isinstance(timeseries, OrderedDict):
+            self._timeseries = OrderedDict((ts, list(entries)) for ts, entries in timeseries.items())
+            return self
+        for entry in timeseries if isinstance(timeseries, list) else [timeseries]:
+            self._timeseries.setdefault(entry.ts or 0, []).append(entry)
+        return self
+
+    def add_delivery_futures(self, futures: asyncio.Future[Any] | list[asyncio.Future[Any]]) -> Self:
+        """Add futures that are answered when the datapoints are delivered."""
+        self._delivery_futures += futures if isinstance(futures, list) else [futures]
+        return self
+
+    def set_main_ts(self, main_ts: int | None) -> Self:
+        """Milliseconds since the epoch for entries without a timestamp."""
+        self._main_ts = main_ts
+        return self
+
+    def build(self) -> DeviceUplinkMessage:
+        """The message. Without a future one is made, for the running loop."""
+        if not self._delivery_futures:
+            self._delivery_futures = [asyncio.get_running_loop().create_future()]
+        return self._message_class.build(
+            self._device_name,
+            self._device_profile or self._default_profile,
+            self._attributes,
+            self._timeseries,
+            self._delivery_futures,
+            None,
+            self._main_ts,
+        )

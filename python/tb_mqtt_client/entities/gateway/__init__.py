@@ -1,0 +1,1 @@
+"""What a gateway adds: its sub-devices and their events."""

@@ -1,0 +1,39 @@
+"""Announces a sub-device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
+from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class DeviceConnectMessage(BaseGatewayEvent):
+    """Made by ``build``."""
+
+    device_name: str
+    device_profile: str = "default"
+
+    _event_type = GatewayEventType.DEVICE_CONNECT
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        raise TypeError(f"Direct instantiation of {cls.__name__} is not allowed. Use {cls.__name__}.build(...).")
+
+    @classmethod
+    def build(cls, device_name: str, device_profile: str = "default") -> Self:
+        """Raises ``ValueError`` for an empty name."""
+        if not device_name:
+            raise ValueError("Device name must not be empty.")
+        message = object.__new__(cls)
+        object.__setattr__(message, "device_name", device_name)
+        object.__setattr__(message, "device_profile", device_profile)
+        return message
+
+    def to_payload_format(self) -> dict[str, Any]:
+        """``{"device": name, "type": profile}``"""
+        return {"device": self.device_name, "type": self.device_profile}
+
+    def __repr__(self) -> str:
+        return f"DeviceConnectMessage(device_name={self.device_name}, device_profile={self.device_profile})"

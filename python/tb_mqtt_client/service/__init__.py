@@ -1,0 +1,1 @@
+"""The clients and the road to the broker."""

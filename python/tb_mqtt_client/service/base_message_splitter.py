@@ -1,0 +1,122 @@
+"""Cuts uplink messages into ones that fit in a payload: what the device's and the gateway's splitter share."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from tb_mqtt_client._native import EncodedUplink, split_attributes, split_timeseries
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, future_map
+from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+
+DEFAULT_MAX_PAYLOAD_SIZE = 55000
+"""Bytes; what SDK 2.0 used. A connected client uses what the server announced."""
+
+Split = Callable[..., list[tuple[EncodedUplink, list[tuple[int, int]]]]]
+MessageT = TypeVar("MessageT", bound=DeviceUplinkMessage)
+
+
+class BaseMessageSplitter(ABC):
+    """Limits of a payload, and the cutting by them."""
+
+    @property
+    @abstractmethod
+    def max_payload_size(self) -> int:
+        """Bytes of a payload."""
+
+    @property
+    @abstractmethod
+    def max_datapoints(self) -> int:
+        """Datapoints in a payload, 0 for no limit."""
+
+    @property
+    @abstractmethod
+    def payload_budget(self) -> int:
+        """Bytes that packing may use."""
+
+    @abstractmethod
+    def split_timeseries(self, *args: Any, **kwargs: Any) -> Any:
+        """Cut timeseries."""
+
+    @abstractmethod
+    def split_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Cut attributes."""
+
+
+class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
+    """Cuts messages of one class. ``MAX_PAYLOAD_SIZE_MARGIN`` is subtracted from what is set."""
+
+    DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_PAYLOAD_SIZE
+    MAX_PAYLOAD_SIZE_MARGIN = 0
+    _gateway: bool
+    _message_class: type[MessageT]
+
+    def __init__(
+        self,
+        max_payload_size: int | None = DEFAULT_MAX_PAYLOAD_SIZE,
+        max_datapoints: int | None = 0,
+        *,
+        futures: FutureMap = future_map,
+    ) -> None:
+        self._futures = futures
+        self.max_payload_size = max_payload_size
+        self.max_datapoints = max_datapoints
+
+    @property
+    def max_payload_size(self) -> int:
+        """Bytes of a payload. Setting ``None``, 0 or less gives the default."""
+        return self._max_payload_size
+
+    @max_payload_size.setter
+    def max_payload_size(self, value: int | None) -> None:
+        size = value if value is not None and value > 0 else self.DEFAULT_MAX_PAYLOAD_SIZE
+        self._max_payload_size = size - self.MAX_PAYLOAD_SIZE_MARGIN
+
+    @property
+    def max_datapoints(self) -> int:
+        """Datapoints in a payload, 0 for no limit. Setting ``None``, 0 or less gives 0."""
+        return self._max_datapoints
+
+    @max_datapoints.setter
+    def max_datapoints(self, value: int | None) -> None:
+        self._max_datapoints = value if value is not None and value > 0 else 0
+
+    @property
+    def payload_budget(self) -> int:
+        """Bytes that packing may use: all that were set, since what a payload weighs is known exactly."""
+        return self._max_payload_size + self.MAX_PAYLOAD_SIZE_MARGIN
+
+    def split_timeseries(self, messages: Sequence[MessageT]) -> list[MessageT]:
+        """Cut and merge by device: each result fits in a payload, unless a single datapoint of it does not.
+
+        The futures of ``messages`` are answered when the results' futures are. A message that fits alone is passed on.
+        """
+        return self._split([message for message in messages if message.has_timeseries()], split_timeseries)
+
+    def split_attributes(self, messages: Sequence[MessageT]) -> list[MessageT]:
+        """The same for attributes."""
+        return self._split([message for message in messages if message.has_attributes()], split_attributes)
+
+    def _split(self, messages: Sequence[MessageT], split: Split) -> list[MessageT]:
+        if not messages:
+            return []
+        parts = split(
+            [message.encoded for message in messages],
+            gateway=self._gateway,
+            max_size=self._max_payload_size,
+            max_datapoints=self._max_datapoints,
+        )
+        if len(messages) == len(parts) == 1 and not (messages[0].has_attributes() and messages[0].has_timeseries()):
+            return [messages[0]]
+        return [self._tied(encoded, [messages[index] for index, _ in sources]) for encoded, sources in parts]
+
+    def _tied(self, encoded: EncodedUplink, sources: list[MessageT]) -> MessageT:
+        parents = [parent for source in sources for parent in source.get_delivery_futures()]
+        if not parents:
+            return self._message_class.wrap(encoded)
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        for parent in parents:
+            self._futures.register(parent, [delivery])
+        return self._message_class.wrap(encoded, (delivery,))

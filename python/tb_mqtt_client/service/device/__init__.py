@@ -1,0 +1,1 @@
+"""The client of one device, and what turns its data into payloads."""

@@ -1,0 +1,1 @@
+"""The gateway client and its sub-devices."""

@@ -1,0 +1,80 @@
+"""The sub-devices of one gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+
+logger = get_logger(__name__)
+
+
+class DeviceManager:
+    """Sessions by id, by name, and by the name that a device had first."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[UUID, DeviceSession] = {}
+        self._by_name: dict[str, DeviceSession] = {}
+        self._by_original_name: dict[str, DeviceSession] = {}
+
+    def register(self, device_name: str, device_profile: str = "default") -> DeviceSession:
+        """The session of this current or original name, made when there is none."""
+        known = self.get_by_name(device_name)
+        if known is not None:
+            return known
+        session = DeviceSession(DeviceInfo(device_name, device_profile))
+        self._sessions[session.device_info.device_id] = session
+        self._by_name[device_name] = session
+        self._by_original_name[device_name] = session
+        return session
+
+    def unregister(self, device_id: UUID) -> None:
+        """Forget a session; an unknown id changes nothing."""
+        session = self._sessions.pop(device_id, None)
+        if session is not None:
+            self._by_name.pop(session.device_info.device_name, None)
+            self._by_original_name.pop(session.device_info.original_name, None)
+
+    def get_by_id(self, device_id: UUID) -> DeviceSession | None:
+        """The session of this id."""
+        return self._sessions.get(device_id)
+
+    def get_by_name(self, device_name: str) -> DeviceSession | None:
+        """The session of this current name, else of this original name."""
+        return self._by_name.get(device_name) or self._by_original_name.get(device_name)
+
+    def is_connected(self, device_id: UUID) -> bool:
+        """Whether there is a session of this id."""
+        return device_id in self._sessions
+
+    def all(self) -> Iterable[DeviceSession]:
+        """All sessions."""
+        return list(self._sessions.values())
+
+    @property
+    def all_devices(self) -> dict[UUID, DeviceSession]:
+        """All sessions by id."""
+        return dict(self._sessions)
+
+    @property
+    def connected_devices(self) -> set[DeviceSession]:
+        """Sessions whose state is connected."""
+        return {session for session in self._sessions.values() if session.state.is_connected()}
+
+    def rename_device(self, old_name: str, new_name: str) -> None:
+        """Give a device another name. Raises ``ValueError`` when another device has it."""
+        session = self.get_by_name(old_name)
+        if session is None:
+            logger.warning("There is no device %r to rename", old_name)
+            return
+        if self._by_name.get(new_name, session) is not session:
+            raise ValueError(f"new_name: there is a device {new_name!r} already")
+        self._by_name.pop(session.device_info.device_name, None)
+        session.device_info.rename(new_name)
+        self._by_name[new_name] = session
+
+    def __repr__(self) -> str:
+        return f"DeviceManager({list(self._by_name)})"

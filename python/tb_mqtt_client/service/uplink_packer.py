@@ -1,0 +1,127 @@
+"""From queued calls to the publishes that carry them: what a device and a gateway share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
+
+
+class QueuedUplink(NamedTuple):
+    """One accepted call: its datapoints, and the future that its caller waits for."""
+
+    encoded: EncodedUplink
+    delivery: Delivery
+
+
+class Oversized(NamedTuple):
+    """A datapoint that fits in no payload."""
+
+    key: str
+    result: PublishResult
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """What a batch of calls became."""
+
+    messages: list[MqttPublishMessage]
+    oversized: list[Oversized]
+
+
+class UplinkPacker:
+    """Packs calls into payloads for one pair of topics, and ties each call's future to the publishes that carry it."""
+
+    def __init__(
+        self,
+        timeseries_topic: str,
+        attributes_topic: str,
+        splitter: BaseMessageSplitter,
+        future_map: FutureMap,
+        *,
+        gateway: bool,
+    ) -> None:
+        self._topics = timeseries_topic, attributes_topic
+        self._splitter = splitter
+        self._future_map = future_map
+        self._gateway = gateway
+        self.max_devices = 1
+
+    @property
+    def payload_budget(self) -> int:
+        """Bytes of one payload."""
+        return self._splitter.payload_budget
+
+    def pack(self, uplinks: Sequence[QueuedUplink], qos: int) -> PackedBatch:
+        """Write timeseries, then attributes, into as few payloads as the splitter's limits allow."""
+        encoded = [uplink.encoded for uplink in uplinks]
+        splitter = self._splitter
+        max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
+        batch = PackedBatch([], [])
+        for topic, pack in zip(self._topics, (pack_timeseries, pack_attributes), strict=True):
+            max_size = splitter.payload_budget
+            packed = pack(
+                encoded,
+                gateway=self._gateway,
+                max_size=max_size,
+                max_datapoints=max_datapoints,
+                max_devices=max_devices,
+            )
+            self._collect(packed, uplinks, topic, qos, max_size, batch)
+        # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
+        for oversized in batch.oversized:
+            self._future_map.child_resolved(oversized.delivery)
+        return batch
+
+    def _collect(
+        self,
+        packed: PackedUplinks,
+        uplinks: Sequence[QueuedUplink],
+        topic: str,
+        qos: int,
+        max_size: int,
+        batch: PackedBatch,
+    ) -> None:
+        create_future = asyncio.get_running_loop().create_future
+        for payload in packed.payloads:
+            delivery: Delivery = create_future()
+            owners = [(uplinks[index].delivery, datapoints) for index, datapoints in payload.sources]
+            self._future_map.register_owners(delivery, owners)
+            answered_for = sum(datapoints for _, datapoints in owners)
+            message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, delivery_futures=[delivery])
+            message.devices = payload.devices
+            message.superseded = answered_for - payload.datapoints
+            message.payload_limit = max_size
+            batch.messages.append(message)
+        for index, key, size in packed.oversized:
+            delivery = create_future()
+            self._future_map.register_owners(delivery, [(uplinks[index].delivery, 1)])
+            result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
+            delivery.set_result(result)
+            batch.oversized.append(Oversized(key, result, delivery))
+
+
+def build_uplink_messages(messages: Sequence[MqttPublishMessage], packer: UplinkPacker) -> list[MqttPublishMessage]:
+    """The publishes for messages of which some are bytes already and the others uplink messages, grouped by QoS."""
+    ready = [message for message in messages if isinstance(message.payload, bytes)]
+    by_qos: dict[int, list[QueuedUplink]] = {}
+    for message in messages:
+        if isinstance(message.payload, DeviceUplinkMessage):
+            by_qos.setdefault(message.qos, []).append(_queued(message, message.payload.encoded))
+    return ready + [packed for qos, uplinks in by_qos.items() for packed in packer.pack(uplinks, qos).messages]
+
+
+def _queued(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:
+    if encoded.main_ts is None and message.main_ts is not None:
+        encoded = encoded.with_main_ts(message.main_ts)
+    return QueuedUplink(encoded, message.delivery_futures[0])
