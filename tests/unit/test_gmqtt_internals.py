@@ -73,7 +73,9 @@ def test_handlers_are_found_on_the_instance(client):
 async def test_publish_packet_takes_a_topic_of_str(client):
     """``MqttPublishMessage`` keeps its topic as str and skips gmqtt's constructor."""
     protocol = MQTTProtocol(
-        connection_state=client._connection_state, id_generator=client._package_handler.id_generator, loop=asyncio.get_running_loop()
+        connection_state=client._connection_state,
+        id_generator=client._package_handler.id_generator,
+        loop=asyncio.get_running_loop(),
     )
     by_gmqtt = PublishPacket.build_package(Message("a/b", b"{}", qos=1), protocol)[1]
     client._package_handler.id_generator.free_id(1)

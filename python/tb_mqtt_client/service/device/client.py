@@ -8,7 +8,7 @@ import random
 import string
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
@@ -122,6 +122,16 @@ class DeviceClient(BaseClient):
         await self.disconnect()
         await self._message_service.shutdown()
 
+    @overload
+    async def send_timeseries(
+        self, data: Any, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+    ) -> PublishResult: ...
+    @overload
+    async def send_timeseries(self, data: Any, wait_for_publish: Literal[False], timeout: float | None = ...) -> list[Delivery]: ...
+    @overload
+    async def send_timeseries(
+        self, data: Any, wait_for_publish: bool = ..., timeout: float | None = ...
+    ) -> PublishResult | list[Delivery]: ...
     async def send_timeseries(
         self, data: Any, wait_for_publish: bool = True, timeout: float | None = None
     ) -> PublishResult | list[Delivery]:
@@ -134,6 +144,18 @@ class DeviceClient(BaseClient):
         encoded = EncodedUplink.timeseries(data, _now_ms())
         return await self._send_uplink(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
+    @overload
+    async def send_attributes(
+        self, attributes: Any, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+    ) -> PublishResult: ...
+    @overload
+    async def send_attributes(
+        self, attributes: Any, wait_for_publish: Literal[False], timeout: float | None = ...
+    ) -> list[Delivery]: ...
+    @overload
+    async def send_attributes(
+        self, attributes: Any, wait_for_publish: bool = ..., timeout: float | None = ...
+    ) -> PublishResult | list[Delivery]: ...
     async def send_attributes(
         self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
     ) -> PublishResult | list[Delivery]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
@@ -87,6 +87,18 @@ class GatewayClient(DeviceClient):
         result = await self._wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
         return device_session, result
 
+    @overload
+    async def send_device_timeseries(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[True] = ...
+    ) -> PublishResult: ...
+    @overload
+    async def send_device_timeseries(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[False]
+    ) -> Delivery: ...
+    @overload
+    async def send_device_timeseries(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ...
+    ) -> PublishResult | Delivery: ...
     async def send_device_timeseries(
         self, device_session: DeviceSession, data: Any, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:
@@ -98,6 +110,18 @@ class GatewayClient(DeviceClient):
         encoded = EncodedUplink.timeseries(data, _now_ms(), device_session.identity)
         return await self._send_device_uplink(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish)
 
+    @overload
+    async def send_device_attributes(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[True] = ...
+    ) -> PublishResult: ...
+    @overload
+    async def send_device_attributes(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[False]
+    ) -> Delivery: ...
+    @overload
+    async def send_device_attributes(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ...
+    ) -> PublishResult | Delivery: ...
     async def send_device_attributes(
         self, device_session: DeviceSession, data: Any, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:

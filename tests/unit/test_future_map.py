@@ -1,0 +1,156 @@
+"""``FutureMap``: a call is answered once, when all its parts are, with the truth about all of them."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tb_mqtt_client.common.async_utils import FutureMap, await_or_stop, run_coroutine_sync
+from tb_mqtt_client.common.publish_result import PublishResult
+
+
+def result(reason_code=0, payload_size=10, datapoints=5):
+    return PublishResult("topic", 1, 7, payload_size, reason_code, datapoints)
+
+
+def future():
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_parent_waits_for_all_children():
+    futures, parent, children = FutureMap(), future(), [future(), future()]
+    futures.register(parent, children)
+    assert futures.get_parents(children[0]) == [parent]
+    children[0].set_result(result())
+    futures.child_resolved(children[0])
+    assert not parent.done()
+    children[1].set_result(result(payload_size=3, datapoints=2))
+    futures.child_resolved(children[1])
+    assert parent.result() == PublishResult("topic", 1, -1, 13, 0, 7)
+    assert len(futures) == 0
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+async def test_any_failed_part_makes_the_whole_fail(failing):
+    """Defect 3 of SDK 2.0: the last part alone decided."""
+    futures, parent, children = FutureMap(), future(), [future(), future()]
+    futures.register(parent, children)
+    for index, child in enumerate(children):
+        child.set_result(result(0x83 if index == failing else 0))
+        futures.child_resolved(child)
+    assert parent.result().reason_code == 0x83
+
+
+async def test_parents_get_their_own_datapoints():
+    """Defect 4 of SDK 2.0: every caller of a batch got the sums of all."""
+    futures, first, second, child = FutureMap(), future(), future(), future()
+    futures.register_owners(child, [(first, 2), (second, 3)])
+    child.set_result(result())
+    futures.child_resolved(child)
+    assert (first.result().datapoints_count, second.result().datapoints_count) == (2, 3)
+    assert first.result() is not second.result()
+
+
+async def test_a_child_resolved_twice_counts_once():
+    futures, parent, children = FutureMap(), future(), [future(), future()]
+    futures.register(parent, children)
+    children[0].set_result(result())
+    futures.child_resolved(children[0])
+    futures.child_resolved(children[0])
+    assert not parent.done()
+
+
+async def test_registering_again_does_not_wait_twice():
+    futures, parent, child = FutureMap(), future(), future()
+    futures.register(parent, [child])
+    futures.register(parent, [child])
+    child.set_result(result())
+    futures.child_resolved(child)
+    assert parent.done()
+
+
+async def test_a_cancelled_parent_is_left_alone():
+    futures, parent, child = FutureMap(), future(), future()
+    futures.register(parent, [child])
+    parent.cancel()
+    child.set_result(result())
+    futures.child_resolved(child)
+    assert parent.cancelled()
+    assert len(futures) == 0
+
+
+async def test_cancelled_children_count_as_done():
+    futures, parent, children = FutureMap(), future(), [future(), future()]
+    futures.register(parent, children)
+    children[0].set_result(result())
+    children[1].cancel()
+    for child in children:
+        futures.child_resolved(child)
+    assert parent.result() == PublishResult("topic", 1, -1, 10, 0, 5)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())
+def test_every_parent_is_answered_once_with_its_sums(ownership, random):
+    """Each parent is answered after its last child, and its datapoints are those that its children carried for it."""
+
+    async def check():
+        futures = FutureMap()
+        parents = [future() for _ in range(6)]
+        expected = dict.fromkeys(range(6), 0)
+        children = []
+        for owners in ownership:
+            child = future()
+            shares = [(parents[owner], index + 1) for index, owner in enumerate(dict.fromkeys(owners))]
+            for index, owner in enumerate(dict.fromkeys(owners)):
+                expected[owner] += index + 1
+            futures.register_owners(child, shares)
+            children.append(child)
+        random.shuffle(children)
+        for child in children:
+            child.set_result(result())
+            futures.child_resolved(child)
+        for owner, parent in enumerate(parents):
+            assert parent.done() == (expected[owner] > 0)
+            if parent.done():
+                assert parent.result().datapoints_count == expected[owner]
+        assert len(futures) == 0
+
+    asyncio.run(check())
+
+
+async def test_await_or_stop():
+    stop = asyncio.Event()
+    done = future()
+    done.set_result(3)
+    assert await await_or_stop(done, stop, None) == 3
+    with pytest.raises(TimeoutError):
+        await await_or_stop(future(), stop, 0.01)
+    with pytest.raises(TypeError, match="future_or_coroutine"):
+        await await_or_stop(3, stop, None)
+    cancelled = future()
+    cancelled.cancel()
+    assert await await_or_stop(cancelled, stop, None) is None
+    stop.set()
+    waiting = future()
+    assert await await_or_stop(waiting, stop, None) is None
+    assert not waiting.done()
+
+
+async def test_await_or_stop_lets_a_cancellation_through():
+    """Defect 10 of SDK 2.0: it was swallowed."""
+    task = asyncio.ensure_future(await_or_stop(future(), asyncio.Event(), None))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_run_coroutine_sync():
+    async def answer():
+        return 42
+
+    assert run_coroutine_sync(answer) == 42
+    assert run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01) is None
+    with pytest.raises(TimeoutError):
+        run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01, raise_on_timeout=True)
