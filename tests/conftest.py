@@ -4,6 +4,9 @@ import os
 
 from hypothesis import settings
 
+# The fixture that users get too.
+pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin"]
+
 # Times are measured by the benches, never by a property test: a busy machine must not fail one.
 settings.register_profile("default", deadline=None)
 # A submission is judged on the same examples each time; new ones are looked for on people's machines.

@@ -123,7 +123,8 @@ class EncodedUplink:
         device: DeviceIdentity | None = None,
     ) -> EncodedUplink:
         """Collect entries. Unlike the other two this may be empty, and entries without a timestamp stay without:
-        ``main_ts`` says what they get when a payload is written, and without it the server stamps them."""
+        ``main_ts`` says what they get when a payload is written, and without it the server stamps them.
+        """
     def with_main_ts(self, main_ts: int | None) -> EncodedUplink:
         """The same datapoints with another ``main_ts``."""
     @property

@@ -1,0 +1,139 @@
+# One door for people, hooks and CI. Every target installs what it needs into .venv and builds the extension when rust/
+# has changed, so each of them works first thing after a clone.
+
+PYTHON ?= python3
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+SOAK_SECONDS ?= 600
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# cargo and the tests use all cores by themselves; two pips in one environment would break it.
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# What a command says is shown only when it fails.
+quietly = output=$$($(1) 2>&1) || { echo "$$output" >&2; exit 1; }
+# One interpreter for every build, or cargo would compile PyO3 anew for each of them.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+##@ Use
+
+.PHONY: demo
+demo: $(STAMPS)/native ## This machine's metrics and a million datapoints to an emulated platform (DEMO_ARGS="--host ...")
+	@$(BIN)/python -m tb_mqtt_client.demo $(DEMO_ARGS)
+
+.PHONY: wheel
+wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for this platform, in dist/
+	@rm -rf dist
+	@$(call quietly,$(BIN)/maturin build --release --sdist --out dist)
+	@ls dist
+
+##@ Check
+
+.PHONY: test
+test: $(STAMPS)/native $(STAMPS)/group-test mosquitto ## All tests: Rust, then Python against the release build (PYTEST_ARGS="-k ...")
+	cargo test --workspace --quiet
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
+
+.PHONY: fmt
+fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend
+	cargo fmt --all
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format --quiet
+
+.PHONY: bench
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchmarks; writes their table into the README
+	@mkdir -p .benchmarks
+	$(BIN)/python -m pytest benches --benchmark-json=.benchmarks/latest.json
+	$(BIN)/python benches/report.py .benchmarks/latest.json --readme
+
+.PHONY: soak
+soak: $(STAMPS)/native ## Ten minutes of random telemetry: equal sums on both sides, flat memory (SOAK_SECONDS=...)
+	$(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
+
+##@ Other
+
+.PHONY: clean
+clean: ## Remove everything that the targets above have made
+	@rm -rf $(VENV) target dist .benchmarks .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	@rm -f python/tb_mqtt_client/_native*.so
+	@find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The environment. A change of pyproject.toml brings everything in it up to date.
+
+$(STAMPS)/venv: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making the Python environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@# Dependency groups need pip 25.1.
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	  | xargs $(PIP) install
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
+	@echo "Installing what '$*' needs ..."
+	@$(PIP) install --group $*
+	@touch $@
+
+# The extension, built once per change: of a source, of a folder (a file came or went), or of the built file itself, since
+# somebody may have put another build, a debug one say, in its place. Without a built file the stamp says nothing.
+
+RUST_SOURCES := $(shell find rust -name target -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
+EXTENSION := $(wildcard python/tb_mqtt_client/_native*.so)
+
+$(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCES) $(EXTENSION) \
+    $(if $(EXTENSION),,always) | $(STAMPS)/venv rust-toolchain
+	@echo "Building the extension in release mode ..."
+	@# A build for one Python version would be loaded before a build for all of them, however old it is.
+	@rm -f $(EXTENSION)
+	@$(call quietly,$(BIN)/maturin develop --release --extras demo)
+	@touch $@
+
+.PHONY: always
+always:
+
+.PHONY: rust-toolchain
+rust-toolchain:
+	@command -v cargo >/dev/null || { \
+	  echo "Rust is needed to build the extension, and 'cargo' is not on PATH (see rust-version in Cargo.toml)." >&2; exit 1; }
+
+# The tests' real broker; nothing else of the system is needed.
+
+.PHONY: mosquitto
+mosquitto:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null && exit; \
+	command -v apt-get >/dev/null || { \
+	  echo "The tests need the Mosquitto broker: install it with this system's package manager." >&2; exit 1; }; \
+	if [ "$$(id -u)" = 0 ]; then as_root=(); \
+	elif sudo -n true 2>/dev/null; then as_root=(sudo -n); \
+	else echo "The tests need the Mosquitto broker: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
+	echo "Installing mosquitto ..."; \
+	install() { "$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto 2>&1; }; \
+	output=$$(install) || { "$${as_root[@]}" apt-get update -qq && output=$$(install); } || { echo "$$output" >&2; exit 1; }; \
+	: "The package starts a system service; the tests start brokers of their own."; \
+	if [ -d /run/systemd/system ]; then "$${as_root[@]}" systemctl disable --now --quiet mosquitto || true; fi

@@ -1,0 +1,156 @@
+"""The demo from its arguments to its exit code.
+
+0: every datapoint was acknowledged, and the platform counted as many. 1: the two sides disagree. 2: it could not run.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from tb_mqtt_client import GatewayClient, GatewayConfig
+from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.demo.metrics import Machine
+from tb_mqtt_client.demo.report import Bulk, Display, Outcome, Tally, show
+from tb_mqtt_client.demo.traffic import Answers, DemoError, Traffic
+from tb_mqtt_client.emulator import Emulator
+
+EMULATOR_TOKEN = "demo-gateway"
+SECONDS_BETWEEN_FRAMES = 0.1
+SECONDS_WITHOUT_ANSWER = 120
+"""Longer than the widest rate-limit window in use (60 s): a run without an answer for so long hangs."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the data goes. `count` is the platform's own count of datapoints; a real server does not tell it."""
+
+    config: GatewayConfig
+    count: Callable[[], int] | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    console = Console()
+    try:
+        outcome = asyncio.run(_run(options, console))
+    except (DemoError, TBMQTTError, OSError) as error:
+        console.print(f"[bold red]✗[/] {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    show(console, outcome)
+    return 1 if outcome.disagreements() else 0
+
+
+async def _run(options: argparse.Namespace, console: Console) -> Outcome:
+    async with _endpoint(options) as endpoint:
+        client = GatewayClient(endpoint.config)
+        try:
+            await client.connect()
+            traffic = Traffic(client, Machine(), options.devices)
+            devices = await traffic.register()
+            target = "its emulator" if options.host is None else f"{endpoint.config.host}:{endpoint.config.port}"
+            console.print(f"{devices} parts of this machine are sub-devices of a gateway, connected to {target}")
+            with Display(console) as display:
+                await _watched(display, "live metrics", None, traffic.answers, traffic.stream(options.duration))
+                before = client.statistics
+                began = time.monotonic()
+                if options.points:
+                    await _watched(display, "history", options.points, traffic.answers, traffic.bulk(options.points))
+                seconds = time.monotonic() - began
+        finally:
+            await client.stop()
+        after = client.statistics
+        return Outcome(
+            answers=traffic.answers,
+            tally=Tally(after.accepted, after.acknowledged, after.rejected, after.dropped, after.undelivered),
+            platform_datapoints=endpoint.count() if endpoint.count is not None else None,
+            bulk=Bulk(
+                datapoints=options.points,
+                messages=after.messages_published - before.messages_published,
+                payload_bytes=after.bytes_published - before.bytes_published,
+                limit_bytes=after.payload_limit_bytes - before.payload_limit_bytes,
+                seconds=seconds,
+            ),
+            live_latencies=traffic.live_latencies,
+            bulk_latencies=traffic.bulk_latencies,
+        )
+
+
+async def _watched(
+    display: Display, description: str, total: int | None, answers: Answers, work: Coroutine[Any, Any, None]
+) -> None:
+    """Run `work` and draw its progress. Raises `DemoError` when no answer comes any more."""
+    draw = display.phase(description, total, lambda: answers.answered)
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=SECONDS_BETWEEN_FRAMES)
+            draw()
+            if not task.done() and time.monotonic() - answers.last_answer > SECONDS_WITHOUT_ANSWER:
+                waiting = answers.sent - answers.answered
+                raise DemoError(f"{waiting:,} datapoints wait, and no answer has come for {SECONDS_WITHOUT_ANSWER} s")
+        await task
+    finally:
+        task.cancel()
+
+
+@asynccontextmanager
+async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
+    """Give the server that was asked for, or the emulator for as long as the demo runs."""
+    config = GatewayConfig()
+    if options.host is not None:
+        config.host = options.host
+        config.port = options.port
+        config.access_token = options.token or config.access_token
+        if not (config.access_token or config.username or config.client_cert):
+            raise DemoError("a server needs credentials: give --token, or TB_ACCESS_TOKEN in the environment")
+        yield Endpoint(config, None)
+        return
+    # Counts only: a million kept values would measure this process's memory, not the road.
+    async with Emulator(keep_data=False) as emulator:
+        emulator.add_gateway(EMULATOR_TOKEN, name="demo gateway")
+        config.host, config.port, config.access_token = emulator.host, emulator.port, EMULATOR_TOKEN
+        # The environment may hold what another server needs.
+        config.username = config.password = config.client_id = None
+        config.ca_cert = config.client_cert = config.private_key = None
+        yield Endpoint(config, lambda: emulator.counters.datapoints)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tb_mqtt_client.demo",
+        description="Send this machine's own metrics through a GatewayClient and count every datapoint on both sides.",
+    )
+    parser.add_argument("--host", help="a ThingsBoard server; without it the demo starts an emulator of one")
+    parser.add_argument("--port", type=int, default=1883, help="its MQTT port (default: %(default)s)")
+    parser.add_argument("--token", help="the gateway's access token (default: TB_ACCESS_TOKEN)")
+    parser.add_argument("--duration", type=_seconds, default=5, help="seconds of live metrics (default: %(default)g)")
+    parser.add_argument("--points", type=_count, default=1_000_000, help="datapoints after that (default: %(default)d)")
+    parser.add_argument("--devices", type=_count, help="sub-devices; more than this machine has parts show them again")
+    options = parser.parse_args(arguments)
+    if options.devices == 0:
+        parser.error("--devices: at least 1")
+    if options.host is None and options.token is not None:
+        parser.error("--token is for a server: give --host too")
+    return options
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no duration in seconds")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value

@@ -1,0 +1,136 @@
+"""What a person sees: one progress bar while data travels, and a table of both sides' numbers at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tb_mqtt_client.demo.latency import Latencies
+from tb_mqtt_client.demo.traffic import Answers
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The client's counters at the end, in datapoints."""
+
+    accepted: int
+    acknowledged: int
+    rejected: int
+    dropped: int
+    undelivered: int
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What the bulk took. `limit_bytes`: what its payloads might have held."""
+
+    datapoints: int
+    messages: int
+    payload_bytes: int
+    limit_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    answers: Answers
+    tally: Tally
+    platform_datapoints: int | None
+    """The platform's own count; None where it does not tell (a real server)."""
+    bulk: Bulk
+    live_latencies: Latencies
+    bulk_latencies: Latencies
+
+    def disagreements(self) -> list[str]:
+        """Why this run is no success; empty when every datapoint was acknowledged and counted on both sides."""
+        sent, tally = self.answers.sent, self.tally
+        counts = {
+            "accepted by the client": tally.accepted,
+            "acknowledged": tally.acknowledged,
+            "answered to the caller": self.answers.answered,
+            "counted by the platform": self.platform_datapoints,
+        }
+        found = [
+            f"{count:,} datapoints {what}, {sent:,} sent" for what, count in counts.items() if count is not None and count != sent
+        ]
+        if lost := tally.rejected + tally.dropped + tally.undelivered:
+            found.append(f"{lost:,} datapoints rejected, dropped or undelivered")
+        if self.answers.failed_calls:
+            found.append(f"{self.answers.failed_calls:,} calls failed, the first with {self.answers.first_failure}")
+        return found
+
+
+class Display:
+    """The progress bar. The total may be unknown while live metrics are streamed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("datapoints"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def phase(self, description: str, total: int | None, count: Callable[[], int]) -> Callable[[], None]:
+        """Begin a line of the bar; call what this gives to draw it anew with what has been counted since."""
+        before = count()
+        task = self._progress.add_task(description, total=total)
+        return lambda: self._progress.update(task, completed=count() - before)
+
+
+def show(console: Console, outcome: Outcome) -> None:
+    """Print the table, and then whether the two sides agree."""
+    table = Table(title="Both sides, in datapoints", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in _rows(outcome):
+        table.add_row(name, value, end_section=name in {"counted by the platform", "datapoints per second"})
+    console.print(table)
+    disagreements = outcome.disagreements()
+    for line in disagreements:
+        console.print(f"[bold red]✗[/] {line}")
+    if disagreements:
+        return
+    if outcome.platform_datapoints is None:
+        console.print("[bold green]✓[/] every datapoint was acknowledged; what this server stored, only it can tell")
+    else:
+        console.print("[bold green]✓[/] every datapoint was acknowledged and counted on both sides")
+
+
+def _rows(outcome: Outcome) -> list[tuple[str, str]]:
+    tally, bulk = outcome.tally, outcome.bulk
+    platform = outcome.platform_datapoints
+    rows = [
+        ("accepted", f"{tally.accepted:,}"),
+        ("acknowledged", f"{tally.acknowledged:,}"),
+        ("rejected", f"{tally.rejected:,}"),
+        ("dropped", f"{tally.dropped:,}"),
+        ("undelivered", f"{tally.undelivered:,}"),
+        ("counted by the platform", "not available from a real server" if platform is None else f"{platform:,}"),
+    ]
+    if bulk.messages:
+        rows += [
+            ("messages of the bulk", f"{bulk.messages:,}"),
+            ("payload bytes of the bulk", f"{bulk.payload_bytes:,}"),
+            ("mean payload fill", f"{bulk.payload_bytes / bulk.limit_bytes:.1%}"),
+            ("datapoints per second", f"{bulk.datapoints / bulk.seconds:,.0f}"),
+        ]
+    for name, latencies in (("live metrics", outcome.live_latencies), ("bulk", outcome.bulk_latencies)):
+        for percent in (50, 99):
+            seconds = latencies.percentile(percent)
+            if seconds is not None:
+                rows.append((f"time to acknowledgement, {name}, p{percent}", f"{seconds * 1000:,.1f} ms"))
+    return rows

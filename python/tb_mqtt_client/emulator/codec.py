@@ -1,0 +1,278 @@
+"""The server's half of MQTT 3.1.1 and 5: bytes in, packets out, and back. No I/O and no state but the unread bytes.
+
+A packet that the platform's decoder refuses raises `ProtocolViolationError` with the reason code of the DISCONNECT that
+follows. The platform sends no properties and reads none (contract section 1), so properties are measured and skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+MQTT_5: Final = 5
+MALFORMED_PACKET: Final = 0x81
+PROTOCOL_ERROR: Final = 0x82
+_LONGEST_VARIABLE_INTEGER: Final = 4
+
+
+class PacketType(IntEnum):
+    """The upper four bits of a packet's first byte (MQTT 5, section 2.1.2)."""
+
+    CONNECT = 1
+    CONNACK = 2
+    PUBLISH = 3
+    PUBACK = 4
+    SUBSCRIBE = 8
+    SUBACK = 9
+    UNSUBSCRIBE = 10
+    UNSUBACK = 11
+    PINGREQ = 12
+    PINGRESP = 13
+    DISCONNECT = 14
+
+
+class ProtocolViolationError(Exception):
+    """The client broke MQTT; `reason_code` is what the DISCONNECT says."""
+
+    def __init__(self, detail: str, reason_code: int = MALFORMED_PACKET) -> None:
+        super().__init__(f"{detail} (0x{reason_code:02X})")
+        self.reason_code = reason_code
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """What of a CONNECT the platform looks at; will and properties are read and ignored."""
+
+    level: int
+    clean_start: bool
+    client_id: str
+    username: str | None
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPacket:
+    """A PUBLISH as it came; `packet_id` is 0 at QoS 0, `remaining_length` is what the size limit applies to."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    packet_id: int
+    duplicate: bool
+    remaining_length: int
+
+
+class PacketReader:
+    """Cuts a byte stream into packets, whatever the pieces in which it arrives."""
+
+    def __init__(self, max_remaining_length: int) -> None:
+        self._max_remaining_length = max_remaining_length
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def packets(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (first byte, body) of every complete packet; a packet over the limit raises as soon as its length is known."""
+        buffer = self._buffer
+        while (header := self._header()) is not None:
+            start, remaining_length = header
+            end = start + remaining_length
+            if len(buffer) < end:
+                return
+            first_byte = buffer[0]
+            with memoryview(buffer) as view:
+                body = bytes(view[start:end])
+            del buffer[:end]
+            yield first_byte, body
+
+    def _header(self) -> tuple[int, int] | None:
+        """(size of the fixed header, remaining length), or None until enough bytes are here."""
+        buffer = self._buffer
+        remaining_length = 0
+        for index in range(1, min(len(buffer), _LONGEST_VARIABLE_INTEGER + 1)):
+            byte = buffer[index]
+            remaining_length |= (byte & 0x7F) << (7 * (index - 1))
+            if byte < 0x80:
+                if remaining_length > self._max_remaining_length:
+                    raise ProtocolViolationError(f"a remaining length of {remaining_length} is over the limit")
+                return index + 1, remaining_length
+        if len(buffer) > _LONGEST_VARIABLE_INTEGER:
+            raise ProtocolViolationError("a remaining length of more than four bytes")
+        return None
+
+
+class _Fields:
+    """Reads the fields of one packet's body, front to back."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._offset = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self._offset >= len(self._body)
+
+    def take(self, size: int) -> bytes:
+        end = self._offset + size
+        if end > len(self._body):
+            raise ProtocolViolationError("a packet that ends inside a field")
+        taken = self._body[self._offset : end]
+        self._offset = end
+        return taken
+
+    def rest(self) -> bytes:
+        return self.take(len(self._body) - self._offset)
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def uint16(self) -> int:
+        return int.from_bytes(self.take(2))
+
+    def packet_id(self) -> int:
+        if (packet_id := self.uint16()) == 0:
+            raise ProtocolViolationError("packet id 0")
+        return packet_id
+
+    def binary(self) -> bytes:
+        return self.take(self.uint16())
+
+    def text(self) -> str:
+        try:
+            return self.binary().decode()
+        except UnicodeDecodeError as error:
+            raise ProtocolViolationError("a string that is not UTF-8") from error
+
+    def skip_properties(self, level: int) -> None:
+        if level < MQTT_5:
+            return
+        size = 0
+        for index in range(_LONGEST_VARIABLE_INTEGER):
+            byte = self.byte()
+            size |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                self.take(size)
+                return
+        raise ProtocolViolationError("a property length of more than four bytes")
+
+
+def decode_connect(body: bytes) -> Connect:
+    fields = _Fields(body)
+    if fields.text() not in {"MQTT", "MQIsdp"}:
+        raise ProtocolViolationError("an unknown protocol name")
+    level, flags = fields.byte(), fields.byte()
+    fields.uint16()  # keep alive, which the platform does not enforce
+    fields.skip_properties(level)
+    client_id = fields.text()
+    if flags & 0x04:
+        fields.skip_properties(level)
+        fields.text()
+        fields.binary()
+    username = fields.text() if flags & 0x80 else None
+    password = fields.text() if flags & 0x40 else None
+    return Connect(level, bool(flags & 0x02), client_id, username, password)
+
+
+def decode_publish(first_byte: int, body: bytes, level: int) -> PublishPacket:
+    qos = first_byte >> 1 & 0x03
+    if qos == 3:
+        raise ProtocolViolationError("QoS 3")
+    fields = _Fields(body)
+    topic = fields.text()
+    if "+" in topic or "#" in topic:
+        raise ProtocolViolationError("a wildcard in the topic of a PUBLISH")
+    packet_id = fields.packet_id() if qos else 0
+    fields.skip_properties(level)
+    return PublishPacket(topic, fields.rest(), qos, packet_id, bool(first_byte & 0x08), len(body))
+
+
+def decode_puback(body: bytes) -> int:
+    """Return the packet id. 0 is possible: the platform's own counter reaches it (contract section 1)."""
+    return _Fields(body).uint16()
+
+
+def decode_subscribe(first_byte: int, body: bytes, level: int) -> tuple[int, list[tuple[str, int]]]:
+    """Return the packet id and the (filter, requested QoS) pairs."""
+    fields = _request_fields(first_byte, body)
+    packet_id = fields.packet_id()
+    fields.skip_properties(level)
+    subscriptions = []
+    while not fields.exhausted:
+        topic_filter = fields.text()
+        qos = fields.byte() & 0x03
+        if qos == 3:
+            raise ProtocolViolationError("QoS 3")
+        subscriptions.append((topic_filter, qos))
+    return packet_id, subscriptions
+
+
+def decode_unsubscribe(first_byte: int, body: bytes, level: int) -> tuple[int, list[str]]:
+    """Return the packet id and the filters."""
+    fields = _request_fields(first_byte, body)
+    packet_id = fields.packet_id()
+    fields.skip_properties(level)
+    filters = []
+    while not fields.exhausted:
+        filters.append(fields.text())
+    return packet_id, filters
+
+
+def _request_fields(first_byte: int, body: bytes) -> _Fields:
+    if first_byte & 0x0F != 0x02:
+        raise ProtocolViolationError("SUBSCRIBE and UNSUBSCRIBE carry the flags 0010")
+    return _Fields(body)
+
+
+def encode_connack(reason_code: int, level: int, *, session_present: bool) -> bytes:
+    properties = b"\0" if level >= MQTT_5 else b""
+    return _packet(PacketType.CONNACK, bytes((session_present, reason_code)) + properties)
+
+
+def encode_puback(packet_id: int, reason_code: int, level: int) -> bytes:
+    """A success is the short form in both versions; MQTT 3.1.1 has no reason code, so a refusal looks like a success."""
+    if reason_code == 0 or level < MQTT_5:
+        return _packet(PacketType.PUBACK, packet_id.to_bytes(2))
+    return _packet(PacketType.PUBACK, packet_id.to_bytes(2) + bytes((reason_code, 0)))
+
+
+def encode_suback(packet_id: int, reason_codes: Sequence[int], level: int) -> bytes:
+    properties = b"\0" if level >= MQTT_5 else b""
+    return _packet(PacketType.SUBACK, packet_id.to_bytes(2) + properties + bytes(reason_codes))
+
+
+def encode_unsuback(packet_id: int, reason_codes: Sequence[int], level: int) -> bytes:
+    outcome = b"\0" + bytes(reason_codes) if level >= MQTT_5 else b""
+    return _packet(PacketType.UNSUBACK, packet_id.to_bytes(2) + outcome)
+
+
+def encode_publish(topic: str, payload: bytes, qos: int, packet_id: int, level: int) -> bytes:
+    encoded_topic = topic.encode()
+    identifier = packet_id.to_bytes(2) if qos else b""
+    properties = b"\0" if level >= MQTT_5 else b""
+    body = len(encoded_topic).to_bytes(2) + encoded_topic + identifier + properties + payload
+    return _packet(PacketType.PUBLISH, body, flags=qos << 1)
+
+
+def encode_pingresp() -> bytes:
+    return _packet(PacketType.PINGRESP, b"")
+
+
+def encode_disconnect(reason_code: int) -> bytes:
+    """A DISCONNECT of MQTT 5; a server has none in 3.1.1."""
+    return _packet(PacketType.DISCONNECT, bytes((reason_code, 0)) if reason_code else b"")
+
+
+def _packet(packet_type: PacketType, body: bytes, flags: int = 0) -> bytes:
+    return bytes((packet_type << 4 | flags,)) + _variable_integer(len(body)) + body
+
+
+def _variable_integer(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

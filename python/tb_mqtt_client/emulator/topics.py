@@ -1,0 +1,120 @@
+"""Which topics the platform knows, written down a second time on purpose.
+
+The emulator is a witness: it does not share the client's constants, so a wrong topic in the client is not excused by the
+same mistake here. Source: contract sections 2 and 4.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+
+class Uplink(Enum):
+    """What a client may publish."""
+
+    TELEMETRY = auto()
+    ATTRIBUTES = auto()
+    ATTRIBUTE_REQUEST = auto()
+    RPC_REQUEST = auto()
+    RPC_RESPONSE = auto()
+    CLAIM = auto()
+    OTA_REQUEST = auto()
+    GATEWAY_CONNECT = auto()
+    GATEWAY_DISCONNECT = auto()
+    GATEWAY_TELEMETRY = auto()
+    GATEWAY_ATTRIBUTES = auto()
+    GATEWAY_ATTRIBUTE_REQUEST = auto()
+    GATEWAY_RPC = auto()
+    GATEWAY_CLAIM = auto()
+    UNKNOWN = auto()
+
+
+GATEWAY_PREFIX: Final = "v1/gateway/"
+# Only this family answers getSessionLimits (contract section 5).
+RPC_REQUEST_V1: Final = "v1/devices/me/rpc/request/"
+RPC_RESPONSE_V1: Final = "v1/devices/me/rpc/response/"
+
+_EXACT: Final = {
+    "v1/devices/me/telemetry": Uplink.TELEMETRY,
+    "v2/t": Uplink.TELEMETRY,
+    "v2/t/j": Uplink.TELEMETRY,
+    "v1/devices/me/attributes": Uplink.ATTRIBUTES,
+    "v2/a": Uplink.ATTRIBUTES,
+    "v2/a/j": Uplink.ATTRIBUTES,
+    "v1/devices/me/claim": Uplink.CLAIM,
+    "v1/gateway/connect": Uplink.GATEWAY_CONNECT,
+    "v1/gateway/disconnect": Uplink.GATEWAY_DISCONNECT,
+    "v1/gateway/telemetry": Uplink.GATEWAY_TELEMETRY,
+    "v1/gateway/attributes": Uplink.GATEWAY_ATTRIBUTES,
+    "v1/gateway/attributes/request": Uplink.GATEWAY_ATTRIBUTE_REQUEST,
+    "v1/gateway/rpc": Uplink.GATEWAY_RPC,
+    "v1/gateway/claim": Uplink.GATEWAY_CLAIM,
+}
+
+# The longer prefix of a family stands first: "v2/a/req/j/" is also a "v2/a/req/".
+_PREFIXES: Final = (
+    ("v1/devices/me/attributes/request/", Uplink.ATTRIBUTE_REQUEST),
+    ("v2/a/req/j/", Uplink.ATTRIBUTE_REQUEST),
+    ("v2/a/req/", Uplink.ATTRIBUTE_REQUEST),
+    (RPC_REQUEST_V1, Uplink.RPC_REQUEST),
+    ("v2/r/req/j/", Uplink.RPC_REQUEST),
+    ("v2/r/req/", Uplink.RPC_REQUEST),
+    (RPC_RESPONSE_V1, Uplink.RPC_RESPONSE),
+    ("v2/r/res/j/", Uplink.RPC_RESPONSE),
+    ("v2/r/res/", Uplink.RPC_RESPONSE),
+    ("v2/fw/request/", Uplink.OTA_REQUEST),
+    ("v2/sw/request/", Uplink.OTA_REQUEST),
+)
+
+# The platform sends these only to who subscribed; everything else it sends at QoS 1 unasked (contract, fact 7).
+_ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
+_RPC_REQUESTS: Final = frozenset(
+    {"v1/devices/me/rpc/request/+", "v2/r/req/+", "v2/r/req/j/+", "v2/r/req/p/+"},
+)
+_NEEDS_SUBSCRIPTION: Final = _ATTRIBUTE_UPDATES | _RPC_REQUESTS
+
+SUBSCRIBABLE: Final = _NEEDS_SUBSCRIPTION | {
+    "v1/devices/me/attributes/response/+",
+    "v2/a/res/+",
+    "v2/a/res/j/+",
+    "v2/a/res/p/+",
+    "v1/devices/me/rpc/response/+",
+    "v2/r/res/+",
+    "v2/r/res/j/+",
+    "v2/r/res/p/+",
+    "v2/fw/response/+/chunk/+",
+    "v2/sw/response/+/chunk/+",
+    "v2/fw/error",
+    "v2/sw/error",
+    "/provision/response",
+    "v1/gateway/attributes",
+    "v1/gateway/rpc",
+    "v1/gateway/attributes/response",
+}
+
+
+def classify(topic: str) -> tuple[Uplink, str]:
+    """Return what a PUBLISH on this topic is, and the rest of the topic after a prefix ("" for an exact topic)."""
+    if (exact := _EXACT.get(topic)) is not None:
+        return exact, ""
+    for prefix, uplink in _PREFIXES:
+        if topic.startswith(prefix):
+            return uplink, topic[len(prefix) :]
+    return Uplink.UNKNOWN, ""
+
+
+def matching_filter(topic: str) -> str | None:
+    """Return the one subscribable filter that this downlink topic falls under, if there is one."""
+    if topic in SUBSCRIBABLE:
+        return topic
+    levels = topic.split("/")
+    return next((one for one in SUBSCRIBABLE if "+" in one and _matches(one.split("/"), levels)), None)
+
+
+def needs_subscription(topic_filter: str) -> bool:
+    return topic_filter in _NEEDS_SUBSCRIPTION
+
+
+def _matches(pattern: list[str], levels: list[str]) -> bool:
+    return len(pattern) == len(levels) and all(p in ("+", level) for p, level in zip(pattern, levels, strict=True))
