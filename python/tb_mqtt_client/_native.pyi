@@ -11,6 +11,30 @@ an *uplink* is what one call sends (many datapoints of one device, encoded); a *
 from collections.abc import Sequence
 from typing import Any, Final, Literal, final
 
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_KEY_LENGTH",
+    "AttributeEntry",
+    "DataEntry",
+    "DeviceIdentity",
+    "EncodedUplink",
+    "PackedUplinks",
+    "Payload",
+    "TimeseriesEntry",
+    "TokenBuckets",
+    "__version__",
+    "build_profile",
+    "dumps",
+    "pack_attributes",
+    "pack_timeseries",
+    "split_attributes",
+    "split_timeseries",
+    "take_all",
+    "validate_key",
+]
+
 __version__: Final[str]
 """Version of the extension; equal to the version of the distribution."""
 
@@ -36,6 +60,7 @@ def dumps(value: Any) -> bytes:
 def validate_key(key: object) -> None:
     """Raise ``ValueError`` unless ``key`` is a ``str`` of 1 to ``MAX_KEY_LENGTH`` characters that is not blank."""
 
+@disjoint_base
 class DataEntry:
     """One datapoint, encoded when it is made.
 
@@ -68,8 +93,8 @@ class AttributeEntry(DataEntry):
     def __new__(cls, key: str, value: Any) -> AttributeEntry: ...
     def as_dict(self) -> dict[str, Any]:
         """``{"key": key, "value": value}``"""
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
 
 class TimeseriesEntry(DataEntry):
@@ -78,8 +103,8 @@ class TimeseriesEntry(DataEntry):
     def __new__(cls, key: str, value: Any, ts: float | None = None) -> TimeseriesEntry: ...
     def as_dict(self) -> dict[str, Any]:
         """``{"key": key, "value": value}``, and ``"ts"`` when it is not ``None``."""
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
 
 @final
@@ -92,8 +117,8 @@ class DeviceIdentity:
     def name(self) -> str: ...
     @property
     def profile(self) -> str: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final

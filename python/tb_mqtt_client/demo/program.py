@@ -92,7 +92,7 @@ async def _watched(
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=SECONDS_BETWEEN_FRAMES)
-            draw()
+            draw(task.done())
             if not task.done() and time.monotonic() - answers.last_answer > SECONDS_WITHOUT_ANSWER:
                 waiting = answers.sent - answers.answered
                 raise DemoError(f"{waiting:,} datapoints wait, and no answer has come for {SECONDS_WITHOUT_ANSWER} s")
@@ -104,11 +104,8 @@ async def _watched(
 @asynccontextmanager
 async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
     """Give the server that was asked for, or the emulator for as long as the demo runs."""
-    config = GatewayConfig()
     if options.host is not None:
-        config.host = options.host
-        config.port = options.port
-        config.access_token = options.token or config.access_token
+        config = GatewayConfig({"host": options.host, "port": options.port, "access_token": options.token})
         if not (config.access_token or config.username or config.client_cert):
             raise DemoError("a server needs credentials: give --token, or TB_ACCESS_TOKEN in the environment")
         yield Endpoint(config, None)
@@ -116,7 +113,9 @@ async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
     # Counts only: a million kept values would measure this process's memory, not the road.
     async with Emulator(keep_data=False) as emulator:
         emulator.add_gateway(EMULATOR_TOKEN, name="demo gateway")
-        config.host, config.port, config.access_token = emulator.host, emulator.port, EMULATOR_TOKEN
+        config = GatewayConfig(
+            {"host": emulator.host, "port": emulator.port, "access_token": EMULATOR_TOKEN, "use_system_ca": False}
+        )
         # The environment may hold what another server needs.
         config.username = config.password = config.client_id = None
         config.ca_cert = config.client_cert = config.private_key = None
@@ -129,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Send this machine's own metrics through a GatewayClient and count every datapoint on both sides.",
     )
     parser.add_argument("--host", help="a ThingsBoard server; without it the demo starts an emulator of one")
-    parser.add_argument("--port", type=int, default=1883, help="its MQTT port (default: %(default)s)")
+    parser.add_argument("--port", type=int, help="its MQTT port (default: TB_PORT, or 1883)")
     parser.add_argument("--token", help="the gateway's access token (default: TB_ACCESS_TOKEN)")
     parser.add_argument("--duration", type=_seconds, default=5, help="seconds of live metrics (default: %(default)g)")
     parser.add_argument("--points", type=_count, default=1_000_000, help="datapoints after that (default: %(default)d)")

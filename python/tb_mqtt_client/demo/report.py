@@ -84,11 +84,17 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def phase(self, description: str, total: int | None, count: Callable[[], int]) -> Callable[[], None]:
-        """Begin a line of the bar; call what this gives to draw it anew with what has been counted since."""
+    def phase(self, description: str, total: int | None, count: Callable[[], int]) -> Callable[[bool], None]:
+        """Begin a line; call what this gives to draw it anew with what has been counted since, and say whether it is over."""
         before = count()
         task = self._progress.add_task(description, total=total)
-        return lambda: self._progress.update(task, completed=count() - before)
+
+        def draw(over: bool) -> None:
+            counted = count() - before
+            # Without a total the bar moves for ever.
+            self._progress.update(task, completed=counted, total=counted if over and total is None else total)
+
+        return draw
 
 
 def show(console: Console, outcome: Outcome) -> None:

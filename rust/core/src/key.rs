@@ -24,6 +24,11 @@ impl fmt::Display for KeyRefusal {
     }
 }
 
+/// What Unicode or Java (the server) or Python takes for white space: the separators 0x1C to 0x1F are not Unicode's.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
+}
+
 /// Check the key of a datapoint.
 ///
 /// # Errors
@@ -31,7 +36,7 @@ impl fmt::Display for KeyRefusal {
 #[inline]
 pub fn validate(key: &str) -> Result<(), KeyRefusal> {
     let plain_start = key.as_bytes().first().is_some_and(u8::is_ascii_graphic);
-    if !plain_start && key.chars().all(char::is_whitespace) {
+    if !plain_start && key.chars().all(is_blank) {
         return Err(KeyRefusal::Blank);
     }
     if key.len() > MAX_KEY_LENGTH {

@@ -10,7 +10,7 @@ use ahash::AHashMap;
 use crate::group::{DeviceView, GroupView, Grouped, Piece};
 use crate::points::{Point, PointIter, Timestamp};
 use crate::sink::{JsonSink, Layout, Sink, UplinkSink};
-use crate::uplink::Uplink;
+use crate::uplink::{Identity, Uplink};
 
 /// What one payload may hold.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +120,7 @@ fn check_devices(uplinks: &[&Uplink], layout: Layout) -> Result<(), NoDevice> {
 
 /// The payload that is being filled.
 #[derive(Debug, Default)]
-struct Open {
+struct Open<'a> {
     /// Bytes that it would have if it were closed now.
     size: usize,
     datapoints: usize,
@@ -129,6 +129,8 @@ struct Open {
     device: Option<usize>,
     /// Records of the open device, the open one included.
     records: usize,
+    /// Names of devices in it that another device has too.
+    shared_names: Vec<Option<&'a str>>,
     sources: Vec<Source>,
 }
 
@@ -136,7 +138,7 @@ struct Packer<'a, S: Sink<'a>> {
     layout: Layout,
     limits: Limits,
     sink: S,
-    open: Open,
+    open: Open<'a>,
     /// The record that is being filled: stretches of points. Written when it ends, because a later value may replace one.
     record: Option<Timestamp>,
     stretches: Vec<&'a [u8]>,
@@ -272,7 +274,8 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
                 if self.record.is_some() { 0 } else { self.layout.record_cost(timestamp, self.open.records == 0) };
             return Some(record);
         }
-        let namesake_inside = device.shares_name() && self.open.devices > 0;
+        let name = device.identity().map(Identity::name);
+        let namesake_inside = device.shares_name() && self.open.shared_names.contains(&name);
         if self.open.devices == self.limits.max_devices || namesake_inside {
             return None;
         }
@@ -292,6 +295,9 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
             self.open.size += self.layout.device_cost(device.identity(), first);
             self.sink.open_device(device, first);
             self.open.device = Some(device.index());
+            if device.shares_name() {
+                self.open.shared_names.push(device.identity().map(Identity::name));
+            }
             self.open.devices += 1;
             self.open.records = 0;
         }

@@ -1,0 +1,134 @@
+"""What the extension writes is what orjson writes, and what JSON cannot carry is refused with its place."""
+
+import enum
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference
+from tb_mqtt_client import _native
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [_native, reference], ids=["native", "reference"])
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
+values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
+
+
+class Text(str):
+    pass
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@given(values)
+def test_same_bytes_as_orjson(value):
+    """For every value that orjson writes, the bytes are the same."""
+    assert _native.dumps(value) == orjson.dumps(value) == reference.dumps(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_are_orjsons(value):
+    assert _native.dumps(value) == orjson.dumps(value)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64, -(2**200), 10**5000, -(10**5000) + 7, 2**64 - 1], ids=hex)
+def test_integers_of_any_size(implementation, value):
+    written = implementation.dumps(value).decode()
+    high, low = written.lstrip("-")[:-4000], written[-4000:].lstrip("-")
+    number = int(low) + (int(high) * 10**4000 if high else 0)
+    assert (-number if written.startswith("-") else number) == value
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), r"^Invalid JSON value at \$: nan is not"),
+        ([float("inf")], r"^Invalid JSON value at \$\[0\]: inf is not"),
+        ({"a": -float("inf")}, r"^Invalid JSON value at \$\.a: -inf is not"),
+        ({"x": [1, {"y": object}]}, r"^Invalid JSON value at \$\.x\[1\]\.y: unsupported - type \(<class 'object'>\)"),
+        ((1,), r"^Invalid JSON value at \$: unsupported - tuple \(\(1,\)\)"),
+        ({1}, "unsupported - set"),
+        (b"x", "unsupported - bytes"),
+        (Text("x"), "unsupported - Text"),
+        (Number.ONE, "unsupported - Number"),
+        ({"a": {1: 2}}, r"^Invalid JSON key at \$\.a: expected str, got int \(1\)"),
+        ({Text("x"): 1}, r"^Invalid JSON key at \$: expected str, got Text"),
+        ("\ud800", r"at \$: lone surrogates"),
+        ({"\ud800": 1}, r"at \$: lone surrogates"),
+    ],
+)
+def test_refusals(implementation, value, message):
+    with pytest.raises(ValueError, match=message):
+        implementation.dumps(value)
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@IMPLEMENTATIONS
+def test_depth(implementation):
+    """128 lists inside each other are written, one more is refused, and no depth ends the process."""
+    assert implementation.dumps(nested(128)) == b"[" * 128 + b"1" + b"]" * 128
+    for value in (nested(129), nested(100_000)):
+        with pytest.raises(ValueError, match="more than 128 lists and dicts"):
+            implementation.dumps(value)
+    endless = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match="more than 128"):
+        implementation.dumps(endless)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("key", ["", " ", "\t\n", "\u00a0", "\x1f", "x" * 256, "é" * 256, None, 1, Text("x"), "\ud800"])
+def test_refused_keys(implementation, key):
+    with pytest.raises(ValueError, match="Invalid"):
+        implementation.validate_key(key)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("key", ["a", " a", "x" * 255, "é" * 255, '"\\', "\0"])
+def test_keys(implementation, key):
+    assert implementation.validate_key(key) is None
+
+
+@given(texts)
+def test_keys_as_the_reference(key):
+    outcomes = []
+    for implementation in (_native, reference):
+        try:
+            implementation.validate_key(key)
+            outcomes.append(True)
+        except ValueError:
+            outcomes.append(False)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_repr_that_fails_does_not_hide_the_refusal():
+    class Rude:
+        def __repr__(self):
+            raise RuntimeError
+
+    with pytest.raises(ValueError, match=r"at \$\.a: unsupported - Rude \(\?\)"):
+        _native.dumps({"a": Rude()})
+
+
+def test_a_repr_that_encodes_is_harmless():
+    class Reentrant:
+        def __repr__(self):
+            return _native.dumps({"inner": [1, 2]}).decode()
+
+    with pytest.raises(ValueError, match="unsupported - Reentrant"):
+        _native.EncodedUplink.timeseries({"a": 1, "b": Reentrant()}, 1)
+    assert json.loads(_native.dumps({"a": "b"})) == {"a": "b"}

@@ -1,0 +1,204 @@
+"""Entries and uplinks encode at the door: sizes are exact, bad input raises, nothing of the caller's is changed."""
+
+import copy
+import json
+import pickle
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_encoding import texts, values
+
+import reference
+from tb_mqtt_client._native import AttributeEntry, DataEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry
+
+keys = texts.filter(lambda key: key.strip() and len(key) <= 255)
+timestamps = st.none() | st.integers(-(2**63) + 1, 2**63 - 1)
+
+
+@given(keys, values, timestamps)
+def test_size_is_that_of_the_json(key, value, ts):
+    """The size is the number of bytes of the compact JSON, with the timestamp when there is one."""
+    document = {key: value} if ts is None else {"ts": ts, "values": {key: value}}
+    entry = TimeseriesEntry(key, value, ts)
+    assert entry.size == len(orjson.dumps(document)) == reference.TimeseriesEntry(key, value, ts).size
+
+
+@given(keys, values, timestamps)
+def test_values_come_back(key, value, ts):
+    entry = TimeseriesEntry(key, value, ts)
+    assert (entry.key, entry.value, entry.ts) == (key, value, ts)
+    assert type(entry.value) is type(value)
+    for twin in (copy.copy(entry), copy.deepcopy(entry), pickle.loads(pickle.dumps(entry))):
+        assert twin == entry
+        assert type(twin) is TimeseriesEntry
+
+
+@pytest.mark.parametrize(("key", "value", "ts", "size"), [("a", 1, None, 7), ("a", 1, 5, 25), ("é", "é", None, 11)])
+def test_published_sizes(key, value, ts, size):
+    assert DataEntry(key, value, ts).size == size
+
+
+def test_published_forms():
+    entry = TimeseriesEntry("k", "v", 0)
+    assert repr(entry) == "TimeseriesEntry(key=k, value=v, ts=0)"
+    assert repr(AttributeEntry("k", None)) == "AttributeEntry(key=k, value=None)"
+    assert repr(DataEntry("k", [1], 2)) == "DataEntry(key=k, value=[1], ts=2)"
+    assert entry.as_dict() == {"key": "k", "value": "v", "ts": 0}
+    assert TimeseriesEntry("k", "v").as_dict() == AttributeEntry("k", "v").as_dict() == {"key": "k", "value": "v"}
+    assert isinstance(entry, DataEntry)
+
+
+def test_equality():
+    assert TimeseriesEntry("k", 1, 2) == TimeseriesEntry("k", True, 2)
+    assert TimeseriesEntry("k", 1, 2) != TimeseriesEntry("k", 1, 3)
+    assert TimeseriesEntry("k", 1) != AttributeEntry("k", 1)
+    assert AttributeEntry("k", {"a": 1, "b": 2}) == AttributeEntry("k", {"b": 2, "a": 1})
+    assert DataEntry("k", 1) != DataEntry("k", 1)
+    assert hash(DataEntry("k", 1))
+    for entry in (TimeseriesEntry("k", 1), AttributeEntry("k", 1)):
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(entry)
+
+
+def test_setters_check_before_they_store():
+    """Defect 59 of SDK 2.0: the value was stored before it failed."""
+    entry = TimeseriesEntry("k", 1, 2)
+    for name, wrong in [("key", ""), ("value", object()), ("ts", "x"), ("ts", True)]:
+        with pytest.raises(ValueError, match="Invalid"):
+            setattr(entry, name, wrong)
+    assert entry == TimeseriesEntry("k", 1, 2)
+    entry.key, entry.value, entry.ts = "key", [1], None
+    assert entry.size == len(b'{"key":[1]}')
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ts", "message"),
+    [
+        ("temp", float("nan"), None, r"nan is not a JSON number.*'temp'"),
+        ("temp", {"x": [1, {"y": object}]}, None, r"^Invalid JSON value at \$\.x\[1\]\.y: unsupported.*'temp'"),
+        ("", 1, None, "blank"),
+        ("x" * 256, 1, None, "256 characters"),
+        (1, 1, None, "expected str, got int"),
+        ("temp", 1, "now", "Invalid ts 'now'"),
+        ("temp", 1, float("nan"), "Invalid ts nan"),
+        ("temp", 1, 2**63, "Invalid ts"),
+    ],
+)
+def test_refused_entries(key, value, ts, message):
+    with pytest.raises(ValueError, match=message):
+        TimeseriesEntry(key, value, ts)
+
+
+def test_a_decimal_timestamp_is_cut():
+    assert TimeseriesEntry("k", 1, 1700000000000.9).ts == 1700000000000
+
+
+def points(uplink):
+    return [(entry.ts, entry.key, entry.value) for entry in uplink.timeseries_entries()]
+
+
+NOW = 99
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (TimeseriesEntry("a", 1), [(NOW, "a", 1)]),
+        (TimeseriesEntry("a", 1, 5), [(5, "a", 1)]),
+        ({"a": 1, "b": None}, [(NOW, "a", 1), (NOW, "b", None)]),
+        ({"ts": 5, "values": {"a": 1}}, [(5, "a", 1)]),
+        ({"ts": None, "values": {"a": 1}}, [(NOW, "a", 1)]),
+        ({"values": {"a": 1}}, [(NOW, "values", {"a": 1})]),
+        ([{"a": 1}, TimeseriesEntry("a", 2), {"ts": 5, "values": {"a": 3}}], [(NOW, "a", 1), (NOW, "a", 2), (5, "a", 3)]),
+    ],
+)
+def test_forms_of_timeseries(data, expected):
+    before = repr(data)
+    uplink = EncodedUplink.timeseries(data, NOW)
+    assert points(uplink) == expected
+    assert uplink.timeseries_count == len(expected)
+    assert repr(data) == before
+
+
+def test_the_callers_dict_is_not_changed():
+    """Defect 7 of SDK 2.0: a second call with the same dict sent nothing."""
+    data = {"ts": 5, "values": {"a": 1}}
+    assert points(EncodedUplink.timeseries(data, NOW)) == points(EncodedUplink.timeseries(data, NOW))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "without a datapoint"),
+        ([], "^Unsupported payload type for telemetry: list"),
+        ([{}], "without a datapoint"),
+        ({"ts": 1}, "must have 'values'"),
+        ({"ts": 1, "values": {}}, "at least one datapoint"),
+        ({"ts": 1, "values": {"a": 1}, "b": 2}, "no other keys"),
+        ({"ts": 1, "values": [1]}, "^Expected values to be a dict, got list"),
+        ({"ts": "x", "values": {"a": 1}}, "Invalid ts 'x'"),
+        ("text", "^Unsupported payload type for telemetry: str"),
+        (None, "^Unsupported payload type for telemetry: NoneType"),
+        ((1,), "^Unsupported payload type for telemetry: tuple"),
+        ([1], "^Unsupported item type in telemetry list: int"),
+        (AttributeEntry("a", 1), "^Unsupported payload type for telemetry: AttributeEntry"),
+        ({"good": 1, "bad": float("inf")}, "inf is not a JSON number.*'bad'"),
+        ({" ": 1}, "blank"),
+        ({1: 1}, "expected str, got int"),
+    ],
+)
+def test_refused_timeseries(data, message):
+    with pytest.raises(ValueError, match=message):
+        EncodedUplink.timeseries(data, NOW)
+
+
+@pytest.mark.parametrize("data", [{"a": 1, "b": [2]}, AttributeEntry("a", 1), [AttributeEntry("a", 1), AttributeEntry("b", [2])]])
+def test_forms_of_attributes(data):
+    uplink = EncodedUplink.attributes(data)
+    entries = [(entry.key, entry.value) for entry in uplink.attribute_entries()]
+    assert entries == [("a", 1), ("b", [2])][: len(entries)]
+    assert uplink.attribute_count == len(entries)
+
+
+@pytest.mark.parametrize("data", [{}, [], [{"a": 1}], [TimeseriesEntry("a", 1)], TimeseriesEntry("a", 1), "x", None])
+def test_refused_attributes(data):
+    with pytest.raises(ValueError, match="Unsupported"):
+        EncodedUplink.attributes(data)
+
+
+@given(st.lists(st.tuples(keys, values, timestamps), max_size=6), st.lists(st.tuples(keys, values), max_size=6), timestamps)
+def test_of_entries(series, attributes, main_ts):
+    """Entries are kept in order, their sizes add up, and timestamps stay as given."""
+    uplink = EncodedUplink.of_entries(
+        [AttributeEntry(*entry) for entry in attributes], [TimeseriesEntry(*entry) for entry in series], main_ts
+    )
+    assert [(entry.key, entry.value, entry.ts) for entry in uplink.timeseries_entries()] == series
+    assert [(entry.key, entry.value) for entry in uplink.attribute_entries()] == attributes
+    assert uplink.main_ts == main_ts
+    sizes = [TimeseriesEntry(*entry).size for entry in series] + [AttributeEntry(*entry).size for entry in attributes]
+    assert uplink.entries_size == sum(sizes)
+
+
+def test_of_entries_refuses_other_classes():
+    with pytest.raises(TypeError, match="expected TimeseriesEntry, got AttributeEntry"):
+        EncodedUplink.of_entries([], [AttributeEntry("a", 1)])
+
+
+def test_identity():
+    identity = DeviceIdentity("é", "meter")
+    assert (identity.name, identity.profile, DeviceIdentity("é").profile) == ("é", "meter", "default")
+    assert identity == DeviceIdentity("é", "meter") != DeviceIdentity("é")
+    assert hash(identity) == hash(pickle.loads(pickle.dumps(identity)))
+    for wrong in ("", "\ud800"):
+        with pytest.raises(ValueError, match=r"ame must not"):
+            DeviceIdentity(wrong)
+    with pytest.raises(TypeError):
+        DeviceIdentity(1)
+
+
+@given(st.dictionaries(keys, values, min_size=1))
+def test_nbytes_is_what_is_held(data):
+    uplink = EncodedUplink.timeseries(data, NOW)
+    assert uplink.nbytes == len(json.dumps(None)) - 4 + len(orjson.dumps(data)) - 1

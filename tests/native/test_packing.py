@@ -1,0 +1,171 @@
+"""Every datapoint leaves exactly once and in order; no payload is over its limits, and each is as full as it can be."""
+
+import threading
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference
+from tb_mqtt_client import _native
+
+# Few names, keys and timestamps, so that they meet; characters that take more bytes than one.
+NAMES = [None, ("A", "default"), ("A", "other"), ('B"é', "default"), ("C", "default")]
+small_keys = st.sampled_from(["a", "b", 'c"', "é", "longer key"])
+small_values = (
+    st.integers(-1000, 10**12) | st.text(max_size=30).filter(lambda text: text.isprintable()) | st.none() | st.floats(0, 1)
+)
+entries = st.tuples(small_keys, small_values, st.none() | st.integers(0, 3))
+calls = st.lists(
+    st.tuples(st.integers(1, 4), st.lists(entries, max_size=6), st.lists(entries, max_size=4), st.none() | st.integers(5, 6)),
+    min_size=1,
+    max_size=8,
+)
+limits = st.fixed_dictionaries(
+    {"max_size": st.integers(30, 300), "max_datapoints": st.integers(0, 5), "max_devices": st.integers(0, 3)}
+)
+roomy = st.fixed_dictionaries({"max_size": st.just(10**6), "max_datapoints": st.just(0), "max_devices": st.just(0)})
+
+
+def uplink(implementation, device, series, attributes, main_ts):
+    identity = NAMES[device] and implementation.DeviceIdentity(*NAMES[device])
+    return implementation.EncodedUplink.of_entries(
+        [implementation.AttributeEntry(key, value) for key, value, _ in attributes],
+        [implementation.TimeseriesEntry(*entry) for entry in series],
+        main_ts,
+        identity,
+    )
+
+
+def both(given_calls, gateway):
+    """The same uplinks in both implementations; a device's own have no identity."""
+    chosen = [call if gateway else (0, *call[1:]) for call in given_calls]
+    return [[uplink(implementation, *call) for call in chosen] for implementation in (_native, reference)]
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "attributes"])
+@pytest.mark.parametrize("gateway", [True, False])
+@given(given_calls=calls, limit=limits | roomy)
+def test_same_payloads_as_the_reference(kind, gateway, given_calls, limit):
+    """Bytes, counts, sources and what fits nowhere are those of the reference."""
+    natives, references = both(given_calls, gateway)
+    packed = getattr(_native, f"pack_{kind}")(natives, gateway=gateway, **limit)
+    expected = getattr(reference, f"pack_{kind}")(references, gateway=gateway, **limit)
+    assert [(one.data, one.datapoints, one.devices, one.sources) for one in packed.payloads] == [
+        tuple(one) for one in expected.payloads
+    ]
+    assert packed.oversized == expected.oversized
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "attributes"])
+@given(given_calls=calls, limit=limits)
+def test_limits_hold_and_every_datapoint_is_answered_for(kind, given_calls, limit):
+    """No payload exceeds a limit, its size is its length, and each uplink's datapoints are answered for exactly once."""
+    uplinks, _ = both(given_calls, True)
+    packed = getattr(_native, f"pack_{kind}")(uplinks, gateway=True, **limit)
+    answered = [0] * len(uplinks)
+    for payload in packed.payloads:
+        assert len(payload.data) <= limit["max_size"]
+        assert payload.datapoints <= (limit["max_datapoints"] or payload.datapoints)
+        assert payload.devices <= (limit["max_devices"] or payload.devices)
+        assert len(orjson.loads(payload.data)) == payload.devices
+        for index, datapoints in payload.sources:
+            answered[index] += datapoints
+    for index, _, size in packed.oversized:
+        assert size > limit["max_size"]
+        answered[index] += 1
+    assert answered == [getattr(one, f"{kind.removesuffix('s') if kind == 'attributes' else kind}_count") for one in uplinks]
+
+
+@given(st.integers(1000, 60_000), st.integers(1, 300), st.integers(1, 12), st.booleans())
+def test_payloads_are_full(size, calls_count, keys_count, gateway):
+    """With small datapoints, every payload that had more to carry is at least 97 % full."""
+    device = _native.DeviceIdentity("device") if gateway else None
+    uplinks = [
+        _native.EncodedUplink.timeseries({"ts": ts, "values": {f"k{key}": 1 for key in range(keys_count)}}, 0, device)
+        for ts in range(1000, 1000 + calls_count)
+    ]
+    packed = _native.pack_timeseries(uplinks, gateway=gateway, max_size=size)
+    # A datapoint that needs a new record weighs about 35 bytes.
+    slack = max(0.03 * size, 45)
+    assert all(len(payload.data) >= size - slack for payload in packed.payloads[:-1])
+    records = []
+    for payload in packed.payloads:
+        document = orjson.loads(payload.data)
+        records += document["device"] if gateway else document
+    written = [(record["ts"], key) for record in records for key in record["values"]]
+    assert written == [(ts, f"k{key}") for ts in range(1000, 1000 + calls_count) for key in range(keys_count)]
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "attributes"])
+@given(given_calls=calls, limit=limits)
+def test_split_as_the_reference(kind, given_calls, limit):
+    """Splitting cuts where packing of one device a payload cuts, and keeps what it cannot fit."""
+    limit = {name: limit[name] for name in ("max_size", "max_datapoints")}
+    natives, references = both(given_calls, True)
+    parts = getattr(_native, f"split_{kind}")(natives, gateway=True, **limit)
+    expected = getattr(reference, f"split_{kind}")(references, gateway=True, **limit)
+
+    def read(part):
+        found = part.timeseries_entries() if kind == "timeseries" else part.attribute_entries()
+        return [(entry.ts, _native.dumps(entry.key).decode(), _native.dumps(entry.value).decode()) for entry in found]
+
+    assert [(read(part), sources) for part, sources in parts] == expected
+
+
+def test_the_last_value_wins_within_one_payload_only():
+    uplinks = [_native.EncodedUplink.timeseries({"ts": 1, "values": {"a": value, "b": value}}, 0) for value in range(3)]
+    [payload] = _native.pack_timeseries(uplinks, gateway=False, max_size=1000).payloads
+    assert payload.data == b'[{"ts":1,"values":{"a":2,"b":2}}]'
+    assert (payload.datapoints, payload.sources) == (2, [(0, 2), (1, 2), (2, 2)])
+    payloads = _native.pack_timeseries(uplinks, gateway=False, max_size=1000, max_datapoints=1).payloads
+    assert [one.data for one in payloads] == [
+        b'[{"ts":1,"values":{"a":0}}]',
+        b'[{"ts":1,"values":{"b":0}}]',
+        b'[{"ts":1,"values":{"a":1}}]',
+        b'[{"ts":1,"values":{"b":1}}]',
+        b'[{"ts":1,"values":{"a":2}}]',
+        b'[{"ts":1,"values":{"b":2}}]',
+    ]
+
+
+def test_two_profiles_of_one_name_never_share_a_payload():
+    uplinks = [
+        _native.EncodedUplink.timeseries({"ts": 1, "values": {"k": 1}}, 0, _native.DeviceIdentity(name, profile))
+        for name, profile in [("B", "x"), ("A", "x"), ("C", "x"), ("A", "y")]
+    ]
+    payloads = _native.pack_timeseries(uplinks, gateway=True, max_size=1000, max_devices=0).payloads
+    assert [list(orjson.loads(payload.data)) for payload in payloads] == [["B", "A", "C"], ["A"]]
+
+
+def test_bad_arguments():
+    own = _native.EncodedUplink.timeseries({"a": 1}, 0)
+    with pytest.raises(ValueError, match=r"uplinks\[0\] has no device"):
+        _native.pack_timeseries([own], gateway=True, max_size=100)
+    for wrong in ([1], None):
+        with pytest.raises(TypeError):
+            _native.pack_timeseries(wrong, gateway=False, max_size=100)
+    with pytest.raises((ValueError, OverflowError)):
+        _native.pack_timeseries([own], gateway=False, max_size=-1)
+    assert _native.pack_timeseries([], gateway=True, max_size=0).payloads == []
+
+
+def test_threads_pack_the_same():
+    """Several threads at once get what one gets."""
+    uplinks = [_native.EncodedUplink.timeseries([{"ts": ts, "values": {"a": ts}}], 0) for ts in range(2000)]
+    expected = [payload.data for payload in _native.pack_timeseries(uplinks, gateway=False, max_size=5000).payloads]
+    found = []
+
+    def work():
+        for _ in range(10):
+            again = [_native.EncodedUplink.timeseries([{"ts": ts, "values": {"a": ts}}], 0) for ts in range(2000)]
+            packed = _native.pack_timeseries(again, gateway=False, max_size=5000)
+            found.append([payload.data for payload in packed.payloads] == expected)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 40

@@ -1,0 +1,67 @@
+"""JSON as the extension writes it: orjson's bytes, and integers of any size as digits."""
+
+import math
+
+import orjson
+
+MAX_DEPTH = 128
+MAX_KEY_LENGTH = 255
+
+
+def dumps(value):
+    return _written(value, "$", 0).encode()
+
+
+def validate_key(key):
+    if type(key) is not str:
+        raise ValueError(f"Invalid key {key!r}: expected str, got {type(key).__name__}")
+    _utf8(key, "$")
+    if not key.strip() or len(key) > MAX_KEY_LENGTH:
+        raise ValueError(f"Invalid key {key!r}")
+
+
+def digits(number):
+    """All digits of an integer; ``str`` stops at 4300 of them."""
+    if -(10**4000) < number < 10**4000:
+        return str(number)
+    high, low = divmod(abs(number), 10**4000)
+    return ("-" if number < 0 else "") + digits(high) + str(low).zfill(4000)
+
+
+def _written(value, path, depth):
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"Invalid JSON value at {path}: {value} is not a JSON number, numbers must be finite")
+        return orjson.dumps(value).decode()
+    if type(value) is int:
+        return digits(value)
+    if type(value) is str:
+        _utf8(value, path)
+        return orjson.dumps(value).decode()
+    if type(value) is bool or value is None:
+        return orjson.dumps(value).decode()
+    if type(value) in (list, dict):
+        if depth == MAX_DEPTH:
+            raise ValueError(f"Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
+        return _container(value, path, depth + 1)
+    raise ValueError(f"Invalid JSON value at {path}: unsupported - {type(value).__name__} ({value!r})")
+
+
+def _container(value, path, depth):
+    if type(value) is list:
+        items = [_written(item, f"{path}[{index}]", depth) for index, item in enumerate(value)]
+        return "[" + ",".join(items) + "]"
+    pairs = []
+    for key, item in value.items():
+        if type(key) is not str:
+            raise ValueError(f"Invalid JSON key at {path}: expected str, got {type(key).__name__} ({key!r})")
+        _utf8(key, path)
+        pairs.append(orjson.dumps(key).decode() + ":" + _written(item, f"{path}.{key}", depth))
+    return "{" + ",".join(pairs) + "}"
+
+
+def _utf8(text, path):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"Invalid JSON string at {path}: lone surrogates have no UTF-8 form") from None
