@@ -1,0 +1,17 @@
+"""Asking a rate limit."""
+
+from tb_mqtt_client import _native
+
+CALLS = 1000
+
+
+def test_take(measure):
+    """Two windows; the loop around the call counts too."""
+    take = _native.TokenBuckets([(10**12, 1.0), (10**14, 60.0)], 0).take
+
+    def work():
+        for _ in range(CALLS):
+            refusal = take(1, 1)
+        return refusal
+
+    measure("taking from a limit with two windows, one call", "native", work, lambda refusal: refusal is None, calls=CALLS)

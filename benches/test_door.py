@@ -1,0 +1,66 @@
+"""Encoding at the door: what a call costs before anything is queued."""
+
+from functools import partial
+
+import orjson
+import pytest
+
+from corpora import FIRST_TS, telemetry
+from tb_mqtt_client import _native
+
+VALUES = telemetry(1, 10, 1).calls[0][1][0]["values"]
+ENTRIES = list(VALUES.items()) * 100
+
+
+class PlainEntry:
+    """What an entry would be without encoding."""
+
+    __slots__ = ("key", "ts", "value")
+
+    def __init__(self, key, value, ts=None):
+        self.key = key
+        self.value = value
+        self.ts = ts
+
+
+@pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
+def test_dict_to_uplink(measure, peer):
+    case = "a dict of 10 keys to an encoded uplink message"
+    calls = [VALUES] * 100
+    if peer == "native":
+        encode = _native.EncodedUplink.timeseries
+
+        def work():
+            for values in calls:
+                uplink = encode(values, FIRST_TS)
+            return uplink
+
+        def correct(uplink):
+            [payload] = _native.pack_timeseries([uplink], gateway=False, max_size=10_000).payloads
+            return orjson.loads(payload.data) == [{"ts": FIRST_TS, "values": VALUES}]
+    else:
+
+        def work():
+            for values in calls:
+                data = orjson.dumps(values)
+            return data
+
+        def correct(data):
+            return orjson.loads(data) == VALUES
+
+    measure(case, peer, work, correct, calls=len(calls))
+
+
+@pytest.mark.parametrize("peer", ["native", "plain class"])
+def test_entries(measure, peer):
+    case = "TimeseriesEntry(key, value, ts)"
+    entry_class = _native.TimeseriesEntry if peer == "native" else PlainEntry
+
+    def work():
+        for key, value in ENTRIES:
+            entry = entry_class(key, value, FIRST_TS)
+        return entry
+
+    key, value = ENTRIES[-1]
+    correct = partial(lambda entry: (entry.key, entry.value, entry.ts) == (key, value, FIRST_TS))
+    measure(case, peer, work, correct, calls=len(ENTRIES))
