@@ -11,4 +11,6 @@ pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin"]
 settings.register_profile("default", deadline=None)
 # A submission is judged on the same examples each time; new ones are looked for on people's machines.
 settings.register_profile("ci", deadline=None, derandomize=True)
+# make test PYTEST_ARGS="--hypothesis-profile=hunt tests/native"
+settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

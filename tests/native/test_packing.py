@@ -130,6 +130,14 @@ def test_the_last_value_wins_within_one_payload_only():
     ]
 
 
+def test_a_later_value_that_fits_nowhere_leaves_its_payload_open():
+    series = [("a", 0, 1), ("a", "x" * 50, 1), ("a", None, 1)]
+    uplinks, references = both([(0, series, [], None)], False)
+    packed = _native.pack_timeseries(uplinks, gateway=False, max_size=40)
+    assert [(one.data, one.sources) for one in packed.payloads] == [(b'[{"ts":1,"values":{"a":null}}]', [(0, 2)])]
+    assert packed.oversized == [(0, "a", 78)] == reference.pack_timeseries(references, gateway=False, max_size=40).oversized
+
+
 def test_two_profiles_of_one_name_never_share_a_payload():
     uplinks = [
         _native.EncodedUplink.timeseries({"ts": 1, "values": {"k": 1}}, 0, _native.DeviceIdentity(name, profile))

@@ -187,7 +187,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     fn add_piece(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>, piece: Piece<'a>) {
         if group.may_repeat_keys() {
             for point in PointIter(piece.bytes) {
-                if self.replace(point, piece.source) {
+                if self.replace(device, group.timestamp(), point, piece.source) {
                     continue;
                 }
                 let refused = self.oversized.len();
@@ -202,15 +202,23 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// Put a later value of a key where the earlier one stands in this payload. False when there is none, or no room.
-    fn replace(&mut self, point: Point<'a>, source: usize) -> bool {
+    fn replace(
+        &mut self,
+        device: DeviceView<'_, 'a>,
+        timestamp: Timestamp,
+        point: Point<'a>,
+        source: usize,
+    ) -> bool {
         if self.record.is_none() {
             return false;
         }
         let Some(&place) = self.keys.get(&(self.record_number, point.key())) else { return false };
         let size = self.open.size - self.stretches[place].len() + point.bytes().len();
         if size > self.limits.max_size {
-            // Both values travel, in two payloads.
-            self.end_payload();
+            // Both values travel, in two payloads, unless the later one fits in none: then this payload stays open.
+            if self.size_alone(device, timestamp, point) <= self.limits.max_size {
+                self.end_payload();
+            }
             return false;
         }
         self.open.size = size;
