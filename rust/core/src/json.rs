@@ -273,16 +273,19 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
 fn needs_escape(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (words, rest) = bytes.as_chunks::<8>();
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let flagged = words.iter().fold(0, |flagged, word| {
+    let flags = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
         let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
-        flagged | control | quote | backslash
-    });
-    flagged != 0 || rest.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0)
+        control | quote | backslash
+    };
+    // The last word may overlap the one before it: cheaper than a byte at a time.
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0);
+    };
+    bytes.as_chunks().0.iter().fold(flags(last), |flagged, word| flagged | flags(word)) != 0
 }
 
 fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
