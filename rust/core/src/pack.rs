@@ -202,13 +202,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// Put a later value of a key where the earlier one stands in this payload. False when there is none, or no room.
-    fn replace(
-        &mut self,
-        device: DeviceView<'_, 'a>,
-        timestamp: Timestamp,
-        point: Point<'a>,
-        source: usize,
-    ) -> bool {
+    fn replace(&mut self, device: DeviceView<'_, 'a>, timestamp: Timestamp, point: Point<'a>, source: usize) -> bool {
         if self.record.is_none() {
             return false;
         }
