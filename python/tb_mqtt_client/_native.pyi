@@ -279,8 +279,11 @@ class TokenBuckets:
         longest. After exactly that wait the same call succeeds, unless somebody else took.
         Raises ``ValueError`` when ``amount`` is negative or larger than a capacity, since no wait would help.
         """
-    def spend(self, amount: int, now_ns: int) -> None:
-        """Take up to ``amount`` tokens from each window, for what was sent without asking."""
+    def spend(self, amount: int, now_ns: int, window: int | None = None) -> None:
+        """Take up to ``amount`` tokens from each window, or from the one of that index, for what was sent without asking.
+
+        Raises ``IndexError`` when there is no such window.
+        """
     def set_windows(self, windows: Sequence[tuple[int, float]], now_ns: int) -> None:
         """Replace the windows. A window of a duration that was there before keeps the tokens spent; nothing is refilled by this."""
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use tb_mqtt_core::buckets::{self, Buckets, Wait, Window};
 
@@ -71,9 +71,18 @@ impl TokenBuckets {
         Ok(wait.map(wait_tuple))
     }
 
-    #[pyo3(signature = (amount, now_ns))]
-    fn spend(&self, amount: u64, now_ns: i64) {
-        self.lock().spend(amount, now_ns);
+    #[pyo3(signature = (amount, now_ns, window = None))]
+    fn spend(&self, amount: u64, now_ns: i64, window: Option<usize>) -> PyResult<()> {
+        let mut buckets = self.lock();
+        let Some(index) = window else {
+            buckets.spend(amount, now_ns);
+            return Ok(());
+        };
+        if buckets.spend_window(index, amount, now_ns) {
+            return Ok(());
+        }
+        let windows = buckets.windows().count();
+        Err(PyIndexError::new_err(format!("window must be less than {windows}, the number of windows, not {index}")))
     }
 
     #[pyo3(signature = (windows, now_ns))]

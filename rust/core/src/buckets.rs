@@ -180,6 +180,14 @@ impl Buckets {
         self.remove(amount);
     }
 
+    /// Take up to `amount` from one window only. False when there is no such window.
+    pub fn spend_window(&mut self, index: usize, amount: u64, now: i64) -> bool {
+        self.refill(now);
+        let Some(bucket) = self.buckets.get_mut(index) else { return false };
+        bucket.level = bucket.level.saturating_sub(bucket.units(amount));
+        true
+    }
+
     /// Replace the windows. What was spent in a window stays spent in the new window of the same duration.
     ///
     /// # Errors

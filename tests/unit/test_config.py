@@ -1,0 +1,118 @@
+"""Options: one order of precedence, errors that name the option, and TLS contexts."""
+
+import ssl
+
+import pytest
+import trustme
+
+from tb_mqtt_client import DeviceConfig, GatewayConfig
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch):
+    for name in DeviceConfig._options:
+        for prefix in ("TB_", "TB_GW_"):
+            monkeypatch.delenv(prefix + name.upper(), raising=False)
+    for name in ("TB_TLS", "TB_DEFAULT_RATE_LIMIT_PERCENTAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_precedence(monkeypatch):
+    assert DeviceConfig().port == 1883
+    monkeypatch.setenv("TB_PORT", "1000")
+    assert DeviceConfig().port == 1000
+    config = DeviceConfig({"port": 2000})
+    assert config.port == 2000
+    config.port = 3000
+    assert config.port == 3000
+
+
+def test_gateway_variables_come_before_the_device_ones(monkeypatch):
+    monkeypatch.setenv("TB_HOST", "device.example")
+    monkeypatch.setenv("TB_GW_HOST", "gateway.example")
+    monkeypatch.setenv("TB_ACCESS_TOKEN", "token")
+    assert (DeviceConfig().host, GatewayConfig().host, GatewayConfig().access_token) == (
+        "device.example",
+        "gateway.example",
+        "token",
+    )
+
+
+def test_an_explicit_none_is_not_set(monkeypatch):
+    monkeypatch.setenv("TB_HOST", "from.environment")
+    assert DeviceConfig({"host": None}).host == "from.environment"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prot": 1}, "Unknown option 'prot', allowed are host"),
+        ({"port": "x"}, "port must be a whole number from 1 to 65535, not 'x'"),
+        ({"port": 0}, "port must be from 1 to 65535, not 0"),
+        ({"host": 5}, "host must be a str, not 5"),
+        ({"use_system_ca": "maybe"}, "use_system_ca must be true or false"),
+        ({"limits_timeout": 0}, "limits_timeout must be a positive number of seconds"),
+        ({"limits_timeout": float("nan")}, "limits_timeout must be a positive number of seconds"),
+        ({"rate_limit_percentage": 101}, "rate_limit_percentage must be from 1 to 100"),
+        ({"mqtt_version": 3}, "mqtt_version must be from 4 to 5"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeviceConfig(options)
+
+
+def test_a_bad_variable_is_named(monkeypatch):
+    monkeypatch.setenv("TB_PORT", "many")
+    with pytest.raises(ValueError, match="TB_PORT must be a whole number"):
+        DeviceConfig()
+
+
+def test_no_qos_2(caplog):
+    assert DeviceConfig({"qos": 2}).qos == 1
+    assert "no QoS 2" in caplog.text
+
+
+def test_a_gateway_takes_over_a_device_configuration():
+    config = GatewayConfig.from_device_config(DeviceConfig({"host": "h", "port": 5, "access_token": "t"}))
+    assert (config.host, config.port, config.access_token, config.combine_devices) == ("h", 5, "t", True)
+
+
+def test_repr_tells_no_secret():
+    text = repr(DeviceConfig({"host": "h", "access_token": "secret", "password": "secret"}))
+    assert text == "DeviceConfig(host=h, port=1883, auth=token client_id=None tls=False)"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("client@example.com")
+    paths = {name: folder / f"{name}.pem" for name in ("ca_cert", "client_cert", "private_key")}
+    authority.cert_pem.write_to_path(paths["ca_cert"])
+    certificate.cert_chain_pems[0].write_to_path(paths["client_cert"])
+    certificate.private_key_pem.write_to_path(paths["private_key"])
+    return paths
+
+
+def test_tls(files):
+    assert DeviceConfig().ssl_context() is None
+    system = DeviceConfig({"use_system_ca": True})
+    assert (system.use_tls(), system.use_tls_auth()) == (True, False)
+    assert system.ssl_context().verify_mode is ssl.CERT_REQUIRED
+    own = DeviceConfig({"ca_cert": files["ca_cert"]}).ssl_context()
+    assert len(own.get_ca_certs()) == 1
+    assert own.check_hostname
+    mutual = DeviceConfig({**files, "verify_hostname": False})
+    assert (mutual.use_tls(), mutual.use_tls_auth()) == (True, True)
+    assert not mutual.ssl_context().check_hostname
+
+
+def test_tls_files_that_are_not_usable(files, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"ca_cert: there is no file .*missing\.pem"):
+        DeviceConfig({"ca_cert": tmp_path / "missing.pem"}).ssl_context()
+    with pytest.raises(ValueError, match="must be set together"):
+        DeviceConfig({"client_cert": files["client_cert"]}).ssl_context()
+    (tmp_path / "no.pem").write_text("this is no certificate")
+    with pytest.raises(ssl.SSLError):
+        DeviceConfig({"ca_cert": tmp_path / "no.pem"}).ssl_context()
