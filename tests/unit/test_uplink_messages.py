@@ -1,0 +1,106 @@
+"""The published messages, builders, splitters and adapters on their own."""
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from tb_mqtt_client import AttributeEntry, PublishResult, TimeseriesEntry
+from tb_mqtt_client.common.async_utils import future_map
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
+from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
+from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
+from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
+from tb_mqtt_client.service.device.message_splitter import MessageSplitter
+from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
+
+
+def gateway_message(name, count, start=0, profile="default"):
+    builder = GatewayUplinkMessageBuilder().set_device_name(name).set_device_profile(profile)
+    for index in range(start, start + count):
+        builder.add_timeseries(TimeseriesEntry(f"key_{index:04}", index, 1000))
+    return builder
+
+
+async def test_a_message_is_frozen_and_shows_its_entries():
+    builder = DeviceUplinkMessageBuilder().set_device_name("d")
+    builder.add_attributes([AttributeEntry("a", 1)])
+    builder.add_timeseries([TimeseriesEntry("t", 2, 5), TimeseriesEntry("u", 3)])
+    message = builder.build()
+    assert message.attributes == (AttributeEntry("a", 1),)
+    assert dict(message.timeseries) == {5: (TimeseriesEntry("t", 2, 5),), 0: (TimeseriesEntry("u", 3),)}
+    assert (message.timeseries_datapoint_count(), message.attributes_datapoint_count()) == (2, 1)
+    with pytest.raises(FrozenInstanceError):
+        message.device_name = "x"
+    with pytest.raises(TypeError):
+        message.timeseries[5] = ()
+    with pytest.raises(TypeError, match="DeviceUplinkMessageBuilder"):
+        DeviceUplinkMessage()
+
+
+async def test_splitting_cuts_and_ties_the_futures():
+    splitter = MessageSplitter(max_payload_size=400)
+    builder = DeviceUplinkMessageBuilder()
+    for index in range(100):
+        builder.add_timeseries(TimeseriesEntry(f"key_{index:04}", index, 1000))
+    message = builder.build()
+    [call] = message.get_delivery_futures()
+    parts = splitter.split_timeseries([message])
+    assert len(parts) > 1
+    keys = [entry.key for part in parts for entries in part.timeseries.values() for entry in entries]
+    assert keys == [f"key_{index:04}" for index in range(100)]
+    for part in parts:
+        [future] = part.get_delivery_futures()
+        assert not call.done()
+        future.set_result(PublishResult("t", 1, 1, 10, 0, part.timeseries_datapoint_count()))
+        future_map.child_resolved(future)
+    assert call.result().datapoints_count == 100
+
+
+async def test_a_message_that_fits_is_passed_on():
+    message = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 1)).build()
+    assert MessageSplitter().split_timeseries([message]) == [message]
+    assert MessageSplitter().split_attributes([message]) == []
+
+
+@pytest.mark.parametrize("value", [None, 0, -5])
+def test_default_limits(value):
+    device, gateway = MessageSplitter(value, value), GatewayMessageSplitter(value, value)
+    assert (device.max_payload_size, device.max_datapoints) == (55000, 0)
+    assert (gateway.max_payload_size, gateway.max_datapoints) == (54950, 0)
+    device.max_payload_size, device.max_datapoints = 100, 3
+    device.max_payload_size = device.max_datapoints = value
+    assert (device.max_payload_size, device.max_datapoints) == (55000, 0)
+
+
+async def test_adapters_on_their_own_write_one_device_a_message():
+    messages = [
+        MqttPublishMessage("v1/gateway/telemetry", gateway_message(name, 3).build(), datapoints=3) for name in ("A", "B", "A")
+    ]
+    ready = MqttPublishMessage("v1/gateway/rpc", b"{}")
+    built = JsonGatewayMessageAdapter().build_uplink_messages([*messages, ready])
+    assert built[0] is ready
+    assert [list(json.loads(one.payload)) for one in built[1:]] == [["A"], ["B"]]
+    for one in built[1:]:
+        one.delivery_futures[0].set_result(PublishResult(one.topic, 1, 1, one.payload_size, 0, one.datapoints))
+        future_map.child_resolved(one.delivery_futures[0])
+    assert [message.delivery_futures[0].result().datapoints_count for message in messages] == [3, 3, 3]
+    assert JsonMessageAdapter().build_uplink_messages([]) == []
+
+
+@pytest.mark.parametrize(("version", "overhead"), [(5, 5), (4, 4)])
+def test_the_payload_leaves_room_for_the_rest_of_the_packet(version, overhead):
+    assert max_payload_size("topic", 100, version) == 100 - len("topic") - overhead
+
+
+async def test_publish_messages(caplog):
+    message = MqttPublishMessage("v1/devices/me/telemetry", b"12", qos=2, datapoints=1)
+    assert (message.qos, message.payload_size, message.is_device_message, message.is_service_message) == (1, 2, True, False)
+    assert "qos must be 0 or 1" in caplog.text
+    message.mark_as_sent(9)
+    assert repr(message) == ("MqttPublishMessage(topic=v1/devices/me/telemetry, payload_size=2, qos=1, datapoints=1, message_id=9)")
+    assert message.uuid == message.uuid
+    assert len(message.delivery_futures) == 1
+    rpc = MqttPublishMessage("v1/gateway/rpc", b"")
+    assert (rpc.is_device_message, rpc.is_service_message) == (False, True)
