@@ -186,6 +186,13 @@ class Payload:
     @property
     def sources(self) -> list[tuple[int, int]]:
         """``(index of the uplink in the input, datapoints of it that this payload answers for)``, each uplink once, in order."""
+    def device_identities(self) -> list[DeviceIdentity]:
+        """Whose datapoints are in a gateway payload, in order. Empty for a device's own payload."""
+    def split_by_device(self) -> list[tuple[DeviceIdentity, bytes, int, int]]:
+        """A gateway payload as one payload a device: ``(device, payload, datapoints written, number of sources)``, in order.
+
+        The sources of the parts, one after the other, are those of the whole. Empty for a device's own payload.
+        """
 
 @final
 class PackedUplinks:

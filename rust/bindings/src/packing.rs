@@ -1,14 +1,16 @@
 //! `pack_*` and `split_*`.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tb_mqtt_core::group::Kind;
-use tb_mqtt_core::pack::{self, Limits, Source};
+use tb_mqtt_core::pack::{self, Entry, Limits, Source};
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
 
 use crate::convert::value_error;
-use crate::uplinks::EncodedUplink;
+use crate::uplinks::{DeviceIdentity, EncodedUplink};
 
 /// One MQTT payload and where its datapoints came from.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
@@ -19,14 +21,42 @@ pub struct Payload {
     datapoints: usize,
     #[pyo3(get)]
     devices: usize,
+    entries: Vec<Entry>,
     sources: Vec<Source>,
 }
+
+/// Device, payload, datapoints written, and the number of sources.
+type DevicePart<'py> = (DeviceIdentity, Bound<'py, PyBytes>, usize, usize);
 
 #[pymethods]
 impl Payload {
     #[getter]
     fn sources(&self) -> Vec<(usize, usize)> {
         pairs(&self.sources)
+    }
+
+    fn device_identities(&self) -> Vec<DeviceIdentity> {
+        self.entries.iter().map(|entry| DeviceIdentity(Arc::clone(&entry.device))).collect()
+    }
+
+    fn split_by_device<'py>(&self, py: Python<'py>) -> PyResult<Vec<DevicePart<'py>>> {
+        let data = self.data.as_bytes(py);
+        let mut before = (0, 0, 0);
+        let mut parts = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            // Behind the payload's bracket, or the comma.
+            let text = &data[before.0 + 1..entry.bytes];
+            let payload = PyBytes::new_with(py, text.len() + 2, |bytes| {
+                bytes[0] = b'{';
+                bytes[1..=text.len()].copy_from_slice(text);
+                bytes[text.len() + 1] = b'}';
+                Ok(())
+            })?;
+            let device = DeviceIdentity(Arc::clone(&entry.device));
+            parts.push((device, payload, entry.datapoints - before.1, entry.sources - before.2));
+            before = (entry.bytes, entry.datapoints, entry.sources);
+        }
+        Ok(parts)
     }
 }
 
@@ -98,8 +128,8 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<
         .into_iter()
         .map(|part| {
             let data = PyBytes::new(py, &part.output).unbind();
-            let pack::Part { datapoints, devices, sources, .. } = part;
-            Py::new(py, Payload { data, datapoints, devices, sources })
+            let pack::Part { datapoints, devices, entries, sources, .. } = part;
+            Py::new(py, Payload { data, datapoints, devices, entries, sources })
         })
         .collect::<PyResult<_>>()?;
     let oversized = oversized

@@ -41,6 +41,19 @@ pub struct Source {
     pub datapoints: usize,
 }
 
+/// Where one device's part of a gateway payload ends. It begins behind the one before it and a comma.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Whose it is.
+    pub device: Arc<Identity>,
+    /// Bytes of the payload up to here.
+    pub bytes: usize,
+    /// Datapoints written up to here.
+    pub datapoints: usize,
+    /// Sources up to here: an uplink is of one device, so that they stand together.
+    pub sources: usize,
+}
+
 /// One payload.
 #[derive(Debug, Clone)]
 pub struct Part<T> {
@@ -50,6 +63,8 @@ pub struct Part<T> {
     pub datapoints: usize,
     /// Device entries.
     pub devices: usize,
+    /// The device entries of a gateway payload.
+    pub entries: Vec<Entry>,
     /// Where they came from.
     pub sources: Vec<Source>,
 }
@@ -107,6 +122,7 @@ pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<
             output: UplinkSink::single(layout.kind, device, oversized.timestamp, oversized.point),
             datapoints: 1,
             devices: 1,
+            entries: Vec::new(),
             sources: vec![Source { uplink: oversized.uplink, datapoints: 1 }],
         }
     }));
@@ -127,6 +143,9 @@ struct Open<'a> {
     devices: usize,
     /// Number of the open device, if there is one.
     device: Option<usize>,
+    /// Who that is.
+    identity: Option<Arc<Identity>>,
+    entries: Vec<Entry>,
     /// Records of the open device, the open one included.
     records: usize,
     /// Names of devices in it that another device has too.
@@ -297,6 +316,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
             self.open.size += self.layout.device_cost(device.identity(), first);
             self.sink.open_device(device, first);
             self.open.device = Some(device.index());
+            self.open.identity = if self.layout.gateway { device.shared_identity() } else { None };
             if device.shares_name() {
                 self.open.shared_names.push(device.identity().map(Identity::name));
             }
@@ -325,6 +345,12 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         if self.open.device.take().is_some() {
             self.sink.close_device();
         }
+        let open = &mut self.open;
+        if let Some(device) = open.identity.take() {
+            // The size counts the payload's last bracket, which stands behind all entries.
+            let (bytes, datapoints, sources) = (open.size - 1, open.datapoints, open.sources.len());
+            open.entries.push(Entry { device, bytes, datapoints, sources });
+        }
     }
 
     fn end_payload(&mut self) {
@@ -332,8 +358,8 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         let open = mem::replace(&mut self.open, Open { size: Layout::EMPTY, ..Open::default() });
         if open.datapoints > 0 {
             let output = self.sink.finish(open.size);
-            let Open { datapoints, devices, sources, .. } = open;
-            self.parts.push(Part { output, datapoints, devices, sources });
+            let Open { datapoints, devices, entries, sources, .. } = open;
+            self.parts.push(Part { output, datapoints, devices, entries, sources });
         }
     }
 
