@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
+from tb_mqtt_client.service.mqtt_manager import SessionEnd
 
 
 def test_full_jitter_within_growing_bounds(monkeypatch):
@@ -36,7 +37,7 @@ class Sessions:
     async def wait_lost(self):
         await self.lost.wait()
         self.lost.clear()
-        return "test"
+        return SessionEnd("test")
 
     def keeper(self):
         return ConnectionKeeper(self.establish, self.wait_lost, Backoff(0.0, 0.0))

@@ -21,6 +21,7 @@ MAY_IMPORT_GMQTT = {
 # What wraps the native core; everybody else uses these.
 MAY_IMPORT_NATIVE = {
     "",
+    "common.mqtt_message",
     "common.rate_limit.rate_limit",
     "constants.json_typing",
     "entities.data.attribute_entry",
@@ -33,6 +34,7 @@ MAY_IMPORT_NATIVE = {
     "service.gateway.client",
     "service.gateway.device_session",
     "service.gateway.message_adapter",
+    "service.admission",
     "service.message_service",
     "service.uplink_packer",
 }

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.service.message_service import Admission
+from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.session_limits import SessionLimits, apply_rate_limits
 
 
@@ -60,7 +61,7 @@ async def test_which_limits_a_message_takes_from():
     """Facts 3 and 4 of the contract: data takes messages and datapoints, a gateway's by device entry; all else takes messages."""
     clock = Clock()
     device, gateway = limiter(clock, "5:1", "5:1", "50:1"), limiter(clock, "7:1", "7:1", "70:1")
-    admission = Admission(device, gateway, clock)
+    admission = Admission(device, gateway, BackpressureController(asyncio.Event()), clock)
 
     def tokens(of):
         return [limit.buckets.tokens(0)[0] for limit in of.values()]
@@ -77,11 +78,11 @@ async def test_which_limits_a_message_takes_from():
     assert tokens(device) == [4.0, 3.0, 35.0]
     assert take("v1/gateway/telemetry", 30, devices=3, superseded=5) == 0.0
     assert take("v1/gateway/connect") == 0.0
-    assert tokens(gateway) == [6.0, 4.0, 45.0]
+    assert tokens(gateway) == [5.0, 4.0, 45.0]
     assert tokens(device) == [4.0, 3.0, 35.0]
     # 45 of 70 a second are there: 10 more come in a seventh of it. Nothing is taken meanwhile.
     assert take("v1/gateway/telemetry", 55) == pytest.approx(10 / 70)
-    assert tokens(gateway) == [6.0, 4.0, 45.0]
+    assert tokens(gateway) == [5.0, 4.0, 45.0]
     clock.now = round(1e9 / 7) + 1
     assert take("v1/gateway/telemetry", 55) == 0.0
     # More than a window ever holds, after the limits became narrower: all of the window.
@@ -90,7 +91,7 @@ async def test_which_limits_a_message_takes_from():
 
 
 async def test_new_limits_wake_who_waits_by_the_old_ones():
-    admission = Admission(limiter(Clock()), limiter(Clock()), Clock())
+    admission = Admission(limiter(Clock()), limiter(Clock()), BackpressureController(asyncio.Event()), Clock())
     waiting = asyncio.ensure_future(admission.wait(3600))
     await asyncio.sleep(0)
     admission.limits_changed()

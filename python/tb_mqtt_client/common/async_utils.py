@@ -45,6 +45,15 @@ class FutureMap:
             parent = owner[0]
             open_children[parent] = open_children.get(parent, 0) + 1
 
+    def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, int]]) -> None:
+        """Make the owners of ``child`` wait for its parts instead; each part takes over the next so many owners, in order."""
+        owners = iter(self._owners.pop(child, ()))
+        for part, count in parts:
+            taken_over = [next(owners) for _ in range(count)]
+            self.register_owners(part, taken_over)
+            for parent, _ in taken_over:
+                self._open_children[parent] -= 1
+
     def get_parents(self, child: Delivery) -> list[Delivery]:
         """The calls that wait for ``child``."""
         return [parent for parent, _ in self._owners.get(child, ())]

@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,6 +57,26 @@ def _seconds(name: str, value: Any) -> float:
     return number
 
 
+class QueuePolicy(StrEnum):
+    """What a ``send_...`` call does when the queue is full."""
+
+    WAIT = "wait"
+    """It waits for room."""
+    RAISE = "raise"
+    """It raises ``BackpressureException``, and nothing is accepted."""
+    DROP_OLDEST = "drop_oldest"
+    """The calls that wait longest are answered with reason code -2 and given up."""
+    DROP_NEWEST = "drop_newest"
+    """It is itself answered with reason code -2 and given up."""
+
+
+def _policy(name: str, value: Any) -> QueuePolicy:
+    try:
+        return QueuePolicy(value)
+    except ValueError:
+        raise ValueError(f"{name} must be one of {', '.join(QueuePolicy)}, not {value!r}") from None
+
+
 def _qos(name: str, value: Any) -> int:
     qos = _whole(0, 2)(name, value)
     if qos == 2:
@@ -90,9 +111,13 @@ class DeviceConfig:
     - ``use_system_ca`` (``TB_TLS``): TLS with the system's certificate authorities. ``verify_hostname``: as it says.
     - ``mqtt_version``: 5, or 4 for 3.1.1. ``keepalive``: seconds.
     - ``max_queued_messages``, ``max_queued_bytes``: what may wait between a call and the wire.
-    - ``max_inflight_messages``: publishes without an acknowledgement.
+    - ``queue_policy``: ``"wait"``, ``"raise"``, ``"drop_oldest"`` or ``"drop_newest"`` when that is full, see ``QueuePolicy``.
+    - ``max_inflight_messages``: publishes without an acknowledgement. ``ack_timeout``: seconds until a connection is given up on
+      which one is missing.
+    - ``reconnect_delay_min``, ``reconnect_delay_max``: seconds, the bounds of the delay before the first and any later attempt.
     - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
     - ``limits_timeout``: seconds to wait for the server's limits.
+    - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
 
     Raises ``ValueError`` for unknown keys and for values that are not allowed.
     """
@@ -107,9 +132,15 @@ class DeviceConfig:
         "keepalive": _Option(60, _whole(1, 65535)),
         "max_queued_messages": _Option(1_000_000, _whole(1, _LARGEST)),
         "max_queued_bytes": _Option(256 * 2**20, _whole(1, 2**63 - 1)),
-        "max_inflight_messages": _Option(100, _whole(1, 65534)),
+        "queue_policy": _Option(QueuePolicy.WAIT, _policy),
+        # Packet ids are 16 bits, and service messages and subscriptions need some too.
+        "max_inflight_messages": _Option(100, _whole(1, 65_000)),
+        "ack_timeout": _Option(30.0, _seconds),
+        "reconnect_delay_min": _Option(1.0, _seconds),
+        "reconnect_delay_max": _Option(30.0, _seconds),
         "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
         "limits_timeout": _Option(10.0, _seconds),
+        "backpressure_delay": _Option(10.0, _seconds),
     }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
 
@@ -129,9 +160,14 @@ class DeviceConfig:
     keepalive: int
     max_queued_messages: int
     max_queued_bytes: int
+    queue_policy: QueuePolicy
     max_inflight_messages: int
+    ack_timeout: float
+    reconnect_delay_min: float
+    reconnect_delay_max: float
     rate_limit_percentage: int
     limits_timeout: float
+    backpressure_delay: float
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         given = dict(config or {})

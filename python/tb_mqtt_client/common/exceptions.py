@@ -3,6 +3,7 @@
 TBMQTTError
 +-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
 +-- ConnectionRefusedByServer (also ConnectionError)
++-- BackpressureException
 """
 
 from tb_mqtt_client.constants.reason_codes import connect_return_name
@@ -24,3 +25,10 @@ class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after wh
         super().__init__(f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
         self.reason_code = reason_code
         self.protocol_version = protocol_version
+
+
+class BackpressureException(TBMQTTError):  # SDK 2.0's name
+    """The queue is full, and the queue policy is to raise."""
+
+    def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
+        super().__init__(message)

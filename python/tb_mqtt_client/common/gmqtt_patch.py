@@ -1,8 +1,9 @@
 """What gmqtt 0.8 lacks, added to one client at a time.
 
-gmqtt acknowledges publishes without telling the reason code, reconnects by itself, replays stored packets and waits for ever
-for a CONNACK that does not come. ``PatchUtils`` overrides these points on the instances that belong to one client; gmqtt's
-classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal that is leaned on here.
+gmqtt acknowledges publishes without telling the reason code, reconnects by itself, replays stored packets, waits for ever for a
+CONNACK that does not come, and keeps a connection on which nothing readable arrives. ``PatchUtils`` overrides these points on
+the instances that belong to one client; gmqtt's classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every
+internal that is leaned on here.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from gmqtt import Client
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError, MqttPackageHandler
-from gmqtt.mqtt.protocol import MQTTProtocol
+from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 from gmqtt.storage import PersistentStorage
 
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -26,21 +28,110 @@ logger = get_logger(__name__)
 Properties = dict[str, Any]
 PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
-LostCallback = Callable[["Exception | None", "int | None"], None]
-"""Called once with the transport's error and the reason code of the server's DISCONNECT, each ``None`` when there was none."""
+WritableCallback = Callable[[bool], None]
+"""Called with whether the socket takes more."""
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""What may wait for the socket before publishing pauses: a few large payloads."""
+TLS_SHUTDOWN_SECONDS = 1.0
+"""How long a server may take to answer the end of a TLS session; asyncio's own limit is 30."""
+PACKET_TYPE = 0xF0
+CONNACK, AUTH = 0x20, 0xF0
+ALL_PACKET_IDS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection ended."""
+
+    error: Exception | None = None
+    """The transport's error, or what could not be read."""
+    reason_code: int | None = None
+    """Of the server's DISCONNECT; MQTT 3.1.1 has none."""
+    properties: Properties | None = None
+    """Of the server's DISCONNECT."""
+
+
+LostCallback = Callable[[Loss], None]
+"""Called once."""
+
+
+class NotMqttError(ConnectionError):
+    """The peer says something that is no MQTT."""
 
 
 class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
-    """Tells why the transport ended; gmqtt only tells that it did."""
+    """Reads packets as they come, and tells why the transport ended and whether the socket takes more.
 
-    def __init__(self, *args: Any, on_lost: Callable[[Exception | None], None], **kwargs: Any) -> None:
+    gmqtt reads in a task, which ends without a word when a packet is malformed while the connection stays open.
+    """
+
+    def __init__(
+        self, *args: Any, on_lost: Callable[[Exception | None], None], on_writable: WritableCallback, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._on_lost = on_lost
+        self._on_writable = on_writable
+        self._unread = b""
+        self._heard_connack = False
+        self._error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        # MQTTProtocol's own would start the reading task.
+        BaseMQTTProtocol.connection_made(self, transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        unread = self._unread + data if self._unread else data
+        try:
+            parsed = self._read_packets(unread)
+        except Exception as error:  # noqa: BLE001  # whatever gmqtt stumbles over ends this connection, with the error as its cause
+            self.fail(error)
+            return
+        self._unread = unread[parsed:]
+
+    def _read_packets(self, unread: bytes) -> int:
+        """Read what is complete; how many bytes that was."""
+        if not self._heard_connack and unread[0] & PACKET_TYPE not in {CONNACK, AUTH}:
+            raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{unread[0]:02x}")
+        self._heard_connack = True
+        parsed: int = self._read_packet(unread)
+        if parsed < 0:
+            raise NotMqttError("a packet's length is malformed")
+        return parsed
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because of ``error``."""
+        self._error = self._error or error
+        self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """Close: nothing can be acknowledged any more."""
+        return False
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._on_writable(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._on_writable(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
             super().connection_lost(exc)
-        self._on_lost(exc)
+        self._on_lost(self._error or exc)
+
+
+class _Connection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
+    """Closes at once when the peer does not read: a polite end would wait for the kernel to give up."""
+
+    async def close(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        await super().close()
 
 
 class _NoStorage(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types
@@ -54,16 +145,18 @@ class PatchUtils:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.disconnect_reason: int | None = None
+        self.connack_properties: Properties = {}
+        """Lists of values by name; empty with MQTT 3.1.1."""
+        self._disconnect: Loss | None = None
         self._handler = client._package_handler
 
-    def apply(self, on_puback: PubackCallback, on_lost: LostCallback) -> None:
+    def apply(self, on_puback: PubackCallback, on_lost: LostCallback, on_writable: WritableCallback) -> None:
         """Apply all patches."""
         self.patch_storage()
         self.patch_handle_connack()
         self.patch_mqtt_handler_disconnect()
         self.patch_puback_handling(on_puback)
-        self.patch_gmqtt_protocol_connection_lost(on_lost)
+        self.patch_gmqtt_protocol_connection_lost(on_lost, on_writable)
 
     def patch_storage(self) -> None:
         """Keep gmqtt from storing, replaying and waiting for packets."""
@@ -71,28 +164,35 @@ class PatchUtils:
         self._handler._resend_qos_callback = _resend_nothing
 
     def patch_handle_connack(self) -> None:
-        """Let ``connect()`` raise every refusal, instead of retrying some of them without a word."""
+        """Let ``connect()`` raise every refusal, instead of retrying some of them without a word; keep the properties."""
         handler = self._handler
 
         def handle(cmd: int, packet: bytes) -> None:
             reason_code = packet[1]
-            if reason_code == 0:
-                MqttPackageHandler._handle_connack_packet(handler, cmd, packet)
+            if reason_code != 0:
+                handler._error = MQTTConnectError(reason_code)
+                handler._connack_received.set()
                 return
-            handler._error = MQTTConnectError(reason_code)
-            handler._connack_received.set()
+            MqttPackageHandler._handle_connack_packet(handler, cmd, packet)
+            if handler._error is not None:
+                raise NotMqttError("the CONNACK's properties are malformed")
+            self.connack_properties = dict(handler._connack_properties or {})
+            # gmqtt makes the range of packet ids as small as Receive Maximum, so that an id is used again at once, and a
+            # surplus PUBACK of its last use (platform_contract.md, fact 10) would be taken for the next one's.
+            handler.id_generator._max = ALL_PACKET_IDS
 
         handler._handle_connack_packet = handle
 
     def patch_mqtt_handler_disconnect(self) -> None:
-        """Remember the reason of the server's DISCONNECT and close, instead of reconnecting from inside gmqtt."""
+        """Remember reason and properties of the server's DISCONNECT and close, instead of reconnecting from inside gmqtt."""
         handler = self._handler
 
         def handle(_cmd: int, packet: bytes) -> None:
             handler._connection_lost.set()
             # gmqtt makes an empty DISCONNECT up when the transport ends.
             if packet:
-                self.disconnect_reason = packet[0]
+                properties = handler._parse_properties(packet[1:])[0] if len(packet) > 1 else {}
+                self._disconnect = Loss(None, packet[0], properties)
                 handler.current_connection._transport.close()
 
         handler._handle_disconnect_packet = handle
@@ -110,12 +210,12 @@ class PatchUtils:
 
         handler._handle_puback_packet = handle
 
-    def patch_gmqtt_protocol_connection_lost(self, on_lost: LostCallback) -> None:
-        """Make connections whose end is reported with its cause."""
+    def patch_gmqtt_protocol_connection_lost(self, on_lost: LostCallback, on_writable: WritableCallback) -> None:
+        """Make connections whose end is reported with its cause, and that say when the socket takes no more."""
         client, handler = self.client, self._handler
 
-        def lost(exc: Exception | None) -> None:
-            on_lost(exc, self.disconnect_reason)
+        def lost(error: Exception | None) -> None:
+            on_lost(self._disconnect or Loss(error))
 
         async def create_connection(host: str, port: int, ssl: Any, clean_session: bool, keepalive: int) -> MQTTConnection:
             client._connack_received.clear()
@@ -123,14 +223,22 @@ class PatchUtils:
             protocol_factory = partial(
                 _Protocol,
                 on_lost=lost,
+                on_writable=on_writable,
                 connection_state=client._connection_state,
                 id_generator=handler.id_generator,
             )
             loop = asyncio.get_running_loop()
-            transport, protocol = await loop.create_connection(protocol_factory, host, port, ssl=ssl)
-            return MQTTConnection(transport, protocol, clean_session, keepalive, package_handler=handler)
+            shutdown = TLS_SHUTDOWN_SECONDS if ssl else None
+            transport, protocol = await loop.create_connection(protocol_factory, host, port, ssl=ssl, ssl_shutdown_timeout=shutdown)
+            return _Connection(transport, protocol, clean_session, keepalive, package_handler=handler)
 
         client._create_connection = create_connection
+
+    def fail(self, error: Exception) -> None:
+        """End the connection at once, because of ``error``."""
+        connection = self.client._connection
+        if connection is not None:
+            connection._protocol.fail(error)
 
 
 async def _resend_nothing() -> None: ...

@@ -10,6 +10,7 @@ from typing import Any
 
 from gmqtt import Message
 
+from tb_mqtt_client._native import DeviceIdentity, Payload
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TOPICS, TOPICS_WITH_DATAPOINTS_CHECK
@@ -18,6 +19,8 @@ from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessa
 logger = get_logger(__name__)
 
 MQTT_5 = 5
+DEFAULT_MAX_REMAINING_LENGTH = 65536
+"""Bytes: the server's own default (platform_contract.md, fact 6)."""
 
 
 def max_payload_size(topic: str, max_remaining_length: int, mqtt_version: int) -> int:
@@ -33,8 +36,11 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     """A message on its way to one topic.
 
     ``payload`` is bytes, or an uplink message that an adapter has yet to write. ``delivery_futures`` are answered with the
-    message's ``PublishResult``. ``datapoints`` are those that it answers for, ``devices`` the device entries in it, which the
-    server counts as messages.
+    message's ``PublishResult``. ``datapoints`` are those that it answers for, ``superseded`` those of them that are not in the
+    payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
+    ``device`` is whose the payload is when it was cut out of a larger one.
+    ``sent_at`` is the loop's time of the last PUBLISH, ``refusals`` counts what may be tried again, and a ``suspect`` message
+    may be the one for which the server ended a connection. Without ``resend`` a message is of its session only.
     """
 
     def __init__(
@@ -68,6 +74,12 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.devices = 1
         self.superseded = 0
         self.payload_limit = 0
+        self.packed: Payload | None = None
+        self.device: DeviceIdentity | None = None
+        self.sent_at = 0.0
+        self.refusals = 0
+        self.suspect = False
+        self.resend = True
 
     @property
     def is_device_message(self) -> bool:

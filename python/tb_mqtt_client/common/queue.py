@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from tb_mqtt_client.common.exceptions import NotConnectedError
+
 T = TypeVar("T")
 
 
@@ -48,12 +50,20 @@ class AsyncDeque(Generic[T]):
         self._items.extendleft(reversed(items))
         self._wake()
 
+    def first_now(self) -> T | None:
+        """The first item, left where it is; ``None`` when there is none."""
+        return self._items[0] if self._items else None
+
     def pop_now(self, count: int) -> list[T]:
         """Take at most ``count`` items, at once."""
         items = self._items
         taken = [items.popleft() for _ in range(min(count, len(items)))]
         self._wake()
         return taken
+
+    def take_now(self) -> T:
+        """Take the first item, which must be there."""
+        return self.pop_now(1)[0]
 
     async def wait_filled(self) -> None:
         """Wait until something is queued."""
@@ -126,6 +136,17 @@ class QueueRoom:
         self.messages = 0
         self.bytes = 0
         self._waiting: deque[asyncio.Event] = deque()
+        self._closed = False
+
+    def close(self) -> None:
+        """Let those who wait know that nothing will be taken any more: they get a ``NotConnectedError``."""
+        self._closed = True
+        for place in self._waiting:
+            place.set()
+
+    def open(self) -> None:
+        """Take messages again."""
+        self._closed = False
 
     def try_take(self, nbytes: int) -> bool:
         """Take room for one message, if there is some and nobody waits for it."""
@@ -135,15 +156,17 @@ class QueueRoom:
         return True
 
     async def take(self, nbytes: int) -> None:
-        """Take room for one message; waits for it, first come first served."""
+        """Take room for one message; waits for it, first come first served. Raises ``NotConnectedError`` when closed meanwhile."""
         if self.try_take(nbytes):
             return
         place = asyncio.Event()
         self._waiting.append(place)
         try:
-            while self._waiting[0] is not place or not self._fits(nbytes):
+            while not self._closed and (self._waiting[0] is not place or not self._fits(nbytes)):
                 place.clear()
                 await place.wait()
+            if self._closed:
+                raise NotConnectedError("the client was stopped while this call waited for room in its queue")
             self._count(nbytes)
         finally:
             self._waiting.remove(place)

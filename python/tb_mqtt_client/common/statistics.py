@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,27 @@ class Statistics:
     """Payload bytes of these packets."""
     payload_limit_bytes: int = 0
     """Sum of the limits of these payloads: ``bytes_published / payload_limit_bytes`` is how full they were."""
+    messages_rejected: int = 0
+    """PUBLISH packets with datapoints that the platform refused for good."""
+    messages_returned: int = 0
+    """PUBLISH packets with datapoints that have to be published again: their connection ended, or they were refused for a time."""
+    queued_calls: int = 0
+    """Calls whose datapoints are not packed so far."""
+    in_flight_messages: int = 0
+    """PUBLISH packets of any kind without an acknowledgement."""
+    connections: int = 0
+    """Sessions so far; all but the first are reconnects."""
+    last_disconnect: str = ""
+    """Why the last session ended."""
+    seconds_limited: float = 0.0
+    """How long messages waited for the server's limits."""
+    backpressure_pauses: int = 0
+    """How often publishing paused because the server refused something for its quota."""
+
+    @property
+    def reconnects(self) -> int:
+        """Sessions after the first."""
+        return max(0, self.connections - 1)
 
 
 class DeliveryCounter:
@@ -44,9 +66,9 @@ class DeliveryCounter:
         self._counts = asdict(Statistics())
         self._rejected_by_reason: dict[int, int] = {}
 
-    def snapshot(self) -> Statistics:
-        """The counts of now."""
-        return Statistics(**{**self._counts, "rejected_by_reason": dict(self._rejected_by_reason)})
+    def snapshot(self, **others: Any) -> Statistics:
+        """The counts of now; ``others`` are fields that are counted elsewhere."""
+        return Statistics(**{**self._counts, "rejected_by_reason": dict(self._rejected_by_reason), **others})
 
     def accepted(self, datapoints: int) -> None:
         """A call was taken."""
@@ -73,10 +95,12 @@ class DeliveryCounter:
         """A published payload goes back to its queue."""
         self._counts["in_flight"] -= datapoints
         self._counts["queued"] += datapoints
+        self._counts["messages_returned"] += 1
 
     def refused(self, datapoints: int, reason_code: int) -> None:
         """A PUBACK with a refusal came."""
         self._counts["in_flight"] -= datapoints
+        self._counts["messages_rejected"] += 1
         self._reject(datapoints, reason_code)
 
     def refused_unsent(self, datapoints: int, reason_code: int) -> None:
@@ -84,11 +108,15 @@ class DeliveryCounter:
         self._counts["queued"] -= datapoints
         self._reject(datapoints, reason_code)
 
-    def undelivered(self, queued: int, in_flight: int) -> None:
-        """The client was stopped with these left."""
-        self._counts["queued"] -= queued
-        self._counts["in_flight"] -= in_flight
-        self._counts["undelivered"] += queued + in_flight
+    def dropped(self, datapoints: int) -> None:
+        """Queued datapoints were given up by the queue's policy."""
+        self._counts["queued"] -= datapoints
+        self._counts["dropped"] += datapoints
+
+    def undelivered(self, datapoints: int) -> None:
+        """The client was stopped with these queued."""
+        self._counts["queued"] -= datapoints
+        self._counts["undelivered"] += datapoints
 
     def _reject(self, datapoints: int, reason_code: int) -> None:
         self._counts["rejected"] += datapoints

@@ -86,6 +86,46 @@ class ConnectReturnCode(IntEnum):
 FIRST_FAILURE: Final = 0x80
 """Reason codes of MQTT 5 from here on are failures (section 2.4)."""
 
+QUOTA_REFUSALS: Final = frozenset({ReasonCode.MESSAGE_RATE_TOO_HIGH, ReasonCode.QUOTA_EXCEEDED})
+"""Refusals of a publish for now: it is sent again when the limits allow it. All others are for good."""
+
+BLAMING_DISCONNECTS: Final = frozenset(
+    {
+        ReasonCode.MALFORMED_PACKET,
+        ReasonCode.PROTOCOL_ERROR,
+        ReasonCode.SERVER_SHUTTING_DOWN,
+        ReasonCode.TOPIC_NAME_INVALID,
+        ReasonCode.PACKET_TOO_LARGE,
+        ReasonCode.PAYLOAD_FORMAT_INVALID,
+    }
+)
+"""A DISCONNECT with one of these may be the server's answer to a message: "shutting down" is what it says of any unexpected
+exception (platform_contract.md, section 8)."""
+
+LIMITING_DISCONNECTS: Final = frozenset(
+    {
+        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+        ReasonCode.MESSAGE_RATE_TOO_HIGH,
+        ReasonCode.QUOTA_EXCEEDED,
+        ReasonCode.CONNECTION_RATE_EXCEEDED,
+    }
+)
+"""A DISCONNECT with one of these says that a limit was exceeded (platform_contract.md, fact 1 and section 1)."""
+
+TRANSIENT_CONNECT_REFUSALS: Final = {
+    5: frozenset(
+        {
+            ReasonCode.SERVER_UNAVAILABLE,
+            ReasonCode.SERVER_BUSY,
+            ReasonCode.MESSAGE_RATE_TOO_HIGH,
+            ReasonCode.QUOTA_EXCEEDED,
+            ReasonCode.CONNECTION_RATE_EXCEEDED,
+        }
+    ),
+    4: frozenset({ConnectReturnCode.SERVER_UNAVAILABLE}),
+}
+"""Codes of a CONNACK after which another attempt may succeed, by protocol version."""
+
 # Only what the member's own name, written in lower case, would not give: the specification's capitals are irregular.
 _SPELLED: Final[dict[int, str]] = {
     ReasonCode.GRANTED_QOS_1: "Granted QoS 1",

@@ -1,167 +1,49 @@
-"""Queues and the loops that empty them: from an accepted call to a PUBLISH, and from its PUBACK to the call's answer.
+"""From an accepted call to its answer: queues, routing, and what becomes of a message that was not acknowledged.
 
 The rule: a datapoint that was accepted is in exactly one place (a queue, a worker's hands, in flight), and its call is answered
-when it leaves the last one. Each queue has one loop; a loop waits on an event, a future or one exact timer.
+when it leaves the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, cast
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, take_all
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.config_loader import QueuePolicy
+from tb_mqtt_client.common.exceptions import BackpressureException
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
-from tb_mqtt_client.constants.reason_codes import reason_name
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.constants.reason_codes import (
+    BLAMING_DISCONNECTS,
+    LIMITING_DISCONNECTS,
+    QUOTA_REFUSALS,
+    LocalReasonCode,
+    ReasonCode,
+    reason_name,
+)
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.mqtt_manager import MQTTManager, SessionEnd
+from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
 from tb_mqtt_client.service.uplink_packer import QueuedUplink, UplinkPacker
 
 logger = get_logger(__name__)
 
-NOT_DELIVERED = -1
-"""Reason code of a message that the platform did not answer; every other code is the platform's."""
-
-BATCH_PAYLOADS = 32
-"""Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
-
 CALLS_BEFORE_YIELD = 500
 """Calls that are accepted before the caller has to let the loops run: a producer that awaits nothing cannot starve them."""
 
-Clock = Callable[[], int]
+SERVICE_ATTEMPTS = 3
+"""How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
+SUSPECT_ATTEMPTS = 2
+"""How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
+
 Queued = QueuedUplink | MqttPublishMessage
-
-
-class Admission:
-    """The rate limits of one client: everything that a message needs is taken at once, or its worker waits."""
-
-    def __init__(self, device: RateLimiter, gateway: RateLimiter, clock: Clock = time.monotonic_ns) -> None:
-        self._device = device
-        self._gateway = gateway
-        self._clock = clock
-        self._changed = asyncio.Event()
-
-    def try_take(self, message: MqttPublishMessage) -> float:
-        """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
-        limiter = self._device if message.is_device_message else self._gateway
-        if message.is_service_message:
-            needs = [(limiter.message_rate_limit.buckets, 1)]
-        else:
-            needs = [
-                (limiter.telemetry_message_rate_limit.buckets, message.devices),
-                (limiter.telemetry_datapoints_rate_limit.buckets, message.datapoints - message.superseded),
-            ]
-        # A payload packed under the wider limits of an earlier session may need more than a window now holds.
-        requests = [(buckets, min(needed, buckets.smallest_capacity or needed)) for buckets, needed in needs]
-        wait = take_all(requests, self._clock())
-        if wait is None:
-            return 0.0
-        nanoseconds, capacity, seconds = wait
-        logger.debug("Limit %d:%g reached, %r waits %.3f s", capacity, seconds, message, nanoseconds / 1e9)
-        return nanoseconds / 1e9
-
-    async def wait(self, seconds: float) -> None:
-        """Wait that long, or until the limits change."""
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-
-    def limits_changed(self) -> None:
-        """Wake those who wait by the old limits."""
-        self._changed.set()
-
-
-class MessageQueueWorker:
-    """Empties one queue: takes what is there, makes publishes of it, and publishes them one after the other."""
-
-    def __init__(
-        self,
-        name: str,
-        queue: AsyncDeque[Any],
-        mqtt_manager: MQTTManager,
-        admission: Admission,
-        counter: DeliveryCounter,
-    ) -> None:
-        self.name = name
-        self.queue = queue
-        self._mqtt_manager = mqtt_manager
-        self._admission = admission
-        self._counter = counter
-        self.unsent: deque[MqttPublishMessage] = deque()
-        """Made, but not published so far."""
-
-    def take_batch(self) -> Iterable[MqttPublishMessage]:
-        """Publishes of what is queued."""
-        messages: list[MqttPublishMessage] = self.queue.pop_now(1)
-        return messages
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            await self.queue.wait_filled()
-            # Taken as late as possible: what gathers while the window is full travels together.
-            await self._mqtt_manager.wait_writable()
-            self.unsent.extend(self.take_batch())
-            while self.unsent:
-                await self.process(self.unsent[0])
-
-    async def process(self, message: MqttPublishMessage) -> None:
-        """Publish the first unsent message when window and limits allow it."""
-        while True:
-            await self._mqtt_manager.wait_writable()
-            wait = self._admission.try_take(message)
-            if not wait:
-                break
-            await self._admission.wait(wait)
-        self.unsent.popleft()
-        if not message.is_service_message:
-            size, limit = message.payload_size, message.payload_limit
-            self._counter.published(message.datapoints, message.superseded, size, limit)
-        self._mqtt_manager.publish(message)
-
-
-class UplinkQueueWorker(MessageQueueWorker):
-    """Empties a queue of calls with datapoints: as many as fill a batch of payloads are packed together."""
-
-    def __init__(self, *args: Any, packer: UplinkPacker, room: QueueRoom, qos: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._packer = packer
-        self._room = room
-        self._qos = qos
-
-    def take_batch(self) -> Iterable[MqttPublishMessage]:
-        """Pack what is queued."""
-        uplinks, nbytes = self._pop_batch()
-        batch = self._packer.pack(uplinks, self._qos)
-        self._room.give_back(len(uplinks), nbytes)
-        for oversized in batch.oversized:
-            self._counter.refused_unsent(1, oversized.result.reason_code)
-            logger.warning(
-                "The datapoint %r needs a payload of %d bytes, which is over the limit: it is not sent",
-                oversized.key,
-                oversized.result.payload_size,
-            )
-        return batch.messages
-
-    def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
-        budget = BATCH_PAYLOADS * self._packer.payload_budget
-        uplinks: list[QueuedUplink] = []
-        nbytes = 0
-        while nbytes < budget and not self.queue.is_empty():
-            for uplink in self.queue.pop_now(100):
-                uplinks.append(uplink)
-                nbytes += uplink.encoded.nbytes
-        return uplinks, nbytes
 
 
 class MessageService:
@@ -178,83 +60,154 @@ class MessageService:
         gateway_packer: UplinkPacker | None = None,
         *,
         device_qos: int = 1,
+        queue_policy: QueuePolicy = QueuePolicy.WAIT,
     ) -> None:
+        self._mqtt_manager = mqtt_manager
+        self._admission = admission
         self._counter = counter
         self._futures = futures
         self._room = room
+        self._queue_policy = queue_policy
+        self.max_remaining_length = DEFAULT_MAX_REMAINING_LENGTH
+        """Bytes of the session's largest packet, without its first two to five."""
         self._initial: AsyncDeque[Queued] = AsyncDeque()
-        self._since_yield = 0
-        self._mqtt_manager = mqtt_manager
+        self._accepted = 0
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
-        self._held: dict[DeviceIdentity, list[QueuedUplink]] = {}
+        self._held: dict[DeviceIdentity, deque[QueuedUplink]] = {}
+        self._refused_devices: dict[DeviceIdentity, PublishResult] = {}
+        self._announcement_answered = asyncio.Event()
 
-        def worker(name: str) -> tuple[Any, ...]:
-            return name, AsyncDeque(), mqtt_manager, admission, counter
+        def common(name: str) -> tuple[Any, ...]:
+            return name, mqtt_manager, admission, counter, self._fits
 
-        self._retry_by_qos = MessageQueueWorker(*worker("retry by QoS"))
-        self._service = MessageQueueWorker(*worker("service"))
-        self._device_uplink = UplinkQueueWorker(*worker("device uplink"), packer=device_packer, room=room, qos=device_qos)
+        def uplink_worker(name: str, packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
+            return UplinkQueueWorker(
+                *common(name), packer=packer, room=room, qos=qos, retry=self._retry_by_qos, on_oversized=self._note_drained
+            )
+
+        self._retry_by_qos = RetryQueueWorker(*common("retry by QoS"), wait_announced=self._wait_announced)
+        self._service = MessageQueueWorker(*common("service"))
+        self._device_uplink = uplink_worker("device uplink", device_packer, device_qos)
         # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (platform_contract.md, section 4).
-        self._gateway_uplink = (
-            UplinkQueueWorker(*worker("gateway uplink"), packer=gateway_packer, room=room, qos=1)
-            if gateway_packer is not None
-            else None
-        )
+        self._gateway_uplink = uplink_worker("gateway uplink", gateway_packer, 1) if gateway_packer is not None else None
+        self._uplink_workers = [worker for worker in (self._device_uplink, self._gateway_uplink) if worker is not None]
+        self._workers: list[MessageQueueWorker] = [self._retry_by_qos, self._service, *self._uplink_workers]
         self._tasks: list[asyncio.Task[None]] = []
+        mqtt_manager.patch_client_for_retry_logic(self.acknowledged, self.put_retry_messages)
 
-    @property
-    def _workers(self) -> list[MessageQueueWorker]:
-        workers = [self._retry_by_qos, self._service, self._device_uplink]
-        return workers if self._gateway_uplink is None else [*workers, self._gateway_uplink]
+    # The life of the loops.
 
     def start(self) -> None:
         """Start the loops; nothing happens when they run."""
         if self._tasks:
             return
-        loops: list[tuple[str, Coroutine[Any, Any, None]]] = [("initial", self._dispatch_initial_queue_loop())]
-        loops += [(worker.name, worker.run()) for worker in self._workers]
+        self._room.open()
+        loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            ("initial", self._dispatch_initial_queue_loop),
+            ("retry by QoS", self._dispatch_retry_by_qos_queue_loop),
+            *((worker.name, worker.run) for worker in (self._service, *self._uplink_workers)),
+        ]
         for name, loop in loops:
-            task = asyncio.create_task(loop, name=f"tb-mqtt-client {name} queue")
+            task = asyncio.create_task(loop(), name=f"tb-mqtt-client {name} queue")
             task.add_done_callback(self._loop_ended)
             self._tasks.append(task)
 
+    async def drain(self) -> None:
+        """Wait until everything that was accepted is answered."""
+        self._drained.clear()
+        self._note_drained()
+        await self._drained.wait()
+
+    async def shutdown(self) -> None:
+        """End the loops and answer everything that is left as not delivered."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.clear()
+
+    def clear(self) -> None:
+        """Answer everything that is queued as not delivered, and those who wait for room."""
+        self._room.close()
+        queued: list[Queued] = [*self._retry_by_qos.clear()]
+        for worker in (self._service, *self._uplink_workers):
+            queued += worker.take_back()
+            queued += worker.queue.pop_now(len(worker.queue))
+        for held in self._held.values():
+            queued += held
+        self._held.clear()
+        self._refused_devices.clear()
+        queued += self._initial.pop_now(len(self._initial))
+        for item in queued:
+            self._answer_undelivered(item)
+        self._note_drained()
+
+    def is_empty(self) -> bool:
+        """Whether nothing is queued, held or in a worker's hands."""
+        workers_empty = all(worker.is_empty() for worker in self._workers)
+        return workers_empty and self._initial.is_empty() and not any(self._held.values())
+
+    # The way in.
+
     async def publish_uplink(self, encoded: EncodedUplink) -> Delivery:
-        """Accept a call's datapoints; waits while the queues are full. The future gets the call's ``PublishResult``."""
-        nbytes = encoded.nbytes
-        if not self._room.try_take(nbytes):
-            await self._room.take(nbytes)
+        """Accept a call's datapoints. The future gets the call's ``PublishResult``.
+
+        What happens when the queue is full is the user's choice: ``QueuePolicy``.
+        """
         delivery: Delivery = asyncio.get_running_loop().create_future()
-        self._counter.accepted(encoded.timeseries_count + encoded.attribute_count)
-        self._initial.append(QueuedUplink(encoded, delivery))
-        self._since_yield += 1
-        if self._since_yield >= CALLS_BEFORE_YIELD:
-            self._since_yield = 0
+        nbytes = encoded.nbytes
+        has_room = self._room.try_take(nbytes) or await self._overflow(nbytes)
+        datapoints = encoded.timeseries_count + encoded.attribute_count
+        self._counter.accepted(datapoints)
+        if not has_room:
+            self._counter.dropped(datapoints)
+            _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
+            return delivery
+        self._accepted += 1
+        # A number costs memory, and only this policy has to know who came first.
+        number = self._accepted if self._queue_policy is QueuePolicy.DROP_OLDEST else 0
+        self._initial.append(QueuedUplink(encoded, delivery, number))
+        if self._accepted % CALLS_BEFORE_YIELD == 0:
             await asyncio.sleep(0)
         return delivery
+
+    async def _overflow(self, nbytes: int) -> bool:
+        """There is no room: whether there is now, by the user's policy."""
+        if self._queue_policy is QueuePolicy.RAISE:
+            raise BackpressureException
+        if self._queue_policy is QueuePolicy.DROP_NEWEST:
+            return False
+        if self._queue_policy is QueuePolicy.DROP_OLDEST:
+            while self._drop_oldest():
+                if self._room.try_take(nbytes):
+                    return True
+        await self._room.take(nbytes)
+        return True
+
+    def _drop_oldest(self) -> bool:
+        """Answer the oldest call of which nothing is packed so far as dropped. False when there is none."""
+        queues: list[AsyncDeque[Any]] = [worker.queue for worker in self._uplink_workers]
+        candidates: list[tuple[int, Callable[[], Queued]]] = [
+            (first.number, queue.take_now) for queue in queues if (first := queue.first_now()) is not None
+        ]
+        candidates += [(held[0].number, held.popleft) for held in self._held.values() if held]
+        if not candidates and isinstance(first := self._initial.first_now(), QueuedUplink):
+            candidates.append((first.number, self._initial.take_now))
+        if not candidates:
+            return False
+        _, take_oldest = min(candidates, key=lambda candidate: candidate[0])
+        uplink = cast("QueuedUplink", take_oldest())
+        datapoints = self._discard(uplink)
+        self._counter.dropped(datapoints)
+        result = PublishResult("", 1, -1, uplink.encoded.nbytes, LocalReasonCode.DROPPED, datapoints)
+        _answer(uplink.delivery, result)
+        return True
 
     def publish(self, message: MqttPublishMessage) -> None:
         """Accept a message whose payload is bytes; its ``delivery_futures`` get its ``PublishResult``."""
         self._initial.append(message)
-
-    def hold(self, device: DeviceIdentity) -> None:
-        """Keep back a device's datapoints: the platform would create it with the wrong profile before its connect is
-        acknowledged (platform_contract.md, section 4).
-        """
-        self._held.setdefault(device, [])
-
-    def release(self, device: DeviceIdentity) -> None:
-        """The device's connect was acknowledged: send what was kept back."""
-        if self._gateway_uplink is not None:
-            self._gateway_uplink.queue.append_all(self._held.pop(device, []))
-
-    def reject_held(self, device: DeviceIdentity, connect_result: PublishResult) -> None:
-        """The device's connect was refused: answer what was kept back with the same reason."""
-        for uplink in self._held.pop(device, []):
-            datapoints = self._discard(uplink)
-            self._counter.refused_unsent(datapoints, connect_result.reason_code)
-            _answer(uplink.delivery, connect_result.with_datapoints(datapoints))
 
     async def _dispatch_initial_queue_loop(self) -> None:
         """Route: service, device uplink or gateway uplink."""
@@ -272,27 +225,164 @@ class MessageService:
             self._device_uplink.queue.append(uplink)
         elif (held := self._held.get(device)) is not None:
             held.append(uplink)
+        elif (refusal := self._refused_devices.get(device)) is not None:
+            self._reject_uplink(uplink, refusal)
         else:
             self._gateway_uplink.queue.append(uplink)
 
-    def put_retry_messages(self, messages: list[MqttPublishMessage]) -> None:
-        """Take messages back whose connection ended before their PUBACK; they go first when there is a new one."""
-        for message in messages:
-            if not message.is_service_message:
-                self._counter.returned(message.datapoints)
-        self._retry_by_qos.queue.prepend_all(messages)
+    # Sub-devices: their datapoints wait for the acknowledgement of their connect.
+
+    def hold(self, device: DeviceIdentity) -> None:
+        """Keep back a device's datapoints: the platform would create it with the wrong profile before its connect is
+        acknowledged (platform_contract.md, section 4).
+        """
+        self._refused_devices.pop(device, None)
+        self._held.setdefault(device, deque())
+
+    def hold_all(self, devices: Iterable[DeviceIdentity]) -> None:
+        """Keep back the datapoints of devices that have to be announced again, the queued ones too."""
+        for device in devices:
+            self.hold(device)
+        if self._gateway_uplink is not None:
+            queue = self._gateway_uplink.queue
+            for uplink in queue.pop_now(len(queue)):
+                self._route_uplink(uplink)
+
+    def release(self, device: DeviceIdentity) -> None:
+        """The device's connect was acknowledged: send what was kept back."""
+        if self._gateway_uplink is not None:
+            self._gateway_uplink.queue.append_all(self._held.pop(device, ()))
+        self._announcement_answered.set()
+
+    def reject_held(self, device: DeviceIdentity, connect_result: PublishResult) -> None:
+        """The device's connect was refused: answer what was kept back, and what comes, with the same reason."""
+        self._refused_devices[device] = connect_result
+        for uplink in self._held.pop(device, ()):
+            self._reject_uplink(uplink, connect_result)
+        self._announcement_answered.set()
+        self._note_drained()
+
+    def _reject_uplink(self, uplink: QueuedUplink, connect_result: PublishResult) -> None:
+        datapoints = self._discard(uplink)
+        self._counter.refused_unsent(datapoints, connect_result.reason_code)
+        _answer(uplink.delivery, connect_result.with_datapoints(datapoints))
+
+    async def _wait_announced(self, message: MqttPublishMessage) -> None:
+        """Wait until all devices that a message is of have been announced in this session."""
+        devices = [message.device] if message.device else message.packed.device_identities() if message.packed else []
+        while any(device in self._held for device in devices):
+            self._announcement_answered.clear()
+            await self._announcement_answered.wait()
+
+    # The way back: acknowledged, refused, or lost with its connection.
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
-        """Answer the calls of a message whose PUBACK came."""
-        if not message.is_service_message:
-            if reason_code == 0:
+        """A PUBACK came: answer the calls of its message, or publish the message again."""
+        if reason_code == 0:
+            if not message.is_service_message:
                 self._counter.acknowledged(message.datapoints)
-            else:
-                self._counter.refused(message.datapoints, reason_code)
-        if reason_code != 0:
-            logger.warning("The platform refused %r: %s", message, reason_name(reason_code))
-        self._answer_message(message, reason_code)
+            self._answer_message(message, reason_code)
+        elif reason_code in QUOTA_REFUSALS:
+            self._refused_for_now(message, reason_code)
+        elif self._send_in_parts(message):
+            self._counter.returned(message.datapoints)
+            logger.info("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
+        else:
+            self._refused(message, reason_code)
         self._note_drained()
+
+    def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
+        likely = self._admission.likely_limit(message)
+        logger.warning("The platform refused %r: %s. The limit: %s", message, reason_name(reason_code), likely)
+        self._admission.backpressure.notify_quota_exceeded()
+        if not message.is_service_message:
+            self._counter.returned(message.datapoints)
+            self._retry_by_qos.put([message])
+            return
+        message.refusals += 1
+        if message.refusals < SERVICE_ATTEMPTS:
+            self._service.queue.prepend_all([message])
+        else:
+            self._answer_message(message, reason_code)
+
+    def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
+        logger.warning("The platform refused %r: %s", message, reason_name(reason_code))
+        if not message.is_service_message:
+            self._counter.refused(message.datapoints, reason_code)
+        self._answer_message(message, reason_code)
+
+    def _send_in_parts(self, message: MqttPublishMessage) -> bool:
+        """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
+        if message.packed is None or message.devices < 2:
+            return False
+        sources = [datapoints for _, datapoints in message.packed.sources]
+        parts, owners, first = [], [], 0
+        for device, payload, written, count in message.packed.split_by_device():
+            answered_for = sum(sources[first : first + count])
+            first += count
+            part = MqttPublishMessage(message.topic, payload, message.qos, datapoints=answered_for)
+            part.device, part.superseded = device, answered_for - written
+            part.payload_limit, part.suspect = message.payload_limit, message.suspect
+            parts.append(part)
+            owners.append((part.delivery_futures[0], count))
+        self._futures.replace_child(message.delivery_futures[0], owners)
+        self._retry_by_qos.put(parts)
+        return True
+
+    def put_retry_messages(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
+        """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
+        messages = [message for message in messages if message.resend]
+        uplinks = [message for message in messages if not message.is_service_message]
+        for message in uplinks:
+            self._counter.returned(message.datapoints)
+        if end.reason_code in BLAMING_DISCONNECTS:
+            messages = self._without_the_guilty(messages, end.reason_code)
+            uplinks = [message for message in messages if not message.is_service_message]
+        elif end.reason_code in LIMITING_DISCONNECTS:
+            self._admission.backpressure.notify_disconnect()
+            if uplinks:
+                logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))
+        service = [message for message in messages if message.is_service_message]
+        self._service.queue.prepend_all([*service, *self._service.take_back()])
+        self._retry_by_qos.put(uplinks, [message for worker in self._uplink_workers for message in worker.take_back()])
+        self._note_drained()
+
+    def _without_the_guilty(self, messages: list[MqttPublishMessage], reason_code: int) -> list[MqttPublishMessage]:
+        """The server may have disconnected for one of these: each goes alone next time, and is given up after some of those."""
+        kept = []
+        for message in messages:
+            alone = message.suspect and len(messages) == 1
+            if alone or message.is_service_message:
+                message.refusals += 1
+            if message.refusals < (SERVICE_ATTEMPTS if message.is_service_message else SUSPECT_ATTEMPTS):
+                message.suspect = True
+                kept.append(message)
+            elif not self._send_in_parts(message):
+                self._reject_unsent(message, reason_code)
+        return kept
+
+    def _fits(self, message: MqttPublishMessage) -> bool:
+        """Whether a message is within this session's limits. Those of an earlier session may have been wider."""
+        limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
+        small_enough = message.payload_size <= limit
+        if small_enough and self._admission.admits_ever(message):
+            return True
+        if not self._send_in_parts(message):
+            self._reject_unsent(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
+            self._note_drained()
+        return False
+
+    def _reject_unsent(self, message: MqttPublishMessage, reason_code: int) -> None:
+        logger.warning("%r is given up: %s", message, reason_name(reason_code))
+        if not message.is_service_message:
+            self._counter.refused_unsent(message.datapoints, reason_code)
+        self._answer_message(message, reason_code)
+
+    async def _dispatch_retry_by_qos_queue_loop(self) -> None:
+        """Publish again what has to be, before anything younger."""
+        await self._retry_by_qos.run()
+
+    # Answers.
 
     def _answer_message(self, message: MqttPublishMessage, reason_code: int) -> None:
         packet_id = message.message_id if message.message_id is not None else -1
@@ -301,57 +391,24 @@ class MessageService:
             _answer(delivery, result)
             self._futures.child_resolved(delivery)
 
-    def is_empty(self) -> bool:
-        """Whether nothing is queued, held or in a worker's hands."""
-        queues = [self._initial, *(worker.queue for worker in self._workers)]
-        unsent = any(worker.unsent for worker in self._workers)
-        return all(queue.is_empty() for queue in queues) and not any(self._held.values()) and not unsent
-
-    async def drain(self) -> None:
-        """Wait until everything that was accepted is answered."""
-        self._drained.clear()
-        self._note_drained()
-        await self._drained.wait()
-
-    def _note_drained(self) -> None:
-        if not self._drained.is_set() and not self._mqtt_manager.in_flight and self.is_empty():
-            self._drained.set()
-
-    async def shutdown(self) -> None:
-        """End the loops and answer everything that is left as not delivered."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.clear()
-
-    def clear(self) -> None:
-        """Answer everything that is queued as not delivered."""
-        queued: list[Queued] = self._initial.pop_now(len(self._initial))
-        for held in self._held.values():
-            queued += held
-        self._held.clear()
-        for worker in self._workers:
-            queued += worker.unsent
-            worker.unsent.clear()
-            queued += worker.queue.pop_now(len(worker.queue))
-        for item in queued:
-            self._answer_undelivered(item)
-
     def _answer_undelivered(self, item: Queued) -> None:
         if isinstance(item, MqttPublishMessage):
             if not item.is_service_message:
-                self._counter.undelivered(queued=item.datapoints, in_flight=0)
-            self._answer_message(item, NOT_DELIVERED)
+                self._counter.undelivered(item.datapoints)
+            self._answer_message(item, LocalReasonCode.NOT_DELIVERED)
             return
         datapoints = self._discard(item)
-        self._counter.undelivered(queued=datapoints, in_flight=0)
-        _answer(item.delivery, PublishResult("", 1, -1, item.encoded.nbytes, NOT_DELIVERED, datapoints))
+        self._counter.undelivered(datapoints)
+        _answer(item.delivery, PublishResult("", 1, -1, item.encoded.nbytes, LocalReasonCode.NOT_DELIVERED, datapoints))
 
     def _discard(self, uplink: QueuedUplink) -> int:
         """Give back the room of a call that is not sent; its datapoints."""
         self._room.give_back(1, uplink.encoded.nbytes)
         return uplink.encoded.timeseries_count + uplink.encoded.attribute_count
+
+    def _note_drained(self) -> None:
+        if not self._drained.is_set() and not self._mqtt_manager.in_flight and self.is_empty():
+            self._drained.set()
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         """A loop never ends by itself: if one does, that is a defect, and nobody may wait for it in vain."""

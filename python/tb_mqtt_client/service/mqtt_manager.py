@@ -9,61 +9,103 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from gmqtt import Client, MQTTConnectError
 
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
-from tb_mqtt_client.common.gmqtt_patch import PatchUtils, Properties
+from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.constants.reason_codes import reason_name
+from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
 
 logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a session ended."""
+
+    cause: str
+    """For people."""
+    reason_code: int | None = None
+    """Of the server's DISCONNECT."""
+    worked: bool = False
+    """Whether the server took something in it after it was set up."""
+    seconds: float = 0.0
+    """How long it lasted, from its CONNACK."""
+
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, None]]
 AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
 """Called with a message and the reason code of its PUBACK."""
-ConnectionLostCallback = Callable[[list[MqttPublishMessage]], None]
+ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
 """Called with the messages that were not acknowledged, in the order in which they were published."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first packet to the CONNACK."""
+DEFAULT_ACK_TIMEOUT = 30.0
+"""Seconds from a PUBLISH to its PUBACK, after which the connection is given up."""
 MQTT_3_1_1, MQTT_5 = 4, 5
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 """CONNACK codes of a server that does not know MQTT 5: 3.1.1 section 3.2.2.3 and MQTT 5 section 3.2.2.2."""
-NO_MATCHING_SUBSCRIBERS = 0x10
+SERVICE_RESERVE = 16
+"""Publishes beyond the window that only service messages may use: they do not wait behind telemetry."""
+BLOCKED_LOOP_SECONDS = 1.0
+"""A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
 
 
 class MQTTManager:
-    """One connection at a time; a new gmqtt client for each, so that no state of an old session is left."""
+    """One connection at a time; a new gmqtt client for each, so that no state of an old session is left.
+
+    A PUBLISH is not sent again on a live connection: the platform would store it twice (platform_contract.md, fact 9). When its
+    PUBACK is missing for too long the connection is given up instead, and all that is unacknowledged goes on the next one.
+    """
 
     def __init__(
         self,
         client_id: str,
-        on_acknowledged: AcknowledgedCallback,
-        on_connection_lost: ConnectionLostCallback,
         *,
         mqtt_version: int = MQTT_5,
         max_inflight: int = 100,
+        ack_timeout: float = DEFAULT_ACK_TIMEOUT,
     ) -> None:
         self._client_id = client_id
-        self._on_acknowledged = on_acknowledged
-        self._on_connection_lost = on_connection_lost
+        self._on_acknowledged: AcknowledgedCallback = _ignore
+        self._on_connection_lost: ConnectionLostCallback = _ignore
         self._mqtt_version = mqtt_version
         self._max_inflight = max_inflight
+        self._ack_timeout = ack_timeout
         self._client: Client | None = None
+        self._patches: PatchUtils | None = None
         self._connected = False
+        self._connected_at = 0.0
         self._open_for_traffic = False
+        self._socket_takes_more = True
+        self._worked = False
+        self._window = self._service_window = max_inflight
         self._in_flight: dict[int, MqttPublishMessage] = {}
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._subscriptions: dict[int, asyncio.Future[int]] = {}
         self._handlers: dict[str, Handler] = {}
         self._handler_tasks: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
+        self._service_writable = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._lost = asyncio.Event()
-        self._lost_cause = ""
+        self.connections = 0
+        """Sessions so far."""
+        self.last_end: SessionEnd | None = None
+        """How the last session ended."""
+
+    def patch_client_for_retry_logic(
+        self, on_acknowledged: AcknowledgedCallback, on_connection_lost: ConnectionLostCallback
+    ) -> None:
+        """Say who takes acknowledged messages, and who takes those back that were not."""
+        self._on_acknowledged = on_acknowledged
+        self._on_connection_lost = on_connection_lost
 
     @property
     def mqtt_version(self) -> int:
@@ -112,24 +154,34 @@ class MQTTManager:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         client = Client(self._client_id, clean_session=True)
-        self._client = client
-        PatchUtils(client).apply(
+        patches = PatchUtils(client)
+        patches.apply(
             on_puback=self._handle_puback,
-            on_lost=lambda exc, reason: self._handle_lost(client, exc, reason),
+            on_lost=lambda loss: self._handle_lost(client, loss),
+            on_writable=self._handle_writable,
         )
+        self._client, self._patches = client, patches
         client.on_message = self._handle_message
         client.on_subscribe = self._handle_suback
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
-        self._lost_cause = ""
+        self._socket_takes_more, self._worked = True, False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._until_connack(client, host, port, keepalive, ssl_context)
         except BaseException:
             await self._close(client)
             raise
-        self._connected = True
+        self._apply_receive_maximum(patches.connack_properties)
+        self._connected, self._connected_at = True, asyncio.get_running_loop().time()
+        self.connections += 1
+
+    def _apply_receive_maximum(self, connack_properties: Properties) -> None:
+        """How many publishes the server takes without having acknowledged them (MQTT 5, section 3.2.2.3.3)."""
+        [receive_maximum] = connack_properties.get("receive_maximum", [0xFFFF])
+        self._service_window = min(self._max_inflight + SERVICE_RESERVE, receive_maximum)
+        self._window = max(1, min(self._max_inflight, self._service_window - SERVICE_RESERVE))
 
     async def _until_connack(
         self, client: Client, host: str, port: int, keepalive: int, ssl_context: ssl.SSLContext | None
@@ -142,7 +194,8 @@ class MQTTManager:
         try:
             await asyncio.wait({connecting, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
-                raise ConnectionResetError(f"{host}:{port} closed the connection before its CONNACK ({self._lost_cause})")
+                cause = self.last_end.cause if self.last_end else "no cause"
+                raise ConnectionResetError(f"{host}:{port} closed the connection before its CONNACK ({cause})")
             try:
                 connecting.result()
             except MQTTConnectError as refusal:
@@ -157,18 +210,26 @@ class MQTTManager:
         self._open_for_traffic = True
         self._update_writable()
 
+    def is_writable(self) -> bool:
+        """Whether ``wait_writable`` would not wait."""
+        return self._writable.is_set()
+
     async def wait_writable(self) -> None:
-        """Wait until there is a session and room in the in-flight window."""
+        """Wait until there is a session, a socket that takes more, and room in the in-flight window."""
         await self._writable.wait()
+
+    async def wait_writable_for_service(self) -> None:
+        """The same for a message without datapoints, for which some room is kept."""
+        await self._service_writable.wait()
 
     async def wait_idle(self) -> None:
         """Wait until every publish is acknowledged."""
         await self._idle.wait()
 
-    async def wait_lost(self) -> str:
-        """Wait until the connection has ended; gives the cause."""
+    async def wait_lost(self) -> SessionEnd:
+        """Wait until the connection has ended."""
         await self._lost.wait()
-        return self._lost_cause
+        return self.last_end or SessionEnd("never connected")
 
     def publish(self, message: MqttPublishMessage) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
@@ -182,8 +243,30 @@ class MQTTManager:
         if packet_id is None:
             self._on_acknowledged(message, 0)
             return
+        message.sent_at = asyncio.get_running_loop().time()
         self._in_flight[packet_id] = message
+        if self._ack_timer is None:
+            self._monitor_ack_timeouts(message.sent_at + self._ack_timeout)
         self._update_writable()
+
+    def _monitor_ack_timeouts(self, deadline: float) -> None:
+        """Look after the publishes at ``deadline``: one timer, for the oldest of them."""
+        self._ack_timer = asyncio.get_running_loop().call_at(deadline, self.check_pending_publishes, deadline)
+
+    def check_pending_publishes(self, deadline: float) -> None:
+        """Give the connection up when its oldest publish was not acknowledged in time."""
+        self._ack_timer = None
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is None or self._patches is None:
+            return
+        now = asyncio.get_running_loop().time()
+        due = oldest.sent_at + self._ack_timeout
+        if now - deadline > BLOCKED_LOOP_SECONDS:
+            due = max(due, now + BLOCKED_LOOP_SECONDS)
+        if due > now:
+            self._monitor_ack_timeouts(due)
+            return
+        self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {oldest!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK. Raises ``TBMQTTError`` when the server refuses or the connection ends."""
@@ -196,7 +279,7 @@ class MQTTManager:
             reason_code = await granted
         finally:
             self._subscriptions.pop(packet_id, None)
-        if reason_code >= 0x80:
+        if reason_code >= FIRST_FAILURE:
             raise TBMQTTError(f"The server refused the subscription to {topic}: {reason_name(reason_code)}")
 
     def register_handler(self, topic_filter: str, handler: Handler) -> None:
@@ -227,9 +310,11 @@ class MQTTManager:
             # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (contract, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
             return
-        if reason_code >= 0x80:
+        if reason_code >= FIRST_FAILURE:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), message, properties)
-        self._on_acknowledged(message, 0 if reason_code == NO_MATCHING_SUBSCRIBERS else reason_code)
+        if reason_code < FIRST_FAILURE and self._open_for_traffic:
+            self._worked = True
+        self._on_acknowledged(message, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
         self._update_writable()
 
     def _handle_suback(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
@@ -253,37 +338,54 @@ class MQTTManager:
             loop = task.get_loop()
             loop.call_exception_handler({"message": "Error in a message handler", "exception": error, "task": task})
 
-    def _handle_lost(self, client: Client, exc: Exception | None, reason_code: int | None) -> None:
-        if reason_code is not None:
-            cause = f"DISCONNECT from the server: {reason_name(reason_code)}"
-        else:
-            cause = repr(exc) if exc else "closed by the server"
-        self._end_session(client, cause)
+    def _handle_writable(self, takes_more: bool) -> None:
+        self._socket_takes_more = takes_more
+        self._update_writable()
 
-    def _end_session(self, client: Client, cause: str) -> None:
+    def _handle_lost(self, client: Client, loss: Loss) -> None:
+        if loss.reason_code is not None:
+            properties = f", {loss.properties}" if loss.properties else ""
+            cause = f"DISCONNECT from the server: {reason_name(loss.reason_code)}{properties}"
+        else:
+            cause = repr(loss.error) if loss.error else "closed by the server"
+        self._end_session(client, cause, loss.reason_code)
+
+    def _end_session(self, client: Client, cause: str, reason_code: int | None = None) -> None:
         if client is not self._client:
             return
-        self._client = None
-        self._lost_cause = cause
+        seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
+        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds)
+        self._client = self._patches = None
         self._connected = self._open_for_traffic = False
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
         unacknowledged = list(self._in_flight.values())
         self._in_flight.clear()
         self._update_writable()
         for waiting in self._subscriptions.values():
             if not waiting.done():
                 waiting.set_exception(TBMQTTError(f"The connection ended: {cause}"))
-        self._on_connection_lost(unacknowledged)
+        self._on_connection_lost(unacknowledged, self.last_end)
         self._lost.set()
 
     def _update_writable(self) -> None:
-        if self._in_flight:
-            self._idle.clear()
-        else:
-            self._idle.set()
-        if self._open_for_traffic and len(self._in_flight) < self._max_inflight:
-            self._writable.set()
-        else:
-            self._writable.clear()
+        in_flight = len(self._in_flight)
+        takes_more = self._open_for_traffic and self._socket_takes_more
+        _set(self._idle, in_flight == 0)
+        _set(self._writable, takes_more and in_flight < self._window)
+        _set(self._service_writable, takes_more and in_flight < self._service_window)
+
+
+def _set(event: asyncio.Event, value: bool) -> None:
+    if value:
+        event.set()
+    else:
+        event.clear()
+
+
+def _ignore(*_: object) -> None:
+    """Until ``patch_client_for_retry_logic`` is called."""
 
 
 def _matches(topic_filter: str, topic: str) -> bool:

@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 
 REQUEST = b'{"method":"getSessionLimits","params":{}}'
 
-DEFAULT_MAX_PAYLOAD_SIZE = 65536
-"""Bytes of remaining length: the server's own default, for servers that do not tell (before 3.8)."""
+DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_REMAINING_LENGTH
+"""Bytes of remaining length, for servers that do not tell (before 3.8)."""
 
 RateLimitTexts = dict[str, str | None]
 """``"100:1,3000:60"`` by the platform's names: messages, telemetryMessages, telemetryDataPoints. ``None``: no limit."""

@@ -21,6 +21,8 @@ class QueuedUplink(NamedTuple):
 
     encoded: EncodedUplink
     delivery: Delivery
+    number: int = 0
+    """Calls that came before, where somebody has to know."""
 
 
 class Oversized(NamedTuple):
@@ -102,6 +104,7 @@ class UplinkPacker:
             message.devices = payload.devices
             message.superseded = answered_for - payload.datapoints
             message.payload_limit = max_size
+            message.packed = payload if self._gateway else None
             batch.messages.append(message)
         for index, key, size in packed.oversized:
             delivery = create_future()

@@ -7,7 +7,7 @@ import itertools
 import random
 import string
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -18,6 +18,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import QueueRoom
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter, Statistics
@@ -28,10 +29,12 @@ from tb_mqtt_client.constants.mqtt_topics import (
     build_device_rpc_request_topic,
     build_device_rpc_response_topic,
 )
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.base_client import BaseClient
-from tb_mqtt_client.service.connection_keeper import ConnectionKeeper
+from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
-from tb_mqtt_client.service.message_service import NOT_DELIVERED, Admission, MessageService
+from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.session_limits import REQUEST, SessionLimits, apply_rate_limits
 from tb_mqtt_client.service.uplink_packer import UplinkPacker
@@ -56,29 +59,35 @@ class DeviceClient(BaseClient):
         self._rpc_request_ids = itertools.count(1)
         self._rate_limiter = _unlimited("device")
         self._gateway_rate_limiter = _unlimited("gateway")
-        self._admission = Admission(self._rate_limiter, self._gateway_rate_limiter)
+        self._stop_event = asyncio.Event()
+        backpressure = BackpressureController(self._stop_event, delay=self._config.backpressure_delay)
+        self._admission = Admission(self._rate_limiter, self._gateway_rate_limiter, backpressure)
         self._counter = DeliveryCounter()
         self._futures = FutureMap()
         self._message_adapter = JsonMessageAdapter(futures=self._futures)
         self._mqtt_manager = MQTTManager(
             client_id,
-            # Late: the service needs the manager too, and is made after it.
-            on_acknowledged=lambda message, reason_code: self._message_service.acknowledged(message, reason_code),  # noqa: PLW0108
-            on_connection_lost=lambda messages: self._message_service.put_retry_messages(messages),  # noqa: PLW0108
             mqtt_version=self._config.mqtt_version,
             max_inflight=self._config.max_inflight_messages,
+            ack_timeout=self._config.ack_timeout,
         )
+        self._room = QueueRoom(self._config.max_queued_messages, self._config.max_queued_bytes)
         self._message_service = MessageService(
             self._mqtt_manager,
             self._admission,
             self._counter,
             self._futures,
-            QueueRoom(self._config.max_queued_messages, self._config.max_queued_bytes),
+            self._room,
             self._message_adapter.packer,
             self._gateway_packer(),
             device_qos=self._config.qos,
+            queue_policy=self._config.queue_policy,
         )
-        self._keeper = ConnectionKeeper(self._establish_session, self._mqtt_manager.wait_lost)
+        self._keeper = ConnectionKeeper(
+            self._establish_session,
+            self._mqtt_manager.wait_lost,
+            Backoff(self._config.reconnect_delay_min, self._config.reconnect_delay_max),
+        )
 
     @staticmethod
     def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> DeviceConfig:
@@ -91,16 +100,26 @@ class DeviceClient(BaseClient):
     @property
     def statistics(self) -> Statistics:
         """What became of all datapoints so far."""
-        return self._counter.snapshot()
+        manager = self._mqtt_manager
+        return self._counter.snapshot(
+            queued_calls=self._room.messages,
+            in_flight_messages=manager.in_flight,
+            connections=manager.connections,
+            last_disconnect=manager.last_end.cause if manager.last_end else "",
+            seconds_limited=self._admission.seconds_limited,
+            backpressure_pauses=self._admission.backpressure.pauses,
+        )
 
     async def connect(self) -> None:
         """Connect, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
 
         Raises ``OSError`` when the server cannot be reached, ``ConnectionRefusedByServer`` (also a ``ConnectionError``) with the
-        server's reason, ``TimeoutError`` when it does not answer, and ``ValueError`` without a host.
+        server's reason, ``TimeoutError`` when it does not answer, ``NotConnectedError`` when the client is stopped meanwhile, and
+        ``ValueError`` without a host. A server that is busy is asked again. Does nothing when the client is connected.
         """
         if self._config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
+        self._stop_event.clear()
         self._message_service.start()
         self._started = True
         await self._keeper.start()
@@ -112,13 +131,19 @@ class DeviceClient(BaseClient):
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
-        if self._started:
-            try:
+        started, self._started = self._started, False
+        try:
+            if started:
                 async with asyncio.timeout(timeout):
                     await self._message_service.drain()
-            except TimeoutError:
-                logger.warning("Stopping with data that was not delivered: %s", self.statistics)
-        self._started = False
+        except TimeoutError:
+            logger.warning("Stopping with data that was not delivered: %s", self.statistics)
+        finally:
+            self._stop_event.set()
+            # A cancellation while draining, or while this runs, must not leave a half stopped client.
+            await _uninterrupted(self._shut_down())
+
+    async def _shut_down(self) -> None:
         await self.disconnect()
         await self._message_service.shutdown()
 
@@ -181,7 +206,7 @@ class DeviceClient(BaseClient):
         done, _ = await asyncio.wait([delivery], timeout=limit)
         if done:
             return delivery.result()
-        return PublishResult(topic, self._config.qos, -1, size, NOT_DELIVERED)
+        return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
 
     def _require_started(self) -> None:
         if not self._started:
@@ -190,6 +215,14 @@ class DeviceClient(BaseClient):
     async def _establish_session(self) -> None:
         """From TCP to a session in which traffic may flow."""
         config = self._config
+        try:
+            await self._set_session_up(config)
+        except BaseException:
+            # A session that is half set up is of no use, and whoever tries again begins with a new one.
+            await self._mqtt_manager.disconnect()
+            raise
+
+    async def _set_session_up(self, config: DeviceConfig) -> None:
         await self._mqtt_manager.connect(
             str(config.host),
             config.port,
@@ -218,7 +251,9 @@ class DeviceClient(BaseClient):
         topic = build_device_rpc_response_topic(request_id)
         self._mqtt_manager.register_handler(topic, receive)
         try:
-            self._mqtt_manager.publish(MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST))
+            request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
+            request.resend = False
+            self._mqtt_manager.publish(request)
             async with asyncio.timeout(self._config.limits_timeout):
                 return SessionLimits.parse(await reply)
         except TimeoutError:
@@ -233,8 +268,9 @@ class DeviceClient(BaseClient):
         percentage = self._config.rate_limit_percentage
         apply_rate_limits(self._rate_limiter, limits.device, percentage)
         apply_rate_limits(self._gateway_rate_limiter, limits.gateway, percentage)
-        # The session itself cost one message (platform_contract.md, section 5).
-        self._rate_limiter.message_rate_limit.spend(1)
+        # The session itself cost a message, and so did the end of the one before (platform_contract.md, section 5).
+        self._rate_limiter.message_rate_limit.spend(1 if self._mqtt_manager.connections == 1 else 2)
+        self._message_service.max_remaining_length = limits.max_payload_size
         self.max_payload_size = self._payload_size(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, limits)
         self._message_adapter.splitter.max_payload_size = self.max_payload_size
         self._message_adapter.splitter.max_datapoints = self._rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
@@ -245,6 +281,16 @@ class DeviceClient(BaseClient):
         version = self._mqtt_manager.mqtt_version
         topics = timeseries_topic, attributes_topic
         return min(max_payload_size(topic, limits.max_payload_size, version) for topic in topics)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Finish ``work`` even when the caller is cancelled meanwhile; the cancellation goes on after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _now_ms() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, overload
@@ -17,6 +18,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_DISCONNECT_TOPIC,
     GATEWAY_TELEMETRY_TOPIC,
 )
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.service.device.client import DeviceClient, _now_ms
@@ -40,6 +42,7 @@ class GatewayClient(DeviceClient):
 
     def __init__(self, config: GatewayConfig | DeviceConfig | Mapping[str, Any] | None = None) -> None:
         self.device_manager = DeviceManager()
+        self._announcements: Counter[DeviceIdentity] = Counter()
         super().__init__(config)
 
     @staticmethod
@@ -145,15 +148,19 @@ class GatewayClient(DeviceClient):
         """Send the connect message and keep the device's datapoints back until it is acknowledged."""
         identity = session.identity
         self._message_service.hold(identity)
+        self._announcements[identity] += 1
         publish = self._gateway_message_adapter.build_device_connect_message_payload(message, 1)
         publish.delivery_futures[0].add_done_callback(partial(self._announced, identity))
         return self._publish(publish)
 
     def _announced(self, identity: DeviceIdentity, announcement: Delivery) -> None:
+        self._announcements[identity] -= 1
+        if not self._announcements[identity]:
+            del self._announcements[identity]
         result = announcement.result()
         if result.is_successful():
             self._message_service.release(identity)
-        else:
+        elif result.reason_code != LocalReasonCode.NOT_DELIVERED:
             self._message_service.reject_held(identity, result)
 
     def _publish(self, message: MqttPublishMessage) -> Delivery:
@@ -164,10 +171,15 @@ class GatewayClient(DeviceClient):
         return delivery
 
     async def _prepare_traffic(self) -> None:
-        """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4)."""
-        for session in self.device_manager.all():
-            identity = session.identity
-            self._announce(session, DeviceConnectMessage.build(identity.name, identity.profile))
+        """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4).
+
+        An announcement that lost its connection is queued and goes by itself.
+        """
+        sessions = {session.identity: session for session in self.device_manager.all()}
+        self._message_service.hold_all(sessions)
+        for identity, session in sessions.items():
+            if identity not in self._announcements:
+                self._announce(session, DeviceConnectMessage.build(identity.name, identity.profile))
 
     def _apply_limits(self, limits: SessionLimits) -> None:
         super()._apply_limits(limits)

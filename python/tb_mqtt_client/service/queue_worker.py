@@ -1,0 +1,198 @@
+"""Loops that empty queues. Each waits on an event, a future or one exact timer.
+
+The rule: what a worker holds is in ``unsent``, where a lost connection or the end of the client finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.uplink_packer import QueuedUplink, UplinkPacker
+
+logger = get_logger(__name__)
+
+BATCH_PAYLOADS = 32
+"""Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
+
+FitsCallback = Callable[[MqttPublishMessage], bool]
+"""Whether a message may go in this session; when not, it was dealt with."""
+
+
+class MessageQueueWorker:
+    """Empties a queue of messages that are ready, one after the other: those without datapoints."""
+
+    def __init__(
+        self,
+        name: str,
+        mqtt_manager: MQTTManager,
+        admission: Admission,
+        counter: DeliveryCounter,
+        fits: FitsCallback,
+    ) -> None:
+        self.name = name
+        self.queue: AsyncDeque[Any] = AsyncDeque()
+        self.unsent: deque[MqttPublishMessage] = deque()
+        """Taken from the queue, but not published so far."""
+        self._mqtt_manager = mqtt_manager
+        self._admission = admission
+        self._counter = counter
+        self._fits = fits
+
+    def is_empty(self) -> bool:
+        """Whether nothing is queued or in this worker's hands."""
+        return self.queue.is_empty() and not self.unsent
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self.queue.wait_filled()
+            # Taken as late as possible: what gathers while the window is full travels together.
+            await self._wait_ready()
+            self.unsent.extend(self._take_batch())
+            while self.unsent:
+                await self._send_first()
+
+    def take_back(self) -> list[MqttPublishMessage]:
+        """Give up what is not published so far."""
+        unsent = list(self.unsent)
+        self.unsent.clear()
+        return unsent
+
+    def _take_batch(self) -> Iterable[MqttPublishMessage]:
+        messages: list[MqttPublishMessage] = self.queue.pop_now(1)
+        return messages
+
+    async def _wait_ready(self) -> None:
+        await self._mqtt_manager.wait_writable_for_service()
+
+    async def _send_first(self) -> None:
+        """Publish the first unsent message, or wait for what it lacks."""
+        await self._wait_ready()
+        if not self.unsent:
+            # Taken back when the connection was lost.
+            return
+        message = self.unsent.popleft()
+        if not self._fits(message):
+            return
+        wait = self._admission.try_take(message)
+        if wait:
+            self.unsent.appendleft(message)
+            await self._admission.wait(wait)
+            return
+        if not message.is_service_message:
+            self._counter.published(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
+        self._mqtt_manager.publish(message)
+
+
+class RetryQueueWorker(MessageQueueWorker):
+    """Publishes again what lost its connection or was refused for a time, before anything younger with datapoints goes."""
+
+    def __init__(self, *args: Any, wait_announced: Callable[[MqttPublishMessage], Awaitable[None]]) -> None:
+        super().__init__(*args)
+        self._wait_announced = wait_announced
+        self._done = asyncio.Event()
+        self._done.set()
+
+    def put(self, older: list[MqttPublishMessage], younger: Iterable[MqttPublishMessage] = ()) -> None:
+        """Queue messages before and behind those that are queued."""
+        self.queue.prepend_all([*older, *self.take_back()])
+        self.queue.append_all(younger)
+        if not self.queue.is_empty():
+            self._done.clear()
+
+    def clear(self) -> list[MqttPublishMessage]:
+        """Everything that is left, which is nobody's then."""
+        left = [*self.take_back(), *self.queue.pop_now(len(self.queue))]
+        self._done.set()
+        return left
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to publish again."""
+        return self._done.is_set()
+
+    async def wait_done(self) -> None:
+        """Wait until nothing is left to publish again."""
+        await self._done.wait()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self.queue.wait_filled()
+            await self._wait_ready()
+            self.unsent.extend(self._take_batch())
+            while self.unsent:
+                message = self.unsent[0]
+                await self._wait_announced(message)
+                if message.suspect:
+                    # Alone, so that the server's reaction tells whether it was this one.
+                    await self._mqtt_manager.wait_idle()
+                await self._send_first()
+                if message.suspect:
+                    await self._mqtt_manager.wait_idle()
+            if self.queue.is_empty():
+                self._done.set()
+
+    async def _wait_ready(self) -> None:
+        await self._mqtt_manager.wait_writable()
+
+
+class UplinkQueueWorker(MessageQueueWorker):
+    """Empties a queue of calls with datapoints: as many as fill a batch of payloads are packed together."""
+
+    def __init__(
+        self,
+        *args: Any,
+        packer: UplinkPacker,
+        room: QueueRoom,
+        qos: int,
+        retry: RetryQueueWorker,
+        on_oversized: Callable[[], None],
+    ) -> None:
+        super().__init__(*args)
+        self._packer = packer
+        self._room = room
+        self._qos = qos
+        self._retry = retry
+        self._on_oversized = on_oversized
+
+    async def _wait_ready(self) -> None:
+        manager, retry = self._mqtt_manager, self._retry
+        while not (retry.done and manager.is_writable()):
+            await retry.wait_done()
+            await manager.wait_writable()
+
+    def _take_batch(self) -> Iterable[MqttPublishMessage]:
+        """Pack what is queued."""
+        uplinks, nbytes = self._pop_batch()
+        batch = self._packer.pack(uplinks, self._qos)
+        self._room.give_back(len(uplinks), nbytes)
+        for oversized in batch.oversized:
+            self._counter.refused_unsent(1, oversized.result.reason_code)
+            logger.warning(
+                "The datapoint %r needs a payload of %d bytes, which is over the limit: it is not sent",
+                oversized.key,
+                oversized.result.payload_size,
+            )
+        if batch.oversized and not batch.messages:
+            self._on_oversized()
+        return batch.messages
+
+    def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
+        budget = BATCH_PAYLOADS * self._packer.payload_budget
+        uplinks: list[QueuedUplink] = []
+        nbytes = 0
+        while nbytes < budget and not self.queue.is_empty():
+            for uplink in self.queue.pop_now(100):
+                uplinks.append(uplink)
+                nbytes += uplink.encoded.nbytes
+        return uplinks, nbytes
