@@ -1,8 +1,14 @@
 """The ThingsBoard MQTT client: devices and gateways, asyncio in front, Rust where it counts."""
 
 from tb_mqtt_client._native import __version__
-from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
-from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig, QueuePolicy
+from tb_mqtt_client.common.exceptions import (
+    BackpressureException,
+    ConnectionLostError,
+    ConnectionRefusedByServer,
+    NotConnectedError,
+    TBMQTTError,
+)
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
@@ -13,6 +19,8 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 __all__ = [
     "AttributeEntry",
+    "BackpressureException",
+    "ConnectionLostError",
     "ConnectionRefusedByServer",
     "DeviceClient",
     "DeviceConfig",
@@ -21,6 +29,7 @@ __all__ = [
     "GatewayConfig",
     "NotConnectedError",
     "PublishResult",
+    "QueuePolicy",
     "Statistics",
     "TBMQTTError",
     "TimeseriesEntry",

@@ -99,6 +99,12 @@ future_map = FutureMap()
 """For splitters and adapters that are used on their own. Each client has a map of its own."""
 
 
+async def wait_for_set(event: asyncio.Event) -> None:
+    """Wait until ``event`` is set, and is so now: one that is cleared again before its waiters run wakes them all the same."""
+    while not event.is_set():
+        await event.wait()
+
+
 async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:
     """Wait for a future or coroutine, for ``stop_event``, or for ``timeout`` seconds (``None`` or negative: no limit).
 

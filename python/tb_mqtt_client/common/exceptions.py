@@ -2,6 +2,7 @@
 
 TBMQTTError
 +-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
++-- ConnectionLostError (also ConnectionError)
 +-- ConnectionRefusedByServer (also ConnectionError)
 +-- BackpressureException
 """
@@ -15,6 +16,10 @@ class TBMQTTError(Exception):
 
 class NotConnectedError(TBMQTTError, AttributeError):
     """Something was sent before ``connect()``, or after ``stop()``."""
+
+
+class ConnectionLostError(TBMQTTError, ConnectionError):
+    """The connection ended while something was awaited on it."""
 
 
 class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after what happened, as ConnectionRefusedError is

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,6 +39,8 @@ TLS_SHUTDOWN_SECONDS = 1.0
 PACKET_TYPE = 0xF0
 CONNACK, AUTH = 0x20, 0xF0
 ALL_PACKET_IDS = 65536
+LENGTH_BYTES = 4
+"""Of the remaining length, at most (MQTT 5, section 1.5.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,10 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{unread[0]:02x}")
         self._heard_connack = True
         parsed: int = self._read_packet(unread)
-        if parsed < 0:
+        # gmqtt takes a length that has no end for a packet that has not come whole.
+        length = unread[parsed + 1 : parsed + 1 + LENGTH_BYTES]
+        endless = len(length) == LENGTH_BYTES and all(byte & 0x80 for byte in length)
+        if parsed < 0 or endless:
             raise NotMqttError("a packet's length is malformed")
         return parsed
 
@@ -131,7 +137,9 @@ class _Connection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
     async def close(self) -> None:
         if self._transport.get_write_buffer_size():
             self._transport.abort()
-        await super().close()
+        # What goes wrong while it ends is of no interest: the peer may have ended it first, or be gone.
+        with suppress(OSError):
+            await super().close()
 
 
 class _NoStorage(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types

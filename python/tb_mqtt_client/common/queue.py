@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.exceptions import NotConnectedError
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class AsyncDeque(Generic[T]):
 
     async def wait_filled(self) -> None:
         """Wait until something is queued."""
-        await self._filled.wait()
+        await wait_for_set(self._filled)
 
     async def put(self, item: T) -> None:
         """Queue an item at the end; an item that is queued already is ignored."""

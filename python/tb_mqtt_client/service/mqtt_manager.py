@@ -14,7 +14,8 @@ from typing import Any
 
 from gmqtt import Client, MQTTConnectError
 
-from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
+from tb_mqtt_client.common.async_utils import wait_for_set
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
 from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -88,6 +89,7 @@ class MQTTManager:
         self._in_flight: dict[int, MqttPublishMessage] = {}
         self._ack_timer: asyncio.TimerHandle | None = None
         self._subscriptions: dict[int, asyncio.Future[int]] = {}
+        self._session_futures: set[asyncio.Future[Any]] = set()
         self._handlers: dict[str, Handler] = {}
         self._handler_tasks: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
@@ -206,7 +208,12 @@ class MQTTManager:
             await asyncio.gather(connecting, lost, return_exceptions=True)
 
     def open_for_traffic(self) -> None:
-        """The session is set up: from now on queued messages may be published."""
+        """The session is set up: from now on queued messages may be published.
+
+        Raises ``ConnectionLostError`` when the connection has ended meanwhile.
+        """
+        if not self._connected:
+            raise ConnectionLostError("the connection ended while its session was set up")
         self._open_for_traffic = True
         self._update_writable()
 
@@ -216,15 +223,15 @@ class MQTTManager:
 
     async def wait_writable(self) -> None:
         """Wait until there is a session, a socket that takes more, and room in the in-flight window."""
-        await self._writable.wait()
+        await wait_for_set(self._writable)
 
     async def wait_writable_for_service(self) -> None:
         """The same for a message without datapoints, for which some room is kept."""
-        await self._service_writable.wait()
+        await wait_for_set(self._service_writable)
 
     async def wait_idle(self) -> None:
         """Wait until every publish is acknowledged."""
-        await self._idle.wait()
+        await wait_for_set(self._idle)
 
     async def wait_lost(self) -> SessionEnd:
         """Wait until the connection has ended."""
@@ -234,10 +241,10 @@ class MQTTManager:
     def publish(self, message: MqttPublishMessage) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
 
-        Raises ``NotConnectedError`` without a connection.
+        Raises ``ConnectionLostError`` without a connection.
         """
         if self._client is None or not self._connected:
-            raise NotConnectedError("there is no connection to publish on")
+            raise ConnectionLostError("there is no connection to publish on")
         packet_id, _ = self._client._connection.publish(message)
         message.mark_as_sent(packet_id)
         if packet_id is None:
@@ -271,8 +278,8 @@ class MQTTManager:
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK. Raises ``TBMQTTError`` when the server refuses or the connection ends."""
         if self._client is None or not self._connected:
-            raise NotConnectedError("there is no connection to subscribe on")
-        granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            raise ConnectionLostError("there is no connection to subscribe on")
+        granted: asyncio.Future[int] = self.session_future()
         packet_id = self._client.subscribe(topic, qos=qos)
         self._subscriptions[packet_id] = granted
         try:
@@ -281,6 +288,13 @@ class MQTTManager:
             self._subscriptions.pop(packet_id, None)
         if reason_code >= FIRST_FAILURE:
             raise TBMQTTError(f"The server refused the subscription to {topic}: {reason_name(reason_code)}")
+
+    def session_future(self) -> asyncio.Future[Any]:
+        """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._session_futures.add(future)
+        future.add_done_callback(self._session_futures.discard)
+        return future
 
     def register_handler(self, topic_filter: str, handler: Handler) -> None:
         """Give messages of a topic (``+`` stands for one level) to a coroutine function."""
@@ -363,9 +377,9 @@ class MQTTManager:
         unacknowledged = list(self._in_flight.values())
         self._in_flight.clear()
         self._update_writable()
-        for waiting in self._subscriptions.values():
+        for waiting in list(self._session_futures):
             if not waiting.done():
-                waiting.set_exception(TBMQTTError(f"The connection ended: {cause}"))
+                waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
         self._on_connection_lost(unacknowledged, self.last_end)
         self._lost.set()
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
@@ -122,7 +123,7 @@ class RetryQueueWorker(MessageQueueWorker):
 
     async def wait_done(self) -> None:
         """Wait until nothing is left to publish again."""
-        await self._done.wait()
+        await wait_for_set(self._done)
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -242,7 +242,7 @@ class DeviceClient(BaseClient):
     async def _request_limits(self) -> SessionLimits:
         """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
         request_id = next(self._rpc_request_ids)
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[bytes] = self._mqtt_manager.session_future()
 
         async def receive(_topic: str, payload: bytes) -> None:
             if not reply.done():
@@ -262,6 +262,7 @@ class DeviceClient(BaseClient):
             logger.warning("The server's limits are not usable, defaults are used: %s", error)
         finally:
             self._mqtt_manager.unregister_handler(topic)
+            reply.cancel()
         return SessionLimits()
 
     def _apply_limits(self, limits: SessionLimits) -> None:

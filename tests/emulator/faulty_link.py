@@ -1,0 +1,104 @@
+"""A TCP link between a client and a server that a test can cut, freeze, choke or silence."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+
+class Direction:
+    """Bytes from one end to the other."""
+
+    def __init__(self, cut_after: int | None) -> None:
+        self.cut_after = cut_after
+        """Bytes that pass before both ends are cut; ``None`` for no cut."""
+        self.passed = 0
+
+    def allowed(self, data: bytes) -> bytes:
+        if self.cut_after is None:
+            return data
+        return data[: max(0, self.cut_after - self.passed)]
+
+    @property
+    def exhausted(self) -> bool:
+        return self.cut_after is not None and self.passed >= self.cut_after
+
+
+class FaultyLink:
+    """Listens on a free port and forwards to ``host``:``port``.
+
+    ``plan`` is asked at each connection for the bytes that may pass up and down before it is cut (``None``: no cut).
+    """
+
+    def __init__(self, host: str, port: int, plan: Callable[[int], tuple[int | None, int | None]] | None = None) -> None:
+        self._target = host, port
+        self._plan = plan or (lambda _connection: (None, None))
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._silent = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.host, self.port = "127.0.0.1", 0
+        self.connections = 0
+
+    async def __aenter__(self) -> "FaultyLink":
+        self._server = await asyncio.start_server(self._accept, self.host, self.port, limit=2**20)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Read nothing more from either end: buffers fill, nobody is told."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        self._flowing.set()
+
+    def silence(self) -> None:
+        """Half-open: take everything from both ends, and deliver nothing on the connections of now."""
+        self._silent = True
+
+    def cut(self) -> None:
+        """Reset the connections of now."""
+        self._silent = False
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up, down = self._plan(self.connections)
+        self.connections += 1
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._target, limit=2**20)
+        except OSError:
+            writer.transport.abort()
+            return
+        ends = {writer, server_writer}
+        self._writers |= ends
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, server_writer, Direction(up))),
+            asyncio.ensure_future(self._pump(server_reader, writer, Direction(down))),
+        ]
+        self._tasks.update(pumps)
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.transport.abort()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        self._tasks.difference_update(pumps)
+        self._writers -= ends
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+        with suppress(ConnectionError):
+            while not direction.exhausted and (data := await reader.read(65536)):
+                await self._flowing.wait()
+                if self._silent:
+                    continue
+                data = direction.allowed(data)
+                direction.passed += len(data)
+                writer.write(data)
+                await writer.drain()
