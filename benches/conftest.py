@@ -6,6 +6,8 @@ import pytest
 
 from tb_mqtt_client import _native
 
+pytest_plugins = ["mosquitto_broker"]
+
 
 def pytest_configure():
     if _native.build_profile != "release":

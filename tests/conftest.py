@@ -4,8 +4,8 @@ import os
 
 from hypothesis import settings
 
-# The fixture that users get too.
-pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin"]
+# The fixture that users get too, and a broker.
+pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin", "mosquitto_broker"]
 
 # Times are measured by the benches, never by a property test: a busy machine must not fail one.
 settings.register_profile("default", deadline=None)

@@ -255,3 +255,57 @@ async def test_what_is_queued_while_the_broker_is_away_arrives(mosquitto):
     records = [record for payload in listener.on("v1/gateway/telemetry") for record in payload["device"]]
     assert {record["ts"] for record in records} <= set(range(100))
     assert client.statistics.acknowledged == 100
+
+
+async def test_broker_killed_and_restarted_during_a_stream(mosquitto):
+    """50,000 datapoints: each is acknowledged, whatever happens to the broker meanwhile."""
+    client = GatewayClient(config(mosquitto, reconnect_delay_min=0.001, reconnect_delay_max=0.01))
+    await client.connect()
+    sessions = [(await client.connect_device(f"device {number}"))[0] for number in range(5)]
+    futures = []
+
+    async def send():
+        for ts in range(25_000):
+            data = {"ts": ts, "values": {"a": ts, "b": -ts}}
+            futures.append(await client.send_device_timeseries(sessions[ts % 5], data, wait_for_publish=False))
+            if ts % 100 == 0:
+                await asyncio.sleep(0.001)
+
+    async def kill():
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            mosquitto.kill()
+            await asyncio.to_thread(mosquitto.start)
+
+    await asyncio.gather(send(), kill())
+    results = await asyncio.gather(*futures)
+    await client.stop()
+    assert {(result.reason_code, result.datapoints_count) for result in results} == {(0, 2)}
+    statistics = client.statistics
+    assert (statistics.accepted, statistics.acknowledged) == (50_000, 50_000)
+    assert statistics.reconnects >= 3
+
+
+async def test_mosquittos_receive_maximum_is_obeyed(mosquitto):
+    """MQTT 5, section 3.2.2.3.3: never more unacknowledged publishes than the server takes."""
+    mosquitto.stop()
+    mosquitto.options = "max_inflight_messages 3\n"
+    mosquitto.start()
+    client = DeviceClient(config(mosquitto))
+    await client.connect()
+    manager = client._mqtt_manager
+    most = 0
+    publish = manager.publish
+
+    def counted(message):
+        nonlocal most
+        publish(message)
+        most = max(most, manager.in_flight)
+
+    manager.publish = counted
+    futures = []
+    for ts in range(500):
+        futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 40_000}}, wait_for_publish=False)
+    assert {(await future).reason_code for future in futures} == {0}
+    assert 1 <= most <= 3
+    await client.stop()

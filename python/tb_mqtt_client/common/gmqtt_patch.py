@@ -127,7 +127,8 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
-            super().connection_lost(exc)
+            # Without the error, which gmqtt would log with its traceback: who is told here logs the cause.
+            super().connection_lost(None)
         self._on_lost(self._error or exc)
 
 

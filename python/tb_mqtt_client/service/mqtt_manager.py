@@ -314,7 +314,10 @@ class MQTTManager:
         await asyncio.gather(*self._handler_tasks, return_exceptions=True)
 
     async def _close(self, client: Client) -> None:
-        if client._connection is not None:
+        connection = client._connection
+        if connection is not None and connection.is_closing():
+            await connection.close()
+        elif connection is not None:
             await client.disconnect()
         self._end_session(client, "closed by this client")
 

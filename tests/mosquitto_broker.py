@@ -1,4 +1,4 @@
-"""A real broker for the tests of this folder: Debian's Mosquitto on loopback, in clear and over TLS.
+"""A real broker for tests and benchmarks: Debian's Mosquitto on loopback, in clear and over TLS.
 
 Mosquitto is no stand-in for the platform (it routes, the platform does not); it is the judge of what we say in MQTT.
 """
@@ -55,6 +55,8 @@ class Mosquitto:
     """Shows a server certificate and asks the client for none."""
     mtls_port: int = 0
     """Refuses clients without a certificate of the authority."""
+    options: str = ""
+    """More lines of its configuration, from its next start on."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -95,6 +97,13 @@ class Mosquitto:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """End the process without giving it time for anything."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def _await_port(self, port: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -111,7 +120,7 @@ class Mosquitto:
         # Started by root it would become the user "mosquitto", who may not read pytest's folders.
         user = "user root\n" if os.geteuid() == 0 else ""
         return (
-            f"{user}"
+            f"{user}{self.options}"
             "per_listener_settings true\n"
             "log_dest stderr\nlog_type all\nlog_timestamp_format %H:%M:%S\n"
             f"listener {self.port} {self.host}\nallow_anonymous true\n"
