@@ -34,3 +34,12 @@ def measure(benchmark):
         return benchmark(work)
 
     return run
+
+
+@pytest.fixture
+def broker(mosquitto):
+    """Mosquitto as a server that keeps no log and takes as many unacknowledged publishes as come, as the platform does."""
+    mosquitto.stop()
+    mosquitto.options, mosquitto.log_type = "max_inflight_messages 0\nmax_queued_messages 0\n", "none"
+    mosquitto.start()
+    return mosquitto

@@ -7,7 +7,6 @@ PROGRAM = """
 import asyncio, os
 from collections import deque
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.service.uplink_packer import QueuedUplink
 
 def resident():
     with open("/proc/self/statm") as statm:
@@ -18,10 +17,10 @@ async def main():
     values = {"cpu_percent": 12.5, "memory_used": 8123456, "temperature": 21.375, "humidity": 48.25, "pressure": 1013.2,
               "status": "running", "online": True, "packets": 123456, "voltage": 3.71, "signal": -67}
     queue = deque()
-    queue.append(QueuedUplink(EncodedUplink.timeseries(values, 0), loop.create_future()))
+    queue.append((EncodedUplink.timeseries(values, 0), loop.create_future(), 0))
     before = resident()
     for ts in range(100_000):
-        queue.append(QueuedUplink(EncodedUplink.timeseries(values, ts), loop.create_future()))
+        queue.append((EncodedUplink.timeseries(values, ts), loop.create_future(), 0))
     print((resident() - before) / 1_000_000, sum(len(values) for _ in range(100_000)))
 
 asyncio.run(main())

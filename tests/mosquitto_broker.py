@@ -57,6 +57,8 @@ class Mosquitto:
     """Refuses clients without a certificate of the authority."""
     options: str = ""
     """More lines of its configuration, from its next start on."""
+    log_type: str = "all"
+    """What it logs, from its next start on."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -122,7 +124,7 @@ class Mosquitto:
         return (
             f"{user}{self.options}"
             "per_listener_settings true\n"
-            "log_dest stderr\nlog_type all\nlog_timestamp_format %H:%M:%S\n"
+            f"log_dest stderr\nlog_type {self.log_type}\nlog_timestamp_format %H:%M:%S\n"
             f"listener {self.port} {self.host}\nallow_anonymous true\n"
             f"listener {self.tls_port} {self.host}\nallow_anonymous true\n{tls}"
             f"listener {self.mtls_port} {self.host}\nallow_anonymous true\n{tls}require_certificate true\n"

@@ -38,11 +38,12 @@ class FutureMap:
 
     def register_owners(self, child: Delivery, owners: Iterable[Owner]) -> None:
         """Make each owner wait for ``child``, which carries the given number of its datapoints."""
-        known = self._owners.setdefault(child, [])
+        added = list(owners)
+        known = self._owners.setdefault(child, added)
+        if known is not added:
+            known += added
         open_children = self._open_children
-        for owner in owners:
-            known.append(owner)
-            parent = owner[0]
+        for parent, _ in added:
             open_children[parent] = open_children.get(parent, 0) + 1
 
     def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, int]]) -> None:

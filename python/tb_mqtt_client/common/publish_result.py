@@ -11,7 +11,8 @@ from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, reason_name
 class PublishResult:
     """The platform's answer. Reason code 0 is success; ``constants/reason_codes.py`` says what the others mean."""
 
-    __slots__ = ("datapoints_count", "message_id", "payload_size", "qos", "reason_code", "topic")
+    _FIELDS = ("topic", "qos", "message_id", "payload_size", "reason_code", "datapoints_count")
+    __slots__ = _FIELDS
 
     def __init__(
         self,
@@ -45,14 +46,7 @@ class PublishResult:
 
     def as_dict(self) -> dict[str, Any]:
         """All attributes by name."""
-        return {
-            "topic": self.topic,
-            "qos": self.qos,
-            "message_id": self.message_id,
-            "payload_size": self.payload_size,
-            "reason_code": self.reason_code,
-            "datapoints_count": self.datapoints_count,
-        }
+        return {name: getattr(self, name) for name in self._FIELDS}
 
     @staticmethod
     def merge(results: Sequence[PublishResult]) -> PublishResult:

@@ -38,8 +38,10 @@ class AsyncDeque(Generic[T]):
 
     def append(self, item: T) -> None:
         """Queue an item at the end, at once and whatever the bound says."""
-        self._items.append(item)
-        self._filled.set()
+        items = self._items
+        items.append(item)
+        if len(items) == 1:
+            self._filled.set()
 
     def append_all(self, items: Iterable[T]) -> None:
         """Queue several items at the end, at once."""
@@ -153,13 +155,12 @@ class QueueRoom:
         """Take room for one message, if there is some and nobody waits for it."""
         if self._waiting or not self._fits(nbytes):
             return False
-        self._count(nbytes)
+        self.messages += 1
+        self.bytes += nbytes
         return True
 
     async def take(self, nbytes: int) -> None:
         """Take room for one message; waits for it, first come first served. Raises ``NotConnectedError`` when closed meanwhile."""
-        if self.try_take(nbytes):
-            return
         place = asyncio.Event()
         self._waiting.append(place)
         try:
@@ -168,7 +169,8 @@ class QueueRoom:
                 await place.wait()
             if self._closed:
                 raise NotConnectedError("the client was stopped while this call waited for room in its queue")
-            self._count(nbytes)
+            self.messages += 1
+            self.bytes += nbytes
         finally:
             self._waiting.remove(place)
             self._wake_first()
@@ -181,13 +183,7 @@ class QueueRoom:
 
     def _fits(self, nbytes: int) -> bool:
         # A single message larger than all the room may pass when it is alone: refusing it would be for ever.
-        if self.messages == 0:
-            return True
-        return self.messages < self._max_messages and self.bytes + nbytes <= self._max_bytes
-
-    def _count(self, nbytes: int) -> None:
-        self.messages += 1
-        self.bytes += nbytes
+        return not self.messages or (self.messages < self._max_messages and self.bytes + nbytes <= self._max_bytes)
 
     def _wake_first(self) -> None:
         if self._waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -60,64 +60,77 @@ class Statistics:
 
 
 class DeliveryCounter:
-    """Moves datapoints from one state to the next. Every method keeps the sum."""
+    """Moves datapoints from one state to the next. Every method keeps the sum. The attributes are those of ``Statistics``."""
+
+    _COUNTED = (
+        "accepted", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "superseded",
+        "messages_published", "messages_acknowledged", "messages_rejected", "messages_returned",
+        "bytes_published", "payload_limit_bytes",
+    )  # fmt: skip
+    # Slots, and no dict of counts: this is on the way of every call.
+    __slots__ = (*_COUNTED, "rejected_by_reason")
 
     def __init__(self) -> None:
-        self._counts = asdict(Statistics())
-        self._rejected_by_reason: dict[int, int] = {}
+        self.accepted = self.acknowledged = self.rejected = self.dropped = self.undelivered = 0
+        self.queued = self.in_flight = self.superseded = 0
+        self.messages_published = self.messages_acknowledged = self.messages_rejected = self.messages_returned = 0
+        self.bytes_published = self.payload_limit_bytes = 0
+        self.rejected_by_reason: dict[int, int] = {}
 
     def snapshot(self, **others: Any) -> Statistics:
         """The counts of now; ``others`` are fields that are counted elsewhere."""
-        return Statistics(**{**self._counts, "rejected_by_reason": dict(self._rejected_by_reason), **others})
+        counts = {name: getattr(self, name) for name in self._COUNTED}
+        return Statistics(**counts, rejected_by_reason=dict(self.rejected_by_reason), **others)
 
-    def accepted(self, datapoints: int) -> None:
+    def accept(self, datapoints: int) -> None:
         """A call was taken."""
-        self._counts["accepted"] += datapoints
-        self._counts["queued"] += datapoints
+        self.accepted += datapoints
+        self.queued += datapoints
 
-    def published(self, datapoints: int, superseded: int, payload_size: int, payload_limit: int) -> None:
-        """A payload was written that answers for ``datapoints``, ``superseded`` of which it does not hold."""
-        counts = self._counts
-        counts["queued"] -= datapoints
-        counts["in_flight"] += datapoints
-        counts["superseded"] += superseded
-        counts["messages_published"] += 1
-        counts["bytes_published"] += payload_size
-        counts["payload_limit_bytes"] += payload_limit
+    def publish(self, datapoints: int, superseded: int, payload_size: int, payload_limit: int) -> None:
+        """A payload is written that answers for ``datapoints``, ``superseded`` of which it does not hold."""
+        self.queued -= datapoints
+        self.in_flight += datapoints
+        self.superseded += superseded
+        self.messages_published += 1
+        self.bytes_published += payload_size
+        self.payload_limit_bytes += payload_limit
 
-    def acknowledged(self, datapoints: int) -> None:
+    def acknowledge(self, datapoints: int) -> None:
         """A PUBACK came."""
-        self._counts["in_flight"] -= datapoints
-        self._counts["acknowledged"] += datapoints
-        self._counts["messages_acknowledged"] += 1
+        self.in_flight -= datapoints
+        self.acknowledged += datapoints
+        self.messages_acknowledged += 1
 
-    def returned(self, datapoints: int) -> None:
+    def take_back(self, datapoints: int, superseded: int) -> None:
         """A published payload goes back to its queue."""
-        self._counts["in_flight"] -= datapoints
-        self._counts["queued"] += datapoints
-        self._counts["messages_returned"] += 1
+        self.in_flight -= datapoints
+        self.queued += datapoints
+        self.superseded -= superseded
+        self.messages_returned += 1
 
-    def refused(self, datapoints: int, reason_code: int) -> None:
+    def refuse(self, datapoints: int, superseded: int, reason_code: int) -> None:
         """A PUBACK with a refusal came."""
-        self._counts["in_flight"] -= datapoints
-        self._counts["messages_rejected"] += 1
+        self.in_flight -= datapoints
+        self.superseded -= superseded
+        self.messages_rejected += 1
         self._reject(datapoints, reason_code)
 
-    def refused_unsent(self, datapoints: int, reason_code: int) -> None:
+    def refuse_queued(self, datapoints: int, reason_code: int) -> None:
         """Queued datapoints cannot be sent at all."""
-        self._counts["queued"] -= datapoints
+        self.queued -= datapoints
         self._reject(datapoints, reason_code)
 
-    def dropped(self, datapoints: int) -> None:
+    def drop(self, datapoints: int) -> None:
         """Queued datapoints were given up by the queue's policy."""
-        self._counts["queued"] -= datapoints
-        self._counts["dropped"] += datapoints
+        self.queued -= datapoints
+        self.dropped += datapoints
 
-    def undelivered(self, datapoints: int) -> None:
+    def leave_undelivered(self, datapoints: int) -> None:
         """The client was stopped with these queued."""
-        self._counts["queued"] -= datapoints
-        self._counts["undelivered"] += datapoints
+        self.queued -= datapoints
+        self.undelivered += datapoints
 
     def _reject(self, datapoints: int, reason_code: int) -> None:
-        self._counts["rejected"] += datapoints
-        self._rejected_by_reason[reason_code] = self._rejected_by_reason.get(reason_code, 0) + datapoints
+        self.rejected += datapoints
+        self.rejected_by_reason[reason_code] = self.rejected_by_reason.get(reason_code, 0) + datapoints

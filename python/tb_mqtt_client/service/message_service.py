@@ -31,12 +31,12 @@ from tb_mqtt_client.constants.reason_codes import (
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.mqtt_manager import MQTTManager, SessionEnd
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
-from tb_mqtt_client.service.uplink_packer import QueuedUplink, UplinkPacker
+from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, UplinkPacker
 
 logger = get_logger(__name__)
 
 CALLS_BEFORE_YIELD = 500
-"""Calls that are accepted before the caller has to let the loops run: a producer that awaits nothing cannot starve them."""
+"""Calls that are accepted before their caller has to let the loops run."""
 
 SERVICE_ATTEMPTS = 3
 """How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
@@ -151,26 +151,37 @@ class MessageService:
 
     # The way in.
 
-    async def publish_uplink(self, encoded: EncodedUplink) -> Delivery:
-        """Accept a call's datapoints. The future gets the call's ``PublishResult``.
+    def try_publish_uplink(self, encoded: EncodedUplink) -> Delivery | None:
+        """Accept a call's datapoints if nothing has to be waited for. The future gets the call's ``PublishResult``.
 
-        What happens when the queue is full is the user's choice: ``QueuePolicy``.
+        No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
         """
-        delivery: Delivery = asyncio.get_running_loop().create_future()
+        # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
+        if self._accepted % CALLS_BEFORE_YIELD == 0 or not self._room.try_take(encoded.nbytes):
+            return None
+        return self._accept(encoded)
+
+    async def publish_uplink(self, encoded: EncodedUplink) -> Delivery:
+        """The same for calls that may have to wait. What happens when the queue is full is the user's choice: ``QueuePolicy``."""
         nbytes = encoded.nbytes
-        has_room = self._room.try_take(nbytes) or await self._overflow(nbytes)
+        if self._accepted % CALLS_BEFORE_YIELD == 0:
+            await asyncio.sleep(0)
+        if self._room.try_take(nbytes) or await self._overflow(nbytes):
+            return self._accept(encoded)
         datapoints = encoded.timeseries_count + encoded.attribute_count
-        self._counter.accepted(datapoints)
-        if not has_room:
-            self._counter.dropped(datapoints)
-            _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
-            return delivery
+        self._counter.accept(datapoints)
+        self._counter.drop(datapoints)
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
+        return delivery
+
+    def _accept(self, encoded: EncodedUplink) -> Delivery:
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        self._counter.accept(encoded.timeseries_count + encoded.attribute_count)
         self._accepted += 1
         # A number costs memory, and only this policy has to know who came first.
         number = self._accepted if self._queue_policy is QueuePolicy.DROP_OLDEST else 0
-        self._initial.append(QueuedUplink(encoded, delivery, number))
-        if self._accepted % CALLS_BEFORE_YIELD == 0:
-            await asyncio.sleep(0)
+        self._initial.append((encoded, delivery, number))
         return delivery
 
     async def _overflow(self, nbytes: int) -> bool:
@@ -190,19 +201,18 @@ class MessageService:
         """Answer the oldest call of which nothing is packed so far as dropped. False when there is none."""
         queues: list[AsyncDeque[Any]] = [worker.queue for worker in self._uplink_workers]
         candidates: list[tuple[int, Callable[[], Queued]]] = [
-            (first.number, queue.take_now) for queue in queues if (first := queue.first_now()) is not None
+            (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
         ]
-        candidates += [(held[0].number, held.popleft) for held in self._held.values() if held]
-        if not candidates and isinstance(first := self._initial.first_now(), QueuedUplink):
-            candidates.append((first.number, self._initial.take_now))
+        candidates += [(held[0][NUMBER], held.popleft) for held in self._held.values() if held]
+        if not candidates and isinstance(first := self._initial.first_now(), tuple):
+            candidates.append((first[NUMBER], self._initial.take_now))
         if not candidates:
             return False
         _, take_oldest = min(candidates, key=lambda candidate: candidate[0])
-        uplink = cast("QueuedUplink", take_oldest())
-        datapoints = self._discard(uplink)
-        self._counter.dropped(datapoints)
-        result = PublishResult("", 1, -1, uplink.encoded.nbytes, LocalReasonCode.DROPPED, datapoints)
-        _answer(uplink.delivery, result)
+        encoded, delivery, _ = cast("QueuedUplink", take_oldest())
+        datapoints = self._discard(encoded)
+        self._counter.drop(datapoints)
+        _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.DROPPED, datapoints))
         return True
 
     def publish(self, message: MqttPublishMessage) -> None:
@@ -213,22 +223,28 @@ class MessageService:
         """Route: service, device uplink or gateway uplink."""
         while True:
             await self._initial.wait_filled()
-            for queued in self._initial.pop_now(CALLS_BEFORE_YIELD):
-                if isinstance(queued, MqttPublishMessage):
-                    self._service.queue.append(queued)
-                else:
-                    self._route_uplink(queued)
+            queued = self._initial.pop_now(CALLS_BEFORE_YIELD)
+            self._service.queue.append_all(message for message in queued if isinstance(message, MqttPublishMessage))
+            self._route_uplinks(uplink for uplink in queued if isinstance(uplink, tuple))
             await asyncio.sleep(0)
 
-    def _route_uplink(self, uplink: QueuedUplink) -> None:
-        if self._gateway_uplink is None or (device := uplink.encoded.device) is None:
-            self._device_uplink.queue.append(uplink)
-        elif (held := self._held.get(device)) is not None:
-            held.append(uplink)
-        elif (refusal := self._refused_devices.get(device)) is not None:
-            self._reject_uplink(uplink, refusal)
-        else:
-            self._gateway_uplink.queue.append(uplink)
+    def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
+        if self._gateway_uplink is None:
+            self._device_uplink.queue.append_all(uplinks)
+            return
+        device_uplinks, gateway_uplinks = [], []
+        for uplink in uplinks:
+            device = uplink[ENCODED].device
+            if device is None:
+                device_uplinks.append(uplink)
+            elif device in self._held:
+                self._held[device].append(uplink)
+            elif device in self._refused_devices:
+                self._reject_uplink(uplink, self._refused_devices[device])
+            else:
+                gateway_uplinks.append(uplink)
+        self._device_uplink.queue.append_all(device_uplinks)
+        self._gateway_uplink.queue.append_all(gateway_uplinks)
 
     # Sub-devices: their datapoints wait for the acknowledgement of their connect.
 
@@ -245,8 +261,7 @@ class MessageService:
             self.hold(device)
         if self._gateway_uplink is not None:
             queue = self._gateway_uplink.queue
-            for uplink in queue.pop_now(len(queue)):
-                self._route_uplink(uplink)
+            self._route_uplinks(queue.pop_now(len(queue)))
 
     def release(self, device: DeviceIdentity) -> None:
         """The device's connect was acknowledged: send what was kept back."""
@@ -263,9 +278,10 @@ class MessageService:
         self._note_drained()
 
     def _reject_uplink(self, uplink: QueuedUplink, connect_result: PublishResult) -> None:
-        datapoints = self._discard(uplink)
-        self._counter.refused_unsent(datapoints, connect_result.reason_code)
-        _answer(uplink.delivery, connect_result.with_datapoints(datapoints))
+        encoded, delivery, _ = uplink
+        datapoints = self._discard(encoded)
+        self._counter.refuse_queued(datapoints, connect_result.reason_code)
+        _answer(delivery, connect_result.with_datapoints(datapoints))
 
     async def _wait_announced(self, message: MqttPublishMessage) -> None:
         """Wait until all devices that a message is of have been announced in this session."""
@@ -280,12 +296,12 @@ class MessageService:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         if reason_code == 0:
             if not message.is_service_message:
-                self._counter.acknowledged(message.datapoints)
+                self._counter.acknowledge(message.datapoints)
             self._answer_message(message, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(message, reason_code)
         elif self._send_in_parts(message):
-            self._counter.returned(message.datapoints)
+            self._counter.take_back(message.datapoints, message.superseded)
             logger.info("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
         else:
             self._refused(message, reason_code)
@@ -296,7 +312,7 @@ class MessageService:
         logger.warning("The platform refused %r: %s. The limit: %s", message, reason_name(reason_code), likely)
         self._admission.backpressure.notify_quota_exceeded()
         if not message.is_service_message:
-            self._counter.returned(message.datapoints)
+            self._counter.take_back(message.datapoints, message.superseded)
             self._retry_by_qos.put([message])
             return
         message.refusals += 1
@@ -308,7 +324,7 @@ class MessageService:
     def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
         logger.warning("The platform refused %r: %s", message, reason_name(reason_code))
         if not message.is_service_message:
-            self._counter.refused(message.datapoints, reason_code)
+            self._counter.refuse(message.datapoints, message.superseded, reason_code)
         self._answer_message(message, reason_code)
 
     def _send_in_parts(self, message: MqttPublishMessage) -> bool:
@@ -334,7 +350,7 @@ class MessageService:
         messages = [message for message in messages if message.resend]
         uplinks = [message for message in messages if not message.is_service_message]
         for message in uplinks:
-            self._counter.returned(message.datapoints)
+            self._counter.take_back(message.datapoints, message.superseded)
         if end.reason_code in BLAMING_DISCONNECTS:
             messages = self._without_the_guilty(messages, end.reason_code)
             uplinks = [message for message in messages if not message.is_service_message]
@@ -375,7 +391,7 @@ class MessageService:
     def _reject_unsent(self, message: MqttPublishMessage, reason_code: int) -> None:
         logger.warning("%r is given up: %s", message, reason_name(reason_code))
         if not message.is_service_message:
-            self._counter.refused_unsent(message.datapoints, reason_code)
+            self._counter.refuse_queued(message.datapoints, reason_code)
         self._answer_message(message, reason_code)
 
     async def _dispatch_retry_by_qos_queue_loop(self) -> None:
@@ -394,17 +410,18 @@ class MessageService:
     def _answer_undelivered(self, item: Queued) -> None:
         if isinstance(item, MqttPublishMessage):
             if not item.is_service_message:
-                self._counter.undelivered(item.datapoints)
+                self._counter.leave_undelivered(item.datapoints)
             self._answer_message(item, LocalReasonCode.NOT_DELIVERED)
             return
-        datapoints = self._discard(item)
-        self._counter.undelivered(datapoints)
-        _answer(item.delivery, PublishResult("", 1, -1, item.encoded.nbytes, LocalReasonCode.NOT_DELIVERED, datapoints))
+        encoded, delivery, _ = item
+        datapoints = self._discard(encoded)
+        self._counter.leave_undelivered(datapoints)
+        _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.NOT_DELIVERED, datapoints))
 
-    def _discard(self, uplink: QueuedUplink) -> int:
+    def _discard(self, encoded: EncodedUplink) -> int:
         """Give back the room of a call that is not sent; its datapoints."""
-        self._room.give_back(1, uplink.encoded.nbytes)
-        return uplink.encoded.timeseries_count + uplink.encoded.attribute_count
+        self._room.give_back(1, encoded.nbytes)
+        return encoded.timeseries_count + encoded.attribute_count
 
     def _note_drained(self) -> None:
         if not self._drained.is_set() and not self._mqtt_manager.in_flight and self.is_empty():

@@ -90,7 +90,7 @@ class MessageQueueWorker:
             await self._admission.wait(wait)
             return
         if not message.is_service_message:
-            self._counter.published(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
+            self._counter.publish(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
         self._mqtt_manager.publish(message)
 
 
@@ -178,7 +178,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         batch = self._packer.pack(uplinks, self._qos)
         self._room.give_back(len(uplinks), nbytes)
         for oversized in batch.oversized:
-            self._counter.refused_unsent(1, oversized.result.reason_code)
+            self._counter.refuse_queued(1, oversized.result.reason_code)
             logger.warning(
                 "The datapoint %r needs a payload of %d bytes, which is over the limit: it is not sent",
                 oversized.key,
@@ -193,7 +193,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         uplinks: list[QueuedUplink] = []
         nbytes = 0
         while nbytes < budget and not self.queue.is_empty():
-            for uplink in self.queue.pop_now(100):
-                uplinks.append(uplink)
-                nbytes += uplink.encoded.nbytes
+            taken = self.queue.pop_now(100)
+            uplinks += taken
+            nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
         return uplinks, nbytes

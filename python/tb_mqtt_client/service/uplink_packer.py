@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
@@ -15,14 +15,10 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
 from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
 
-
-class QueuedUplink(NamedTuple):
-    """One accepted call: its datapoints, and the future that its caller waits for."""
-
-    encoded: EncodedUplink
-    delivery: Delivery
-    number: int = 0
-    """Calls that came before, where somebody has to know."""
+QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
+"""One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
+know. A plain tuple: there may be a million of them."""
+ENCODED, DELIVERY, NUMBER = range(3)
 
 
 class Oversized(NamedTuple):
@@ -66,7 +62,8 @@ class UplinkPacker:
 
     def pack(self, uplinks: Sequence[QueuedUplink], qos: int) -> PackedBatch:
         """Write timeseries, then attributes, into as few payloads as the splitter's limits allow."""
-        encoded = [uplink.encoded for uplink in uplinks]
+        encoded = [encoded for encoded, _, _ in uplinks]
+        deliveries = [delivery for _, delivery, _ in uplinks]
         splitter = self._splitter
         max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
         batch = PackedBatch([], [])
@@ -79,7 +76,7 @@ class UplinkPacker:
                 max_datapoints=max_datapoints,
                 max_devices=max_devices,
             )
-            self._collect(packed, uplinks, topic, qos, max_size, batch)
+            self._collect(packed, deliveries, topic, qos, max_size, batch)
         # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
         for oversized in batch.oversized:
             self._future_map.child_resolved(oversized.delivery)
@@ -88,7 +85,7 @@ class UplinkPacker:
     def _collect(
         self,
         packed: PackedUplinks,
-        uplinks: Sequence[QueuedUplink],
+        deliveries: Sequence[Delivery],
         topic: str,
         qos: int,
         max_size: int,
@@ -97,9 +94,9 @@ class UplinkPacker:
         create_future = asyncio.get_running_loop().create_future
         for payload in packed.payloads:
             delivery: Delivery = create_future()
-            owners = [(uplinks[index].delivery, datapoints) for index, datapoints in payload.sources]
+            owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
             self._future_map.register_owners(delivery, owners)
-            answered_for = sum(datapoints for _, datapoints in owners)
+            answered_for = sum([datapoints for _, datapoints in owners])
             message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, delivery_futures=[delivery])
             message.devices = payload.devices
             message.superseded = answered_for - payload.datapoints
@@ -108,7 +105,7 @@ class UplinkPacker:
             batch.messages.append(message)
         for index, key, size in packed.oversized:
             delivery = create_future()
-            self._future_map.register_owners(delivery, [(uplinks[index].delivery, 1)])
+            self._future_map.register_owners(delivery, [(deliveries[index], 1)])
             result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
             delivery.set_result(result)
             batch.oversized.append(Oversized(key, result, delivery))
@@ -127,4 +124,4 @@ def build_uplink_messages(messages: Sequence[MqttPublishMessage], packer: Uplink
 def _queued(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:
     if encoded.main_ts is None and message.main_ts is not None:
         encoded = encoded.with_main_ts(message.main_ts)
-    return QueuedUplink(encoded, message.delivery_futures[0])
+    return encoded, message.delivery_futures[0], 0

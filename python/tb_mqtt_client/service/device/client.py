@@ -191,14 +191,12 @@ class DeviceClient(BaseClient):
     async def _send_uplink(
         self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | list[Delivery]:
-        delivery = await self._accept(encoded)
+        self._require_started()
+        service = self._message_service
+        delivery = service.try_publish_uplink(encoded) or await service.publish_uplink(encoded)
         if not wait_for_publish:
             return [delivery]
         return await self._wait_for(delivery, topic, encoded.nbytes, timeout)
-
-    async def _accept(self, encoded: EncodedUplink) -> Delivery:
-        self._require_started()
-        return await self._message_service.publish_uplink(encoded)
 
     async def _wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
         """The result of a delivery, or one that says that it is still queued. The delivery goes on in both cases."""

@@ -134,7 +134,8 @@ class GatewayClient(DeviceClient):
         return await self._send_device_uplink(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish)
 
     async def _send_device_uplink(self, encoded: EncodedUplink, topic: str, wait_for_publish: bool) -> PublishResult | Delivery:
-        delivery = await self._accept(encoded)
+        service = self._message_service
+        delivery = service.try_publish_uplink(encoded) or await service.publish_uplink(encoded)
         if not wait_for_publish:
             return delivery
         return await self._wait_for(delivery, topic, encoded.nbytes, self.OPERATIONAL_TIMEOUT)

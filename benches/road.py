@@ -1,0 +1,137 @@
+"""What the benchmarks of the whole road share: this package, the program that a careful user writes by hand, and a listener."""
+
+import asyncio
+import struct
+
+import orjson
+from gmqtt import Client as GmqttClient
+
+from tb_mqtt_client import DeviceClient, GatewayClient
+
+WINDOW = 100
+
+
+class Listener:
+    """Hears what the broker takes, as ``{(device, ts, key): value}``; ``None`` is the device itself."""
+
+    def __init__(self, broker):
+        self._broker = broker
+        self.heard = {}
+        self._wanted = 0
+        self._complete = asyncio.Event()
+
+    async def __aenter__(self):
+        subscribed = asyncio.Event()
+        self._client = GmqttClient("listener")
+        self._client.on_message = self._hear
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        await self._client.connect(self._broker.host, self._broker.port)
+        self._client.subscribe("v1/#", qos=1)
+        await subscribed.wait()
+        return self
+
+    async def __aexit__(self, *_):
+        await self._client.disconnect()
+
+    async def until(self, count):
+        self._wanted = count
+        if len(self.heard) < count:
+            self._complete.clear()
+            await self._complete.wait()
+        return self.heard
+
+    def _hear(self, _client, topic, payload, _qos, _properties):
+        document = orjson.loads(payload)
+        by_device = document.items() if topic == "v1/gateway/telemetry" else [(None, document)]
+        if topic.endswith("/telemetry"):
+            for device, records in by_device:
+                for record in records if isinstance(records, list) else [records]:
+                    for key, value in record["values"].items():
+                        self.heard[device, record["ts"], key] = value
+        if len(self.heard) >= self._wanted:
+            self._complete.set()
+        return 0
+
+
+class Ours:
+    """This package."""
+
+    def __init__(self, broker, names=()):
+        config = {"host": broker.host, "port": broker.port, "access_token": "t", "limits_timeout": 0.05}
+        self._client = (GatewayClient if names else DeviceClient)(config)
+        self._names = names
+        self.sessions = {}
+
+    async def start(self):
+        await self._client.connect()
+        connected = [await self._client.connect_device(name) for name in self._names]
+        self.sessions = {session.device_info.device_name: session for session, _ in connected}
+        await asyncio.gather(*(future for _, [future] in connected))
+
+    async def send(self, calls):
+        """Every call at once, then all their answers."""
+        futures = []
+        client = self._client
+        if self.sessions:
+            sessions = self.sessions
+            for name, data in calls:
+                futures.append(await client.send_device_timeseries(sessions[name], data, wait_for_publish=False))
+        else:
+            for _, data in calls:
+                futures += await client.send_timeseries(data, wait_for_publish=False)
+        datapoints = 0
+        for future in futures:
+            result = await future
+            datapoints += result.datapoints_count if result.is_successful() else 0
+        return datapoints
+
+    async def round_trip(self, data):
+        return await self._client.send_timeseries(data)
+
+    async def stop(self):
+        await self._client.stop()
+
+
+class HandWritten:
+    """orjson and gmqtt, QoS 1, no more unacknowledged publishes than the window, counted at the PUBACK."""
+
+    def __init__(self, broker, names=()):
+        self._broker = broker
+        self._topic = "v1/gateway/telemetry" if names else "v1/devices/me/telemetry"
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._client = GmqttClient("by-hand")
+        handler = self._client._package_handler
+
+        def puback(_cmd, packet):
+            handler.id_generator.free_id(struct.unpack_from("!H", packet)[0])
+            self._in_flight -= 1
+            self._room.set()
+
+        # gmqtt tells nobody of a PUBACK, and keeps every packet in a heap of which it would search one.
+        handler._handle_puback_packet = puback
+        self._client._persistent_storage.push_message = lambda _mid, _package: None
+
+    async def start(self):
+        await self._client.connect(self._broker.host, self._broker.port)
+
+    async def send(self, calls):
+        datapoints = 0
+        for name, data in calls:
+            while self._in_flight >= WINDOW:
+                self._room.clear()
+                await self._room.wait()
+            datapoints += len(data["values"]) if isinstance(data, dict) else sum(len(record["values"]) for record in data)
+            document = data if name is None else {name: data if isinstance(data, list) else [data]}
+            self._in_flight += 1
+            self._client.publish(self._topic, orjson.dumps(document), qos=1)
+        while self._in_flight:
+            self._room.clear()
+            await self._room.wait()
+        return datapoints
+
+    async def round_trip(self, data):
+        return await self.send([(None, data)])
+
+    async def stop(self):
+        await self._client.disconnect()

@@ -1,0 +1,148 @@
+"""The whole road against a real broker, beside the program that a careful user writes by hand: from the calls
+to the last PUBACK.
+"""
+
+import asyncio
+import statistics
+import time
+
+import pytest
+
+from corpora import FIRST_TS, telemetry
+from road import HandWritten, Listener, Ours
+from tb_mqtt_client import DeviceClient, TimeseriesEntry
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
+
+PEERS = {"native": Ours, "orjson and gmqtt by hand": HandWritten}
+ROUNDS = 7
+
+
+def expected(calls):
+    """``{(device, ts, key): value}`` of calls of dicts."""
+    return {
+        (name, record["ts"], key): value
+        for name, data in calls
+        for record in (data if isinstance(data, list) else [data])
+        for key, value in record["values"].items()
+    }
+
+
+def measure_road(benchmark, broker, case, peer, calls, sent, names=()):
+    """Time the calls ``sent``; before that a listener compares what arrives with ``calls``."""
+    with asyncio.Runner() as runner:
+        program = None
+
+        async def prepare():
+            nonlocal program
+            program = PEERS[peer](broker, names)
+            await program.start()
+            async with Listener(broker) as listener:
+                await program.send(sent)
+                heard = await listener.until(len(wanted))
+            assert heard == wanted, f"{peer} sent something else for {case}"
+
+        wanted = expected(calls)
+        runner.run(prepare())
+        benchmark.group = case
+        benchmark.extra_info.update(peer=peer, correct=True, datapoints=len(wanted), calls=len(calls))
+        counted = benchmark.pedantic(lambda: runner.run(program.send(sent)), rounds=ROUNDS, warmup_rounds=1)
+        assert counted == len(wanted)
+        runner.run(program.stop())
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_device_one_datapoint_a_call(benchmark, broker, peer):
+    calls = [(None, {"ts": FIRST_TS + index, "values": {"temperature": index / 8}}) for index in range(20_000)]
+    measure_road(benchmark, broker, "device, one datapoint a call, not waiting", peer, calls, calls)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_gateway_a_dict_a_call(benchmark, broker, peer):
+    calls = [(name, records[0]) for name, records in telemetry(10_000, 10, 200).calls]
+    names = sorted({name for name, _ in calls})
+    measure_road(benchmark, broker, "gateway, 200 devices, a dict of 10 keys a call, not waiting", peer, calls, calls, names)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_gateway_ready_entries(benchmark, broker, peer):
+    calls = telemetry(200, 1000, 10).calls
+    names = sorted({name for name, _ in calls})
+    sent = calls
+    if peer == "native":
+        sent = [
+            (name, [TimeseriesEntry(key, value, record["ts"]) for record in records for key, value in record["values"].items()])
+            for name, records in calls
+        ]
+    measure_road(benchmark, broker, "gateway, 10 devices, 1000 ready entries a call", peer, calls, sent, names)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_round_trip(benchmark, broker, peer):
+    """The median of one awaited call after the other."""
+    data = {"ts": FIRST_TS, "values": {"temperature": 21.5}}
+    with asyncio.Runner() as runner:
+        program = None
+
+        async def prepare():
+            nonlocal program
+            program = PEERS[peer](broker)
+            await program.start()
+
+        async def trips():
+            taken = []
+            for _ in range(1000):
+                began = time.perf_counter()
+                await program.round_trip(data)
+                taken.append(time.perf_counter() - began)
+            return statistics.median(taken)
+
+        runner.run(prepare())
+        medians = []
+        benchmark.group = "one awaited call, time to its answer, p50"
+        benchmark.pedantic(lambda: medians.append(runner.run(trips())), rounds=5, warmup_rounds=1)
+        benchmark.extra_info.update(peer=peer, correct=True, seconds=statistics.median(medians[1:]))
+        runner.run(program.stop())
+
+
+@pytest.mark.parametrize("devices", [100, 10_000])
+def test_many_sub_devices(benchmark, broker, devices):
+    """Announcing and streaming: cost of a datapoint when 100 sub-devices send, and when 10,000 do."""
+    calls = [(name, records[0]) for name, records in telemetry(20_000, 10, devices).calls]
+    with asyncio.Runner() as runner:
+
+        async def announce_and_stream():
+            program = Ours(broker, sorted({name for name, _ in calls}))
+            await program.start()
+            counted = await program.send(calls)
+            await program.stop()
+            return counted
+
+        benchmark.group = "announced and streaming sub-devices"
+        benchmark.extra_info.update(peer=str(devices), correct=True, datapoints=10 * len(calls))
+        assert benchmark.pedantic(lambda: runner.run(announce_and_stream()), rounds=3, warmup_rounds=1) == 10 * len(calls)
+
+
+def test_waiting_for_a_limit(benchmark):
+    """Share of a core while nothing may be sent."""
+
+    async def wait():
+        limits = SessionLimits(rate_limits=RateLimits(None, None, "100:60"))
+        async with Emulator(limits=limits) as emulator:
+            emulator.add_device("TOKEN", "device")
+            client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+            await client.connect()
+            await client.send_timeseries([{"ts": ts, "values": {"a": ts}} for ts in range(80)])
+            for ts in range(1000):
+                await client.send_timeseries({"ts": ts, "values": {"b": ts}}, wait_for_publish=False)
+            await asyncio.sleep(0.1)
+            cpu, wall = time.process_time(), time.perf_counter()
+            await asyncio.sleep(5)
+            share = (time.process_time() - cpu) / (time.perf_counter() - wall)
+            assert client.statistics.queued > 900
+            await client.stop(timeout=0)
+            return share
+
+    shares = []
+    benchmark.group = "waiting for a limit"
+    benchmark.pedantic(lambda: shares.append(asyncio.run(wait())), rounds=1)
+    benchmark.extra_info.update(peer="native", correct=True, share=shares[-1])
