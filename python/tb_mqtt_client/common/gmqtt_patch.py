@@ -9,6 +9,7 @@ internal that is leaned on here.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +40,8 @@ TLS_SHUTDOWN_SECONDS = 1.0
 PACKET_TYPE = 0xF0
 CONNACK, AUTH = 0x20, 0xF0
 ALL_PACKET_IDS = 65536
+QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only."""
 LENGTH_BYTES = 4
 """Of the remaining length, at most (MQTT 5, section 1.5.5)."""
 
@@ -70,11 +73,17 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
     """
 
     def __init__(
-        self, *args: Any, on_lost: Callable[[Exception | None], None], on_writable: WritableCallback, **kwargs: Any
+        self,
+        *args: Any,
+        on_lost: Callable[[Exception | None], None],
+        on_writable: WritableCallback,
+        expects_more: Callable[[], bool],
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._on_lost = on_lost
         self._on_writable = on_writable
+        self._expects_more = expects_more
         self._unread = b""
         self._heard_connack = False
         self._error: Exception | None = None
@@ -83,6 +92,7 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
         # MQTTProtocol's own would start the reading task.
         BaseMQTTProtocol.connection_made(self, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -94,6 +104,10 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             self.fail(error)
             return
         self._unread = unread[parsed:]
+        if QUICK_ACKNOWLEDGEMENT is not None and self._expects_more():
+            # A server without TCP_NODELAY, such as Mosquitto, sends no PUBACK before its last one is acknowledged by TCP, which
+            # the kernel puts off for 40 ms when there is nothing to send. It forgets this option, so it is set each time.
+            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)
 
     def _read_packets(self, unread: bytes) -> int:
         """Read what is complete; how many bytes that was."""
@@ -159,13 +173,19 @@ class PatchUtils:
         self._disconnect: Loss | None = None
         self._handler = client._package_handler
 
-    def apply(self, on_puback: PubackCallback, on_lost: LostCallback, on_writable: WritableCallback) -> None:
-        """Apply all patches."""
+    def apply(
+        self,
+        on_puback: PubackCallback,
+        on_lost: LostCallback,
+        on_writable: WritableCallback,
+        expects_more: Callable[[], bool],
+    ) -> None:
+        """Apply all patches. ``expects_more`` says whether acknowledgements are missing."""
         self.patch_storage()
         self.patch_handle_connack()
         self.patch_mqtt_handler_disconnect()
         self.patch_puback_handling(on_puback)
-        self.patch_gmqtt_protocol_connection_lost(on_lost, on_writable)
+        self.patch_gmqtt_protocol_connection_lost(on_lost, on_writable, expects_more)
 
     def patch_storage(self) -> None:
         """Keep gmqtt from storing, replaying and waiting for packets."""
@@ -219,7 +239,9 @@ class PatchUtils:
 
         handler._handle_puback_packet = handle
 
-    def patch_gmqtt_protocol_connection_lost(self, on_lost: LostCallback, on_writable: WritableCallback) -> None:
+    def patch_gmqtt_protocol_connection_lost(
+        self, on_lost: LostCallback, on_writable: WritableCallback, expects_more: Callable[[], bool]
+    ) -> None:
         """Make connections whose end is reported with its cause, and that say when the socket takes no more."""
         client, handler = self.client, self._handler
 
@@ -233,6 +255,7 @@ class PatchUtils:
                 _Protocol,
                 on_lost=lost,
                 on_writable=on_writable,
+                expects_more=expects_more,
                 connection_state=client._connection_state,
                 id_generator=handler.id_generator,
             )

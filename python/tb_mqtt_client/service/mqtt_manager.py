@@ -161,6 +161,7 @@ class MQTTManager:
             on_puback=self._handle_puback,
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self._handle_writable,
+            expects_more=lambda: bool(self._in_flight),
         )
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
