@@ -38,4 +38,4 @@ def test_queued_datapoints(benchmark):
     """Resident growth of a fresh process, with the future of each call, as the client's queue holds them."""
     benchmark.group = "one million queued datapoints, 10 to a message"
     found = benchmark.pedantic(growth, rounds=3)
-    benchmark.extra_info.update(peer="native", correct=True, bytes_per_datapoint=found)
+    benchmark.extra_info.update(peer="native", correct=True, value=found)
