@@ -161,6 +161,12 @@ class EncodedUplink:
     @property
     def timeseries_count(self) -> int: ...
     @property
+    def datapoints(self) -> int:
+        """Attributes and timeseries datapoints together."""
+    @property
+    def has_device(self) -> bool:
+        """Whether ``device`` is not ``None``."""
+    @property
     def nbytes(self) -> int:
         """Bytes of encoded datapoints that this object holds; what bounded queues count."""
     @property

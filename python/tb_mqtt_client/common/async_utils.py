@@ -23,7 +23,7 @@ class FutureMap:
     def __init__(self) -> None:
         self._owners: dict[Delivery, list[Owner]] = {}
         self._open_children: dict[Delivery, int] = {}
-        # Only calls that were split have an entry: most have one child and need no merging.
+        # Only calls of which one part is done and another is not.
         self._partial_results: dict[Delivery, list[PublishResult]] = {}
 
     def __len__(self) -> int:
@@ -69,24 +69,29 @@ class FutureMap:
         if owners is None:
             return
         result = _result_of(child)
+        open_children = self._open_children
         for parent, datapoints in owners:
             share = result if result is None or datapoints is None else result.with_datapoints(datapoints)
-            self._count_child(parent, share)
+            left = open_children[parent] - 1
+            if left or parent in self._partial_results:
+                self._count_part(parent, left, share)
+                continue
+            # The usual case: the call was not split.
+            del open_children[parent]
+            if not parent.done():
+                parent.set_result(share)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
 
-    def _count_child(self, parent: Delivery, share: PublishResult | None) -> None:
-        left = self._open_children[parent] - 1
+    def _count_part(self, parent: Delivery, left: int, share: PublishResult | None) -> None:
+        """One part of a split call is done, ``left`` are not."""
+        parts = self._partial_results.setdefault(parent, [])
+        if share is not None:
+            parts.append(share)
         if left:
             self._open_children[parent] = left
-            if share is not None:
-                self._partial_results.setdefault(parent, []).append(share)
             return
-        del self._open_children[parent]
-        earlier = self._partial_results.pop(parent, None)
-        if parent.done():
-            return
-        if earlier is not None:
-            share = PublishResult.merge([*earlier, share] if share is not None else earlier)
-        parent.set_result(share)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
+        del self._open_children[parent], self._partial_results[parent]
+        if not parent.done():
+            parent.set_result(PublishResult.merge(parts) if parts else None)  # type: ignore[arg-type]
 
 
 def _result_of(child: Delivery) -> PublishResult | None:

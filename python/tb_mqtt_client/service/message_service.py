@@ -72,6 +72,7 @@ class MessageService:
         """Bytes of the session's largest packet, without its first two to five."""
         self._initial: AsyncDeque[Queued] = AsyncDeque()
         self._accepted = 0
+        self._create_future: Callable[[], Delivery] = _no_loop
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
@@ -103,6 +104,7 @@ class MessageService:
         """Start the loops; nothing happens when they run."""
         if self._tasks:
             return
+        self._create_future = asyncio.get_running_loop().create_future
         self._room.open()
         loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
             ("initial", self._dispatch_initial_queue_loop),
@@ -168,16 +170,16 @@ class MessageService:
             await asyncio.sleep(0)
         if self._room.try_take(nbytes) or await self._overflow(nbytes):
             return self._accept(encoded)
-        datapoints = encoded.timeseries_count + encoded.attribute_count
+        datapoints = encoded.datapoints
         self._counter.accept(datapoints)
         self._counter.drop(datapoints)
-        delivery: Delivery = asyncio.get_running_loop().create_future()
+        delivery = self._create_future()
         _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
         return delivery
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
-        delivery: Delivery = asyncio.get_running_loop().create_future()
-        self._counter.accept(encoded.timeseries_count + encoded.attribute_count)
+        delivery = self._create_future()
+        self._counter.accept(encoded.datapoints)
         self._accepted += 1
         # A number costs memory, and only this policy has to know who came first.
         number = self._accepted if self._queue_policy is QueuePolicy.DROP_OLDEST else 0
@@ -224,8 +226,12 @@ class MessageService:
         while True:
             await self._initial.wait_filled()
             queued = self._initial.pop_now(CALLS_BEFORE_YIELD)
-            self._service.queue.append_all(message for message in queued if isinstance(message, MqttPublishMessage))
-            self._route_uplinks(uplink for uplink in queued if isinstance(uplink, tuple))
+            service_messages = [message for message in queued if isinstance(message, MqttPublishMessage)]
+            if service_messages:
+                self._service.queue.append_all(service_messages)
+                self._route_uplinks([uplink for uplink in queued if isinstance(uplink, tuple)])
+            else:
+                self._route_uplinks(cast("list[QueuedUplink]", queued))
             await asyncio.sleep(0)
 
     def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
@@ -233,18 +239,28 @@ class MessageService:
             self._device_uplink.queue.append_all(uplinks)
             return
         device_uplinks, gateway_uplinks = [], []
+        watched = self._held or self._refused_devices
         for uplink in uplinks:
-            device = uplink[ENCODED].device
-            if device is None:
+            encoded = uplink[ENCODED]
+            if not encoded.has_device:
                 device_uplinks.append(uplink)
-            elif device in self._held:
-                self._held[device].append(uplink)
-            elif device in self._refused_devices:
-                self._reject_uplink(uplink, self._refused_devices[device])
-            else:
+            elif not watched or self._may_go(uplink):
                 gateway_uplinks.append(uplink)
         self._device_uplink.queue.append_all(device_uplinks)
         self._gateway_uplink.queue.append_all(gateway_uplinks)
+
+    def _may_go(self, uplink: QueuedUplink) -> bool:
+        """Whether a sub-device's call may be packed; when not, it is kept back or answered."""
+        device = uplink[ENCODED].device
+        if device is None:
+            return True
+        if device in self._held:
+            self._held[device].append(uplink)
+            return False
+        if device in self._refused_devices:
+            self._reject_uplink(uplink, self._refused_devices[device])
+            return False
+        return True
 
     # Sub-devices: their datapoints wait for the acknowledgement of their connect.
 
@@ -421,7 +437,7 @@ class MessageService:
     def _discard(self, encoded: EncodedUplink) -> int:
         """Give back the room of a call that is not sent; its datapoints."""
         self._room.give_back(1, encoded.nbytes)
-        return encoded.timeseries_count + encoded.attribute_count
+        return encoded.datapoints
 
     def _note_drained(self) -> None:
         if not self._drained.is_set() and not self._mqtt_manager.in_flight and self.is_empty():
@@ -438,6 +454,10 @@ class MessageService:
             other.cancel()
         self._tasks.clear()
         self.clear()
+
+
+def _no_loop() -> Delivery:
+    raise RuntimeError("the service was not started")
 
 
 def _answer(delivery: Delivery, result: PublishResult) -> None:

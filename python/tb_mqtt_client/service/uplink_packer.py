@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
@@ -18,7 +18,8 @@ from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
 QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 """One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
 know. A plain tuple: there may be a million of them."""
-ENCODED, DELIVERY, NUMBER = range(3)
+ENCODED: Final = 0
+NUMBER: Final = 2
 
 
 class Oversized(NamedTuple):

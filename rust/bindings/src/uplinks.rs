@@ -158,6 +158,16 @@ impl EncodedUplink {
     }
 
     #[getter]
+    fn datapoints(&self) -> usize {
+        self.0.timeseries.count() + self.0.attribute_count()
+    }
+
+    #[getter]
+    fn has_device(&self) -> bool {
+        self.0.device.is_some()
+    }
+
+    #[getter]
     fn nbytes(&self) -> usize {
         self.0.nbytes()
     }

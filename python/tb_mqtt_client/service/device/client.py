@@ -199,12 +199,16 @@ class DeviceClient(BaseClient):
         return await self._wait_for(delivery, topic, encoded.nbytes, timeout)
 
     async def _wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
-        """The result of a delivery, or one that says that it is still queued. The delivery goes on in both cases."""
+        """The result of a delivery, or one that says that it is still queued.
+
+        A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
+        """
         limit = None if timeout is None or timeout < 0 else timeout
-        done, _ = await asyncio.wait([delivery], timeout=limit)
-        if done:
-            return delivery.result()
-        return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
+        try:
+            async with asyncio.timeout(limit):
+                return await delivery
+        except TimeoutError:
+            return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
 
     def _require_started(self) -> None:
         if not self._started:

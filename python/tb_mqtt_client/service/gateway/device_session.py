@@ -29,13 +29,15 @@ class DeviceSession:
     provisioned: bool = False
     state: DeviceSessionState = DeviceSessionState.CONNECTED
     _identity: DeviceIdentity | None = field(default=None, init=False, repr=False)
+    _identity_name: str | None = field(default=None, init=False, repr=False)
 
     @property
     def identity(self) -> DeviceIdentity:
         """Name and profile as they are encoded: made once, and again after a rename."""
         info = self.device_info
-        if self._identity is None or self._identity.name != info.device_name:
+        if self._identity is None or self._identity_name is not info.device_name:
             self._identity = DeviceIdentity(info.device_name, info.device_profile)
+            self._identity_name = info.device_name
         return self._identity
 
     def update_state(self, new_state: DeviceSessionState) -> None:
