@@ -64,8 +64,8 @@ bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchm
 	$(BIN)/python benches/report.py .benchmarks/latest.json --readme
 
 .PHONY: soak
-soak: $(STAMPS)/native ## Ten minutes of random telemetry: equal sums on both sides, flat memory (SOAK_SECONDS=...)
-	$(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
+soak: $(STAMPS)/native ## Ten minutes of random telemetry and faults: equal sums on both sides, flat memory (SOAK_SECONDS=...)
+	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
 
 ##@ Other
 

@@ -54,7 +54,7 @@ async def test_the_first_refusal_is_raised_and_nothing_is_kept():
     assert sessions.attempts == 2
 
 
-async def test_a_lost_session_is_established_again():
+async def test_a_lost_session_is_established_again(caplog):
     sessions = Sessions(None, OSError(), TimeoutError())
     keeper = sessions.keeper()
     await keeper.start()
@@ -62,6 +62,8 @@ async def test_a_lost_session_is_established_again():
     sessions.lost.set()
     await sessions.established.acquire()
     assert sessions.attempts == 4
+    # An error without a text is told by its name.
+    assert "Connecting failed: TimeoutError()" in caplog.messages
     await keeper.stop()
     await keeper.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -122,6 +122,11 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             raise NotMqttError("a packet's length is malformed")
         return parsed
 
+    def write_data(self, data: bytes) -> None:
+        # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
+        if not self._transport.is_closing():
+            super().write_data(data)
+
     def fail(self, error: Exception) -> None:
         """End the connection because of ``error``."""
         self._error = self._error or error

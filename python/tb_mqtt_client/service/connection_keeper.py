@@ -135,7 +135,7 @@ class ConnectionKeeper:
 
     async def _delay(self, error: Exception | None) -> None:
         if error is not None:
-            logger.warning("Connecting failed: %s", error or repr(error))
+            logger.warning("Connecting failed: %s", str(error) or repr(error))
         delay = self._backoff.next_delay()
         logger.info("Connecting again in %.1f s", delay)
         await asyncio.sleep(delay)
