@@ -31,6 +31,7 @@ MAY_IMPORT_NATIVE = {
     # The road: encoded at the door, packed, admitted.
     "service.base_message_splitter",
     "service.device.client",
+    "service.device.message_adapter",
     "service.gateway.client",
     "service.gateway.device_session",
     "service.gateway.message_adapter",

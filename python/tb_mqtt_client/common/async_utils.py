@@ -10,7 +10,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
+from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
+
+logger = get_logger(__name__)
+
+END_SECONDS = 1.0
+"""How long a cancelled task may take to end."""
 
 Delivery = asyncio.Future[PublishResult]
 Owner = tuple[Delivery, int | None]
@@ -111,6 +117,30 @@ async def wait_for_set(event: asyncio.Event) -> None:
         await event.wait()
 
 
+def seconds_or_none(timeout: float | None) -> float | None:
+    """A waiting time as callers give it: ``None`` or negative is no limit, and becomes ``None``.
+
+    Raises ``TypeError`` for what is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float) or timeout != timeout:  # noqa: PLR0124  # NaN
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    return timeout if timeout >= 0 else None
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    """Cancel tasks and wait until they have ended, except the one that calls this. One that does not end is told to the log."""
+    others = {task for task in tasks if task is not None and task is not asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if not others:
+        return
+    _, hanging = await asyncio.wait(others, timeout=END_SECONDS)
+    for task in hanging:
+        logger.error("%s was cancelled and does not end: a callback holds it", task.get_name())
+
+
 async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:
     """Wait for a future or coroutine, for ``stop_event``, or for ``timeout`` seconds (``None`` or negative: no limit).
 
@@ -120,10 +150,10 @@ async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio
     """
     if not (asyncio.isfuture(future_or_coroutine) or inspect.iscoroutine(future_or_coroutine)):
         raise TypeError(f"future_or_coroutine must be a future or a coroutine, not {future_or_coroutine!r}")
+    limit = seconds_or_none(timeout)
     awaited = asyncio.ensure_future(future_or_coroutine)
     stopped = asyncio.ensure_future(stop_event.wait())
     started = [stopped] if awaited is future_or_coroutine else [awaited, stopped]
-    limit = None if timeout is None or timeout < 0 else timeout
     try:
         done, _ = await asyncio.wait({awaited, stopped}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if awaited in done:

@@ -118,6 +118,8 @@ class DeviceConfig:
     - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
     - ``limits_timeout``: seconds to wait for the server's limits.
     - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
+    - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
+    - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
 
     Raises ``ValueError`` for unknown keys and for values that are not allowed.
     """
@@ -141,6 +143,8 @@ class DeviceConfig:
         "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
         "limits_timeout": _Option(10.0, _seconds),
         "backpressure_delay": _Option(10.0, _seconds),
+        "rpc_callback_timeout": _Option(60.0, _seconds),
+        "max_inbound_messages": _Option(1000, _whole(1, _LARGEST)),
     }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
 
@@ -168,6 +172,8 @@ class DeviceConfig:
     rate_limit_percentage: int
     limits_timeout: float
     backpressure_delay: float
+    rpc_callback_timeout: float
+    max_inbound_messages: int
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         given = dict(config or {})

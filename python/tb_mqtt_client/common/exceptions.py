@@ -4,10 +4,15 @@ TBMQTTError
 +-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
 +-- ConnectionLostError (also ConnectionError)
 +-- ConnectionRefusedByServer (also ConnectionError)
++-- SubscriptionRefusedError
++-- RequestRefusedError
++-- RPCError
 +-- BackpressureException
 """
 
-from tb_mqtt_client.constants.reason_codes import connect_return_name
+from typing import Any
+
+from tb_mqtt_client.constants.reason_codes import connect_return_name, reason_name
 
 
 class TBMQTTError(Exception):
@@ -30,6 +35,32 @@ class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after wh
         super().__init__(f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
         self.reason_code = reason_code
         self.protocol_version = protocol_version
+
+
+class SubscriptionRefusedError(TBMQTTError):
+    """The server does not send messages of a topic."""
+
+    def __init__(self, topic: str, reason_code: int) -> None:
+        super().__init__(f"The server refused the subscription to {topic}: {reason_name(reason_code)}")
+        self.topic = topic
+        self.reason_code = reason_code
+
+
+class RequestRefusedError(TBMQTTError):
+    """The server did not take a request, so that no answer will come."""
+
+    def __init__(self, topic: str, reason_code: int) -> None:
+        super().__init__(f"The platform did not take the request on {topic}: {reason_name(reason_code)}")
+        self.topic = topic
+        self.reason_code = reason_code
+
+
+class RPCError(TBMQTTError):
+    """A remote procedure call ended otherwise than with a result. ``response`` is the ``RPCResponse``."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__(response.error)
+        self.response = response
 
 
 class BackpressureException(TBMQTTError):  # SDK 2.0's name

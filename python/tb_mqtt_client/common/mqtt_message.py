@@ -39,8 +39,9 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     message's ``PublishResult``. ``datapoints`` are those that it answers for, ``superseded`` those of them that are not in the
     payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
     ``device`` is whose the payload is when it was cut out of a larger one.
-    ``sent_at`` is the loop's time of the last PUBLISH, ``refusals`` counts what may be tried again, and a ``suspect`` message
-    may be the one for which the server ended a connection. Without ``resend`` a message is of its session only.
+    ``sent_at`` is the loop's time of the last PUBLISH (0.0: none so far), ``refusals`` counts what may be tried again, and a
+    ``suspect`` message may be the one for which the server ended a connection. Without ``resend`` a message is of its session
+    only.
     """
 
     def __init__(

@@ -68,6 +68,14 @@ class AsyncDeque(Generic[T]):
         """Take the first item, which must be there."""
         return self.pop_now(1)[0]
 
+    def remove_now(self, item: T) -> bool:
+        """Take this item, wherever it stands. False when it is not here."""
+        if item not in self._items:
+            return False
+        self._items.remove(item)
+        self._wake()
+        return True
+
     async def wait_filled(self) -> None:
         """Wait until something is queued."""
         await wait_for_set(self._filled)

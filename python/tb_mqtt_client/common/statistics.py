@@ -52,6 +52,16 @@ class Statistics:
     """How long messages waited for the server's limits."""
     backpressure_pauses: int = 0
     """How often publishing paused because the server refused something for its quota."""
+    inbound_messages: int = 0
+    """PUBLISH packets from the server."""
+    inbound_malformed: int = 0
+    """Of these, what cannot be read."""
+    inbound_unexpected: int = 0
+    """Of these, what nobody waits for: unknown topics, and answers to requests that are over."""
+    inbound_refused: int = 0
+    """Of these, what found too many others waiting for their callbacks."""
+    callback_errors: int = 0
+    """Callbacks of the user that raised, took too long, or gave what cannot be used."""
 
     @property
     def reconnects(self) -> int:

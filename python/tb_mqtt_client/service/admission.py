@@ -49,16 +49,23 @@ class Admission:
 
     def try_take(self, message: MqttPublishMessage) -> float:
         """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
+        return self._try_take(self._needs(message), message)
+
+    def try_take_subscription(self, topic: str) -> float:
+        """The same for a SUBSCRIBE that the server counts as a message of the device (platform_contract.md, section 5)."""
+        return self._try_take([(self._device.message_rate_limit, 1)], topic)
+
+    def _try_take(self, needs: list[tuple[RateLimit, int]], what: object) -> float:
         pause = self.backpressure.remaining()
         if pause > 0:
             return pause
         # A service message larger than a window of today could never go otherwise.
-        requests = [(limit.buckets, min(needed, limit.minimal_limit or needed)) for limit, needed in self._needs(message)]
+        requests = [(limit.buckets, min(needed, limit.minimal_limit or needed)) for limit, needed in needs]
         wait = take_all(requests, self._clock())
         if wait is None:
             return 0.0
         nanoseconds, capacity, seconds = wait
-        logger.debug("Limit %d:%g reached, %r waits %.3f s", capacity, seconds, message, nanoseconds / NANOSECONDS)
+        logger.debug("Limit %d:%g reached, %r waits %.3f s", capacity, seconds, what, nanoseconds / NANOSECONDS)
         return nanoseconds / NANOSECONDS
 
     def admits_ever(self, message: MqttPublishMessage) -> bool:

@@ -7,6 +7,9 @@ from typing import Any
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.callbacks import Callback
 
 
 class BaseClient(ABC):
@@ -39,3 +42,19 @@ class BaseClient(ABC):
         self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = None
     ) -> PublishResult | list[Delivery]:
         """Send attributes."""
+
+    @abstractmethod
+    async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
+        """Answer a call of the platform."""
+
+    @abstractmethod
+    async def claim_device(self, claim_request: ClaimRequest) -> PublishResult | Delivery:
+        """Let the device be claimed."""
+
+    @abstractmethod
+    def set_attribute_update_callback(self, callback: Callback[Any]) -> None:
+        """Say what is called with attributes that have changed."""
+
+    @abstractmethod
+    def set_rpc_request_callback(self, callback: Callback[Any]) -> None:
+        """Say what answers the platform's calls."""

@@ -221,6 +221,13 @@ class MessageService:
         """Accept a message whose payload is bytes; its ``delivery_futures`` get its ``PublishResult``."""
         self._initial.append(message)
 
+    def withdraw(self, message: MqttPublishMessage) -> None:
+        """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
+        queued = self._initial.remove_now(message) or self._service.remove(message)
+        if queued:
+            self._answer_undelivered(message)
+            self._note_drained()
+
     async def _dispatch_initial_queue_loop(self) -> None:
         """Route: service, device uplink or gateway uplink."""
         while True:
@@ -363,6 +370,9 @@ class MessageService:
 
     def put_retry_messages(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
         """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
+        for message in messages:
+            if not message.resend:
+                self._answer_message(message, LocalReasonCode.NOT_DELIVERED)
         messages = [message for message in messages if message.resend]
         uplinks = [message for message in messages if not message.is_service_message]
         for message in uplinks:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gmqtt import Client, MQTTConnectError
 
 from tb_mqtt_client.common.async_utils import wait_for_set
-from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError
 from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
+from tb_mqtt_client.service.inbound import Handler, InboundDispatcher, RefusedCallback
+from tb_mqtt_client.service.inbound_report import InboundReport
 
 logger = get_logger(__name__)
 
@@ -38,7 +40,7 @@ class SessionEnd:
     """How long it lasted, from its CONNACK."""
 
 
-Handler = Callable[[str, bytes], Coroutine[Any, Any, None]]
+SessionEndCallback = Callable[[SessionEnd], None]
 AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
 """Called with a message and the reason code of its PUBACK."""
 ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
@@ -71,6 +73,7 @@ class MQTTManager:
         mqtt_version: int = MQTT_5,
         max_inflight: int = 100,
         ack_timeout: float = DEFAULT_ACK_TIMEOUT,
+        inbound: InboundDispatcher | None = None,
     ) -> None:
         self._client_id = client_id
         self._on_acknowledged: AcknowledgedCallback = _ignore
@@ -90,8 +93,7 @@ class MQTTManager:
         self._ack_timer: asyncio.TimerHandle | None = None
         self._subscriptions: dict[int, asyncio.Future[int]] = {}
         self._session_futures: set[asyncio.Future[Any]] = set()
-        self._handlers: dict[str, Handler] = {}
-        self._handler_tasks: set[asyncio.Task[None]] = set()
+        self._inbound = inbound or InboundDispatcher(InboundReport())
         self._writable = asyncio.Event()
         self._service_writable = asyncio.Event()
         self._idle = asyncio.Event()
@@ -101,6 +103,8 @@ class MQTTManager:
         """Sessions so far."""
         self.last_end: SessionEnd | None = None
         """How the last session ended."""
+        self.session_end_callbacks: list[SessionEndCallback] = []
+        """Called when a session has ended, after its messages were taken back."""
 
     def patch_client_for_retry_logic(
         self, on_acknowledged: AcknowledgedCallback, on_connection_lost: ConnectionLostCallback
@@ -248,10 +252,10 @@ class MQTTManager:
             raise ConnectionLostError("there is no connection to publish on")
         packet_id, _ = self._client._connection.publish(message)
         message.mark_as_sent(packet_id)
+        message.sent_at = asyncio.get_running_loop().time()
         if packet_id is None:
             self._on_acknowledged(message, 0)
             return
-        message.sent_at = asyncio.get_running_loop().time()
         self._in_flight[packet_id] = message
         if self._ack_timer is None:
             self._monitor_ack_timeouts(message.sent_at + self._ack_timeout)
@@ -277,7 +281,10 @@ class MQTTManager:
         self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {oldest!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
-        """Subscribe, and wait for the SUBACK. Raises ``TBMQTTError`` when the server refuses or the connection ends."""
+        """Subscribe, and wait for the SUBACK.
+
+        Raises ``SubscriptionRefusedError`` when the server refuses, ``ConnectionLostError`` when the connection ends.
+        """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
         granted: asyncio.Future[int] = self.session_future()
@@ -288,7 +295,7 @@ class MQTTManager:
         finally:
             self._subscriptions.pop(packet_id, None)
         if reason_code >= FIRST_FAILURE:
-            raise TBMQTTError(f"The server refused the subscription to {topic}: {reason_name(reason_code)}")
+            raise SubscriptionRefusedError(topic, reason_code)
 
     def session_future(self) -> asyncio.Future[Any]:
         """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
@@ -297,22 +304,30 @@ class MQTTManager:
         future.add_done_callback(self._session_futures.discard)
         return future
 
-    def register_handler(self, topic_filter: str, handler: Handler) -> None:
-        """Give messages of a topic (``+`` stands for one level) to a coroutine function."""
-        self._handlers[topic_filter] = handler
+    def register_handler(
+        self,
+        topic_filter: str,
+        handler: Handler,
+        *,
+        side_by_side: bool = False,
+        on_refused: RefusedCallback | None = None,
+    ) -> None:
+        """Give messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
+        self._inbound.register(topic_filter, handler, side_by_side=side_by_side, on_refused=on_refused)
 
     def unregister_handler(self, topic_filter: str) -> None:
         """Forget a handler."""
-        self._handlers.pop(topic_filter, None)
+        self._inbound.unregister(topic_filter)
 
     async def disconnect(self) -> None:
         """Send DISCONNECT and close. What is unacknowledged leaves through ``on_connection_lost``."""
         client = self._client
         if client is not None:
             await self._close(client)
-        for task in self._handler_tasks:
-            task.cancel()
-        await asyncio.gather(*self._handler_tasks, return_exceptions=True)
+
+    async def stop_handlers(self) -> None:
+        """End the handlers that run, and forget the messages that wait for one."""
+        await self._inbound.stop()
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
@@ -340,21 +355,9 @@ class MQTTManager:
         if waiting is not None and not waiting.done():
             waiting.set_result(granted[0])
 
-    def _handle_message(self, _client: Client, topic: str, payload: bytes, _qos: int, _properties: Properties) -> int:
-        for topic_filter, handler in self._handlers.items():
-            if _matches(topic_filter, topic):
-                task = asyncio.ensure_future(handler(topic, payload))
-                self._handler_tasks.add(task)
-                task.add_done_callback(self._handler_done)
-                return 0
-        logger.debug("No handler for a message on %s", topic)
+    def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
+        self._inbound.dispatch(topic, payload)
         return 0
-
-    def _handler_done(self, task: asyncio.Task[None]) -> None:
-        self._handler_tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            loop = task.get_loop()
-            loop.call_exception_handler({"message": "Error in a message handler", "exception": error, "task": task})
 
     def _handle_writable(self, takes_more: bool) -> None:
         self._socket_takes_more = takes_more
@@ -385,6 +388,8 @@ class MQTTManager:
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
         self._on_connection_lost(unacknowledged, self.last_end)
+        for callback in self.session_end_callbacks:
+            callback(self.last_end)
         self._lost.set()
 
     def _update_writable(self) -> None:
@@ -404,10 +409,3 @@ def _set(event: asyncio.Event, value: bool) -> None:
 
 def _ignore(*_: object) -> None:
     """Until ``patch_client_for_retry_logic`` is called."""
-
-
-def _matches(topic_filter: str, topic: str) -> bool:
-    filter_levels, levels = topic_filter.split("/"), topic.split("/")
-    return len(filter_levels) == len(levels) and all(
-        expected in {"+", level} for expected, level in zip(filter_levels, levels, strict=True)
-    )

@@ -68,6 +68,13 @@ class MessageQueueWorker:
         self.unsent.clear()
         return unsent
 
+    def remove(self, message: MqttPublishMessage) -> bool:
+        """Give up one message. False when it is not here, or published."""
+        if message in self.unsent:
+            self.unsent.remove(message)
+            return True
+        return self.queue.remove_now(message)
+
     def _take_batch(self) -> Iterable[MqttPublishMessage]:
         messages: list[MqttPublishMessage] = self.queue.pop_now(1)
         return messages

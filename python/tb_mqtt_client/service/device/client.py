@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import string
-import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
+from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -22,24 +21,33 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter, Statistics
-from tb_mqtt_client.constants.mqtt_topics import (
-    DEVICE_ATTRIBUTES_TOPIC,
-    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
-    DEVICE_TELEMETRY_TOPIC,
-    build_device_rpc_request_topic,
-    build_device_rpc_response_topic,
-)
+from tb_mqtt_client.constants.json_typing import JSONCompatibleType
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.callbacks import Callback, require_callable
 from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
+from tb_mqtt_client.service.device.downlink import DeviceDownlink
 from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
+from tb_mqtt_client.service.device.requests import DeviceRequests
+from tb_mqtt_client.service.inbound import InboundDispatcher
+from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session_limits import REQUEST, SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.session_limits import SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.session_setup import ANSWER_TOPICS, COUNTED_TOPICS, SessionSetup
 from tb_mqtt_client.service.uplink_packer import UplinkPacker
 
 logger = get_logger(__name__)
+
+ATTRIBUTES_TIMEOUT = 30.0
+"""Seconds to wait for requested attributes: the platform does not answer when something goes wrong there."""
 
 
 class DeviceClient(BaseClient):
@@ -49,6 +57,11 @@ class DeviceClient(BaseClient):
     is not acknowledged when a connection ends is sent again on the next one.
     """
 
+    _free_topics = ANSWER_TOPICS
+    """What each session subscribes to without a cost."""
+    _counted_topics = COUNTED_TOPICS
+    """What each session subscribes to for a message each."""
+
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
         self._config = self._as_config(config)
         client_id = self._config.client_id or _random_client_id()
@@ -56,7 +69,6 @@ class DeviceClient(BaseClient):
         self.max_payload_size: int | None = None
         """Bytes that a telemetry payload may have; ``None`` until connected."""
         self._started = False
-        self._rpc_request_ids = itertools.count(1)
         self._rate_limiter = _unlimited("device")
         self._gateway_rate_limiter = _unlimited("gateway")
         self._stop_event = asyncio.Event()
@@ -65,11 +77,13 @@ class DeviceClient(BaseClient):
         self._counter = DeliveryCounter()
         self._futures = FutureMap()
         self._message_adapter = JsonMessageAdapter(futures=self._futures)
+        self._report = InboundReport()
         self._mqtt_manager = MQTTManager(
             client_id,
             mqtt_version=self._config.mqtt_version,
             max_inflight=self._config.max_inflight_messages,
             ack_timeout=self._config.ack_timeout,
+            inbound=InboundDispatcher(self._report, self._config.max_inbound_messages),
         )
         self._room = QueueRoom(self._config.max_queued_messages, self._config.max_queued_bytes)
         self._message_service = MessageService(
@@ -83,8 +97,34 @@ class DeviceClient(BaseClient):
             device_qos=self._config.qos,
             queue_policy=self._config.queue_policy,
         )
+        self._downlink = DeviceDownlink(
+            self._message_adapter,
+            self._report,
+            self._send_message,
+            self._count_call_of_platform,
+            self._config.rpc_callback_timeout,
+        )
+        self._downlink.register_at(self._mqtt_manager)
+        self._requests = DeviceRequests(
+            self._message_adapter,
+            self._downlink,
+            self._mqtt_manager,
+            self._report,
+            self._send_message,
+            self._message_service.withdraw,
+        )
+        self._session_setup = SessionSetup(
+            self._config,
+            self._mqtt_manager,
+            self._admission,
+            self._requests.next_rpc_id,
+            self._apply_limits,
+            self._prepare_traffic,
+            self._free_topics,
+            self._counted_topics,
+        )
         self._keeper = ConnectionKeeper(
-            self._establish_session,
+            self._session_setup.establish,
             self._mqtt_manager.wait_lost,
             Backoff(self._config.reconnect_delay_min, self._config.reconnect_delay_max),
         )
@@ -108,10 +148,11 @@ class DeviceClient(BaseClient):
             last_disconnect=manager.last_end.cause if manager.last_end else "",
             seconds_limited=self._admission.seconds_limited,
             backpressure_pauses=self._admission.backpressure.pauses,
+            **self._report.counts(),
         )
 
     async def connect(self) -> None:
-        """Connect, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
+        """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
 
         Raises ``OSError`` when the server cannot be reached, ``ConnectionRefusedByServer`` (also a ``ConnectionError``) with the
         server's reason, ``TimeoutError`` when it does not answer, ``NotConnectedError`` when the client is stopped meanwhile, and
@@ -125,9 +166,15 @@ class DeviceClient(BaseClient):
         await self._keeper.start()
 
     async def disconnect(self) -> None:
-        """Close the connection. What is queued stays queued, and ``connect`` works again."""
+        """Close the connection. What is queued stays queued, and ``connect`` works again.
+
+        Requests that wait for an answer end with a ``NotConnectedError``, and callbacks that run are cancelled, except one that
+        calls this.
+        """
+        await self._requests.stop()
         await self._keeper.stop()
         await self._mqtt_manager.disconnect()
+        await self._mqtt_manager.stop_handlers()
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
@@ -166,7 +213,7 @@ class DeviceClient(BaseClient):
         After ``timeout`` seconds (``None``: no limit) the result has reason code -1 and the data stays queued. Waits while
         the queues are full. Raises ``ValueError`` for data that the platform cannot store.
         """
-        encoded = EncodedUplink.timeseries(data, _now_ms())
+        encoded = EncodedUplink.timeseries(data, now_ms())
         return await self._send_uplink(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     @overload
@@ -203,9 +250,8 @@ class DeviceClient(BaseClient):
 
         A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
         """
-        limit = None if timeout is None or timeout < 0 else timeout
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(seconds_or_none(timeout)):
                 return await delivery
         except TimeoutError:
             return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
@@ -214,58 +260,168 @@ class DeviceClient(BaseClient):
         if not self._started:
             raise NotConnectedError("connect() must be called before anything is sent")
 
-    async def _establish_session(self) -> None:
-        """From TCP to a session in which traffic may flow."""
-        config = self._config
-        try:
-            await self._set_session_up(config)
-        except BaseException:
-            # A session that is half set up is of no use, and whoever tries again begins with a new one.
-            await self._mqtt_manager.disconnect()
-            raise
+    async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
+        """Answer a call of the platform; what the callback for calls gives is sent by itself.
 
-    async def _set_session_up(self, config: DeviceConfig) -> None:
-        await self._mqtt_manager.connect(
-            str(config.host),
-            config.port,
-            username=config.access_token or config.username,
-            password=None if config.access_token else config.password,
-            keepalive=config.keepalive,
-            ssl_context=config.ssl_context(),
-        )
-        await self._mqtt_manager.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
-        self._apply_limits(await self._request_limits())
-        await self._prepare_traffic()
-        self._mqtt_manager.open_for_traffic()
+        Waits for the acknowledgement as ``send_attributes`` does. Raises ``ValueError`` for a response that is too large or whose
+        id the platform cannot have given.
+        """
+        _require("response", response, RPCResponse)
+        message = self._message_adapter.build_rpc_response(response)
+        return await self._wait_for(self._send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT)
+
+    @overload
+    async def claim_device(
+        self, claim_request: ClaimRequest, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+    ) -> PublishResult: ...
+    @overload
+    async def claim_device(
+        self, claim_request: ClaimRequest, wait_for_publish: Literal[False], timeout: float | None = ...
+    ) -> Delivery: ...
+    @overload
+    async def claim_device(
+        self, claim_request: ClaimRequest, wait_for_publish: bool = ..., timeout: float | None = ...
+    ) -> PublishResult | Delivery: ...
+    async def claim_device(
+        self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+    ) -> PublishResult | Delivery:
+        """Let the device be claimed by who knows the secret.
+
+        The result says that the platform took the request; whether it allows claiming it tells nobody. A future of the result when
+        ``wait_for_publish`` is false.
+        """
+        _require("claim_request", claim_request, ClaimRequest)
+        seconds_or_none(timeout)
+        message = self._message_adapter.build_claim_request(claim_request)
+        delivery = self._send_message(message)
+        if not wait_for_publish:
+            return delivery
+        return await self._wait_for(delivery, DEVICE_CLAIM_TOPIC, message.payload_size, timeout)
+
+    @overload
+    async def send_rpc_request(
+        self,
+        rpc_request: RPCRequest,
+        callback: None = ...,
+        wait_for_publish: Literal[True] = ...,
+        timeout: float | None = ...,
+    ) -> RPCResponse: ...
+    @overload
+    async def send_rpc_request(
+        self,
+        rpc_request: RPCRequest,
+        callback: Callback[Any] | None = ...,
+        wait_for_publish: bool = ...,
+        timeout: float | None = ...,
+    ) -> RPCResponse | asyncio.Future[RPCResponse] | asyncio.Future[RPCResponse | None] | None: ...
+    async def send_rpc_request(
+        self,
+        rpc_request: RPCRequest,
+        callback: Callback[Any] | None = None,
+        wait_for_publish: bool = True,
+        timeout: float | None = BaseClient.DEFAULT_TIMEOUT,
+    ) -> RPCResponse | asyncio.Future[RPCResponse] | asyncio.Future[RPCResponse | None] | None:
+        """Call the platform, and give its ``RPCResponse``, or a future of it when ``wait_for_publish`` is false.
+
+        Its ``status`` tells a result from an error and from the platform's own timeout (60 s); ``result`` is the whole reply.
+        Raises ``TimeoutError`` after ``timeout`` seconds, ``ConnectionLostError`` when the connection ends between call and
+        answer, ``RequestRefusedError`` when the platform does not take the call, and ``NotConnectedError`` when the client is
+        disconnected.
+
+        With a ``callback``, plain or coroutine function, that gets an ``RPCResponse`` in each of these cases, and ``None`` is
+        given when no answer came. What the callback raises is raised here.
+        """
+        _require("rpc_request", rpc_request, RPCRequest)
+        if callback is None:
+            call = self._requests.call(rpc_request, timeout)
+            return await call if wait_for_publish else call
+        require_callable("callback", callback)
+        call = self._requests.call(rpc_request, timeout)
+        told = self._requests.tell(rpc_request, call, callback, awaited=wait_for_publish)
+        return await told if wait_for_publish else told
+
+    async def call_rpc(
+        self, method: str, params: JSONCompatibleType = None, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+    ) -> RPCResponse:
+        """Call the platform: ``send_rpc_request`` without a request object."""
+        return await self._requests.call(await RPCRequest.build(method, params), timeout)
+
+    async def send_attribute_request(
+        self,
+        attribute_request: AttributeRequest,
+        callback: Callback[Any],
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+        on_error: Callback[Any] | None = None,
+    ) -> None:
+        """Ask for attributes, and call ``callback``, plain or coroutine function, with the ``RequestedAttributeResponse``.
+
+        The platform may never answer: after ``timeout`` seconds, or when the client is disconnected, the log says so and
+        ``on_error`` is called with the exception instead. A lost connection is no end, the request is sent again on the next one.
+        Raises ``RuntimeError`` for a request that is waiting for its answer already.
+        """
+        _require("attribute_request", attribute_request, AttributeRequest)
+        require_callable("callback", callback)
+        if on_error is not None:
+            require_callable("on_error", on_error)
+        answer = self._requests.attributes(attribute_request, timeout)
+        self._requests.tell_attributes(attribute_request, answer, callback, on_error)
+
+    async def request_attributes(
+        self,
+        shared_keys: list[str] | None = None,
+        client_keys: list[str] | None = None,
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+    ) -> RequestedAttributeResponse:
+        """Ask for attributes and give the answer: the named ones, or all when no list is given.
+
+        Raises ``TimeoutError`` when there is none after ``timeout`` seconds, ``ValueError`` for keys that cannot be asked for, and
+        ``NotConnectedError`` when the client is disconnected.
+        """
+        return await self._requests.attributes(await AttributeRequest.build(shared_keys, client_keys), timeout)
+
+    def set_attribute_update_callback(self, callback: Callback[Any] | None) -> None:
+        """Call this, plain or coroutine function, with each ``AttributeUpdate``, one after the other; ``None``: nothing.
+
+        It may be set before ``connect``, and set anew at any time. A deletion has no entries but ``deleted_keys``.
+        """
+        if callback is not None:
+            require_callable("callback", callback)
+        self._downlink.attribute_updates.set_callback(callback)
+
+    def set_rpc_request_callback(self, callback: Callback[Any] | None) -> None:
+        """Let this, plain or coroutine function, answer the platform's calls (``RPCRequest``); ``None``: each gets an error.
+
+        It gives an ``RPCResponse``, or what JSON can carry, which is the result then. The platform gets an error when it raises,
+        gives something else, or takes longer than ``rpc_callback_timeout``. Calls run side by side.
+        """
+        if callback is not None:
+            require_callable("callback", callback)
+        self._downlink.rpc_requests.set_callback(callback)
+
+    def _send_message(self, message: MqttPublishMessage) -> Delivery:
+        """Queue a message without datapoints; the future is the caller's own, and cancelling it changes nothing here.
+
+        Raises ``ValueError`` for what no session of now would take, and ``NotConnectedError`` before ``connect()``.
+        """
+        self._require_started()
+        limit = max_payload_size(message.topic, self._message_service.max_remaining_length, self._mqtt_manager.mqtt_version)
+        if message.payload_size > limit:
+            raise ValueError(
+                f"the payload for {message.topic} has {message.payload_size} bytes, and the platform takes {limit} at most"
+            )
+        # Whatever was assigned to it, the platform has no QoS 2.
+        message.qos = 0 if self._config.qos == 0 else 1
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        message.delivery_futures.append(delivery)
+        self._message_service.publish(message)
+        return delivery
+
+    def _count_call_of_platform(self) -> None:
+        """Its acknowledgement costs a message (platform_contract.md, section 5)."""
+        self._rate_limiter.message_rate_limit.spend(1)
 
     async def _prepare_traffic(self) -> None:
         """What has to be done before queued messages may go."""
-
-    async def _request_limits(self) -> SessionLimits:
-        """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
-        request_id = next(self._rpc_request_ids)
-        reply: asyncio.Future[bytes] = self._mqtt_manager.session_future()
-
-        async def receive(_topic: str, payload: bytes) -> None:
-            if not reply.done():
-                reply.set_result(payload)
-
-        topic = build_device_rpc_response_topic(request_id)
-        self._mqtt_manager.register_handler(topic, receive)
-        try:
-            request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
-            request.resend = False
-            self._mqtt_manager.publish(request)
-            async with asyncio.timeout(self._config.limits_timeout):
-                return SessionLimits.parse(await reply)
-        except TimeoutError:
-            logger.info("The server did not tell its limits within %g s, defaults are used", self._config.limits_timeout)
-        except ValueError as error:
-            logger.warning("The server's limits are not usable, defaults are used: %s", error)
-        finally:
-            self._mqtt_manager.unregister_handler(topic)
-            reply.cancel()
-        return SessionLimits()
 
     def _apply_limits(self, limits: SessionLimits) -> None:
         percentage = self._config.rate_limit_percentage
@@ -296,8 +452,9 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def _require(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be made by {kind.__name__}.build(), not {value!r}")
 
 
 def _unlimited(name: str) -> RateLimiter:

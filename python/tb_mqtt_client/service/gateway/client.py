@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -21,7 +22,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
-from tb_mqtt_client.service.device.client import DeviceClient, _now_ms
+from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
@@ -110,7 +111,7 @@ class GatewayClient(DeviceClient):
         Returns the ``PublishResult``, or a future of it when ``wait_for_publish`` is false.
         """
         self._require_session(device_session)
-        encoded = EncodedUplink.timeseries(data, _now_ms(), device_session.identity)
+        encoded = EncodedUplink.timeseries(data, now_ms(), device_session.identity)
         return await self._send_device_uplink(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish)
 
     @overload

@@ -1,0 +1,123 @@
+"""From TCP to a session in which traffic may flow: connection, subscriptions, limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
+    DEVICE_ATTRIBUTES_TOPIC,
+    DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
+    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+    build_device_rpc_request_topic,
+    build_device_rpc_response_topic,
+)
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.session_limits import REQUEST, SessionLimits
+
+logger = get_logger(__name__)
+
+ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
+"""Answers to requests: the platform sends them unasked and does not count their subscriptions; other brokers need them."""
+COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
+"""Each costs the device a message; over the limit the platform grants it and sends nothing (platform_contract.md, section 2)."""
+
+
+class SessionSetup:
+    """Sets each session up anew: the platform remembers nothing of the one before (platform_contract.md, fact 8)."""
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        manager: MQTTManager,
+        admission: Admission,
+        next_rpc_id: Callable[[], int],
+        apply_limits: Callable[[SessionLimits], None],
+        prepare_traffic: Callable[[], Awaitable[None]],
+        free_topics: tuple[str, ...],
+        counted_topics: tuple[str, ...],
+    ) -> None:
+        """``prepare_traffic`` does what has to be done before queued messages may go."""
+        self._config = config
+        self._manager = manager
+        self._admission = admission
+        self._next_rpc_id = next_rpc_id
+        self._apply_limits = apply_limits
+        self._prepare_traffic = prepare_traffic
+        self._free_topics = free_topics
+        self._counted_topics = counted_topics
+
+    async def establish(self) -> None:
+        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect`` does."""
+        try:
+            await self._set_up(self._config)
+        except BaseException:
+            # A session that is half set up is of no use, and whoever tries again begins with a new one.
+            await self._manager.disconnect()
+            raise
+
+    async def _set_up(self, config: DeviceConfig) -> None:
+        await self._manager.connect(
+            str(config.host),
+            config.port,
+            username=config.access_token or config.username,
+            password=None if config.access_token else config.password,
+            keepalive=config.keepalive,
+            ssl_context=config.ssl_context(),
+        )
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
+        self._apply_limits(await self._request_limits())
+        for topic in self._counted_topics:
+            await self._wait_for_message_token(topic)
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics))
+        await self._prepare_traffic()
+        self._manager.open_for_traffic()
+
+    async def _subscribe(self, topic: str) -> None:
+        """A broker that refuses may take telemetry all the same, so this goes on without the topic's messages."""
+        try:
+            await self._manager.subscribe(topic)
+        except SubscriptionRefusedError as refusal:
+            logger.warning("%s. Its messages will not come", refusal)
+
+    async def _wait_for_message_token(self, topic: str) -> None:
+        while wait := self._admission.try_take_subscription(topic):
+            try:
+                async with asyncio.timeout(wait):
+                    await self._manager.wait_lost()
+            except TimeoutError:
+                continue
+            # The subscription raises what there is to say.
+            return
+
+    async def _request_limits(self) -> SessionLimits:
+        """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
+        request_id = self._next_rpc_id()
+        reply: asyncio.Future[bytes] = self._manager.session_future()
+
+        async def receive(_topic: str, payload: bytes) -> None:
+            if not reply.done():
+                reply.set_result(payload)
+
+        topic = build_device_rpc_response_topic(request_id)
+        self._manager.register_handler(topic, receive)
+        try:
+            request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
+            request.resend = False
+            self._manager.publish(request)
+            async with asyncio.timeout(self._config.limits_timeout):
+                return SessionLimits.parse(await reply)
+        except TimeoutError:
+            logger.info("The server did not tell its limits within %g s, defaults are used", self._config.limits_timeout)
+        except (ValueError, RecursionError) as error:
+            logger.warning("The server's limits are not usable, defaults are used: %s", error)
+        finally:
+            self._manager.unregister_handler(topic)
+            reply.cancel()
+        return SessionLimits()
