@@ -75,7 +75,8 @@ class DeviceRequests:
     def call(self, request: RPCRequest, timeout: float | None) -> asyncio.Task[RPCResponse]:
         """Call the platform.
 
-        The task raises ``TimeoutError``, ``ConnectionLostError``, ``NotConnectedError`` or ``RequestRefusedError``. Raises ``ValueError`` for a request that is too large and ``NotConnectedError`` before ``connect()``.
+        The task raises ``TimeoutError``, ``ConnectionLostError``, ``NotConnectedError`` or ``RequestRefusedError``. Raises
+        ``ValueError`` for a request that is too large and ``NotConnectedError`` before ``connect()``.
         """
         limit = seconds_or_none(timeout)
         wire_id = self.next_rpc_id()
