@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -129,14 +130,23 @@ def seconds_or_none(timeout: float | None) -> float | None:
     return timeout if timeout >= 0 else None
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
-    """Cancel tasks and wait until they have ended, except the one that calls this. One that does not end is told to the log."""
-    others = {task for task in tasks if task is not None and task is not asyncio.current_task()}
-    for task in others:
+callback_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("callback_task", default=None)
+"""The task of a client in which a callback of the user runs. What the callback starts inherits it, and may stop the client."""
+
+
+def other_tasks(tasks: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Those that whoever asks may wait for: neither the task that runs nor the one whose callback this comes from."""
+    return set(tasks).difference({asyncio.current_task(), callback_task.get()})
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, except those that this comes from, and wait until they have ended. The log is told of one that does not."""
+    ending = other_tasks(tasks)
+    for task in ending:
         task.cancel()
-    if not others:
+    if not ending:
         return
-    _, hanging = await asyncio.wait(others, timeout=END_SECONDS)
+    _, hanging = await asyncio.wait(ending, timeout=END_SECONDS)
     for task in hanging:
         logger.error("%s was cancelled and does not end: a callback holds it", task.get_name())
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import end_tasks
+from tb_mqtt_client.common.async_utils import callback_task, end_tasks
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
@@ -22,9 +21,6 @@ RefusedCallback = Callable[[str, bytes], None]
 
 DEFAULT_MAX_WAITING = 1000
 """Messages of one topic family that may wait for their callbacks."""
-
-_handling: ContextVar[asyncio.Task[None] | None] = ContextVar("_handling", default=None)
-"""The task that handles a message: a callback may run in another one, and may stop the client."""
 
 
 class InboundDispatcher:
@@ -81,7 +77,7 @@ class InboundDispatcher:
         lanes = [*self._exact.values(), *self._patterns.values()]
         for lane in lanes:
             lane.clear()
-        await end_tasks({task for lane in lanes for task in lane.tasks} - {_handling.get()})
+        await end_tasks(task for lane in lanes for task in lane.tasks)
 
 
 class _Lane:
@@ -143,7 +139,7 @@ class _Lane:
         self._worker = None
 
     async def _handle(self, topic: str, payload: bytes) -> None:
-        _handling.set(asyncio.current_task())
+        callback_task.set(asyncio.current_task())
         try:
             await self._handler(topic, payload)
         except Exception as error:  # noqa: BLE001  # a defect of a handler must not keep the messages behind it from theirs

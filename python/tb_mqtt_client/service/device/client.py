@@ -3,196 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import string
-from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
+from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
 from tb_mqtt_client.common.clock import now_ms
-from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.queue import QueueRoom
-from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
-from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.common.statistics import DeliveryCounter, Statistics
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
-from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.base_client import BaseClient
 from tb_mqtt_client.service.callbacks import Callback, require_callable
-from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
-from tb_mqtt_client.service.device.downlink import DeviceDownlink
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
-from tb_mqtt_client.service.device.requests import DeviceRequests
-from tb_mqtt_client.service.inbound import InboundDispatcher
-from tb_mqtt_client.service.inbound_report import InboundReport
-from tb_mqtt_client.service.message_service import MessageService
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session_limits import SessionLimits, apply_rate_limits
-from tb_mqtt_client.service.session_setup import ANSWER_TOPICS, COUNTED_TOPICS, SessionSetup
-from tb_mqtt_client.service.uplink_packer import UplinkPacker
-
-logger = get_logger(__name__)
+from tb_mqtt_client.service.connected_client import ConnectedClient
 
 ATTRIBUTES_TIMEOUT = 30.0
 """Seconds to wait for requested attributes: the platform does not answer when something goes wrong there."""
 
 
-class DeviceClient(BaseClient):
+class DeviceClient(ConnectedClient):
     """Sends a device's data, and answers each call with what became of it.
 
     ``config`` is a ``DeviceConfig``, a dict of its options, or ``None`` for the environment. Delivery is at least once: what
     is not acknowledged when a connection ends is sent again on the next one.
     """
-
-    _free_topics = ANSWER_TOPICS
-    """What each session subscribes to without a cost."""
-    _counted_topics = COUNTED_TOPICS
-    """What each session subscribes to for a message each."""
-
-    def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
-        self._config = self._as_config(config)
-        client_id = self._config.client_id or _random_client_id()
-        super().__init__(self._config.host, self._config.port, client_id)
-        self.max_payload_size: int | None = None
-        """Bytes that a telemetry payload may have; ``None`` until connected."""
-        self._started = False
-        self._rate_limiter = _unlimited("device")
-        self._gateway_rate_limiter = _unlimited("gateway")
-        self._stop_event = asyncio.Event()
-        backpressure = BackpressureController(self._stop_event, delay=self._config.backpressure_delay)
-        self._admission = Admission(self._rate_limiter, self._gateway_rate_limiter, backpressure)
-        self._counter = DeliveryCounter()
-        self._futures = FutureMap()
-        self._message_adapter = JsonMessageAdapter(futures=self._futures)
-        self._report = InboundReport()
-        self._mqtt_manager = MQTTManager(
-            client_id,
-            mqtt_version=self._config.mqtt_version,
-            max_inflight=self._config.max_inflight_messages,
-            ack_timeout=self._config.ack_timeout,
-            inbound=InboundDispatcher(self._report, self._config.max_inbound_messages),
-        )
-        self._room = QueueRoom(self._config.max_queued_messages, self._config.max_queued_bytes)
-        self._message_service = MessageService(
-            self._mqtt_manager,
-            self._admission,
-            self._counter,
-            self._futures,
-            self._room,
-            self._message_adapter.packer,
-            self._gateway_packer(),
-            device_qos=self._config.qos,
-            queue_policy=self._config.queue_policy,
-        )
-        self._downlink = DeviceDownlink(
-            self._message_adapter,
-            self._report,
-            self._send_message,
-            self._count_call_of_platform,
-            self._config.rpc_callback_timeout,
-        )
-        self._downlink.register_at(self._mqtt_manager)
-        self._requests = DeviceRequests(
-            self._message_adapter,
-            self._downlink,
-            self._mqtt_manager,
-            self._report,
-            self._send_message,
-            self._message_service.withdraw,
-        )
-        self._session_setup = SessionSetup(
-            self._config,
-            self._mqtt_manager,
-            self._admission,
-            self._requests.next_rpc_id,
-            self._apply_limits,
-            self._prepare_traffic,
-            self._free_topics,
-            self._counted_topics,
-        )
-        self._keeper = ConnectionKeeper(
-            self._session_setup.establish,
-            self._mqtt_manager.wait_lost,
-            Backoff(self._config.reconnect_delay_min, self._config.reconnect_delay_max),
-        )
-
-    @staticmethod
-    def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> DeviceConfig:
-        return config if isinstance(config, DeviceConfig) else DeviceConfig(config)
-
-    def _gateway_packer(self) -> UplinkPacker | None:
-        """A device has no sub-devices."""
-        return None
-
-    @property
-    def statistics(self) -> Statistics:
-        """What became of all datapoints so far."""
-        manager = self._mqtt_manager
-        return self._counter.snapshot(
-            queued_calls=self._room.messages,
-            in_flight_messages=manager.in_flight,
-            connections=manager.connections,
-            last_disconnect=manager.last_end.cause if manager.last_end else "",
-            seconds_limited=self._admission.seconds_limited,
-            backpressure_pauses=self._admission.backpressure.pauses,
-            **self._report.counts(),
-        )
-
-    async def connect(self) -> None:
-        """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
-
-        Raises ``OSError`` when the server cannot be reached, ``ConnectionRefusedByServer`` (also a ``ConnectionError``) with the
-        server's reason, ``TimeoutError`` when it does not answer, ``NotConnectedError`` when the client is stopped meanwhile, and
-        ``ValueError`` without a host. A server that is busy is asked again. Does nothing when the client is connected.
-        """
-        if self._config.host is None:
-            raise ValueError("host must be set, in the configuration or as TB_HOST")
-        self._stop_event.clear()
-        self._message_service.start()
-        self._started = True
-        await self._keeper.start()
-
-    async def disconnect(self) -> None:
-        """Close the connection. What is queued stays queued, and ``connect`` works again.
-
-        Requests that wait for an answer end with a ``NotConnectedError``, and callbacks that run are cancelled, except one that
-        calls this.
-        """
-        await self._requests.stop()
-        await self._keeper.stop()
-        await self._mqtt_manager.disconnect()
-        await self._mqtt_manager.stop_handlers()
-
-    async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
-        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
-        started, self._started = self._started, False
-        try:
-            if started:
-                async with asyncio.timeout(timeout):
-                    await self._message_service.drain()
-        except TimeoutError:
-            logger.warning("Stopping with data that was not delivered: %s", self.statistics)
-        finally:
-            self._stop_event.set()
-            # A cancellation while draining, or while this runs, must not leave a half stopped client.
-            await _uninterrupted(self._shut_down())
-
-    async def _shut_down(self) -> None:
-        await self.disconnect()
-        await self._message_service.shutdown()
 
     @overload
     async def send_timeseries(
@@ -244,21 +81,6 @@ class DeviceClient(BaseClient):
         if not wait_for_publish:
             return [delivery]
         return await self._wait_for(delivery, topic, encoded.nbytes, timeout)
-
-    async def _wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
-        """The result of a delivery, or one that says that it is still queued.
-
-        A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
-        """
-        try:
-            async with asyncio.timeout(seconds_or_none(timeout)):
-                return await delivery
-        except TimeoutError:
-            return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
-
-    def _require_started(self) -> None:
-        if not self._started:
-            raise NotConnectedError("connect() must be called before anything is sent")
 
     async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
         """Answer a call of the platform; what the callback for calls gives is sent by itself.
@@ -398,74 +220,7 @@ class DeviceClient(BaseClient):
             require_callable("callback", callback)
         self._downlink.rpc_requests.set_callback(callback)
 
-    def _send_message(self, message: MqttPublishMessage) -> Delivery:
-        """Queue a message without datapoints; the future is the caller's own, and cancelling it changes nothing here.
-
-        Raises ``ValueError`` for what no session of now would take, and ``NotConnectedError`` before ``connect()``.
-        """
-        self._require_started()
-        limit = max_payload_size(message.topic, self._message_service.max_remaining_length, self._mqtt_manager.mqtt_version)
-        if message.payload_size > limit:
-            raise ValueError(
-                f"the payload for {message.topic} has {message.payload_size} bytes, and the platform takes {limit} at most"
-            )
-        # Whatever was assigned to it, the platform has no QoS 2.
-        message.qos = 0 if self._config.qos == 0 else 1
-        delivery: Delivery = asyncio.get_running_loop().create_future()
-        message.delivery_futures.append(delivery)
-        self._message_service.publish(message)
-        return delivery
-
-    def _count_call_of_platform(self) -> None:
-        """Its acknowledgement costs a message (platform_contract.md, section 5)."""
-        self._rate_limiter.message_rate_limit.spend(1)
-
-    async def _prepare_traffic(self) -> None:
-        """What has to be done before queued messages may go."""
-
-    def _apply_limits(self, limits: SessionLimits) -> None:
-        percentage = self._config.rate_limit_percentage
-        apply_rate_limits(self._rate_limiter, limits.device, percentage)
-        apply_rate_limits(self._gateway_rate_limiter, limits.gateway, percentage)
-        # The session itself cost a message, and so did the end of the one before (platform_contract.md, section 5).
-        self._rate_limiter.message_rate_limit.spend(1 if self._mqtt_manager.connections == 1 else 2)
-        self._message_service.max_remaining_length = limits.max_payload_size
-        self.max_payload_size = self._payload_size(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, limits)
-        self._message_adapter.splitter.max_payload_size = self.max_payload_size
-        self._message_adapter.splitter.max_datapoints = self._rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
-        self._admission.limits_changed()
-
-    def _payload_size(self, timeseries_topic: str, attributes_topic: str, limits: SessionLimits) -> int:
-        """Bytes that fit in a publish to either topic: a few less than possible for the shorter one."""
-        version = self._mqtt_manager.mqtt_version
-        topics = timeseries_topic, attributes_topic
-        return min(max_payload_size(topic, limits.max_payload_size, version) for topic in topics)
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Finish ``work`` even when the caller is cancelled meanwhile; the cancellation goes on after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
-
 
 def _require(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be made by {kind.__name__}.build(), not {value!r}")
-
-
-def _unlimited(name: str) -> RateLimiter:
-    """Limits that admit everything until the server tells its own."""
-    return RateLimiter(
-        RateLimit("", f"{name} messages"),
-        RateLimit("", f"{name} telemetry messages"),
-        RateLimit("", f"{name} telemetry datapoints"),
-    )
-
-
-def _random_client_id() -> str:
-    alphabet = string.ascii_uppercase + string.digits
-    return "tb-client-" + "".join(random.choices(alphabet, k=6))  # a name, not a secret

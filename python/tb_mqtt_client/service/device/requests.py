@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, end_tasks, seconds_or_none
+from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, callback_task, end_tasks, other_tasks, seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -111,6 +111,7 @@ class DeviceRequests:
             told = RPCResponse.timed_out(request.request_id, error)
         except TBMQTTError as error:
             told = RPCResponse.build(request.request_id, error=error)
+        callback_task.set(asyncio.current_task())
         await call(callback, told)
         return response
 
@@ -189,6 +190,7 @@ class DeviceRequests:
         callback: Callback[Any],
         on_error: Callback[Any] | None,
     ) -> None:
+        callback_task.set(asyncio.current_task())
         try:
             response = await answer
         except (TimeoutError, TBMQTTError) as error:
@@ -228,8 +230,7 @@ class DeviceRequests:
         error = NotConnectedError("the client was disconnected before the answer came")
         self._rpc_calls.fail_all(error)
         self._attribute_requests.fail_all(error)
-        ending = self._tasks - {asyncio.current_task()}
-        if ending:
+        if ending := other_tasks(self._tasks):
             await asyncio.wait(ending, timeout=END_SECONDS)
         await end_tasks(self._tasks)
 
