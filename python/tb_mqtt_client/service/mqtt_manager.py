@@ -288,7 +288,8 @@ class MQTTManager:
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
         granted: asyncio.Future[int] = self.session_future()
-        packet_id = self._client.subscribe(topic, qos=qos)
+        # A broker that routes would give a device its own attributes back, and its own calls. MQTT 3.1.1 has no such option.
+        packet_id = self._client.subscribe(topic, qos=qos, no_local=self._mqtt_version == MQTT_5)
         self._subscriptions[packet_id] = granted
         try:
             reason_code = await granted

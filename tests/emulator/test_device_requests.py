@@ -1,0 +1,451 @@
+"""A device asks the platform: attributes and remote procedure calls. Each request ends once, and says how."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from tb_mqtt_client import ConnectionLostError, DeviceClient, NotConnectedError
+from tb_mqtt_client.common.exceptions import RequestRefusedError
+from tb_mqtt_client.common.request_id_generator import AttributeRequestIdProducer, RPCRequestIdProducer
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCStatus
+from tb_mqtt_client.service.device import requests
+
+ATTRIBUTES = "v1/devices/me/attributes/"
+RPC = "v1/devices/me/rpc/"
+FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
+
+
+class Server:
+    """Answers requests the way a test says, and keeps them."""
+
+    def __init__(self, emulator, answer=None):
+        self.answer = answer
+        self.requests = []
+        self.arrived = asyncio.Event()
+        emulator.on_publish = self.judge
+
+    def judge(self, publish):
+        kind, _, rest = publish.topic.removeprefix(ATTRIBUTES).removeprefix(RPC).partition("/")
+        if kind != "request" or b"getSessionLimits" in publish.payload:
+            return
+        self.requests.append((publish.topic, publish.json(), publish.qos))
+        self.arrived.set()
+        # After the PUBACK, as the platform does.
+        if self.answer is not None:
+            asyncio.get_running_loop().call_soon(self.reply, publish, int(rest))
+        return
+
+    def reply(self, publish, number):
+        answer = self.answer(publish.json())
+        if answer is not None:
+            payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            publish.device.session.send(publish.topic.replace("request", "response"), payload)
+
+    async def next(self):
+        await self.arrived.wait()
+        self.arrived.clear()
+        return self.requests[-1]
+
+
+@pytest.fixture
+async def device(emulator):
+    client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    await client.connect()
+    yield client
+    await client.stop()
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
+    assert len(client._downlink.rpc_responses.pending) == len(client._downlink.attribute_responses.pending) == 0
+
+
+# Attributes.
+
+
+async def test_attributes_by_scope(emulator, device):
+    server = Server(emulator, lambda _: {"client": {"a": 1}, "shared": {"b": [True], "a": "x"}})
+    response = await device.request_attributes(["b", "a"], ["a"])
+    assert server.requests == [(f"{ATTRIBUTES}request/1", {"sharedKeys": "b,a", "clientKeys": "a"}, 1)]
+    assert (response["a"], response.get_client("a"), response.get_shared("b")) == ("x", 1, [True])
+
+
+async def test_all_attributes_and_none(emulator, device):
+    server = Server(emulator, lambda _: {})
+    response = await device.request_attributes()
+    assert server.requests[0][1] == {}
+    assert (response.shared, response.client) == ([], [])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_attributes_to_a_callback(emulator, device, plain):
+    Server(emulator, lambda request: {"shared": dict.fromkeys(request["sharedKeys"].split(","), 1)})
+    told = asyncio.get_running_loop().create_future()
+
+    async def coroutine_function(response):
+        told.set_result(response)
+
+    request = await AttributeRequest.build(["a", "b"])
+    assert await device.send_attribute_request(request, told.set_result if plain else coroutine_function) is None
+    response = await told
+    assert (response.request_id, response.shared_keys()) == (request.request_id, ["a", "b"])
+
+
+async def test_answers_find_their_requests_in_any_order(emulator, device):
+    asked = []
+    server = Server(emulator)
+    calls = [asyncio.create_task(device.request_attributes([f"k{number}"])) for number in range(20)]
+    while len(server.requests) < 20:
+        asked.append(await server.next())
+    for topic, request, _ in reversed(server.requests):
+        await emulator.publish_to("TOKEN", topic.replace("request", "response"), {"shared": {request["sharedKeys"]: topic}})
+    for number, response in enumerate(await asyncio.gather(*calls)):
+        assert response.shared_keys() == [f"k{number}"]
+
+
+async def test_contract_9_an_attribute_request_without_an_answer_ends(emulator, device, caplog):
+    Server(emulator)
+    with pytest.raises(TimeoutError, match=r"^Timed out waiting for attributes \(requestId=\d+\)$"):
+        await device.request_attributes(["a"], timeout=0.01)
+    errors = asyncio.Queue()
+    request = await AttributeRequest.build(["a"])
+    with caplog.at_level(logging.WARNING):
+        await device.send_attribute_request(request, pytest.fail, timeout=0.01, on_error=errors.put_nowait)
+        assert isinstance(await errors.get(), TimeoutError)
+    assert f"AttributeRequest(id={request.request_id}, shared_keys=['a'], client_keys=None) ends without an answer" in caplog.text
+
+
+async def test_defect_52_a_late_answer_meets_no_request(emulator, device):
+    server = Server(emulator)
+    with pytest.raises(TimeoutError):
+        await device.request_attributes(["a"], timeout=0.01)
+    topic, _, _ = await server.next()
+    await emulator.publish_to("TOKEN", topic.replace("request", "response"), {"shared": {"a": 1}})
+    server.answer = lambda _: {"shared": {"b": 2}}
+    assert (await device.request_attributes(["b"])).shared_keys() == ["b"]
+    assert device.statistics.inbound_unexpected == 1
+
+
+async def test_contract_2_the_first_request_of_a_session_is_sent_twice(emulator, device, monkeypatch):
+    """The server may drop the reply to the first request of a session."""
+    monkeypatch.setattr(requests, "FIRST_ANSWER_SECONDS", 0.01)
+    server = Server(emulator)
+    server.answer = lambda _: {"shared": {"a": 1}} if len(server.requests) > 1 else None
+    assert (await device.request_attributes(["a"]))["a"] == 1
+    assert [topic for topic, _, _ in server.requests] == [f"{ATTRIBUTES}request/1"] * 2
+    # From then on the session is known to answer.
+    server.answer = None
+    with pytest.raises(TimeoutError):
+        await device.request_attributes(["a"], timeout=0.05)
+    assert len(server.requests) == 3
+
+
+async def test_a_request_is_sent_twice_at_most(emulator, device, monkeypatch):
+    monkeypatch.setattr(requests, "FIRST_ANSWER_SECONDS", 0.001)
+    server = Server(emulator)
+    with pytest.raises(TimeoutError):
+        await device.request_attributes(["a"], timeout=0.1)
+    assert len(server.requests) == 2
+
+
+async def test_an_attribute_request_survives_a_lost_connection(emulator, device):
+    server = Server(emulator)
+    asked = asyncio.create_task(device.request_attributes(["a"]))
+    await server.next()
+    server.answer = lambda _: {"shared": {"a": 2}}
+    await emulator.disconnect_device("TOKEN")
+    assert (await asked)["a"] == 2
+    assert len(server.requests) == 2
+
+
+async def test_defect_29_the_same_request_twice(emulator, device):
+    server = Server(emulator)
+    request = await AttributeRequest.build(["a"])
+    told = asyncio.get_running_loop().create_future()
+    await device.send_attribute_request(request, told.set_result)
+    with pytest.raises(RuntimeError, match=rf"^Request ID {request.request_id} is already registered\.$"):
+        await device.send_attribute_request(request, pytest.fail)
+    server.answer = lambda _: {}
+    topic, _, _ = await server.next()
+    await emulator.publish_to("TOKEN", topic.replace("request", "response"), {})
+    await told
+    # Answered, it may be sent again.
+    again = asyncio.get_running_loop().create_future()
+    await device.send_attribute_request(request, again.set_result)
+    assert (await again).request_id == request.request_id
+
+
+async def test_a_callback_that_raises_is_told_to_the_log(emulator, device, caplog):
+    Server(emulator, lambda _: {})
+    called = asyncio.Event()
+
+    def callback(_):
+        called.set()
+        raise ZeroDivisionError("in the callback")
+
+    await device.send_attribute_request(await AttributeRequest.build(), callback)
+    await called.wait()
+    assert (await device.request_attributes()).shared == []
+    assert device.statistics.callback_errors == 1
+    assert caplog.text.count("ZeroDivisionError: in the callback") == 1
+
+
+async def test_a_callback_that_hangs_keeps_nobody(emulator, device):
+    Server(emulator, lambda _: {})
+    started = asyncio.Event()
+
+    async def callback(_):
+        started.set()
+        await asyncio.Event().wait()
+
+    await device.send_attribute_request(await AttributeRequest.build(), callback)
+    await started.wait()
+    assert (await device.request_attributes()).shared == []
+
+
+# Remote procedure calls.
+
+
+async def test_a_call_to_the_platform(emulator, device):
+    server = Server(emulator, lambda request: {"echo": request["params"]})
+    request = await RPCRequest.build("echo", {"a": [1]})
+    response = await device.send_rpc_request(request)
+    assert (response.status, response.result, response.error) == (RPCStatus.SUCCESS, {"echo": {"a": [1]}}, None)
+    assert response.request_id == request.request_id
+    # 1 was the request for the limits.
+    assert server.requests == [(f"{RPC}request/2", {"id": 2, "method": "echo", "params": {"a": [1]}}, 1)]
+    assert (await device.call_rpc("echo", 0)).result == {"echo": 0}
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [({"error": "no such thing"}, RPCStatus.ERROR), ({"error": "timeout"}, RPCStatus.TIMEOUT), (b"no json", RPCStatus.ERROR)],
+)
+async def test_contract_9_an_error_of_the_platform_is_no_success(emulator, device, reply, status):
+    Server(emulator, lambda _: reply)
+    response = await device.call_rpc("m")
+    assert response.status is status
+    assert response.error is not None
+    assert response.result == (None if reply == b"no json" else reply)
+
+
+async def test_a_call_without_an_answer(emulator, device):
+    Server(emulator)
+    request = await RPCRequest.build("m")
+    with pytest.raises(TimeoutError, match=rf"^Timed out waiting for RPC response \(requestId={request.request_id}\)$"):
+        await device.send_rpc_request(request, timeout=0.01)
+    told = []
+    assert await device.send_rpc_request(request, told.append, timeout=0.01) is None
+    assert (told[0].status, told[0].error["type"], told[0].request_id) == (RPCStatus.TIMEOUT, "TimeoutError", request.request_id)
+    future = await device.send_rpc_request(request, wait_for_publish=False, timeout=0.01)
+    with pytest.raises(TimeoutError):
+        await future
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_call_with_a_callback(emulator, device, wait):
+    Server(emulator, lambda _: {"value": 5})
+    told = []
+
+    async def callback(response):
+        told.append(response)
+
+    outcome = await device.send_rpc_request(await RPCRequest.build("m"), callback, wait_for_publish=wait)
+    response = outcome if wait else await outcome
+    assert told == [response]
+    assert response.result == {"value": 5}
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_what_a_callback_raises_is_raised(emulator, device, wait, caplog):
+    Server(emulator, lambda _: 1)
+
+    def callback(_):
+        raise ZeroDivisionError("in the callback")
+
+    outcome = device.send_rpc_request(await RPCRequest.build("m"), callback, wait_for_publish=wait)
+    with pytest.raises(ZeroDivisionError):
+        await (outcome if wait else await outcome)
+    # Who does not wait may not look.
+    assert device.statistics.callback_errors == caplog.text.count("ZeroDivisionError: in the callback") == (0 if wait else 1)
+
+
+async def test_a_lost_connection_ends_a_call_at_once(emulator, device):
+    server = Server(emulator)
+    call = asyncio.create_task(device.call_rpc("m", timeout=None))
+    told = []
+    with_callback = await device.send_rpc_request(await RPCRequest.build("m"), told.append, wait_for_publish=False, timeout=None)
+    while len(server.requests) < 2:
+        await server.next()
+    await emulator.disconnect_device("TOKEN")
+    with pytest.raises(ConnectionLostError, match="before the answer came"):
+        await call
+    assert await with_callback is None
+    assert (told[0].status, told[0].error["type"]) == (RPCStatus.ERROR, "ConnectionLostError")
+    # And the connection is not told again what its caller was told is lost.
+    server.answer = lambda _: "answered"
+    assert (await device.call_rpc("other")).result == "answered"
+    assert [request["method"] for _, request, _ in server.requests] == ["m", "m", "other"]
+
+
+async def test_an_unacknowledged_call_is_not_repeated_either(emulator, device):
+    server = Server(emulator)
+    judge, published = server.judge, asyncio.Event()
+
+    def ignore_first(publish):
+        judge(publish)
+        if publish.topic.startswith(f"{RPC}request") and not published.is_set() and b"getSession" not in publish.payload:
+            published.set()
+            return Verdict.close()
+        return None
+
+    emulator.on_publish = ignore_first
+    with pytest.raises(ConnectionLostError):
+        await device.call_rpc("m", timeout=None)
+    server.answer = lambda _: 1
+    assert (await device.call_rpc("other")).result == 1
+    assert [request["method"] for _, request, _ in server.requests] == ["m", "other"]
+
+
+async def test_a_call_while_the_connection_is_away_goes_on_the_next(emulator, device):
+    server = Server(emulator, lambda _: 1)
+    await emulator.stop()
+    call = asyncio.create_task(device.call_rpc("m", timeout=10))
+    while not device._requests._rpc_calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await emulator.start()
+    assert (await call).result == 1
+    assert len(server.requests) == 1
+
+
+async def test_a_call_that_was_given_up_is_never_sent(emulator, device):
+    """Nor does it stay in the queue."""
+    server = Server(emulator, lambda _: 1)
+    await emulator.stop()
+    await device._mqtt_manager.wait_lost()
+    with pytest.raises(TimeoutError):
+        await device.call_rpc("late", timeout=0.01)
+    cancelled = asyncio.create_task(device.call_rpc("cancelled"))
+    while not device._requests._rpc_calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    assert device._message_service.is_empty()
+    await emulator.start()
+    assert (await device.call_rpc("m")).result == 1
+    assert [request["method"] for _, request, _ in server.requests] == ["m"]
+
+
+async def test_a_refused_request_ends_at_once(emulator, device):
+    emulator.on_publish = lambda publish: Verdict.refuse(0x90) if "/request/" in publish.topic else None
+    with pytest.raises(RequestRefusedError, match="Topic Name invalid") as refused:
+        await device.call_rpc("m", timeout=None)
+    assert refused.value.reason_code == 0x90
+    with pytest.raises(RequestRefusedError):
+        await device.request_attributes(timeout=None)
+
+
+async def test_wire_ids_are_a_clients_own(emulator, device):
+    """Whatever the published counters do, and however often one request is sent."""
+    emulator.add_device("OTHER", "other")
+    other = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "OTHER"})
+    await other.connect()
+    server = Server(emulator)
+    calls = []
+    for _ in range(3):
+        RPCRequestIdProducer.reset()
+        request = await RPCRequest.build("m")
+        calls += [asyncio.create_task(client.send_rpc_request(request)) for client in (device, other)]
+    while len(server.requests) < 6:
+        await server.next()
+    assert sorted(topic for topic, _, _ in server.requests) == sorted(
+        f"{RPC}request/{number}" for number in (2, 3, 4) for _ in "ab"
+    )
+    for token in ("TOKEN", "OTHER"):
+        for number in (4, 2, 3):
+            await emulator.publish_to(token, f"{RPC}response/{number}", [token, number])
+    results = [(response.request_id, response.result) for response in await asyncio.gather(*calls)]
+    assert sorted(results) == [(1, [token, number]) for token in ("OTHER", "TOKEN") for number in (2, 3, 4)]
+    await other.stop()
+
+
+async def test_contract_2_ids_are_not_used_again_after_a_reconnect(emulator, device):
+    server = Server(emulator, lambda _: 1)
+    await device.call_rpc("m")
+    await emulator.disconnect_device("TOKEN")
+    await device.call_rpc("m", timeout=10)
+    await device.disconnect()
+    await device.connect()
+    await device.call_rpc("m")
+    numbers = [int(topic.rpartition("/")[2]) for topic, _, _ in server.requests]
+    # The others of 1 to 6 were the requests for the limits of each session.
+    assert sorted(set(numbers)) == numbers
+    assert len(numbers) == 3
+    assert numbers[-1] == 6
+
+
+@pytest.mark.parametrize("end", ["disconnect", "stop"])
+async def test_the_end_of_the_client_ends_what_waits(emulator, device, end):
+    server = Server(emulator)
+    call = asyncio.create_task(device.call_rpc("m", timeout=None))
+    asked = asyncio.create_task(device.request_attributes(timeout=None))
+    errors = []
+    await device.send_attribute_request(await AttributeRequest.build(), pytest.fail, timeout=None, on_error=errors.append)
+    while len(server.requests) < 3:
+        await server.next()
+    await getattr(device, end)()
+    for waiting in (call, asked):
+        with pytest.raises(NotConnectedError, match="disconnected before the answer came"):
+            await waiting
+    assert [type(error) for error in errors] == [NotConnectedError]
+
+
+async def test_a_callback_may_stop_its_client(emulator, device):
+    Server(emulator, lambda _: {})
+    stopped = asyncio.Event()
+
+    async def callback(_):
+        await device.stop()
+        stopped.set()
+
+    await device.send_attribute_request(await AttributeRequest.build(), callback)
+    await stopped.wait()
+    assert not device._mqtt_manager.is_connected()
+
+
+async def test_qos_of_the_configuration(emulator):
+    for qos, sent in ((0, 0), (1, 1), (2, 1)):
+        client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+        client._config.qos = qos
+        await client.connect()
+        server = Server(emulator, lambda _: {})
+        await client.call_rpc("m")
+        await client.request_attributes()
+        await client.stop()
+        assert [used for _, _, used in server.requests] == [sent, sent]
+
+
+@pytest.mark.parametrize("call", ["rpc", "attributes"])
+async def test_contract_9_an_oversized_request_is_refused_at_the_call(emulator, device, call):
+    server = Server(emulator)
+    big = "x" * 66_000
+    with pytest.raises(
+        ValueError, match=r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
+    ):
+        await (device.call_rpc("m", big) if call == "rpc" else device.request_attributes([big]))
+    server.answer = lambda _: {}
+    await device.request_attributes()
+    assert len(server.requests) == 1
+    assert emulator.device("device").counters.connections == 1
+
+
+async def test_published_counters_are_left_alone(emulator, device):
+    """SDK 2.0 reset them at each disconnect."""
+    AttributeRequestIdProducer.reset()
+    first = await AttributeRequest.build()
+    await device.disconnect()
+    assert (await AttributeRequest.build()).request_id == first.request_id + 1
+    assert json.dumps(first.to_payload_format()) == "{}"
