@@ -1,0 +1,183 @@
+"""What a caller gets for what cannot be done: each public method that asks, answers or claims, by what is wrong with it."""
+
+import asyncio
+
+import pytest
+
+from tb_mqtt_client import DeviceClient, NotConnectedError
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+
+BIG = "x" * 66_000
+TOO_LARGE = r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
+ATTRIBUTE_REQUEST = AttributeRequest.of(1, ["a"], None)
+RPC_REQUEST = RPCRequest._deserialize_from_dict(1, {"method": "m"})
+RPC_RESPONSE = RPCResponse.build(1, "r")
+CLAIM = ClaimRequest.build("s")
+
+
+def nothing(*_):
+    pass
+
+
+GOOD_CALLS = {
+    "send_rpc_response": (RPC_RESPONSE,),
+    "claim_device": (CLAIM,),
+    "send_rpc_request": (RPC_REQUEST,),
+    "call_rpc": ("m",),
+    "send_attribute_request": (ATTRIBUTE_REQUEST, nothing),
+    "request_attributes": (),
+}
+
+BAD_CALLS = [
+    # Wrong types.
+    *((name, (wrong, *arguments[1:]), {}, TypeError, rf"^{what} must be made by {kind}\.build\(\), not ")
+      for name, what, kind in (
+          ("send_rpc_response", "response", "RPCResponse"),
+          ("claim_device", "claim_request", "ClaimRequest"),
+          ("send_rpc_request", "rpc_request", "RPCRequest"),
+          ("send_attribute_request", "attribute_request", "AttributeRequest"),
+      )
+      for arguments in (GOOD_CALLS[name],)
+      for wrong in (None, "text", {}, 5, CLAIM if kind != "ClaimRequest" else RPC_REQUEST)),
+    ("send_rpc_request", (RPC_REQUEST, "callback"), {}, TypeError, "^callback must be a function or a coroutine function, not"),
+    ("send_attribute_request", (ATTRIBUTE_REQUEST, None), {}, TypeError, "^callback must be a function"),
+    ("send_attribute_request", (ATTRIBUTE_REQUEST, nothing), {"on_error": 5}, TypeError, "^on_error must be a function"),
+    ("send_attribute_request", (ATTRIBUTE_REQUEST,), {}, TypeError, "callback"),
+    ("call_rpc", (None,), {}, ValueError, "^Method must be a string$"),
+    ("request_attributes", ("abc",), {}, ValueError, "^shared_keys must be None or a list of non-empty str without commas"),
+    ("request_attributes", (None, [1]), {}, ValueError, "^client_keys must be None or a list of non-empty str without commas"),
+    # Waiting times.
+    *((name, GOOD_CALLS[name], {"timeout": wrong}, TypeError, "^timeout must be a number of seconds or None")
+      for name in ("claim_device", "send_rpc_request", "call_rpc", "send_attribute_request", "request_attributes")
+      for wrong in ("3", float("nan"))),
+    # Empty.
+    ("request_attributes", ([],), {}, ValueError, "ask for nothing"),
+    ("request_attributes", ([""],), {}, ValueError, "non-empty"),
+    ("send_rpc_response", (RPCResponse.build(None),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
+    ("send_rpc_response", (RPCResponse.build(-1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
+    ("send_rpc_response", (RPCResponse.build("x"),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
+    # Not JSON.
+    ("call_rpc", ("m", {1}), {}, ValueError, r"^Invalid JSON value at \$"),
+    ("call_rpc", ("\ud800",), {}, ValueError, "surrogate"),
+    ("send_rpc_response", (RPCResponse.build(1, object(), "error"),), {}, ValueError, r"^Invalid JSON value at \$\.result"),
+    ("request_attributes", (["\ud800"],), {}, ValueError, "surrogate"),
+    # Oversized.
+    ("send_rpc_response", (RPCResponse.build(1, BIG),), {}, ValueError, TOO_LARGE),
+    ("claim_device", (ClaimRequest.build(BIG),), {}, ValueError, TOO_LARGE),
+    ("call_rpc", (BIG,), {}, ValueError, TOO_LARGE),
+    ("request_attributes", ([BIG],), {}, ValueError, TOO_LARGE),
+]  # fmt: skip
+
+
+@pytest.fixture
+async def device(emulator):
+    client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    await client.connect()
+    yield client
+    await client.stop()
+
+
+@pytest.mark.parametrize(("name", "arguments", "options", "error", "text"), BAD_CALLS)
+async def test_bad_calls(emulator, device, name, arguments, options, error, text):
+    emulator.on_publish = lambda publish: pytest.fail(str(publish)) if "claim" in publish.topic or "rpc" in publish.topic else None
+    with pytest.raises(error, match=text):
+        await getattr(device, name)(*arguments, **options)
+    # Nothing of it is left, and the client goes on.
+    assert device._message_service.is_empty()
+    assert not device._requests._tasks
+    assert (await device.send_attributes({"a": 1})).is_successful()
+
+
+@pytest.mark.parametrize("name", GOOD_CALLS)
+@pytest.mark.parametrize("when", ["before connect", "after stop"])
+async def test_calls_of_a_client_that_is_not_connected(emulator, name, when):
+    """SDK 2.0 raised an AttributeError, which programs may catch."""
+    client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    if when == "after stop":
+        await client.connect()
+        await client.stop()
+    with pytest.raises(NotConnectedError, match="connect") as raised:
+        await getattr(client, name)(*GOOD_CALLS[name])
+    assert isinstance(raised.value, AttributeError)
+    assert not client._requests._tasks
+    # A request that was refused may be sent later.
+    await client.connect()
+    emulator.on_publish = lambda _: Verdict.refuse(0x90)
+    outcome = await asyncio.gather(getattr(client, name)(*GOOD_CALLS[name]), return_exceptions=True)
+    assert not isinstance(outcome[0], NotConnectedError | RuntimeError)
+    await client.stop()
+
+
+@pytest.mark.parametrize("name", ["set_attribute_update_callback", "set_rpc_request_callback"])
+async def test_callbacks_that_are_none(name):
+    client = DeviceClient()
+    for wrong in (5, "text", []):
+        with pytest.raises(TypeError, match=r"^callback must be a function or a coroutine function, not"):
+            getattr(client, name)(wrong)
+    getattr(client, name)(None)
+
+
+# Claiming, and answers that are sent by hand.
+
+
+async def claims(emulator):
+    heard = asyncio.Queue()
+    emulator.on_publish = lambda publish: heard.put_nowait(publish) if publish.topic == "v1/devices/me/claim" else None
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("request_", "payload"),
+    [
+        (ClaimRequest.build("s", 10), {"secretKey": "s", "durationMs": 10_000}),
+        (ClaimRequest.build("", None), {"secretKey": ""}),
+    ],
+)
+async def test_contract_9_claiming(emulator, device, request_, payload):
+    heard = await claims(emulator)
+    result = await device.claim_device(request_)
+    publish = await heard.get()
+    assert publish.json() == payload
+    assert (result.topic, result.qos, result.reason_code, result.datapoints_count) == ("v1/devices/me/claim", 1, 0, 1)
+    assert (result.message_id, result.payload_size) == (publish.packet_id, len(publish.payload))
+
+
+async def test_claiming_without_waiting(device):
+    delivery = await device.claim_device(CLAIM, wait_for_publish=False)
+    assert (await delivery).is_successful()
+
+
+async def test_claiming_that_takes_too_long(emulator, device):
+    emulator.on_publish = lambda publish: Verdict.delay(0.05) if "claim" in publish.topic else None
+    result = await device.claim_device(CLAIM, timeout=0.001)
+    assert (result.reason_code, result.message_id) == (-1, -1)
+    # What is under way goes on.
+    assert (await device.claim_device(CLAIM, timeout=-1)).is_successful()
+
+
+async def test_a_refused_claim_has_the_servers_reason(emulator, device):
+    emulator.on_publish = lambda publish: Verdict.refuse(0x99) if "claim" in publish.topic else None
+    assert (await device.claim_device(CLAIM)).reason_code == 0x99
+
+
+@pytest.mark.parametrize("request_id", [0, 7, "7"])
+async def test_an_answer_by_hand(emulator, device, request_id):
+    heard = asyncio.Queue()
+    emulator.on_publish = lambda publish: heard.put_nowait((publish.topic, publish.json()))
+    result = await device.send_rpc_response(RPCResponse.build(request_id, {"a": 1}))
+    topic = f"v1/devices/me/rpc/response/{request_id}"
+    assert await heard.get() == (topic, {"result": {"a": 1}})
+    assert (result.topic, result.reason_code, result.datapoints_count) == (topic, 0, 1)
+    assert result.message_id > 0
+
+
+async def test_service_messages_leave_the_datapoint_sums_alone(device):
+    await device.claim_device(CLAIM)
+    await device.send_rpc_response(RPC_RESPONSE)
+    await device.send_timeseries({"a": 1})
+    statistics = device.statistics
+    assert (statistics.accepted, statistics.acknowledged, statistics.queued, statistics.in_flight) == (1, 1, 0, 0)
