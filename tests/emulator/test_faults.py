@@ -190,7 +190,7 @@ async def test_pubacks_repeated_and_for_unknown_ids(emulator):
         if publish.topic == "v1/gateway/telemetry":
             session = publish.device.session
             for packet_id in (publish.packet_id, publish.packet_id, 60_000, 0):
-                session._write(
+                session.write(
                     bytes([0x40, 4, packet_id >> 8, packet_id & 0xFF, 0x00 if packet_id == publish.packet_id else 0x87, 0])
                 )
             refused += 1
@@ -420,7 +420,7 @@ async def test_garbage_in_a_session(emulator, garbage):
     await client.connect()
     stream = Stream(client, emulator)
     await stream.send(0, 50)
-    emulator.device("device").session._write(garbage)
+    emulator.device("device").session.write(garbage)
     await stream.send(50, 100)
     await stream.check_all_acknowledged()
     await client.stop()

@@ -5,19 +5,38 @@
 ...     client = GatewayClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
 """
 
+from tb_mqtt_client.emulator.devices import (
+    BasicCredentials,
+    Claim,
+    Counters,
+    Datapoint,
+    Device,
+    RpcResponse,
+    X509Credentials,
+)
 from tb_mqtt_client.emulator.hooks import OnPublish, Publish, Verdict
-from tb_mqtt_client.emulator.platform import BasicCredentials, Counters, Datapoint, Device, RateLimits, SessionLimits
+from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
+from tb_mqtt_client.emulator.ota import OtaPackage
+from tb_mqtt_client.emulator.rpc import ClientRpcError, OnClientRpc
 from tb_mqtt_client.emulator.server import Emulator
+from tb_mqtt_client.emulator.versions import VERSIONS
 
 __all__ = [
+    "VERSIONS",
     "BasicCredentials",
+    "Claim",
+    "ClientRpcError",
     "Counters",
     "Datapoint",
     "Device",
     "Emulator",
+    "OnClientRpc",
     "OnPublish",
+    "OtaPackage",
     "Publish",
     "RateLimits",
+    "RpcResponse",
     "SessionLimits",
     "Verdict",
+    "X509Credentials",
 ]

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+MQTT_3_1: Final = 3
+MQTT_3_1_1: Final = 4
 MQTT_5: Final = 5
 MALFORMED_PACKET: Final = 0x81
 PROTOCOL_ERROR: Final = 0x82
 _LONGEST_VARIABLE_INTEGER: Final = 4
+_LONGEST_CLIENT_ID_3_1: Final = 23
 
 
 class PacketType(IntEnum):
@@ -159,14 +162,21 @@ class _Fields:
         raise ProtocolViolationError("a property length of more than four bytes")
 
 
+def _level(byte: int) -> int:
+    """3 is MQTT 3.1, 5 is MQTT 5; the platform takes everything else as 3.1.1 (contract section 1)."""
+    return byte if byte in (MQTT_3_1, MQTT_5) else MQTT_3_1_1
+
+
 def decode_connect(body: bytes) -> Connect:
     fields = _Fields(body)
     if fields.text() not in {"MQTT", "MQIsdp"}:
         raise ProtocolViolationError("an unknown protocol name")
-    level, flags = fields.byte(), fields.byte()
+    level, flags = _level(fields.byte()), fields.byte()
     fields.uint16()  # keep alive, which the platform does not enforce
     fields.skip_properties(level)
     client_id = fields.text()
+    if level == MQTT_3_1 and not 1 <= len(client_id) <= _LONGEST_CLIENT_ID_3_1:
+        raise ProtocolViolationError("a client id of MQTT 3.1 has 1 to 23 characters")
     if flags & 0x04:
         fields.skip_properties(level)
         fields.text()

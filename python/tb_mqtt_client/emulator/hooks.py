@@ -1,4 +1,4 @@
-"""What a test may decide about a publish before the emulator does."""
+"""What a test may decide before the emulator does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tb_mqtt_client.emulator import payloads
+from tb_mqtt_client.emulator.rpc import OnClientRpc
 
 if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.platform import Device
+    from tb_mqtt_client.emulator.devices import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,4 @@ class Hooks:
     """The hooks of one emulator, shared with its sessions so that a change applies at once."""
 
     on_publish: OnPublish | None = field(default=None)
+    on_client_rpc: OnClientRpc | None = field(default=None)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from tb_mqtt_client.emulator.devices import Claim
 
 try:
     import orjson
@@ -22,9 +24,22 @@ else:
 # One timestamp of telemetry: (milliseconds, {key: value}); nulls are still in it.
 Record: TypeAlias = tuple[int, dict[str, Any]]
 
+# Key lists of an attribute request: client scope, shared scope; None where the request has none.
+AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 # orjson turns an integer that fits neither int64 nor uint64 into a float. From 19 digits on that may happen.
 _LONG_DIGITS: Final = re.compile(rb"[0-9]{19}")
 _METADATA: Final = {"connector": str, "receivedTs": int, "publishedTs": int}
+
+
+class GatewayAttributeRequest(NamedTuple):
+    """One scope of one device's attributes."""
+
+    id: int
+    device: str
+    client_scope: bool
+    keys: list[str]
 
 
 class BadPayloadError(Exception):
@@ -49,6 +64,11 @@ def decode_json(payload: bytes, *, exact: bool = True) -> Any:
         raise BadPayloadError(str(error)) from error
 
 
+def encode_json(document: Any) -> bytes:
+    """Compact JSON, as the platform sends it. Raises `TypeError` for what JSON cannot carry."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def telemetry_records(document: Any, now: int) -> list[Record]:
     """Records of `{k: v}`, `{"ts", "values"}` or a list of either; a record without ts gets `now`."""
     if isinstance(document, list):
@@ -56,10 +76,16 @@ def telemetry_records(document: Any, now: int) -> list[Record]:
     return [_record(document, now)]
 
 
-def gateway_telemetry_records(elements: list[Any], now: int) -> list[Record]:
-    """Records of one device's list in v1/gateway/telemetry, `metadata` checked and removed."""
+def gateway_telemetry(elements: list[Any], now: int, reads_metadata: bool) -> tuple[list[Record], list[dict[str, Any]]]:
+    """Records of one device's list in v1/gateway/telemetry, and the `metadata` that was beside them.
+
+    A server that does not read `metadata` takes it for a key like any other.
+    """
+    metadata: list[dict[str, Any]] = []
+    if reads_metadata and any("metadata" in element for element in elements if isinstance(element, dict)):
+        elements, metadata = _without_metadata(elements)
     try:
-        return [_record(_without_metadata(element), now) for element in elements]
+        return [_record(element, now) for element in elements], metadata
     except UnexpectedPayloadError as error:
         # One device's failure is caught on a gateway topic and becomes a PUBACK (contract section 4).
         raise BadPayloadError(str(error)) from error
@@ -69,6 +95,49 @@ def attributes(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadPayloadError("attributes must be an object")
     return document
+
+
+def attribute_keys(document: Any) -> AttributeKeys:
+    """Read `{"clientKeys": "a,b", "sharedKeys": "c"}`; both None or without a key asks for everything (contract section 2)."""
+    if not isinstance(document, dict):
+        raise BadPayloadError("an attribute request must be an object")
+    return _key_list(document, "clientKeys"), _key_list(document, "sharedKeys")
+
+
+def rpc_request(document: Any) -> tuple[str, Any]:
+    """Return method and params of a client-side RPC; further fields are ignored."""
+    if not isinstance(document, dict):
+        raise BadPayloadError("an RPC request must be an object")
+    method = document.get("method")
+    if method is None or isinstance(method, (dict, list)):
+        raise UnexpectedPayloadError("'method' is missing")
+    return _as_string(method), document.get("params")
+
+
+def claim(document: Any) -> Claim:
+    """Read `{"secretKey", "durationMs"}`, both optional."""
+    if not isinstance(document, dict):
+        raise BadPayloadError("a claim must be an object")
+    given = Claim()
+    secret_key, duration_ms = document.get("secretKey", given.secret_key), document.get("durationMs", given.duration_ms)
+    if not isinstance(secret_key, str) or type(duration_ms) is not int:
+        raise BadPayloadError("'secretKey' must be a string and 'durationMs' an integer")
+    return Claim(secret_key, duration_ms)
+
+
+def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
+    """Read the one form that the platform takes: `id`, `device`, `client`, and `key` or `keys` (contract section 4)."""
+    identifier, device = required(document, "id", int), device_name(document)
+    client_scope = required(document, "client", bool)
+    keys = [required(document, "key", str)] if "key" in document else required(document, "keys", list)
+    if not keys or not all(isinstance(key, str) for key in keys):
+        raise GatewayFormError("'keys' must be strings, and at least one")
+    return GatewayAttributeRequest(identifier, device, client_scope, keys)
+
+
+def gateway_rpc_response(document: Any) -> tuple[str, int, bytes]:
+    """Return device, id and the JSON of `data`."""
+    return device_name(document), required(document, "id", int), encode_json(required(document, "data"))
 
 
 def count_datapoints(records: Iterable[Record]) -> int:
@@ -113,13 +182,32 @@ def device_name(document: Any) -> str:
 
 def request_id(text: str) -> int:
     """Return the id at the end of a request's topic, an int32."""
-    try:
-        number = int(text)
-    except ValueError as error:
-        raise UnexpectedPayloadError(f"{text!r} is no request id") from error
-    if not -(2**31) <= number < 2**31:
-        raise UnexpectedPayloadError(f"the request id {text} is no int32")
+    return int32(text, "request id")
+
+
+def int32(text: str, name: str) -> int:
+    if not _INTEGER.fullmatch(text) or not -(2**31) <= (number := int(text)) < 2**31:
+        raise UnexpectedPayloadError(f"{text!r} is no {name}")
     return number
+
+
+def _key_list(document: dict[str, Any], name: str) -> list[str] | None:
+    if name not in document:
+        return None
+    value = document[name]
+    if value is None or isinstance(value, (dict, list)):
+        raise BadPayloadError(f"{name!r} must be a string of keys")
+    text = _as_string(value)
+    keys = text.split(",")
+    # As Java splits: empty strings at the end are left out, but "" itself is one empty key.
+    while text and keys and not keys[-1]:
+        keys.pop()
+    return keys
+
+
+def _as_string(value: Any) -> str:
+    """Any JSON scalar as the text that stands in the payload."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _record(element: Any, now: int) -> Record:
@@ -144,10 +232,15 @@ def _timestamp(ts: Any) -> int:
     raise UnexpectedPayloadError(f"ts {ts!r} is no number")
 
 
-def _without_metadata(element: Any) -> Any:
-    if not isinstance(element, dict) or "metadata" not in element:
-        return element
-    metadata = element["metadata"]
-    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k), kind) for k, kind in _METADATA.items()):
-        raise BadPayloadError("'metadata' needs connector, receivedTs and publishedTs")
-    return {key: value for key, value in element.items() if key != "metadata"}
+def _without_metadata(elements: list[Any]) -> tuple[list[Any], list[dict[str, Any]]]:
+    rest, found = [], []
+    for element in elements:
+        if isinstance(element, dict) and "metadata" in element:
+            metadata = element["metadata"]
+            if not isinstance(metadata, dict) or not all(isinstance(metadata.get(k), kind) for k, kind in _METADATA.items()):
+                raise BadPayloadError("'metadata' needs connector, receivedTs and publishedTs")
+            found.append(metadata)
+            rest.append({key: value for key, value in element.items() if key != "metadata"})
+        else:
+            rest.append(element)
+    return rest, found

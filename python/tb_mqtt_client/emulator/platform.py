@@ -8,131 +8,30 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tb_mqtt_client.emulator import payloads
+from tb_mqtt_client.emulator.devices import (
+    DEFAULT_PROFILE,
+    BasicCredentials,
+    Claim,
+    Counters,
+    Device,
+    X509Credentials,
+)
+from tb_mqtt_client.emulator.ota import Packages
+from tb_mqtt_client.emulator.provisioning import Provisioning, certificate_der, random_text
+from tb_mqtt_client.emulator.rpc import ServerRpc
+from tb_mqtt_client.emulator.versions import ServerVersion
 
 if TYPE_CHECKING:
     from tb_mqtt_client.emulator.codec import Connect
+    from tb_mqtt_client.emulator.limits import SessionLimits
     from tb_mqtt_client.emulator.payloads import Record
-    from tb_mqtt_client.emulator.session import Session
+
+Credentials: TypeAlias = str | BasicCredentials | X509Credentials
 
 DEFAULT_MAX_PAYLOAD_SIZE: Final = 65536
-DEFAULT_PROFILE: Final = "default"
-
-
-class Datapoint(NamedTuple):
-    """One value of telemetry; `ts` in milliseconds, the arrival if the client gave none."""
-
-    ts: int
-    key: str
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class BasicCredentials:
-    """MQTT_BASIC credentials: what is not None must be presented. At least one of client id and username is needed."""
-
-    client_id: str | None = None
-    username: str | None = None
-    password: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimits:
-    """Windows as the platform writes them ("100:1,3000:60"); None is unlimited."""
-
-    messages: str | None = None
-    telemetry_messages: str | None = None
-    telemetry_datapoints: str | None = None
-
-    def reply(self) -> dict[str, str | None]:
-        return {
-            "messages": self.messages,
-            "telemetryMessages": self.telemetry_messages,
-            "telemetryDataPoints": self.telemetry_datapoints,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """The answer to getSessionLimits; all unlimited, as in the default tenant profile. Announced, not enforced."""
-
-    max_inflight_messages: int = 100
-    rate_limits: RateLimits = RateLimits()
-    gateway_rate_limits: RateLimits = RateLimits()
-
-    def reply(self, *, max_payload_size: int, is_gateway: bool) -> dict[str, Any]:
-        reply: dict[str, Any] = {
-            "maxPayloadSize": max_payload_size,
-            "maxInflightMessages": self.max_inflight_messages,
-            "rateLimits": self.rate_limits.reply(),
-        }
-        if is_gateway:
-            reply["gatewayRateLimits"] = self.gateway_rate_limits.reply()
-        return reply
-
-
-@dataclass(slots=True)
-class Counters:
-    """Counts since the start, of one device or of all. Sizes in bytes.
-
-    A gateway's publishes and bytes count for the gateway, the data in them for the devices that it is of.
-    """
-
-    # sessions begun; of a device behind a gateway: how often it was announced, or began by sending
-    connections: int = 0
-    # CONNECTs refused, known only in total
-    refused_connections: int = 0
-    publishes: int = 0
-    payload_bytes: int = 0
-    pubacks: int = 0
-    # pubacks with a code of 0x80 or more, which MQTT 3.1.1 does not carry
-    refusals: int = 0
-    largest_remaining_length: int = 0
-    # publishes with telemetry or attributes, and the sum of their remaining lengths
-    data_publishes: int = 0
-    data_bytes: int = 0
-    # what `telemetryMessages` counts: one a publish of a device, one a device entry of a gateway
-    data_messages: int = 0
-    telemetry_datapoints: int = 0
-    attribute_datapoints: int = 0
-    downlinks: int = 0
-    downlink_pubacks: int = 0
-
-    @property
-    def datapoints(self) -> int:
-        """Non-null keys of telemetry and attributes, as `telemetryDataPoints` counts them."""
-        return self.telemetry_datapoints + self.attribute_datapoints
-
-    def as_dict(self) -> dict[str, int]:
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"datapoints": self.datapoints}
-
-
-@dataclass(slots=True, eq=False)
-class Device:
-    """A device, a gateway, or a device behind a gateway, and what came from it."""
-
-    name: str
-    is_gateway: bool = False
-    profile: str = DEFAULT_PROFILE
-    counters: Counters = field(default_factory=Counters)
-    # newest client-side attributes
-    attributes: dict[str, Any] = field(default_factory=dict)
-    # (ts, values) in order of arrival; empty with keep_data=False
-    records: deque[Record] = field(default_factory=deque)
-    # the connection that carries it: its own, or its gateway's
-    session: Session | None = field(default=None, repr=False)
-
-    @property
-    def connected(self) -> bool:
-        return self.session is not None
-
-    @property
-    def telemetry(self) -> list[Datapoint]:
-        """The kept datapoints in order of arrival, without nulls. Built anew at each use."""
-        return [Datapoint(ts, key, value) for ts, values in self.records for key, value in values.items() if value is not None]
 
 
 class Platform:
@@ -141,41 +40,66 @@ class Platform:
     def __init__(
         self,
         *,
+        version: ServerVersion,
         limits: SessionLimits | None,
         max_payload_size: int,
         accept_any_token: bool,
         keep_data: bool,
         history_limit: int | None,
+        client_rpc_timeout: float,
+        provision_timeout: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.version = version
         self.limits = limits
         self.max_payload_size = max_payload_size
         self.accept_any_token = accept_any_token
         self.keep_data = keep_data
+        self.client_rpc_timeout = client_rpc_timeout
+        self.provision_timeout = provision_timeout
         self.total = Counters()
         self.devices: dict[str, Device] = {}
+        self.rpc = ServerRpc()
+        self.packages = Packages()
+        self.provisioning = Provisioning(self)
         self._history_limit = history_limit
         self._clock = clock
+        self._credentials: dict[Device, Credentials] = {}
         self._tokens: dict[str, Device] = {}
         self._basic: dict[tuple[str | None, str | None], tuple[str | None, Device]] = {}
+        self._certificates: dict[bytes, Device] = {}
 
     def now(self) -> int:
         """Server time in milliseconds."""
         return int(self._clock() * 1000)
 
-    def add(self, credentials: str | BasicCredentials, name: str | None, *, is_gateway: bool) -> Device:
+    @property
+    def announced_limits(self) -> SessionLimits | None:
+        """What getSessionLimits is answered with; None for a server that takes it for an ordinary RPC."""
+        return self.limits if self.version.answers_session_limits else None
+
+    # Devices and who they are.
+
+    def add(self, credentials: Credentials, name: str | None, *, is_gateway: bool, profile: str = DEFAULT_PROFILE) -> Device:
         """Register a device. Raises `ValueError` for a name or credentials that are taken or empty."""
-        if isinstance(credentials, str):
+        if isinstance(credentials, BasicCredentials):
+            identity = (credentials.client_id or None, credentials.username or None)
+            if not any(identity) or identity in self._basic:
+                raise ValueError(f"{credentials} name no client or are already in use")
+            device = self._create(name or credentials.username or str(credentials.client_id), is_gateway, profile)
+            self._basic[identity] = (credentials.password, device)
+        elif isinstance(credentials, X509Credentials):
+            der = certificate_der(credentials.certificate)
+            if der in self._certificates:
+                raise ValueError("the certificate is already in use")
+            if not name:
+                raise ValueError("a device that is known by its certificate needs a name")
+            device = self._certificates[der] = self._create(name, is_gateway, profile)
+        else:
             if not credentials or credentials in self._tokens:
                 raise ValueError(f"the token {credentials!r} is empty or already in use")
-            device = self._create(credentials if name is None else name, is_gateway=is_gateway)
-            self._tokens[credentials] = device
-            return device
-        identity = (credentials.client_id, credentials.username)
-        if not any(identity) or identity in self._basic:
-            raise ValueError(f"{credentials} name no client or are already in use")
-        device = self._create(name or credentials.username or str(credentials.client_id), is_gateway=is_gateway)
-        self._basic[identity] = (credentials.password, device)
+            device = self._tokens[credentials] = self._create(credentials if name is None else name, is_gateway, profile)
+        self._credentials[device] = credentials
         return device
 
     def find(self, name_or_token: str) -> Device:
@@ -185,8 +109,17 @@ class Platform:
             raise LookupError(f"the emulator knows no device {name_or_token!r}; it knows {sorted(self.devices)}")
         return device
 
-    def authenticate(self, connect: Connect) -> Device | None:
-        """Resolve credentials in the platform's order (contract section 1)."""
+    def credentials_of(self, device: Device) -> Credentials:
+        """The device's credentials; a device behind a gateway gets the platform's usual token at its first use."""
+        if device not in self._credentials:
+            self._credentials[device] = token = random_text()
+            self._tokens[token] = device
+        return self._credentials[device]
+
+    def authenticate(self, connect: Connect, certificate: bytes | None) -> Device | None:
+        """Resolve credentials in the platform's order (contract section 1). A certificate (DER) outranks all else."""
+        if certificate is not None:
+            return self._certificates.get(certificate)
         username = connect.username or None
         identity = (connect.client_id or None, username)
         if (found := self._basic.get(identity)) is not None:
@@ -199,9 +132,37 @@ class Platform:
             return _if_password(found, connect.password)
         return self.add(username, None, is_gateway=False) if self.accept_any_token else None
 
-    def sub_device(self, name: str, profile: str) -> Device:
+    def sub_device(self, name: str, profile: str, gateway: Device) -> Device:
         """Return the device of this name; one that is new gets this profile, one that exists keeps its own."""
-        return self.devices.get(name) or self._create(name, profile=profile)
+        device = self.devices.get(name) or self._create(name, False, profile)
+        device.gateway = gateway
+        return device
+
+    def rename(self, device: Device, name: str) -> None:
+        """Rename, and tell the gateway that last announced it. Raises `ValueError` for a name that is taken or empty."""
+        self._check_name(name)
+        old = device.name
+        del self.devices[old]
+        device.name = name
+        self.devices[name] = device
+        if device.gateway is not None:
+            self.rpc.notify(device.gateway, "gateway_device_renamed", {old: name})
+
+    def delete(self, device: Device) -> None:
+        """Forget a device and its credentials, and tell the gateway that last announced it."""
+        del self.devices[device.name]
+        self._credentials.pop(device, None)
+        self._tokens = {key: one for key, one in self._tokens.items() if one is not device}
+        self._basic = {key: found for key, found in self._basic.items() if found[1] is not device}
+        self._certificates = {key: one for key, one in self._certificates.items() if one is not device}
+        self.rpc.forget(device)
+        self.packages.forget(device)
+        if device.session is not None:
+            device.session.device_deleted(device)
+        if device.gateway is not None:
+            self.rpc.notify(device.gateway, "gateway_device_deleted", device.name)
+
+    # What comes from them.
 
     def take_telemetry(self, device: Device, records: list[Record]) -> None:
         count = payloads.count_datapoints(records)
@@ -219,12 +180,21 @@ class Platform:
         if self.keep_data:
             device.attributes.update((key, value) for key, value in attributes.items() if value is not None)
 
-    def _create(self, name: str, *, is_gateway: bool = False, profile: str = DEFAULT_PROFILE) -> Device:
-        if not name or name in self.devices:
-            raise ValueError(f"the device name {name!r} is empty or already in use")
-        device = Device(name, is_gateway, profile, records=deque(maxlen=self._history_limit))
+    def take_claim(self, device: Device, claim: Claim) -> None:
+        device.claims.append(claim)
+
+    def _create(self, name: str, is_gateway: bool, profile: str) -> Device:
+        self._check_name(name)
+        device = Device(name, is_gateway, profile)
+        device.records = deque(maxlen=self._history_limit)
+        device.metadata = deque(maxlen=self._history_limit)
+        device.rpc_responses = deque(maxlen=self._history_limit)
         self.devices[name] = device
         return device
+
+    def _check_name(self, name: str) -> None:
+        if not name or name in self.devices:
+            raise ValueError(f"the device name {name!r} is empty or already in use")
 
 
 def _if_password(found: tuple[str | None, Device], password: str | None) -> Device | None:

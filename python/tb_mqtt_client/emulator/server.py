@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from tb_mqtt_client.emulator import attributes
+from tb_mqtt_client.emulator.background import Background
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
 from tb_mqtt_client.emulator.hooks import Hooks, OnPublish
-from tb_mqtt_client.emulator.platform import (
-    DEFAULT_MAX_PAYLOAD_SIZE,
-    BasicCredentials,
-    Counters,
-    Device,
-    Platform,
-    SessionLimits,
-)
+from tb_mqtt_client.emulator.limits import SessionLimits
+from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
+from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Credentials, Platform
+from tb_mqtt_client.emulator.provisioning import ProvisionProfile, Strategy
+from tb_mqtt_client.emulator.rpc import OnClientRpc
 from tb_mqtt_client.emulator.session import Session
+from tb_mqtt_client.emulator.versions import NEWEST, Version, server_version
 
 
 class Emulator:
     """A stand-in for the platform's MQTT endpoint.
 
     An async context manager: it listens inside, and at the end every connection is closed and an error inside the emulator is
-    raised. Left out so far: attributes and RPC on request, claiming, provisioning, firmware, and the enforcing of rate limits,
-    which are only announced; and the unsolicited PUBACK for QoS 0 on gateway topics.
+    raised. A device is named by its name or its access token wherever a method wants one; those behind gateways are devices
+    as all others.
     """
 
     def __init__(
@@ -33,30 +35,39 @@ class Emulator:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        version: Version = NEWEST,
         limits: SessionLimits | None = SessionLimits(),  # noqa: B008  # frozen
         max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE,
         accept_any_token: bool = False,
         keep_data: bool = True,
         history_limit: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        client_rpc_timeout: float = 60.0,
+        provision_timeout: float = 60.0,
     ) -> None:
-        """``port`` 0: a free one. ``limits=None``: a server before 3.8, which never answers ``getSessionLimits``.
+        """``port`` 0: a free one. ``limits=None``: ``getSessionLimits`` is an ordinary RPC, as in servers before 3.8.
 
         ``max_payload_size``: bytes of the remaining length. ``keep_data=False``: count only. ``history_limit``: records a device.
+        ``client_rpc_timeout``: seconds until a client-side RPC is answered with a timeout. ``provision_timeout``: seconds until
+        a provisioning session is closed after its answer. Raises ``ValueError`` for a version that is none of ``VERSIONS``.
         """
         self.host = host
         self.port = port
         self._ssl_context = ssl_context
         self._platform = Platform(
+            version=server_version(version),
             limits=limits,
             max_payload_size=max_payload_size,
             accept_any_token=accept_any_token,
             keep_data=keep_data,
             history_limit=history_limit,
+            client_rpc_timeout=client_rpc_timeout,
+            provision_timeout=provision_timeout,
         )
         self._hooks = Hooks()
         self._sessions: set[Session] = set()
         self._errors: list[Exception] = []
+        self._background = Background(self._errors.append)
         self._server: asyncio.Server | None = None
 
     @property
@@ -67,6 +78,18 @@ class Emulator:
     @on_publish.setter
     def on_publish(self, hook: OnPublish | None) -> None:
         self._hooks.on_publish = hook
+
+    @property
+    def on_client_rpc(self) -> OnClientRpc | None:
+        """Answers client-side RPC: ``handler(device, method, params)``, plain or a coroutine function, returns the reply.
+
+        ``ClientRpcError("text")`` makes it ``{"error": "text"}``; without a handler it is ``{"error": "timeout"}`` in the end.
+        """
+        return self._hooks.on_client_rpc
+
+    @on_client_rpc.setter
+    def on_client_rpc(self, handler: OnClientRpc | None) -> None:
+        self._hooks.on_client_rpc = handler
 
     @property
     def counters(self) -> Counters:
@@ -87,17 +110,81 @@ class Emulator:
     def limits(self, limits: SessionLimits | None) -> None:
         self._platform.limits = limits
 
-    def add_device(self, credentials: str | BasicCredentials, name: str | None = None) -> Device:
-        """Register a device by its access token or its basic credentials. Raises ``ValueError`` for what is taken or empty."""
-        return self._platform.add(credentials, name, is_gateway=False)
+    def add_device(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
+        """Register a device by its access token, basic credentials or certificate.
 
-    def add_gateway(self, credentials: str | BasicCredentials, name: str | None = None) -> Device:
+        Raises ``ValueError`` for what is taken or empty.
+        """
+        return self._platform.add(credentials, name, is_gateway=False, profile=profile)
+
+    def add_gateway(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
         """Register a gateway."""
-        return self._platform.add(credentials, name, is_gateway=True)
+        return self._platform.add(credentials, name, is_gateway=True, profile=profile)
+
+    def add_provision_profile(
+        self, key: str, secret: str, *, strategy: Strategy = "ALLOW_CREATE_NEW_DEVICES", profile: str = DEFAULT_PROFILE
+    ) -> None:
+        """Let devices register themselves on ``/provision/request``, as devices of this profile.
+
+        Pre-provisioned devices are those of ``add_device(..., profile=profile)``. Raises ``ValueError`` for a key that is taken.
+        """
+        self._platform.provisioning.add(ProvisionProfile(key, secret, strategy, profile))
 
     def device(self, name_or_token: str) -> Device:
         """A device and what came from it. Raises ``LookupError`` when there is none."""
         return self._platform.find(name_or_token)
+
+    async def set_shared_attributes(self, device: str, values: Mapping[str, Any]) -> bool:
+        """Store shared attributes and send the update. False when the device is not connected, or not subscribed."""
+        return attributes.set_shared(self.device(device), values)
+
+    async def delete_shared_attributes(self, device: str, keys: Iterable[str]) -> bool:
+        """Delete shared attributes and send their keys. False when the device is not connected, or not subscribed."""
+        return attributes.delete_shared(self.device(device), keys)
+
+    async def call_rpc(self, device: str, method: str, params: Any = None, *, oneway: bool = False, timeout: float = 10.0) -> Any:
+        """Call a method of the device and return its answer, parsed; None for a one-way call, as soon as it is sent.
+
+        A device that is not subscribed gets the call when it subscribes. Raises ``TimeoutError`` after ``timeout`` seconds, or
+        when the device did not acknowledge the call within 10 seconds.
+        """
+        return await self._platform.rpc.call(self.device(device), method, params, oneway=oneway, timeout=timeout)
+
+    def rpc_responses(self, device: str) -> list[RpcResponse]:
+        """The device's answers to RPC as they came, late and unasked ones included."""
+        return list(self.device(device).rpc_responses)
+
+    def restart_rpc_ids(self, device: str) -> None:
+        """Number the device's RPC from 0 again, as after a restart of the server; calls without an answer get none."""
+        self._platform.rpc.restart(self.device(device))
+
+    async def assign_package(self, device: str, package: OtaPackage) -> bool:
+        """Assign firmware or software. False when the device is not connected, or not subscribed to shared attributes."""
+        return self._platform.packages.assign(self.device(device), package)
+
+    async def unassign_package(self, device: str, kind: OtaKind = "fw") -> bool:
+        """Take a package away. False when the device is not connected, or not subscribed to shared attributes."""
+        return self._platform.packages.unassign(self.device(device), kind)
+
+    def evict_package_cache(self) -> None:
+        """Lose the data of all packages: requests under a known id get empty chunks, a new id loads the data again."""
+        self._platform.packages.evict()
+
+    async def rename_device(self, device: str, name: str) -> None:
+        """Rename a device; a gateway that announced it gets the notice. Raises ``ValueError`` for a name that is taken."""
+        self._platform.rename(self.device(device), name)
+
+    async def delete_device(self, device: str) -> None:
+        """Delete a device: its connection ends with 0x98, or the gateway that announced it gets the notice."""
+        self._platform.delete(self.device(device))
+
+    async def send_disconnect_notice(self, device: str, reason: int) -> bool:
+        """Tell a gateway on ``v1/gateway/disconnect`` that the platform has trouble with a device: 128, 129 or 150.
+
+        The sub-session goes on. False when the device is not connected through a gateway, or the gateway is no MQTT 5 client.
+        """
+        found = self.device(device)
+        return found.session is not None and found.session.send_disconnect_notice(found, reason)
 
     async def publish_to(self, name_or_token: str, topic: str, payload: Any) -> bool:
         """Send a message (bytes, or what JSON can carry). False when the device is not connected, or not subscribed."""
@@ -126,6 +213,7 @@ class Emulator:
         sessions = list(self._sessions)
         for session in sessions:
             session.abort()
+        await self._background.stop()
         for session in sessions:
             await session.ended.wait()
         await self._server.wait_closed()
@@ -143,4 +231,4 @@ class Emulator:
             raise ExceptionGroup("errors inside the emulator", self._errors)
 
     def _session(self) -> Session:
-        return Session(self._platform, self._hooks, self._sessions, self._errors.append)
+        return Session(self._platform, self._hooks, self._sessions, self._background, self._errors.append)

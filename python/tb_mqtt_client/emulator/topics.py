@@ -6,6 +6,7 @@ same mistake here. Source: contract sections 2 and 4.
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import Final
 
@@ -27,13 +28,19 @@ class Uplink(Enum):
     GATEWAY_ATTRIBUTE_REQUEST = auto()
     GATEWAY_RPC = auto()
     GATEWAY_CLAIM = auto()
+    PROTOBUF = auto()
     UNKNOWN = auto()
 
 
 GATEWAY_PREFIX: Final = "v1/gateway/"
+PROVISION_REQUEST: Final = "/provision/request"
+PROVISION_RESPONSE: Final = "/provision/response"
+OTA_ERROR: Final = "v2/fw/error"
 # Only this family answers getSessionLimits (contract section 5).
 RPC_REQUEST_V1: Final = "v1/devices/me/rpc/request/"
 RPC_RESPONSE_V1: Final = "v1/devices/me/rpc/response/"
+
+_ATTRIBUTE_REQUEST_V1: Final = "v1/devices/me/attributes/request/"
 
 _EXACT: Final = {
     "v1/devices/me/telemetry": Uplink.TELEMETRY,
@@ -42,6 +49,8 @@ _EXACT: Final = {
     "v1/devices/me/attributes": Uplink.ATTRIBUTES,
     "v2/a": Uplink.ATTRIBUTES,
     "v2/a/j": Uplink.ATTRIBUTES,
+    "v2/t/p": Uplink.PROTOBUF,
+    "v2/a/p": Uplink.PROTOBUF,
     "v1/devices/me/claim": Uplink.CLAIM,
     "v1/gateway/connect": Uplink.GATEWAY_CONNECT,
     "v1/gateway/disconnect": Uplink.GATEWAY_DISCONNECT,
@@ -54,25 +63,37 @@ _EXACT: Final = {
 
 # The longer prefix of a family stands first: "v2/a/req/j/" is also a "v2/a/req/".
 _PREFIXES: Final = (
-    ("v1/devices/me/attributes/request/", Uplink.ATTRIBUTE_REQUEST),
+    (_ATTRIBUTE_REQUEST_V1, Uplink.ATTRIBUTE_REQUEST),
     ("v2/a/req/j/", Uplink.ATTRIBUTE_REQUEST),
+    ("v2/a/req/p/", Uplink.PROTOBUF),
     ("v2/a/req/", Uplink.ATTRIBUTE_REQUEST),
     (RPC_REQUEST_V1, Uplink.RPC_REQUEST),
     ("v2/r/req/j/", Uplink.RPC_REQUEST),
+    ("v2/r/req/p/", Uplink.PROTOBUF),
     ("v2/r/req/", Uplink.RPC_REQUEST),
     (RPC_RESPONSE_V1, Uplink.RPC_RESPONSE),
     ("v2/r/res/j/", Uplink.RPC_RESPONSE),
+    ("v2/r/res/p/", Uplink.PROTOBUF),
     ("v2/r/res/", Uplink.RPC_RESPONSE),
-    ("v2/fw/request/", Uplink.OTA_REQUEST),
-    ("v2/sw/request/", Uplink.OTA_REQUEST),
 )
+_OTA_REQUEST: Final = re.compile(r"v2/(?P<kind>fw|sw)/request/(?P<id>[0-9]+)/chunk/(?P<chunk>[0-9]+)")
+
+# A reply goes out in the topic family of the session's latest request (contract section 2).
+_RESPONSES: Final = {
+    _ATTRIBUTE_REQUEST_V1: "v1/devices/me/attributes/response/",
+    "v2/a/req/j/": "v2/a/res/j/",
+    "v2/a/req/": "v2/a/res/",
+    RPC_REQUEST_V1: RPC_RESPONSE_V1,
+    "v2/r/req/j/": "v2/r/res/j/",
+    "v2/r/req/": "v2/r/res/",
+}
 
 # The platform sends these only to who subscribed; everything else it sends at QoS 1 unasked (contract, fact 7).
-_ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
-_RPC_REQUESTS: Final = frozenset(
+ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
+RPC_REQUESTS: Final = frozenset(
     {"v1/devices/me/rpc/request/+", "v2/r/req/+", "v2/r/req/j/+", "v2/r/req/p/+"},
 )
-_NEEDS_SUBSCRIPTION: Final = _ATTRIBUTE_UPDATES | _RPC_REQUESTS
+_NEEDS_SUBSCRIPTION: Final = ATTRIBUTE_UPDATES | RPC_REQUESTS
 
 SUBSCRIBABLE: Final = _NEEDS_SUBSCRIPTION | {
     "v1/devices/me/attributes/response/+",
@@ -101,7 +122,19 @@ def classify(topic: str) -> tuple[Uplink, str]:
     for prefix, uplink in _PREFIXES:
         if topic.startswith(prefix):
             return uplink, topic[len(prefix) :]
-    return Uplink.UNKNOWN, ""
+    return (Uplink.OTA_REQUEST if _OTA_REQUEST.fullmatch(topic) else Uplink.UNKNOWN), ""
+
+
+def response_prefix(topic: str, rest: str) -> str:
+    """Return what a request's topic is answered on, without the id; `rest` as `classify` gave it."""
+    return _RESPONSES[topic.removesuffix(rest)]
+
+
+def ota_request(topic: str) -> tuple[str, str, str]:
+    """(`fw` or `sw`, request id, chunk) of an OTA_REQUEST, the numbers as text."""
+    found = _OTA_REQUEST.fullmatch(topic)
+    assert found is not None
+    return found["kind"], found["id"], found["chunk"]
 
 
 def matching_filter(topic: str) -> str | None:

@@ -1,0 +1,53 @@
+"""Attributes on the server: updates and deletions of shared ones to the device, and the answers to requests.
+
+Source: contract sections 2 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tb_mqtt_client.emulator.devices import Device
+from tb_mqtt_client.emulator.payloads import AttributeKeys, GatewayAttributeRequest
+
+
+def set_shared(device: Device, values: Mapping[str, Any]) -> bool:
+    """Store, and send the update. False when nobody is subscribed to it."""
+    device.shared_attributes.update(values)
+    return device.session is not None and device.session.send_attributes(device, dict(values))
+
+
+def delete_shared(device: Device, keys: Iterable[str]) -> bool:
+    """Delete, and send `{"deleted": [...]}` with all of the keys, known or not."""
+    deleted = list(keys)
+    for key in deleted:
+        device.shared_attributes.pop(key, None)
+    return device.session is not None and device.session.send_attributes(device, {"deleted": deleted})
+
+
+def answer(device: Device, keys: AttributeKeys) -> dict[str, Any]:
+    """`{"client": {...}, "shared": {...}}`, each only if something was found."""
+    client_keys, shared_keys = keys
+    if not client_keys and not shared_keys:
+        found = {"client": dict(device.attributes), "shared": dict(device.shared_attributes)}
+    else:
+        found = {
+            "client": _found(device.attributes, client_keys or ()),
+            "shared": _found(device.shared_attributes, shared_keys or ()),
+        }
+    return {scope: values for scope, values in found.items() if values}
+
+
+def gateway_answer(device: Device, request: GatewayAttributeRequest) -> dict[str, Any]:
+    """`value` when one key was asked for, `values` when several were; neither when nothing was found."""
+    reply: dict[str, Any] = {"id": request.id, "device": request.device}
+    asked = set(request.keys)
+    found = _found(device.attributes if request.client_scope else device.shared_attributes, request.keys)
+    if found:
+        reply |= {"value": next(iter(found.values()))} if len(asked) == 1 else {"values": found}
+    return reply
+
+
+def _found(attributes: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: attributes[key] for key in keys if key in attributes}

@@ -1,0 +1,93 @@
+"""One TCP connection: bytes to packets, and its end. Knows nothing of what the packets mean."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Final
+
+from tb_mqtt_client.emulator import codec
+from tb_mqtt_client.emulator.background import Timers
+from tb_mqtt_client.emulator.codec import MQTT_5, PacketReader, ProtocolViolationError
+
+UNEXPECTED: Final = 0x8B
+
+
+class Connection(asyncio.Protocol, ABC):
+    """Feeds packets to `_handle` in their order, and writes what it is given.
+
+    `report` is told of an error inside the emulator; the client then sees what it sees of an exception inside the platform.
+    """
+
+    def __init__(self, max_remaining_length: int, report: Callable[[Exception], None]) -> None:
+        self._report = report
+        self._reader = PacketReader(max_remaining_length)
+        self._transport: asyncio.Transport | None = None
+        self._closing = False
+        self.level = MQTT_5
+        self.timers = Timers()
+        self.ended = asyncio.Event()
+
+    @abstractmethod
+    def _handle(self, first_byte: int, body: bytes) -> None:
+        """Answer one packet."""
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The client's certificate (DER), if it presented one that the TLS context trusts."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return tls.getpeercert(binary_form=True) if isinstance(tls, (ssl.SSLObject, ssl.SSLSocket)) else None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._reader.feed(data)
+        try:
+            for first_byte, body in self._reader.packets():
+                self._handle(first_byte, body)
+                if self._closing:
+                    return
+        except ProtocolViolationError as violation:
+            self.close(violation.reason_code)
+        except Exception as error:  # noqa: BLE001  # reported to whoever runs the emulator, and raised at its end
+            self._report(error)
+            self.close(UNEXPECTED)
+
+    def pause_writing(self) -> None:
+        """The client does not read: neither does the emulator, so that answers do not pile up."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._closing = True
+        self.timers.cancel()
+        self.ended.set()
+
+    def close(self, reason_code: int | None = None) -> None:
+        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+        if self._closing or self._transport is None:
+            return
+        if reason_code is not None and self.level >= MQTT_5:
+            self.write(codec.encode_disconnect(reason_code))
+        self._closing = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End at once, whatever is unsent."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def write(self, packet: bytes) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.write(packet)

@@ -1,0 +1,134 @@
+"""Firmware and software packages: what a device is told of an assigned one, and its chunks (contract section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from tb_mqtt_client.emulator import attributes
+from tb_mqtt_client.emulator.checksums import checksum
+from tb_mqtt_client.emulator.devices import Device
+from tb_mqtt_client.emulator.payloads import int32
+from tb_mqtt_client.emulator.topics import ota_request
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.emulator.platform import Platform
+
+OtaKind: TypeAlias = Literal["fw", "sw"]
+
+# What un-assignment deletes.
+_ALL_KEYS: Final = ("title", "version", "ts", "state", "size", "checksum", "checksum_algorithm", "url", "tag")
+
+
+class OtaError(Exception):
+    """What the platform says on v2/fw/error, of software too, before it closes the connection."""
+
+
+@dataclass(frozen=True, eq=False)
+class OtaPackage:
+    """A package: its ``data``, or the ``url`` where it is kept, which is then all that the platform has.
+
+    Raises `ValueError` for anything else, and for a checksum algorithm that the platform does not have.
+    """
+
+    title: str
+    version: str
+    data: bytes | None = None
+    kind: OtaKind = "fw"
+    checksum_algorithm: str = "SHA256"
+    tag: str | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fw", "sw"):
+            raise ValueError(f"kind must be 'fw' or 'sw', not {self.kind!r}")
+        if (self.data is None) == (self.url is None):
+            raise ValueError("a package has either data or a url")
+        checksum(self.checksum_algorithm, b"")
+
+    def shared_attributes(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"title": self.title, "version": self.version}
+        if self.tag:
+            values["tag"] = self.tag
+        if self.data is None:
+            values["url"] = self.url
+        else:
+            values["size"] = len(self.data)
+            values["checksum_algorithm"] = self.checksum_algorithm
+            values["checksum"] = checksum(self.checksum_algorithm, self.data)
+        return {f"{self.kind}_{key}": value for key, value in values.items()}
+
+    def absent_attributes(self) -> list[str]:
+        """Keys that an earlier package may have left, and this one does not have."""
+        absent = [] if self.tag else ["tag"]
+        absent += ["url"] if self.data is not None else ["size", "checksum", "checksum_algorithm"]
+        return [f"{self.kind}_{key}" for key in absent]
+
+
+class Packages:
+    """Which package each device has, and the data cache of the platform."""
+
+    def __init__(self) -> None:
+        self._assigned: dict[tuple[Device, str], OtaPackage] = {}
+        self._cached: set[OtaPackage] = set()
+
+    def assign(self, device: Device, package: OtaPackage) -> bool:
+        """Tell the device: a deletion first, then the update. False when it is not subscribed."""
+        self._assigned[device, package.kind] = package
+        if absent := package.absent_attributes():
+            attributes.delete_shared(device, absent)
+        return attributes.set_shared(device, package.shared_attributes())
+
+    def unassign(self, device: Device, kind: str) -> bool:
+        self._assigned.pop((device, kind), None)
+        return attributes.delete_shared(device, [f"{kind}_{key}" for key in _ALL_KEYS])
+
+    def request(self, device: Device, kind: str) -> OtaPackage:
+        """Find a package and load its data into the cache. Raises `OtaError`."""
+        package = self._assigned.get((device, kind))
+        if package is None:
+            raise OtaError("NOT_FOUND")
+        if package.data is None:
+            raise OtaError("FAILURE")
+        self._cached.add(package)
+        return package
+
+    def chunk(self, package: OtaPackage, size: int, number: int) -> bytes:
+        """Past the end, and of a package that the cache has lost, nothing."""
+        data = package.data if package in self._cached and package.data is not None else b""
+        return data[size * number : size * (number + 1)] if size > 0 else data
+
+    def evict(self) -> None:
+        self._cached.clear()
+
+    def forget(self, device: Device) -> None:
+        self._assigned = {key: package for key, package in self._assigned.items() if key[0] is not device}
+
+
+class OtaRequests:
+    """What a connection remembers of its requests: by request id the chunk size and the package."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._sizes: dict[str, int] = {}
+        self._packages: dict[str, OtaPackage] = {}
+
+    def begins(self, topic: str) -> bool:
+        """Whether the id of this request is new, so that the platform asks its core for the package."""
+        return ota_request(topic)[1] not in self._packages
+
+    def answer(self, device: Device, topic: str, payload: bytes) -> tuple[str, bytes]:
+        """Return topic and payload of the chunk. Raises `OtaError`, `UnexpectedPayloadError`."""
+        kind, request_id, number = ota_request(topic)
+        chunk = int32(number, "chunk number")
+        size = int32(payload.decode(errors="replace"), "chunk size") if payload else 0
+        if size > 0:
+            self._sizes[request_id] = size
+        else:
+            size = self._sizes.get(request_id, 0)
+        if size > self._platform.max_payload_size:
+            raise OtaError("PAYLOAD_TOO_LARGE")
+        package = self._packages.get(request_id)
+        if package is None:
+            package = self._packages[request_id] = self._platform.packages.request(device, kind)
+        return f"v2/{kind}/response/{request_id}/chunk/{number}", self._platform.packages.chunk(package, size, chunk)

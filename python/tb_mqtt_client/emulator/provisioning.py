@@ -1,0 +1,114 @@
+"""Devices that register themselves (contract section 6)."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, BasicCredentials, X509Credentials
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.emulator.platform import Credentials, Platform
+
+Strategy: TypeAlias = Literal["ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES", "DISABLED"]
+
+STRATEGIES: Final = ("ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES", "DISABLED")
+_NOT_FOUND: Final = {"errorMsg": "Provision data was not found!", "status": "NOT_FOUND"}
+_FAILURE: Final = {"errorMsg": "Failed to provision device!", "status": "FAILURE"}
+_LETTERS: Final = string.ascii_letters + string.digits
+
+
+class ProvisionFormError(Exception):
+    """A request without what it must have: PUBACK 0x83 and DISCONNECT 0x83."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionProfile:
+    """A device profile that devices may register with."""
+
+    key: str
+    secret: str
+    strategy: Strategy = "ALLOW_CREATE_NEW_DEVICES"
+    profile: str = DEFAULT_PROFILE
+
+
+class Provisioning:
+    """The platform's answers to /provision/request."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._profiles: dict[str, ProvisionProfile] = {}
+
+    def add(self, profile: ProvisionProfile) -> None:
+        """Raises `ValueError` for a key that is taken or empty, and for an unknown strategy."""
+        if profile.strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {profile.strategy!r}")
+        if not profile.key or not profile.secret or profile.key in self._profiles:
+            raise ValueError(f"the provision key {profile.key!r} or its secret is empty, or the key is already in use")
+        self._profiles[profile.key] = profile
+
+    def answer(self, request: Any) -> dict[str, Any]:
+        """Return the reply. Raises `ProvisionFormError`."""
+        key, secret = _required(request, "provisionDeviceKey"), _required(request, "provisionDeviceSecret")
+        profile = self._profiles.get(key)
+        if profile is None or profile.secret != secret or profile.strategy == "DISABLED":
+            return dict(_NOT_FOUND)
+        name = request.get("deviceName") or random_text()
+        if profile.strategy == "CHECK_PRE_PROVISIONED_DEVICES":
+            device = self._platform.devices.get(name)
+            if device is None or device.profile != profile.profile or device.provisioned:
+                return dict(_FAILURE)
+            credentials = self._platform.credentials_of(device)
+        else:
+            try:
+                credentials = _credentials(request)
+                gateway = request.get("gateway") is True and self._platform.version.provisions_gateways
+                device = self._platform.add(credentials, name, is_gateway=gateway, profile=profile.profile)
+            except ValueError:
+                # The name or the credentials are taken, or are none.
+                return dict(_FAILURE)
+        device.provisioned = True
+        return _success(credentials)
+
+
+def certificate_der(pem: str) -> bytes:
+    """Raises `ValueError` for what is no certificate."""
+    return ssl.PEM_cert_to_DER_cert(pem.strip())
+
+
+def random_text() -> str:
+    """20 characters, as the platform's own names and tokens have."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(20))
+
+
+def _required(request: Any, key: str) -> str:
+    value = request.get(key) if isinstance(request, dict) else None
+    if not isinstance(value, str) or not value:
+        raise ProvisionFormError(f"{key!r} is missing")
+    return value
+
+
+def _credentials(request: dict[str, Any]) -> Credentials:
+    kind = request.get("credentialsType") or "ACCESS_TOKEN"
+    if kind == "ACCESS_TOKEN":
+        return request.get("token") or random_text()
+    if kind == "MQTT_BASIC":
+        return BasicCredentials(request.get("clientId"), request.get("username"), request.get("password"))
+    if kind == "X509_CERTIFICATE":
+        return X509Credentials(str(request.get("hash")))
+    raise ProvisionFormError(f"the platform has no credentials type {kind!r}")
+
+
+def _success(credentials: Credentials) -> dict[str, Any]:
+    value: Any
+    if isinstance(credentials, BasicCredentials):
+        kind = "MQTT_BASIC"
+        value = {"clientId": credentials.client_id, "userName": credentials.username, "password": credentials.password}
+    elif isinstance(credentials, X509Credentials):
+        kind, value = "X509_CERTIFICATE", credentials.certificate
+    else:
+        kind, value = "ACCESS_TOKEN", credentials
+    return {"credentialsType": kind, "credentialsValue": value, "status": "SUCCESS"}
