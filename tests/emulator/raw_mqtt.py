@@ -1,6 +1,7 @@
 """A raw MQTT client that says exactly the bytes it is told to."""
 
 import asyncio
+import json
 import struct
 from contextlib import asynccontextmanager, suppress
 
@@ -51,6 +52,38 @@ class RawClient:
         self.write(packet(0x82, body + b"".join(text(one) + b"\x01" for one in filters)))
         return await self.read()
 
+    async def unsubscribe(self, *filters, packet_id=1):
+        body = struct.pack("!H", packet_id) + self.properties
+        self.write(packet(0xA2, body + b"".join(text(one) for one in filters)))
+        return await self.read()
+
+    async def message(self, *, acknowledge=True):
+        """``(topic, payload)`` of the next packet, which must be a PUBLISH; JSON is parsed."""
+        first_byte, body = await self.read()
+        assert first_byte >> 4 == 3
+        end = 2 + int.from_bytes(body[:2])
+        topic = body[2:end].decode()
+        if first_byte & 0x06:
+            if acknowledge:
+                self.write(packet(0x40, body[end : end + 2]))
+            end += 2
+        payload = body[end + len(self.properties) :]
+        try:
+            return topic, json.loads(payload)
+        except ValueError:
+            return topic, payload
+
+    async def request(self, topic, payload):
+        """Publish, and give the message that follows the PUBACK."""
+        self.publish(topic, payload if isinstance(payload, (str, bytes)) else json.dumps(payload))
+        assert (await self.read())[0] == 0x40
+        return await self.message()
+
+    async def silent(self):
+        """Whether the server says nothing more than the answer to a ping."""
+        self.write(b"\xc0\0")
+        return await self.read() == (0xD0, b"")
+
     async def read(self):
         """``(first byte, body)``, or None when the server has closed."""
         try:
@@ -67,8 +100,8 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(emulator, version=5):
-    reader, writer = await asyncio.open_connection(emulator.host, emulator.port)
+async def raw_client(emulator, version=5, ssl=None):
+    reader, writer = await asyncio.open_connection(emulator.host, emulator.port, ssl=ssl)
     try:
         async with asyncio.timeout(5):
             yield RawClient(reader, writer, version)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 import trustme
-from faulty_link import FaultyLink
 
+from faulty_link import FaultyLink
 from tb_mqtt_client import BackpressureException, ConnectionRefusedByServer, DeviceClient, GatewayClient, NotConnectedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
