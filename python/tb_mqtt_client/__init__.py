@@ -7,11 +7,19 @@ from tb_mqtt_client.common.exceptions import (
     ConnectionLostError,
     ConnectionRefusedByServer,
     NotConnectedError,
+    RequestRefusedError,
+    SubscriptionRefusedError,
     TBMQTTError,
 )
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.client import GatewayClient
@@ -19,7 +27,10 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 __all__ = [
     "AttributeEntry",
+    "AttributeRequest",
+    "AttributeUpdate",
     "BackpressureException",
+    "ClaimRequest",
     "ConnectionLostError",
     "ConnectionRefusedByServer",
     "DeviceClient",
@@ -30,7 +41,13 @@ __all__ = [
     "NotConnectedError",
     "PublishResult",
     "QueuePolicy",
+    "RPCRequest",
+    "RPCResponse",
+    "RPCStatus",
+    "RequestRefusedError",
+    "RequestedAttributeResponse",
     "Statistics",
+    "SubscriptionRefusedError",
     "TBMQTTError",
     "TimeseriesEntry",
     "__version__",

@@ -205,6 +205,14 @@ async def test_a_gateway_sends_for_itself_too(emulator):
     assert_sums(client, emulator)
 
 
+async def test_the_old_name_of_send_timeseries(emulator):
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    with pytest.deprecated_call(match="use send_timeseries"):
+        assert (await client.send_telemetry({"a": 1}, timeout=5)).is_successful()
+    await client.stop()
+
+
 async def test_two_clients_do_not_touch_each_other(emulator):
     emulator.add_device("OTHER", "other")
     first, second = DeviceClient(config(emulator)), DeviceClient(config(emulator, "OTHER"))

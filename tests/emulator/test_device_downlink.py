@@ -549,17 +549,8 @@ async def test_a_call_may_ask_the_platform(emulator, device):
         return (await device.request_attributes(["a"]))["a"]
 
     device.set_rpc_request_callback(callback)
-    answers = Answers(emulator)
-    judge = answers.judge
-
-    def with_attributes(publish):
-        judge(publish)
-        if publish.topic.startswith(f"{ATTRIBUTES}/request/"):
-            topic = publish.topic.replace("request", "response")
-            asyncio.get_running_loop().call_soon(publish.device.session.send, topic, b'{"shared":{"a":5}}')
-
-    emulator.on_publish = with_attributes
-    assert await answers.to(1, {"method": "m"}) == (1, {"result": 5})
+    await emulator.set_shared_attributes("device", {"a": 5})
+    assert await emulator.call_rpc("device", "m") == {"result": 5}
 
 
 # What nobody expects.

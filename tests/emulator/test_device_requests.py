@@ -21,7 +21,7 @@ FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
 
 
 class Server:
-    """Answers requests the way a test says, and keeps them."""
+    """Takes requests away from the emulator, answers them the way a test says, and keeps them."""
 
     def __init__(self, emulator, answer=None):
         self.answer = answer
@@ -32,13 +32,13 @@ class Server:
     def judge(self, publish):
         kind, _, rest = publish.topic.removeprefix(ATTRIBUTES).removeprefix(RPC).partition("/")
         if kind != "request" or b"getSessionLimits" in publish.payload:
-            return
+            return None
         self.requests.append((publish.topic, publish.json(), publish.qos))
         self.arrived.set()
         # After the PUBACK, as the platform does.
         if self.answer is not None:
             asyncio.get_running_loop().call_soon(self.reply, publish, int(rest))
-        return
+        return Verdict(store=False)
 
     def reply(self, publish, number):
         answer = self.answer(publish.json())
@@ -296,11 +296,11 @@ async def test_an_unacknowledged_call_is_not_repeated_either(emulator, device):
     judge, published = server.judge, asyncio.Event()
 
     def ignore_first(publish):
-        judge(publish)
+        verdict = judge(publish)
         if publish.topic.startswith(f"{RPC}request") and not published.is_set() and b"getSession" not in publish.payload:
             published.set()
             return Verdict.close()
-        return None
+        return verdict
 
     emulator.on_publish = ignore_first
     with pytest.raises(ConnectionLostError):

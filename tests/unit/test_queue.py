@@ -21,6 +21,14 @@ async def test_order():
     assert queue.size() == 0
 
 
+def test_an_item_is_taken_from_the_middle():
+    queue = AsyncDeque()
+    queue.append_all("abc")
+    assert queue.remove_now("b")
+    assert not queue.remove_now("b")
+    assert queue.pop_now(5) == ["a", "c"]
+
+
 async def test_get_waits_for_an_item():
     queue = AsyncDeque()
     waiting = asyncio.ensure_future(queue.get())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -52,6 +53,11 @@ class DeviceClient(ConnectedClient):
         """
         encoded = EncodedUplink.timeseries(data, now_ms())
         return await self._send_uplink(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
+
+    async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
+        """``send_timeseries`` by its old name."""
+        warnings.warn("send_telemetry is deprecated, use send_timeseries", DeprecationWarning, stacklevel=2)
+        return await self.send_timeseries(*args, **kwargs)
 
     @overload
     async def send_attributes(
