@@ -404,6 +404,23 @@ async def test_a_callback_that_does_not_end_even_then(emulator, caplog):
     assert client.statistics.callback_errors == 2
 
 
+async def test_a_callback_that_hangs_is_cancelled_by_stop(emulator, device):
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    device.set_rpc_request_callback(hang)
+    await emulator.publish_to("TOKEN", f"{CALL}1", {"method": "m"})
+    await begun.wait()
+    await device.stop()
+    assert cancelled.is_set()
+
+
 async def test_calls_run_side_by_side(emulator, device):
     begun, release = [], {number: asyncio.Event() for number in range(3)}
 

@@ -370,9 +370,6 @@ class MessageService:
 
     def put_retry_messages(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
         """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
-        for message in messages:
-            if not message.resend:
-                self._answer_message(message, LocalReasonCode.NOT_DELIVERED)
         messages = [message for message in messages if message.resend]
         uplinks = [message for message in messages if not message.is_service_message]
         for message in uplinks:

@@ -57,7 +57,8 @@ class DeviceClient(ConnectedClient):
     async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
         """``send_timeseries`` by its old name."""
         warnings.warn("send_telemetry is deprecated, use send_timeseries", DeprecationWarning, stacklevel=2)
-        return await self.send_timeseries(*args, **kwargs)
+        result: PublishResult | list[Delivery] = await self.send_timeseries(*args, **kwargs)
+        return result
 
     @overload
     async def send_attributes(

@@ -204,8 +204,6 @@ class DeviceRequests:
 
     def _ask(self, pending: PendingRequests[int, A], wire_id: int, message: MqttPublishMessage) -> asyncio.Future[A]:
         """Queue a request; the future of its answer. Who cancels the future takes the request back."""
-        # Of its session only: an answer to what the next session publishes would come to nobody.
-        message.resend = False
         delivery = self._send(message)
         answer = pending.add(wire_id, message)
         answer.add_done_callback(lambda _: self._withdraw(message))
