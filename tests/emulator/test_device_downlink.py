@@ -184,6 +184,22 @@ async def test_updates_come_in_their_order_whatever_their_callback_does(emulator
     assert device.statistics.inbound_messages == 21
 
 
+async def test_a_callback_that_awaits_what_was_cancelled(emulator, device):
+    """That is its own failure, and not the end of the task which calls it."""
+    seen = asyncio.Queue()
+
+    async def callback(update):
+        seen.put_nowait(update.get("a"))
+        if update.get("a") == 1:
+            await cancelled(update)
+
+    device.set_attribute_update_callback(callback)
+    for number in (1, 2):
+        await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": number})
+        assert await seen.get() == number
+    assert device.statistics.callback_errors == 1
+
+
 async def test_updates_without_a_callback_are_of_no_interest(emulator, device):
     updates = asyncio.Queue()
     device.set_attribute_update_callback(updates.put_nowait)

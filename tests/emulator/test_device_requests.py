@@ -339,6 +339,17 @@ async def test_a_call_that_was_given_up_is_never_sent(emulator, device):
     assert [request["method"] for _, request, _ in server.requests] == ["m"]
 
 
+async def test_stop_does_not_wait_for_a_call_that_was_given_up(device):
+    await device.disconnect()
+    call = asyncio.create_task(device.call_rpc("m", timeout=0.05))
+    while not device._requests._rpc_calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await device.stop(timeout=60)
+    with pytest.raises(TimeoutError):
+        await call
+
+
 async def test_a_refused_request_ends_at_once(emulator, device):
     emulator.on_publish = lambda publish: Verdict.refuse(0x90) if "/request/" in publish.topic else None
     with pytest.raises(RequestRefusedError, match="Topic Name invalid") as refused:
