@@ -130,7 +130,7 @@ async def test_what_json_cannot_carry_raises_at_the_call(emulator):
 
 async def test_a_call_that_is_not_acknowledged(emulator, monkeypatch):
     """Section 2: the platform gives it up when the PUBACK does not come."""
-    monkeypatch.setattr("tb_mqtt_client.emulator.session._RPC_ACKNOWLEDGEMENT_TIMEOUT", 0.01)
+    monkeypatch.setattr("tb_mqtt_client.emulator.downlinks._RPC_ACKNOWLEDGEMENT_TIMEOUT", 0.01)
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(RPC)

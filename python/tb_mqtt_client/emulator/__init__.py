@@ -14,7 +14,7 @@ from tb_mqtt_client.emulator.devices import (
     RpcResponse,
     X509Credentials,
 )
-from tb_mqtt_client.emulator.hooks import OnPublish, Publish, Verdict
+from tb_mqtt_client.emulator.hooks import ConnectAttempt, ConnectVerdict, OnConnect, OnPublish, Publish, Verdict
 from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
 from tb_mqtt_client.emulator.rpc import ClientRpcError, OnClientRpc
@@ -26,11 +26,14 @@ __all__ = [
     "BasicCredentials",
     "Claim",
     "ClientRpcError",
+    "ConnectAttempt",
+    "ConnectVerdict",
     "Counters",
     "Datapoint",
     "Device",
     "Emulator",
     "OnClientRpc",
+    "OnConnect",
     "OnPublish",
     "OtaPackage",
     "Publish",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tb_mqtt_client.emulator import attributes, payloads
 from tb_mqtt_client.emulator.devices import Claim, Device
 from tb_mqtt_client.emulator.ota import OtaRequests
+from tb_mqtt_client.emulator.reason_codes import ACCEPTED, NO_ANSWER, Answer
 from tb_mqtt_client.emulator.rpc import ClientRpc
 from tb_mqtt_client.emulator.topics import RPC_REQUEST_V1, Uplink, response_prefix
 
 if TYPE_CHECKING:
     from tb_mqtt_client.emulator.codec import PublishPacket
     from tb_mqtt_client.emulator.session import Session
-
-SUCCESS: Final = 0x00
 
 
 class DeviceUplinks:
@@ -26,30 +25,33 @@ class DeviceUplinks:
         self._rpc = ClientRpc(session)
         self._ota = OtaRequests(session.platform)
 
-    def take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> int | None:
-        """Process a message; the reason code of its PUBACK, or None for no PUBACK. Raises the errors of `payloads` and `ota`."""
-        platform = self._platform
+    def take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> Answer:
+        """Process a message. Raises the errors of `payloads`, `RateLimitedError` and `OtaError`."""
         if uplink is Uplink.TELEMETRY:
-            records = payloads.telemetry_records(self._json(packet), platform.now())
+            records = payloads.telemetry_records(self._json(packet), self._platform.now())
             if not records:
                 # `[]` is accepted and never acknowledged (contract section 3).
-                return None
-            platform.take_telemetry(device, records)
+                return NO_ANSWER
+            self._platform.take_telemetry(device, records)
         elif uplink is Uplink.ATTRIBUTES:
-            platform.take_attributes(device, payloads.attributes(self._json(packet)))
+            self._platform.take_attributes(device, payloads.attributes(self._json(packet)))
         elif uplink is Uplink.RPC_RESPONSE:
-            platform.rpc.answered(device, payloads.request_id(rest), packet.payload)
+            self._platform.take_rpc_response(device, payloads.request_id(rest), packet.payload)
         elif uplink is Uplink.RPC_REQUEST:
             self._rpc_request(packet, rest, device)
         elif uplink is Uplink.ATTRIBUTE_REQUEST:
             self._attribute_request(packet, rest, device)
         elif uplink is Uplink.CLAIM:
-            platform.take_claim(device, payloads.claim(self._json(packet)) if packet.payload.strip() else Claim())
+            claim = payloads.claim(self._json(packet)) if packet.payload.strip() else Claim()
+            self._platform.take_claim(device, claim)
         elif uplink is Uplink.OTA_REQUEST:
             self._session.reply(*self._ota.answer(device, packet.topic, packet.payload))
         elif uplink is Uplink.PROTOBUF:
             raise payloads.BadPayloadError("the emulator has no device profiles with Protobuf")
-        return SUCCESS
+        else:
+            # A topic of provisioning, or one that only the platform publishes on.
+            raise AssertionError(f"{uplink} is no uplink of a device")
+        return ACCEPTED
 
     def _attribute_request(self, packet: PublishPacket, rest: str, device: Device) -> None:
         try:
@@ -57,8 +59,10 @@ class DeviceUplinks:
         except payloads.UnexpectedPayloadError as error:
             # The adaptor of these requests turns everything into a refusal of the payload.
             raise payloads.BadPayloadError(str(error)) from error
-        answer = attributes.answer(device, payloads.attribute_keys(self._json(packet)))
-        self._session.reply(f"{response_prefix(packet.topic, rest)}{request_id}", payloads.encode_json(answer))
+        keys = payloads.attribute_keys(self._json(packet))
+        self._platform.spend(device)
+        answer = payloads.encode_json(attributes.answer(device, keys))
+        self._session.reply(f"{response_prefix(packet.topic, rest)}{request_id}", answer)
 
     def _rpc_request(self, packet: PublishPacket, rest: str, device: Device) -> None:
         request_id = payloads.request_id(rest)
@@ -69,6 +73,7 @@ class DeviceUplinks:
             reply = limits.reply(max_payload_size=self._platform.max_payload_size, is_gateway=device.is_gateway)
             self._session.send(f"{prefix}{request_id}", payloads.encode_json(reply))
         else:
+            self._platform.spend(device)
             self._rpc.begin(device, request_id, method, params, prefix)
 
     def _json(self, packet: PublishPacket) -> Any:

@@ -2,109 +2,208 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tb_mqtt_client.emulator import attributes, payloads
+from tb_mqtt_client.emulator.codec import MQTT_5
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
+from tb_mqtt_client.emulator.limits import DeviceLimitError, RateLimitedError
+from tb_mqtt_client.emulator.reason_codes import (
+    ACCEPTED,
+    NO_ANSWER,
+    PAYLOAD_FORMAT_INVALID,
+    QUOTA_EXCEEDED,
+    SERVER_SHUTTING_DOWN,
+    SUCCESS,
+    Answer,
+)
 from tb_mqtt_client.emulator.topics import Uplink
 
 if TYPE_CHECKING:
     from tb_mqtt_client.emulator.codec import PublishPacket
+    from tb_mqtt_client.emulator.rpc import RpcCall
     from tb_mqtt_client.emulator.session import Session
 
-SUCCESS: Final = 0x00
+# The reasons in a notice on v1/gateway/disconnect: of a message at QoS 0, and of one over a limit before 4.2.1.
+_MALFORMED: Final = 129
+_OVER_LIMIT: Final = 150
+
+# A device's part of a message: its name, and what takes it; False when it is never acknowledged.
+_Part: TypeAlias = tuple[str, Callable[[Device], bool]]
+
+
+class _SubSessionRefusedError(Exception):
+    """A device's session could not begin: the limits do not allow it."""
 
 
 class GatewayUplinks:
-    """The gateway's half of a session. `devices` are its sub-sessions, by the name under which each was announced."""
+    """The gateway's half of a session. Its sub-sessions are known by the name under which each was announced."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._platform = session.platform
-        self.devices: dict[str, Device] = {}
+        self._devices: dict[str, Device] = {}
         self._names: dict[Device, str] = {}
 
-    def take(self, uplink: Uplink, packet: PublishPacket, gateway: Device) -> int | None:
-        """Process a message; the reason code of its PUBACK, or None for no PUBACK. Raises the errors of `payloads`."""
+    def take(self, uplink: Uplink, packet: PublishPacket, gateway: Device) -> Answer:
+        """Process a message. Raises the errors of `payloads`."""
         document = payloads.decode_json(packet.payload, exact=self._platform.keep_data)
-        if uplink is Uplink.GATEWAY_TELEMETRY:
-            return self._telemetry(document, gateway)
-        if uplink is Uplink.GATEWAY_ATTRIBUTES:
-            for name, values in payloads.gateway_entries(document, dict).items():
-                self._platform.take_attributes(self._sub_device(name, gateway), values)
-        elif uplink is Uplink.GATEWAY_CONNECT:
-            profile = document.get("type") if isinstance(document, dict) else None
-            self._sub_device(payloads.device_name(document), gateway, profile or DEFAULT_PROFILE)
-        elif uplink is Uplink.GATEWAY_DISCONNECT:
-            self._end(payloads.device_name(document))
-        elif uplink is Uplink.GATEWAY_RPC:
-            name, call_id, payload = payloads.gateway_rpc_response(document)
-            self._platform.rpc.answered(self._sub_device(name, gateway), call_id, payload)
-        elif uplink is Uplink.GATEWAY_ATTRIBUTE_REQUEST:
-            request = payloads.gateway_attribute_request(document)
-            answer = attributes.gateway_answer(self._sub_device(request.device, gateway), request)
-            self._session.reply("v1/gateway/attributes/response", payloads.encode_json(answer))
-        elif uplink is Uplink.GATEWAY_CLAIM:
-            for name, claim in payloads.gateway_entries(document, dict).items():
-                self._platform.take_claim(self._sub_device(name, gateway), payloads.claim(claim))
-        return SUCCESS
+        try:
+            if uplink is Uplink.GATEWAY_CONNECT:
+                return self._connect(document, gateway)
+            if uplink is Uplink.GATEWAY_DISCONNECT:
+                self._end(payloads.device_name(document), gateway)
+                return ACCEPTED
+            return self._take_parts(self._parts(uplink, document, gateway), packet.qos, gateway)
+        except _SubSessionRefusedError:
+            # An exception that escapes, since 4.2.1; a line in the log before.
+            escapes = self._platform.version.acknowledges_gateway_once
+            return Answer((), closes=True, disconnect_reason=SERVER_SHUTTING_DOWN) if escapes else NO_ANSWER
+
+    # Downlinks.
 
     def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
-        return self._send("v1/gateway/attributes", device, values)
+        return self._send("v1/gateway/attributes", {"device": self._names[device], "data": values})
 
-    def send_rpc(self, device: Device, request: dict[str, Any]) -> bool:
-        return self._send("v1/gateway/rpc", device, request)
+    def send_rpc(self, device: Device, call: RpcCall) -> bool:
+        data = {"id": call.id, "method": call.method, "params": call.params}
+        return self._send("v1/gateway/rpc", {"device": self._names[device], "data": data})
 
     def send_disconnect_notice(self, device: Device, reason: int) -> bool:
-        notice = {"device": self._names[device], "reason": reason}
-        return self._session.send("v1/gateway/disconnect", payloads.encode_json(notice))
+        """Only MQTT 5 has it."""
+        return self._notify(self._names[device], reason)
+
+    def _notify(self, name: str, reason: int) -> bool:
+        return self._session.level >= MQTT_5 and self._send("v1/gateway/disconnect", {"device": name, "reason": reason})
+
+    def _send(self, topic: str, message: dict[str, Any]) -> bool:
+        return self._session.send(topic, payloads.encode_json(message))
+
+    # Sub-sessions.
 
     def forget(self, device: Device) -> None:
-        """End a device's sub-session."""
-        if (name := self._names.get(device)) is not None:
-            self._end(name)
+        """End a device's sub-session, which somebody else has now or nobody any more."""
+        name = self._names.pop(device, None)
+        if name is not None:
+            del self._devices[name]
+            device.session = None
 
-    def _telemetry(self, document: Any, gateway: Device) -> int | None:
-        platform = self._platform
-        entries = payloads.gateway_entries(document, list)
-        refused = None
-        for name, elements in entries.items():
-            device = self._sub_device(name, gateway)
-            try:
-                records, metadata = payloads.gateway_telemetry(elements, platform.now(), platform.version.reads_metadata)
-            except payloads.BadPayloadError as error:
-                # The other entries are stored all the same.
-                refused = error
-                continue
-            if metadata and platform.keep_data:
-                device.metadata.extend(metadata)
-            if records:
-                platform.take_telemetry(device, records)
-        if refused is not None:
-            raise refused
-        # `[]` is accepted and never acknowledged (contract section 3).
-        return SUCCESS if all(entries.values()) else None
+    def end_all(self, gateway: Device) -> None:
+        for name in list(self._devices):
+            self._end(name, gateway)
 
     def _sub_device(self, name: str, gateway: Device, profile: str = DEFAULT_PROFILE) -> Device:
-        """The sub-device's session; any uplink begins one."""
-        device = self.devices.get(name)
+        """The sub-device's session; any uplink begins one.
+
+        Raises `_SubSessionRefusedError` and `DeviceLimitError`.
+        """
+        device = self._devices.get(name)
         if device is None:
+            meter = self._platform.meter
+            # One message to find or create the device, one to open its session and subscribe it.
+            if not (meter.take(None, gateway) and meter.take(None, gateway)):
+                raise _SubSessionRefusedError(name)
             device = self._platform.sub_device(name, profile, gateway)
             if device.session is not None:
-                # Announced by another gateway, or under the name that it had: the newest session wins.
+                # Carried by another connection, or by this one under the name that it had: the newest session wins.
                 device.session.taken_over(device)
-            self.devices[name] = device
+            self._devices[name] = device
             self._names[device] = name
             device.session = self._session
             device.counters.connections += 1
             self._platform.rpc.subscribed(device)
         return device
 
-    def _end(self, name: str) -> None:
-        device = self.devices.pop(name, None)
+    def _end(self, name: str, gateway: Device) -> None:
+        device = self._devices.get(name)
         if device is not None:
-            del self._names[device]
-            device.session = None
+            # Closing a session is a message too, but nobody asks whether it was within the limits.
+            self._platform.meter.take(device, gateway)
+            self.forget(device)
 
-    def _send(self, topic: str, device: Device, data: Any) -> bool:
-        return self._session.send(topic, payloads.encode_json({"device": self._names[device], "data": data}))
+    # Uplinks.
+
+    def _connect(self, document: Any, gateway: Device) -> Answer:
+        name = payloads.device_name(document)
+        profile = document.get("type")
+        try:
+            self._sub_device(name, gateway, profile if isinstance(profile, str) and profile else DEFAULT_PROFILE)
+        except DeviceLimitError:
+            tells = self._platform.version.acknowledges_connect_over_device_limit
+            return Answer((QUOTA_EXCEEDED,)) if tells else NO_ANSWER
+        return ACCEPTED
+
+    def _parts(self, uplink: Uplink, document: Any, gateway: Device) -> Iterable[_Part]:
+        """What a message says of each device."""
+        if uplink is Uplink.GATEWAY_TELEMETRY:
+            for name, elements in payloads.gateway_entries(document, list).items():
+                yield name, partial(self._telemetry, elements=elements, gateway=gateway)
+        elif uplink is Uplink.GATEWAY_ATTRIBUTES:
+            for name, values in payloads.gateway_entries(document, dict).items():
+                yield name, partial(self._platform.take_attributes, attributes=values, gateway=gateway)
+        elif uplink is Uplink.GATEWAY_CLAIM:
+            for name, claim in payloads.gateway_entries(document, dict).items():
+                yield name, partial(self._claim, claim=claim, gateway=gateway)
+        elif uplink is Uplink.GATEWAY_RPC:
+            name, call_id, payload = payloads.gateway_rpc_response(document)
+            yield name, partial(self._platform.take_rpc_response, call_id=call_id, payload=payload, gateway=gateway)
+        else:
+            request = payloads.gateway_attribute_request(document)
+            yield request.device, partial(self._attribute_request, request=request, gateway=gateway)
+
+    def _take_parts(self, parts: Iterable[_Part], qos: int, gateway: Device) -> Answer:
+        """Process each device's part, whatever happens to the others."""
+        names: list[str] = []
+        codes: list[int | None] = []
+        limited: list[str] = []
+        for name, take in parts:
+            names.append(name)
+            try:
+                codes.append(SUCCESS if take(self._sub_device(name, gateway)) else None)
+            except payloads.BadPayloadError:
+                codes.append(PAYLOAD_FORMAT_INVALID)
+            except DeviceLimitError:
+                codes.append(QUOTA_EXCEEDED if self._platform.version.acknowledges_gateway_once else None)
+            except RateLimitedError:
+                limited.append(name)
+                codes.append(QUOTA_EXCEEDED)
+        if qos == 0:
+            self._session.acknowledge_nothing()
+            self._notify(names[0], _MALFORMED)
+        return self._answer(codes, limited, qos)
+
+    def _answer(self, codes: list[int | None], limited: list[str], qos: int) -> Answer:
+        once = self._platform.version.acknowledges_gateway_once
+        failure = next((code for code in codes if code not in (SUCCESS, None)), None)
+        if PAYLOAD_FORMAT_INVALID in codes and (self._session.level < MQTT_5 or qos == 0 or (once and not limited)):
+            raise payloads.BadPayloadError("a device's part is no data")
+        if once:
+            # The first failure decides; a part that is never acknowledged keeps the PUBACK away.
+            answered = (failure,) if failure is not None else (SUCCESS,) if None not in codes else ()
+            return Answer(answered, closes=bool(limited))
+        if limited:
+            self._notify(limited[0], _OVER_LIMIT)
+        # A PUBACK for each device, and none for one over a limit (contract, fact 10).
+        return Answer(tuple(code for code in codes if code not in (None, QUOTA_EXCEEDED)), closes=bool(limited))
+
+    def _telemetry(self, device: Device, elements: list[Any], gateway: Device) -> bool:
+        platform = self._platform
+        records, metadata = payloads.gateway_telemetry(elements, platform.now(), platform.version.reads_metadata)
+        if not records:
+            # `[]` is accepted and never acknowledged (contract section 3).
+            return False
+        platform.take_telemetry(device, records, gateway)
+        if metadata and platform.keep_data:
+            device.metadata.extend(metadata)
+        return True
+
+    def _claim(self, device: Device, claim: Any, gateway: Device) -> bool:
+        return self._platform.take_claim(device, payloads.claim(claim), gateway)
+
+    def _attribute_request(self, device: Device, request: payloads.GatewayAttributeRequest, gateway: Device) -> bool:
+        self._platform.spend(device, gateway)
+        answer = attributes.gateway_answer(device, request)
+        self._session.reply("v1/gateway/attributes/response", payloads.encode_json(answer))
+        return True

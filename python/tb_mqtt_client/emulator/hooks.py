@@ -47,6 +47,7 @@ class Verdict:
     delay_seconds: float = 0.0
     closes: bool = False
     disconnect_reason: int | None = None
+    resets: bool = False
 
     @classmethod
     def acknowledge(cls, reason_code: int = 0) -> Verdict:
@@ -54,9 +55,12 @@ class Verdict:
         return cls(store=True, reason_code=reason_code)
 
     @classmethod
-    def refuse(cls, reason_code: int) -> Verdict:
-        """Drop it and send a PUBACK with this code. On MQTT 3.1.1 the client cannot tell it from a success."""
-        return cls(store=False, reason_code=reason_code)
+    def refuse(cls, reason_code: int, *, closes: bool = False) -> Verdict:
+        """Drop it and send a PUBACK with this code. On MQTT 3.1.1 the client cannot tell it from a success.
+
+        With ``closes`` the connection ends after it, as the platform does to a gateway over its limits.
+        """
+        return cls(store=False, reason_code=reason_code, closes=closes)
 
     @classmethod
     def ignore(cls, *, store: bool = False) -> Verdict:
@@ -73,14 +77,64 @@ class Verdict:
         """Send no PUBACK and close the connection, after a DISCONNECT if a reason is given and the client speaks MQTT 5."""
         return cls(store=store, acknowledges=False, closes=True, disconnect_reason=disconnect_reason)
 
+    @classmethod
+    def cut(cls, *, store: bool = False) -> Verdict:
+        """Send no PUBACK and reset the connection, whatever is unsent."""
+        return cls(store=store, acknowledges=False, resets=True)
 
-# Returns None for "as the platform does". `[].append` is a useful one: it records and decides nothing.
+
+@dataclass(frozen=True, slots=True)
+class ConnectAttempt:
+    """A CONNECT as it reached the emulator. `version` is 3 (MQTT 3.1), 4 (3.1.1) or 5; the certificate is DER."""
+
+    client_id: str
+    username: str | None
+    password: str | None
+    version: int
+    certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectVerdict:
+    """How to treat a CONNECT otherwise than the platform would. Made by the class methods below."""
+
+    reason_code: int | None = None
+    delay_seconds: float | None = 0.0
+    drops: bool = False
+
+    @classmethod
+    def refuse(cls, reason_code: int) -> ConnectVerdict:
+        """Send a CONNACK with this code of MQTT 5, and then what the platform sends after it; MQTT 3.1.1 gets its own code.
+
+        The platform's are 0x85, 0x86, 0x87 (credentials), 0x88 (the core did not answer) and 0x9F (session opening is limited).
+        """
+        return cls(reason_code=reason_code)
+
+    @classmethod
+    def delay(cls, seconds: float) -> ConnectVerdict:
+        """Answer later. What the client sends until then waits, 100 packets at most, as in the platform."""
+        return cls(delay_seconds=seconds)
+
+    @classmethod
+    def ignore(cls) -> ConnectVerdict:
+        """Never answer."""
+        return cls(delay_seconds=None)
+
+    @classmethod
+    def drop(cls) -> ConnectVerdict:
+        """Close the connection without an answer, as the platform does to an address that it has blocked."""
+        return cls(drops=True)
+
+
+# Each returns None for "as the platform does". `[].append` is a useful one: it records and decides nothing.
 OnPublish: TypeAlias = Callable[[Publish], Verdict | None]
+OnConnect: TypeAlias = Callable[[ConnectAttempt], ConnectVerdict | None]
 
 
 @dataclass(slots=True)
 class Hooks:
     """The hooks of one emulator, shared with its sessions so that a change applies at once."""
 
+    on_connect: OnConnect | None = field(default=None)
     on_publish: OnPublish | None = field(default=None)
     on_client_rpc: OnClientRpc | None = field(default=None)

@@ -113,12 +113,8 @@ class OtaRequests:
         self._sizes: dict[str, int] = {}
         self._packages: dict[str, OtaPackage] = {}
 
-    def begins(self, topic: str) -> bool:
-        """Whether the id of this request is new, so that the platform asks its core for the package."""
-        return ota_request(topic)[1] not in self._packages
-
     def answer(self, device: Device, topic: str, payload: bytes) -> tuple[str, bytes]:
-        """Return topic and payload of the chunk. Raises `OtaError`, `UnexpectedPayloadError`."""
+        """Return topic and payload of the chunk. Raises `OtaError`, `UnexpectedPayloadError` and `RateLimitedError`."""
         kind, request_id, number = ota_request(topic)
         chunk = int32(number, "chunk number")
         size = int32(payload.decode(errors="replace"), "chunk size") if payload else 0
@@ -130,5 +126,7 @@ class OtaRequests:
             raise OtaError("PAYLOAD_TOO_LARGE")
         package = self._packages.get(request_id)
         if package is None:
+            # Only the first request under an id reaches the platform's core, and counts.
+            self._platform.spend(device)
             package = self._packages[request_id] = self._platform.packages.request(device, kind)
         return f"v2/{kind}/response/{request_id}/chunk/{number}", self._platform.packages.chunk(package, size, chunk)

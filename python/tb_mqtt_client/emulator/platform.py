@@ -19,6 +19,7 @@ from tb_mqtt_client.emulator.devices import (
     Device,
     X509Credentials,
 )
+from tb_mqtt_client.emulator.limits import DeviceLimitError, Meter, RateLimitedError
 from tb_mqtt_client.emulator.ota import Packages
 from tb_mqtt_client.emulator.provisioning import Provisioning, certificate_der, random_text
 from tb_mqtt_client.emulator.rpc import ServerRpc
@@ -48,15 +49,22 @@ class Platform:
         history_limit: int | None,
         client_rpc_timeout: float,
         provision_timeout: float,
+        inactivity_timeout: float | None,
+        max_devices: int | None,
+        enforce_limits: bool,
+        limits_clock: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.version = version
         self.limits = limits
+        self.meter = Meter(limits, enforces=enforce_limits, clock=limits_clock)
         self.max_payload_size = max_payload_size
         self.accept_any_token = accept_any_token
         self.keep_data = keep_data
         self.client_rpc_timeout = client_rpc_timeout
         self.provision_timeout = provision_timeout
+        self.inactivity_timeout = inactivity_timeout
+        self.max_devices = max_devices
         self.total = Counters()
         self.devices: dict[str, Device] = {}
         self.rpc = ServerRpc()
@@ -68,6 +76,10 @@ class Platform:
         self._tokens: dict[str, Device] = {}
         self._basic: dict[tuple[str | None, str | None], tuple[str | None, Device]] = {}
         self._certificates: dict[bytes, Device] = {}
+
+    def set_limits(self, limits: SessionLimits | None) -> None:
+        self.meter.configure(limits)
+        self.limits = limits
 
     def now(self) -> int:
         """Server time in milliseconds."""
@@ -133,10 +145,21 @@ class Platform:
         return self.add(username, None, is_gateway=False) if self.accept_any_token else None
 
     def sub_device(self, name: str, profile: str, gateway: Device) -> Device:
-        """Return the device of this name; one that is new gets this profile, one that exists keeps its own."""
-        device = self.devices.get(name) or self._create(name, False, profile)
+        """Return the device of this name; one that is new gets this profile, one that exists keeps its own.
+
+        Raises `DeviceLimitError`.
+        """
+        device = self.devices.get(name)
+        if device is None:
+            self.check_room()
+            device = self._create(name, False, profile)
         device.gateway = gateway
         return device
+
+    def check_room(self) -> None:
+        """Raises `DeviceLimitError` when the tenant may not have one more device."""
+        if self.max_devices is not None and len(self.devices) >= self.max_devices:
+            raise DeviceLimitError(f"the tenant may have {self.max_devices} devices")
 
     def rename(self, device: Device, name: str) -> None:
         """Rename, and tell the gateway that last announced it. Raises `ValueError` for a name that is taken or empty."""
@@ -157,31 +180,48 @@ class Platform:
         self._certificates = {key: one for key, one in self._certificates.items() if one is not device}
         self.rpc.forget(device)
         self.packages.forget(device)
+        self.meter.forget(device)
         if device.session is not None:
             device.session.device_deleted(device)
         if device.gateway is not None:
             self.rpc.notify(device.gateway, "gateway_device_deleted", device.name)
 
-    # What comes from them.
+    # What comes from them. `gateway` is the one that a device is behind.
 
-    def take_telemetry(self, device: Device, records: list[Record]) -> None:
+    def spend(self, device: Device, gateway: Device | None = None, datapoints: int = 0) -> None:
+        """Raises `RateLimitedError`."""
+        if not self.meter.take(device, gateway, datapoints):
+            raise RateLimitedError(device.name)
+
+    def take_telemetry(self, device: Device, records: list[Record], gateway: Device | None = None) -> bool:
         count = payloads.count_datapoints(records)
+        self.spend(device, gateway, count)
         for counters in (device.counters, self.total):
             counters.data_messages += 1
             counters.telemetry_datapoints += count
         if self.keep_data:
             device.records.extend(records)
+        return True
 
-    def take_attributes(self, device: Device, attributes: dict[str, Any]) -> None:
+    def take_attributes(self, device: Device, attributes: dict[str, Any], gateway: Device | None = None) -> bool:
         count = payloads.count_values(attributes)
+        self.spend(device, gateway, count)
         for counters in (device.counters, self.total):
             counters.data_messages += 1
             counters.attribute_datapoints += count
         if self.keep_data:
             device.attributes.update((key, value) for key, value in attributes.items() if value is not None)
+        return True
 
-    def take_claim(self, device: Device, claim: Claim) -> None:
+    def take_claim(self, device: Device, claim: Claim, gateway: Device | None = None) -> bool:
+        self.spend(device, gateway)
         device.claims.append(claim)
+        return True
+
+    def take_rpc_response(self, device: Device, call_id: int, payload: bytes, gateway: Device | None = None) -> bool:
+        self.spend(device, gateway)
+        self.rpc.answered(device, call_id, payload)
+        return True
 
     def _create(self, name: str, is_gateway: bool, profile: str) -> Device:
         self._check_name(name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, BasicCredentials, X509Credentials
+from tb_mqtt_client.emulator.limits import DeviceLimitError
 
 if TYPE_CHECKING:
     from tb_mqtt_client.emulator.platform import Credentials, Platform
@@ -64,10 +65,11 @@ class Provisioning:
             credentials = self._platform.credentials_of(device)
         else:
             try:
+                self._platform.check_room()
                 credentials = _credentials(request)
                 gateway = request.get("gateway") is True and self._platform.version.provisions_gateways
                 device = self._platform.add(credentials, name, is_gateway=gateway, profile=profile.profile)
-            except ValueError:
+            except (ValueError, DeviceLimitError):
                 # The name or the credentials are taken, or are none.
                 return dict(_FAILURE)
         device.provisioned = True

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import Hooks, OnPublish
+from tb_mqtt_client.emulator.hooks import Hooks, OnConnect, OnPublish
 from tb_mqtt_client.emulator.limits import SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
 from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Credentials, Platform
@@ -37,19 +38,26 @@ class Emulator:
         port: int = 0,
         version: Version = NEWEST,
         limits: SessionLimits | None = SessionLimits(),  # noqa: B008  # frozen
+        enforce_limits: bool = True,
         max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE,
+        max_devices: int | None = None,
         accept_any_token: bool = False,
         keep_data: bool = True,
         history_limit: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
         client_rpc_timeout: float = 60.0,
         provision_timeout: float = 60.0,
+        inactivity_timeout: float | None = 600.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``port`` 0: a free one. ``limits=None``: ``getSessionLimits`` is an ordinary RPC, as in servers before 3.8.
+        """``port`` 0: a free one. ``version``: of the platform, one of ``VERSIONS``.
 
-        ``max_payload_size``: bytes of the remaining length. ``keep_data=False``: count only. ``history_limit``: records a device.
-        ``client_rpc_timeout``: seconds until a client-side RPC is answered with a timeout. ``provision_timeout``: seconds until
-        a provisioning session is closed after its answer. Raises ``ValueError`` for a version that is none of ``VERSIONS``.
+        ``limits=None``: ``getSessionLimits`` is an ordinary RPC, as in servers before 3.8. ``enforce_limits=False``: limits are
+        announced and not counted. ``max_devices``: of the tenant. ``max_payload_size``: bytes of the remaining length.
+        ``keep_data=False``: count only. ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a
+        client-side RPC is answered with a timeout, ``provision_timeout`` until a provisioning session is closed after its answer,
+        ``inactivity_timeout`` until a client that says nothing is disconnected. ``clock``: what the limits are counted by.
+        Raises ``ValueError`` for an unknown version and for limits that cannot be counted.
         """
         self.host = host
         self.port = port
@@ -63,6 +71,10 @@ class Emulator:
             history_limit=history_limit,
             client_rpc_timeout=client_rpc_timeout,
             provision_timeout=provision_timeout,
+            inactivity_timeout=inactivity_timeout,
+            max_devices=max_devices,
+            enforce_limits=enforce_limits,
+            limits_clock=clock,
         )
         self._hooks = Hooks()
         self._sessions: set[Session] = set()
@@ -78,6 +90,15 @@ class Emulator:
     @on_publish.setter
     def on_publish(self, hook: OnPublish | None) -> None:
         self._hooks.on_publish = hook
+
+    @property
+    def on_connect(self) -> OnConnect | None:
+        """Asked about every CONNECT before the emulator decides; may return a ``ConnectVerdict``."""
+        return self._hooks.on_connect
+
+    @on_connect.setter
+    def on_connect(self, hook: OnConnect | None) -> None:
+        self._hooks.on_connect = hook
 
     @property
     def on_client_rpc(self) -> OnClientRpc | None:
@@ -103,12 +124,21 @@ class Emulator:
 
     @property
     def limits(self) -> SessionLimits | None:
-        """What ``getSessionLimits`` is answered with; may be changed between sessions."""
+        """What ``getSessionLimits`` is answered with and what is enforced. New ones apply at once, with full buckets."""
         return self._platform.limits
 
     @limits.setter
     def limits(self, limits: SessionLimits | None) -> None:
-        self._platform.limits = limits
+        self._platform.set_limits(limits)
+
+    @property
+    def api_usage_exceeded(self) -> bool:
+        """Whether the tenant has used up its API usage: every message is then treated as one over a limit."""
+        return self._platform.meter.transport_disabled
+
+    @api_usage_exceeded.setter
+    def api_usage_exceeded(self, exceeded: bool) -> None:
+        self._platform.meter.transport_disabled = exceeded
 
     def add_device(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
         """Register a device by its access token, basic credentials or certificate.

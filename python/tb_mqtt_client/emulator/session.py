@@ -4,57 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-from tb_mqtt_client.emulator import codec, payloads
+from tb_mqtt_client.emulator import codec, handshake, payloads
 from tb_mqtt_client.emulator.background import Background
-from tb_mqtt_client.emulator.codec import MQTT_5, PacketType, ProtocolViolationError, PublishPacket
-from tb_mqtt_client.emulator.connection import UNEXPECTED, Connection
+from tb_mqtt_client.emulator.codec import MQTT_5, Connect, PacketType, ProtocolViolationError, PublishPacket
+from tb_mqtt_client.emulator.connection import Connection
 from tb_mqtt_client.emulator.device_uplinks import DeviceUplinks
 from tb_mqtt_client.emulator.devices import Device
+from tb_mqtt_client.emulator.downlinks import Downlinks
 from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
-from tb_mqtt_client.emulator.hooks import Hooks, Publish, Verdict
+from tb_mqtt_client.emulator.handshake import Refusal
+from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Verdict
+from tb_mqtt_client.emulator.limits import RateLimitedError
 from tb_mqtt_client.emulator.ota import OtaError
 from tb_mqtt_client.emulator.platform import Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionFormError
+from tb_mqtt_client.emulator.reason_codes import (
+    ADMINISTRATIVE_ACTION,
+    CONNECTION_RATE_EXCEEDED,
+    IMPLEMENTATION_SPECIFIC,
+    PAYLOAD_FORMAT_INVALID,
+    PROTOCOL_ERROR,
+    QUOTA_EXCEEDED,
+    SERVER_SHUTTING_DOWN,
+    SUCCESS,
+    TAKEN_OVER,
+    TOPIC_NAME_INVALID,
+    UNSPECIFIED_ERROR,
+    Answer,
+)
 from tb_mqtt_client.emulator.rpc import RpcCall
 from tb_mqtt_client.emulator.topics import (
-    ATTRIBUTE_UPDATES,
     GATEWAY_PREFIX,
     OTA_ERROR,
     PROVISION_REQUEST,
     PROVISION_RESPONSE,
-    RPC_REQUESTS,
-    SUBSCRIBABLE,
     Uplink,
     classify,
-    matching_filter,
-    needs_subscription,
 )
 
-SUCCESS: Final = 0x00
-NO_SUBSCRIPTION_EXISTED: Final = 0x11
-PROTOCOL_ERROR: Final = 0x82
-IMPLEMENTATION_SPECIFIC: Final = 0x83
-TAKEN_OVER: Final = 0x8E
-TOPIC_FILTER_INVALID: Final = 0x8F
-TOPIC_NAME_INVALID: Final = 0x90
-CREDENTIALS_CHANGED: Final = 0x98
-PAYLOAD_FORMAT_INVALID: Final = 0x99
+_DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES, Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
 
-# CONNACK codes by what is wrong with the credentials: (MQTT 5, MQTT 3.1.1).
-_WRONG_CREDENTIALS: Final = (0x86, 5)
-_ONLY_CLIENT_ID: Final = (0x85, 2)
-_NOTHING_USABLE: Final = (0x87, 5)
+# Packets that wait for the end of a CONNECT (contract, fact 5).
+_LONGEST_QUEUE: Final = 100
 
-# The user name or client id of who has no credentials yet (contract section 6).
-_PROVISION: Final = "provision"
-
-# Seconds that the platform waits for the PUBACK of an RPC (contract section 2).
-_RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
-
-_GATEWAY_DATA: Final = frozenset({Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
-_DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES}) | _GATEWAY_DATA
+# The packet id -1 of a publish at QoS 0, as it stands on the wire (contract section 4).
+_NO_PACKET_ID: Final = 0xFFFF
 
 
 class Session(Connection):
@@ -68,20 +65,17 @@ class Session(Connection):
         background: Background,
         report: Callable[[Exception], None],
     ) -> None:
-        super().__init__(platform.max_payload_size, report)
+        super().__init__(platform.max_payload_size, platform.inactivity_timeout, report)
         self.platform = platform
         self.hooks = hooks
         self.background = background
+        self.device: Device | None = None
         self._sessions = sessions
-        self._device: Device | None = None
+        # Packets that came while the CONNECT was not answered; None when nothing is being answered.
+        self._waiting: list[tuple[int, bytes]] | None = None
         self._provisions = False
-        self._subscriptions: dict[str, int] = {}
-        # The family of the latest subscription serves the downlinks (contract section 2).
-        self._attributes_filter: str | None = None
-        self._rpc_filter: str | None = None
-        self._downlink_id = 0
-        self._unacknowledged_rpc: dict[int, RpcCall] = {}
         self._replies: list[tuple[str, bytes]] = []
+        self.downlinks = Downlinks(self)
         self._device_uplinks = DeviceUplinks(self)
         self._gateway_uplinks = GatewayUplinks(self)
 
@@ -91,45 +85,55 @@ class Session(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._sessions.discard(self)
-        for device in [self._device, *self._gateway_uplinks.devices.values()]:
-            if device is not None and device.session is self:
-                device.session = None
+        if self.device is not None:
+            # Closing a session is a message too, but nobody asks whether it was within the limits.
+            self.platform.meter.take(self.device, None)
+            self._gateway_uplinks.end_all(self.device)
+            if self.device.session is self:
+                self.device.session = None
         super().connection_lost(exc)
 
     def taken_over(self, device: Device) -> None:
         """The device has a newer session: its own connection ends, a gateway's goes on without it."""
-        if device is self._device:
-            self.close(TAKEN_OVER)
-        else:
-            self._gateway_uplinks.forget(device)
+        self._leave(device, TAKEN_OVER)
 
     def device_deleted(self, device: Device) -> None:
         """The device is gone: its own connection ends, a gateway's goes on without it."""
-        if device is self._device:
-            self.close(CREDENTIALS_CHANGED)
+        self._leave(device, ADMINISTRATIVE_ACTION)
+
+    def _leave(self, device: Device, reason_code: int) -> None:
+        if device is self.device:
+            self.close(reason_code)
         else:
             self._gateway_uplinks.forget(device)
 
     # Packets.
 
     def _handle(self, first_byte: int, body: bytes) -> None:
-        packet_type = first_byte >> 4
-        if self._device is None and not self._provisions:
-            if packet_type != PacketType.CONNECT:
-                raise ProtocolViolationError("the first packet is no CONNECT", PROTOCOL_ERROR)
+        if self._waiting is not None:
+            self._waiting.append((first_byte, body))
+            if len(self._waiting) > _LONGEST_QUEUE:
+                self.close(QUOTA_EXCEEDED)
+        elif self.device is not None or self._provisions:
+            self._handle_in_session(first_byte >> 4, first_byte, body)
+        elif first_byte >> 4 == PacketType.CONNECT:
             self._connect(codec.decode_connect(body))
-        elif packet_type == PacketType.PUBLISH:
+        else:
+            raise ProtocolViolationError("the first packet is no CONNECT", PROTOCOL_ERROR)
+
+    def _handle_in_session(self, packet_type: int, first_byte: int, body: bytes) -> None:
+        if packet_type == PacketType.PUBLISH:
             packet = codec.decode_publish(first_byte, body, self.level)
-            if self._device is None:
+            if self.device is None:
                 self._provision(packet)
             else:
-                self._publish(packet, self._device)
+                self._publish(packet, self.device)
         elif packet_type == PacketType.PUBACK:
-            self._acknowledged(codec.decode_puback(body))
+            self.downlinks.acknowledged(codec.decode_puback(body))
         elif packet_type == PacketType.SUBSCRIBE:
-            self._subscribe(first_byte, body)
+            self.downlinks.subscribe(first_byte, body)
         elif packet_type == PacketType.UNSUBSCRIBE:
-            self._unsubscribe(first_byte, body)
+            self.downlinks.unsubscribe(first_byte, body)
         elif packet_type == PacketType.PINGREQ:
             self.write(codec.encode_pingresp())
         elif packet_type == PacketType.DISCONNECT:
@@ -138,151 +142,103 @@ class Session(Connection):
         else:
             raise ProtocolViolationError(f"a client must not send a packet of type {packet_type}", PROTOCOL_ERROR)
 
-    def _connect(self, connect: codec.Connect) -> None:
+    def _connect(self, connect: Connect) -> None:
         self.level = connect.level
-        if _PROVISION in (connect.username, connect.client_id):
-            self._provisions = True
-            self._accept(connect)
-            return
         certificate = self.peer_certificate
-        device = self.platform.authenticate(connect, certificate)
-        if device is None:
-            self._refuse(connect, _NOTHING_USABLE if certificate is not None else _refusal(connect))
-            return
-        if device.session is not None:
-            device.session.taken_over(device)
-        self._device = device
-        device.session = self
-        self._count("connections")
-        self._accept(connect)
+        verdict = None
+        if self.hooks.on_connect is not None:
+            attempt = ConnectAttempt(connect.client_id, connect.username, connect.password, connect.level, certificate)
+            verdict = self.hooks.on_connect(attempt)
+        if verdict is None:
+            self._open(connect, certificate)
+        elif verdict.drops:
+            self.close()
+        elif verdict.reason_code is not None:
+            self._refuse(connect, Refusal(verdict.reason_code, by_certificate=certificate is not None))
+        else:
+            self._waiting = []
+            if verdict.delay_seconds is not None:
+                self.timers.after(verdict.delay_seconds, self._open_late, connect, certificate)
 
-    def _accept(self, connect: codec.Connect) -> None:
+    def _open(self, connect: Connect, certificate: bytes | None) -> None:
+        if handshake.wants_provisioning(connect):
+            self._provisions = True
+        else:
+            device = self.platform.authenticate(connect, certificate)
+            if device is None:
+                self._refuse(connect, handshake.wrong_credentials(connect, certificate))
+                return
+            if not self.platform.meter.take(device, None):
+                self._refuse(connect, Refusal(CONNECTION_RATE_EXCEEDED))
+                return
+            if device.session is not None:
+                device.session.taken_over(device)
+            self.device = device
+            device.session = self
+            self.count("connections")
         self.write(codec.encode_connack(SUCCESS, self.level, session_present=not connect.clean_start))
 
-    def _refuse(self, connect: codec.Connect, codes: tuple[int, int]) -> None:
+    def _open_late(self, connect: Connect, certificate: bytes | None) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        self._guarded(partial(self._open, connect, certificate))
+        for first_byte, body in waiting:
+            if not self.closing:
+                self._guarded(partial(self._handle, first_byte, body))
+
+    def _refuse(self, connect: Connect, refusal: Refusal) -> None:
         self.platform.total.refused_connections += 1
-        for_version_5, for_older = codes
-        reason_code = for_version_5 if self.level >= MQTT_5 else for_older
-        self.write(codec.encode_connack(reason_code, self.level, session_present=not connect.clean_start))
-        self.close(for_version_5)
-
-    def _subscribe(self, first_byte: int, body: bytes) -> None:
-        packet_id, subscriptions = codec.decode_subscribe(first_byte, body, self.level)
-        granted = []
-        for topic_filter, qos in subscriptions:
-            if topic_filter in SUBSCRIBABLE:
-                self._begin_subscription(topic_filter, min(qos, 1))
-                granted.append(min(qos, 1))
-            else:
-                granted.append(TOPIC_FILTER_INVALID if self.level >= MQTT_5 else 0x80)
-        self.write(codec.encode_suback(packet_id, granted, self.level))
-        if self._device is not None and any(topic_filter in RPC_REQUESTS for topic_filter, _ in subscriptions):
-            self.platform.rpc.subscribed(self._device)
-
-    def _begin_subscription(self, topic_filter: str, qos: int) -> None:
-        self._subscriptions[topic_filter] = qos
-        if topic_filter in ATTRIBUTE_UPDATES:
-            self._attributes_filter = topic_filter
-        elif topic_filter in RPC_REQUESTS:
-            self._rpc_filter = topic_filter
-
-    def _unsubscribe(self, first_byte: int, body: bytes) -> None:
-        packet_id, filters = codec.decode_unsubscribe(first_byte, body, self.level)
-        codes = []
-        for topic_filter in filters:
-            if topic_filter not in SUBSCRIBABLE:
-                codes.append(TOPIC_FILTER_INVALID)
-            elif self._subscriptions.pop(topic_filter, None) is None:
-                codes.append(NO_SUBSCRIPTION_EXISTED)
-            else:
-                codes.append(SUCCESS)
-                # The platform knows one subscription of each kind, whatever family it was made in.
-                if topic_filter in ATTRIBUTE_UPDATES:
-                    self._attributes_filter = None
-                elif topic_filter in RPC_REQUESTS:
-                    self._rpc_filter = None
-        self.write(codec.encode_unsuback(packet_id, codes, self.level))
+        self.write(refusal.connack(connect))
+        self.close(refusal.disconnect_reason)
 
     # Downlinks.
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a downlink; False when the device has to be subscribed to it and is not."""
-        topic_filter = matching_filter(topic) or ""
-        if self._closing or (needs_subscription(topic_filter) and topic_filter not in self._subscriptions):
-            return False
-        # Without a subscription the platform sends at QoS 1 (contract, fact 7); its counter is never wrapped.
-        qos = self._subscriptions.get(topic_filter, 1)
-        if qos:
-            self._downlink_id += 1
-        self._count("downlinks")
-        self.write(codec.encode_publish(topic, payload, qos, self._downlink_id % 65536, self.level))
-        return True
+        """Send a downlink; False when the device has to be subscribed to it and is not, or the connection is ending."""
+        return not self.closing and self.downlinks.send(topic, payload)
 
     def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
         """Send an update (or `{"deleted": [...]}`) to the device itself or through the gateway; False when not subscribed."""
-        if device is not self._device:
-            return self._gateway_uplinks.send_attributes(device, values)
-        return self._attributes_filter is not None and self.send(self._attributes_filter, payloads.encode_json(values))
+        if self.closing:
+            return False
+        own = device is self.device
+        return self.downlinks.send_attributes(values) if own else self._gateway_uplinks.send_attributes(device, values)
 
     def send_rpc(self, device: Device, call: RpcCall) -> bool:
         """Send a call to the device itself or through the gateway; False when not subscribed."""
-        request = {"method": call.method, "params": call.params}
-        if device is not self._device:
-            # The platform does not track the PUBACK of these (contract section 4).
-            return self._gateway_uplinks.send_rpc(device, {"id": call.id} | request)
-        topic_filter = self._rpc_filter
-        if topic_filter is None or not self.send(f"{topic_filter[:-1]}{call.id}", payloads.encode_json(request)):
+        if self.closing:
             return False
-        if self._subscriptions[topic_filter]:
-            self._unacknowledged_rpc[self._downlink_id] = call
-            self.timers.after(_RPC_ACKNOWLEDGEMENT_TIMEOUT, self._rpc_unacknowledged, device, self._downlink_id)
-        else:
-            self.platform.rpc.acknowledged(device, call)
-        return True
+        own = device is self.device
+        return self.downlinks.send_rpc(device, call) if own else self._gateway_uplinks.send_rpc(device, call)
 
     def send_disconnect_notice(self, device: Device, reason: int) -> bool:
         """Tell a gateway of trouble with a device behind it; not in MQTT 3.1.1."""
-        return device is not self._device and self.level >= MQTT_5 and self._gateway_uplinks.send_disconnect_notice(device, reason)
-
-    def _acknowledged(self, packet_id: int) -> None:
-        self._count("downlink_pubacks")
-        # Keyed by the counter, not by what of it fits a packet: beyond 65535 nothing is found (contract section 1).
-        call = self._unacknowledged_rpc.pop(packet_id, None)
-        if call is not None and self._device is not None:
-            self.platform.rpc.acknowledged(self._device, call)
-
-    def _rpc_unacknowledged(self, device: Device, downlink_id: int) -> None:
-        call = self._unacknowledged_rpc.pop(downlink_id, None)
-        if call is not None:
-            self.platform.rpc.unacknowledged(device, call)
-
-    # Publishes.
+        return device is not self.device and self._gateway_uplinks.send_disconnect_notice(device, reason)
 
     def reply(self, topic: str, payload: bytes) -> None:
         """Send after the PUBACK of the message that is being processed."""
         self._replies.append((topic, payload))
 
+    # Publishes.
+
     def _provision(self, packet: PublishPacket) -> None:
         """The only thing that a client without credentials may do (contract section 6)."""
         if packet.topic != PROVISION_REQUEST:
-            self._acknowledge(packet, TOPIC_NAME_INVALID)
-            self.close(TOPIC_NAME_INVALID)
+            self._answer(packet, Answer((TOPIC_NAME_INVALID,), closes=True, disconnect_reason=TOPIC_NAME_INVALID))
             return
         try:
             reply = self.platform.provisioning.answer(payloads.decode_json(packet.payload))
         except payloads.BadPayloadError:
-            self._refuse_payload(packet)
+            self._answer(packet, self._bad_payload(packet))
         except ProvisionFormError:
-            self._acknowledge(packet, IMPLEMENTATION_SPECIFIC)
-            self.close(IMPLEMENTATION_SPECIFIC)
+            self._answer(packet, Answer((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
         else:
-            self._acknowledge(packet, SUCCESS)
+            self._answer(packet, Answer())
             self.send(PROVISION_RESPONSE, payloads.encode_json(reply))
             self.timers.after(self.platform.provision_timeout, self.close)
 
     def _publish(self, packet: PublishPacket, device: Device) -> None:
-        self._count("publishes")
-        self._count("payload_bytes", len(packet.payload))
+        self.count("publishes")
+        self.count("payload_bytes", len(packet.payload))
         for counters in (device.counters, self.platform.total):
             counters.largest_remaining_length = max(counters.largest_remaining_length, packet.remaining_length)
         verdict = self._ask_hook(packet, device)
@@ -293,7 +249,9 @@ class Session(Connection):
             self._process(packet, device, verdict)
         elif verdict.acknowledges:
             self._acknowledge(packet, verdict.reason_code or SUCCESS, verdict.delay_seconds)
-        if verdict.closes:
+        if verdict.resets:
+            self.abort()
+        elif verdict.closes:
             self.close(verdict.disconnect_reason)
 
     def _ask_hook(self, packet: PublishPacket, device: Device) -> Verdict | None:
@@ -309,63 +267,67 @@ class Session(Connection):
             # Dropped without a word (contract section 4).
             return
         if uplink in _DATA:
-            self._count("data_publishes")
-            self._count("data_bytes", packet.remaining_length)
+            self.count("data_publishes")
+            self.count("data_bytes", packet.remaining_length)
         try:
-            acknowledged = self._take(uplink, rest, packet, device)
+            answer = self._take(uplink, rest, packet, device)
         except payloads.BadPayloadError:
-            self._refuse_payload(packet)
+            self._answer(packet, self._bad_payload(packet))
         except payloads.GatewayFormError:
-            self._acknowledge(packet, IMPLEMENTATION_SPECIFIC)
-            self.close(IMPLEMENTATION_SPECIFIC)
+            self._answer(packet, Answer((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
         except payloads.UnexpectedPayloadError:
-            self.close(UNEXPECTED)
+            self.close(SERVER_SHUTTING_DOWN)
+        except RateLimitedError:
+            self.close(IMPLEMENTATION_SPECIFIC)
         except OtaError as error:
             self.send(OTA_ERROR, str(error).encode())
             self.close(IMPLEMENTATION_SPECIFIC)
         else:
-            if acknowledged is not None and (verdict is None or verdict.acknowledges):
-                code = acknowledged if verdict is None or verdict.reason_code is None else verdict.reason_code
-                self._acknowledge(packet, code, verdict.delay_seconds if verdict else 0.0)
+            self._answer(packet, answer, verdict)
         if self._replies:
             for topic, payload in self._replies:
                 self.send(topic, payload)
             self._replies.clear()
 
-    def _take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> int | None:
-        """Return the reason code of the PUBACK, or None for no PUBACK."""
+    def _take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> Answer:
         if uplink is Uplink.UNKNOWN:
-            return TOPIC_NAME_INVALID
+            return Answer((TOPIC_NAME_INVALID,))
         if packet.topic.startswith(GATEWAY_PREFIX):
             return self._gateway_uplinks.take(uplink, packet, device)
         return self._device_uplinks.take(uplink, rest, packet, device)
 
-    def _refuse_payload(self, packet: PublishPacket) -> None:
-        if self.level < MQTT_5:
-            self.close()
-        elif packet.qos == 0:
-            self.close(PAYLOAD_FORMAT_INVALID)
-        else:
-            self._acknowledge(packet, PAYLOAD_FORMAT_INVALID)
+    def _bad_payload(self, packet: PublishPacket) -> Answer:
+        """Contract section 8: refused in a PUBACK where there is one that can say so, else the connection ends."""
+        if self.level < MQTT_5 or packet.qos == 0:
+            return Answer((), closes=True, disconnect_reason=PAYLOAD_FORMAT_INVALID)
+        return Answer((PAYLOAD_FORMAT_INVALID,))
+
+    def _answer(self, packet: PublishPacket, answer: Answer, verdict: Verdict | None = None) -> None:
+        for code in answer.codes:
+            if verdict is None:
+                self._acknowledge(packet, code)
+            elif verdict.acknowledges:
+                self._acknowledge(packet, code if verdict.reason_code is None else verdict.reason_code, verdict.delay_seconds)
+        if answer.closes:
+            self.close(answer.disconnect_reason)
 
     def _acknowledge(self, packet: PublishPacket, reason_code: int, delay: float = 0.0) -> None:
-        if packet.qos == 0:
-            return
         if delay:
             self.timers.after(delay, self._acknowledge, packet, reason_code)
-            return
-        self._count("pubacks")
-        if reason_code >= 0x80:
-            self._count("refusals")
-        self.write(codec.encode_puback(packet.packet_id, reason_code, self.level))
+        elif packet.qos:
+            self._write_puback(packet.packet_id, reason_code)
 
-    def _count(self, name: str, amount: int = 1) -> None:
-        for counters in (self._device.counters if self._device else None, self.platform.total):
+    def acknowledge_nothing(self) -> None:
+        """Send the PUBACK that belongs to no message: the platform's answer to QoS 0 on gateway topics."""
+        self._write_puback(_NO_PACKET_ID, UNSPECIFIED_ERROR)
+
+    def _write_puback(self, packet_id: int, reason_code: int) -> None:
+        self.count("pubacks")
+        if reason_code >= 0x80:
+            self.count("refusals")
+        self.write(codec.encode_puback(packet_id, reason_code, self.level))
+
+    def count(self, name: str, amount: int = 1) -> None:
+        for counters in (self.device.counters if self.device else None, self.platform.total):
             if counters is not None:
                 setattr(counters, name, getattr(counters, name) + amount)
-
-
-def _refusal(connect: codec.Connect) -> tuple[int, int]:
-    if connect.username is not None or connect.password is not None:
-        return _WRONG_CREDENTIALS
-    return _ONLY_CLIENT_ID if connect.client_id else _NOTHING_USABLE

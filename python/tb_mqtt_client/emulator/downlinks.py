@@ -1,0 +1,129 @@
+"""What a session is subscribed to, and what it is sent (contract sections 1 and 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tb_mqtt_client.emulator import codec, payloads
+from tb_mqtt_client.emulator.codec import MQTT_5
+from tb_mqtt_client.emulator.reason_codes import NO_SUBSCRIPTION_EXISTED, SUCCESS, TOPIC_FILTER_INVALID
+from tb_mqtt_client.emulator.topics import ATTRIBUTE_UPDATES, RPC_REQUESTS, SUBSCRIBABLE, matching_filter, needs_subscription
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.emulator.devices import Device
+    from tb_mqtt_client.emulator.rpc import RpcCall
+    from tb_mqtt_client.emulator.session import Session
+
+# Seconds that the platform waits for the PUBACK of an RPC (contract section 2).
+_RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
+
+
+class Downlinks:
+    """The way to one client."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._platform = session.platform
+        self._subscriptions: dict[str, int] = {}
+        # The family of the latest subscription serves the downlinks.
+        self._attributes_filter: str | None = None
+        self._rpc_filter: str | None = None
+        # The number of the last downlink with QoS 1. The platform never wraps it: the wire has what fits a packet id.
+        self.last_id = 0
+        self._unacknowledged_rpc: dict[int, RpcCall] = {}
+
+    def subscribe(self, first_byte: int, body: bytes) -> None:
+        packet_id, subscriptions = codec.decode_subscribe(first_byte, body, self._session.level)
+        granted = []
+        for topic_filter, qos in subscriptions:
+            if topic_filter in SUBSCRIBABLE:
+                if self._is_paid(topic_filter):
+                    self._begin(topic_filter, min(qos, 1))
+                granted.append(min(qos, 1))
+            else:
+                granted.append(TOPIC_FILTER_INVALID if self._session.level >= MQTT_5 else 0x80)
+        self._session.write(codec.encode_suback(packet_id, granted, self._session.level))
+        device = self._session.device
+        if device is not None and any(topic_filter in RPC_REQUESTS for topic_filter, _ in subscriptions):
+            self._platform.rpc.subscribed(device)
+
+    def unsubscribe(self, first_byte: int, body: bytes) -> None:
+        packet_id, filters = codec.decode_unsubscribe(first_byte, body, self._session.level)
+        codes = []
+        for topic_filter in filters:
+            if topic_filter not in SUBSCRIBABLE:
+                codes.append(TOPIC_FILTER_INVALID)
+            elif topic_filter not in self._subscriptions:
+                codes.append(NO_SUBSCRIPTION_EXISTED)
+            else:
+                codes.append(SUCCESS)
+                if self._is_paid(topic_filter):
+                    self._end(topic_filter)
+        self._session.write(codec.encode_unsuback(packet_id, codes, self._session.level))
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Send; False when the device has to be subscribed to it and is not."""
+        topic_filter = matching_filter(topic) or ""
+        if needs_subscription(topic_filter) and topic_filter not in self._subscriptions:
+            return False
+        # Without a subscription the platform sends at QoS 1 (contract, fact 7).
+        qos = self._subscriptions.get(topic_filter, 1)
+        if qos:
+            self.last_id += 1
+        self._session.count("downlinks")
+        self._session.write(codec.encode_publish(topic, payload, qos, self.last_id % 65536, self._session.level))
+        return True
+
+    def send_attributes(self, values: dict[str, Any]) -> bool:
+        """Send an update, or `{"deleted": [...]}`, of the session's own device; False when it is not subscribed."""
+        return self._attributes_filter is not None and self.send(self._attributes_filter, payloads.encode_json(values))
+
+    def send_rpc(self, device: Device, call: RpcCall) -> bool:
+        """Send a call to the session's own device; False when it is not subscribed."""
+        topic_filter = self._rpc_filter
+        request = payloads.encode_json({"method": call.method, "params": call.params})
+        if topic_filter is None or not self.send(f"{topic_filter[:-1]}{call.id}", request):
+            return False
+        if self._subscriptions[topic_filter]:
+            self._unacknowledged_rpc[self.last_id] = call
+            self._session.timers.after(_RPC_ACKNOWLEDGEMENT_TIMEOUT, self._rpc_unacknowledged, device, self.last_id)
+        else:
+            self._delivered(device, call)
+        return True
+
+    def acknowledged(self, packet_id: int) -> None:
+        self._session.count("downlink_pubacks")
+        # Keyed by the counter, not by what of it fits a packet: beyond 65535 nothing is found (contract section 1).
+        call = self._unacknowledged_rpc.pop(packet_id, None)
+        if call is not None and self._session.device is not None:
+            self._delivered(self._session.device, call)
+
+    def _delivered(self, device: Device, call: RpcCall) -> None:
+        # The RPC's new status is a message like others, but nobody asks whether it was within the limits.
+        self._platform.meter.take(device, None)
+        self._platform.rpc.acknowledged(device, call)
+
+    def _rpc_unacknowledged(self, device: Device, downlink_id: int) -> None:
+        call = self._unacknowledged_rpc.pop(downlink_id, None)
+        if call is not None:
+            self._platform.rpc.unacknowledged(device, call)
+
+    def _is_paid(self, topic_filter: str) -> bool:
+        """Only these subscriptions reach the platform's core; over the limit it answers as if they had (contract section 2)."""
+        device = self._session.device
+        return device is None or not needs_subscription(topic_filter) or self._platform.meter.take(device, None)
+
+    def _begin(self, topic_filter: str, qos: int) -> None:
+        self._subscriptions[topic_filter] = qos
+        if topic_filter in ATTRIBUTE_UPDATES:
+            self._attributes_filter = topic_filter
+        elif topic_filter in RPC_REQUESTS:
+            self._rpc_filter = topic_filter
+
+    def _end(self, topic_filter: str) -> None:
+        """The platform knows one subscription of each kind, whatever family it was made in."""
+        del self._subscriptions[topic_filter]
+        if topic_filter in ATTRIBUTE_UPDATES:
+            self._attributes_filter = None
+        elif topic_filter in RPC_REQUESTS:
+            self._rpc_filter = None

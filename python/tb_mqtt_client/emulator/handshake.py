@@ -1,0 +1,60 @@
+"""Who a CONNECT is of, and how it is refused (contract section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tb_mqtt_client.emulator import codec
+from tb_mqtt_client.emulator.codec import MQTT_5
+from tb_mqtt_client.emulator.reason_codes import (
+    BAD_USERNAME_OR_PASSWORD,
+    CLIENT_ID_NOT_VALID,
+    CONNECTION_RATE_EXCEEDED,
+    IMPLEMENTATION_SPECIFIC,
+    MESSAGE_RATE_TOO_HIGH,
+    NOT_AUTHORIZED,
+    SERVER_BUSY,
+    SERVER_UNAVAILABLE,
+)
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.emulator.codec import Connect
+
+# The user name or client id of who has no credentials yet (contract section 6).
+_PROVISION: Final = "provision"
+
+# CONNACK codes of MQTT 5 as those of MQTT 3.1.1; what is not here is "server unavailable".
+_OLDER: Final = {CLIENT_ID_NOT_VALID: 2, BAD_USERNAME_OR_PASSWORD: 5, NOT_AUTHORIZED: 5}
+_SERVER_UNAVAILABLE_3_1_1: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A CONNACK with this code, then a DISCONNECT; MQTT 3.1.1 gets its own code, and no DISCONNECT."""
+
+    code: int
+    by_certificate: bool = False
+
+    def connack(self, connect: Connect) -> bytes:
+        code = self.code if connect.level >= MQTT_5 else _OLDER.get(self.code, _SERVER_UNAVAILABLE_3_1_1)
+        return codec.encode_connack(code, connect.level, session_present=not connect.clean_start)
+
+    @property
+    def disconnect_reason(self) -> int:
+        """Repeats the code, but for two."""
+        if self.code == SERVER_UNAVAILABLE:
+            return IMPLEMENTATION_SPECIFIC if self.by_certificate else SERVER_BUSY
+        return MESSAGE_RATE_TOO_HIGH if self.code == CONNECTION_RATE_EXCEEDED else self.code
+
+
+def wants_provisioning(connect: Connect) -> bool:
+    return _PROVISION in (connect.username, connect.client_id)
+
+
+def wrong_credentials(connect: Connect, certificate: bytes | None) -> Refusal:
+    if certificate is not None:
+        return Refusal(NOT_AUTHORIZED, by_certificate=True)
+    if connect.username is not None or connect.password is not None:
+        return Refusal(BAD_USERNAME_OR_PASSWORD)
+    return Refusal(CLIENT_ID_NOT_VALID if connect.client_id else NOT_AUTHORIZED)

@@ -1,0 +1,414 @@
+"""Rate limits of the emulated platform: the cost of each message, and one too many (contract sections 0, 2, 4, 5)."""
+
+import json
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from raw_mqtt import raw_client
+
+from tb_mqtt_client.emulator import Emulator, OtaPackage, RateLimits, SessionLimits
+from tb_mqtt_client.emulator.limits import Buckets, windows
+
+TELEMETRY = "v1/devices/me/telemetry"
+SUCCESS = (0x40, b"\0\x01")
+OVER_LIMIT = (0xE0, b"\x83\0")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def limited(clock):
+    """Start an emulator with limits, a device and a gateway: ``await limited(rate_limits=..., version=...)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(device=None, gateway=None, tenant=None, **options):
+            limits = SessionLimits(
+                rate_limits=device or RateLimits(),
+                gateway_rate_limits=gateway or RateLimits(),
+                tenant_rate_limits=tenant or RateLimits(),
+            )
+            emulator = await stack.enter_async_context(Emulator(limits=limits, clock=clock, **options))
+            emulator.add_device("TOKEN", "device")
+            emulator.add_gateway("GATEWAY", "gateway")
+            return emulator
+
+        yield start
+
+
+async def claims_left(client):
+    """How many messages the device may still send: claims cost one each, and one too many ends the connection."""
+    sent = 0
+    while True:
+        client.publish("v1/devices/me/claim", "")
+        if await client.read() != SUCCESS:
+            return sent
+        sent += 1
+
+
+# Pure buckets.
+
+
+def test_all_windows_or_none():
+    """Section 5: greedy refill at capacity / seconds, full at first; a take succeeds in all windows or takes nothing."""
+    buckets = Buckets("2:1,3:60", 0.0)
+    assert [buckets.take(1, 0.0) for _ in range(3)] == [True, True, False]
+    assert [buckets.take(1, 0.5), buckets.take(1, 0.5)] == [True, False]
+    # The wide window is empty, whatever the narrow one has.
+    assert not buckets.take(1, 10.0)
+    assert buckets.take(1, 20.5)
+    assert not Buckets("5:1", 0.0).take(6, 1000.0)
+
+
+@given(
+    capacity=st.integers(1, 50),
+    seconds=st.integers(1, 60),
+    takes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 10)), max_size=60),
+)
+def test_no_window_admits_more_than_its_capacity_and_its_refill(capacity, seconds, takes):
+    buckets, now, admitted = Buckets(f"{capacity}:{seconds}", 0.0), 0.0, []
+    for passed, amount in takes:
+        now += passed
+        if buckets.take(amount, now):
+            admitted.append((now, amount))
+    for start, _ in admitted:
+        for end, _ in admitted:
+            within = sum(amount for at, amount in admitted if start <= at <= end)
+            assert within <= capacity + (end - start) * capacity / seconds + 1e-6 or end < start
+
+
+@pytest.mark.parametrize("text", [None, "", "10:1", "10:1,300:60", "10:1,"])
+def test_limits_that_can_be_counted(text):
+    assert all(capacity > 0 and seconds > 0 for capacity, seconds in windows(text))
+
+
+@pytest.mark.parametrize("text", ["10", "10:", "a:1", "0:1", "10:0", "10:1;20:2", ",", "-1:1"])
+async def test_limits_that_cannot_be_counted(text):
+    with pytest.raises(ValueError, match="is no rate limit"):
+        Emulator(limits=SessionLimits(rate_limits=RateLimits(text)))
+    emulator = Emulator()
+    with pytest.raises(ValueError, match="is no rate limit"):
+        emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(text))
+    assert emulator.limits == SessionLimits()
+    # Announced only, they may be anything.
+    Emulator(limits=SessionLimits(rate_limits=RateLimits(text)), enforce_limits=False)
+
+
+# Devices.
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize(
+    ("limits", "payload"),
+    [
+        (RateLimits(telemetry_messages="1:10"), '{"a":1}'),
+        (RateLimits(telemetry_datapoints="3:10"), '{"a":1,"b":2}'),
+        (RateLimits(messages="2:10"), "{}"),
+    ],
+)
+@pytest.mark.parametrize("topic", [TELEMETRY, "v1/devices/me/attributes"])
+async def test_a_device_over_its_limit(limited, clock, version, limits, payload, topic):
+    """Fact 1: no PUBACK, DISCONNECT 0x83 or a closed connection; it and what is behind it is lost."""
+    emulator = await limited(limits)
+    async with raw_client(emulator, version) as client:
+        await client.connect()
+        client.publish(topic, payload)
+        assert await client.read() == SUCCESS
+        client.publish(topic, payload)
+        client.publish(topic, payload)
+        if version == 5:
+            assert await client.read() == OVER_LIMIT
+        assert await client.read() is None
+    assert emulator.device("device").counters.data_messages == 1
+    clock.now += 10
+    async with raw_client(emulator, version) as client:
+        await client.connect()
+        client.publish(topic, payload)
+        assert await client.read() == SUCCESS
+
+
+async def published(client, topic, payload, answers=1):
+    client.publish(topic, payload)
+    for _ in range(answers):
+        await client.read()
+
+
+COSTS = {
+    "nothing": (0, lambda emulator, client: client.silent()),
+    "attribute subscription": (1, lambda emulator, client: client.subscribe("v1/devices/me/attributes")),
+    "RPC subscription": (1, lambda emulator, client: client.subscribe("v1/devices/me/rpc/request/+")),
+    "both subscriptions": (2, lambda emulator, client: client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+")),
+    "response subscription": (0, lambda emulator, client: client.subscribe("v1/devices/me/attributes/response/+")),
+    "gateway subscription": (0, lambda emulator, client: client.subscribe("v1/gateway/rpc", "v1/gateway/attributes")),
+    "refused subscription": (0, lambda emulator, client: client.subscribe("v1/devices/me/#")),
+    "attribute request": (1, lambda emulator, client: published(client, "v1/devices/me/attributes/request/1", "{}", 2)),
+    "refused attribute request": (0, lambda emulator, client: published(client, "v1/devices/me/attributes/request/1", "[]")),
+    "RPC request": (1, lambda emulator, client: published(client, "v1/devices/me/rpc/request/1", '{"method":"m"}')),
+    "session limits": (
+        0,
+        lambda emulator, client: published(client, "v1/devices/me/rpc/request/1", '{"method":"getSessionLimits"}', 2),
+    ),
+    "RPC response": (1, lambda emulator, client: published(client, "v1/devices/me/rpc/response/1", "{}")),
+    "claim": (1, lambda emulator, client: published(client, "v1/devices/me/claim", "")),
+    "telemetry": (0, lambda emulator, client: published(client, TELEMETRY, '{"a":1}')),
+    "attributes": (0, lambda emulator, client: published(client, "v1/devices/me/attributes", '{"a":1}')),
+    "telemetry without points": (1, lambda emulator, client: published(client, TELEMETRY, '{"a":null}')),
+    "unknown topic": (0, lambda emulator, client: published(client, "v1/unknown", "")),
+    "ping": (0, lambda emulator, client: client.silent()),
+}
+
+
+@pytest.mark.parametrize("what", COSTS)
+async def test_what_costs_a_message(limited, what):
+    """Section 5, the list of what is counted; connecting itself costs one."""
+    cost, act = COSTS[what]
+    emulator = await limited(RateLimits("10:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        await act(emulator, client)
+        assert await claims_left(client) == 9 - cost
+
+
+async def test_unsubscribing_costs_a_message(limited):
+    emulator = await limited(RateLimits("10:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        await client.subscribe("v1/devices/me/attributes", "v1/devices/me/attributes/response/+")
+        await client.unsubscribe("v1/devices/me/attributes", "v1/devices/me/attributes/response/+", "v1/devices/me/rpc/request/+")
+        assert await claims_left(client) == 7
+
+
+async def test_acknowledging_an_rpc_costs_a_message(limited):
+    emulator = await limited(RateLimits("10:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        await client.subscribe("v1/devices/me/rpc/request/+")
+        await emulator.call_rpc("device", "m", oneway=True)
+        await client.message()
+        assert await claims_left(client) == 7
+
+
+async def test_only_the_first_chunk_costs_a_message(limited):
+    emulator = await limited(RateLimits("10:1000000"))
+    await emulator.assign_package("device", OtaPackage("t", "1", bytes(1000)))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        for number in range(10):
+            await client.request(f"v2/fw/request/1/chunk/{number}", "100")
+        await client.request("v2/fw/request/2/chunk/0", "100")
+        assert await claims_left(client) == 7
+
+
+@pytest.mark.parametrize(("version", "answers"), [(5, [(0x20, b"\0\x9f\0"), (0xE0, b"\x96\0")]), (4, [(0x20, b"\0\x03")])])
+async def test_buckets_survive_reconnects(limited, version, answers):
+    """Section 5; and section 1: opening and closing a session cost one each, and the opening is refused with 0x9F."""
+    emulator = await limited(RateLimits("4:1000000"))
+    for _ in range(2):
+        async with raw_client(emulator, version) as client:
+            assert (await client.connect())[1][1] == 0
+            session = emulator.device("device").session
+        await session.ended.wait()
+    async with raw_client(emulator, version) as client:
+        assert await client.connect() == answers[0]
+        for answer in answers[1:]:
+            assert await client.read() == answer
+        assert await client.read() is None
+
+
+async def test_a_subscription_over_the_limit_is_granted_and_does_nothing(limited):
+    """Section 2."""
+    emulator = await limited(RateLimits("2:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        answer = await client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+", packet_id=1)
+        assert answer == (0x90, b"\0\x01\0\x01\x01")
+        assert await emulator.set_shared_attributes("device", {"a": 1})
+        assert (await client.message())[1] == {"a": 1}
+        with pytest.raises(TimeoutError, match="not subscribed"):
+            await emulator.call_rpc("device", "m", timeout=0.01)
+
+
+async def test_a_message_token_is_lost_when_the_datapoints_are_refused(limited):
+    """Section 5."""
+    emulator = await limited(RateLimits(None, "2:1000000", "5:1000000"))
+    for payload, answer in [
+        (dict.fromkeys("abcdef", 1), OVER_LIMIT),
+        ({"a": 1}, SUCCESS),
+        ({"a": 1}, OVER_LIMIT),
+    ]:
+        async with raw_client(emulator) as client:
+            await client.connect()
+            client.publish(TELEMETRY, json.dumps(payload))
+            assert await client.read() == answer
+
+
+async def test_the_tenant_is_asked_first(limited):
+    """Section 5: its limits are reported to nobody, and its token is gone when the device has none."""
+    emulator = await limited(device=RateLimits(None, "1:1000000"), tenant=RateLimits(None, "3:1000000"))
+    emulator.add_device("OTHER")
+    for token, answer in [
+        ("TOKEN", SUCCESS),
+        ("TOKEN", OVER_LIMIT),
+        ("OTHER", SUCCESS),
+        ("OTHER", OVER_LIMIT),
+    ]:
+        async with raw_client(emulator) as client:
+            await client.connect(token)
+            client.publish(TELEMETRY, '{"a":1}')
+            assert await client.read() == answer
+    emulator.add_device("THIRD")
+    async with raw_client(emulator) as client:
+        await client.connect("THIRD")
+        _, reply = await read_limits(client)
+        assert reply["rateLimits"] == {"messages": None, "telemetryMessages": "1:1000000", "telemetryDataPoints": None}
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == OVER_LIMIT
+
+
+async def read_limits(client):
+    client.publish("v1/devices/me/rpc/request/1", '{"method":"getSessionLimits"}')
+    message = await client.message()
+    assert await client.read() == SUCCESS
+    return message
+
+
+async def test_used_up_api_usage_is_like_a_limit(limited):
+    """Section 5."""
+    emulator = await limited()
+    async with raw_client(emulator) as client:
+        await client.connect()
+        emulator.api_usage_exceeded = True
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == OVER_LIMIT
+    async with raw_client(emulator) as client:
+        assert (await client.connect())[1][1] == 0x9F
+
+
+async def test_new_limits_apply_at_once(limited):
+    """Section 5: a changed tenant profile is not announced."""
+    emulator = await limited()
+    async with raw_client(emulator) as client:
+        await client.connect()
+        emulator.limits = SessionLimits(rate_limits=RateLimits(telemetry_messages="1:1000000"))
+        client.publish(TELEMETRY, '{"a":1}')
+        client.publish(TELEMETRY, '{"a":1}')
+        assert [await client.read(), await client.read()] == [SUCCESS, OVER_LIMIT]
+
+
+async def test_announced_limits_need_not_be_enforced(limited):
+    emulator = await limited(RateLimits("1:1000000", "1:1000000"), enforce_limits=False)
+    async with raw_client(emulator) as client:
+        await client.connect()
+        for _ in range(3):
+            client.publish(TELEMETRY, '{"a":1}')
+            assert await client.read() == SUCCESS
+
+
+# Gateways.
+
+
+@pytest.mark.parametrize(
+    ("version", "mqtt", "answers"),
+    [
+        ("4.3", 5, [(0x40, b"\0\x01\x97\0"), None]),
+        ("4.2.1", 5, [(0x40, b"\0\x01\x97\0"), None]),
+        ("4.3", 4, [SUCCESS, None]),
+        # one PUBACK for each device that was taken, none for the other
+        ("4.2", 5, [{"device": "B", "reason": 150}, SUCCESS, None]),
+        ("3.7", 5, [{"device": "B", "reason": 150}, SUCCESS, None]),
+        ("4.2", 4, [SUCCESS, None]),
+    ],
+)
+async def test_a_gateway_over_its_limit(limited, version, mqtt, answers):
+    """Fact 2 and section 4; what was within the limit is stored."""
+    emulator = await limited(gateway=RateLimits(telemetry_datapoints="3:1000000"), version=version)
+    async with raw_client(emulator, mqtt) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/telemetry", '{"A":[{"a":1,"b":2}],"B":[{"a":1,"b":2}]}')
+        for answer in answers:
+            assert (await client.message())[1] == answer if isinstance(answer, dict) else await client.read() == answer
+    assert len(emulator.device("A").telemetry) == 2
+    assert emulator.device("B").telemetry == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("v1/gateway/attributes/request", {"id": 1, "device": "A", "client": True, "key": "k"}),
+        ("v1/gateway/rpc", {"id": 1, "device": "A", "data": 1}),
+        ("v1/gateway/claim", {"A": {}}),
+        ("v1/gateway/telemetry", {"A": [{"a": None}]}),
+        ("v1/gateway/attributes", {"A": {}}),
+    ],
+)
+async def test_what_costs_a_message_of_the_gateways_devices(limited, topic, payload):
+    """Section 4: a first contact costs 2, then each of these 1; the gateway's own limits are not touched."""
+    emulator = await limited(device=RateLimits("1:1000000"), gateway=RateLimits("4:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        assert await client.read() == SUCCESS
+        for answer in [SUCCESS, SUCCESS, (0x40, b"\0\x01\x97\0")]:
+            client.publish(topic, json.dumps(payload))
+            assert await client.read() == answer
+            if topic.endswith("request") and answer == SUCCESS:
+                await client.message()
+        assert await client.read() is None
+
+
+async def test_each_device_entry_costs_a_message(limited):
+    emulator = await limited(gateway=RateLimits(None, "3:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/telemetry", '{"A":[{"a":1},{"a":2}],"B":[{"a":1}]}')
+        assert await client.read() == SUCCESS
+        client.publish("v1/gateway/attributes", '{"A":{"a":1},"B":{"a":1}}')
+        assert await client.read() == (0x40, b"\0\x01\x97\0")
+
+
+@pytest.mark.parametrize(
+    ("version", "mqtt", "answers"),
+    [("4.3", 5, [(0xE0, b"\x8b\0"), None]), ("4.3", 4, [None]), ("4.2", 5, [(0xD0, b"")])],
+)
+@pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
+@pytest.mark.parametrize("tokens", [2, 3])
+async def test_a_sub_session_over_the_limit(limited, version, mqtt, answers, topic, tokens):
+    """Section 4: a first contact costs two; since 4.2.1 the exception escapes, before nothing is heard of it."""
+    emulator = await limited(gateway=RateLimits(f"{tokens}:1000000"), version=version)
+    async with raw_client(emulator, mqtt) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        assert await client.read() == SUCCESS
+        client.publish(topic, '{"device":"B"}' if topic.endswith("connect") else '{"B":[{"a":1}]}')
+        client.write(b"\xc0\0")
+        for answer in answers:
+            assert await client.read() == answer
+    assert "B" not in emulator.devices
+
+
+async def test_closing_sub_sessions_costs_a_message_each(limited):
+    """Section 5: closed by the gateway, or with its connection."""
+    emulator = await limited(gateway=RateLimits("6:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        client.publish("v1/gateway/disconnect", '{"device":"A"}')
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        assert [await client.read() for _ in range(3)] == [SUCCESS] * 3
+        session = emulator.device("gateway").session
+    await session.ended.wait()
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        assert await client.read() == (0xE0, b"\x8b\0")

@@ -1,0 +1,220 @@
+"""The life of a session on the emulated platform, and faults on demand (contract sections 0 and 1)."""
+
+import asyncio
+import struct
+
+import pytest
+from raw_mqtt import packet, raw_client, text
+
+from tb_mqtt_client.emulator import ConnectVerdict, Emulator, Verdict
+
+TELEMETRY = "v1/devices/me/telemetry"
+SUCCESS = (0x40, b"\0\x01")
+
+
+def connect_packet(level, client_id="id", name="MQTT"):
+    properties = b"\0" if level == 5 else b""
+    return packet(0x10, text(name) + bytes([level, 0x82, 0, 60]) + properties + text(client_id) + text("TOKEN"))
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "client_id", "connack"),
+    [
+        (3, "MQIsdp", "id", b"\0\0"),
+        (3, "MQIsdp", "x" * 23, b"\0\0"),
+        (3, "MQIsdp", "x" * 24, None),
+        (3, "MQIsdp", "", None),
+        (4, "MQTT", "x" * 100, b"\0\0"),
+        (4, "MQTT", "", b"\0\0"),
+        (5, "MQTT", "x" * 100, b"\0\0\0"),
+        # Anything else is taken for 3.1.1.
+        (6, "MQTT", "id", b"\0\0"),
+    ],
+)
+async def test_versions_of_mqtt(emulator, level, name, client_id, connack):
+    async with raw_client(emulator) as client:
+        client.write(connect_packet(level, client_id, name))
+        if connack is not None:
+            assert await client.read() == (0x20, connack)
+        else:
+            assert await client.read() in (None, (0xE0, b"\x81\0"))
+
+
+async def test_a_session_of_mqtt_3_1(emulator):
+    """It is spoken to as 3.1.1 is: no properties, no reason codes, no DISCONNECT."""
+    async with raw_client(emulator, 4) as client:
+        client.write(connect_packet(3, name="MQIsdp"))
+        await client.read()
+        assert await client.subscribe("v1/devices/me/attributes", "no such") == (0x90, b"\0\x01\x01\x80")
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == SUCCESS
+        client.publish(TELEMETRY, "nonsense")
+        assert await client.read() is None
+
+
+async def test_unsubscribe(emulator):
+    """Section 2: 0x00, 0x11 without a subscription, 0x8F for a filter that is none."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        await client.subscribe("v1/devices/me/attributes")
+        answer = await client.unsubscribe("v1/devices/me/attributes", "v1/devices/me/attributes", "v1/devices/me/#")
+        assert answer == (0xB0, b"\0\x01\0" + bytes([0, 0x11, 0x8F]))
+    async with raw_client(emulator, 4) as client:
+        await client.connect()
+        assert await client.unsubscribe("v1/devices/me/attributes") == (0xB0, b"\0\x01")
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_quality_2_is_answered_as_1(emulator, qos):
+    """Section 1: PUBLISH gets a PUBACK, SUBSCRIBE is granted 1."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}', qos=qos)
+        assert await client.read() == SUCCESS
+        client.write(packet(0x82, b"\0\x01\0" + text("v1/gateway/rpc") + bytes([qos])))
+        assert await client.read() == (0x90, b"\0\x01\0\x01")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_downlinks_have_the_quality_of_the_subscription(emulator, qos):
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.write(packet(0x82, b"\0\x01\0" + text("v1/devices/me/attributes") + bytes([qos])))
+        await client.read()
+        await emulator.set_shared_attributes("device", {"a": 1})
+        assert (await client.read())[0] == 0x30 | qos << 1
+
+
+async def test_downlink_ids_pass_through_zero(emulator):
+    """Section 1: the counter is never wrapped, the wire has 65536 of it as 0; the PUBACK of an RPC is not found then."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        await client.subscribe("v1/devices/me/rpc/request/+")
+        emulator.device("device").session.downlinks.last_id = 65534
+        ids = []
+        for _ in range(3):
+            await emulator.call_rpc("device", "m", oneway=True)
+            _, body = await client.read()
+            ids.append(struct.unpack_from("!H", body, 2 + struct.unpack_from("!H", body)[0])[0])
+        assert ids == [65535, 0, 1]
+        client.write(packet(0x40, b"\0\0"))
+        assert await client.silent()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_an_inactive_client_is_disconnected(version):
+    """Section 1: 0x83, and not for a keep alive that was missed."""
+    async with Emulator(inactivity_timeout=0.05, accept_any_token=True) as emulator, raw_client(emulator, version) as client:
+        await client.connect()
+        if version == 5:
+            assert await client.read() == (0xE0, b"\x83\0")
+        assert await client.read() is None
+
+
+async def test_any_packet_is_activity():
+    async with Emulator(inactivity_timeout=0.5, accept_any_token=True) as emulator, raw_client(emulator) as client:
+        await client.connect()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.7
+        while loop.time() < end:
+            assert await client.silent()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("code", "older", "disconnect"),
+    [
+        (0x85, 2, 0x85),
+        (0x86, 5, 0x86),
+        (0x87, 5, 0x87),
+        (0x88, 3, 0x89),
+        (0x89, 3, 0x89),
+        (0x9F, 3, 0x96),
+    ],
+)
+async def test_refused_connects(emulator, code, older, disconnect):
+    """Section 1, the table of CONNACK codes."""
+    emulator.on_connect = lambda _: ConnectVerdict.refuse(code)
+    async with raw_client(emulator) as client:
+        assert await client.connect() == (0x20, bytes([0, code, 0]))
+        assert await client.read() == (0xE0, bytes([disconnect, 0]))
+        assert await client.read() is None
+    async with raw_client(emulator, 4) as client:
+        assert await client.connect() == (0x20, bytes([0, older]))
+        assert await client.read() is None
+    assert emulator.counters.refused_connections == 2
+
+
+async def test_connects_that_are_looked_at(emulator):
+    attempts = []
+    emulator.on_connect = attempts.append
+    async with raw_client(emulator) as client:
+        assert (await client.connect("TOKEN", password="secret"))[1][1] == 0
+    [attempt] = attempts
+    assert (attempt.client_id, attempt.username, attempt.password) == ("raw", "TOKEN", "secret")
+    assert (attempt.version, attempt.certificate) == (5, None)
+
+
+async def test_dropped_connects(emulator):
+    """Section 1: a blocked address."""
+    emulator.on_connect = lambda _: ConnectVerdict.drop()
+    async with raw_client(emulator) as client:
+        assert await client.connect() is None
+
+
+async def test_packets_before_the_connack_wait(emulator):
+    """Section 1: processed after it, in order; a ping is not answered before."""
+    emulator.on_connect = lambda _: ConnectVerdict.delay(0.02)
+    async with raw_client(emulator) as client:
+        client.write(connect_packet(5))
+        client.write(b"\xc0\0")
+        client.publish(TELEMETRY, '{"a":1}')
+        assert [await client.read() for _ in range(3)] == [(0x20, b"\0\0\0"), (0xD0, b""), SUCCESS]
+
+
+async def test_only_so_many_packets_wait(emulator):
+    """Fact 5: `maxInflightMessages` is the queue before the CONNACK; one more ends the connection with 0x97."""
+    emulator.on_connect = lambda _: ConnectVerdict.ignore()
+    async with raw_client(emulator) as client:
+        client.write(connect_packet(5))
+        for _ in range(101):
+            client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == (0xE0, b"\x97\0")
+        assert await client.read() is None
+    assert emulator.counters.publishes == 0
+
+
+async def test_after_the_connack_there_is_no_limit_on_what_is_unanswered(emulator):
+    """Fact 5."""
+    emulator.on_publish = lambda _: Verdict.ignore(store=True)
+    async with raw_client(emulator) as client:
+        await client.connect()
+        for _ in range(1000):
+            client.publish(TELEMETRY, '{"a":1}')
+        assert await client.silent()
+    assert emulator.counters.datapoints == 1000
+
+
+async def test_a_connection_that_is_reset(emulator):
+    emulator.on_publish = lambda _: Verdict.cut(store=True)
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() is None
+    assert emulator.counters.datapoints == 1
+
+
+async def test_a_refusal_that_ends_the_connection(emulator):
+    emulator.on_publish = lambda _: Verdict.refuse(0x97, closes=True)
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert [await client.read(), await client.read()] == [(0x40, b"\0\x01\x97\0"), None]
+    assert emulator.counters.datapoints == 0
+
+
+async def test_a_second_connect_breaks_the_protocol(emulator):
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.write(connect_packet(5))
+        assert await client.read() == (0xE0, b"\x82\0")

@@ -1,0 +1,154 @@
+"""What versions of the platform do differently, and QoS 0 on gateway topics (contract sections 0, 4, 5 and 6)."""
+
+import json
+
+import pytest
+from raw_mqtt import raw_client
+
+from tb_mqtt_client.emulator import VERSIONS, Emulator
+
+SUCCESS = (0x40, b"\0\x01")
+AFTER_4_2 = ("4.2.1", "4.3")
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request):
+    return request.param
+
+
+@pytest.fixture
+async def platform(version):
+    async with Emulator(version=version, max_devices=3, client_rpc_timeout=0.01) as emulator:
+        emulator.add_device("TOKEN", "device")
+        emulator.add_gateway("GATEWAY", "gateway")
+        yield emulator
+
+
+def test_unknown_versions():
+    with pytest.raises(ValueError, match=r"one of 3\.7, 3\.8, 4\.2, 4\.2\.1, 4\.3"):
+        Emulator(version="5.0")
+
+
+async def test_session_limits(platform, version):
+    """Section 5: since 3.8; before, an RPC that nobody answers."""
+    async with raw_client(platform) as client:
+        await client.connect()
+        client.publish("v1/devices/me/rpc/request/1", '{"method":"getSessionLimits"}')
+        answers = [await client.message() if version != "3.7" else await client.read()]
+        answers.append(await client.read() if version != "3.7" else await client.message())
+        reply = next(one[1] for one in answers if one != SUCCESS)
+        assert ("maxPayloadSize" in reply, reply == {"error": "timeout"}) == (version != "3.7", version == "3.7")
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "each"),
+    [
+        ("v1/gateway/telemetry", '{"A":[{"a":1}],"device":[{"a":1}],"gateway":[{"a":1}]}', [0, 0, 0]),
+        ("v1/gateway/attributes", '{"A":{"a":1},"device":{"a":1}}', [0, 0]),
+        ("v1/gateway/claim", '{"A":{},"device":{}}', [0, 0]),
+        ("v1/gateway/telemetry", '{"A":[{"a":1}],"device":[1]}', [0, 0x99]),
+        ("v1/gateway/telemetry", '{"A":[{"a":1}],"device":[]}', [0]),
+    ],
+)
+async def test_pubacks_of_a_gateway(platform, version, topic, payload, each):
+    """Fact 10: one for each device before 4.2.1, all with the same packet id; one for all since, and none with an empty entry."""
+    if '"gateway"' in payload:
+        payload = payload.replace(',"gateway":[{"a":1}]', ',"A 2":[{"a":1}]')
+        platform.add_device("A 2 token", "A 2")
+        platform.add_device("A token", "A")
+    async with raw_client(platform) as client:
+        await client.connect("GATEWAY")
+        client.publish(topic, payload)
+        if version in AFTER_4_2:
+            each = [] if "[]" in payload else [max(each)]
+        for code in each:
+            assert await client.read() == (SUCCESS if code == 0 else (0x40, bytes([0, 1, code, 0])))
+        assert await client.silent()
+
+
+@pytest.mark.parametrize("mqtt", [4, 5])
+@pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
+async def test_the_device_limit_of_the_tenant(platform, version, mqtt, topic):
+    """Section 4: 0x97 and an open connection; a connect says nothing before 4.3, and nothing does before 4.2.1."""
+    connects = topic.endswith("connect")
+    async with raw_client(platform, mqtt) as client:
+        await client.connect("GATEWAY")
+        for name, fits in [("A", True), ("B", False), ("A", True)]:
+            client.publish(topic, json.dumps({"device": name} if connects else {name: [{"a": 1}]}))
+            if fits:
+                assert await client.read() == SUCCESS
+            elif version == "4.3" or (version == "4.2.1" and not connects):
+                assert await client.read() == ((0x40, b"\0\x01\x97\0") if mqtt == 5 else SUCCESS)
+            assert await client.silent()
+    assert "B" not in platform.devices
+
+
+async def test_the_device_limit_and_provisioning(platform):
+    platform.add_provision_profile("key", "secret")
+    keys = {"provisionDeviceKey": "key", "provisionDeviceSecret": "secret"}
+    async with raw_client(platform) as client:
+        await client.connect("provision")
+        assert (await client.request("/provision/request", keys))[1]["status"] == "SUCCESS"
+        assert (await client.request("/provision/request", keys))[1]["status"] == "FAILURE"
+
+
+@pytest.mark.parametrize("mqtt", [4, 5])
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("v1/gateway/telemetry", {"A": [{"a": 1}]}),
+        ("v1/gateway/attributes", {"A": {"a": 1}}),
+        ("v1/gateway/claim", {"A": {}}),
+        ("v1/gateway/rpc", {"device": "A", "id": 1, "data": 1}),
+        ("v1/gateway/attributes/request", {"device": "A", "id": 1, "client": True, "key": "a"}),
+    ],
+)
+async def test_quality_0_on_gateway_topics(platform, mqtt, topic, payload):
+    """Section 4: an unsolicited PUBACK 65535, and in MQTT 5 a notice of reason 129."""
+    async with raw_client(platform, mqtt) as client:
+        await client.connect("GATEWAY")
+        client.publish(topic, json.dumps(payload), qos=0)
+        assert await client.read() == (0x40, b"\xff\xff" + (b"\x80\0" if mqtt == 5 else b""))
+        if mqtt == 5:
+            assert await client.message() == ("v1/gateway/disconnect", {"device": "A", "reason": 129})
+        if topic.endswith("request"):
+            assert (await client.message())[0] == "v1/gateway/attributes/response"
+        assert await client.silent()
+
+
+@pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/disconnect"])
+async def test_quality_0_where_it_does_no_harm(platform, topic):
+    async with raw_client(platform) as client:
+        await client.connect("GATEWAY")
+        client.publish(topic, '{"device":"A"}', qos=0)
+        assert await client.silent()
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "answers"),
+    [
+        ("v1/gateway/telemetry", "nonsense", [None]),
+        ("v1/gateway/telemetry", '{"A":[1]}', [None]),
+        ("v1/gateway/telemetry", "{}", [SUCCESS, None]),
+        ("v1/gateway/connect", '{"type":"x"}', [SUCCESS, None]),
+        ("v1/gateway/attributes/request", '{"device":"A"}', [SUCCESS, None]),
+        ("v1/gateway/unknown", "{}", [SUCCESS]),
+        ("v1/devices/me/telemetry", "[1]", [None]),
+        ("v1/unknown", "{}", [SUCCESS]),
+    ],
+)
+async def test_refusals_in_mqtt_3_1_1(platform, topic, payload, answers):
+    """Sections 4 and 8: a PUBACK that says nothing, or the end of the connection."""
+    async with raw_client(platform, 4) as client:
+        await client.connect("GATEWAY")
+        client.publish(topic, payload)
+        assert [await client.read() for _ in answers] == answers
+
+
+@pytest.mark.parametrize("topic", ["v1/devices/me/telemetry", "v1/devices/me/attributes", "v1/gateway/telemetry"])
+async def test_bad_payloads_at_quality_0(platform, topic):
+    """Section 8: DISCONNECT 0x99."""
+    async with raw_client(platform) as client:
+        await client.connect("GATEWAY")
+        client.publish(topic, "[1", qos=0)
+        assert await client.read() == (0xE0, b"\x99\0")
