@@ -124,3 +124,6 @@ async def test_subscriptions_are_made_again_after_a_restart(mosquitto):
         platform.say("attributes", {"a": 1})
         assert (await updates.get()).get("a") == 1
         await client.stop()
+    for topic in ("attributes", "attributes/response/+", "rpc/request/+", "rpc/response/+"):
+        # Twice in the log: what it received, at QoS 1.
+        assert mosquitto.log.count(f"\t{ME}{topic} (QoS 1)\n") == 2
