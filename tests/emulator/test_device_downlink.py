@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tb_mqtt_client import DeviceClient
+from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.common import async_utils
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
@@ -106,6 +106,19 @@ async def test_subscriptions_wait_for_their_tokens(emulator):
     assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
     assert await emulator.publish_to("TOKEN", f"{CALL}0", {"method": "m"})
     await client.stop()
+
+
+async def test_telemetry_does_not_wait_for_subscriptions(emulator):
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:3600"))
+    client = make_client(emulator, rate_limit_percentage=100)
+    connecting = asyncio.create_task(client.connect())
+    while not client._mqtt_manager.is_writable():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert not connecting.done()
+    await client.stop()
+    with pytest.raises(NotConnectedError, match="stopped while it was connecting"):
+        await connecting
 
 
 async def test_a_connection_lost_while_a_subscription_waits(emulator):

@@ -427,7 +427,7 @@ async def test_a_callback_may_stop_its_client(emulator, device):
     assert not device._mqtt_manager.is_connected()
 
 
-async def test_qos_of_the_configuration(emulator):
+async def test_defect_55_qos_of_the_configuration_is_0_or_1(emulator):
     for qos, sent in ((0, 0), (1, 1), (2, 1)):
         client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
         client._config.qos = qos

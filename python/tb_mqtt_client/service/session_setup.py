@@ -54,7 +54,10 @@ class SessionSetup:
         self._counted_topics = counted_topics
 
     async def establish(self) -> None:
-        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect`` does."""
+        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect`` does.
+
+        Ends when everything is subscribed, which may be after traffic began: when the limits have too few tokens left.
+        """
         try:
             await self._set_up(self._config)
         except BaseException:
@@ -73,11 +76,14 @@ class SessionSetup:
         )
         await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
         self._apply_limits(await self._request_limits())
-        for topic in self._counted_topics:
-            await self._wait_for_message_token(topic)
-        await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics))
+        late = [topic for topic in self._counted_topics if self._admission.try_take_subscription(topic)]
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
         self._manager.open_for_traffic()
+        # Telemetry costs no messages, so it does not wait for what lacks some.
+        for topic in late:
+            await self._wait_for_message_token(topic)
+            await self._subscribe(topic)
 
     async def _subscribe(self, topic: str) -> None:
         """A broker that refuses may take telemetry all the same, so this goes on without the topic's messages."""
