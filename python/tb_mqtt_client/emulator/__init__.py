@@ -19,6 +19,7 @@ from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
 from tb_mqtt_client.emulator.rpc import ClientRpcError, OnClientRpc
 from tb_mqtt_client.emulator.server import Emulator
+from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, ValueKind
 from tb_mqtt_client.emulator.versions import VERSIONS
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
     "RateLimits",
     "RpcResponse",
     "SessionLimits",
+    "StoredDatapoint",
+    "StoredValue",
+    "ValueKind",
     "Verdict",
     "X509Credentials",
 ]

@@ -30,10 +30,10 @@ def answer(device: Device, keys: AttributeKeys) -> dict[str, Any]:
     """`{"client": {...}, "shared": {...}}`, each only if something was found."""
     client_keys, shared_keys = keys
     if not client_keys and not shared_keys:
-        found = {"client": dict(device.attributes), "shared": dict(device.shared_attributes)}
+        found = {"client": _client(device), "shared": dict(device.shared_attributes)}
     else:
         found = {
-            "client": _found(device.attributes, client_keys or ()),
+            "client": _found(_client(device), client_keys or ()),
             "shared": _found(device.shared_attributes, shared_keys or ()),
         }
     return {scope: values for scope, values in found.items() if values}
@@ -43,10 +43,15 @@ def gateway_answer(device: Device, request: GatewayAttributeRequest) -> dict[str
     """`value` when one key was asked for, `values` when several were; neither when nothing was found."""
     reply: dict[str, Any] = {"id": request.id, "device": request.device}
     asked = set(request.keys)
-    found = _found(device.attributes if request.client_scope else device.shared_attributes, request.keys)
+    found = _found(_client(device) if request.client_scope else device.shared_attributes, request.keys)
     if found:
         reply |= {"value": next(iter(found.values()))} if len(asked) == 1 else {"values": found}
     return reply
+
+
+def _client(device: Device) -> dict[str, Any]:
+    """What the device sent comes back as it is stored: "7" as 7."""
+    return {key: value.value for key, value in device.stored_attributes.items()}
 
 
 def _found(attributes: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

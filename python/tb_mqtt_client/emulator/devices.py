@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, keys_are_valid, stored
+
 if TYPE_CHECKING:
     from tb_mqtt_client.emulator.payloads import Record
     from tb_mqtt_client.emulator.session import Session
@@ -96,7 +98,7 @@ class Device:
     is_gateway: bool = False
     profile: str = DEFAULT_PROFILE
     counters: Counters = field(default_factory=Counters)
-    # newest client-side attributes
+    # newest client-side attributes, without nulls and without messages that had a key which the platform does not store
     attributes: dict[str, Any] = field(default_factory=dict)
     # set on the server: by the test, and by an assigned package
     shared_attributes: dict[str, Any] = field(default_factory=dict)
@@ -121,3 +123,19 @@ class Device:
     def telemetry(self) -> list[Datapoint]:
         """The kept datapoints in order of arrival, without nulls. Built anew at each use."""
         return [Datapoint(ts, key, value) for ts, values in self.records for key, value in values.items() if value is not None]
+
+    @property
+    def stored_telemetry(self) -> list[StoredDatapoint]:
+        """The kept datapoints as the platform would store them, dropped ones included. Built anew at each use."""
+        found = []
+        for ts, record in self.records:
+            valid = keys_are_valid(record)
+            for key, value in record.items():
+                kind, as_stored = stored(value if valid else None)
+                found.append(StoredDatapoint(ts, key, kind, as_stored))
+        return found
+
+    @property
+    def stored_attributes(self) -> dict[str, StoredValue]:
+        """Client-side attributes as the platform would store them."""
+        return {key: stored(value) for key, value in self.attributes.items()}

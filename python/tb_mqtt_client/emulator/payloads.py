@@ -1,8 +1,6 @@
 """Reads JSON payloads the way the platform does (contract sections 3 and 4). Values in, values out.
 
-Values stay what the client sent. The platform's casts when it stores them (a numeric string becomes a number, a decimal of
-more than 16 places a string) are not applied: a test asks what arrived. The parser is strict, the platform's lenient one
-(single quotes, comments, NaN) is left out.
+Values stay what the client sent; what the platform would store is for `values` to say.
 """
 
 from __future__ import annotations
@@ -10,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from tb_mqtt_client.emulator import lenient_json
 from tb_mqtt_client.emulator.devices import Claim
 
 try:
@@ -28,8 +28,9 @@ Record: TypeAlias = tuple[int, dict[str, Any]]
 AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
-# orjson turns an integer that fits neither int64 nor uint64 into a float. From 19 digits on that may happen.
-_LONG_DIGITS: Final = re.compile(rb"[0-9]{19}")
+# What the fast parser would round, or whose text decides how it is stored: integers that may not fit 64 bits, decimals of more
+# than 16 places, and exponents, with which Python too writes a number of 17 digits.
+_NEEDS_CARE: Final = re.compile(rb"[0-9]{17}|[0-9][eE]")
 _METADATA: Final = {"connector": str, "receivedTs": int, "publishedTs": int}
 
 
@@ -55,18 +56,20 @@ class GatewayFormError(Exception):
 
 
 def decode_json(payload: bytes, *, exact: bool = True) -> Any:
-    """Parse a payload once. `exact=False` may round integers beyond 64 bits: enough for who only counts."""
-    try:
-        if _fast_loads is not None and not (exact and _LONG_DIGITS.search(payload)):
+    """Parse a payload as the platform does. `exact=False` may lose the text of numbers: enough for who only counts."""
+    if _fast_loads is not None and not (exact and _NEEDS_CARE.search(payload)):
+        # What the strict parser refuses the lenient one may take.
+        with suppress(ValueError):
             return _fast_loads(payload)
-        return json.loads(payload.decode())
+    try:
+        return lenient_json.loads(payload.decode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise BadPayloadError(str(error)) from error
 
 
 def encode_json(document: Any) -> bytes:
     """Compact JSON, as the platform sends it. Raises `TypeError` for what JSON cannot carry."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def telemetry_records(document: Any, now: int) -> list[Record]:
@@ -148,6 +151,13 @@ def count_datapoints(records: Iterable[Record]) -> int:
 def count_values(values: dict[str, Any]) -> int:
     found = values.values()
     return len(values) - list(found).count(None) if None in found else len(values)
+
+
+def check_string_lengths(values: dict[str, Any], longest: int) -> None:
+    """Raises `BadPayloadError` for a string value of more characters."""
+    for key, value in values.items():
+        if isinstance(value, str) and len(value) > longest:
+            raise BadPayloadError(f"the value of {key!r} is longer than {longest} characters")
 
 
 def gateway_entries(document: Any, container: type) -> dict[str, Any]:

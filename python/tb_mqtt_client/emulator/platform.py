@@ -23,6 +23,7 @@ from tb_mqtt_client.emulator.limits import DeviceLimitError, Meter, RateLimitedE
 from tb_mqtt_client.emulator.ota import Packages
 from tb_mqtt_client.emulator.provisioning import Provisioning, certificate_der, random_text
 from tb_mqtt_client.emulator.rpc import ServerRpc
+from tb_mqtt_client.emulator.values import keys_are_valid
 from tb_mqtt_client.emulator.versions import ServerVersion
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Platform:
         version: ServerVersion,
         limits: SessionLimits | None,
         max_payload_size: int,
+        max_string_length: int | None,
         accept_any_token: bool,
         keep_data: bool,
         history_limit: int | None,
@@ -59,6 +61,7 @@ class Platform:
         self.limits = limits
         self.meter = Meter(limits, enforces=enforce_limits, clock=limits_clock)
         self.max_payload_size = max_payload_size
+        self.max_string_length = max_string_length
         self.accept_any_token = accept_any_token
         self.keep_data = keep_data
         self.client_rpc_timeout = client_rpc_timeout
@@ -194,6 +197,9 @@ class Platform:
             raise RateLimitedError(device.name)
 
     def take_telemetry(self, device: Device, records: list[Record], gateway: Device | None = None) -> bool:
+        if self.max_string_length is not None:
+            for _, values in records:
+                payloads.check_string_lengths(values, self.max_string_length)
         count = payloads.count_datapoints(records)
         self.spend(device, gateway, count)
         for counters in (device.counters, self.total):
@@ -204,12 +210,14 @@ class Platform:
         return True
 
     def take_attributes(self, device: Device, attributes: dict[str, Any], gateway: Device | None = None) -> bool:
+        if self.max_string_length is not None:
+            payloads.check_string_lengths(attributes, self.max_string_length)
         count = payloads.count_values(attributes)
         self.spend(device, gateway, count)
         for counters in (device.counters, self.total):
             counters.data_messages += 1
             counters.attribute_datapoints += count
-        if self.keep_data:
+        if self.keep_data and keys_are_valid(attributes):
             device.attributes.update((key, value) for key, value in attributes.items() if value is not None)
         return True
 

@@ -40,6 +40,7 @@ class Emulator:
         limits: SessionLimits | None = SessionLimits(),  # noqa: B008  # frozen
         enforce_limits: bool = True,
         max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE,
+        max_string_length: int | None = None,
         max_devices: int | None = None,
         accept_any_token: bool = False,
         keep_data: bool = True,
@@ -53,11 +54,12 @@ class Emulator:
         """``port`` 0: a free one. ``version``: of the platform, one of ``VERSIONS``.
 
         ``limits=None``: ``getSessionLimits`` is an ordinary RPC, as in servers before 3.8. ``enforce_limits=False``: limits are
-        announced and not counted. ``max_devices``: of the tenant. ``max_payload_size``: bytes of the remaining length.
-        ``keep_data=False``: count only. ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a
-        client-side RPC is answered with a timeout, ``provision_timeout`` until a provisioning session is closed after its answer,
-        ``inactivity_timeout`` until a client that says nothing is disconnected. ``clock``: what the limits are counted by.
-        Raises ``ValueError`` for an unknown version and for limits that cannot be counted.
+        announced and not counted. ``max_payload_size``: bytes of the remaining length. ``max_string_length``: characters of a
+        value, beyond which a payload is refused. ``max_devices``: of the tenant. ``keep_data=False``: count only.
+        ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a client-side RPC is answered with a
+        timeout, ``provision_timeout`` until a provisioning session is closed after its answer, ``inactivity_timeout`` until a
+        client that says nothing is disconnected. ``clock``: what the limits are counted by. Raises ``ValueError`` for an unknown
+        version and for limits that cannot be counted.
         """
         self.host = host
         self.port = port
@@ -66,6 +68,7 @@ class Emulator:
             version=server_version(version),
             limits=limits,
             max_payload_size=max_payload_size,
+            max_string_length=max_string_length,
             accept_any_token=accept_any_token,
             keep_data=keep_data,
             history_limit=history_limit,

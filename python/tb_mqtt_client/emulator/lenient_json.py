@@ -1,0 +1,59 @@
+"""JSON as the platform's parser takes it: numbers with their text, and some of what is no JSON (contract section 3).
+
+Names without quotes, single quotes, comments, NaN and Infinity are taken; trailing garbage is not. Left out of what the
+platform's parser takes: strings without quotes, `;` and `=` as separators, and numbers with leading zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+_TOKEN: Final = re.compile(
+    r"""(?P<kept>"(?:[^"\\]|\\.)*")"""
+    r"""|'(?P<single>(?:[^'\\]|\\.)*)'"""
+    r"""|(?P<comment>/\*.*?\*/|//[^\r\n]*|\#[^\r\n]*)"""
+    r"""|(?P<name>[^\W\d][\w$-]*)(?=\s*:)""",
+    re.DOTALL,
+)
+_ESCAPED_OR_QUOTE: Final = re.compile(r"""\\.|\"""", re.DOTALL)
+
+
+class Number(float):
+    """A number that is no integer, with the `text` that stood in the payload: how many places it had decides how it is stored."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def loads(text: str) -> Any:
+    """Raises `ValueError`, and `RecursionError` for what is nested too deep."""
+    try:
+        return _strict(text)
+    except ValueError:
+        return _strict(_TOKEN.sub(_as_json, text))
+
+
+def _strict(text: str) -> Any:
+    # Not `strict`: control characters may stand in strings.
+    return json.loads(text, parse_float=Number, parse_constant=Number, strict=False)
+
+
+def _as_json(token: re.Match[str]) -> str:
+    if token["kept"] is not None:
+        return token["kept"]
+    if token["comment"] is not None:
+        return " "
+    if token["name"] is not None:
+        return f'"{token["name"]}"'
+    return f'"{_ESCAPED_OR_QUOTE.sub(_in_double_quotes, token["single"])}"'
+
+
+def _in_double_quotes(found: re.Match[str]) -> str:
+    return {"\\'": "'", '"': '\\"'}.get(found[0], found[0])

@@ -1,0 +1,99 @@
+"""What the platform would make of a value when it stores it (contract section 3)."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import StrEnum, auto
+from typing import Any, Final, NamedTuple
+
+from tb_mqtt_client.emulator.lenient_json import Number
+
+_MOST_DECIMAL_PLACES: Final = 16
+_INT64: Final = range(-(2**63), 2**63)
+_LONGEST_KEY: Final = 255
+# Beyond this the digits are not written out.
+_MOST_DIGITS: Final = 10_000
+
+# What commons-lang calls parsable: no sign but a minus, no exponent, no point at the end.
+_PARSABLE: Final = re.compile(r"-?(\d+|\d*\.\d+)")
+
+
+class ValueKind(StrEnum):
+    """The column that a value ends in. DROPPED: it is not stored, although its message was acknowledged."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    LONG = auto()
+    DOUBLE = auto()
+    BOOLEAN = auto()
+    STRING = auto()
+    JSON = auto()
+    DROPPED = auto()
+
+
+class StoredValue(NamedTuple):
+    """A value as it is stored, and read back."""
+
+    kind: ValueKind
+    value: Any
+
+
+class StoredDatapoint(NamedTuple):
+    """One value of telemetry as it is stored; `ts` in milliseconds."""
+
+    ts: int
+    key: str
+    kind: ValueKind
+    value: Any
+
+
+_DROPPED: Final = StoredValue(ValueKind.DROPPED, None)
+
+
+def stored(value: Any) -> StoredValue:
+    """Judge one value of a payload."""
+    if value is None:
+        return _DROPPED
+    if isinstance(value, bool):
+        return StoredValue(ValueKind.BOOLEAN, value)
+    if isinstance(value, str):
+        # The type cast, on by default: a string that looks like a number becomes one.
+        return _number(value) if _PARSABLE.fullmatch(value) else StoredValue(ValueKind.STRING, value)
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, float):
+        return _number(value.text if isinstance(value, Number) else repr(value))
+    return StoredValue(ValueKind.JSON, value)
+
+
+def keys_are_valid(keys: Any) -> bool:
+    """One bad key loses all that was sent with it, after the PUBACK. The platform's check for scripts in keys is left out."""
+    return all(key.strip() and len(key) <= _LONGEST_KEY for key in keys)
+
+
+def _number(text: str) -> StoredValue:
+    number = Decimal(text)
+    if not number.is_finite() or number.adjusted() > _MOST_DIGITS:
+        return StoredValue(ValueKind.STRING, text)
+    has_exponent = "e" in text.lower()
+    if number == number.to_integral_value() and ("." not in text or has_exponent):
+        return _integer(int(number))
+    if _decimal_places(number) > _MOST_DECIMAL_PLACES:
+        return StoredValue(ValueKind.STRING, f"{number:f}")
+    # There is no negative zero in a decimal of the platform.
+    return StoredValue(ValueKind.DOUBLE, float(number) + 0.0)
+
+
+def _decimal_places(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return -exponent
+
+
+def _integer(number: int) -> StoredValue:
+    if number in _INT64:
+        return StoredValue(ValueKind.LONG, number)
+    return StoredValue(ValueKind.STRING, f"{Decimal(number):f}")
