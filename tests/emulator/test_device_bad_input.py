@@ -73,14 +73,6 @@ BAD_CALLS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-async def device(emulator):
-    client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
-    await client.connect()
-    yield client
-    await client.stop()
-
-
 @pytest.mark.parametrize(("name", "arguments", "options", "error", "text"), BAD_CALLS)
 async def test_bad_calls(emulator, device, name, arguments, options, error, text):
     emulator.on_publish = lambda publish: pytest.fail(str(publish)) if "claim" in publish.topic or "rpc" in publish.topic else None

@@ -17,7 +17,6 @@ from tb_mqtt_client.service.device import requests
 
 ATTRIBUTES = "v1/devices/me/attributes/"
 RPC = "v1/devices/me/rpc/"
-FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
 
 
 class Server:
@@ -50,17 +49,6 @@ class Server:
         await self.arrived.wait()
         self.arrived.clear()
         return self.requests[-1]
-
-
-@pytest.fixture
-async def device(emulator):
-    client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
-    await client.connect()
-    yield client
-    await client.stop()
-    await asyncio.sleep(0)
-    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
-    assert len(client._downlink.rpc_responses.pending) == len(client._downlink.attribute_responses.pending) == 0
 
 
 # Attributes.

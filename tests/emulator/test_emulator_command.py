@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager

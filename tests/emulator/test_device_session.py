@@ -1,0 +1,163 @@
+"""Each session of a device is set up anew, and what nobody expects in it harms nothing."""
+
+import asyncio
+import logging
+
+import pytest
+from device_peer import ANSWER, ATTRIBUTES, CALL, Answers, make_client
+
+from tb_mqtt_client import DeviceClient, NotConnectedError
+from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
+from tb_mqtt_client.service import inbound_report
+
+
+async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(emulator):
+    client = make_client(emulator)
+    updates, calls = asyncio.Queue(), Answers(emulator)
+    client.set_attribute_update_callback(updates.put_nowait)
+    client.set_rpc_request_callback(lambda request: request.method)
+    for connect in range(3):
+        if connect == 1:
+            await emulator.disconnect_device("TOKEN")
+            # Back when something is acknowledged again.
+            await client.send_attributes({"a": 1}, timeout=None)
+        elif connect == 2:
+            await client.disconnect()
+            await client.connect()
+        else:
+            await client.connect()
+        assert await calls.to(0, {"method": "m"}) == (0, {"result": "m"})
+        assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": connect})
+        assert (await updates.get()).as_dict() == {"a": connect}
+    await client.stop()
+
+
+async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="100:3600"))
+    client = make_client(emulator, rate_limit_percentage=100)
+    answers = Answers(emulator)
+    client.set_rpc_request_callback(lambda _: None)
+
+    def spent():
+        return 100 - round(client._rate_limiter.message_rate_limit.buckets.tokens(client._admission._clock())[0])
+
+    await client.connect()
+    # Connecting, and two subscriptions that the platform counts.
+    assert spent() == 3
+    await answers.to(1, {"method": "m"})
+    # Its acknowledgement, and the answer.
+    assert spent() == 5
+    await client.disconnect()
+    await client.connect()
+    # The end of a session costs one too.
+    assert spent() == 9
+    await client.stop()
+
+
+async def test_subscriptions_wait_for_their_tokens(emulator):
+    """Over the limit the server grants a subscription and sends nothing."""
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:1"))
+    client = make_client(emulator, rate_limit_percentage=100)
+    await client.connect()
+    # Connecting took one token, so that there was one for two subscriptions.
+    assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
+    assert await emulator.publish_to("TOKEN", f"{CALL}0", {"method": "m"})
+    await client.stop()
+
+
+async def test_telemetry_does_not_wait_for_subscriptions(emulator):
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:3600"))
+    client = make_client(emulator, rate_limit_percentage=100)
+    connecting = asyncio.create_task(client.connect())
+    while not client._mqtt_manager.is_writable():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert not connecting.done()
+    await client.stop()
+    with pytest.raises(NotConnectedError, match="stopped while it was connecting"):
+        await connecting
+
+
+async def test_a_connection_lost_while_a_subscription_waits(emulator):
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="4:3600"))
+    client = make_client(emulator, rate_limit_percentage=25)
+    connecting = asyncio.create_task(client.connect())
+    while not client._rate_limiter.message_rate_limit.has_limit():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await emulator.disconnect_device("TOKEN")
+    with pytest.raises(ConnectionError):
+        await connecting
+    await client.stop()
+
+
+async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emulator, caplog):
+    class Curious(DeviceClient):
+        _free_topics = (*DeviceClient._free_topics, "v1/devices/me/#")
+
+    client = Curious({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    client.set_rpc_request_callback(lambda _: 1)
+    with caplog.at_level(logging.WARNING):
+        await client.connect()
+    refusal = "The server refused the subscription to v1/devices/me/#: Topic Filter invalid. Its messages will not come"
+    assert [record.getMessage() for record in caplog.records] == [refusal]
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert await Answers(emulator).to(1, {"method": "m"}) == (1, {"result": 1})
+    with pytest.raises(SubscriptionRefusedError) as refused:
+        await client._mqtt_manager.subscribe("#")
+    assert (refused.value.topic, refused.value.reason_code) == ("#", 0x8F)
+    await client.stop()
+
+
+async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, caplog, monkeypatch):
+    monkeypatch.setattr(inbound_report, "QUIET_SECONDS", 1000.0)
+    session = emulator.device("device").session
+    with caplog.at_level(logging.WARNING):
+        for topic in ("x", "v1/devices/me", f"{ATTRIBUTES}/response/1/2", f"{ATTRIBUTES}/response/77", f"{ANSWER}77"):
+            session.send(topic, b"{}")
+        for topic in (f"{ATTRIBUTES}/response/x", f"{ANSWER}x", f"{ATTRIBUTES}/response/3"):
+            session.send(topic, b"{}" if topic.endswith("x") else b"no json")
+        await device.send_attributes({"a": 1})
+        assert (await device.send_attributes({"a": 1})).is_successful()
+    assert (device.statistics.inbound_unexpected, device.statistics.inbound_malformed) == (5, 3)
+    # Of each kind one line: a server sends faster than anybody reads.
+    assert len(caplog.records) == 2
+    assert "A message on x is for nobody: there is no handler for its topic" in caplog.text
+
+
+async def test_a_downlink_with_packet_id_0(emulator, device):
+    """After 65,535 downlinks the server's counter is 0 on the wire (platform_contract.md, section 1)."""
+    device.set_rpc_request_callback(lambda _: 1)
+    answers = Answers(emulator)
+    emulator.device("device").session._downlink_id = 65_535
+    assert await answers.to(5, {"method": "m"}) == (5, {"result": 1})
+    assert await answers.to(6, {"method": "m"}) == (6, {"result": 1})
+
+
+async def test_the_first_message_of_a_stopped_client_is_not_lost_in_its_lane(emulator):
+    """A handler that is cancelled before it began must not keep its topic for ever."""
+    client = make_client(emulator)
+    updates = asyncio.Queue()
+    client.set_attribute_update_callback(updates.put_nowait)
+    await client.connect()
+    client._mqtt_manager._inbound.dispatch(ATTRIBUTES, b'{"a":1}')
+    await client.disconnect()
+    await client.connect()
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 2})
+    update = await updates.get()
+    while update.get("a") == 1:
+        update = await updates.get()
+    assert update.get("a") == 2
+    await client.stop()
+
+
+async def test_old_servers_answer_the_request_for_the_limits_late(caplog):
+    """Before 3.8 it ends as a call does: {"error": "timeout"} after a minute."""
+    async with Emulator(limits=None) as emulator:
+        emulator.add_device("TOKEN", "device")
+        client = make_client(emulator, limits_timeout=0.01)
+        await client.connect()
+        emulator.device("device").session.send(f"{ANSWER}1", b'{"error":"timeout"}')
+        await client.send_attributes({"a": 1})
+        assert client.statistics.inbound_unexpected == 1
+        await client.stop()

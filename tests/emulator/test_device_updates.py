@@ -1,0 +1,141 @@
+"""Attribute updates: in their order, and whatever the callback does, the client goes on."""
+
+import asyncio
+
+import pytest
+from device_peer import ATTRIBUTES, Answers, cancelled, make_client
+
+from tb_mqtt_client.common import async_utils
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_attribute_updates(emulator, device, plain):
+    updates = asyncio.Queue()
+
+    async def coroutine_function(update):
+        await updates.put(update)
+
+    device.set_attribute_update_callback(updates.put_nowait if plain else coroutine_function)
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1, "b": {"c": None}})
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"deleted": ["a", "b"]})
+    changed, deleted = await updates.get(), await updates.get()
+    assert (changed.as_dict(), changed.deleted_keys) == ({"a": 1, "b": {"c": None}}, [])
+    assert (deleted.as_dict(), deleted.deleted_keys) == ({}, ["a", "b"])
+
+
+async def test_updates_come_in_their_order_whatever_their_callback_does(emulator, device):
+    seen, last = [], asyncio.Event()
+
+    async def callback(update):
+        number = update.get("n")
+        # The earlier ones take longer.
+        for _ in range(20 - number):
+            await asyncio.sleep(0)
+        seen.append(number)
+        if number == 19:
+            last.set()
+        if number % 3 == 0:
+            raise ValueError(f"number {number}")
+
+    device.set_attribute_update_callback(callback)
+    for number in range(20):
+        await emulator.publish_to("TOKEN", ATTRIBUTES, {"n": number})
+    await last.wait()
+    assert seen == list(range(20))
+    assert device.statistics.callback_errors == 7
+    assert device.statistics.inbound_messages == 21
+
+
+async def test_a_callback_that_awaits_what_was_cancelled(emulator, device):
+    """That is its own failure, and not the end of the task which calls it."""
+    seen = asyncio.Queue()
+
+    async def callback(update):
+        seen.put_nowait(update.get("a"))
+        if update.get("a") == 1:
+            await cancelled(update)
+
+    device.set_attribute_update_callback(callback)
+    for number in (1, 2):
+        await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": number})
+        assert await seen.get() == number
+    assert device.statistics.callback_errors == 1
+
+
+async def test_updates_without_a_callback_are_of_no_interest(emulator, device):
+    updates = asyncio.Queue()
+    device.set_attribute_update_callback(updates.put_nowait)
+    device.set_attribute_update_callback(None)
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
+    await emulator.publish_to("TOKEN", ATTRIBUTES, b"no json")
+    await device.send_attributes({"a": 1})
+    device.set_attribute_update_callback(updates.put_nowait)
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 2})
+    assert (await updates.get()).get("a") == 2
+    assert updates.empty()
+
+
+async def test_a_hanging_callback_keeps_nothing_else(emulator, device, caplog):
+    started = asyncio.Event()
+
+    async def hang(_update):
+        started.set()
+        await asyncio.Event().wait()
+
+    device.set_attribute_update_callback(hang)
+    device.set_rpc_request_callback(lambda request: request.params)
+    answers = Answers(emulator)
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
+    await started.wait()
+    assert await answers.to(5, {"method": "m", "params": 7}) == (5, {"result": 7})
+    assert (await device.send_timeseries({"a": 1})).is_successful()
+    await device.stop()
+    assert "does not end" not in caplog.text
+
+
+async def test_a_callback_that_cannot_be_cancelled_does_not_keep_stop(emulator, caplog, monkeypatch):
+    monkeypatch.setattr(async_utils, "END_SECONDS", 0.01)
+    client = make_client(emulator)
+    started, end = asyncio.Event(), asyncio.Event()
+
+    async def hang(_update):
+        started.set()
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    client.set_attribute_update_callback(hang)
+    await client.connect()
+    await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
+    await started.wait()
+    await client.stop()
+    assert f"tb-mqtt-client handler of {ATTRIBUTES} was cancelled and does not end" in caplog.text
+    [left] = [task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()]
+    end.set()
+    await asyncio.wait([left])
+
+
+async def test_what_waits_is_bounded(emulator, caplog):
+    client = make_client(emulator, max_inbound_messages=5)
+    seen, go_on, done = [], asyncio.Event(), asyncio.Event()
+
+    async def callback(update):
+        await go_on.wait()
+        seen.append(update.get("n"))
+        if len(seen) == 6:
+            done.set()
+
+    client.set_attribute_update_callback(callback)
+    await client.connect()
+    for number in range(20):
+        await emulator.publish_to("TOKEN", ATTRIBUTES, {"n": number})
+        # One is with its callback before the next arrives.
+        await client.send_attributes({"a": 1})
+    go_on.set()
+    await done.wait()
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert client.statistics.inbound_refused == 14
+    assert caplog.text.count("is refused: 5 wait for their callbacks") == 1
+    await client.stop()
