@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager
