@@ -7,6 +7,7 @@ import pytest
 from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_windows
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
+from tb_mqtt_client.service import session_setup
 
 
 def config(emulator, token="TOKEN", **options):
@@ -66,6 +67,34 @@ async def test_a_server_that_does_not_tell_its_limits():
         assert client.max_payload_size == 65536 - (2 + len("v1/devices/me/attributes")) - 2 - 1
         await client.stop()
         assert_sums(client, emulator)
+
+
+async def test_a_server_that_was_silent_is_not_waited_for_so_long_again(monkeypatch, caplog):
+    caplog.set_level("INFO", "tb_mqtt_client")
+    monkeypatch.setattr(session_setup, "SILENT_SERVER_SECONDS", 0.02)
+
+    def waited():
+        lines = [record.getMessage() for record in caplog.records if "did not tell its limits" in record.getMessage()]
+        caplog.clear()
+        return [line.split("within ")[1].split(" s")[0] for line in lines]
+
+    async with Emulator(limits=None) as emulator:
+        emulator.add_device("TOKEN", "device")
+        client = DeviceClient(config(emulator, limits_timeout=0.05))
+        await client.connect()
+        assert waited() == ["0.05"]
+        await client.disconnect()
+        await client.connect()
+        assert waited() == ["0.02"]
+        await client.disconnect()
+        emulator.limits = SessionLimits()
+        await client.connect()
+        assert waited() == []
+        await client.disconnect()
+        emulator.limits = None
+        await client.connect()
+        assert waited() == ["0.05"]
+        await client.stop()
 
 
 async def test_a_device_keeps_within_the_limits(emulator):

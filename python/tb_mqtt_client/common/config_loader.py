@@ -116,7 +116,7 @@ class DeviceConfig:
       which one is missing.
     - ``reconnect_delay_min``, ``reconnect_delay_max``: seconds, the bounds of the delay before the first and any later attempt.
     - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
-    - ``limits_timeout``: seconds to wait for the server's limits.
+    - ``limits_timeout``: seconds to wait for the server's limits; servers before 3.8 and other brokers never tell them.
     - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
     - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
     - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
@@ -141,7 +141,7 @@ class DeviceConfig:
         "reconnect_delay_min": _Option(1.0, _seconds),
         "reconnect_delay_max": _Option(30.0, _seconds),
         "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
-        "limits_timeout": _Option(10.0, _seconds),
+        "limits_timeout": _Option(5.0, _seconds),
         "backpressure_delay": _Option(10.0, _seconds),
         "rpc_callback_timeout": _Option(60.0, _seconds),
         "max_inbound_messages": _Option(1000, _whole(1, _LARGEST)),

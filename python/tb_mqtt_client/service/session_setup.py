@@ -28,6 +28,9 @@ ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_R
 COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
 """Each costs the device a message; over the limit the platform grants it and sends nothing (platform_contract.md, section 2)."""
 
+SILENT_SERVER_SECONDS = 1.0
+"""How long a server is waited for that did not tell its limits in the session before; one that tells them does so on the spot."""
+
 
 class SessionSetup:
     """Sets each session up anew: the platform remembers nothing of the one before (platform_contract.md, fact 8)."""
@@ -52,6 +55,7 @@ class SessionSetup:
         self._prepare_traffic = prepare_traffic
         self._free_topics = free_topics
         self._counted_topics = counted_topics
+        self._server_is_silent = False
 
     async def establish(self) -> None:
         """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect`` does.
@@ -112,15 +116,20 @@ class SessionSetup:
                 reply.set_result(payload)
 
         topic = build_device_rpc_response_topic(request_id)
+        seconds = self._config.limits_timeout
+        if self._server_is_silent:
+            seconds = min(seconds, SILENT_SERVER_SECONDS)
+        self._server_is_silent = False
         self._manager.register_handler(topic, receive)
         try:
             request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
             request.resend = False
             self._manager.publish(request)
-            async with asyncio.timeout(self._config.limits_timeout):
+            async with asyncio.timeout(seconds):
                 return SessionLimits.parse(await reply)
         except TimeoutError:
-            logger.info("The server did not tell its limits within %g s, defaults are used", self._config.limits_timeout)
+            self._server_is_silent = True
+            logger.info("The server did not tell its limits within %g s, defaults are used", seconds)
         except (ValueError, RecursionError) as error:
             logger.warning("The server's limits are not usable, defaults are used: %s", error)
         finally:
