@@ -6,7 +6,7 @@ import struct
 import pytest
 from raw_mqtt import packet, raw_client, text
 
-from tb_mqtt_client.emulator import ConnectVerdict, Emulator, Verdict
+from tb_mqtt_client.emulator import ConnectVerdict, Emulator, SessionLimits, Verdict
 
 TELEMETRY = "v1/devices/me/telemetry"
 SUCCESS = (0x40, b"\0\x01")
@@ -175,9 +175,10 @@ async def test_packets_before_the_connack_wait(emulator):
 async def test_only_so_many_packets_wait(emulator):
     """Fact 5: `maxInflightMessages` is the queue before the CONNACK; one more ends the connection with 0x97."""
     emulator.on_connect = lambda _: ConnectVerdict.ignore()
+    emulator.limits = SessionLimits(max_inflight_messages=7)
     async with raw_client(emulator) as client:
         client.write(connect_packet(5))
-        for _ in range(101):
+        for _ in range(8):
             client.publish(TELEMETRY, '{"a":1}')
         assert await client.read() == (0xE0, b"\x97\0")
         assert await client.read() is None

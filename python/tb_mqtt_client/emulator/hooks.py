@@ -112,7 +112,7 @@ class ConnectVerdict:
 
     @classmethod
     def delay(cls, seconds: float) -> ConnectVerdict:
-        """Answer later. What the client sends until then waits, 100 packets at most, as in the platform."""
+        """Answer later. What the client sends until then waits, `max_inflight_messages` packets at most, as in the platform."""
         return cls(delay_seconds=seconds)
 
     @classmethod

@@ -119,15 +119,18 @@ class Meter:
         # The tenant has used up its API usage: everything is over a limit.
         self.transport_disabled = False
         self._limits = SessionLimits()
+        self._counts = False
         self.configure(limits)
 
     def configure(self, limits: SessionLimits | None) -> None:
         """Begin anew with full buckets. Raises `ValueError` for limits that cannot be counted."""
         limits = limits or SessionLimits()
+        entities = (limits.rate_limits, limits.gateway_rate_limits, limits.tenant_rate_limits)
         if self._enforces:
-            for entity in (limits.rate_limits, limits.gateway_rate_limits, limits.tenant_rate_limits):
+            for entity in entities:
                 _Entity(entity, 0.0)
         self._limits = limits
+        self._counts = self._enforces and any(entity != RateLimits() for entity in entities)
         self._entities.clear()
 
     def take(self, device: Device | None, gateway: Device | None, datapoints: int = 0) -> bool:
@@ -137,7 +140,7 @@ class Meter:
         """
         if self.transport_disabled:
             return False
-        if not self._enforces:
+        if not self._counts:
             return True
         now = self._clock()
         return self._entity("tenant", None, self._limits.tenant_rate_limits, now).take(datapoints, now) and (

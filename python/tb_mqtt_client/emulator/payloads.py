@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tb_mqtt_client.emulator import lenient_json
@@ -30,7 +31,9 @@ AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 # What the fast parser would round, or whose text decides how it is stored: integers that may not fit 64 bits, decimals of more
 # than 16 places, and exponents, with which Python too writes a number of 17 digits.
-_NEEDS_CARE: Final = re.compile(rb"[0-9]{17}|[0-9][eE]")
+_KINDS_OF_BYTES: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x65 if byte in b"eE" else 0x20 for byte in range(256))
+_MANY_DIGITS: Final = b"0" * 17
+_EXPONENT: Final = b"0e"
 _METADATA: Final = {"connector": str, "receivedTs": int, "publishedTs": int}
 
 
@@ -57,7 +60,7 @@ class GatewayFormError(Exception):
 
 def decode_json(payload: bytes, *, exact: bool = True) -> Any:
     """Parse a payload as the platform does. `exact=False` may lose the text of numbers: enough for who only counts."""
-    if _fast_loads is not None and not (exact and _NEEDS_CARE.search(payload)):
+    if _fast_loads is not None and not (exact and _needs_care(payload)):
         # What the strict parser refuses the lenient one may take.
         with suppress(ValueError):
             return _fast_loads(payload)
@@ -65,6 +68,12 @@ def decode_json(payload: bytes, *, exact: bool = True) -> Any:
         return lenient_json.loads(payload.decode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise BadPayloadError(str(error)) from error
+
+
+def _needs_care(payload: bytes) -> bool:
+    # Two plain searches in a translation cost a fraction of a regular expression.
+    kinds = payload.translate(_KINDS_OF_BYTES)
+    return _MANY_DIGITS in kinds or _EXPONENT in kinds
 
 
 def encode_json(document: Any) -> bytes:
@@ -234,11 +243,10 @@ def _record(element: Any, now: int) -> Record:
 
 
 def _timestamp(ts: Any) -> int:
-    if isinstance(ts, (str, float)):
-        try:
-            return int(ts)
-        except ValueError as error:
-            raise UnexpectedPayloadError(f"ts {ts!r} is no number") from error
+    if isinstance(ts, str) and _INTEGER.fullmatch(ts):
+        return int(ts)
+    if isinstance(ts, float) and isfinite(ts):
+        return int(ts)
     raise UnexpectedPayloadError(f"ts {ts!r} is no number")
 
 

@@ -17,7 +17,7 @@ from tb_mqtt_client.emulator.downlinks import Downlinks
 from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
 from tb_mqtt_client.emulator.handshake import Refusal
 from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Verdict
-from tb_mqtt_client.emulator.limits import RateLimitedError
+from tb_mqtt_client.emulator.limits import RateLimitedError, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaError
 from tb_mqtt_client.emulator.platform import Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionFormError
@@ -47,9 +47,6 @@ from tb_mqtt_client.emulator.topics import (
 
 _DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES, Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
 
-# Packets that wait for the end of a CONNECT (contract, fact 5).
-_LONGEST_QUEUE: Final = 100
-
 # The packet id -1 of a publish at QoS 0, as it stands on the wire (contract section 4).
 _NO_PACKET_ID: Final = 0xFFFF
 
@@ -71,7 +68,7 @@ class Session(Connection):
         self.background = background
         self.device: Device | None = None
         self._sessions = sessions
-        # Packets that came while the CONNECT was not answered; None when nothing is being answered.
+        # Packets that came while the CONNECT was not answered (contract, fact 5); None when nothing is being answered.
         self._waiting: list[tuple[int, bytes]] | None = None
         self._provisions = False
         self._replies: list[tuple[str, bytes]] = []
@@ -112,7 +109,7 @@ class Session(Connection):
     def _handle(self, first_byte: int, body: bytes) -> None:
         if self._waiting is not None:
             self._waiting.append((first_byte, body))
-            if len(self._waiting) > _LONGEST_QUEUE:
+            if len(self._waiting) > (self.platform.limits or SessionLimits()).max_inflight_messages:
                 self.close(QUOTA_EXCEEDED)
         elif self.device is not None or self._provisions:
             self._handle_in_session(first_byte >> 4, first_byte, body)
@@ -328,6 +325,8 @@ class Session(Connection):
         self.write(codec.encode_puback(packet_id, reason_code, self.level))
 
     def count(self, name: str, amount: int = 1) -> None:
-        for counters in (self.device.counters if self.device else None, self.platform.total):
-            if counters is not None:
-                setattr(counters, name, getattr(counters, name) + amount)
+        total = self.platform.total
+        setattr(total, name, getattr(total, name) + amount)
+        if self.device is not None:
+            counters = self.device.counters
+            setattr(counters, name, getattr(counters, name) + amount)
