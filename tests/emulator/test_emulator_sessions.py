@@ -7,6 +7,7 @@ import pytest
 from raw_mqtt import packet, raw_client, text
 
 from tb_mqtt_client.emulator import ConnectVerdict, Emulator, SessionLimits, Verdict
+from tb_mqtt_client.emulator.handshake import Refusal
 
 TELEMETRY = "v1/devices/me/telemetry"
 SUCCESS = (0x40, b"\0\x01")
@@ -143,6 +144,10 @@ async def test_refused_connects(emulator, code, older, disconnect):
         assert await client.connect() == (0x20, bytes([0, older]))
         assert await client.read() is None
     assert emulator.counters.refused_connections == 2
+
+
+def test_a_refusal_of_a_certificate_is_followed_by_another_code():
+    assert Refusal(0x88, by_certificate=True).disconnect_reason == 0x83
 
 
 async def test_connects_that_are_looked_at(emulator):

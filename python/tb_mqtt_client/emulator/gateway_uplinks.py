@@ -177,7 +177,7 @@ class GatewayUplinks:
     def _answer(self, codes: list[int | None], limited: list[str], qos: int) -> Answer:
         once = self._platform.version.acknowledges_gateway_once
         failure = next((code for code in codes if code not in (SUCCESS, None)), None)
-        if PAYLOAD_FORMAT_INVALID in codes and (self._session.level < MQTT_5 or qos == 0 or (once and not limited)):
+        if PAYLOAD_FORMAT_INVALID in codes and (self._session.level < MQTT_5 or qos == 0):
             raise payloads.BadPayloadError("a device's part is no data")
         if once:
             # The first failure decides; a part that is never acknowledged keeps the PUBACK away.
