@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 import reference
-from corpora import telemetry
+from corpora import sixteen_places, telemetry
 from tb_mqtt_client import _native
 
 MAX_SIZE = 65_000
@@ -35,7 +35,7 @@ def same_points(grouped, gateway, payloads):
         for name, records in (document if gateway else {"device 0": document}).items():
             for record in records:
                 found.setdefault(name, {}).setdefault(record["ts"], {}).update(record["values"])
-    expected = {name: {record["ts"]: record["values"] for record in records} for name, records in grouped.items()}
+    expected = {name: {record["ts"]: sixteen_places(record["values"]) for record in records} for name, records in grouped.items()}
     return found == expected and all(len(payload) <= MAX_SIZE for payload in payloads)
 
 

@@ -33,6 +33,11 @@ def values(source):
     }
 
 
+def sixteen_places(values):
+    """The same dict with its floats as the client sends them: the platform has no room for more places."""
+    return {key: round(value, 16) if type(value) is float else value for key, value in values.items()}
+
+
 def telemetry(calls, datapoints, devices):
     """``calls`` calls of ``datapoints`` datapoints each, ten keys a timestamp, ``devices`` devices in turn."""
     source = random.Random(7)

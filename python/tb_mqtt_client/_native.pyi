@@ -126,19 +126,24 @@ class EncodedUplink:
     """The datapoints of one call, encoded. Immutable."""
 
     @staticmethod
-    def timeseries(data: object, now_ms: int, device: DeviceIdentity | None = None) -> EncodedUplink:
+    def timeseries(data: object, now_ms: int, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
         """Encode what ``send_timeseries`` accepts.
 
         ``data`` is a ``TimeseriesEntry``, ``{"ts": ms, "values": {key: value}}``, any other dict ``{key: value}``, or a list that
         mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have ``values`` and nothing else.
 
+        A value that is a float of more than 16 decimal places, which the platform would store as text (platform_contract.md,
+        section 3), is written as ``round(value, 16)`` if at least six digits of it are left, and otherwise in its shortest form.
+        ``round_floats=False`` writes the shortest form of all. Floats inside lists and dicts are never rounded. Entries are not
+        changed: they keep the value that they were given, and it is rounded here.
+
         Raises ``ValueError`` for other types, for data without any datapoint and for what ``TimeseriesEntry`` refuses.
         """
     @staticmethod
-    def attributes(data: object, device: DeviceIdentity | None = None) -> EncodedUplink:
+    def attributes(data: object, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
         """Encode what ``send_attributes`` accepts: a dict ``{key: value}``, an ``AttributeEntry`` or a list of them.
 
-        Raises ``ValueError`` as ``timeseries`` does.
+        Floats are rounded as by ``timeseries``. Raises ``ValueError`` as ``timeseries`` does.
         """
     @staticmethod
     def of_entries(
@@ -148,7 +153,7 @@ class EncodedUplink:
         device: DeviceIdentity | None = None,
     ) -> EncodedUplink:
         """Collect entries. Unlike the other two this may be empty, and entries without a timestamp stay without:
-        ``main_ts`` says what they get when a payload is written, and without it the server stamps them.
+        ``main_ts`` says what they get when a payload is written, and without it the server stamps them. No value is rounded.
         """
     def with_main_ts(self, main_ts: int | None) -> EncodedUplink:
         """The same datapoints with another ``main_ts``."""
@@ -166,6 +171,13 @@ class EncodedUplink:
     @property
     def has_device(self) -> bool:
         """Whether ``device`` is not ``None``."""
+    @property
+    def conversions(self) -> tuple[int, int]:
+        """``(values rounded, values of which the platform makes text)``.
+
+        Text is made of floats of more than 16 decimal places that were not rounded, and of integers beyond 64 bits, to which floats
+        from 2**63 on belong. ``of_entries`` counts nothing.
+        """
     @property
     def nbytes(self) -> int:
         """Bytes of encoded datapoints that this object holds; what bounded queues count."""
@@ -209,6 +221,9 @@ class PackedUplinks:
     @property
     def oversized(self) -> list[tuple[int, str, int]]:
         """Datapoints that fit in no payload: ``(index of the uplink, key, bytes that a payload with it alone would have)``."""
+    @property
+    def conversions(self) -> tuple[int, int]:
+        """Sum of the uplinks' ``conversions``, those of the kind that was packed."""
 
 def pack_timeseries(
     uplinks: Sequence[EncodedUplink],

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from reference.encoding import dumps, validate_key
+from reference.numbers import Numbers
 
 
 class Point(NamedTuple):
@@ -27,6 +28,7 @@ def point(key, value, ts=None):
 
 class TimeseriesEntry:
     def __init__(self, key, value, ts=None):
+        self.given = key, value, ts
         self.point = point(key, value, ts)
 
     @property
@@ -42,33 +44,32 @@ class AttributeEntry(TimeseriesEntry):
 
 
 class EncodedUplink:
-    def __init__(self, device, attribute_points, timeseries_points, main_ts=None):
+    def __init__(self, device, attribute_points, timeseries_points, main_ts=None, conversions=(0, 0)):
         self.device = device
         self.attribute_points = attribute_points
         self.timeseries_points = timeseries_points
         self.main_ts = main_ts
+        self.conversions = conversions
 
     @classmethod
-    def timeseries(cls, data, now_ms, device=None):
-        points = []
+    def timeseries(cls, data, now_ms, device=None, round_floats=True):
+        given = []
         for item in data if type(data) is list else [data]:
-            points += _telemetry_points(item, now_ms)
-        if not points:
-            raise ValueError("no datapoint")
-        return cls(device, [], points)
+            given += _telemetry(item, now_ms)
+        points, conversions = _points(given, round_floats)
+        return cls(device, [], points, None, conversions)
 
     @classmethod
-    def attributes(cls, data, device=None):
+    def attributes(cls, data, device=None, round_floats=True):
         if type(data) is dict:
-            points = [point(key, value) for key, value in data.items()]
+            given = [(key, value, None) for key, value in data.items()]
         else:
             entries = data if type(data) is list else [data]
             if not all(isinstance(entry, AttributeEntry) for entry in entries):
                 raise ValueError("Unsupported")
-            points = [entry.point for entry in entries]
-        if not points:
-            raise ValueError("no datapoint")
-        return cls(device, points, [])
+            given = [entry.given for entry in entries]
+        points, conversions = _points(given, round_floats)
+        return cls(device, points, [], None, conversions)
 
     @classmethod
     def of_entries(cls, attributes, timeseries, main_ts=None, device=None):
@@ -83,9 +84,17 @@ class EncodedUplink:
         return sum(sizes)
 
 
-def _telemetry_points(item, now_ms):
+def _points(given, round_floats):
+    if not given:
+        raise ValueError("no datapoint")
+    numbers = Numbers(round_floats)
+    return [point(key, numbers.written(value), ts) for key, value, ts in given], numbers.conversions
+
+
+def _telemetry(item, now_ms):
     if isinstance(item, TimeseriesEntry) and not isinstance(item, AttributeEntry):
-        return [item.point if item.point.ts is not None else item.point._replace(ts=now_ms)]
+        key, value, ts = item.given
+        return [(key, value, now_ms if ts is None else ts)]
     if type(item) is not dict:
         raise ValueError("Unsupported")
     ts, values = now_ms, item
@@ -93,4 +102,4 @@ def _telemetry_points(item, now_ms):
         if set(item) != {"ts", "values"} or type(item["values"]) is not dict or not item["values"]:
             raise ValueError("'ts' needs 'values'")
         ts, values = item["ts"] if item["ts"] is not None else now_ms, item["values"]
-    return [point(key, value, ts) for key, value in values.items()]
+    return [(key, value, ts) for key, value in values.items()]

@@ -8,8 +8,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::iter::{BoundDictIterator, BoundListIterator};
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
-use tb_mqtt_core::json::{self, Node, Refusal, Shape, Text};
+use tb_mqtt_core::json::{self, Node, Output, Refusal, Shape, Text};
 use tb_mqtt_core::key;
+use tb_mqtt_core::numbers::Numbers;
 use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
 
 /// A Python object, seen as JSON. Exact types only: a subclass may mean something else by its value.
@@ -94,6 +95,12 @@ impl From<TooLarge> for PointRefusal {
     }
 }
 
+impl From<Refusal> for PointRefusal {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal.to_string())
+    }
+}
+
 impl From<PointRefusal> for PyErr {
     fn from(refusal: PointRefusal) -> Self {
         PyValueError::new_err(refusal.0)
@@ -104,7 +111,7 @@ impl From<PointRefusal> for PyErr {
 #[inline]
 fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
-    let text = json::text_of(name).map_err(|refusal| PointRefusal(refusal.to_string()))?;
+    let text = json::text_of(name)?;
     key::validate(text).map_err(|refusal| PointRefusal(format!("Invalid key {text:?}: {refusal}")))?;
     json::write_str(text, out);
     let length = out.len() - start;
@@ -114,12 +121,12 @@ fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal>
 
 /// Append `"key":value,`. The length of the key alone is given back.
 #[inline]
-pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
-    let length = write_key(name, out)?;
+pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Output) -> Result<usize, PointRefusal> {
+    let length = write_key(name, &mut out.bytes)?;
     if let Err(refusal) = json::write_value(value, out) {
         return Err(named(name, &refusal));
     }
-    out.push(b',');
+    out.bytes.push(b',');
     Ok(length)
 }
 
@@ -182,24 +189,28 @@ thread_local! {
 const KEPT_SCRATCH: usize = 1 << 20;
 
 /// Lend an empty buffer of this thread.
-pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> PyResult<T>) -> PyResult<T> {
-    // Taken out while in use: a refusal runs the caller's repr(), which may come back here.
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let result = work(&mut scratch);
-    if scratch.capacity() <= KEPT_SCRATCH {
-        SCRATCH.set(scratch);
-    }
-    result
+pub fn with_scratch<T>(work: impl FnOnce(&mut Output) -> PyResult<T>) -> PyResult<T> {
+    SCRATCH.with(|kept| {
+        // Taken out while in use: a refusal runs the caller's repr(), which may come back here.
+        let mut scratch = Output { bytes: kept.take(), numbers: Numbers::default() };
+        scratch.bytes.clear();
+        let result = work(&mut scratch);
+        if scratch.bytes.capacity() <= KEPT_SCRATCH {
+            kept.set(scratch.bytes);
+        }
+        result
+    })
 }
 
 /// Lend an empty builder of this thread.
-pub fn with_builder<T>(work: impl FnOnce(&mut PointsBuilder) -> PyResult<T>) -> PyResult<T> {
-    let mut builder = BUILDER.take().unwrap_or_default();
-    builder.clear();
-    let result = work(&mut builder);
-    if builder.capacity() <= KEPT_SCRATCH {
-        BUILDER.set(Some(builder));
-    }
-    result
+pub fn with_builder<T>(numbers: Numbers, work: impl FnOnce(&mut PointsBuilder) -> PyResult<T>) -> PyResult<T> {
+    BUILDER.with(|kept| {
+        let mut builder = kept.take().unwrap_or_default();
+        builder.begin(numbers);
+        let result = work(&mut builder);
+        if builder.capacity() <= KEPT_SCRATCH {
+            kept.set(Some(builder));
+        }
+        result
+    })
 }

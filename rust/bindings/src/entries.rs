@@ -4,14 +4,15 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyTuple};
 use tb_mqtt_core::inline::InlineBytes;
 use tb_mqtt_core::json::Node;
+use tb_mqtt_core::numbers;
 use tb_mqtt_core::points::{Point, Timestamp};
 
 use crate::convert::{Value, timestamp, with_scratch, write_point};
 
-/// One datapoint: `"key":value,` and its timestamp.
+/// One datapoint: `"key":value,` and its timestamp. The value is as given; what a client sends for it is the client's choice.
 #[pyclass(subclass, module = "tb_mqtt_client._native")]
 pub struct DataEntry {
     point: InlineBytes,
@@ -24,7 +25,7 @@ impl DataEntry {
         with_scratch(|out| {
             let key_length = write_point(&Value(key.clone()), &Value(value.clone()), out)?;
             let key_length = u16::try_from(key_length).expect("255 characters of at most 6 bytes");
-            Ok(Self { point: out.as_slice().into(), key_length, timestamp })
+            Ok(Self { point: out.bytes.as_slice().into(), key_length, timestamp })
         })
     }
 
@@ -44,8 +45,13 @@ impl DataEntry {
     }
 
     fn value_json(&self) -> &[u8] {
-        let point = self.point();
-        &point[usize::from(self.key_length) + 1..point.len() - 1]
+        self.parts(self.point()).1
+    }
+
+    /// `"key"` and `value` of this entry's point.
+    pub fn parts<'a>(&self, point: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let (key, rest) = point.split_at(usize::from(self.key_length));
+        (key, &rest[1..rest.len() - 1])
     }
 
     fn same_as(&self, other: &Self, py: Python<'_>) -> PyResult<bool> {
@@ -70,6 +76,10 @@ pub fn published_size(timestamp: Timestamp, point: &[u8]) -> usize {
 /// Make a Python object of JSON that this extension wrote.
 pub fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // Floats without a call into Python: entries whose value is written again at a client's door may be many.
+    if let Some(float) = numbers::float_of(json) {
+        return Ok(PyFloat::new(py, float).into_any());
+    }
     LOADS.import(py, "json", "loads")?.call1((json,))
 }
 
@@ -93,7 +103,7 @@ impl DataEntry {
     }
 
     #[getter]
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         loads(py, self.value_json())
     }
 

@@ -20,7 +20,7 @@ use tb_mqtt_core::{json, key};
 fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     with_scratch(|out| {
         json::write_value(&convert::Value(value.clone()), out).map_err(value_error)?;
-        Ok(PyBytes::new(value.py(), out))
+        Ok(PyBytes::new(value.py(), &out.bytes))
     })
 }
 

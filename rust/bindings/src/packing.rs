@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use tb_mqtt_core::group::Kind;
+use tb_mqtt_core::group::{Kind, conversions};
+use tb_mqtt_core::numbers::Conversions;
 use tb_mqtt_core::pack::{self, Entry, Limits, Source};
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
@@ -66,6 +67,8 @@ pub struct PackedUplinks {
     payloads: Vec<Py<Payload>>,
     #[pyo3(get)]
     oversized: Vec<(usize, String, usize)>,
+    #[pyo3(get)]
+    conversions: (u32, u32),
 }
 
 #[pymethods]
@@ -123,7 +126,9 @@ pub fn pack_attributes(
 
 fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<PackedUplinks> {
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
-    let (parts, oversized) = pack::pack(&batch.uplinks(), layout, limits).map_err(value_error)?;
+    let uplinks = batch.uplinks();
+    let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
+    let (parts, oversized) = pack::pack(&uplinks, layout, limits).map_err(value_error)?;
     let payloads = parts
         .into_iter()
         .map(|part| {
@@ -139,7 +144,7 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<
             Ok((oversized.uplink, key, oversized.size))
         })
         .collect::<PyResult<_>>()?;
-    Ok(PackedUplinks { payloads, oversized })
+    Ok(PackedUplinks { payloads, oversized, conversions: (rounded, as_text) })
 }
 
 type SplitUplink = (EncodedUplink, Vec<(usize, usize)>);

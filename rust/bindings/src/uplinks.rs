@@ -7,7 +7,9 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use tb_mqtt_core::json::Node;
+use tb_mqtt_core::group::{Kind, conversions};
+use tb_mqtt_core::json::{self, Node, Output};
+use tb_mqtt_core::numbers::{self, Conversions, Numbers};
 use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::uplink::{Identity, Uplink};
 
@@ -70,14 +72,14 @@ fn shared(device: Device<'_>) -> Option<Arc<Identity>> {
 #[pymethods]
 impl EncodedUplink {
     #[staticmethod]
-    #[pyo3(signature = (data, now_ms, device = None))]
-    fn timeseries(data: &Bound<'_, PyAny>, now_ms: i64, device: Device<'_>) -> PyResult<Self> {
+    #[pyo3(signature = (data, now_ms, device = None, round_floats = true))]
+    fn timeseries(data: &Bound<'_, PyAny>, now_ms: i64, device: Device<'_>, round_floats: bool) -> PyResult<Self> {
         let now = Timestamp::new(now_ms).ok_or_else(|| PyValueError::new_err("now_ms is out of range"))?;
-        let timeseries = with_builder(|builder| {
+        let timeseries = with_builder(Numbers::new(round_floats), |builder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
                 add_telemetry_dict(dict, now, builder)?;
             } else if data.is_instance_of::<TimeseriesEntry>() {
-                add_timeseries_entry(data, now, builder)?;
+                add_entry::<TimeseriesEntry>(data, now, builder)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
                     add_telemetry_item(&item, now, builder)?;
@@ -91,19 +93,19 @@ impl EncodedUplink {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (data, device = None))]
-    fn attributes(data: &Bound<'_, PyAny>, device: Device<'_>) -> PyResult<Self> {
-        let attributes = with_builder(|builder| {
+    #[pyo3(signature = (data, device = None, round_floats = true))]
+    fn attributes(data: &Bound<'_, PyAny>, device: Device<'_>, round_floats: bool) -> PyResult<Self> {
+        let attributes = with_builder(Numbers::new(round_floats), |builder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
                 add_values(dict, Timestamp::NONE, builder)?;
             } else if data.is_instance_of::<AttributeEntry>() {
-                add_entry::<AttributeEntry>(data, builder)?;
+                add_entry::<AttributeEntry>(data, Timestamp::NONE, builder)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
                     if !item.is_instance_of::<AttributeEntry>() {
                         return Err(unsupported("item type in attributes list", &item));
                     }
-                    add_entry::<AttributeEntry>(&item, builder)?;
+                    add_entry::<AttributeEntry>(&item, Timestamp::NONE, builder)?;
                 }
             } else {
                 return Err(unsupported("payload type for attributes", data));
@@ -168,6 +170,13 @@ impl EncodedUplink {
     }
 
     #[getter]
+    fn conversions(&self) -> (u32, u32) {
+        let kinds = [Kind::Timeseries, Kind::Attributes];
+        let Conversions { rounded, as_text } = kinds.iter().map(|&kind| conversions(&[&self.0], kind)).sum();
+        (rounded, as_text)
+    }
+
+    #[getter]
     fn nbytes(&self) -> usize {
         self.0.nbytes()
     }
@@ -201,9 +210,11 @@ fn entries<'a, 'py, T: PyTypeInfo>(
 }
 
 fn collect<T: PyTypeInfo>(entries: &Bound<'_, PyAny>) -> PyResult<Points> {
-    with_builder(|builder| {
+    with_builder(Numbers::default(), |builder| {
         for entry in entries.try_iter()? {
-            add_entry::<T>(&entry?, builder)?;
+            with_entry::<T, _>(&entry?, |entry| {
+                builder.push_encoded(entry.timestamp, entry.key_json(), entry.point()).map_err(value_error)
+            })?;
         }
         Ok(builder.finish())
     })
@@ -211,7 +222,7 @@ fn collect<T: PyTypeInfo>(entries: &Bound<'_, PyAny>) -> PyResult<Points> {
 
 fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
     if item.is_instance_of::<TimeseriesEntry>() {
-        add_timeseries_entry(item, now, builder)
+        add_entry::<TimeseriesEntry>(item, now, builder)
     } else if let Ok(dict) = item.cast_exact::<PyDict>() {
         add_telemetry_dict(dict, now, builder)
     } else {
@@ -251,16 +262,24 @@ fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut Po
     Ok(())
 }
 
-fn add_timeseries_entry(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    with_entry::<TimeseriesEntry, _>(entry, |entry| {
-        builder.push_encoded(entry.timestamp.or(now), entry.key_json(), entry.point()).map_err(value_error)
+fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let py = entry.py();
+    with_entry::<T, _>(entry, |entry| {
+        let (timestamp, point) = (entry.timestamp.or(now), entry.point());
+        let (key, value) = entry.parts(point);
+        if numbers::may_become_text(value) {
+            return add_again(entry, timestamp, builder, py);
+        }
+        builder.push_encoded(timestamp, key, point).map_err(value_error)
     })
 }
 
-fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, builder: &mut PointsBuilder) -> PyResult<()> {
-    with_entry::<T, _>(entry, |entry| {
-        builder.push_encoded(entry.timestamp, entry.key_json(), entry.point()).map_err(value_error)
-    })
+/// Write an entry's value anew, now that the builder says what becomes of numbers.
+#[cold]
+fn add_again(entry: &DataEntry, timestamp: Timestamp, builder: &mut PointsBuilder, py: Python<'_>) -> PyResult<()> {
+    let value = Value(entry.value(py)?);
+    let write = |out: &mut Output| json::write_value(&value, out).map_err(PointRefusal::from);
+    Ok(builder.push_value(timestamp, entry.key_json(), write)?)
 }
 
 fn finish(builder: &mut PointsBuilder, kind: &str, data: &Bound<'_, PyAny>) -> PyResult<Points> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
+use crate::numbers::Conversions;
 use crate::points::{Points, Timestamp};
 use crate::uplink::{Identity, Uplink};
 
@@ -98,7 +99,7 @@ impl<'a> Grouped<'a> {
                     Kind::Attributes => Timestamp::NONE,
                 };
                 let group = index.group(&mut grouped, device, timestamp);
-                grouped.add_piece(group, Piece { bytes, count: run.count as usize, source, next: END });
+                grouped.add_piece(group, Piece { bytes, count: run.count.get() as usize, source, next: END });
             }
         }
         grouped
@@ -182,6 +183,12 @@ impl<'g, 'a> GroupView<'g, 'a> {
 fn follow(first: usize, next: impl Fn(usize) -> usize) -> impl Iterator<Item = usize> {
     let some = |index: usize| (index != END).then_some(index);
     std::iter::successors(some(first), move |&index| some(next(index)))
+}
+
+/// What became of the numbers of the datapoints of one kind, when they were encoded for a client.
+#[must_use]
+pub fn conversions(uplinks: &[&Uplink], kind: Kind) -> Conversions {
+    uplinks.iter().filter_map(|uplink| points_of(uplink, kind)).map(Points::conversions).sum()
 }
 
 fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::numbers::{Numbers, PLAIN};
+
 /// Deepest nesting of lists and dicts in one value.
 pub const MAX_DEPTH: usize = 128;
 
@@ -160,24 +162,39 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What is being written.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// The text.
+    pub bytes: Vec<u8>,
+    /// Says what is written for a value that is a number. Numbers in lists and dicts are not asked about, since the platform
+    /// keeps those as JSON.
+    pub numbers: Numbers,
+}
+
 /// Append `node` as JSON. On refusal `out` holds a part of the value; the caller cuts it back.
 ///
 /// # Errors
 /// When the value or a part of it has no JSON form.
 #[inline]
-pub fn write_value<N: Node>(node: &N, out: &mut Vec<u8>) -> Result<(), Refusal> {
+pub fn write_value<N: Node>(node: &N, out: &mut Output) -> Result<(), Refusal> {
     write_nested(node, out, 0)
 }
 
-fn write_nested<N: Node>(node: &N, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
+fn write_nested<N: Node>(node: &N, out: &mut Output, depth: usize) -> Result<(), Refusal> {
     match node.shape() {
-        Shape::Float(value) => write_float(value, out)?,
-        Shape::Int(value) => write_int(value, out),
-        Shape::Text(text) => write_str(text, out),
-        Shape::Bool(true) => out.extend_from_slice(b"true"),
-        Shape::Bool(false) => out.extend_from_slice(b"false"),
-        Shape::Null => out.extend_from_slice(b"null"),
-        Shape::Digits(digits) => out.extend_from_slice(digits.as_bytes()),
+        Shape::Float(value) => write_float(value, out, depth)?,
+        Shape::Int(value) => write_int(value, &mut out.bytes),
+        Shape::Text(text) => write_str(text, &mut out.bytes),
+        Shape::Bool(true) => out.bytes.extend_from_slice(b"true"),
+        Shape::Bool(false) => out.bytes.extend_from_slice(b"false"),
+        Shape::Null => out.bytes.extend_from_slice(b"null"),
+        Shape::Digits(digits) => {
+            if depth == 0 {
+                out.numbers.large_integer();
+            }
+            out.bytes.extend_from_slice(digits.as_bytes());
+        }
         Shape::List(items) => write_list::<N>(items, out, deeper(depth)?)?,
         Shape::Dict(pairs) => write_dict::<N>(pairs, out, deeper(depth)?)?,
         Shape::BrokenText => return Err(Refusal::new(Reason::LoneSurrogate)),
@@ -196,30 +213,30 @@ fn deeper(depth: usize) -> Result<usize, Refusal> {
     Ok(depth + 1)
 }
 
-fn write_list<N: Node>(items: N::Items, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
-    out.push(b'[');
+fn write_list<N: Node>(items: N::Items, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    out.bytes.push(b'[');
     for (index, item) in items.enumerate() {
         if index > 0 {
-            out.push(b',');
+            out.bytes.push(b',');
         }
         write_nested(&item, out, depth).map_err(|refusal| refusal.inside(Step::Index(index)))?;
     }
-    out.push(b']');
+    out.bytes.push(b']');
     Ok(())
 }
 
-fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Vec<u8>, depth: usize) -> Result<(), Refusal> {
-    out.push(b'{');
+fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    out.bytes.push(b'{');
     for (index, (key, value)) in pairs.enumerate() {
         if index > 0 {
-            out.push(b',');
+            out.bytes.push(b',');
         }
         let text = text_of(&key)?;
-        write_str(text, out);
-        out.push(b':');
+        write_str(text, &mut out.bytes);
+        out.bytes.push(b':');
         write_nested(&value, out, depth).map_err(|refusal| refusal.inside(Step::Key(text.to_owned())))?;
     }
-    out.push(b'}');
+    out.bytes.push(b'}');
     Ok(())
 }
 
@@ -240,11 +257,17 @@ pub fn text_of<N: Node>(key: &N) -> Result<&str, Refusal> {
 }
 
 #[inline]
-fn write_float(value: f64, out: &mut Vec<u8>) -> Result<(), Refusal> {
-    if !value.is_finite() {
-        return Err(Refusal::new(Reason::NotFinite(value)));
+fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    // One look at the magnitude for both questions: whether it is finite, and whether the platform keeps it as a number.
+    if !PLAIN.contains(&value.abs()) {
+        if !value.is_finite() {
+            return Err(Refusal::new(Reason::NotFinite(value)));
+        }
+        if depth == 0 {
+            value = out.numbers.unusual_float(value);
+        }
     }
-    out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    out.bytes.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This crate sees values, limits and the time. It has no Python, no I/O and no clock in it.
 //!
-//! The road of a datapoint: [`json`] writes key and value once, [`points`] holds them, [`uplink`] says whose they are,
+//! The road of a datapoint: [`json`] writes key and value once, as [`numbers`] says, [`points`] holds them, [`uplink`] says whose they are,
 //! [`group`] puts what belongs together side by side, [`pack`] copies it into payloads, [`buckets`] says when they may go.
 
 pub mod buckets;
@@ -10,6 +10,7 @@ pub mod group;
 pub mod inline;
 pub mod json;
 pub mod key;
+pub mod numbers;
 pub mod pack;
 pub mod points;
 pub mod sink;

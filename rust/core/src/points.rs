@@ -5,9 +5,13 @@
 //! to be cut between two of them, which is rare.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::slice;
 
 use ahash::{AHashSet, RandomState};
+
+use crate::json::Output;
+use crate::numbers::{Conversions, Numbers};
 
 /// Stands for "no timestamp", so that a run stays at 16 bytes. The platform's clock never reaches it.
 const NO_TIMESTAMP: i64 = i64::MIN;
@@ -45,30 +49,35 @@ pub struct Run {
     /// The timestamp of all of them.
     pub timestamp: Timestamp,
     /// How many.
-    pub count: u32,
+    pub count: NonZeroU32,
     /// Where they end in the bytes.
     end: u32,
 }
 
-/// Nearly every call has one run: it needs no allocation of its own.
+/// Nearly every call has one run: it needs no allocation of its own. 16 bytes, since a count of 0 tells the two apart and what
+/// is not one run is a single pointer.
 #[derive(Debug, Clone)]
 enum Runs {
     One(Run),
-    Many(Box<[Run]>),
+    Many(Option<Box<Box<[Run]>>>),
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self::Many(None)
+    }
 }
 
 /// Encoded datapoints, in the caller's order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Points {
     bytes: Box<[u8]>,
     runs: Runs,
+    conversions: Conversions,
 }
 
-impl Default for Points {
-    fn default() -> Self {
-        Self { bytes: Box::default(), runs: Runs::Many(Box::default()) }
-    }
-}
+/// There may be a million of them in a queue.
+const _: () = assert!(size_of::<Points>() <= 40);
 
 impl Points {
     /// Bytes of all points, with one comma each.
@@ -80,7 +89,13 @@ impl Points {
     /// Number of datapoints.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.runs_slice().iter().map(|run| run.count as usize).sum()
+        self.runs_slice().iter().map(|run| run.count.get() as usize).sum()
+    }
+
+    /// What became of the numbers in them when they were encoded for a client.
+    #[must_use]
+    pub fn conversions(&self) -> Conversions {
+        self.conversions
     }
 
     /// The runs with their bytes.
@@ -102,7 +117,8 @@ impl Points {
     fn runs_slice(&self) -> &[Run] {
         match &self.runs {
             Runs::One(run) => slice::from_ref(run),
-            Runs::Many(runs) => runs,
+            Runs::Many(Some(runs)) => runs,
+            Runs::Many(None) => &[],
         }
     }
 }
@@ -192,7 +208,7 @@ impl fmt::Display for TooLarge {
 /// Collects points. Its buffers are kept for the next use; what it gives has exactly the size needed.
 #[derive(Debug, Default)]
 pub struct PointsBuilder {
-    bytes: Vec<u8>,
+    out: Output,
     runs: Vec<Run>,
     /// Hashes of the keys of runs, each mixed with its run's number, so that nothing has to be cleared between runs.
     keys: AHashSet<u64>,
@@ -201,9 +217,10 @@ pub struct PointsBuilder {
 }
 
 impl PointsBuilder {
-    /// Forget everything, keep the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
+    /// Forget everything, keep the memory. From here on `numbers` says what is written for a value that is a number.
+    pub fn begin(&mut self, numbers: Numbers) {
+        self.out.bytes.clear();
+        self.out.numbers = numbers;
         self.runs.clear();
         self.keys.clear();
     }
@@ -216,10 +233,10 @@ impl PointsBuilder {
     pub fn push_run<E: From<TooLarge>>(
         &mut self,
         timestamp: Timestamp,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+        write: impl FnOnce(&mut Output) -> Result<usize, E>,
     ) -> Result<(), E> {
-        let count = u32::try_from(write(&mut self.bytes)?).map_err(|_| TooLarge)?;
-        if count > 0 {
+        let count = u32::try_from(write(&mut self.out)?).map_err(|_| TooLarge)?;
+        if let Some(count) = NonZeroU32::new(count) {
             let end = self.end()?;
             self.runs.push(Run { timestamp, count, end });
         }
@@ -232,21 +249,40 @@ impl PointsBuilder {
     /// When the uplink becomes too large.
     pub fn push_encoded(&mut self, timestamp: Timestamp, key: &[u8], point: &[u8]) -> Result<(), TooLarge> {
         let hash = self.hasher.hash_one(key);
-        self.bytes.extend_from_slice(point);
+        self.out.bytes.extend_from_slice(point);
         let end = self.end()?;
         // Two keys with one hash only begin a run more than needed.
         let continues = self.continues_run(timestamp, hash);
         match self.runs.last_mut() {
             Some(run) if continues => {
-                run.count += 1;
+                run.count = run.count.saturating_add(1);
                 run.end = end;
             }
             _ => {
-                self.runs.push(Run { timestamp, count: 1, end });
+                self.runs.push(Run { timestamp, count: NonZeroU32::MIN, end });
                 self.first_key = hash;
             }
         }
         Ok(())
+    }
+
+    /// The same for an encoded key and a value that `write` appends.
+    ///
+    /// # Errors
+    /// What `write` fails with, or [`TooLarge`].
+    pub fn push_value<E: From<TooLarge>>(
+        &mut self,
+        timestamp: Timestamp,
+        key: &[u8],
+        write: impl FnOnce(&mut Output) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.out.bytes.len();
+        self.out.bytes.extend_from_slice(key);
+        self.out.bytes.push(b':');
+        write(&mut self.out)?;
+        self.out.bytes.push(b',');
+        let point = self.out.bytes.split_off(start);
+        Ok(self.push_encoded(timestamp, key, &point)?)
     }
 
     fn continues_run(&mut self, timestamp: Timestamp, hash: u64) -> bool {
@@ -256,31 +292,33 @@ impl PointsBuilder {
             return false;
         }
         let mixed = |hash: u64| hash ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        if run.count == 1 {
+        if run.count == NonZeroU32::MIN {
             self.keys.insert(mixed(self.first_key));
         }
         self.keys.insert(mixed(hash))
     }
 
     fn end(&self) -> Result<u32, TooLarge> {
-        u32::try_from(self.bytes.len()).map_err(|_| TooLarge)
+        u32::try_from(self.out.bytes.len()).map_err(|_| TooLarge)
     }
 
     /// Memory that the builder keeps, in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.runs.capacity() * size_of::<Run>() + self.keys.capacity() * size_of::<u64>()
+        self.out.bytes.capacity() + self.runs.capacity() * size_of::<Run>() + self.keys.capacity() * size_of::<u64>()
     }
 
     /// What was collected.
     #[must_use]
     pub fn finish(&mut self) -> Points {
         let runs = match self.runs.as_slice() {
+            [] => Runs::Many(None),
             [run] => Runs::One(*run),
-            runs => Runs::Many(runs.into()),
+            runs => Runs::Many(Some(Box::new(runs.into()))),
         };
-        let points = Points { bytes: self.bytes.as_slice().into(), runs };
-        self.clear();
+        let conversions = self.out.numbers.conversions();
+        let points = Points { bytes: self.out.bytes.as_slice().into(), runs, conversions };
+        self.begin(Numbers::default());
         points
     }
 }

@@ -178,9 +178,9 @@ impl<'a> Sink<'a> for UplinkSink {
 
     fn record(&mut self, timestamp: Timestamp, points: &[&'a [u8]], _first: bool) {
         self.points
-            .push_run::<TooLarge>(timestamp, |bytes| {
+            .push_run::<TooLarge>(timestamp, |out| {
                 for stretch in points {
-                    bytes.extend_from_slice(stretch);
+                    out.bytes.extend_from_slice(stretch);
                 }
                 Ok(points.iter().map(|stretch| PointIter(stretch).count()).sum())
             })

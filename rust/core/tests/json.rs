@@ -5,7 +5,7 @@ mod common;
 use common::{Tree, any_value, written};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tb_mqtt_core::json::{MAX_DEPTH, write_value};
+use tb_mqtt_core::json::{MAX_DEPTH, Output, write_value};
 use tb_mqtt_core::key;
 use tb_mqtt_core::points::PointIter;
 
@@ -45,8 +45,8 @@ fn nested(depth: usize) -> Value {
 
 #[test]
 fn nesting_has_a_limit() {
-    assert!(write_value(&Tree(nested(MAX_DEPTH)), &mut Vec::new()).is_ok());
-    let refusal = write_value(&Tree(nested(MAX_DEPTH + 1)), &mut Vec::new()).expect_err("one too deep");
+    assert!(write_value(&Tree(nested(MAX_DEPTH)), &mut Output::default()).is_ok());
+    let refusal = write_value(&Tree(nested(MAX_DEPTH + 1)), &mut Output::default()).expect_err("one too deep");
     assert_eq!(refusal.path(), format!("${}", "[0]".repeat(MAX_DEPTH)));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tb_mqtt_core::json::{self, Node, Shape, Text};
+use tb_mqtt_core::json::{self, Node, Output, Shape, Text};
 use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
 use tb_mqtt_core::uplink::{Identity, Uplink};
 
@@ -42,9 +42,9 @@ impl Node for Tree {
 }
 
 pub fn written(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Output::default();
     json::write_value(&Tree(value.clone()), &mut out).expect("serde_json holds only what JSON has");
-    out
+    out.bytes
 }
 
 /// `"key":value,`
