@@ -38,6 +38,15 @@ def test_gateway_variables_come_before_the_device_ones(monkeypatch):
     )
 
 
+def test_rounding_is_switched_off_in_the_environment(monkeypatch):
+    assert DeviceConfig().round_floats
+    monkeypatch.setenv("TB_ROUND_FLOATS", "false")
+    assert not DeviceConfig().round_floats
+    assert DeviceConfig({"round_floats": True}).round_floats
+    monkeypatch.setenv("TB_GW_ROUND_FLOATS", "true")
+    assert GatewayConfig().round_floats
+
+
 def test_an_explicit_none_is_not_set(monkeypatch):
     monkeypatch.setenv("TB_HOST", "from.environment")
     assert DeviceConfig({"host": None}).host == "from.environment"
@@ -50,6 +59,7 @@ def test_an_explicit_none_is_not_set(monkeypatch):
         ({"port": "x"}, "port must be a whole number from 1 to 65535, not 'x'"),
         ({"port": 0}, "port must be from 1 to 65535, not 0"),
         ({"host": 5}, "host must be a str, not 5"),
+        ({"round_floats": "sometimes"}, "round_floats must be true or false"),
         ({"use_system_ca": "maybe"}, "use_system_ca must be true or false"),
         ({"limits_timeout": 0}, "limits_timeout must be a positive number of seconds"),
         ({"limits_timeout": float("nan")}, "limits_timeout must be a positive number of seconds"),

@@ -1,43 +1,18 @@
 """The README keeps its word: its programs run as they stand, its commands and files exist."""
 
-import asyncio
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from programs import run, shown
 from tb_mqtt_client.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PROGRAMS = shown(README, "python")
 TOKEN = "readme-token"
-TIMEOUT = 60
-
-
-async def run(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run Python with warnings as errors; give what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(environment or {})},
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.communicate()
-        raise
-    assert process.returncode == 0, output.decode()
-    return output.decode()
 
 
 async def run_program(source: str, emulator: Emulator) -> str:

@@ -116,6 +116,8 @@ class DeviceConfig:
       which one is missing.
     - ``reconnect_delay_min``, ``reconnect_delay_max``: seconds, the bounds of the delay before the first and any later attempt.
     - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
+    - ``round_floats`` (``TB_ROUND_FLOATS``): floats of more than 16 decimal places, which the platform would store as text, are
+      rounded to 16. When it is false every float is sent in its shortest form.
     - ``limits_timeout``: seconds to wait for the server's limits; servers before 3.8 and other brokers never tell them.
     - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
     - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
@@ -141,6 +143,7 @@ class DeviceConfig:
         "reconnect_delay_min": _Option(1.0, _seconds),
         "reconnect_delay_max": _Option(30.0, _seconds),
         "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
+        "round_floats": _Option(True, _flag, "ROUND_FLOATS"),
         "limits_timeout": _Option(5.0, _seconds),
         "backpressure_delay": _Option(10.0, _seconds),
         "rpc_callback_timeout": _Option(60.0, _seconds),
@@ -170,6 +173,7 @@ class DeviceConfig:
     reconnect_delay_min: float
     reconnect_delay_max: float
     rate_limit_percentage: int
+    round_floats: bool
     limits_timeout: float
     backpressure_delay: float
     rpc_callback_timeout: float

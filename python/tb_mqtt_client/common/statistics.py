@@ -28,6 +28,10 @@ class Statistics:
     """``rejected`` by MQTT reason code."""
     superseded: int = 0
     """Acknowledged, but replaced in its payload by a later value of the same key and timestamp."""
+    values_rounded: int = 0
+    """Floats that were written into payloads rounded to 16 decimal places, so that the platform stores numbers."""
+    values_stored_as_text: int = 0
+    """Numbers that were written into payloads of which the platform makes text: of more places, or beyond 64 bits."""
     messages_published: int = 0
     """PUBLISH packets with datapoints."""
     messages_acknowledged: int = 0
@@ -74,6 +78,7 @@ class DeliveryCounter:
 
     _COUNTED = (
         "accepted", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "superseded",
+        "values_rounded", "values_stored_as_text",
         "messages_published", "messages_acknowledged", "messages_rejected", "messages_returned",
         "bytes_published", "payload_limit_bytes",
     )  # fmt: skip
@@ -83,6 +88,7 @@ class DeliveryCounter:
     def __init__(self) -> None:
         self.accepted = self.acknowledged = self.rejected = self.dropped = self.undelivered = 0
         self.queued = self.in_flight = self.superseded = 0
+        self.values_rounded = self.values_stored_as_text = 0
         self.messages_published = self.messages_acknowledged = self.messages_rejected = self.messages_returned = 0
         self.bytes_published = self.payload_limit_bytes = 0
         self.rejected_by_reason: dict[int, int] = {}
@@ -96,6 +102,11 @@ class DeliveryCounter:
         """A call was taken."""
         self.accepted += datapoints
         self.queued += datapoints
+
+    def convert(self, rounded: int, stored_as_text: int) -> None:
+        """Calls are written into payloads in which that many values are not, or will not be, what was given."""
+        self.values_rounded += rounded
+        self.values_stored_as_text += stored_as_text
 
     def publish(self, datapoints: int, superseded: int, payload_size: int, payload_limit: int) -> None:
         """A payload is written that answers for ``datapoints``, ``superseded`` of which it does not hold."""

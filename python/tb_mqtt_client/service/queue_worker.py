@@ -184,6 +184,8 @@ class UplinkQueueWorker(MessageQueueWorker):
         uplinks, nbytes = self._pop_batch()
         batch = self._packer.pack(uplinks, self._qos)
         self._room.give_back(len(uplinks), nbytes)
+        for rounded, stored_as_text in batch.conversions:
+            self._counter.convert(rounded, stored_as_text)
         for oversized in batch.oversized:
             self._counter.refuse_queued(1, oversized.result.reason_code)
             logger.warning(

@@ -36,6 +36,8 @@ class PackedBatch:
 
     messages: list[MqttPublishMessage]
     oversized: list[Oversized]
+    conversions: list[tuple[int, int]]
+    """Values that were rounded, and values of which the platform makes text; to be added up."""
 
 
 class UplinkPacker:
@@ -67,7 +69,7 @@ class UplinkPacker:
         deliveries = [delivery for _, delivery, _ in uplinks]
         splitter = self._splitter
         max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
-        batch = PackedBatch([], [])
+        batch = PackedBatch([], [], [])
         for topic, pack in zip(self._topics, (pack_timeseries, pack_attributes), strict=True):
             max_size = splitter.payload_budget
             packed = pack(
@@ -92,6 +94,7 @@ class UplinkPacker:
         max_size: int,
         batch: PackedBatch,
     ) -> None:
+        batch.conversions.append(packed.conversions)
         create_future = asyncio.get_running_loop().create_future
         for payload in packed.payloads:
             delivery: Delivery = create_future()

@@ -51,7 +51,7 @@ class DeviceClient(ConnectedClient):
         After ``timeout`` seconds (``None``: no limit) the result has reason code -1 and the data stays queued. Waits while
         the queues are full. Raises ``ValueError`` for data that the platform cannot store.
         """
-        encoded = EncodedUplink.timeseries(data, now_ms())
+        encoded = EncodedUplink.timeseries(data, now_ms(), None, self._config.round_floats)
         return await self._send_uplink(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
@@ -76,7 +76,7 @@ class DeviceClient(ConnectedClient):
         self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
     ) -> PublishResult | list[Delivery]:
         """Send client attributes: ``{key: value}``, an ``AttributeEntry`` or a list of them. Otherwise as ``send_timeseries``."""
-        encoded = EncodedUplink.attributes(attributes)
+        encoded = EncodedUplink.attributes(attributes, None, self._config.round_floats)
         return await self._send_uplink(encoded, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     async def _send_uplink(

@@ -111,7 +111,7 @@ class GatewayClient(DeviceClient):
         Returns the ``PublishResult``, or a future of it when ``wait_for_publish`` is false.
         """
         self._require_session(device_session)
-        encoded = EncodedUplink.timeseries(data, now_ms(), device_session.identity)
+        encoded = EncodedUplink.timeseries(data, now_ms(), device_session.identity, self._config.round_floats)
         return await self._send_device_uplink(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish)
 
     @overload
@@ -131,7 +131,7 @@ class GatewayClient(DeviceClient):
     ) -> PublishResult | Delivery:
         """Send client attributes of a sub-device; ``data`` as in ``send_attributes``."""
         self._require_session(device_session)
-        encoded = EncodedUplink.attributes(data, device_session.identity)
+        encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
         return await self._send_device_uplink(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish)
 
     async def _send_device_uplink(self, encoded: EncodedUplink, topic: str, wait_for_publish: bool) -> PublishResult | Delivery:
