@@ -1,20 +1,19 @@
-"""Runs the programs that the documentation shows."""
+"""Finds and runs the programs that the documentation shows."""
 
 import asyncio
-import os
 import re
 import sys
 
 TIMEOUT = 60
 
 
-def shown(text: str, language: str) -> list[str]:
-    """The blocks of one language in a Markdown text."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def shown(document: str) -> list[tuple[str, str]]:
+    """The Python programs of a Markdown text, each with the output that stands right below it, or an empty one."""
+    return re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", document, re.MULTILINE | re.DOTALL)
 
 
 async def run(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run Python with warnings as errors; give what it printed."""
+    """Run Python with warnings as errors, in this environment unless another is given; give what it printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",
@@ -22,14 +21,14 @@ async def run(*arguments: str, environment: dict[str, str] | None = None) -> str
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(environment or {})},
+        env=environment,
     )
     try:
         async with asyncio.timeout(TIMEOUT):
             output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.communicate()
-        raise
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert process.returncode == 0, output.decode()
     return output.decode()

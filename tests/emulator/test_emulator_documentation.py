@@ -1,36 +1,18 @@
 """docs/emulator.md keeps its word: programs print what stands below them, tests pass, and what it names exists."""
 
-import asyncio
 import inspect
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from programs import run, shown
 from tb_mqtt_client.emulator import ConnectVerdict, Device, Emulator, Verdict
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", DOCUMENT, re.MULTILINE | re.DOTALL)
+BLOCKS = shown(DOCUMENT)
 TESTS = [source for source, _ in BLOCKS if "def test_" in source]
 PROGRAMS = [block for block in BLOCKS if block[0] not in TESTS]
-
-
-async def run(*arguments):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=dict(os.environ),
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
 
 
 def test_blocks_are_found():

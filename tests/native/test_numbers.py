@@ -13,6 +13,8 @@ from test_entries import keys
 import reference
 from tb_mqtt_client import _native
 from tb_mqtt_client._native import AttributeEntry, EncodedUplink, TimeseriesEntry
+from tb_mqtt_client.emulator.payloads import decode_json
+from tb_mqtt_client.emulator.values import ValueKind, stored
 
 HALF_A_UNIT = Decimal("0.5e-16")
 TS = 1
@@ -60,6 +62,13 @@ def test_every_float_that_can_be_a_number_is_one(value):
         else:
             assert conversions == (0, 1)
             assert abs(value) < 1e-11 or abs(value) >= 2**63
+
+
+@given(numbers, st.booleans())
+def test_what_is_not_counted_is_stored_as_a_number(value, round_floats):
+    """The platform, as the emulator knows it, makes text of a number exactly when it was counted as such."""
+    text, (_, as_text) = encoded(value, round_floats=round_floats)
+    assert (stored(decode_json(text)).kind is ValueKind.STRING) == (as_text == 1)
 
 
 @given(floats)

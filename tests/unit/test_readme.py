@@ -1,5 +1,6 @@
 """The README keeps its word: its programs run as they stand, its commands and files exist."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,14 +12,14 @@ from tb_mqtt_client.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PROGRAMS = shown(README, "python")
+PROGRAMS = [program for program, _ in shown(README)]
 TOKEN = "readme-token"
 
 
 async def run_program(source: str, emulator: Emulator) -> str:
     # What a reader replaces too; the port is left out in the README, so that the environment gives it.
     source = source.replace('"localhost"', f'"{emulator.host}"').replace('"TOKEN"', f'"{TOKEN}"')
-    return await run("-c", source, environment={"TB_PORT": str(emulator.port)})
+    return await run("-c", source, environment={**os.environ, "TB_PORT": str(emulator.port)})
 
 
 def test_the_programs_are_short():
