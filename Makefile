@@ -5,6 +5,7 @@ PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
+FUZZ_SECONDS ?= 60
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -62,6 +63,22 @@ bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchm
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benches --benchmark-json=.benchmarks/latest.json
 	$(BIN)/python benches/report.py .benchmarks/latest.json --readme
+
+# What cargo-fuzz passes, without the sanitizers: those need a nightly compiler.
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares
+
+.PHONY: fuzz
+fuzz: rust-toolchain ## Each fuzz target of the core for a minute; needs a C++ compiler (FUZZ_SECONDS=...)
+	@# With a target named, the flags are not those of build scripts.
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	for target in json numbers pack buckets; do \
+	  echo "Fuzzing $$target ..."; \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  RUSTFLAGS="$(COVERAGE) -Cdebug-assertions -Coverflow-checks" cargo run --quiet --release --target-dir target/fuzz \
+	    --target $$host --package tb-mqtt-fuzz --features link --bin $$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -artifact_prefix=target/fuzz/ target/fuzz/corpus/$$target; \
+	done
 
 .PHONY: soak
 soak: $(STAMPS)/native ## Ten minutes of random telemetry and faults: equal sums on both sides, flat memory (SOAK_SECONDS=...)
