@@ -33,7 +33,7 @@ demo: $(STAMPS)/native ## This machine's metrics and a million datapoints to an 
 .PHONY: wheel
 wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for this platform, in dist/
 	@rm -rf dist
-	@$(call quietly,$(BIN)/maturin build --release --sdist --out dist)
+	@$(call quietly,$(FOR_WHEELS) CARGO_TARGET_DIR=$(CURDIR)/target $(BIN)/maturin build --locked --sdist --out dist)
 	@ls dist
 
 ##@ Check
@@ -133,6 +133,9 @@ $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCE
 
 .PHONY: always
 always:
+
+# Panic messages name sources of crates. They stand in cargo's folder, and that is nobody's business.
+FOR_WHEELS := RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates"
 
 .PHONY: rust-toolchain
 rust-toolchain:

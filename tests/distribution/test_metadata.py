@@ -1,0 +1,64 @@
+"""The metadata say what is so: one version, the licence, and the Pythons that the wheels are for."""
+
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tb_mqtt_client
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+METADATA = importlib.metadata.metadata("tb-mqtt-client")
+
+
+def test_one_version():
+    assert "version" not in PROJECT
+    assert tb_mqtt_client.__version__ == CARGO["version"]
+    # Cargo writes a pre-release with a hyphen.
+    assert importlib.metadata.version("tb-mqtt-client") == CARGO["version"].replace("-", "")
+
+
+@pytest.mark.parametrize("manifest", sorted((ROOT / "rust").glob("*/Cargo.toml")), ids=lambda path: path.parent.name)
+def test_every_crate_takes_the_version_and_is_not_published(manifest):
+    package = tomllib.loads(manifest.read_text())["package"]
+    assert package["version"] == package["license"] == package["publish"] == {"workspace": True}
+    assert CARGO["publish"] is False
+
+
+def test_the_change_log_knows_the_version():
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert newest == CARGO["version"]
+
+
+def test_the_licence():
+    assert METADATA["License-Expression"] == CARGO["license"] == "Apache-2.0"
+    assert METADATA.get_all("License-File") == ["LICENSE"]
+    # An expression and a classifier would be two statements of one thing.
+    assert not [classifier for classifier in METADATA.get_all("Classifier") if classifier.startswith("License ::")]
+
+
+def test_each_supported_python_has_its_classifier():
+    versions = [
+        int(match[1])
+        for classifier in METADATA.get_all("Classifier")
+        if (match := re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", classifier))
+    ]
+    oldest = int(re.fullmatch(r">=3\.(\d+)", METADATA["Requires-Python"])[1])
+    assert versions == list(range(oldest, oldest + len(versions)))
+
+
+def test_no_home_page_is_invented():
+    assert METADATA.get_all("Project-URL") is None
+    assert METADATA["Home-page"] is None
+
+
+def test_one_version_of_each_crate_in_the_extension():
+    """What only Rust's own tests need may come twice."""
+    command = ["cargo", "tree", "--locked", "--offline", "--workspace", "--edges", "no-dev", "--duplicates"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
