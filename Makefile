@@ -39,9 +39,13 @@ wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for 
 ##@ Check
 
 .PHONY: test
-test: $(STAMPS)/native $(STAMPS)/group-test mosquitto ## All tests: Rust, then Python against the release build (PYTEST_ARGS="-k ...")
+test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## All tests: Rust, Python against the release build, wheels (no wheels with PYTEST_ARGS="-k ...")
 	cargo test --workspace --quiet
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: wheel-test
+wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean environments of every Python found on this machine
+	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
 
 .PHONY: lint
 lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension
@@ -96,7 +100,7 @@ clean: ## Remove everything that the targets above have made
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The environment. A change of pyproject.toml brings everything in it up to date.
 
@@ -134,8 +138,18 @@ $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCE
 .PHONY: always
 always:
 
+# What is published, for each kind of Python on this machine, and lists of what was found and of what is left out. Cargo's
+# folders are kept there, so a second run takes seconds.
+
 # Panic messages name sources of crates. They stand in cargo's folder, and that is nobody's business.
 FOR_WHEELS := RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates"
+DISTRIBUTIONS := $(CURDIR)/target/distributions
+WITH_WHEELS := DISTRIBUTIONS=$(DISTRIBUTIONS)
+
+.PHONY: distributions
+distributions: $(STAMPS)/venv rust-toolchain
+	@echo "Building wheels for every Python on this machine ..."
+	@$(FOR_WHEELS) $(BIN)/python tests/distribution/build_distributions.py $(DISTRIBUTIONS)
 
 .PHONY: rust-toolchain
 rust-toolchain:

@@ -1,0 +1,109 @@
+"""Builds the source distribution and, from it, a wheel for each kind of Python on this machine.
+
+python tests/distribution/build_distributions.py FOLDER
+
+The folder then holds the source distribution, `wheels/`, one wheel made as pip makes it from the sources (`from-source/`), and
+`interpreters.json`: each Python and its wheel. What cargo made stays there, so that a second run compiles what changed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import interpreters
+
+ROOT = Path(__file__).parents[2]
+MATURIN = Path(sys.executable).with_name("maturin")
+OWN_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+
+def run(*command: str | Path, cwd: Path, target: Path | None = None) -> None:
+    """Quiet unless the command fails."""
+    environment = {**os.environ, **({"CARGO_TARGET_DIR": str(target)} if target else {})}
+    # The interpreter is named on the command line; what make exports for the other builds would outvote it.
+    environment.pop("PYO3_PYTHON", None)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+
+
+def emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Bring the folder to what the archive holds. A file that is the same keeps its time, or cargo would compile it again."""
+    with tarfile.open(archive) as opened:
+        # The first part of each name is the distribution's.
+        members = {folder.joinpath(*Path(member.name).parts[1:]): member for member in opened if member.isfile()}
+        for path in folder.rglob("*"):
+            if path.is_file() and path not in members:
+                path.unlink()
+        for path, member in members.items():
+            content = opened.extractfile(member).read()
+            if not path.exists() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+
+
+def only(folder: Path, pattern: str) -> Path:
+    [path] = folder.glob(pattern)
+    return path
+
+
+def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path]:
+    """Source distribution and wheels; gives the wheel of each suffix."""
+    run(MATURIN, "sdist", "--out", emptied(folder / "sdist"), cwd=ROOT)
+    source = folder / "source"
+    unpack(only(folder / "sdist", "*.tar.gz"), source)
+
+    def wheel(suffix: str) -> Path:
+        out = emptied(folder / "wheels" / suffix.strip("."))
+        # The Python of this environment is the one that pip builds with below: what cargo made is of use to both.
+        python = sys.executable if suffix == OWN_SUFFIX else one_of_a_kind[suffix].executable
+        run(MATURIN, "build", "--locked", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(suffix))
+        return only(out, "*.whl")
+
+    def as_pip_does() -> None:
+        """With the build backend that the sources ask for, in an environment of pip's own."""
+        out = emptied(folder / "from-source")
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        run(*pip, "wheel", "--no-deps", "--wheel-dir", out, source, cwd=folder, target=cargo_folder(OWN_SUFFIX))
+
+    def cargo_folder(suffix: str) -> Path:
+        return folder / "cargo" / suffix.strip(".")
+
+    one_of_a_kind = {interpreter.suffix: interpreter for interpreter in found}
+    # The last step of each is whole-program optimisation, on one core.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wheels = dict(zip(one_of_a_kind, pool.map(wheel, one_of_a_kind), strict=True))
+    as_pip_does()
+    return wheels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder.resolve()
+    findings = interpreters.find()
+    print(findings, flush=True)
+    emptied(folder / "wheels")
+    wheels = build(folder, findings.tested)
+    rows = [
+        {"python": found.executable, "name": str(found), "wheel": str(wheels[found.suffix].relative_to(folder))}
+        for found in findings.tested
+    ]
+    (folder / "interpreters.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

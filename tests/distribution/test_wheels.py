@@ -1,0 +1,90 @@
+"""The wheels, each in clean environments of the Pythons it is for. `make wheel-test` and `make test` build them before."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+
+from contents import faults_of
+
+SMOKE = Path(__file__).with_name("smoke.py")
+BUILT = Path(os.environ["DISTRIBUTIONS"]) if "DISTRIBUTIONS" in os.environ else None
+
+pytestmark = pytest.mark.skipif(BUILT is None, reason="wheels are built by make wheel-test, and by make test without PYTEST_ARGS")
+
+
+@dataclass(frozen=True)
+class Pair:
+    python: str
+    wheel: Path
+
+
+def pairs() -> dict[str, Pair]:
+    """By the name of the interpreter. Without built files one that says so when it is skipped."""
+    if BUILT is None:
+        return {"none built": Pair("", Path())}
+    rows = json.loads((BUILT / "interpreters.json").read_text())
+    return {row["name"]: Pair(row["python"], BUILT / row["wheel"]) for row in rows}
+
+
+PAIRS = pairs()
+FILES = [path for pattern in ("sdist/*", "wheels/*/*", "from-source/*") for path in sorted(BUILT.glob(pattern))] if BUILT else []
+
+
+def run(*command, **options):
+    """Quietly, in the environment of nobody: what it prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TB_", "VIRTUAL_ENV"))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False, **options)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def pip(python, *arguments):
+    """The pip of the tests, for an environment that has none."""
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, *arguments)
+
+
+def clean_environment(python, folder):
+    run(python, "-m", "venv", "--without-pip", folder)
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def extras_of(wheel):
+    with zipfile.ZipFile(wheel) as opened:
+        [metadata] = [name for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
+        return HeaderParser().parsestr(opened.read(metadata).decode()).get_all("Provides-Extra")
+
+
+def test_there_is_a_python():
+    assert PAIRS
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(BUILT)) for path in FILES])
+def test_what_is_published_holds_what_it_should(path):
+    assert faults_of(path) == []
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_installed_wheel_works_in_an_empty_folder(name, tmp_path):
+    python = clean_environment(PAIRS[name].python, tmp_path / "environment")
+    pip(python, "install", "--quiet", "--only-binary", ":all:", PAIRS[name].wheel)
+    pip(python, "check")
+    (folder := tmp_path / "empty").mkdir()
+    assert f"works with {name.rstrip('t')}" in run(python, "-I", "-W", "error", SMOKE, cwd=folder)
+    # Every extra can be had for this Python without a compiler.
+    extras = ",".join(extras_of(PAIRS[name].wheel))
+    pip(python, "install", "--quiet", "--dry-run", "--only-binary", ":all:", f"{PAIRS[name].wheel}[{extras}]")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_wheel_made_from_the_sources_by_pip_works(tmp_path):
+    python = clean_environment(sys.executable, tmp_path / "environment")
+    [wheel] = (BUILT / "from-source").glob("*.whl")
+    pip(python, "install", "--quiet", wheel)
+    assert "works with" in run(python, "-I", "-W", "error", SMOKE, cwd=tmp_path)
