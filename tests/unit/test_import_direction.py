@@ -1,16 +1,8 @@
 """Imports point one way: service -> common -> entities -> constants, and few modules know gmqtt and the native core."""
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-PACKAGE = "tb_mqtt_client"
-ROOT = Path(__file__).parents[2] / "python" / PACKAGE
-
-# From the top down: a layer imports itself and what stands after it.
-LAYERS = ("service", "common", "entities", "constants")
+from package_imports import LAYERS, MODULES, PACKAGE, imports, in_module, own_imports, part
 
 MAY_IMPORT_GMQTT = {
     "common.gmqtt_patch",
@@ -45,55 +37,27 @@ MAY_IMPORT_NATIVE = {
 EXCEPTIONS: set[tuple[str, str]] = set()
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name below the package; `""` is the package's own `__init__`."""
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = modules()
-
-
-def imports(name: str, path: Path) -> Iterator[str]:
-    """Full names of what a module imports, inside functions and under TYPE_CHECKING too."""
-    package = [PACKAGE, *name.split(".")] if name else [PACKAGE]
-    if path.name != "__init__.py":
-        package.pop()
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            source = ".".join([*base, *(node.module.split(".") if node.module else [])])
-            # `from package import x`: x may be a module.
-            yield from (f"{source}.{alias.name}" for alias in node.names)
-
-
-def own_imports(name: str, path: Path) -> Iterator[str]:
-    """What a module imports of this package, named below it."""
-    for imported in imports(name, path):
-        if imported == PACKAGE:
-            yield ""
-        elif imported.startswith(f"{PACKAGE}."):
-            yield imported.removeprefix(f"{PACKAGE}.")
-
-
-def part(name: str) -> str:
-    """The folder (or top-level module) that a module belongs to."""
-    return name.partition(".")[0]
-
-
-def in_module(imported: str, module: str) -> bool:
-    return imported == module or imported.startswith(f"{module}.")
-
-
 def test_the_walk_sees_the_package():
     assert {part(name) for name in MODULES} >= {*LAYERS, "emulator", "demo"}
     patch = MODULES["common.gmqtt_patch"]
     assert any(in_module(imported, "gmqtt") for imported in imports("common.gmqtt_patch", patch))
+
+
+def test_the_walk_sees_every_way_to_import(tmp_path):
+    source = """
+import a.b
+from c import d
+from . import e
+from ..f import g
+def late():
+    import h
+    importlib.import_module("i")
+    import_module("j")
+    import_module(variable)
+"""
+    (path := tmp_path / "module.py").write_text(source)
+    found = {"a.b", "c.d", f"{PACKAGE}.service.e", f"{PACKAGE}.f.g", "h", "i", "j"}
+    assert set(imports("service.module", path)) == found
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) in LAYERS])

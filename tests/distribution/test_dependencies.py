@@ -1,0 +1,110 @@
+"""What the project declares is what it imports: nothing that it does not use, and nothing by luck."""
+
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from package_imports import MODULES, PACKAGE, imports, part
+
+ROOT = Path(__file__).parents[2]
+DEV_FOLDERS = ("tests", "benches", "examples")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DISTRIBUTIONS = importlib.metadata.packages_distributions()
+
+# Declared and never imported, each with its reason.
+NOT_IMPORTED = {
+    "uvloop": "the application installs it and chooses it",
+    "pytest-asyncio": "a plugin",
+    "pytest-benchmark": "a plugin",
+}
+# Imported and not declared, each with its reason.
+NOT_DECLARED = {
+    ("emulator.pytest_plugin", "pytest-asyncio"): "who loads a plugin of it has it",
+    ("emulator.payloads", "orjson"): "the emulator is faster where it happens to be installed",
+}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def named(requirements):
+    """The distributions that requirements name."""
+    return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def installed_requirements():
+    """From the metadata that users' installers read: what is always needed, and what extras add."""
+    always, extras = set(), set()
+    for requirement in importlib.metadata.requires("tb-mqtt-client"):
+        (extras if "extra ==" in requirement else always).update(named([requirement]))
+    return always, extras
+
+
+NEEDED, OPTIONAL = installed_requirements()
+FOR_TESTS = named(PYPROJECT["dependency-groups"]["test"] + PYPROJECT["dependency-groups"]["bench"])
+
+
+def distribution(module):
+    """The distribution that a module comes from; `None` for Python's own."""
+    top = module.partition(".")[0]
+    return None if top in sys.stdlib_module_names else normal(DISTRIBUTIONS.get(top, [top])[0])
+
+
+def used_by_the_package():
+    """Each imported distribution and the modules that import it."""
+    used = {}
+    for name, path in MODULES.items():
+        for imported in imports(name, path):
+            found = distribution(imported)
+            if found not in (None, "tb-mqtt-client") and (name, found) not in NOT_DECLARED:
+                used.setdefault(found, set()).add(name)
+    return used
+
+
+def used_by_tests_and_benches():
+    files = [path for folder in DEV_FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    own = {path.stem for path in files} | {folder.name for path in files for folder in path.parents} | {PACKAGE}
+    tops = {imported.partition(".")[0] for path in files for imported in imports("", path)}
+    return {distribution(top) for top in tops - own} - {None}
+
+
+USED = used_by_the_package()
+
+
+def test_the_metadata_is_what_the_project_says():
+    assert named(PYPROJECT["project"]["dependencies"]) == NEEDED
+    assert named(one for extra in PYPROJECT["project"]["optional-dependencies"].values() for one in extra) == OPTIONAL
+
+
+def test_everything_needed_is_imported():
+    assert NEEDED - set(USED) == set()
+
+
+def test_every_extra_is_imported():
+    assert OPTIONAL - set(USED) - set(NOT_IMPORTED) == set()
+
+
+def test_everything_imported_is_declared():
+    assert {found: modules for found, modules in USED.items() if found not in NEEDED | OPTIONAL} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "emulator"])
+def test_the_emulator_needs_no_extra(name):
+    assert {found for found, modules in USED.items() if name in modules} <= NEEDED
+
+
+def test_tests_and_benches_use_what_their_groups_declare():
+    used = used_by_tests_and_benches()
+    assert FOR_TESTS - used - set(NOT_IMPORTED) == set()
+    assert used - FOR_TESTS - NEEDED - OPTIONAL == set()
+
+
+def test_the_exceptions_are_needed():
+    assert set(NOT_IMPORTED) <= (OPTIONAL | FOR_TESTS) - set(USED) - used_by_tests_and_benches()
+    for name, found in NOT_DECLARED:
+        assert found in {distribution(imported) for imported in imports(name, MODULES[name])}

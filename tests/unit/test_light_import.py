@@ -1,0 +1,41 @@
+"""Importing a client loads what a client needs: no extra, no other part of the package, nothing heavy of Python's own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from package_imports import LAYERS, PACKAGE, in_module
+
+# Imports the module named by its argument in an interpreter of its own; prints what that loaded.
+PROGRAM = """
+import importlib, sys
+before = set(sys.modules)
+importlib.import_module(sys.argv[1])
+print(*sorted(set(sys.modules) - before))
+"""
+CLIENTS = (PACKAGE, f"{PACKAGE}.service.device.client", f"{PACKAGE}.service.gateway.client")
+# Each costs milliseconds, and what a client is made for needs none of them.
+HEAVY = ("ctypes", "email", "http", "importlib.metadata", "multiprocessing", "pydoc", "sqlite3", "tomllib", "unittest", "xml")
+
+
+@pytest.fixture(params=CLIENTS)
+def loaded(request):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, request.param], capture_output=True, text=True, timeout=60, check=True)
+    modules = done.stdout.split()
+    assert request.param in modules
+    return modules
+
+
+def test_no_extra(loaded):
+    others = {module.partition(".")[0] for module in loaded} - set(sys.stdlib_module_names)
+    assert others == {PACKAGE, "gmqtt"}
+
+
+def test_no_other_part_of_the_package(loaded):
+    own = [module.removeprefix(f"{PACKAGE}.") for module in loaded if module.startswith(f"{PACKAGE}.")]
+    assert {module.partition(".")[0] for module in own} == {"_native", *LAYERS}
+
+
+def test_nothing_heavy(loaded):
+    assert [module for module in loaded if any(in_module(module, heavy) for heavy in HEAVY)] == []
