@@ -48,13 +48,15 @@ wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean env
 	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
 
 .PHONY: lint
-lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension
+lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension; the workflow files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline .github
 
 .PHONY: fmt
 fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend

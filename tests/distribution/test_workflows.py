@@ -1,0 +1,120 @@
+"""The workflow files, as far as they can be judged without running them: what they build, try and publish."""
+
+import os
+import re
+import tomllib
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".github" / "workflows"
+FILES = sorted(FOLDER.glob("*.yml"))
+CI, RELEASE = (yaml.safe_load((FOLDER / name).read_text()) for name in ("ci.yml", "release.yml"))
+JOBS = RELEASE["jobs"]
+PLATFORMS = {
+    *(f"{libc}-{target}" for libc in ("manylinux", "musllinux") for target in ("x86_64", "aarch64", "armv7")),
+    "macos-x86_64",
+    "macos-aarch64",
+    "windows-x64",
+}
+
+
+def steps_of(workflow):
+    return [(name, step) for name, job in workflow["jobs"].items() for step in job["steps"]]
+
+
+def matrix(job):
+    return JOBS[job]["strategy"]["matrix"]
+
+
+def platforms_built():
+    linux = matrix("linux")
+    return {f"{libc}-{target}" for libc, target in product(linux["libc"], linux["target"])} | {
+        f"{row['os']}-{row['target']}" for row in matrix("desktop")["include"]
+    }
+
+
+def python_lists():
+    """Each place that names the Pythons."""
+    yield RELEASE["env"]["PYTHONS"].split()
+    for job in ("try", "try-in-a-container"):
+        yield matrix(job)["python"]
+    for workflow in (CI, RELEASE):
+        for _, step in steps_of(workflow):
+            wanted = step.get("with", {}).get("python-version", "")
+            if not wanted.startswith("$"):
+                yield wanted.split()
+
+
+def by_number(versions):
+    return sorted(versions, key=lambda version: int(version.partition(".")[2]))
+
+
+def test_there_are_two():
+    assert [path.name for path in FILES] == ["ci.yml", "release.yml"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_each_says_that_it_was_never_run(path):
+    assert path.read_text().startswith("# Was never run")
+
+
+def test_every_platform_is_built():
+    assert platforms_built() == PLATFORMS
+
+
+def test_every_platform_is_tried():
+    jobs = [matrix(job) for job in ("try", "try-in-a-container")]
+    assert {dist for job in jobs for dist in job["dist"]} == PLATFORMS
+    for job in jobs:
+        # What a row of `include` adds is found by its name.
+        assert [row["dist"] for row in job["include"]] == job["dist"]
+
+
+def test_every_file_is_looked_through():
+    for job in ("sdist", "linux", "desktop"):
+        commands = [step["run"] for step in JOBS[job]["steps"] if "contents.py" in step.get("run", "")]
+        assert len(commands) == 1
+
+
+def test_the_pythons_are_the_same_everywhere_and_those_that_the_project_names():
+    lists = [by_number(versions) for versions in python_lists() if versions]
+    assert len(lists) == 5
+    assert all(versions == lists[0] for versions in lists)
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    named = [match[1] for classifier in classifiers if (match := re.fullmatch(r".* :: Python :: (3\.\d+)", classifier))]
+    assert named
+    assert lists[0][: len(named)] == by_number(named)
+
+
+def test_actions_are_taken_by_their_major_version():
+    used = [step["uses"] for workflow in (CI, RELEASE) for _, step in steps_of(workflow) if "uses" in step]
+    assert len(used) > 10
+    assert not [action for action in used if not re.fullmatch(r"[\w.-]+/[\w.-]+@(release/)?v\d+", action)]
+
+
+def test_only_a_tag_publishes_and_only_what_was_tried():
+    publish = JOBS["publish"]
+    assert publish["if"] == "github.ref_type == 'tag'"
+    assert set(publish["needs"]) == {"sdist", "try", "try-in-a-container"}
+    assert publish["environment"] == "release"
+    # Trusted publishing: no password, and the action's own idea of where to.
+    last = publish["steps"][-1]
+    assert last == {"uses": "pypa/gh-action-pypi-publish@release/v1"}
+    writers = {name for name, job in JOBS.items() if "write" in job.get("permissions", {}).values()}
+    assert writers == {"publish"}
+    assert "secrets." not in (FOLDER / "release.yml").read_text()
+
+
+def test_ci_runs_what_everybody_runs():
+    [job] = CI["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "docs" / "packaging.md"], ids=lambda path: path.name)
+def test_no_host_is_named(path):
+    assert re.findall(r"\w+://|\b[\w-]+\.(?:org|com|net|io|dev)\b", path.read_text()) == []
