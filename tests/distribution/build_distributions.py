@@ -70,7 +70,8 @@ def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path
         out = emptied(folder / "wheels" / suffix.strip("."))
         # The Python of this environment is the one that pip builds with below: what cargo made is of use to both.
         python = sys.executable if suffix == OWN_SUFFIX else one_of_a_kind[suffix].executable
-        run(MATURIN, "build", "--locked", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(suffix))
+        # Not --locked: the source distribution has no fuzz targets, whose crates cargo takes out of the lock file.
+        run(MATURIN, "build", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(suffix))
         return only(out, "*.whl")
 
     def as_pip_does() -> None:
