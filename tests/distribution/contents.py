@@ -100,7 +100,7 @@ def faults_of(path: Path) -> list[str]:
     if path.name.endswith(".tar.gz"):
         with tarfile.open(path) as opened:
             files = {member.name: opened.extractfile(member).read() for member in opened if member.isfile()}
-        return list(sdist_faults(files, package | repository("rust/*.rs", "rust/*.toml")))
+        return list(sdist_faults(files, package | repository("rust/*.rs", "rust/*.toml", ":!rust/core/fuzz/")))
     with zipfile.ZipFile(path) as opened:
         files = {name: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
     return list(wheel_faults(files, {name.removeprefix("python/") for name in package}))
