@@ -134,7 +134,7 @@ $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCE
 	@echo "Building the extension in release mode ..."
 	@# A build for one Python version would be loaded before a build for all of them, however old it is.
 	@rm -f $(EXTENSION)
-	@$(call quietly,$(BIN)/maturin develop --release --extras demo)
+	@$(call quietly,$(BIN)/maturin develop --release --extras demo,firmware)
 	@touch $@
 
 .PHONY: always

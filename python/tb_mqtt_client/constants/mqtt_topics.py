@@ -21,6 +21,10 @@ PROVISION_REQUEST_TOPIC: Final = "/provision/request"
 PROVISION_RESPONSE_TOPIC: Final = "/provision/response"
 DEVICE_FIRMWARE_UPDATE_RESPONSE_TOPIC: Final = "v2/fw/response/+/chunk/+"
 DEVICE_FIRMWARE_UPDATE_REQUEST_TOPIC: Final = "v2/fw/request/{request_id}/chunk/{current_chunk}"
+DEVICE_FIRMWARE_ERROR_TOPIC: Final = "v2/fw/error"
+DEVICE_SOFTWARE_UPDATE_RESPONSE_TOPIC: Final = "v2/sw/response/+/chunk/+"
+DEVICE_SOFTWARE_UPDATE_REQUEST_TOPIC: Final = "v2/sw/request/{request_id}/chunk/{current_chunk}"
+DEVICE_SOFTWARE_ERROR_TOPIC: Final = "v2/sw/error"
 
 # Gateway.
 BASE_GATEWAY_TOPIC: Final = "v1/gateway"
@@ -66,3 +70,7 @@ def build_device_rpc_response_topic(request_id: int) -> str:
 
 def build_firmware_update_request_topic(request_id: int, current_chunk: int) -> str:
     return DEVICE_FIRMWARE_UPDATE_REQUEST_TOPIC.format(request_id=request_id, current_chunk=current_chunk)
+
+
+def build_software_update_request_topic(request_id: int, current_chunk: int) -> str:
+    return DEVICE_SOFTWARE_UPDATE_REQUEST_TOPIC.format(request_id=request_id, current_chunk=current_chunk)
