@@ -13,10 +13,18 @@ from tb_mqtt_client.common.exceptions import (
 )
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.statistics import Statistics
+from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.provisioning_request import (
+    AccessTokenProvisioningCredentials,
+    BasicProvisioningCredentials,
+    ProvisioningRequest,
+    X509ProvisioningCredentials,
+)
+from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
@@ -26,10 +34,12 @@ from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 __all__ = [
+    "AccessTokenProvisioningCredentials",
     "AttributeEntry",
     "AttributeRequest",
     "AttributeUpdate",
     "BackpressureException",
+    "BasicProvisioningCredentials",
     "ClaimRequest",
     "ConnectionLostError",
     "ConnectionRefusedByServer",
@@ -39,6 +49,9 @@ __all__ = [
     "GatewayClient",
     "GatewayConfig",
     "NotConnectedError",
+    "ProvisioningRequest",
+    "ProvisioningResponse",
+    "ProvisioningResponseStatus",
     "PublishResult",
     "QueuePolicy",
     "RPCRequest",
@@ -50,5 +63,6 @@ __all__ = [
     "SubscriptionRefusedError",
     "TBMQTTError",
     "TimeseriesEntry",
+    "X509ProvisioningCredentials",
     "__version__",
 ]

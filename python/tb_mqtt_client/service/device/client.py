@@ -9,17 +9,23 @@ from typing import Any, Literal, overload
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
 from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
+from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.base_client import BaseClient
 from tb_mqtt_client.service.callbacks import Callback, require_callable
 from tb_mqtt_client.service.connected_client import ConnectedClient
+from tb_mqtt_client.service.provisioning import ProvisioningClient
+
+logger = get_logger(__name__)
 
 ATTRIBUTES_TIMEOUT = 30.0
 """Seconds to wait for requested attributes: the platform does not answer when something goes wrong there."""
@@ -31,6 +37,29 @@ class DeviceClient(ConnectedClient):
     ``config`` is a ``DeviceConfig``, a dict of its options, or ``None`` for the environment. Delivery is at least once: what
     is not acknowledged when a connection ends is sent again on the next one.
     """
+
+    @staticmethod
+    async def provision(
+        provision_request: ProvisioningRequest, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+    ) -> ProvisioningResponse | None:
+        """Ask the platform for a device's credentials, on a connection of its own.
+
+        ``response.status`` is SUCCESS, NOT_FOUND (key and secret are of no profile) or ERROR; ``response.result`` of a success is
+        the ``DeviceConfig`` to connect with. ``None`` when ``timeout`` seconds are over (``None``: no limit).
+
+        Raises ``ValueError`` for a request without key or secret, ``OSError`` when the server cannot be reached,
+        ``ConnectionRefusedByServer`` with its reason, ``ConnectionLostError`` when it closes without an answer, and
+        ``TBMQTTError`` when it refuses the request.
+        """
+        if not isinstance(provision_request, ProvisioningRequest):
+            raise TypeError(f"provision_request must be a ProvisioningRequest, not {provision_request!r}")
+        client = ProvisioningClient(provision_request.host, provision_request.port, provision_request)
+        try:
+            async with asyncio.timeout(seconds_or_none(timeout)):
+                return await client.provision()
+        except TimeoutError:
+            logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
+            return None
 
     @overload
     async def send_timeseries(

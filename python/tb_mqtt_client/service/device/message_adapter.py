@@ -16,6 +16,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_TOPIC,
     DEVICE_CLAIM_TOPIC,
     DEVICE_TELEMETRY_TOPIC,
+    PROVISION_REQUEST_TOPIC,
     build_device_attributes_request_topic,
     build_device_rpc_request_topic,
     build_device_rpc_response_topic,
@@ -24,6 +25,8 @@ from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
+from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
@@ -92,6 +95,14 @@ class MessageAdapter(ABC):
     def parse_rpc_response(self, topic: str, payload: bytes) -> RPCResponse:
         """The answer to a call to the platform."""
 
+    @abstractmethod
+    def build_provision_request(self, provision_request: ProvisioningRequest) -> MqttPublishMessage:
+        """The publish that asks for a device's credentials. Raises ``ValueError`` for a request that lacks something."""
+
+    @abstractmethod
+    def parse_provisioning_response(self, provisioning_request: ProvisioningRequest, payload: bytes) -> ProvisioningResponse:
+        """The platform's answer; one that cannot be read gives a failure. Never raises."""
+
 
 class JsonMessageAdapter(MessageAdapter):
     """The platform's JSON format (platform_contract.md, sections 2 and 3)."""
@@ -151,6 +162,19 @@ class JsonMessageAdapter(MessageAdapter):
             return RPCResponse.of_reply(request_id, _decoded(payload))
         except ValueError as error:
             return RPCResponse.build(request_id, error=error)
+
+    def build_provision_request(self, provision_request: ProvisioningRequest) -> MqttPublishMessage:
+        """``{"provisionDeviceKey": k, "provisionDeviceSecret": s, ...}``"""
+        return _publish(PROVISION_REQUEST_TOPIC, provision_request.to_payload_format())
+
+    def parse_provisioning_response(self, provisioning_request: ProvisioningRequest, payload: bytes) -> ProvisioningResponse:
+        """Without the payload in the error: it may hold a secret."""
+        try:
+            return ProvisioningResponse.build(provisioning_request, _object(payload))
+        except KeyError as missing:
+            return ProvisioningResponse.failure(f"the platform's answer lacks {missing}")
+        except ValueError as error:
+            return ProvisioningResponse.failure(f"the platform's answer cannot be read: {error}")
 
     @staticmethod
     def build_payload(msg: DeviceUplinkMessage, build_timeseries_payload: bool) -> bytes:

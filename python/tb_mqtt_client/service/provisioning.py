@@ -1,0 +1,74 @@
+"""Provisioning: a device without credentials asks for them (platform_contract.md, section 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.constants.mqtt_topics import PROVISION_RESPONSE_TOPIC
+from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, reason_name
+from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
+from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse, device_config
+from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter, MessageAdapter
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+
+logger = get_logger(__name__)
+
+CLIENT_ID = "provision"
+"""Makes the session one in which nothing but provisioning is done; there is no user name then."""
+
+
+class ProvisioningClient:
+    """One request on a connection of its own, which is closed however it ends."""
+
+    def __init__(
+        self, host: str, port: int, provision_request: ProvisioningRequest, *, message_adapter: MessageAdapter | None = None
+    ) -> None:
+        """``host`` and ``port`` are where it connects to, should that be elsewhere than the device will."""
+        self._host = host
+        self._port = port
+        self._request = provision_request
+        self._adapter = message_adapter or JsonMessageAdapter()
+
+    async def provision(self) -> ProvisioningResponse:
+        """Ask, and wait for the answer without a limit.
+
+        Raises ``ValueError`` for a request that the platform could not read, ``OSError`` when the server cannot be reached,
+        ``ConnectionRefusedByServer`` with the server's reason, ``TimeoutError`` when it does not answer to CONNECT,
+        ``ConnectionLostError`` when it closes without an answer, and ``TBMQTTError`` when it refuses the request's PUBLISH.
+        """
+        request = self._adapter.build_provision_request(self._request)
+        config = device_config(self._request)
+        manager = MQTTManager(CLIENT_ID, mqtt_version=config.mqtt_version)
+        try:
+            await manager.connect(self._host, self._port, keepalive=config.keepalive, ssl_context=config.ssl_context())
+            return self._adapter.parse_provisioning_response(self._request, await self._exchange(manager, request))
+        finally:
+            await manager.disconnect()
+            await manager.stop_handlers()
+
+    async def _exchange(self, manager: MQTTManager, request: MqttPublishMessage) -> bytes:
+        """The request, and the payload of its answer."""
+        # Before the request: the platform answers at once.
+        await manager.subscribe(PROVISION_RESPONSE_TOPIC)
+        answer: asyncio.Future[bytes] = manager.session_future()
+
+        async def receive(_topic: str, payload: bytes) -> None:
+            if not answer.done():
+                answer.set_result(payload)
+
+        def acknowledged(_message: MqttPublishMessage, reason_code: int) -> None:
+            if reason_code >= FIRST_FAILURE and not answer.done():
+                answer.set_exception(TBMQTTError(f"The server refused the provisioning request: {reason_name(reason_code)}"))
+
+        manager.register_handler(PROVISION_RESPONSE_TOPIC, receive)
+        manager.patch_client_for_retry_logic(acknowledged, _nothing_to_send_again)
+        manager.publish(request)
+        return await answer
+
+
+def _nothing_to_send_again(*_: Any) -> None:
+    """The request is of one session only: who asks again begins anew."""
