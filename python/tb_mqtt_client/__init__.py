@@ -13,7 +13,9 @@ from tb_mqtt_client.common.exceptions import (
 )
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.statistics import Statistics
+from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
+from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
@@ -30,11 +32,13 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.service.device.client import DeviceClient
+from tb_mqtt_client.service.device.package_update import UpdateResult
 from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 __all__ = [
     "AccessTokenProvisioningCredentials",
+    "AssignedPackage",
     "AttributeEntry",
     "AttributeRequest",
     "AttributeUpdate",
@@ -46,6 +50,7 @@ __all__ = [
     "DeviceClient",
     "DeviceConfig",
     "DeviceSession",
+    "FirmwareStates",
     "GatewayClient",
     "GatewayConfig",
     "NotConnectedError",
@@ -63,6 +68,7 @@ __all__ = [
     "SubscriptionRefusedError",
     "TBMQTTError",
     "TimeseriesEntry",
+    "UpdateResult",
     "X509ProvisioningCredentials",
     "__version__",
 ]

@@ -162,17 +162,22 @@ class ConnectedClient(BaseClient):
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
-        started, self._started = self._started, False
         try:
+            await self._end_work()
+            started, self._started = self._started, False
             if started:
                 async with asyncio.timeout(timeout):
                     await self._message_service.drain()
         except TimeoutError:
             logger.warning("Stopping with data that was not delivered: %s", self.statistics)
         finally:
+            self._started = False
             self._stop_event.set()
             # A cancellation while draining, or while this runs, must not leave a half stopped client.
             await _uninterrupted(self._shut_down())
+
+    async def _end_work(self) -> None:
+        """What goes on by itself ends before the queues are drained, so that it can tell the platform."""
 
     async def _shut_down(self) -> None:
         await self.disconnect()

@@ -170,6 +170,7 @@ class MQTTManager:
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
         client.on_subscribe = self._handle_suback
+        client.on_unsubscribe = self._handle_unsuback
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
@@ -298,6 +299,25 @@ class MQTTManager:
         if reason_code >= FIRST_FAILURE:
             raise SubscriptionRefusedError(topic, reason_code)
 
+    async def unsubscribe(self, topic: str) -> None:
+        """Unsubscribe, and wait for the UNSUBACK. Raises ``ConnectionLostError`` when the connection ends."""
+        packet_id = self.send_unsubscribe(topic)
+        if packet_id is None:
+            raise ConnectionLostError("there is no connection to unsubscribe on")
+        answered: asyncio.Future[int] = self.session_future()
+        self._subscriptions[packet_id] = answered
+        try:
+            await answered
+        finally:
+            self._subscriptions.pop(packet_id, None)
+
+    def send_unsubscribe(self, topic: str) -> int | None:
+        """Write an UNSUBSCRIBE, for who does not care for its answer. ``None`` without a connection, which has no subscriptions."""
+        if self._client is None or not self._connected:
+            return None
+        packet_id: int = self._client.unsubscribe(topic)
+        return packet_id
+
     def session_future(self) -> asyncio.Future[Any]:
         """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -355,6 +375,11 @@ class MQTTManager:
         waiting = self._subscriptions.get(packet_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(granted[0])
+
+    def _handle_unsuback(self, _client: Client, packet_id: int, _reason_codes: tuple[int, ...]) -> None:
+        waiting = self._subscriptions.get(packet_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(0)
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
         self._inbound.dispatch(topic, payload)

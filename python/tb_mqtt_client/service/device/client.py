@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
 from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -23,6 +27,8 @@ from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.base_client import BaseClient
 from tb_mqtt_client.service.callbacks import Callback, require_callable
 from tb_mqtt_client.service.connected_client import ConnectedClient
+from tb_mqtt_client.service.device.firmware_updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
+from tb_mqtt_client.service.device.package_update import UpdateResult
 from tb_mqtt_client.service.provisioning import ProvisioningClient
 
 logger = get_logger(__name__)
@@ -37,6 +43,11 @@ class DeviceClient(ConnectedClient):
     ``config`` is a ``DeviceConfig``, a dict of its options, or ``None`` for the environment. Delivery is at least once: what
     is not acknowledged when a connection ends is sent again on the next one.
     """
+
+    def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
+        super().__init__(config)
+        self.firmware_updater = FirmwareUpdater(self)
+        """What ``update_firmware`` uses; says which firmware and software the device has."""
 
     @staticmethod
     async def provision(
@@ -60,6 +71,14 @@ class DeviceClient(ConnectedClient):
         except TimeoutError:
             logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
             return None
+
+    async def disconnect(self) -> None:
+        """As ``ConnectedClient.disconnect``; an update is given up."""
+        await self.firmware_updater.stop()
+        await super().disconnect()
+
+    async def _end_work(self) -> None:
+        await self.firmware_updater.stop()
 
     @overload
     async def send_timeseries(
@@ -236,6 +255,50 @@ class DeviceClient(ConnectedClient):
         ``NotConnectedError`` when the client is disconnected.
         """
         return await self._requests.attributes(await AttributeRequest.build(shared_keys, client_keys), timeout)
+
+    async def update_firmware(
+        self,
+        on_received_callback: Callback[Any] | None = None,
+        save_firmware: bool = True,
+        firmware_save_path: str | os.PathLike[str] | None = None,
+        *,
+        kind: PackageKind | str = PackageKind.FIRMWARE,
+        on_package: Callback[Any] | None = None,
+        on_progress: Callback[Any] | None = None,
+        chunk_size: int | None = None,
+        chunk_timeout: float = DEFAULT_CHUNK_TIMEOUT,
+        keep_watching: bool = False,
+    ) -> asyncio.Task[UpdateResult]:
+        """Ask which firmware is assigned, and if it is another one fetch it, check it, and let a callback install it.
+
+        Returns at once. The task that is returned gives an ``UpdateResult``, and raises for no update that fails; to cancel it, to
+        disconnect or to stop the client gives the update up. All states are sent as telemetry (``fw_state``, and ``fw_error``
+        with FAILED).
+
+        ``on_package(package, path)`` gets the ``AssignedPackage`` and where its image is; a package of which the platform has only
+        the ``url`` comes without a path. ``on_received_callback(image, info)`` gets the image as bytes, for which it is read into
+        memory as a whole. Both are plain or coroutine functions, are called in the state UPDATING, and make it FAILED when they
+        raise. The image is kept in the folder ``firmware_save_path`` (``None``: the current one) under the title's base name,
+        unless ``save_firmware`` is false: then it is gone after the callbacks.
+
+        ``kind``: ``"fw"``, or ``"sw"`` for the device's software. ``on_progress(received, size)`` is called with bytes, after each
+        chunk. ``chunk_size``: bytes, 32 KiB unless given, and at most what the server takes. ``chunk_timeout``: seconds until a
+        chunk is asked for again. ``keep_watching``: go on with whatever is assigned later, until the task is cancelled.
+
+        Raises ``ValueError`` or ``TypeError`` that names an argument, ``NotConnectedError`` before ``connect()``, and
+        ``RuntimeError`` while another update runs.
+        """
+        return await self.firmware_updater.update(
+            on_received_callback,
+            save_firmware,
+            firmware_save_path,
+            kind=kind,
+            on_package=on_package,
+            on_progress=on_progress,
+            chunk_size=chunk_size,
+            chunk_timeout=chunk_timeout,
+            keep_watching=keep_watching,
+        )
 
     def set_attribute_update_callback(self, callback: Callback[Any] | None) -> None:
         """Call this, plain or coroutine function, with each ``AttributeUpdate``, one after the other; ``None``: nothing.

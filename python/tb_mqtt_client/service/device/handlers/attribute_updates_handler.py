@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.service.callbacks import Callback, call_reporting
 from tb_mqtt_client.service.device.handlers.message_handler import MessageHandler
@@ -18,6 +20,8 @@ class AttributeUpdatesHandler(MessageHandler):
     def __init__(self, message_adapter: MessageAdapter | None = None, report: InboundReport | None = None) -> None:
         super().__init__(message_adapter, report)
         self._callback: AttributeUpdateCallback | None = None
+        self.listeners: list[Callable[[AttributeUpdate], None]] = []
+        """Parts of the client that are told before the callback is, and do not wait."""
 
     def set_callback(self, callback: AttributeUpdateCallback | None) -> None:
         """Replace the callback."""
@@ -25,11 +29,14 @@ class AttributeUpdatesHandler(MessageHandler):
 
     async def handle(self, topic: str, payload: bytes) -> None:
         """Read an update and wait until the callback has taken it."""
-        if self._callback is None:
+        if self._callback is None and not self.listeners:
             return
         try:
             update: AttributeUpdate = self._message_adapter.parse_attribute_update(payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return
-        await call_reporting(self._report, "attribute updates", self._callback, update)
+        for listener in self.listeners:
+            listener(update)
+        if self._callback is not None:
+            await call_reporting(self._report, "attribute updates", self._callback, update)

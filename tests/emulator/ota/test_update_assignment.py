@@ -1,0 +1,227 @@
+"""The assignment changes while an update runs, and how one ends that is given up."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from ota_platform import ALL_STATES, DROP, IMAGE, config, once, subscriptions, update
+
+from tb_mqtt_client import DeviceClient, NotConnectedError
+from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.emulator.checksums import checksum
+from tb_mqtt_client.service.device import firmware_updater
+from tb_mqtt_client.service.device.firmware_updater import FirmwareUpdater
+
+# The assignment changes.
+
+
+async def test_unassigned_while_downloading(client, emulator, platform, tmp_path):
+    platform.refuse = once(DROP)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
+    await platform.wait_asked(4)
+    await platform.unassign()
+    result = await task
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "the package was unassigned")
+    assert list(tmp_path.iterdir()) == []
+    await client.send_timeseries({"end": 1})
+    assert subscriptions(emulator) == set()
+
+
+async def test_another_package_while_downloading(client, platform, tmp_path):
+    platform.refuse = once(DROP)
+    await platform.assign("first.bin", "1", IMAGE)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
+    await platform.wait_asked(4)
+    await platform.assign("second.bin", "2", IMAGE[::-1])
+    result = await task
+    assert (result.package.title, result.path.read_bytes()) == ("second.bin", IMAGE[::-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["second.bin"]
+    # The old id would give the old image.
+    assert {request_id for _, request_id, _, _ in platform.asked} == {1, 2}
+    await client.stop()
+    assert platform.states() == ["IDLE", "DOWNLOADING", *ALL_STATES[1:]]
+
+
+async def test_the_same_package_assigned_anew_while_downloading(client, platform, tmp_path):
+    platform.refuse = once(DROP)
+    await platform.assign("main.bin", "1", IMAGE)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000, chunk_timeout=0.2)
+    await platform.wait_asked(4)
+    await platform.change(state="QUEUED")
+    await platform.assign("main.bin", "1", IMAGE)
+    assert (await task).state is FirmwareStates.UPDATED
+    assert [entry[2] for entry in platform.asked].count(0) == 1
+
+
+class Outcomes:
+    """Waits for packages to be installed."""
+
+    def __init__(self):
+        self.installed = asyncio.Queue()
+
+    async def __call__(self, package, _path):
+        self.installed.put_nowait(package.version)
+
+    async def next(self):
+        async with asyncio.timeout(10):
+            return await self.installed.get()
+
+
+async def test_watching(emulator, client, platform, tmp_path):
+    """Later assignments are installed too: told in the session, and while there was none."""
+    outcomes = Outcomes()
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_package=outcomes, keep_watching=True)
+    await platform.assign("main.bin", "1", IMAGE)
+    assert await outcomes.next() == "1"
+    await platform.assign("main.bin", "2", IMAGE[::-1])
+    assert await outcomes.next() == "2"
+    await emulator.stop()
+    await platform.assign("main.bin", "3", IMAGE)
+    await emulator.start()
+    assert await outcomes.next() == "3"
+    assert (tmp_path / "main.bin").read_bytes() == IMAGE
+    assert not task.done()
+    await client.stop()
+    assert task.cancelled()
+
+
+async def test_a_package_that_failed_is_tried_again_when_it_is_assigned_anew_only(emulator, client, platform, tmp_path):
+    """A connection that is cut now and then does not fetch it each time."""
+    outcomes, topics = Outcomes(), asyncio.Queue()
+
+    async def install(package, path):
+        await outcomes(package, path)
+        raise OSError("flash")
+
+    await platform.assign("main.bin", "1", IMAGE)
+    await client.update_firmware(firmware_save_path=tmp_path, on_package=install, keep_watching=True)
+    assert await outcomes.next() == "1"
+    judge = emulator.on_publish
+    emulator.on_publish = lambda publish: topics.put_nowait(publish.topic) or judge(publish)
+    await emulator.disconnect_device("device")
+    # It asks what is assigned, and the answer comes before the one to the test's own request.
+    while not (await topics.get()).startswith("v1/devices/me/attributes/request"):
+        pass
+    await client.request_attributes(shared_keys=["fw_title"])
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert platform.states().count("DOWNLOADING") == 1
+    await platform.unassign()
+    await platform.assign("main.bin", "1", IMAGE)
+    assert await outcomes.next() == "1"
+
+
+# The end of it.
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop", "disconnect"])
+@pytest.mark.parametrize("when", ["before", "asked", "callback"])
+async def test_given_up(emulator, platform, tmp_path, how, when):
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    await platform.assign("main.bin", "2.0", IMAGE)
+    installing = asyncio.Event()
+
+    async def install(*_):
+        installing.set()
+        await asyncio.Event().wait()
+
+    if when == "asked":
+        platform.refuse = once(DROP)
+    task = await client.update_firmware(on_package=install, save_firmware=False, chunk_size=1000)
+    if when == "asked":
+        await platform.wait_asked(4)
+    elif when == "callback":
+        await installing.wait()
+    if how == "cancel":
+        task.cancel()
+    else:
+        await getattr(client, how)()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(tmp_path.iterdir()) == []
+    if how == "cancel":
+        await client.send_timeseries({"end": 1})
+        assert subscriptions(emulator) == set()
+    elif how == "disconnect":
+        await client.connect()
+    await client.stop()
+    expected = {"before": [], "asked": ["IDLE", "DOWNLOADING"], "callback": ALL_STATES[:-1]}[when]
+    assert platform.states() == expected + (["FAILED", "the update was cancelled"] if when != "before" else [])
+
+
+async def test_another_update_while_one_runs(client, platform, tmp_path):
+    platform.refuse = once(DROP)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000, chunk_timeout=0.1)
+    await platform.wait_asked(4)
+    for kind in PackageKind:
+        with pytest.raises(RuntimeError, match=r"^an update is running already"):
+            await client.update_firmware(kind=kind, firmware_save_path=tmp_path)
+    assert (await task).state is FirmwareStates.UPDATED
+    assert (await update(client, firmware_save_path=tmp_path)).state is FirmwareStates.IDLE
+
+
+async def test_a_platform_that_does_not_say_what_is_assigned(emulator, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(firmware_updater, "ATTRIBUTES_TIMEOUT", 0.02)
+    emulator.on_publish = lambda publish: DROP if "attributes/request" in publish.topic else None
+    result = await update(client, firmware_save_path=tmp_path)
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "the platform does not say which package is assigned")
+
+
+async def test_a_server_that_knows_no_packages(client, platform, tmp_path):
+    platform.refuse = lambda *_: Verdict.refuse(0x90)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert result.state is FirmwareStates.FAILED
+    assert "Topic Name invalid" in result.error
+
+
+# The call.
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "options"),
+    [
+        (TypeError, "on_received_callback", {"on_received_callback": 5}),
+        (TypeError, "on_package", {"on_package": "f"}),
+        (TypeError, "on_progress", {"on_progress": []}),
+        (ValueError, "kind", {"kind": "hw"}),
+        (ValueError, "kind", {"kind": None}),
+        (ValueError, "chunk_size", {"chunk_size": 0}),
+        (ValueError, "chunk_size", {"chunk_size": True}),
+        (ValueError, "chunk_size", {"chunk_size": "big"}),
+        (ValueError, "chunk_timeout", {"chunk_timeout": 0}),
+        (ValueError, "chunk_timeout", {"chunk_timeout": float("nan")}),
+        (ValueError, "chunk_timeout", {"chunk_timeout": None}),
+        (ValueError, "firmware_save_path", {"firmware_save_path": "missing/folder"}),
+        (ValueError, "firmware_save_path", {"firmware_save_path": 5}),
+        (ValueError, "save_firmware", {"save_firmware": False}),
+    ],
+)
+async def test_bad_arguments_raise_at_the_call(client, error, name, options):
+    with pytest.raises(error, match=f"^{name} must be"):
+        await client.update_firmware(**options)
+
+
+async def test_not_connected(tmp_path):
+    client = DeviceClient({"host": "localhost"})
+    with pytest.raises(NotConnectedError):
+        await client.update_firmware(firmware_save_path=tmp_path)
+
+
+async def test_the_current_folder_is_the_published_default(client, platform, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    assert (await update(client)).path == Path.cwd() / "main.bin"
+
+
+async def test_verify_checksum(client):
+    verify = client.firmware_updater.verify_checksum
+    assert isinstance(client.firmware_updater, FirmwareUpdater)
+    assert verify(IMAGE, "sha256", checksum("SHA256", IMAGE))
+    assert verify(IMAGE, "Murmur3_128", checksum("MURMUR3_128", IMAGE).upper())
+    assert not verify(IMAGE, "sha256", checksum("SHA256", b""))
+    for data, algorithm, expected in ((None, "md5", "x"), (b"", "md5", None), (b"", None, "x"), (b"", "sha1", "x")):
+        assert not verify(data, algorithm, expected)

@@ -1,0 +1,202 @@
+"""Chunks that come late, twice or not at all, the platform's errors, and connections that are cut."""
+
+import random
+
+import pytest
+from ota_platform import ALL_STATES, DROP, IMAGE, OtaPlatform, config, once, subscriptions, update
+
+from faulty_link import FaultyLink
+from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.constants.firmware import FirmwareStates
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
+
+# Chunks that do not come, come twice, or are not what was asked for.
+
+
+async def test_contract_9_ota_a_missing_chunk_is_asked_for_again(client, platform, tmp_path):
+    platform.refuse = once(DROP, Verdict.ignore())
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.05)
+    assert result.path.read_bytes() == IMAGE
+    assert platform.asked[2:7] == [(0, 1, 2, 1000), *[(0, 1, 3, 1000)] * 3, (0, 1, 4, 1000)]
+
+
+async def test_contract_9_ota_chunks_that_never_come(client, emulator, platform, tmp_path):
+    platform.refuse = once(*[DROP] * 5)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.02)
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform does not answer")
+    await client.send_timeseries({"end": 1})
+    assert subscriptions(emulator) == set()
+
+
+@pytest.mark.parametrize("wrong", [b"", b"short", b"x" * 1001])
+async def test_contract_9_ota_an_evicted_package_is_asked_for_with_a_new_request_id(client, platform, tmp_path, wrong):
+    platform.refuse = once(wrong)
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert result.path.read_bytes() == IMAGE
+    assert platform.asked[2:6] == [(0, 1, 2, 1000), (0, 1, 3, 1000), (0, 2, 3, 1000), (0, 2, 4, 1000)]
+
+
+async def test_contract_9_ota_the_platform_loses_its_cache(client, emulator, platform, tmp_path):
+    """Now and then for real, as after an hour: what comes is empty until there is a new request id."""
+    evictions = iter([2, 5, 9])
+    due = next(evictions)
+
+    def evict(_kind, _request_id, number, _size):
+        nonlocal due
+        if number == due:
+            due = next(evictions, None)
+            emulator.evict_package_cache()
+
+    platform.refuse = evict
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert result.path.read_bytes() == IMAGE
+    assert len(platform.asked) == 13
+    assert {request_id for _, request_id, _, _ in platform.asked} == {1, 2, 3, 4}
+
+
+async def test_a_package_that_is_shorter_than_its_size(client, platform, tmp_path):
+    await platform.assign("main.bin", "2.0", IMAGE)
+    await platform.change(size=len(IMAGE) + 1)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 10: it has 0 bytes instead of 1")
+
+
+async def test_defect_61_late_repeated_and_foreign_chunks_change_nothing(client, platform, tmp_path):
+    def noise(kind, request_id, number, _size):
+        for topic in (
+            f"v2/fw/response/{request_id}/chunk/{number - 1}",
+            f"v2/fw/response/{request_id}/chunk/{number + 1}",
+            f"v2/fw/response/{request_id + 1}/chunk/{number}",
+            f"v2/sw/response/{request_id}/chunk/{number}",
+            "v2/fw/response/x/chunk/y",
+        ):
+            platform.send(topic, b"\0" * 1000)
+
+    platform.refuse = noise
+    await platform.assign("main.bin", "2.0", IMAGE)
+    assert (await update(client, firmware_save_path=tmp_path)).path.read_bytes() == IMAGE
+    # Afterwards too.
+    platform.send("v2/fw/response/1/chunk/9", b"late")
+    platform.send("v2/fw/error", b"FAILURE")
+    assert (await client.send_timeseries({"end": 1})).is_successful()
+
+
+# Errors of the platform, after which it ends the connection.
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("kind", ["fw", "sw"])
+async def test_contract_9_ota_errors_of_software_come_on_the_firmware_topic(emulator, platform, tmp_path, kind, version):
+    client = DeviceClient(config(emulator, mqtt_version=version))
+    await client.connect()
+    platform.refuse = once("FAILURE", "FAILURE")
+    await platform.assign("main.bin", "2.0", IMAGE, kind=kind)
+    result = await update(client, kind=kind, firmware_save_path=tmp_path)
+    assert result.path.read_bytes() == IMAGE
+    assert [entry for entry in platform.asked if entry[2] == 3] == [(0, 1, 3, 1000), (1, 2, 3, 1000), (2, 3, 3, 1000)]
+    await client.stop()
+    assert platform.states(kind) == ALL_STATES
+
+
+async def test_contract_9_ota_not_found(client, emulator, platform, tmp_path):
+    platform.refuse = once("NOT_FOUND")
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform says NOT_FOUND")
+    assert (await client.send_timeseries({"end": 1})).is_successful()
+    assert subscriptions(emulator) == set()
+    await client.stop()
+    assert platform.states()[-2:] == ["FAILED", result.error]
+
+
+async def test_contract_9_ota_chunks_that_are_too_large(client, platform, tmp_path):
+    platform.refuse = lambda _kind, _request_id, _number, size: "PAYLOAD_TOO_LARGE" if size > 1000 else None
+    await platform.assign("main.bin", "2.0", IMAGE)
+    result = await update(client, firmware_save_path=tmp_path, chunk_size=4000)
+    assert result.path.read_bytes() == IMAGE
+    # Once or more each: the word is lost now and then, when the reset of the connection overtakes it.
+    assert list(dict.fromkeys(entry[2:] for entry in platform.asked))[:4] == [(0, 4000), (0, 2000), (0, 1000), (1, 1000)]
+
+
+async def test_chunks_are_within_what_the_server_takes(tmp_path):
+    async with Emulator(max_payload_size=2000) as emulator:
+        emulator.add_device("TOKEN", "device")
+        platform = OtaPlatform(emulator)
+        client = DeviceClient(config(emulator))
+        await client.connect()
+        await platform.assign("main.bin", "2.0", IMAGE)
+        for chunk_size in (None, 5000):
+            client.firmware_updater.current_firmware_info = {}
+            await update(client, firmware_save_path=tmp_path, chunk_size=chunk_size)
+        assert {size for *_, size in platform.asked} == {2000}
+        await client.stop()
+
+
+async def test_within_the_limits_of_the_server(tmp_path):
+    """It counts the first request of an id, so that an image needs a few messages, however many chunks it has."""
+    limits = SessionLimits(rate_limits=RateLimits(messages="20:60", telemetry_messages=None, telemetry_datapoints=None))
+    async with Emulator(limits=limits) as emulator:
+        emulator.add_device("TOKEN", "device")
+        platform = OtaPlatform(emulator)
+        client = DeviceClient(config(emulator))
+        await client.connect()
+        await platform.assign("main.bin", "2.0", IMAGE)
+        assert (await update(client, firmware_save_path=tmp_path, chunk_size=100)).state is FirmwareStates.UPDATED
+        assert len(platform.asked) == 100
+        assert client.statistics.reconnects == 0
+        await client.stop()
+
+
+# The connection.
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_contract_9_ota_cut_connections_resume_where_they_stopped(emulator, platform, tmp_path, seed):
+    dice = random.Random(seed)
+
+    def plan(connection):
+        # From within the handshake to within the image, in one of the directions.
+        if connection > 6:
+            return None, None
+        return (dice.randrange(1, 2000), None) if dice.random() < 0.5 else (None, dice.randrange(1, 8000))
+
+    async with FaultyLink(emulator.host, emulator.port, plan) as link:
+        client = DeviceClient(config(link))
+        while True:
+            try:
+                await client.connect()
+                break
+            except OSError:
+                continue
+        await platform.assign("main.bin", "2.0", IMAGE)
+        result = await update(client, firmware_save_path=tmp_path, chunk_size=500, chunk_timeout=5.0)
+        if result.state is FirmwareStates.UPDATED:
+            assert result.path.read_bytes() == IMAGE
+        else:
+            # Five cuts in a row without a chunk.
+            assert result.error.startswith("chunk ")
+        await client.stop()
+    numbers = [number for _, _, number, _ in platform.asked]
+    assert numbers == sorted(numbers), "a chunk was fetched again"
+    by_session = {}
+    for session, request_id, _, _ in platform.asked:
+        assert by_session.setdefault(request_id, session) == session, "a request id of another session"
+
+
+async def test_stopped_servers_are_waited_for(emulator, platform, tmp_path):
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    await platform.assign("main.bin", "2.0", IMAGE)
+    platform.refuse = once(DROP)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
+    await platform.wait_asked(4)
+    await emulator.stop()
+    await emulator.start()
+    assert (await task).path.read_bytes() == IMAGE
+    await client.stop()
+    # What was told while nobody listened is told later.
+    assert platform.states() == ALL_STATES

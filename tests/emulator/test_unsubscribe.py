@@ -1,0 +1,38 @@
+"""A subscription that is given up: nothing comes any more, and whoever waits hears of a lost connection."""
+
+import asyncio
+
+import pytest
+
+from tb_mqtt_client import ConnectionLostError
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+
+TOPIC = "v1/devices/me/attributes"
+
+
+@pytest.fixture
+async def manager(emulator):
+    manager = MQTTManager("client")
+    await manager.connect(emulator.host, emulator.port, username="TOKEN")
+    yield manager
+    await manager.disconnect()
+
+
+@pytest.mark.parametrize("subscribed", [True, False])
+async def test_unsubscribed(emulator, manager, subscribed):
+    if subscribed:
+        await manager.subscribe(TOPIC)
+    await manager.unsubscribe(TOPIC)
+    assert not await emulator.publish_to("device", TOPIC, {"a": 1})
+
+
+async def test_the_connection_ends_before_the_answer(emulator, manager):
+    session = emulator.device("device").session
+    waiting = asyncio.ensure_future(manager.unsubscribe(TOPIC))
+    await asyncio.sleep(0)
+    session.abort()
+    with pytest.raises(ConnectionLostError):
+        await waiting
+    with pytest.raises(ConnectionLostError, match="no connection"):
+        await manager.unsubscribe(TOPIC)
+    assert manager.send_unsubscribe(TOPIC) is None
