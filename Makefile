@@ -15,6 +15,8 @@ SHELL := bash
 .NOTPARALLEL:
 
 VENV := .venv
+# All that the package offers, so that the tests see all of it. Separate words: a comma would end an argument of `call`.
+EXTRAS := demo firmware
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -134,7 +136,7 @@ $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCE
 	@echo "Building the extension in release mode ..."
 	@# A build for one Python version would be loaded before a build for all of them, however old it is.
 	@rm -f $(EXTENSION)
-	@$(call quietly,$(BIN)/maturin develop --release --extras demo,firmware)
+	@$(call quietly,$(BIN)/maturin develop --release $(addprefix --extras=,$(EXTRAS)))
 	@touch $@
 
 .PHONY: always
