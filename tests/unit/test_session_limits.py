@@ -44,7 +44,7 @@ def test_no_answer(reply):
 
 @pytest.mark.parametrize("size", [None, 0, "x", -1])
 def test_defaults(size):
-    assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()) == SessionLimits()
+    assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()) == SessionLimits(announced=True)
 
 
 def test_what_was_spent_stays_spent():

@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import Any, TextIO
 
 TRACE_LEVEL = 5
@@ -14,6 +17,32 @@ DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 def get_logger(name: str | None = None) -> logging.Logger:
     """The logger of this name."""
     return logging.getLogger(name or __name__)
+
+
+class OccasionalLog:
+    """Warnings about single messages: one of a kind a minute, the others at DEBUG. A bad device must not fill a disk.
+
+    Kinds are few: they are remembered.
+    """
+
+    def __init__(self, logger: logging.Logger, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[Hashable, float] = {}
+        self._held_back: Counter[Hashable] = Counter()
+
+    def warn_of(self, kind: Hashable, message: str, *args: object) -> None:
+        """Log a warning; when there were others of its kind since the last one, it says how many."""
+        now = self._clock()
+        if now - self._last.get(kind, float("-inf")) < self._seconds:
+            self._held_back[kind] += 1
+            self._logger.debug(message, *args)
+            return
+        self._last[kind] = now
+        if held_back := self._held_back.pop(kind, 0):
+            message, args = f"{message} (and %d more like this since the last such line)", (*args, held_back)
+        self._logger.warning(message, *args)
 
 
 def configure_logging(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+DELIVERY_STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
+"""Each accepted datapoint is in exactly one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,17 @@ class Statistics:
     def reconnects(self) -> int:
         """Sessions after the first."""
         return max(0, self.connections - 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields and ``reconnects``, as JSON values: ``{"accepted": 3, ..., "rejected_by_reason": {"151": 1}}``."""
+        counts = {one.name: getattr(self, one.name) for one in fields(self)}
+        counts["rejected_by_reason"] = {str(code): count for code, count in self.rejected_by_reason.items()}
+        return counts | {"reconnects": self.reconnects}
+
+    def __str__(self) -> str:
+        """The delivery sum, for a log line: ``accepted=5 acknowledged=3 queued=2``. What is 0 is left out."""
+        states = [f"{name}={count}" for name in DELIVERY_STATES if (count := getattr(self, name))]
+        return " ".join([f"accepted={self.accepted}", *states])
 
 
 class DeliveryCounter:

@@ -47,6 +47,11 @@ class Admission:
         running = self._clock() - self._limited_since if self._waiting else 0
         return (self._nanoseconds_limited + running) / NANOSECONDS
 
+    @property
+    def limited(self) -> bool:
+        """Whether a message waits for the limits now, or for the end of a pause."""
+        return self._waiting > 0
+
     def try_take(self, message: MqttPublishMessage) -> float:
         """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
         return self._try_take(self._needs(message), message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import string
 from collections.abc import Coroutine, Mapping
@@ -27,6 +28,7 @@ from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.device.downlink import DeviceDownlink
 from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
 from tb_mqtt_client.service.device.requests import DeviceRequests
+from tb_mqtt_client.service.health import health_snapshot
 from tb_mqtt_client.service.inbound import InboundDispatcher
 from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
@@ -53,6 +55,7 @@ class ConnectedClient(BaseClient):
         self.max_payload_size: int | None = None
         """Bytes that a telemetry payload may have; ``None`` until connected."""
         self._started = False
+        self._limits = SessionLimits()
         self._rate_limiter = _unlimited("device")
         self._gateway_rate_limiter = _unlimited("gateway")
         self._stop_event = asyncio.Event()
@@ -135,6 +138,12 @@ class ConnectedClient(BaseClient):
             **self._report.counts(),
         )
 
+    def health(self) -> dict[str, Any]:
+        """State of now, as JSON values: all of ``statistics`` and the connection, as ``health_snapshot`` says; and whose it is."""
+        state = health_snapshot(self._mqtt_manager, self._admission, self._limits, self.statistics)
+        config = self._config
+        return {"client_id": self._client_id, "host": config.host, "port": config.port, "started": self._started} | state
+
     async def connect(self) -> None:
         """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
 
@@ -169,12 +178,15 @@ class ConnectedClient(BaseClient):
                 async with asyncio.timeout(timeout):
                     await self._message_service.drain()
         except TimeoutError:
-            logger.warning("Stopping with data that was not delivered: %s", self.statistics)
+            logger.info("Stopping although not everything was delivered within %g s", timeout)
         finally:
             self._started = False
             self._stop_event.set()
             # A cancellation while draining, or while this runs, must not leave a half stopped client.
             await _uninterrupted(self._shut_down())
+            if started:
+                statistics = self.statistics
+                logger.log(logging.WARNING if statistics.undelivered else logging.INFO, "Stopped: %s", statistics)
 
     async def _end_work(self) -> None:
         """What goes on by itself ends before the queues are drained, so that it can tell the platform."""
@@ -224,6 +236,7 @@ class ConnectedClient(BaseClient):
         """What has to be done before queued messages may go."""
 
     def _apply_limits(self, limits: SessionLimits) -> None:
+        self._limits = limits
         percentage = self._config.rate_limit_percentage
         apply_rate_limits(self._rate_limiter, limits.device, percentage)
         apply_rate_limits(self._gateway_rate_limiter, limits.gateway, percentage)

@@ -15,7 +15,7 @@ from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
 from tb_mqtt_client.common.config_loader import QueuePolicy
 from tb_mqtt_client.common.exceptions import BackpressureException
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
@@ -68,6 +68,7 @@ class MessageService:
         self._futures = futures
         self._room = room
         self._queue_policy = queue_policy
+        self._refusals_log = OccasionalLog(logger)
         self.max_remaining_length = DEFAULT_MAX_REMAINING_LENGTH
         """Bytes of the session's largest packet, without its first two to five."""
         self._initial: AsyncDeque[Queued] = AsyncDeque()
@@ -325,14 +326,15 @@ class MessageService:
             self._refused_for_now(message, reason_code)
         elif self._send_in_parts(message):
             self._counter.take_back(message.datapoints, message.superseded)
-            logger.info("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
+            logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
         else:
             self._refused(message, reason_code)
         self._note_drained()
 
     def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
         likely = self._admission.likely_limit(message)
-        logger.warning("The platform refused %r: %s. The limit: %s", message, reason_name(reason_code), likely)
+        text = "The platform refused %r for now: %s. The limit: %s"
+        self._refusals_log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
         self._admission.backpressure.notify_quota_exceeded()
         if not message.is_service_message:
             self._counter.take_back(message.datapoints, message.superseded)
@@ -345,7 +347,8 @@ class MessageService:
             self._answer_message(message, reason_code)
 
     def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
-        logger.warning("The platform refused %r: %s", message, reason_name(reason_code))
+        text = "The platform rejected %r: %s"
+        self._refusals_log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
             self._counter.refuse(message.datapoints, message.superseded, reason_code)
         self._answer_message(message, reason_code)
@@ -381,6 +384,9 @@ class MessageService:
             self._admission.backpressure.notify_disconnect()
             if uplinks:
                 logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))
+        if uplinks:
+            datapoints = sum(message.datapoints for message in uplinks)
+            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
         service = [message for message in messages if message.is_service_message]
         self._service.queue.prepend_all([*service, *self._service.take_back()])
         self._retry_by_qos.put(uplinks, [message for worker in self._uplink_workers for message in worker.take_back()])
@@ -412,7 +418,8 @@ class MessageService:
         return False
 
     def _reject_unsent(self, message: MqttPublishMessage, reason_code: int) -> None:
-        logger.warning("%r is given up: %s", message, reason_name(reason_code))
+        text = "%r is given up and counts as rejected: %s"
+        self._refusals_log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
             self._counter.refuse_queued(message.datapoints, reason_code)
         self._answer_message(message, reason_code)

@@ -15,6 +15,7 @@ from typing import Any
 from gmqtt import Client, MQTTConnectError
 
 from tb_mqtt_client.common.async_utils import wait_for_set
+from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError
 from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -105,6 +106,8 @@ class MQTTManager:
         """How the last session ended."""
         self.session_end_callbacks: list[SessionEndCallback] = []
         """Called when a session has ended, after its messages were taken back."""
+        self.since: int | None = None
+        """When the connection came or ended, whichever was last: milliseconds since the epoch."""
 
     def patch_client_for_retry_logic(
         self, on_acknowledged: AcknowledgedCallback, on_connection_lost: ConnectionLostCallback
@@ -126,6 +129,10 @@ class MQTTManager:
     def is_connected(self) -> bool:
         """Whether a CONNACK was received and the connection has not ended since."""
         return self._connected
+
+    def is_ready(self) -> bool:
+        """Whether the session is set up, so that queued messages may be published."""
+        return self._open_for_traffic
 
     async def connect(
         self,
@@ -183,6 +190,7 @@ class MQTTManager:
             raise
         self._apply_receive_maximum(patches.connack_properties)
         self._connected, self._connected_at = True, asyncio.get_running_loop().time()
+        self.since = now_ms()
         self.connections += 1
 
     def _apply_receive_maximum(self, connack_properties: Properties) -> None:
@@ -403,6 +411,8 @@ class MQTTManager:
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
         self.last_end = SessionEnd(cause, reason_code, self._worked, seconds)
         self._client = self._patches = None
+        if self._connected:
+            self.since = now_ms()
         self._connected = self._open_for_traffic = False
         if self._ack_timer is not None:
             self._ack_timer.cancel()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from tb_mqtt_client.common.async_utils import wait_for_set
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.statistics import DeliveryCounter
@@ -172,6 +172,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._qos = qos
         self._retry = retry
         self._on_oversized = on_oversized
+        self._oversized_log = OccasionalLog(logger)
 
     async def _wait_ready(self) -> None:
         manager, retry = self._mqtt_manager, self._retry
@@ -188,8 +189,9 @@ class UplinkQueueWorker(MessageQueueWorker):
             self._counter.convert(rounded, stored_as_text)
         for oversized in batch.oversized:
             self._counter.refuse_queued(1, oversized.result.reason_code)
-            logger.warning(
-                "The datapoint %r needs a payload of %d bytes, which is over the limit: it is not sent",
+            self._oversized_log.warn_of(
+                "oversized",
+                "The datapoint %r needs a payload of %d bytes, which is over the limit: it is rejected",
                 oversized.key,
                 oversized.result.payload_size,
             )

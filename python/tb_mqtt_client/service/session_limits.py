@@ -28,6 +28,8 @@ class SessionLimits:
     """For the connected device's own traffic."""
     gateway: RateLimitTexts = field(default_factory=dict)
     """For the sum of a gateway's sub-devices (platform_contract.md, fact 4)."""
+    announced: bool = False
+    """Whether the server told them."""
 
     @classmethod
     def parse(cls, payload: bytes) -> SessionLimits:
@@ -40,6 +42,7 @@ class SessionLimits:
             size if isinstance(size, int) and size > 0 else DEFAULT_MAX_PAYLOAD_SIZE,
             _texts(reply.get("rateLimits")),
             _texts(reply.get("gatewayRateLimits")),
+            announced=True,
         )
 
 

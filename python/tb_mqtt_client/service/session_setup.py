@@ -84,6 +84,7 @@ class SessionSetup:
         await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
         self._manager.open_for_traffic()
+        logger.info("Connected to %s:%d, connections=%d", config.host, config.port, self._manager.connections)
         # Telemetry costs no messages, so it does not wait for what lacks some.
         for topic in late:
             await self._wait_for_message_token(topic)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 
 logger = get_logger(__name__)
 
@@ -36,6 +36,8 @@ class BackpressureController:
         self._events = 0
         self.pauses = 0
         """How often a pause began or grew."""
+        # Each of a hundred messages in flight may be refused.
+        self._pauses_log = OccasionalLog(logger, clock=clock)
 
     def notify_quota_exceeded(self, delay_seconds: float | None = None) -> None:
         """The server refused a message for its quota. ``delay_seconds``: this long, instead of the growing pause."""
@@ -70,4 +72,4 @@ class BackpressureController:
         if now + delay_seconds > self._until:
             self._until = now + delay_seconds
             self.pauses += 1
-            logger.warning("Publishing pauses for %g s: %s", delay_seconds, cause)
+            self._pauses_log.warn_of(cause, "Publishing pauses for %g s: %s", delay_seconds, cause)

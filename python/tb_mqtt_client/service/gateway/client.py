@@ -141,6 +141,10 @@ class GatewayClient(DeviceClient):
             return delivery
         return await self._wait_for(delivery, topic, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
 
+    def health(self) -> dict[str, Any]:
+        """The same for a gateway, and ``devices``: how many sub-devices are registered."""
+        return super().health() | {"devices": len(self.device_manager.all_devices)}
+
     def _require_session(self, device_session: DeviceSession) -> None:
         self._require_started()
         if not isinstance(device_session, DeviceSession):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(eq=False)
@@ -21,9 +17,9 @@ class DeviceSession:
 
     device_info: DeviceInfo
     _state_change_callback: Callable[[DeviceSession], None] | None = None
-    connected_at: int = field(default_factory=_now_ms)
+    connected_at: int = field(default_factory=now_ms)
     """Milliseconds since the epoch."""
-    last_seen_at: int = field(default_factory=_now_ms)
+    last_seen_at: int = field(default_factory=now_ms)
     """Milliseconds since the epoch."""
     claimed: bool = False
     provisioned: bool = False
@@ -48,7 +44,7 @@ class DeviceSession:
 
     def update_last_seen(self) -> None:
         """The device was heard of just now."""
-        self.last_seen_at = _now_ms()
+        self.last_seen_at = now_ms()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeviceSession):

@@ -1,0 +1,39 @@
+"""One client's state at a moment, as JSON values: for a health endpoint, a dashboard or a log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tb_mqtt_client.common.statistics import Statistics
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.session_limits import SessionLimits
+
+
+def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics) -> dict[str, Any]:
+    """All fields of ``Statistics`` under their names, and the state of the connection.
+
+    - ``connected``: whether there is a connection; ``ready``: whether its session is set up, so that data may go; ``since``: when
+      the connection came or ended, in milliseconds since the epoch, ``None`` before the first one.
+    - ``last_disconnect``: why the last session ended; ``last_disconnect_code``: the reason code of the server's DISCONNECT.
+    - ``limited``: whether a message waits for the limits or for the end of a pause; ``paused_seconds``: what is left of a pause.
+    - ``limits``: what the server announced, ``max_payload_size`` in bytes of the remaining length. With ``announced`` false these
+      are the defaults, for a server that did not tell its own.
+    """
+    end = manager.last_end
+    return {
+        "connected": manager.is_connected(),
+        "ready": manager.is_ready(),
+        "since": manager.since,
+        "mqtt_version": manager.mqtt_version,
+        "last_disconnect_code": None if end is None or end.reason_code is None else int(end.reason_code),
+        "limited": admission.limited,
+        "paused_seconds": admission.backpressure.remaining(),
+        "limits": {
+            "announced": limits.announced,
+            "max_payload_size": limits.max_payload_size,
+            "device": dict(limits.device),
+            "gateway": dict(limits.gateway),
+        },
+        **statistics.as_dict(),
+    }
