@@ -16,7 +16,7 @@ SHELL := bash
 
 VENV := .venv
 # All that the package offers, so that the tests see all of it. Separate words: a comma would end an argument of `call`.
-EXTRAS := demo firmware metrics
+EXTRAS := cli demo firmware metrics
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check

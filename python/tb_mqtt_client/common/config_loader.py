@@ -187,6 +187,11 @@ class DeviceConfig:
         for name, option in self._options.items():
             setattr(self, name, self._value(name, option, given.get(name)))
 
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """All options."""
+        return tuple(cls._options)
+
     def _value(self, name: str, option: _Option, given: Any) -> Any:
         if given is not None:
             return option.convert(name, given)

@@ -1,0 +1,92 @@
+"""What a certificate says, also one that did not verify: Python's ssl shows those of verified ones only."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+OBJECTION_SECONDS = 0.5
+"""How long a server may take to refuse a client after the handshake; a server of MQTT says nothing else before a CONNECT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Of a server."""
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    """DNS names and IP addresses that it is for."""
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def parse(cls, der: bytes) -> Certificate:
+        """Read one. Raises ``ValueError`` for what is none."""
+        certificate = x509.load_der_x509_certificate(der)
+        try:
+            alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names = (
+                *alternatives.get_values_for_type(x509.DNSName),
+                *(str(address) for address in alternatives.get_values_for_type(x509.IPAddress)),
+            )
+        except x509.ExtensionNotFound:
+            names = ()
+        return cls(
+            certificate.subject.rfc4514_string() or "no name",
+            certificate.issuer.rfc4514_string() or "no name",
+            names,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+
+    @property
+    def validity(self) -> str:
+        """From when to when, UTC."""
+        return f"{self.not_before:%Y-%m-%d} to {self.not_after:%Y-%m-%d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A TLS handshake that succeeded."""
+
+    version: str
+    cipher: str
+    certificate: Certificate
+
+
+async def shake_hands(address: str, port: int, context: ssl.SSLContext, server_name: str, seconds: float) -> Handshake:
+    """Connect, shake hands, and close without a word. Raises ``OSError``, which ``ssl.SSLError`` and ``TimeoutError`` are."""
+    async with asyncio.timeout(seconds):
+        reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=server_name)
+    try:
+        await _objection(reader)
+        tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        cipher = tls.cipher()
+        der = tls.getpeercert(binary_form=True) or b""
+        return Handshake(tls.version() or "", cipher[0] if cipher else "", Certificate.parse(der))
+    finally:
+        # No closing handshake: nothing was said that an attacker could cut off.
+        writer.transport.abort()
+
+
+async def _objection(reader: asyncio.StreamReader) -> None:
+    """In TLS 1.3 the client is done before the server has judged its certificate: the alert comes a moment later."""
+    try:
+        async with asyncio.timeout(OBJECTION_SECONDS):
+            if not await reader.read(1):
+                raise ConnectionResetError("it was closed right after the handshake")
+    except TimeoutError:
+        return
+
+
+def trusting_context() -> ssl.SSLContext:
+    """Verifies nothing: to look at a certificate, never to send anything."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,264 @@
+"""The steps of ``tb-mqtt doctor``: from a name to a session, each with its finding and the next thing to try.
+
+The rule: nothing is stored on the platform. What each answer means is in platform_contract.md, sections 1 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.cli.causes import TLS_PORT, explain, network_cause, tls_cause
+from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands, trusting_context
+from tb_mqtt_client.cli.settings import Settings
+from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, TBMQTTError
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+
+STEP_SECONDS = 10.0
+"""How long one step waits for an answer."""
+SOON_DAYS = 14
+"""A certificate that ends within so many days is worth a warning."""
+EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
+"""No clock that goes right is before this: the package is younger."""
+STEPS = ("settings", "name", "TCP", "TLS", "clock", "protocol", "credentials", "limits", "payload size")
+GOOD, WARNING, BAD, SKIPPED = "good", "warning", "bad", "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one step found. ``status``: good, warning, bad, or skipped when it could not be told."""
+
+    step: str
+    status: str
+    finding: str
+    advice: str = ""
+
+
+class Failed(Exception):  # it ends an examination, it is no error of the program
+    """A step failed, so that the later ones cannot be taken."""
+
+    def __init__(self, step: str, finding: str, advice: str) -> None:
+        super().__init__(finding)
+        self.finding = Finding(step, BAD, finding, advice)
+
+
+class Examination:
+    """One connection, examined."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._config = settings.config
+        self._host = str(settings.config.host)
+        self._port = settings.config.port
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """The findings as they come. After one that is bad the rest is skipped."""
+        told: set[str] = set()
+        try:
+            async for finding in self._steps():
+                told.add(finding.step)
+                yield finding
+        except Failed as failed:
+            told.add(failed.finding.step)
+            yield failed.finding
+            if "clock" not in told:
+                told.add("clock")
+                yield clock_finding(datetime.now(UTC), None)
+        for step in STEPS:
+            if step not in told:
+                yield Finding(step, SKIPPED, "not tried")
+
+    async def _steps(self) -> AsyncIterator[Finding]:
+        yield self._settings_finding()
+        addresses = await self._resolve()
+        yield Finding("name", GOOD, f"{self._host} is {', '.join(addresses)}")
+        address, finding = await self._connect(addresses)
+        yield finding
+        certificate = None
+        if self._config.use_tls():
+            handshake = await self._handshake(address)
+            certificate = handshake.certificate
+            yield self._certificate_finding(handshake)
+        else:
+            yield Finding("TLS", SKIPPED, "not used: everything, the credentials too, goes in clear")
+        yield clock_finding(datetime.now(UTC), certificate)
+        client = DeviceClient(self._config)
+        try:
+            async for finding in self._session(client, address):
+                yield finding
+        finally:
+            await client.stop()
+
+    def _settings_finding(self) -> Finding:
+        settings, config = self._settings, self._config
+        tls = "with TLS" if config.use_tls() else "in clear"
+        kind = "access token" if config.access_token else "user name" if config.username else "password"
+        credentials = f"{kind} from {settings.origin_of_credentials}" if settings.origin_of_credentials else ""
+        certificate = "a certificate of this client" if config.client_cert else ""
+        means = " and ".join(filter(None, (credentials, certificate)))
+        text = f"{settings.target} {tls} (from {settings.origin_of_host}); {means or 'no credentials'}"
+        if means:
+            return Finding("settings", GOOD, text)
+        return Finding("settings", WARNING, text, "give --token-file FILE, TB_ACCESS_TOKEN, or access_token in --config FILE")
+
+    async def _resolve(self) -> list[str]:
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except TimeoutError:
+            raise Failed("name", f"the name server did not answer within {STEP_SECONDS:g} s", "look at the network") from None
+        except (OSError, UnicodeError) as error:
+            cause = explain(error, self._config)
+            raise Failed("name", cause.finding, cause.advice) from error
+        # Each address once, in the order in which a connection tries them.
+        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+    async def _connect(self, addresses: list[str]) -> tuple[str, Finding]:
+        """The first address that takes a connection."""
+        errors: dict[str, OSError] = {}
+        for address in addresses:
+            try:
+                async with asyncio.timeout(STEP_SECONDS):
+                    _, writer = await asyncio.open_connection(address, self._port)
+            except OSError as error:
+                errors[address] = error
+                continue
+            writer.close()
+            await writer.wait_closed()
+            text = f"{address} takes connections at port {self._port}"
+            if not errors:
+                return address, Finding("TCP", GOOD, text)
+            text += "".join(f"; {other}: {network_cause(error, self._config).finding}" for other, error in errors.items())
+            return address, Finding(
+                "TCP", WARNING, text, "clients try the addresses one after the other: connect by one that works"
+            )
+        cause = network_cause(errors[addresses[0]], self._config)
+        raise Failed("TCP", f"{cause.finding} ({', '.join(addresses)})", cause.advice)
+
+    async def _handshake(self, address: str) -> Handshake:
+        context = self._config.ssl_context()
+        assert context is not None
+        try:
+            return await shake_hands(address, self._port, context, self._host, STEP_SECONDS)
+        except ssl.SSLError as error:
+            cause = tls_cause(error, self._config)
+            certificate = await self._look_at_certificate(address) if isinstance(error, ssl.SSLCertVerificationError) else ""
+            raise Failed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
+        except OSError as error:
+            advice = f"is this the port with TLS (usually {TLS_PORT})? For a port in clear leave TLS out"
+            why = str(error) or "it was closed"
+            raise Failed("TLS", f"port {self._port} does not answer a TLS handshake ({why})", advice) from error
+
+    async def _look_at_certificate(self, address: str) -> str:
+        """What is in a certificate that did not verify."""
+        try:
+            seen = (await shake_hands(address, self._port, trusting_context(), self._host, STEP_SECONDS)).certificate
+        except (OSError, ValueError):
+            return ""
+        names = ", ".join(seen.names) or "no name"
+        return f"; it is of {seen.subject}, signed by {seen.issuer}, for {names}, valid {seen.validity}"
+
+    def _certificate_finding(self, handshake: Handshake) -> Finding:
+        certificate = handshake.certificate
+        text = f"{handshake.version}, {handshake.cipher}; {certificate.subject} is verified, valid {certificate.validity}"
+        days = (certificate.not_after - datetime.now(UTC)).days
+        if days < SOON_DAYS:
+            return Finding("TLS", WARNING, text, f"it ends in {days} days: renew it")
+        if not self._config.verify_hostname:
+            return Finding("TLS", WARNING, text, "the host name is not verified, so any certificate of this authority will do")
+        return Finding("TLS", GOOD, text)
+
+    async def _session(self, client: DeviceClient, address: str) -> AsyncIterator[Finding]:
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                await client.connect()
+        except ConnectionRefusedByServer as refusal:
+            yield protocol_finding(refusal.protocol_version)
+            cause = explain(refusal, self._config)
+            raise Failed("credentials", cause.finding, cause.advice) from refusal
+        except TimeoutError as error:
+            advice = "is this an MQTT port? --verbose shows what the server answered, if anything"
+            raise Failed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
+        except (OSError, TBMQTTError) as error:
+            if not self._config.use_tls() and await self._speaks_tls(address):
+                advice = "use TLS: --tls, or --ca-cert FILE for an authority of your own"
+                raise Failed("protocol", f"port {self._port} speaks TLS, and the client spoke in clear", advice) from error
+            cause = explain(error, self._config)
+            raise Failed("protocol", f"no answer to CONNECT: {cause.finding}", "is this an MQTT port? " + cause.advice) from error
+        health = client.health()
+        yield protocol_finding(health["mqtt_version"])
+        yield self._credentials_finding(health)
+        yield limits_finding(health, self._config.rate_limit_percentage)
+        yield self._payload_finding(client, health)
+
+    async def _speaks_tls(self, address: str) -> bool:
+        try:
+            await shake_hands(address, self._port, trusting_context(), self._host, STEP_SECONDS)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _credentials_finding(self, health: dict[str, Any]) -> Finding:
+        if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
+            advice = "give each program a device of its own: two with the same credentials take the session from each other"
+            return Finding(
+                "credentials", WARNING, "accepted, but another client with the same credentials took the session", advice
+            )
+        role = "; the device is a gateway" if health["limits"]["gateway"] else ""
+        if self._settings.origin_of_credentials or self._config.client_cert:
+            return Finding("credentials", GOOD, f"accepted{role}")
+        return Finding(
+            "credentials", WARNING, f"accepted without any{role}", "the platform does so only for a client id that it knows"
+        )
+
+    def _payload_finding(self, client: DeviceClient, health: dict[str, Any]) -> Finding:
+        limit = health["limits"]["max_payload_size"]
+        text = f"packets of up to {limit:,} bytes; telemetry payloads are filled to {client.max_payload_size:,}"
+        if health["limits"]["announced"]:
+            return Finding("payload size", GOOD, text)
+        return Finding("payload size", SKIPPED, f"not told by the server; assumed: {text}")
+
+
+def protocol_finding(mqtt_version: int) -> Finding:
+    """MQTT 5 or 3.1.1, and what the older one lacks."""
+    if mqtt_version >= 5:
+        return Finding("protocol", GOOD, "MQTT 5")
+    advice = "a refusal of data cannot be told in 3.1.1: what is refused looks acknowledged. Use MQTT 5 where the server has it"
+    return Finding("protocol", WARNING, "MQTT 3.1.1", advice)
+
+
+def limits_finding(health: dict[str, Any], percentage: int) -> Finding:
+    """The rate limits that the server announced."""
+    limits = health["limits"]
+    if not limits["announced"]:
+        advice = "a server before 3.8 tells none, nor does another broker. Limits that are not told may still end the connection"
+        return Finding("limits", WARNING, "the server did not tell its limits (getSessionLimits)", advice)
+    device, gateway = (_windows(limits[owner]) for owner in ("device", "gateway"))
+    text = device or "unlimited"
+    if limits["gateway"]:
+        text += f"; its sub-devices together: {gateway or 'unlimited'}"
+    if device or gateway:
+        text += f" (count:seconds, of which the client uses {percentage} %)"
+    return Finding("limits", GOOD, text)
+
+
+def _windows(texts: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in texts.items() if text)
+
+
+def clock_finding(now: datetime, certificate: Certificate | None) -> Finding:
+    """What can be told of this machine's clock: MQTT carries no time of the server, a certificate has bounds of it."""
+    text = f"this machine says {now:%Y-%m-%d %H:%M:%S} UTC"
+    if now < EARLIEST:
+        advice = "set it: data without a time is stored with this one, and certificates do not verify"
+        return Finding("clock", BAD, f"{text}, which cannot be", advice)
+    advice = "compare it with a clock that you trust: data without a time is stored with this one"
+    if certificate is None:
+        return Finding("clock", SKIPPED, f"{text}; MQTT does not tell the server's", advice)
+    return Finding("clock", GOOD, f"{text}, within the certificate's time; MQTT does not tell the server's, so more is not known")

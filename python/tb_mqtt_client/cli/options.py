@@ -1,0 +1,113 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from tb_mqtt_client.cli.settings import ConnectionOptions
+from tb_mqtt_client.cli.terminal import Redactor, Terminal
+
+Decorator = Callable[[Any], Any]
+
+FILE = click.Path(dir_okay=False)
+
+
+def _positive(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise click.BadParameter(f"{value:g} is no positive number of seconds")
+    return value
+
+
+SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": float, "callback": _positive}
+"""What an option with a duration has."""
+
+
+class _SharedOption(click.Option):
+    """An option that the help lists in a section of its own, after the command's."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help has sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            section = parameter.section if isinstance(parameter, _SharedOption) else "Options"
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(section, []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def _connection(*names: str, **settings: Any) -> Decorator:
+    return click.option(*names, cls=_SharedOption, section="Connection", **settings)
+
+
+def _output(*names: str, **settings: Any) -> Decorator:
+    return click.option(*names, cls=_SharedOption, section="Output", **settings)
+
+
+_CONNECTION = (
+    _connection("--config", metavar="FILE", type=FILE, help="TOML file with any of these settings, and others of the client."),
+    _connection("--profile", metavar="NAME", help="Table of that file to use; without it, what stands above all tables."),
+    _connection("--host", metavar="HOST", help="Server.  [env: TB_HOST]"),
+    _connection("--port", metavar="PORT", type=click.IntRange(1, 65535), help="MQTT port.  [env: TB_PORT; default: 1883]"),
+    _connection("--token-file", metavar="FILE", type=FILE, help="File with the access token.  [env of the token: TB_ACCESS_TOKEN]"),
+    _connection("--token", metavar="TOKEN", help="Access token; others on this machine can see it in the list of processes."),
+    _connection("--username", metavar="NAME", help="User name, instead of a token.  [env: TB_USERNAME]"),
+    _connection("--password-file", metavar="FILE", type=FILE, help="File with its password.  [env of the password: TB_PASSWORD]"),
+    _connection("--client-id", metavar="ID", help="MQTT client id.  [env: TB_CLIENT_ID; default: a random one]"),
+    _connection("--tls/--no-tls", default=None, help="TLS with the system's authorities, or no TLS at all.  [env: TB_TLS]"),
+    _connection("--ca-cert", metavar="FILE", type=FILE, help="TLS with this authority instead.  [env: TB_CA_CERT]"),
+    _connection("--client-cert", metavar="FILE", type=FILE, help="Certificate of this client.  [env: TB_CLIENT_CERT]"),
+    _connection("--private-key", metavar="FILE", type=FILE, help="Its private key.  [env: TB_PRIVATE_KEY]"),
+    _connection(
+        "--verify-hostname/--no-verify-hostname", default=None, help="Whether the certificate must be for HOST.  [default: yes]"
+    ),
+    _connection("--mqtt-version", type=click.Choice(["5", "3.1.1"]), help="[default: 5, and 3.1.1 where the server has no 5]"),
+    _connection("--connect-timeout", **SECONDS, default=30.0, help="How long to wait for a session.  [default: 30]"),
+)
+_OUTPUT = (
+    _output("--json", "as_json", is_flag=True, help="The result as JSON."),
+    _output("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr; errors still."),
+    _output("-v", "--verbose", count=True, help="The client's log on stderr; twice for all of it."),
+)
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what it needs to connect, as ``connection: ConnectionOptions``."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        connection = ConnectionOptions(**{one.name: kwargs.pop(one.name) for one in fields(ConnectionOptions)})
+        return command(*args, connection=connection, **kwargs)
+
+    return _with(_CONNECTION, gathered)
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``terminal: Terminal`` from ``--json``, ``--quiet`` and ``--verbose``."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, as_json: bool, quiet: bool, verbose: int, **kwargs: Any) -> Any:
+        redactor = click.get_current_context().find_object(Redactor) or Redactor()
+        return command(*args, terminal=Terminal(redactor, as_json=as_json, quiet=quiet, verbosity=verbose), **kwargs)
+
+    return _with(_OUTPUT, gathered)
+
+
+def _with(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    # click lists options in the order of their decorators, the outermost first.
+    for option in reversed(options):
+        command = option(command)
+    return command

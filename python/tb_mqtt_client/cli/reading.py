@@ -1,0 +1,88 @@
+"""Input of any length, while the connection goes on: a thread reads and parses, the event loop gets batches.
+
+A batch ends where reading has to wait, so that what trickles in (``tail -f``) is sent at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+
+from tb_mqtt_client.cli.records import BadLine, Record
+
+Batch = list[Record | BadLine]
+Parse = Callable[[Iterable[tuple[int, bytes]]], Iterator[Record | BadLine]]
+
+CHUNK = 64 * 1024
+BATCH = 1000
+LONGEST_LINE = 16 * 2**20
+"""Bytes: far beyond any payload. Without a bound, input without a newline would fill the memory."""
+
+
+class InputReader:
+    """Reads one file descriptor once."""
+
+    def __init__(self, descriptor: int, parse: Parse) -> None:
+        """``parse`` gets ``(number, line)`` and may raise ``ValueError`` when nothing of the input is usable."""
+        self._descriptor = descriptor
+        self._parse = parse
+        self._batch: Batch = []
+        self._queue: asyncio.Queue[Batch | Exception | None] = asyncio.Queue(2)
+        self.bytes_read = 0
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """All of the input. Raises what ``parse`` raises, and ``OSError``."""
+        loop = asyncio.get_running_loop()
+        # A daemon, and no executor: a read from a terminal or a pipe cannot be interrupted, and nobody waits for it at the end.
+        threading.Thread(target=self._pump, args=(loop,), name="tb-mqtt input", daemon=True).start()
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
+        def put(item: Batch | Exception | None) -> None:
+            asyncio.run_coroutine_threadsafe(self._queue.put(item), loop).result()
+
+        def flush() -> None:
+            if self._batch:
+                batch, self._batch = self._batch, []
+                put(batch)
+
+        def read() -> bytes:
+            flush()
+            chunk = os.read(self._descriptor, CHUNK)
+            self.bytes_read += len(chunk)
+            return chunk
+
+        try:
+            try:
+                for item in self._parse(numbered_lines(read)):
+                    self._batch.append(item)
+                    if len(self._batch) == BATCH:
+                        flush()
+                flush()
+                put(None)
+            except (OSError, ValueError) as error:
+                flush()
+                put(error)
+        except (CancelledError, RuntimeError):
+            # The loop has ended: nobody wants more.
+            return
+
+
+def numbered_lines(read: Callable[[], bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines with their ends, numbered from 1. Raises ``ValueError`` for one that never ends."""
+    number, rest = 0, b""
+    while chunk := read():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, line + b"\n"
+        if len(rest) > LONGEST_LINE:
+            raise ValueError(f"line {number + 1} is longer than {LONGEST_LINE} bytes")
+    if rest:
+        yield number + 1, rest

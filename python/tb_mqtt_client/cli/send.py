@@ -1,0 +1,187 @@
+"""``tb-mqtt send``: telemetry or attributes, from arguments, NDJSON or CSV, for a device or a gateway's sub-devices."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import click
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig
+from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, output_options
+from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.reading import Batch, InputReader, Parse
+from tb_mqtt_client.cli.records import Fields, Record, from_arguments, from_csv, from_ndjson, parse_ts
+from tb_mqtt_client.cli.running import connected, run
+from tb_mqtt_client.cli.sending import Orders, Outcome, Sender
+from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
+from tb_mqtt_client.cli.terminal import Bar, Terminal
+
+DEVICE_FIELD = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be sent: records at once, or a file to read them from."""
+
+    records: Batch
+    path: str | None = None
+    parse: Parse | None = None
+
+
+@click.command(cls=Command)
+@click.argument("values", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-f", "--file", "path", metavar="FILE", help="Read records from a file, or from - (standard input).")
+@click.option("--format", "form", type=click.Choice(["ndjson", "csv"]), help="[default: by the file's ending, else ndjson]")
+@click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Between the cells of a CSV row.")
+@click.option("-a", "--attributes", is_flag=True, help="Client attributes instead of telemetry.")
+@click.option("--ts", metavar="TIME", help="Time of KEY=VALUE: milliseconds, or ISO 8601.  [default: now]")
+@click.option("--ts-field", default="ts", show_default=True, metavar="NAME", help="Field or column with the time.")
+@click.option("--gateway", is_flag=True, help="Send for sub-devices of this gateway; each record names its own.")
+@click.option("--device-field", metavar="NAME", help=f"Field or column that names the sub-device.  [default: {DEVICE_FIELD}]")
+@click.option("--device", metavar="NAME", help="Sub-device of KEY=VALUE; implies --gateway.")
+@click.option("--device-profile", default="default", show_default=True, metavar="NAME", help="Profile of sub-devices that are new.")
+@click.option("--skip-bad", is_flag=True, help="Report lines that are no records, and go on (exit code 5 at best).")
+@click.option(
+    "--timeout",
+    **SECONDS,
+    default=120.0,
+    help="Give up when no answer came for so long.  [default: 120]",
+)
+@connection_options
+@output_options
+def send(
+    values: tuple[str, ...],
+    path: str | None,
+    form: str | None,
+    delimiter: str,
+    attributes: bool,
+    ts: str | None,
+    ts_field: str,
+    gateway: bool,
+    device_field: str | None,
+    device: str | None,
+    device_profile: str,
+    skip_bad: bool,
+    timeout: float,
+    connection: ConnectionOptions,
+    terminal: Terminal,
+) -> int:
+    """Send telemetry or client attributes.
+
+    \b
+      tb-mqtt send temperature=21.5 state=on
+      tb-mqtt send --file history.csv
+      tail -f log.ndjson | tb-mqtt send --gateway --device-field meter
+
+    A value is JSON if it can be (21.5, true, [1,2], "7"), else text. NDJSON: an object a line, {"temperature": 21.5},
+    with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then a row a record; an
+    empty cell is no value. Times are milliseconds since the epoch, or ISO 8601 with an offset.
+
+    At the end it tells the sums, in datapoints. It ends with 0 only if the server acknowledged all of them.
+    """  # noqa: D301  # \b is click's own mark
+    gateway = gateway or device is not None or device_field is not None
+    if values:
+        if path is not None:
+            raise click.UsageError("KEY=VALUE and --file: give one of them")
+        if gateway and device is None:
+            raise click.UsageError("--device NAME is needed: whose are these values?")
+        source = Source([_from_arguments(values, device, ts, attributes)])
+    else:
+        if device is not None or ts is not None:
+            raise click.UsageError("--device and --ts are for KEY=VALUE; records name their own")
+        if path is None and sys.stdin.isatty():
+            raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")
+        fields = Fields((device_field or DEVICE_FIELD) if gateway else None, ts_field, timeless=attributes)
+        source = Source([], path or "-", _parser(form, path, delimiter, fields))
+    settings = load(connection, terminal.redactor, GatewayConfig)
+    orders = Orders(attributes, device_profile, skip_bad, timeout)
+    client_class = GatewayClient if gateway else DeviceClient
+    return run(_send(client_class, settings, source, orders, terminal))
+
+
+def _from_arguments(arguments: tuple[str, ...], device: str | None, ts: str | None, attributes: bool) -> Record:
+    if attributes and ts is not None:
+        raise click.UsageError("--ts: attributes have no time")
+    try:
+        return Record(0, device, None if ts is None else parse_ts(ts), from_arguments(arguments))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _parser(form: str | None, path: str | None, delimiter: str, fields: Fields) -> Parse:
+    if form is None:
+        form = "csv" if path is not None and path.lower().endswith(".csv") else "ndjson"
+    if form == "ndjson":
+        return partial(from_ndjson, fields=fields)
+    delimiter = delimiter.replace("\\t", "\t")
+    if len(delimiter) != 1:
+        raise click.UsageError("--delimiter must be one character, or \\t")
+    return partial(from_csv, fields=fields, delimiter=delimiter)
+
+
+async def _send(
+    client_class: type[DeviceClient], settings: Settings, source: Source, orders: Orders, terminal: Terminal
+) -> ExitCode:
+    client = client_class(settings.config)
+    sender = Sender(client, orders, terminal)
+    began = time.monotonic()
+    try:
+        with _opened(source) as (reader, size):
+            async with connected(client, settings):
+                with terminal.progress("sending", size, _Acknowledged(client)) as bar:
+                    await sender.send_all(_watched(reader, bar, size) if reader else _at_once(source.records))
+    finally:
+        # After a failure and after Ctrl-C too: the client is stopped, so these are the last numbers.
+        outcome = Outcome(client.statistics, sender.records, sender.bad_lines, time.monotonic() - began)
+        if outcome.statistics.connections:
+            outcome.show(terminal)
+    return outcome.exit_code()
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[InputReader | None, int | None]]:
+    """A reader, and the size of what it reads when that is known."""
+    if source.path is None or source.parse is None:
+        yield None, None
+        return
+    try:
+        descriptor = sys.stdin.fileno() if source.path == "-" else os.open(source.path, os.O_RDONLY)
+    except OSError as error:
+        raise CommandError(f"{source.path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
+    try:
+        status = os.fstat(descriptor)
+        yield InputReader(descriptor, source.parse), status.st_size if stat.S_ISREG(status.st_mode) else None
+    finally:
+        if source.path != "-":
+            os.close(descriptor)
+
+
+async def _at_once(records: Batch) -> AsyncIterator[Batch]:
+    yield records
+
+
+async def _watched(reader: InputReader, bar: Bar, size: int | None) -> AsyncIterator[Batch]:
+    async for batch in reader.batches():
+        yield batch
+        bar.reached(reader.bytes_read, size)
+
+
+class _Acknowledged(ProgressColumn):
+    """The client's sums of the moment it is drawn."""
+
+    def __init__(self, client: DeviceClient) -> None:
+        super().__init__()
+        self._client = client
+
+    def render(self, task: Task) -> Text:
+        statistics = self._client.statistics
+        return Text(f"{statistics.acknowledged:,} of {statistics.accepted:,} datapoints acknowledged")

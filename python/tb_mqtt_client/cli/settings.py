@@ -1,0 +1,208 @@
+"""Where to connect, and as whom: from options, a TOML file and the environment.
+
+Precedence, as in ``common/config_loader.py``: what is named on the command line (an option, then a file given with
+``--config``) wins over the environment, and that over the default. Credentials go together: they come from the first of
+these that has any, so that a token of the environment never goes to a server of a file that has its own.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.terminal import Redactor
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+
+CREDENTIALS = ("access_token", "username", "password")
+SECRETS = ("access_token", "password")
+PATHS = ("ca_cert", "client_cert", "private_key")
+FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password"}
+LIMITS_TIMEOUT = 5.0
+"""Seconds to wait for the server's limits: somebody is looking on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """The options of the command line, ``None`` where none was given."""
+
+    config: str | None = None
+    profile: str | None = None
+    host: str | None = None
+    port: int | None = None
+    token: str | None = None
+    token_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    client_id: str | None = None
+    tls: bool | None = None
+    ca_cert: str | None = None
+    client_cert: str | None = None
+    private_key: str | None = None
+    verify_hostname: bool | None = None
+    mqtt_version: str | None = None
+    connect_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration, and where its parts are from."""
+
+    config: DeviceConfig
+    connect_timeout: float
+    origin_of_host: str
+    origin_of_credentials: str
+    """Empty when there are none."""
+
+    @property
+    def target(self) -> str:
+        """Host and port, for people."""
+        return f"{self.config.host}:{self.config.port}"
+
+
+def load(options: ConnectionOptions, redactor: Redactor, config_class: type[DeviceConfig] = DeviceConfig) -> Settings:
+    """The settings of one run; their secrets are known to ``redactor`` before anything can fail over them.
+
+    Raises ``CommandError`` that names the option, key, variable or file that is not usable, and when there is no host.
+    """
+    # From the environment first, whatever is used of it later.
+    for variable in ("TB_ACCESS_TOKEN", "TB_PASSWORD", "TB_GW_ACCESS_TOKEN", "TB_GW_PASSWORD"):
+        redactor.add(os.environ.get(variable))
+    explicit = _from_options(options, redactor)
+    file = _from_file(options, redactor)
+    origins = [explicit.keys(), file.keys()]
+    if not explicit.keys().isdisjoint(CREDENTIALS):
+        file = {name: value for name, value in file.items() if name not in CREDENTIALS}
+    given = {"limits_timeout": LIMITS_TIMEOUT} | file | explicit
+    try:
+        config = config_class(given)
+    except ValueError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+    if not given.keys().isdisjoint(CREDENTIALS):
+        for name in CREDENTIALS:
+            if name not in given:
+                setattr(config, name, None)
+    if options.tls is False:
+        config.use_system_ca, config.ca_cert, config.client_cert, config.private_key = False, None, None, None
+    if not config.host:
+        raise CommandError(
+            "There is no host to connect to",
+            ExitCode.USAGE,
+            "give --host HOST, TB_HOST in the environment, or host in --config FILE",
+        )
+    _check_certificates(config)
+    has_credentials = any(getattr(config, name) for name in CREDENTIALS)
+    return Settings(
+        config,
+        options.connect_timeout,
+        origin_of_host=_origin({"host"}, origins, options),
+        origin_of_credentials=_origin(set(CREDENTIALS), origins, options) if has_credentials else "",
+    )
+
+
+def _check_certificates(config: DeviceConfig) -> None:
+    try:
+        config.ssl_context()
+    except ssl.SSLError as error:
+        raise CommandError(f"{_unusable_files(config)} ({error.reason or error})", ExitCode.USAGE) from error
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+def _unusable_files(config: DeviceConfig) -> str:
+    try:
+        ssl.create_default_context(cafile=config.ca_cert)
+    except ssl.SSLError:
+        return f"ca_cert: {config.ca_cert} is no certificate in PEM form"
+    return f"client_cert and private_key: {config.client_cert} and {config.private_key} are no PEM files that belong together"
+
+
+def _origin(names: set[str], origins: list[Any], options: ConnectionOptions) -> str:
+    places = ["the command line", _place(options)]
+    return next((place for place, keys in zip(places, origins, strict=True) if names & set(keys)), "the environment")
+
+
+def _place(options: ConnectionOptions) -> str:
+    return f"[{options.profile}] of {options.config}" if options.profile else str(options.config)
+
+
+def _from_options(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]:
+    redactor.add(options.token)
+    if options.token is not None and options.token_file is not None:
+        raise CommandError("--token and --token-file: give one of them", ExitCode.USAGE)
+    names = {one.name for one in fields(options)} & set(DeviceConfig.option_names())
+    given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
+    for name, secret in FILES_OF_SECRETS.items():
+        if (path := getattr(options, name)) is not None:
+            given[secret] = _read_secret(path, f"--{name.replace('_', '-')}", redactor)
+    if options.token is not None:
+        given["access_token"] = options.token
+    if options.tls is not None:
+        given["use_system_ca"] = options.tls
+    if options.mqtt_version is not None:
+        given["mqtt_version"] = 5 if options.mqtt_version == "5" else 4
+    return given
+
+
+def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]:
+    if options.config is None:
+        if options.profile is not None:
+            raise CommandError("--profile names a part of a file: give --config FILE too", ExitCode.USAGE)
+        return {}
+    profile = _profile(Path(options.config), options.profile)
+    for name in SECRETS:
+        redactor.add(profile.get(name))
+    folder = Path(options.config).parent
+    for name in (*PATHS, *FILES_OF_SECRETS):
+        if isinstance(profile.get(name), str):
+            profile[name] = str(folder / profile[name])
+    for name, secret in FILES_OF_SECRETS.items():
+        if (path := profile.pop(name, None)) is not None:
+            if secret in profile:
+                raise CommandError(f"{_place(options)}: {name} and {secret}: give one of them", ExitCode.USAGE)
+            profile[secret] = _read_secret(path, f"{_place(options)}: {name}", redactor)
+    known = GatewayConfig.option_names()
+    if unknown := profile.keys() - set(known):
+        allowed = ", ".join([*known, *FILES_OF_SECRETS])
+        raise CommandError(f"{_place(options)}: unknown key {sorted(unknown)[0]!r}", ExitCode.USAGE, f"allowed are {allowed}")
+    return profile
+
+
+def _profile(path: Path, name: str | None) -> dict[str, Any]:
+    """One profile of a file: a table of this name, or what stands above all tables."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError as error:
+        raise CommandError(f"--config: {path} is no TOML: {error}", ExitCode.USAGE) from error
+    profiles = {key: value for key, value in document.items() if isinstance(value, dict)}
+    if name is None:
+        plain: Mapping[str, Any] = {key: value for key, value in document.items() if key not in profiles}
+        if not plain and profiles:
+            raise CommandError(f"--config: {path} has profiles only", ExitCode.USAGE, f"give --profile {'|'.join(profiles)}")
+        return dict(plain)
+    if name not in profiles:
+        there_are = ", ".join(profiles) or "none"
+        raise CommandError(f"--profile: {path} has no [{name}]", ExitCode.USAGE, f"its profiles: {there_are}")
+    return dict(profiles[name])
+
+
+def _read_secret(path: str, option: str, redactor: Redactor) -> str:
+    """The first line of a file."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise CommandError(f"{option}: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError:
+        raise CommandError(f"{option}: {path} is no text", ExitCode.USAGE) from None
+    secret = lines[0].strip() if lines else ""
+    if not secret:
+        raise CommandError(f"{option}: {path} is empty", ExitCode.USAGE)
+    redactor.add(secret)
+    return secret

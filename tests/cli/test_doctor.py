@@ -1,0 +1,267 @@
+"""``tb-mqtt doctor``: each way in which a connection can fail is found at its step, with the next thing to try."""
+
+import asyncio
+import datetime
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+
+from tb_mqtt_client.cli.checks import STEPS, clock_finding, limits_finding
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
+
+
+def by_step(done):
+    findings = {finding["step"]: finding for finding in done.json["findings"]}
+    assert len(findings) == len(done.json["findings"])
+    assert set(findings) == set(STEPS)
+    return findings
+
+
+async def examined(tb_mqtt, *arguments, env=None):
+    done = await tb_mqtt("doctor", "--json", *arguments, env=env)
+    assert "Traceback" not in done.err
+    assert done.code == (0 if done.json["ok"] else 1)
+    return by_step(done)
+
+
+def failure(findings):
+    """The one step that failed; no later one was tried."""
+    [failed] = [finding for finding in findings.values() if finding["status"] == "bad"]
+    assert failed["advice"]
+    return failed["step"], failed["finding"], failed["advice"]
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def tls_emulator(authority, *names, **options):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*(names or ("localhost",)), **options).configure_cert(context)
+    async with Emulator(ssl_context=context) as emulator:
+        emulator.add_device("DEVICE-TOKEN", "device")
+        yield emulator
+
+
+def at(emulator, host="localhost"):
+    return {"TB_HOST": host, "TB_PORT": str(emulator.port), "TB_ACCESS_TOKEN": "DEVICE-TOKEN"}
+
+
+@pytest.fixture
+def ca_file(authority, tmp_path):
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return str(tmp_path / "ca.pem")
+
+
+async def test_a_connection_that_works(tb_mqtt, emulator, device):
+    emulator.limits = SessionLimits(rate_limits=RateLimits("200:1", "100:1,3000:60", None))
+    done = await tb_mqtt("doctor", env=device)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert (
+        lines[0] == f"✓ settings      127.0.0.1:{emulator.port} in clear (from the environment); access token from the environment"
+    )
+    assert "✓ protocol      MQTT 5" in lines
+    assert "✓ credentials   accepted" in lines
+    assert "✓ limits        messages 200:1, telemetryMessages 100:1,3000:60 (count:seconds, of which the client uses 80 %)" in lines
+    assert "✓ payload size  packets of up to 65,536 bytes; telemetry payloads are filled to 65,507" in lines
+    assert lines[-1] == "✓ the connection works"
+    # Nothing is stored.
+    assert emulator.counters.data_publishes == 0
+
+
+async def test_a_gateway(tb_mqtt, emulator, gateway):
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits("50:1"))
+    findings = await examined(tb_mqtt, env=gateway)
+    assert findings["credentials"]["finding"] == "accepted; the device is a gateway"
+    assert findings["limits"]["finding"].startswith("unlimited; its sub-devices together: messages 50:1")
+
+
+async def test_mqtt_3_1_1(tb_mqtt, emulator, device):
+    findings = await examined(tb_mqtt, "--mqtt-version", "3.1.1", env=device)
+    assert findings["protocol"]["status"] == "warning"
+    assert "looks acknowledged" in findings["protocol"]["advice"]
+
+
+async def test_a_server_that_tells_no_limits(tb_mqtt, tmp_path):
+    async with Emulator(limits=None) as emulator:
+        emulator.add_device("DEVICE-TOKEN", "device")
+        (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
+        findings = await examined(tb_mqtt, "--config", str(tmp_path / "tb.toml"), env=at(emulator, "127.0.0.1"))
+    assert (findings["limits"]["status"], findings["payload size"]["status"]) == ("warning", "skipped")
+    assert "before 3.8" in findings["limits"]["advice"]
+
+
+async def test_a_name_that_nobody_knows(tb_mqtt):
+    findings = await examined(tb_mqtt, "--host", "nowhere.invalid", "--token", "x")
+    step, finding, _ = failure(findings)
+    assert (step, finding.startswith("the name 'nowhere.invalid' is not known here")) == ("name", True)
+    assert findings["TCP"] == {"step": "TCP", "status": "skipped", "finding": "not tried", "advice": ""}
+
+
+async def test_a_closed_port(tb_mqtt):
+    step, finding, advice = failure(await examined(tb_mqtt, "--host", "127.0.0.1", "--port", "1", "--token", "x"))
+    assert (step, finding) == ("TCP", "nothing listens at port 1 (127.0.0.1)")
+    assert "8883 with TLS" in advice
+
+
+async def test_a_wrong_token(tb_mqtt, emulator, device):
+    for version in ("5", "3.1.1"):
+        findings = await examined(tb_mqtt, "--token", "wrong", "--mqtt-version", version, env=device)
+        step, finding, advice = failure(findings)
+        assert step == "credentials"
+        assert "the server knows no device with these credentials" in finding
+        assert "Manage credentials" in advice
+        assert findings["protocol"]["finding"].startswith(f"MQTT {version}")
+
+
+async def test_no_credentials(tb_mqtt, emulator):
+    findings = await examined(tb_mqtt, "--host", emulator.host, "--port", str(emulator.port))
+    assert findings["settings"]["status"] == "warning"
+    step, finding, advice = failure(findings)
+    assert (step, "no user name was sent" in finding, "--token-file" in advice) == ("credentials", True, True)
+
+
+async def test_a_session_that_is_taken_over(tb_mqtt, emulator, device):
+    """Two programs with one token: the doctor is told, and tells."""
+
+    async def take_over():
+        await emulator.disconnect_device("DEVICE-TOKEN", 0x8E)
+
+    tasks = []
+    emulator.on_publish = lambda _publish: tasks.append(asyncio.ensure_future(take_over())) if not tasks else None
+    findings = await examined(tb_mqtt, env=device)
+    assert "took the session" in findings["credentials"]["finding"] or "ended" in findings["protocol"]["finding"]
+
+
+async def test_tls_that_works(tb_mqtt, authority, ca_file):
+    async with tls_emulator(authority) as emulator:
+        findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
+    assert findings["TLS"]["status"] == "good"
+    assert findings["TLS"]["finding"].startswith("TLSv1.3, ")
+    assert "within the certificate's time" in findings["clock"]["finding"]
+    assert findings["credentials"]["status"] == "good"
+
+
+async def test_a_certificate_that_ends_soon(tb_mqtt, authority, ca_file):
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
+    async with tls_emulator(authority, not_after=soon) as emulator:
+        findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
+    assert (findings["TLS"]["status"], findings["TLS"]["advice"]) == ("warning", "it ends in 2 days: renew it")
+
+
+async def test_an_untrusted_certificate(tb_mqtt, authority):
+    async with tls_emulator(authority) as emulator:
+        step, finding, advice = failure(await examined(tb_mqtt, "--tls", env=at(emulator)))
+    assert (step, "signed by nobody who is trusted here" in finding, "--ca-cert FILE" in advice) == ("TLS", True, True)
+    assert "for localhost, valid" in finding
+
+
+async def test_another_authority(tb_mqtt, authority, ca_file):
+    async with tls_emulator(trustme.CA()) as emulator:
+        step, finding, advice = failure(await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator)))
+    assert (step, advice) == ("TLS", f"is {ca_file} the authority that signed it?")
+    assert "signed by nobody who is trusted here" in finding
+
+
+@pytest.mark.parametrize(
+    ("days", "finding", "advice"),
+    [((-9, -2), "has expired", "clock is ahead"), ((2, 9), "is not valid yet", "clock is most likely behind")],
+)
+async def test_a_certificate_of_another_time(tb_mqtt, authority, ca_file, days, finding, advice):
+    now = datetime.datetime.now(datetime.UTC)
+    first, last = (now + datetime.timedelta(days=day) for day in days)
+    async with tls_emulator(authority, not_before=first, not_after=last) as emulator:
+        findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
+    step, found, advised = failure(findings)
+    assert (step, finding in found, advice in advised) == ("TLS", True, True)
+    assert f"valid {first:%Y-%m-%d} to {last:%Y-%m-%d}" in found
+    assert findings["clock"]["finding"].startswith("this machine says ")
+
+
+async def test_a_certificate_of_another_name(tb_mqtt, authority, ca_file):
+    async with tls_emulator(authority, "platform.example", "10.1.2.3") as emulator:
+        step, finding, advice = failure(await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator)))
+        assert (step, finding.startswith("the server's certificate is not for 'localhost'")) == ("TLS", True)
+        assert "for platform.example, 10.1.2.3" in finding
+        assert "--no-verify-hostname" in advice
+        findings = await examined(tb_mqtt, "--ca-cert", ca_file, "--no-verify-hostname", env=at(emulator))
+        assert (findings["TLS"]["status"], findings["credentials"]["status"]) == ("warning", "good")
+
+
+async def test_tls_spoken_to_a_port_in_clear(tb_mqtt, emulator, device):
+    step, finding, advice = failure(await examined(tb_mqtt, "--tls", env=device))
+    assert step == "TLS"
+    assert f"port {emulator.port} does not" in finding
+    assert "leave TLS out" in advice
+
+
+async def test_clear_text_spoken_to_a_port_with_tls(tb_mqtt, authority):
+    async with tls_emulator(authority) as emulator:
+        step, finding, advice = failure(await examined(tb_mqtt, env=at(emulator)))
+    assert (step, finding) == ("protocol", f"port {emulator.port} speaks TLS, and the client spoke in clear")
+    assert "--ca-cert FILE" in advice
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", None])
+async def test_a_port_of_another_service(tb_mqtt, answer):
+    async def serve(_reader, writer):
+        if answer is not None:
+            writer.write(answer)
+            writer.close()
+        else:
+            writers.append(writer)
+
+    writers = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    findings = await examined(tb_mqtt, "--host", "127.0.0.1", "--port", port, "--token", "x", "--connect-timeout", "1")
+    for writer in writers:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+    step, _, advice = failure(findings)
+    assert step == "protocol"
+    assert "is this an MQTT port?" in advice
+
+
+async def test_mosquitto(tb_mqtt, mosquitto, tmp_path):
+    """A general broker: it takes anybody, and tells no limits."""
+    (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
+    common = ("--config", str(tmp_path / "tb.toml"), "--host", mosquitto.host)
+    findings = await examined(tb_mqtt, *common, "--port", str(mosquitto.port))
+    assert (findings["credentials"]["status"], findings["limits"]["status"]) == ("warning", "warning")
+    findings = await examined(tb_mqtt, *common, "--port", str(mosquitto.tls_port), "--ca-cert", str(mosquitto.certificates.ca))
+    assert findings["TLS"]["status"] == "good"
+    step, _, _ = failure(await examined(tb_mqtt, *common, "--port", str(mosquitto.port), "--tls"))
+    assert step == "TLS"
+    step, finding, _ = failure(await examined(tb_mqtt, *common, "--port", str(mosquitto.tls_port)))
+    assert (step, "speaks TLS" in finding) == ("protocol", True)
+
+
+async def test_a_server_that_wants_a_certificate(tb_mqtt, mosquitto, tmp_path):
+    certificates = mosquitto.certificates
+    (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
+    common = ("--config", str(tmp_path / "tb.toml"), "--host", mosquitto.host, "--port", str(mosquitto.mtls_port))
+    common += ("--ca-cert", str(certificates.ca))
+    step, finding, advice = failure(await examined(tb_mqtt, *common))
+    assert (step, "did not accept this client in the TLS handshake" in finding) == ("TLS", True)
+    assert "--client-cert FILE" in advice
+    ours = ("--client-cert", str(certificates.client_cert), "--private-key", str(certificates.client_key))
+    findings = await examined(tb_mqtt, *common, *ours)
+    assert "a certificate of this client" in findings["settings"]["finding"]
+    assert findings["credentials"]["status"] == "good"
+
+
+def test_a_clock_that_cannot_be():
+    finding = clock_finding(datetime.datetime(1970, 1, 1, 0, 3, tzinfo=datetime.UTC), None)
+    assert (finding.status, "which cannot be" in finding.finding) == ("bad", True)
+
+
+def test_limits_that_are_null_or_empty_are_none():
+    limits = {"announced": True, "device": {"messages": None, "telemetryMessages": ""}, "gateway": {}}
+    assert limits_finding({"limits": limits}, 80).finding == "unlimited"

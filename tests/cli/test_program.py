@@ -1,0 +1,151 @@
+"""The program around the commands: help, what is missing, secrets, and the programs that are handed on."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import finished
+
+from tb_mqtt_client import __version__
+from tb_mqtt_client.cli.program import main
+from tb_mqtt_client.cli.program import tb_mqtt as program
+from tb_mqtt_client.emulator import Verdict
+
+COMMANDS = sorted(program.commands)
+SECRET = "s3cret-of-nobody"
+
+
+async def test_help_names_every_command_and_the_exit_codes(tb_mqtt):
+    done = await tb_mqtt("--help")
+    assert (done.code, done.err) == (0, "")
+    for command in COMMANDS:
+        assert f"\n  {command} " in done.out
+    assert "Exit codes: 0 all done and acknowledged" in done.out
+    assert (await tb_mqtt("--version")).out == f"tb-mqtt, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_has_help(tb_mqtt, command):
+    done = await tb_mqtt(command, "--help", env={"TB_ACCESS_TOKEN": SECRET, "TB_PASSWORD": SECRET})
+    assert (done.code, done.err) == (0, "")
+    assert done.out.lower().startswith("usage: ")
+    assert SECRET not in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sned"], ["send", "--hots", "h"], ["send", "a=1"], ["doctor", "--port", "0"], ["doctor", "x"]]
+)
+async def test_mistakes_are_told_in_a_few_lines(tb_mqtt, arguments):
+    done = await tb_mqtt(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert 0 < len(done.err.splitlines()) <= 5
+    assert "Traceback" not in done.err
+
+
+def test_the_script_is_the_module():
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"tb-mqtt": "tb_mqtt_client.__main__:main"}
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "cryptography"])
+def test_a_missing_extra_is_told_in_one_line(missing):
+    """As in an environment where only the library is installed."""
+    without = f"""
+import importlib.util as util
+found = util.find_spec
+util.find_spec = lambda name, *others: None if name == {missing!r} else found(name, *others)
+import runpy
+runpy.run_module("tb_mqtt_client", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", without], capture_output=True, text=True, check=False)
+    message = "The command line needs more than the library does: pip install 'tb-mqtt-client[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_the_library_needs_no_extra():
+    """``import tb_mqtt_client`` imports none of what the extras bring."""
+    extras = "click", "rich", "cryptography", "prometheus_client", "psutil"
+    source = f"import sys, tb_mqtt_client; print([name for name in {extras!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_defect_keeps_the_secrets(monkeypatch, capsys):
+    def fail(options, redactor):
+        redactor.add(SECRET)
+        raise RuntimeError(f"something with {SECRET} went wrong")
+
+    monkeypatch.setattr("tb_mqtt_client.cli.doctor.load", fail)
+    assert main(["doctor"]) == 70
+    shown = capsys.readouterr().err
+    assert "RuntimeError: something with *** went wrong" in shown
+    assert "This is a defect of tb-mqtt" in shown
+
+
+CASES = {
+    "a refused token": ["send", "a=1", "-vv"],
+    "a token of the command line": ["send", "a=1", "-vv", "--token", SECRET],
+    "a closed port": ["send", "a=1", "-vv", "--port", "1"],
+    "doctor": ["doctor", "-vv"],
+    "doctor as JSON": ["doctor", "-vv", "--json"],
+    "doctor, closed port": ["doctor", "-vv", "--port", "1"],
+    "a config with a number for a token": ["send", "a=1", "--config", "number.toml"],
+    "a config that is no TOML": ["send", "a=1", "--config", "broken.toml"],
+    "a config with a profile": ["doctor", "-vv", "--config", "good.toml", "--profile", "test"],
+    "a config with an unknown key": ["send", "a=1", "--config", "unknown.toml"],
+    "a token file": ["send", "a=1", "-vv", "--token-file", "token"],
+    "a password file": ["send", "a=1", "-vv", "--username", "u", "--password-file", "token"],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_secrets_are_never_printed(tb_mqtt, emulator, device, tmp_path, case):
+    (tmp_path / "token").write_text(SECRET)
+    (tmp_path / "number.toml").write_text("access_token = 12345678901")
+    (tmp_path / "broken.toml").write_text(f"access_token = {SECRET}")
+    (tmp_path / "good.toml").write_text(f'[test]\nhost = "127.0.0.1"\nport = {emulator.port}\naccess_token = "{SECRET}"')
+    (tmp_path / "unknown.toml").write_text(f'access_toke = "{SECRET}"')
+    done = await tb_mqtt(*CASES[case], env=device | {"TB_ACCESS_TOKEN": SECRET}, cwd=tmp_path)
+    assert done.code != 0
+    assert done.err or done.out
+    assert SECRET not in done.out + done.err
+    assert "12345678901" not in done.out + done.err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+async def test_a_program_with_a_token_file_shows_none_in_the_list_of_processes(tb_mqtt, emulator, device, tmp_path):
+    (tmp_path / "token").write_text("DEVICE-TOKEN")
+    arrived = asyncio.Event()
+    emulator.on_publish = lambda publish: (arrived.set(), Verdict.ignore())[1] if publish.topic.endswith("/telemetry") else None
+    del device["TB_ACCESS_TOKEN"]
+    process = await tb_mqtt.start("send", "a=1", "--token-file", str(tmp_path / "token"), env=device)
+    await arrived.wait()
+    listed = await asyncio.to_thread(Path(f"/proc/{process.pid}/cmdline").read_bytes)
+    process.send_signal(signal.SIGTERM)
+    await finished(process)
+    assert b"send" in listed
+    assert b"DEVICE-TOKEN" not in listed
+
+
+async def test_the_demo(tb_mqtt):
+    done = await tb_mqtt("demo", "--duration", "0", "--points", "2000", "--devices", "5")
+    assert (done.code, "acknowledged and counted on both sides" in done.out) == (0, True)
+    done = await tb_mqtt("demo", "--devices", "0")
+    assert (done.code, "--devices: at least 1" in done.err) == (2, True)
+
+
+async def test_the_emulator_and_a_client(tb_mqtt):
+    process = await tb_mqtt.start("emulator", "--port", "0", "--device", "TOKEN")
+    [*_, address] = (await process.stdout.readline()).decode().split()
+    host, port = address.split(":")
+    done = await tb_mqtt("send", "a=1", "--host", host, "--port", port, "--token", "TOKEN")
+    assert done.code == 0
+    taken = await tb_mqtt("emulator", "--port", port)
+    assert (taken.code, "The emulator cannot run: " in taken.err, "Traceback" in taken.err) == (2, True, False)
+    process.send_signal(signal.SIGINT)
+    ended = await finished(process)
+    assert (ended.code, ended.err) == (0, "")

@@ -1,0 +1,189 @@
+"""Every line of input becomes a record, or is named with the reason why not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tb_mqtt_client.cli.reading import numbered_lines
+from tb_mqtt_client.cli.records import BadLine, Fields, Record, from_arguments, from_csv, from_ndjson, parse_ts, typed
+
+PLAIN, OF_DEVICES, ATTRIBUTES = Fields(), Fields("device"), Fields(timeless=True)
+
+
+def numbered(data):
+    chunks = iter([data, b""])
+    return numbered_lines(lambda: next(chunks))
+
+
+def ndjson(text, fields=PLAIN):
+    return list(from_ndjson(numbered(text if isinstance(text, bytes) else text.encode()), fields))
+
+
+def rows(text, fields=PLAIN, delimiter=","):
+    return list(from_csv(numbered(text if isinstance(text, bytes) else text.encode()), fields, delimiter))
+
+
+@pytest.mark.parametrize(
+    ("line", "ts", "values"),
+    [
+        ('{"a":1,"b":"x"}', None, {"a": 1, "b": "x"}),
+        ('{"ts":1700000000000,"values":{"a":1}}', 1700000000000, {"a": 1}),
+        ('{"ts":1700000000000,"a":1}', 1700000000000, {"a": 1}),
+        ('{"ts":"2026-01-31T12:00:00Z","a":1}', 1769860800000, {"a": 1}),
+        ('{"ts":null,"a":null}', None, {"a": None}),
+        ('{"values":{"a":1}}', None, {"a": 1}),
+        ('{"values":{"a":1},"b":2}', None, {"values": {"a": 1}, "b": 2}),
+        ('{"values":3}', None, {"values": 3}),
+        ('\ufeff{"a":1}', None, {"a": 1}),
+        ('{"a":1}\r', None, {"a": 1}),
+    ],
+)
+def test_forms_of_ndjson(line, ts, values):
+    assert ndjson(line) == [Record(1, None, ts, values)]
+
+
+def test_ndjson_of_devices_names_them_in_a_field():
+    assert ndjson('{"device":"A","ts":5,"values":{"a":1}}\n{"device":"B","b":2}', OF_DEVICES) == [
+        Record(1, "A", 5, {"a": 1}),
+        Record(2, "B", None, {"b": 2}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "reason"),
+    [
+        (b"{", PLAIN, "it is no JSON"),
+        (b'{"a":1} x', PLAIN, "it is no JSON (Extra data"),
+        (b"[1]", PLAIN, "it is JSON, but no object: list"),
+        (b"3", PLAIN, "it is JSON, but no object: int"),
+        (b'{"a":"\xff"}', PLAIN, "it is not UTF-8"),
+        (b"[" * 100_000, PLAIN, "it is no JSON"),
+        (b"{}", PLAIN, "there is no value in it"),
+        (b'{"ts":1}', PLAIN, "there is no value in it"),
+        (b'{"ts":1,"values":{}}', PLAIN, "there is no value in it"),
+        (b'{"ts":"soon","a":1}', PLAIN, "the field 'ts': 'soon' is no time"),
+        (b'{"ts":"2026-01-31T12:00:00","a":1}', PLAIN, "has no offset from UTC"),
+        (b'{"ts":1.5,"a":1}', PLAIN, "the field 'ts': 1.5 is no time"),
+        (b'{"ts":true,"a":1}', PLAIN, "the field 'ts': True is no time"),
+        (b'{"a":1}', OF_DEVICES, "the field 'device', which names the device, is missing"),
+        (b'{"device":7,"a":1}', OF_DEVICES, "must be a name, not 7"),
+        (b'{"device":"","a":1}', OF_DEVICES, "must be a name, not ''"),
+        (b'{"device":"A"}', OF_DEVICES, "there is no value in it"),
+        (b'{"ts":1,"a":1}', ATTRIBUTES, "the field 'ts': attributes have no time"),
+    ],
+)
+def test_bad_lines_of_ndjson(line, fields, reason):
+    [good, bad, after] = ndjson(b'{"device":"D","a":1}\n\n' + line + b'\n{"device":"D","a":2}\n', fields)
+    assert isinstance(bad, BadLine)
+    assert bad.line == 3
+    assert reason in bad.reason
+    assert (good.line, after.line) == (1, 4)
+
+
+def test_a_sheet_of_cells():
+    text = """device,ts,temperature,state,list,empty
+A,1700000000000,21.5,on,"[1, 2]",
+"B, the 2nd",2026-01-31T12:00:00+02:00,-3,"true","7",
+"""
+    assert rows(text, OF_DEVICES) == [
+        Record(2, "A", 1700000000000, {"temperature": 21.5, "state": "on", "list": [1, 2]}),
+        Record(3, "B, the 2nd", 1769853600000, {"temperature": -3, "state": True, "list": 7}),
+    ]
+
+
+def test_a_device_and_a_time_are_no_json():
+    assert rows("device,ts,a\n7,12,1\ntrue,,2\n", OF_DEVICES) == [Record(2, "7", 12, {"a": 1}), Record(3, "true", None, {"a": 2})]
+
+
+@pytest.mark.parametrize("text", ["a;b\r\n1;2\r\n", "\ufeffa;b\n1;2", "a; b \n1;2\n\n"])
+def test_other_sheets(text):
+    assert rows(text, delimiter=";") == [Record(2, None, None, {"a": 1, "b": 2})]
+
+
+def test_a_cell_with_a_newline():
+    assert rows('a,b\n"x\ny",1\n2,3\n') == [Record(3, None, None, {"a": "x\ny", "b": 1}), Record(4, None, None, {"a": 2, "b": 3})]
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "reason"),
+    [
+        (b"1,2", PLAIN, "it has 2 cells, and the header has 3"),
+        (b"1,2,3,4", PLAIN, "it has 4 cells, and the header has 3"),
+        (b",,", PLAIN, "there is no value in it"),
+        (b'"a"x,2,3', PLAIN, "expected after"),
+        (b"1,2,\xff", PLAIN, "it is not UTF-8"),
+        (b"1,,x", OF_DEVICES, "the field 'device', which names the device, is missing"),
+        (b"soon,A,3", PLAIN, "the field 'ts': 'soon' is no time"),
+    ],
+)
+def test_bad_rows(row, fields, reason):
+    [good, bad, after] = rows(b"ts,device,c\n5,A,1\n" + row + b"\n6,B,2\n", fields)
+    assert isinstance(bad, BadLine)
+    assert bad.line == 3
+    assert reason in bad.reason
+    assert (good.line, after.line) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "reason"),
+    [
+        ("a,,b\n", PLAIN, "no name for column 2"),
+        ("a,b,a\n", PLAIN, "the column 'a' twice"),
+        ("a,b\n1,2\n", OF_DEVICES, "no column 'device'"),
+        ('"a"b\n', PLAIN, "line 1: "),
+    ],
+)
+def test_headers_that_are_not_usable(text, fields, reason):
+    with pytest.raises(ValueError, match=reason):
+        rows(text, fields)
+
+
+def test_nothing_gives_nothing():
+    assert (ndjson(""), ndjson("\n \n"), rows(""), rows("a,b\n")) == ([], [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("21.5", 21.5), ("-7", -7), ("true", True), ("null", None), ('"7"', "7"), ("[1]", [1]), ('{"a":1}', {"a": 1}),
+        ("on", "on"), ("", ""), ("007", "007"), ("1,5", "1,5"), ("{a", "{a"), ("nan", "nan"), ("1" * 30, int("1" * 30)),
+    ],
+)  # fmt: skip
+def test_typing(text, value):
+    assert typed(text) == value
+    assert type(typed(text)) is type(value)
+
+
+def test_arguments():
+    assert from_arguments(["a=1", "b=x=y", "c="]) == {"a": 1, "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize("arguments", [["a"], ["=1"], ["a=1", "a=2"]])
+def test_arguments_that_are_none(arguments):
+    with pytest.raises(ValueError, match=r"must be KEY=VALUE|is given twice"):
+        from_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.7e12, "1700000000000", " 5 ", "1970-01-01T00:00:00.001Z", "1969-12-31T23:59:59.999+00:00"]
+)
+def test_times(value):
+    assert isinstance(parse_ts(value), int)
+
+
+@given(st.lists(st.binary().filter(lambda line: b"\n" not in line), min_size=1), st.integers(1, 10))
+def test_lines_come_out_as_they_went_in_however_they_are_cut(lines, size):
+    """Every byte leaves exactly once and in order, and numbers count from 1."""
+    data = b"\n".join(lines)
+    chunks = iter([data[start : start + size] for start in range(0, len(data), size)] + [b""])
+    found = list(numbered_lines(lambda: next(chunks)))
+    assert b"".join(line for _, line in found) == data
+    assert [number for number, _ in found] == list(range(1, len(found) + 1))
+    assert all(line.endswith(b"\n") for _, line in found[:-1])
+
+
+def test_a_line_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("tb_mqtt_client.cli.reading.LONGEST_LINE", 10)
+    chunks = iter([b"x\n", b"123456", b"7890a", b""])
+    with pytest.raises(ValueError, match="line 2 is longer than 10 bytes"):
+        list(numbered_lines(lambda: next(chunks)))

@@ -1,0 +1,304 @@
+"""``tb-mqtt send`` against the emulator: what arrives, what is told, and the exit code."""
+
+import asyncio
+import os
+import pty
+import signal
+import ssl
+
+import pytest
+import trustme
+from command_line import Run, finished
+
+from tb_mqtt_client.emulator import BasicCredentials, Emulator, Verdict
+
+
+def points(device):
+    return [(point.ts, point.key, point.value) for point in device.telemetry]
+
+
+async def test_key_value(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "temperature=21.5", "state=on", 'list=[1,"x"]', "--ts", "1700000000000", env=device)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0] == "✓ accepted 3 = acknowledged 3 datapoints"
+    assert done.out.splitlines()[1].startswith("  1 record, 1 message, ")
+    assert points(emulator.device("device")) == [
+        (1700000000000, "temperature", 21.5),
+        (1700000000000, "state", "on"),
+        (1700000000000, "list", [1, "x"]),
+    ]
+
+
+async def test_attributes(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "--attributes", "serial=7", "name=pump", "--json", env=device)
+    assert (done.code, done.err) == (0, "")
+    assert emulator.device("device").attributes == {"serial": 7, "name": "pump"}
+    assert (done.json["accepted"], done.json["acknowledged"], done.json["records"]) == (2, 2, 1)
+
+
+async def test_ndjson_on_standard_input(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", env=device, input='{"a":1}\n\n{"ts":5,"values":{"a":2}}\n{"ts":"1970-01-01T00:00:00.006Z","b":3}')
+    assert done.code == 0
+    assert points(emulator.device("device"))[1:] == [(5, "a", 2), (6, "b", 3)]
+
+
+async def test_csv_for_many_devices(tb_mqtt, emulator, gateway, tmp_path):
+    rows = [f"{ts},meter {ts % 20},{ts / 2},{'on' if ts % 2 else 'off'}" for ts in range(1, 2001)]
+    (tmp_path / "history.csv").write_text("\n".join(["ts,meter,kwh,state", *rows]))
+    arguments = ("--gateway", "--device-field", "meter", "--device-profile", "meter", "--file", "history.csv", "--json")
+    done = await tb_mqtt("send", *arguments, env=gateway, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["accepted"], done.json["acknowledged"], done.json["records"]) == (4000, 4000, 2000)
+    assert emulator.counters.telemetry_datapoints == 4000
+    assert emulator.device("meter 7").profile == "meter"
+    assert points(emulator.device("meter 7"))[:2] == [(7, "kwh", 3.5), (7, "state", "on")]
+
+
+async def test_a_sub_device_of_the_command_line(tb_mqtt, emulator, gateway):
+    done = await tb_mqtt("send", "--device", "pump 1", "--attributes", "serial=7", env=gateway)
+    assert done.code == 0
+    assert emulator.device("pump 1").attributes == {"serial": 7}
+
+
+async def test_what_trickles_in_is_sent_at_once(tb_mqtt, emulator, device):
+    arrived = asyncio.Queue()
+    emulator.on_publish = lambda publish: arrived.put_nowait(publish.json()) if publish.topic.endswith("/telemetry") else None
+    process = await tb_mqtt.start("send", "--timeout", "1", env=device, stdin=asyncio.subprocess.PIPE)
+    for number in range(3):
+        process.stdin.write(b'{"a":%d}\n' % number)
+        assert (await arrived.get())[0]["values"] == {"a": number}
+    # Longer than the timeout, which is for answers that are late, not for input.
+    await asyncio.sleep(1.2)
+    done = await finished(process, b'{"a":3}')
+    assert done.code == 0
+    assert "accepted 4 = acknowledged 4" in done.out
+
+
+BAD = "device,ts,a\nA,1,1\nB,soon,2\nC,3,NaN\nD,4,4\nE,5,5,5\n"
+
+
+async def test_a_bad_line_ends_it_with_its_number(tb_mqtt, emulator, gateway):
+    done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input=BAD)
+    assert done.code == 2
+    assert "✗ accepted 1 = acknowledged 1 datapoints\n  bad lines: 1\n" in done.out
+    assert "line 3: the field 'ts': 'soon' is no time" in done.err
+    assert "--skip-bad" in done.err
+    assert points(emulator.device("A")) == [(1, "a", 1)]
+    assert "D" not in emulator.devices
+
+
+async def test_bad_lines_that_are_skipped_are_told_by_exit_code_5(tb_mqtt, emulator, gateway):
+    done = await tb_mqtt("send", "--gateway", "--format", "csv", "--skip-bad", env=gateway, input=BAD)
+    assert done.code == 5
+    assert "accepted 2 = acknowledged 2 datapoints" in done.out
+    assert "bad lines: 3" in done.out
+    for text in ("line 3: the field 'ts'", "line 4: ", "line 6: it has 4 cells, and the header has 3"):
+        assert f"! skipped {text}" in done.err
+    assert points(emulator.device("D")) == [(4, "a", 4)]
+
+
+async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "--skip-bad", "--json", env=device, input="x\n" * 100 + '{"a":1}')
+    assert (done.code, done.json["bad_lines"], done.json["acknowledged"]) == (5, 100, 1)
+    assert len(done.err.splitlines()) == 21
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a"], "'a' must be KEY=VALUE"),
+        (["a=1", "a=2"], "given twice"),
+        (["a=1", "--file", "x"], "KEY=VALUE and --file"),
+        (["a=1", "--gateway"], "--device NAME is needed"),
+        (["a=1", "--ts", "soon"], "'soon' is no time"),
+        (["a=1", "--attributes", "--ts", "5"], "attributes have no time"),
+        (["--ts", "5"], "--device and --ts are for KEY=VALUE"),
+        (["--format", "csv", "--delimiter", "ab"], "--delimiter must be one character"),
+        (["--file", "missing.csv"], "missing.csv cannot be read: No such file"),
+        (["--file", "/"], "The input is not usable"),
+        (["--format", "xml"], "'xml' is not one of"),
+        (["--timeout", "0"], "0 is no positive number"),
+        (["--prot", "5"], "No such option"),
+    ],
+)
+async def test_what_is_not_usable(tb_mqtt, emulator, device, arguments, message):
+    done = await tb_mqtt("send", *arguments, env=device)
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert emulator.counters.datapoints == 0
+
+
+async def test_a_value_that_the_platform_cannot_store(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "good=1", "bad=NaN", env=device)
+    assert done.code == 2
+    assert "bad" in done.err
+    assert emulator.counters.datapoints == 0
+
+
+async def test_a_header_that_is_not_usable(tb_mqtt, emulator, gateway):
+    done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input="a,b\n1,2\n")
+    assert done.code == 2
+    assert "the header has no column 'device'" in done.err
+
+
+async def test_what_is_rejected_is_told(tb_mqtt, emulator, device):
+    emulator.on_publish = lambda publish: Verdict.refuse(0x99) if publish.topic.endswith("/telemetry") else None
+    done = await tb_mqtt("send", "a=1", "b=2", env=device)
+    assert done.code == 1
+    assert "✗ accepted 2 = acknowledged 0 + rejected 2 datapoints" in done.out
+    assert "rejected: 2 as Payload format invalid (0x99)" in done.out
+
+
+async def test_a_sub_device_that_is_refused(tb_mqtt, emulator, gateway):
+    emulator.on_publish = lambda publish: (
+        Verdict.refuse(0x99) if publish.topic.endswith("/connect") and b"bad" in publish.payload else None
+    )
+    done = await tb_mqtt("send", "--gateway", env=gateway, input='{"device":"good","a":1}\n{"device":"bad","a":1}\n')
+    assert done.code == 1
+    assert "✗ accepted 2 = acknowledged 1 + rejected 1 datapoints" in done.out
+
+
+async def test_no_answer(tb_mqtt, emulator, device):
+    emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
+    done = await tb_mqtt("send", "a=1", "--timeout", "0.2", env=device)
+    assert done.code == 4
+    assert "accepted 1 = acknowledged 0 + undelivered 1" in done.out
+    assert "There was no answer for 0.2 s" in done.err
+
+
+async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
+    closed = False
+
+    def judge(publish):
+        nonlocal closed
+        if publish.topic.endswith("/telemetry") and not closed:
+            closed = True
+            return Verdict.close()
+        return None
+
+    emulator.on_publish = judge
+    done = await tb_mqtt("send", "a=1", "--json", env=device)
+    assert (done.code, done.json["reconnects"], done.json["messages_returned"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "finding"),
+    [
+        ({"TB_ACCESS_TOKEN": "another"}, "the server knows no device with these credentials"),
+        ({"TB_HOST": "nowhere.invalid"}, "the name 'nowhere.invalid' is not known here"),
+        ({"TB_PORT": "1"}, "nothing listens at port 1"),
+    ],
+)
+async def test_no_connection(tb_mqtt, emulator, device, environment, finding):
+    done = await tb_mqtt("send", "a=1", env=device | environment)
+    assert (done.code, done.out) == (3, "")
+    assert finding in done.err
+    assert "→ " in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_no_session_in_time(tb_mqtt):
+    async def say_nothing(_reader, writer):
+        writers.append(writer)
+
+    writers = []
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    done = await tb_mqtt("send", "a=1", "--host", "127.0.0.1", "--port", str(port), "--connect-timeout", "0.3")
+    for writer in writers:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+    assert done.code == 3
+    assert "there was no answer in time" in done.err
+
+
+async def test_ctrl_c_ends_with_the_sums(tb_mqtt, emulator, device):
+    arrived = asyncio.Event()
+
+    def judge(publish):
+        if publish.topic.endswith("/telemetry"):
+            arrived.set()
+
+    emulator.on_publish = judge
+    process = await tb_mqtt.start("send", env=device, stdin=asyncio.subprocess.PIPE)
+    process.stdin.write(b'{"a":1}\n')
+    await arrived.wait()
+    process.send_signal(signal.SIGINT)
+    # Its standard input is open still: nothing waits for it.
+    done = await asyncio.wait_for(finished_open(process), 30)
+    assert done.code == 130
+    assert done.out.startswith("✓ accepted 1 = acknowledged 1 datapoints")
+    assert "Traceback" not in done.err
+
+
+async def test_sigterm_ends_with_the_sums(tb_mqtt, emulator, device):
+    arrived = asyncio.Event()
+    emulator.on_publish = lambda publish: (arrived.set(), Verdict.ignore())[1] if publish.topic.endswith("/telemetry") else None
+    process = await tb_mqtt.start("send", "a=1", env=device)
+    await arrived.wait()
+    process.send_signal(signal.SIGTERM)
+    done = await finished(process)
+    assert done.code == 143
+    assert "✗ accepted 1 = acknowledged 0 + undelivered 1 datapoints" in done.out
+    assert "Traceback" not in done.err
+
+
+async def finished_open(process):
+    out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+    code = await process.wait()
+    process.stdin.close()
+    return Run(code, out.decode(), err.decode())
+
+
+async def test_the_bar_is_for_terminals_only(tb_mqtt, emulator, device):
+    """In a terminal there is a bar on stderr, in colour unless NO_COLOR is set; the result on stdout stays plain text."""
+    for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        leader, follower = pty.openpty()
+        env = device | {"TERM": "xterm-256color"} | extra
+        process = await tb_mqtt.start("send", "a=1", env=env, stderr=follower)
+        os.close(follower)
+        out, _ = await process.communicate()
+        shown = await asyncio.to_thread(read_all, leader)
+        assert process.returncode == 0
+        assert out.decode().startswith("✓ accepted 1 = acknowledged 1 datapoints")
+        assert ("datapoints acknowledged" in shown) == ("TERM" not in extra)
+        assert ("\x1b[32m" in shown or "\x1b[35m" in shown or "\x1b[38;" in shown or "\x1b[1;32m" in shown) == coloured
+
+
+def read_all(descriptor):
+    chunks = []
+    try:
+        while chunk := os.read(descriptor, 65536):
+            chunks.append(chunk)
+    except OSError:
+        # The other end is closed.
+        pass
+    os.close(descriptor)
+    return b"".join(chunks).decode()
+
+
+async def test_plain_marks_where_the_encoding_has_no_others(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "a=1", env=device | {"PYTHONIOENCODING": "ascii"})
+    assert (done.code, done.out.splitlines()[0]) == (0, "+ accepted 1 = acknowledged 1 datapoints")
+
+
+async def test_the_log_is_shown_on_demand(tb_mqtt, emulator, device):
+    assert "Connected to" in (await tb_mqtt("send", "a=1", "-v", env=device)).err
+    assert "Connected to" not in (await tb_mqtt("send", "a=1", env=device)).err
+
+
+async def test_with_tls_and_a_user_name(tb_mqtt, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    (tmp_path / "password").write_text("pass-word\n")
+    async with Emulator(ssl_context=context) as emulator:
+        emulator.add_device(BasicCredentials(None, "user", "pass-word"), "device")
+        config = f'host = "localhost"\nport = {emulator.port}\nusername = "user"\npassword_file = "password"\nca_cert = "ca.pem"\n'
+        (tmp_path / "tb.toml").write_text(f"[test]\n{config}")
+        done = await tb_mqtt("send", "a=1", "--config", str(tmp_path / "tb.toml"), "--profile", "test")
+        assert (done.code, done.err) == (0, "")
+        assert emulator.counters.telemetry_datapoints == 1

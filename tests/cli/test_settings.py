@@ -1,0 +1,138 @@
+"""Where a run connects, and as whom: the command line, then the file it names, then the environment."""
+
+import os
+
+import pytest
+import trustme
+
+from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.settings import ConnectionOptions, load
+from tb_mqtt_client.cli.terminal import Redactor
+from tb_mqtt_client.common.config_loader import GatewayConfig
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("TB_"):
+            monkeypatch.delenv(name)
+
+
+def settings(config_class=GatewayConfig, **options):
+    return load(ConnectionOptions(**options), Redactor(), config_class)
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_environment(tmp_path, monkeypatch):
+    file = write(tmp_path / "tb.toml", 'host = "file"\nport = 2\nkeepalive = 7\n')
+    monkeypatch.setenv("TB_HOST", "environment")
+    monkeypatch.setenv("TB_PORT", "3")
+    monkeypatch.setenv("TB_CLIENT_ID", "id")
+    found = settings(host="option", config=file)
+    assert (found.config.host, found.config.port, found.config.client_id, found.config.keepalive) == ("option", 2, "id", 7)
+    assert (found.origin_of_host, settings(config=file).origin_of_host) == ("the command line", file)
+    assert settings().origin_of_host == "the environment"
+    assert settings().config.host == "environment"
+
+
+def test_credentials_come_from_one_place_only(tmp_path, monkeypatch):
+    """A token of the environment never goes to a server of a file that has credentials of its own."""
+    monkeypatch.setenv("TB_HOST", "h")
+    monkeypatch.setenv("TB_ACCESS_TOKEN", "token of the environment")
+    file = write(tmp_path / "tb.toml", 'username = "file"\npassword = "secret of the file"\n')
+    assert settings().config.access_token == "token of the environment"
+    from_file = settings(config=file).config
+    assert (from_file.access_token, from_file.username, from_file.password) == (None, "file", "secret of the file")
+    from_option = settings(config=file, username="option").config
+    assert (from_option.access_token, from_option.username, from_option.password) == (None, "option", None)
+    from_token = settings(config=file, token="token of the option")
+    assert (from_token.config.access_token, from_token.config.username) == ("token of the option", None)
+    assert from_token.origin_of_credentials == "the command line"
+
+
+def test_profiles_are_tables_of_the_file(tmp_path):
+    text = 'host = "plain"\n[test]\nhost = "test"\naccess_token = "t"\n[production]\nhost = "production"\n'
+    file = write(tmp_path / "tb.toml", text)
+    assert settings(config=file).config.host == "plain"
+    assert settings(config=file, profile="test").config.host == "test"
+    production = settings(config=file, profile="production")
+    assert (production.config.host, production.config.access_token, production.origin_of_credentials) == ("production", None, "")
+    assert production.origin_of_host == f"[production] of {file}"
+
+
+def test_paths_in_a_file_are_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "secrets").mkdir()
+    write(tmp_path / "secrets" / "token", "the token\n\n")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "secrets" / "ca.pem")
+    file = write(tmp_path / "tb.toml", 'host = "h"\ntoken_file = "secrets/token"\nca_cert = "secrets/ca.pem"\n')
+    monkeypatch.chdir("/")
+    config = settings(config=file).config
+    assert config.access_token == "the token"
+    assert config.ca_cert == str(tmp_path / "secrets" / "ca.pem")
+
+
+def test_secrets_come_from_files(tmp_path):
+    token, password = write(tmp_path / "token", " the token \r\n"), write(tmp_path / "password", "word")
+    assert settings(host="h", token_file=token).config.access_token == "the token"
+    config = settings(host="h", username="u", password_file=password).config
+    assert (config.username, config.password) == ("u", "word")
+
+
+def test_tls_can_be_switched_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("TB_HOST", "h")
+    monkeypatch.setenv("TB_TLS", "1")
+    assert settings().config.use_tls()
+    assert not settings(tls=False).config.use_tls()
+    assert settings(mqtt_version="3.1.1").config.mqtt_version == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "There is no host"),
+        ("host = ", {}, "is no TOML"),
+        ('hots = "h"', {}, "unknown key 'hots'"),
+        ('host = "h"\nport = "x"', {}, "port must be a whole number"),
+        ('host = "h"\nport = 0', {}, "port must be from 1"),
+        ('[test]\nhost = "h"', {}, "has profiles only"),
+        ('[test]\nhost = "h"', {"profile": "tset"}, "has no [tset]"),
+        ('host = "h"\ntoken_file = "none"', {}, "token_file: "),
+        ('host = "h"\ntoken_file = "empty"', {}, "is empty"),
+        ('host = "h"\ntoken_file = "binary"', {}, "is no text"),
+        ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give one of them"),
+        ('host = "h"\nca_cert = "none"', {}, "ca_cert: there is no file"),
+        ('host = "h"\nca_cert = "empty"', {}, "ca_cert: "),
+        ('host = "h"\nclient_cert = "empty"', {}, "client_cert and private_key must be set together"),
+        ('host = "h"\nclient_cert = "empty"\nprivate_key = "empty"', {}, "are no PEM files that belong together"),
+        ('host = "h"\naccess_token = 1234567', {}, "access_token must be a str"),
+        ('host = "h"', {"token": "a", "token_file": "b"}, "--token and --token-file"),
+    ],
+)
+def test_what_is_not_usable_is_named(tmp_path, text, options, message):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    redactor = Redactor()
+    with pytest.raises(CommandError) as raised:
+        load(ConnectionOptions(config=write(tmp_path / "tb.toml", text), **options), redactor)
+    assert message in str(raised.value)
+    assert raised.value.exit_code == ExitCode.USAGE
+    assert "1234567" not in redactor.clean(str(raised.value))
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(CommandError, match=r"--config: missing\.toml cannot be read: No such file"):
+        settings(config="missing.toml")
+    with pytest.raises(CommandError, match="give --config FILE too"):
+        settings(profile="test", host="h")
+
+
+def test_the_redactor_takes_the_longest_first():
+    redactor = Redactor()
+    for secret in ("abcd", "abcdefgh", "abc", None):
+        redactor.add(secret)
+    assert redactor.clean("abcdefgh, abcd and abc") == "***, *** and abc"
