@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from tb_mqtt_client.cli.checks import STEPS, clock_finding, limits_finding
-from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
 
 def by_step(done):
@@ -68,7 +68,8 @@ async def test_a_connection_that_works(tb_mqtt, emulator, device):
     assert "✓ protocol      MQTT 5" in lines
     assert "✓ credentials   accepted" in lines
     assert "✓ limits        messages 200:1, telemetryMessages 100:1,3000:60 (count:seconds, of which the client uses 80 %)" in lines
-    assert "✓ payload size  packets of up to 65,536 bytes; telemetry payloads are filled to 65,507" in lines
+    size = "packets of up to 65,536 bytes; telemetry payloads are filled to 65,507; one of 65,280 bytes was answered"
+    assert f"✓ payload size  {size}" in lines
     assert lines[-1] == "✓ the connection works"
     # Nothing is stored.
     assert emulator.counters.data_publishes == 0
@@ -85,6 +86,14 @@ async def test_mqtt_3_1_1(tb_mqtt, emulator, device):
     findings = await examined(tb_mqtt, "--mqtt-version", "3.1.1", env=device)
     assert findings["protocol"]["status"] == "warning"
     assert "looks acknowledged" in findings["protocol"]["advice"]
+
+
+async def test_a_proxy_that_takes_smaller_packets(tb_mqtt, emulator, device):
+    """The platform announces 64 KiB, and something before it ends the connection of who sends as much."""
+    emulator.on_publish = lambda publish: Verdict.close() if publish.remaining_length > 32_000 else None
+    step, finding, advice = failure(await examined(tb_mqtt, env=device))
+    assert (step, "one of 65,280 bytes ended the connection" in finding) == ("payload size", True)
+    assert "load balancer" in advice
 
 
 async def test_a_server_that_tells_no_limits(tb_mqtt, tmp_path):
@@ -134,8 +143,9 @@ async def test_a_session_that_is_taken_over(tb_mqtt, emulator, device):
 
     tasks = []
     emulator.on_publish = lambda _publish: tasks.append(asyncio.ensure_future(take_over())) if not tasks else None
-    findings = await examined(tb_mqtt, env=device)
-    assert "took the session" in findings["credentials"]["finding"] or "ended" in findings["protocol"]["finding"]
+    step, finding, advice = failure(await examined(tb_mqtt, env=device))
+    assert (step, finding) == ("credentials", "accepted, but another client with the same credentials took the session")
+    assert "a device of its own" in advice
 
 
 async def test_tls_that_works(tb_mqtt, authority, ca_file):

@@ -17,16 +17,21 @@ from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.cli.causes import TLS_PORT, explain, network_cause, tls_cause
 from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands, trusting_context
 from tb_mqtt_client.cli.settings import Settings
-from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, TBMQTTError
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
 from tb_mqtt_client.constants.reason_codes import ReasonCode
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 
 STEP_SECONDS = 10.0
 """How long one step waits for an answer."""
+ROOM_FOR_REST = 256
+"""Bytes of a packet beside its padding: topic, ids and names."""
 SOON_DAYS = 14
 """A certificate that ends within so many days is worth a warning."""
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
 """No clock that goes right is before this: the package is younger."""
 STEPS = ("settings", "name", "TCP", "TLS", "clock", "protocol", "credentials", "limits", "payload size")
+TAKEN_OVER = "another client with the same credentials took the session"
+ONE_EACH = "give each program a device of its own: two with the same credentials take the session from each other"
 GOOD, WARNING, BAD, SKIPPED = "good", "warning", "bad", "skipped"
 
 
@@ -186,16 +191,23 @@ class Examination:
             advice = "is this an MQTT port? --verbose shows what the server answered, if anything"
             raise Failed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
         except (OSError, TBMQTTError) as error:
-            if not self._config.use_tls() and await self._speaks_tls(address):
-                advice = "use TLS: --tls, or --ca-cert FILE for an authority of your own"
-                raise Failed("protocol", f"port {self._port} speaks TLS, and the client spoke in clear", advice) from error
-            cause = explain(error, self._config)
-            raise Failed("protocol", f"no answer to CONNECT: {cause.finding}", "is this an MQTT port? " + cause.advice) from error
+            raise await self._no_session(error, client.health(), address) from error
         health = client.health()
         yield protocol_finding(health["mqtt_version"])
         yield self._credentials_finding(health)
         yield limits_finding(health, self._config.rate_limit_percentage)
-        yield self._payload_finding(client, health)
+        yield await self._payload_finding(client, health)
+
+    async def _no_session(self, error: Exception, health: dict[str, Any], address: str) -> Failed:
+        if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
+            return Failed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
+        if health["connections"]:
+            return Failed("protocol", f"the session ended at once: {health['last_disconnect']}", "look at the server's log")
+        if not self._config.use_tls() and await self._speaks_tls(address):
+            advice = "use TLS: --tls, or --ca-cert FILE for an authority of your own"
+            return Failed("protocol", f"port {self._port} speaks TLS, and the client spoke in clear", advice)
+        cause = explain(error, self._config)
+        return Failed("protocol", f"no answer to CONNECT: {cause.finding}", f"is this an MQTT port? {cause.advice}")
 
     async def _speaks_tls(self, address: str) -> bool:
         try:
@@ -206,10 +218,7 @@ class Examination:
 
     def _credentials_finding(self, health: dict[str, Any]) -> Finding:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
-            advice = "give each program a device of its own: two with the same credentials take the session from each other"
-            return Finding(
-                "credentials", WARNING, "accepted, but another client with the same credentials took the session", advice
-            )
+            return Finding("credentials", WARNING, f"accepted, but {TAKEN_OVER}", ONE_EACH)
         role = "; the device is a gateway" if health["limits"]["gateway"] else ""
         if self._settings.origin_of_credentials or self._config.client_cert:
             return Finding("credentials", GOOD, f"accepted{role}")
@@ -217,12 +226,22 @@ class Examination:
             "credentials", WARNING, f"accepted without any{role}", "the platform does so only for a client id that it knows"
         )
 
-    def _payload_finding(self, client: DeviceClient, health: dict[str, Any]) -> Finding:
+    async def _payload_finding(self, client: DeviceClient, health: dict[str, Any]) -> Finding:
         limit = health["limits"]["max_payload_size"]
         text = f"packets of up to {limit:,} bytes; telemetry payloads are filled to {client.max_payload_size:,}"
-        if health["limits"]["announced"]:
-            return Finding("payload size", GOOD, text)
-        return Finding("payload size", SKIPPED, f"not told by the server; assumed: {text}")
+        if not health["limits"]["announced"]:
+            return Finding("payload size", SKIPPED, f"not told by the server; assumed: {text}")
+        # The platform ignores what is in the parameters, stores nothing, and answers on the spot (contract, section 5).
+        size = limit - ROOM_FOR_REST
+        request = await RPCRequest.build("getSessionLimits", {"padding": "x" * size})
+        try:
+            await client.send_rpc_request(request, timeout=STEP_SECONDS)
+        except ConnectionLostError:
+            advice = "something between here and the platform takes less: raise the limit of the proxy or load balancer"
+            return Finding("payload size", BAD, f"{text}; but one of {size:,} bytes ended the connection", advice)
+        except TimeoutError:
+            return Finding("payload size", WARNING, f"{text}; one of {size:,} bytes got no answer", "is there a proxy between?")
+        return Finding("payload size", GOOD, f"{text}; one of {size:,} bytes was answered")
 
 
 def protocol_finding(mqtt_version: int) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -17,14 +18,24 @@ Decorator = Callable[[Any], Any]
 FILE = click.Path(dir_okay=False)
 
 
-def _positive(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
-    if not 0 < value < float("inf"):
+def _positive(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
         raise click.BadParameter(f"{value:g} is no positive number of seconds")
     return value
 
 
 SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": float, "callback": _positive}
 """What an option with a duration has."""
+
+
+def json_value(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Check that a value is JSON; text has to be written as JSON too."""
+    if value is not None:
+        try:
+            json.loads(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is no JSON ({error}); a text is written '\"text\"'", param=parameter) from error
+    return value
 
 
 class _SharedOption(click.Option):

@@ -12,8 +12,10 @@ from tb_mqtt_client import __version__
 from tb_mqtt_client.cli.doctor import doctor
 from tb_mqtt_client.cli.forwarded import demo, emulator
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.requests import attributes, claim, rpc
 from tb_mqtt_client.cli.send import send
 from tb_mqtt_client.cli.terminal import Redactor, Terminal
+from tb_mqtt_client.cli.watch import watch
 
 EPILOG = """Exit codes: 0 all done and acknowledged; 1 something was refused, or the answer is an error; 2 options or input not
 usable; 3 no connection; 4 no answer in time; 5 all that was sent is acknowledged, but input was skipped; 130 interrupted."""
@@ -25,7 +27,7 @@ def tb_mqtt() -> None:
     """Talk MQTT with ThingsBoard as a device or as a gateway."""
 
 
-for command in (send, doctor, demo, emulator):
+for command in (send, watch, rpc, attributes, claim, doctor, demo, emulator):
     tb_mqtt.add_command(command)
 
 

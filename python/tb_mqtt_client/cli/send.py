@@ -103,7 +103,7 @@ def send(
         fields = Fields((device_field or DEVICE_FIELD) if gateway else None, ts_field, timeless=attributes)
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
     settings = load(connection, terminal.redactor, GatewayConfig)
-    orders = Orders(attributes, device_profile, skip_bad, timeout)
+    orders = Orders(attributes=attributes, silence=timeout, device_profile=device_profile, skip_bad=skip_bad)
     client_class = GatewayClient if gateway else DeviceClient
     return run(_send(client_class, settings, source, orders, terminal))
 
@@ -126,6 +126,12 @@ def _parser(form: str | None, path: str | None, delimiter: str, fields: Fields) 
     if len(delimiter) != 1:
         raise click.UsageError("--delimiter must be one character, or \\t")
     return partial(from_csv, fields=fields, delimiter=delimiter)
+
+
+def send_values(values: tuple[str, ...], settings: Settings, timeout: float, terminal: Terminal) -> int:
+    """Send ``KEY=VALUE`` as client attributes of the connected device; the exit code."""
+    source = Source([_from_arguments(values, None, None, attributes=True)])
+    return run(_send(DeviceClient, settings, source, Orders(attributes=True, silence=timeout), terminal))
 
 
 async def _send(

@@ -27,10 +27,10 @@ class Orders:
     """How records are to be sent."""
 
     attributes: bool
-    device_profile: str
-    skip_bad: bool
     silence: float
     """Seconds without an answer after which it gives up."""
+    device_profile: str = "default"
+    skip_bad: bool = False
 
 
 class Sender:

@@ -139,7 +139,7 @@ def _from_options(options: ConnectionOptions, redactor: Redactor) -> dict[str, A
     given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
     for name, secret in FILES_OF_SECRETS.items():
         if (path := getattr(options, name)) is not None:
-            given[secret] = _read_secret(path, f"--{name.replace('_', '-')}", redactor)
+            given[secret] = read_secret(path, f"--{name.replace('_', '-')}", redactor)
     if options.token is not None:
         given["access_token"] = options.token
     if options.tls is not None:
@@ -165,7 +165,7 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
         if (path := profile.pop(name, None)) is not None:
             if secret in profile:
                 raise CommandError(f"{_place(options)}: {name} and {secret}: give one of them", ExitCode.USAGE)
-            profile[secret] = _read_secret(path, f"{_place(options)}: {name}", redactor)
+            profile[secret] = read_secret(path, f"{_place(options)}: {name}", redactor)
     known = GatewayConfig.option_names()
     if unknown := profile.keys() - set(known):
         allowed = ", ".join([*known, *FILES_OF_SECRETS])
@@ -193,7 +193,7 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
     return dict(profiles[name])
 
 
-def _read_secret(path: str, option: str, redactor: Redactor) -> str:
+def read_secret(path: str, option: str, redactor: Redactor) -> str:
     """The first line of a file."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

@@ -79,6 +79,13 @@ class Terminal:
         """One JSON value on one line of stdout, for programs. It is there when this returns."""
         print(json.dumps(value, ensure_ascii=False), flush=True)
 
+    def value(self, value: Any) -> None:
+        """One JSON value of the result: on one line for programs, laid out for people."""
+        if self.as_json or not self.out.is_terminal:
+            self.document(value)
+        else:
+            self.out.print_json(data=value, ensure_ascii=False)
+
     def note(self, text: str, symbol: str = "") -> None:
         """A line for whoever looks, not part of the result."""
         if not self.quiet:

@@ -20,29 +20,32 @@ def get_logger(name: str | None = None) -> logging.Logger:
 
 
 class OccasionalLog:
-    """Warnings about single messages: one of a kind a minute, the others at DEBUG. A bad device must not fill a disk.
+    """Lines about single messages: one of a kind a minute, the others at DEBUG. A bad device must not fill a disk.
 
     Kinds are few: they are remembered.
     """
 
     def __init__(self, logger: logging.Logger, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: monotonic seconds."""
         self._logger = logger
         self._seconds = seconds
         self._clock = clock
         self._last: dict[Hashable, float] = {}
         self._held_back: Counter[Hashable] = Counter()
 
-    def warn_of(self, kind: Hashable, message: str, *args: object) -> None:
-        """Log a warning; when there were others of its kind since the last one, it says how many."""
+    def warn_of(
+        self, kind: Hashable, message: str, *args: object, level: int = logging.WARNING, error: BaseException | None = None
+    ) -> None:
+        """Log a line; when there were others of its kind since the last one, it says how many. ``error``: with its traceback."""
         now = self._clock()
         if now - self._last.get(kind, float("-inf")) < self._seconds:
             self._held_back[kind] += 1
-            self._logger.debug(message, *args)
+            self._logger.debug(message, *args, exc_info=error)
             return
         self._last[kind] = now
         if held_back := self._held_back.pop(kind, 0):
             message, args = f"{message} (and %d more like this since the last such line)", (*args, held_back)
-        self._logger.warning(message, *args)
+        self._logger.log(level, message, *args, exc_info=error)
 
 
 def configure_logging(
