@@ -218,22 +218,9 @@ async def test_clear_text_spoken_to_a_port_with_tls(tb_mqtt, authority):
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", None])
-async def test_a_port_of_another_service(tb_mqtt, answer):
-    async def serve(_reader, writer):
-        if answer is not None:
-            writer.write(answer)
-            writer.close()
-        else:
-            writers.append(writer)
-
-    writers = []
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = str(server.sockets[0].getsockname()[1])
-    findings = await examined(tb_mqtt, "--host", "127.0.0.1", "--port", port, "--token", "x", "--connect-timeout", "1")
-    for writer in writers:
-        writer.close()
-    server.close()
-    await server.wait_closed()
+async def test_a_port_of_another_service(tb_mqtt, other_service, answer):
+    async with other_service(answer) as port:
+        findings = await examined(tb_mqtt, "--host", "127.0.0.1", "--port", port, "--token", "x", "--connect-timeout", "1")
     step, _, advice = failure(findings)
     assert step == "protocol"
     assert "is this an MQTT port?" in advice

@@ -26,11 +26,8 @@ def demo(arguments: tuple[str, ...]) -> int:
 
 @click.command(context_settings=_AS_IT_IS, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def emulator(arguments: tuple[str, ...]) -> None:
+def emulator(arguments: tuple[str, ...]) -> int:
     """Run a stand-in for the platform's MQTT endpoint (emulator --help)."""
     from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
 
-    try:
-        main(arguments)
-    except OSError as error:
-        raise CommandError(f"The emulator cannot run: {error}", ExitCode.USAGE) from error
+    return main(arguments)

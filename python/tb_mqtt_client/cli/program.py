@@ -10,8 +10,10 @@ import click
 
 from tb_mqtt_client import __version__
 from tb_mqtt_client.cli.doctor import doctor
+from tb_mqtt_client.cli.firmware import firmware
 from tb_mqtt_client.cli.forwarded import demo, emulator
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.provision import provision
 from tb_mqtt_client.cli.requests import attributes, claim, rpc
 from tb_mqtt_client.cli.send import send
 from tb_mqtt_client.cli.terminal import Redactor, Terminal
@@ -27,7 +29,7 @@ def tb_mqtt() -> None:
     """Talk MQTT with ThingsBoard as a device or as a gateway."""
 
 
-for command in (send, watch, rpc, attributes, claim, doctor, demo, emulator):
+for command in (send, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
     tb_mqtt.add_command(command)
 
 

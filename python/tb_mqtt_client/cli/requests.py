@@ -142,7 +142,8 @@ async def _requested(settings: Settings, work: Work, timeout: float) -> ExitCode
         try:
             return await work(client)
         except TimeoutError:
-            raise CommandError(f"There was no answer within {timeout:g} s", ExitCode.TIMEOUT) from None
+            advice = "the platform may not answer this request; --timeout waits longer"
+            raise CommandError(f"There was no answer within {timeout:g} s", ExitCode.TIMEOUT, advice) from None
         except ConnectionLostError as error:
             raise CommandError(f"The connection was lost: {error}", ExitCode.NO_CONNECTION) from error
         except RequestRefusedError as error:

@@ -169,12 +169,12 @@ class Outcome:
             terminal.document(self._document())
             return
         statistics = self.statistics
-        good = self.exit_code() is ExitCode.DONE
+        mark = {ExitCode.DONE: "good", ExitCode.SKIPPED: "warning"}.get(self.exit_code(), "bad")
         states = {state: getattr(statistics, state) for state in DELIVERY_STATES}
         # The first one always: a sum needs a second side.
         terms = [f"{name} {count:,}".replace("_", " ") for name, count in states.items() if count or name == "acknowledged"]
         sum_ = f"accepted {statistics.accepted:,} = {' + '.join(terms)} datapoints"
-        terminal.line(terminal.marked(terminal.out, "good" if good else "bad", sum_))
+        terminal.line(terminal.marked(terminal.out, mark, sum_))
         for code, count in sorted(statistics.rejected_by_reason.items()):
             terminal.line(f"  rejected: {count:,} as {reason_name(code)} ({code:#04x})")
         if self.bad_lines:

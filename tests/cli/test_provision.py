@@ -1,0 +1,111 @@
+"""``tb-mqtt provision``: a new device, whose credentials are in a file that connects, and nowhere else."""
+
+import stat
+import tomllib
+
+import pytest
+import trustme
+
+SECRET = "secret-of-the-profile"
+ENVIRONMENT = {"TB_PROVISION_KEY": "key-of-the-profile", "TB_PROVISION_SECRET": SECRET}
+
+
+@pytest.fixture
+def place(emulator):
+    emulator.add_provision_profile("key-of-the-profile", SECRET, profile="meter")
+    return ENVIRONMENT | {"TB_HOST": emulator.host, "TB_PORT": str(emulator.port)}
+
+
+async def test_a_token(tb_mqtt, emulator, place, tmp_path):
+    done = await tb_mqtt("provision", "--name", "meter 7", "--save", "meter.toml", env=place, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "✓ registered; ACCESS_TOKEN is in meter.toml, for --config meter.toml\n"
+    saved = tomllib.loads((tmp_path / "meter.toml").read_text())
+    assert (saved["host"], saved["port"]) == (emulator.host, emulator.port)
+    assert saved["access_token"] not in done.out
+    assert stat.S_IMODE((tmp_path / "meter.toml").stat().st_mode) == 0o600
+    assert emulator.device("meter 7").profile == "meter"
+    # A token of the environment is another device's.
+    sent = await tb_mqtt("send", "a=1", "--config", "meter.toml", env={"TB_ACCESS_TOKEN": "other"}, cwd=tmp_path)
+    assert sent.code == 0
+    assert emulator.device("meter 7").counters.telemetry_datapoints == 1
+
+
+async def test_basic_credentials(tb_mqtt, emulator, place, tmp_path):
+    (tmp_path / "password").write_text('p"\\ä😀\x7fw')
+    wanted = ("--credentials", "basic", "--username", "user 7", "--password-file", "password")
+    done = await tb_mqtt("provision", *wanted, "--name", "m", "--save", "m.toml", "--json", env=place, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {"status": "SUCCESS", "credentials_type": "MQTT_BASIC", "file": "m.toml"}
+    assert tomllib.loads((tmp_path / "m.toml").read_text())["password"] == 'p"\\ä😀\x7fw'
+    assert (await tb_mqtt("send", "a=1", "--config", "m.toml", cwd=tmp_path)).code == 0
+
+
+async def test_a_gateway(tb_mqtt, emulator, place, tmp_path):
+    done = await tb_mqtt("provision", "--as-gateway", "--name", "g", "--save", "g.toml", env=place, cwd=tmp_path)
+    assert done.code == 0
+    assert emulator.device("g").is_gateway
+
+
+async def test_a_certificate(tb_mqtt, emulator, place, tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("meter")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "config.toml").write_text('client_cert = "cert.pem"\nprivate_key = "key.pem"\n')
+    # In clear, since it is the form of the request that matters here.
+    arguments = ("--credentials", "x509", "--config", "config.toml", "--save", "m.toml")
+    done = await tb_mqtt("provision", *arguments, env=place, cwd=tmp_path)
+    assert (done.code, "needs --client-cert, --private-key and --ca-cert" in done.err) == (2, True)
+    assert not (tmp_path / "m.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"TB_PROVISION_SECRET": "another-secret"}, "(NOT_FOUND)"),
+        ({"TB_PROVISION_KEY": "another-key"}, "Provision data was not found!"),
+    ],
+)
+async def test_a_profile_that_is_not_there(tb_mqtt, place, tmp_path, environment, message):
+    done = await tb_mqtt("provision", "--save", "m.toml", "-vv", env=place | environment, cwd=tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert not (tmp_path / "m.toml").exists()
+    for secret in (SECRET, "another-secret", "another-key"):
+        assert secret not in done.err
+
+
+async def test_a_name_that_is_taken(tb_mqtt, emulator, place, tmp_path):
+    done = await tb_mqtt("provision", "--name", "device", "--save", "m.toml", env=place, cwd=tmp_path)
+    assert (done.code, "The platform refused: " in done.err) == (1, True)
+
+
+async def test_a_file_that_is_there_is_kept(tb_mqtt, emulator, place, tmp_path):
+    (tmp_path / "m.toml").write_text("precious")
+    done = await tb_mqtt("provision", "--save", "m.toml", env=place, cwd=tmp_path)
+    assert (done.code, "m.toml is there already" in done.err) == (2, True)
+    assert (tmp_path / "m.toml").read_text() == "precious"
+    assert (await tb_mqtt("provision", "--save", "no/m.toml", env=place, cwd=tmp_path)).code == 2
+    # Nothing was asked.
+    assert len(emulator.devices) == 2
+
+
+async def test_no_answer(tb_mqtt, place, tmp_path, silent_server):
+    address = ("--host", "127.0.0.1", "--port", silent_server)
+    done = await tb_mqtt("provision", *address, "--save", "m.toml", "--timeout", "0.3", env=place, cwd=tmp_path)
+    assert (done.code, "There was no answer within 0.3 s" in done.err) == (4, True)
+    assert not (tmp_path / "m.toml").exists()
+
+
+async def test_no_connection(tb_mqtt, place, tmp_path):
+    done = await tb_mqtt("provision", "--save", "m.toml", "--port", "1", env=place, cwd=tmp_path)
+    assert (done.code, "nothing listens at port 1" in done.err) == (3, True)
+
+
+@pytest.mark.parametrize("missing", ["TB_PROVISION_KEY", "TB_PROVISION_SECRET"])
+async def test_key_and_secret_are_needed(tb_mqtt, place, tmp_path, missing):
+    del place[missing]
+    done = await tb_mqtt("provision", "--save", "m.toml", env=place, cwd=tmp_path)
+    assert (done.code, "are needed" in done.err) == (2, True)
