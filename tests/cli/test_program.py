@@ -1,6 +1,8 @@
 """The program around the commands: help, what is missing, secrets, and the programs that are handed on."""
 
 import asyncio
+import logging
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +76,17 @@ def test_the_library_needs_no_extra():
     assert done.stdout == "[]\n"
 
 
+@pytest.fixture
+def own_logger():
+    """The program logs to its terminal, here one of this process: the other tests get the logger back as it was."""
+    logger = logging.getLogger("tb_mqtt_client")
+    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("own_logger")
 def test_a_defect_keeps_the_secrets(monkeypatch, capsys):
     def fail(options, redactor):
         redactor.add(SECRET)
@@ -140,12 +153,12 @@ async def test_the_demo(tb_mqtt):
 
 async def test_the_emulator_and_a_client(tb_mqtt):
     process = await tb_mqtt.start("emulator", "--port", "0", "--device", "TOKEN")
-    [*_, address] = (await process.stdout.readline()).decode().split()
-    host, port = address.split(":")
+    line = (await process.stdout.readline()).decode()
+    host, port = re.search(r"(127\.0\.0\.1):(\d+)", line).groups()
     done = await tb_mqtt("send", "a=1", "--host", host, "--port", port, "--token", "TOKEN")
     assert done.code == 0
     taken = await tb_mqtt("emulator", "--port", port)
-    assert (taken.code, "The emulator cannot run: " in taken.err, "Traceback" in taken.err) == (2, True, False)
+    assert (taken.code, "in use" in taken.err, "Traceback" in taken.err) == (2, True, False)
     process.send_signal(signal.SIGINT)
     ended = await finished(process)
     assert (ended.code, ended.err) == (0, "")

@@ -176,6 +176,23 @@ async def test_oversized_datapoints_leave_one_line(caplog):
     assert [record.levelname for record in loud(caplog)] == ["INFO", "WARNING", "INFO"]
 
 
+async def test_callbacks_that_fail_leave_one_line(emulator, caplog):
+    def fail(_update):
+        raise ValueError("not today")
+
+    client = DeviceClient(config(emulator))
+    client.set_attribute_update_callback(fail)
+    await client.connect()
+    with caplog.at_level(logging.INFO, "tb_mqtt_client"):
+        for number in range(100):
+            await emulator.set_shared_attributes("device", {"a": number})
+        while client.statistics.callback_errors < 100:  # noqa: ASYNC110  # that a callback ended has no event
+            await asyncio.sleep(0)
+        await client.stop()
+    assert [record.levelname for record in loud(caplog)] == ["ERROR", "INFO"]
+    assert "not today" in caplog.text
+
+
 async def test_what_was_not_delivered_is_a_warning_at_the_end(emulator, caplog):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))

@@ -374,7 +374,7 @@ def test_warnings_do_not_flood(caplog):
     assert warnings == [
         "A message on t is for nobody: nobody waits",
         f"A message on t cannot be read (bad): {b'x' * 100!r}",
-        "A message on t is for nobody: nobody waits, and 4 more before",
+        "A message on t is for nobody: nobody waits (and 4 more like this since the last such line)",
     ]
     assert len(caplog.records) == 11
     assert (report.counts()["inbound_unexpected"], report.counts()["inbound_malformed"]) == (6, 5)
