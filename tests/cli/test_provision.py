@@ -1,10 +1,13 @@
 """``tb-mqtt provision``: a new device, whose credentials are in a file that connects, and nowhere else."""
 
+import ssl
 import stat
 import tomllib
 
 import pytest
 import trustme
+
+from tb_mqtt_client.emulator import Emulator
 
 SECRET = "secret-of-the-profile"
 ENVIRONMENT = {"TB_PROVISION_KEY": "key-of-the-profile", "TB_PROVISION_SECRET": SECRET}
@@ -47,17 +50,40 @@ async def test_a_gateway(tb_mqtt, emulator, place, tmp_path):
     assert emulator.device("g").is_gateway
 
 
-async def test_a_certificate(tb_mqtt, emulator, place, tmp_path):
+async def test_a_certificate(tb_mqtt, tmp_path):
     authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(context)
+    authority.issue_cert("localhost").configure_cert(context)
     certificate = authority.issue_cert("meter")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    (tmp_path / "config.toml").write_text('client_cert = "cert.pem"\nprivate_key = "key.pem"\n')
-    # In clear, since it is the form of the request that matters here.
-    arguments = ("--credentials", "x509", "--config", "config.toml", "--save", "m.toml")
-    done = await tb_mqtt("provision", *arguments, env=place, cwd=tmp_path)
-    assert (done.code, "needs --client-cert, --private-key and --ca-cert" in done.err) == (2, True)
+    (tmp_path / "tls.toml").write_text('ca_cert = "ca.pem"\nclient_cert = "cert.pem"\nprivate_key = "key.pem"\n')
+    async with Emulator(ssl_context=context) as emulator:
+        emulator.add_provision_profile("key-of-the-profile", SECRET)
+        env = ENVIRONMENT | {"TB_HOST": "localhost", "TB_PORT": str(emulator.port)}
+        wanted = ("--credentials", "x509", "--config", "tls.toml", "--name", "m", "--save", "m.toml")
+        done = await tb_mqtt("provision", *wanted, env=env, cwd=tmp_path)
+        assert (done.code, done.err) == (0, "")
+        assert "X509_CERTIFICATE is in m.toml" in done.out
+        (tmp_path / "elsewhere").mkdir()
+        sent = await tb_mqtt("send", "a=1", "--config", str(tmp_path / "m.toml"), cwd=tmp_path / "elsewhere")
+        assert (sent.code, sent.err) == (0, "")
+        assert emulator.device("m").counters.telemetry_datapoints == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--credentials", "x509"], "--credentials x509 needs --client-cert, --private-key and --ca-cert"),
+        (["--credentials", "basic"], "--credentials basic needs --username or --client-id"),
+    ],
+)
+async def test_what_the_credentials_need(tb_mqtt, place, tmp_path, arguments, message):
+    done = await tb_mqtt("provision", *arguments, "--save", "m.toml", env=place, cwd=tmp_path)
+    assert (done.code, message in done.err) == (2, True)
     assert not (tmp_path / "m.toml").exists()
 
 

@@ -51,4 +51,4 @@ class InboundReport:
     def callback_failed(self, what: str, error: BaseException) -> None:
         """A callback of the user raised or gave what cannot be used: its traceback is told here."""
         self.callback_errors += 1
-        self._log.warn_of(type(error), "The callback for %s failed", what, level=logging.ERROR, error=error)
+        self._log.warn_of(type(error).__name__, "The callback for %s failed", what, level=logging.ERROR, error=error)
