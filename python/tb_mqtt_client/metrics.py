@@ -66,6 +66,8 @@ _METRICS = (
     _Described("inbound_unexpected", "inbound_unexpected_messages", "Messages of the server that nobody waits for"),
     _Described("inbound_refused", "inbound_refused_messages", "Messages of the server that were too many for the callbacks"),
     _Described("callback_errors", "callback_errors", "Callbacks of the program that failed"),
+    _Described("values_rounded", "rounded_values", "Floats that were rounded to 16 decimal places"),
+    _Described("values_stored_as_text", "values_stored_as_text", "Numbers that the platform stores as text"),
     _Described("connected", "connected", "Whether there is a connection", GaugeMetricFamily),
     _Described("ready", "ready", "Whether the session is set up, so that data may go", GaugeMetricFamily),
     _Described("limited", "limited", "Whether a message waits for the limits or a pause now", GaugeMetricFamily),
