@@ -126,7 +126,13 @@ class EncodedUplink:
     """The datapoints of one call, encoded. Immutable."""
 
     @staticmethod
-    def timeseries(data: object, now_ms: int, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
+    def timeseries(
+        data: object,
+        now_ms: int,
+        device: DeviceIdentity | None = None,
+        round_floats: bool = True,
+        metadata: tuple[str, int] | None = None,
+    ) -> EncodedUplink:
         """Encode what ``send_timeseries`` accepts.
 
         ``data`` is a ``TimeseriesEntry``, ``{"ts": ms, "values": {key: value}}``, any other dict ``{key: value}``, or a list that
@@ -137,7 +143,11 @@ class EncodedUplink:
         ``round_floats=False`` writes the shortest form of all. Floats inside lists and dicts are never rounded. Entries are not
         changed: they keep the value that they were given, and it is rounded here.
 
-        Raises ``ValueError`` for other types, for data without any datapoint and for what ``TimeseriesEntry`` refuses.
+        ``metadata`` of a sub-device's timeseries: connector, and when it received them in milliseconds since the epoch. It stands
+        in each record of the call (platform_contract.md, section 4), so that the call shares none with others.
+
+        Raises ``ValueError`` for other types, for data without any datapoint, for what ``TimeseriesEntry`` refuses, and for
+        metadata without a device.
         """
     @staticmethod
     def attributes(data: object, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
@@ -157,6 +167,8 @@ class EncodedUplink:
         """
     def with_main_ts(self, main_ts: int | None) -> EncodedUplink:
         """The same datapoints with another ``main_ts``."""
+    def with_device(self, device: DeviceIdentity) -> EncodedUplink:
+        """The same datapoints of another device."""
     @property
     def device(self) -> DeviceIdentity | None: ...
     @property
@@ -232,6 +244,7 @@ def pack_timeseries(
     max_size: int,
     max_datapoints: int = 0,
     max_devices: int = 1,
+    now_ms: int | None = None,
 ) -> PackedUplinks:
     """Write the timeseries of many uplinks into few payloads.
 
@@ -241,10 +254,13 @@ def pack_timeseries(
 
     - ``gateway=False``: ``[{"ts":T,"values":{...}},...]``; ``gateway=True``: ``{"device":[{"ts":T,"values":{...}},...],...}``.
       Datapoints without any timestamp are written as ``{...}`` without ``ts``.
+    - An uplink with metadata has records of its own: ``{"ts":T,"values":{...},"metadata":{"connector":C,"receivedTs":T,
+      "publishedTs":now_ms}}``.
     - ``max_size``: bytes of one payload, 2 or more. ``max_datapoints``: 0 for no limit.
     - ``max_devices``: device entries in one payload, 0 for no limit. Two profiles of one name never share a payload.
 
-    Every datapoint is in exactly one payload or in ``oversized``. Raises ``ValueError`` for negative limits.
+    Every datapoint is in exactly one payload or in ``oversized``. Raises ``ValueError`` for negative limits, and without ``now_ms``
+    (milliseconds since the epoch) when an uplink has metadata.
     """
 
 def pack_attributes(
@@ -267,7 +283,7 @@ def split_timeseries(
     """Cut as ``pack_timeseries`` with one device a payload does, but give uplinks instead of payloads, each with its sources.
 
     A datapoint that fits in no payload becomes an uplink of its own. Timestamps are kept as given: what an uplink's ``main_ts``
-    would have filled in is filled in.
+    would have filled in is filled in. Raises ``ValueError`` for an uplink with metadata.
     """
 
 def split_attributes(

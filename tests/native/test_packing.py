@@ -114,6 +114,57 @@ def test_split_as_the_reference(kind, given_calls, limit):
     assert [(read(part), sources) for part, sources in parts] == expected
 
 
+# Device, when the connector received it, and datapoints of one call: (key, value, ts).
+received_calls = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.none() | st.tuples(st.sampled_from(["modbus", 'o"pc é']), st.integers(0, 10**13)),
+        st.lists(st.tuples(small_keys, small_values, st.integers(0, 2)), min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(given_calls=received_calls, limit=limits | roomy, now=st.integers(0, 10**13))
+def test_metadata_as_the_reference(given_calls, limit, now):
+    """A call with metadata has records of its own, which no other call's values enter, and newer values stay behind older ones."""
+
+    def encoded(implementation, device, metadata, points):
+        data = [{"ts": ts, "values": {key: value}} for key, value, ts in points]
+        return implementation.EncodedUplink.timeseries(data, 0, implementation.DeviceIdentity(*NAMES[device]), metadata=metadata)
+
+    natives, references = ([encoded(one, *call) for call in given_calls] for one in (_native, reference))
+    packed = _native.pack_timeseries(natives, gateway=True, now_ms=now, **limit)
+    expected = reference.pack_timeseries(references, gateway=True, now_ms=now, **limit)
+    assert [(one.data, one.datapoints, one.devices, one.sources) for one in packed.payloads] == [
+        tuple(one) for one in expected.payloads
+    ]
+    assert packed.oversized == expected.oversized
+
+
+def test_metadata_without_a_device_or_a_time_of_publishing():
+    with pytest.raises(ValueError, match="device must be given"):
+        _native.EncodedUplink.timeseries({"a": 1}, 0, None, metadata=("c", 1))
+    for wrong in (("c",), ("c", 1.5), (b"c", 1), ("c", 2**63), "c"):
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            _native.EncodedUplink.timeseries({"a": 1}, 0, _native.DeviceIdentity("A"), metadata=wrong)
+    uplink = _native.EncodedUplink.timeseries({"a": 1}, 0, _native.DeviceIdentity("A"), metadata=("c", 1))
+    for packing in (_native.pack_timeseries, _native.split_timeseries):
+        with pytest.raises(ValueError, match=r"uplinks\[0\] has metadata"):
+            packing([uplink], gateway=True, max_size=1000)
+    assert _native.pack_attributes([uplink], gateway=True, max_size=1000).payloads == []
+
+
+def test_datapoints_of_another_device():
+    uplink = _native.EncodedUplink.timeseries({"a": 1}, 7, _native.DeviceIdentity("A"), metadata=("c", 1))
+    moved = uplink.with_device(_native.DeviceIdentity("B", "p"))
+    assert (moved.device, uplink.device) == (_native.DeviceIdentity("B", "p"), _native.DeviceIdentity("A"))
+    [payload] = _native.pack_timeseries([moved], gateway=True, max_size=1000, now_ms=2).payloads
+    metadata = b'"metadata":{"connector":"c","receivedTs":1,"publishedTs":2}'
+    assert payload.data == b'{"B":[{"ts":7,"values":{"a":1},' + metadata + b"}]}"
+
+
 def test_the_last_value_wins_within_one_payload_only():
     uplinks = [_native.EncodedUplink.timeseries({"ts": 1, "values": {"a": value, "b": value}}, 0) for value in range(3)]
     [payload] = _native.pack_timeseries(uplinks, gateway=False, max_size=1000).payloads

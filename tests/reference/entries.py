@@ -44,20 +44,23 @@ class AttributeEntry(TimeseriesEntry):
 
 
 class EncodedUplink:
-    def __init__(self, device, attribute_points, timeseries_points, main_ts=None, conversions=(0, 0)):
+    def __init__(self, device, attribute_points, timeseries_points, main_ts=None, conversions=(0, 0), metadata=None):
         self.device = device
         self.attribute_points = attribute_points
         self.timeseries_points = timeseries_points
         self.main_ts = main_ts
         self.conversions = conversions
+        self.metadata = metadata
 
     @classmethod
-    def timeseries(cls, data, now_ms, device=None, round_floats=True):
+    def timeseries(cls, data, now_ms, device=None, round_floats=True, metadata=None):
+        if metadata is not None and device is None:
+            raise ValueError("metadata without a device")
         given = []
         for item in data if type(data) is list else [data]:
             given += _telemetry(item, now_ms)
         points, conversions = _points(given, round_floats)
-        return cls(device, [], points, None, conversions)
+        return cls(device, [], points, None, conversions, metadata)
 
     @classmethod
     def attributes(cls, data, device=None, round_floats=True):

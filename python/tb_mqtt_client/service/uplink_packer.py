@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import ReasonCode
@@ -20,6 +22,9 @@ QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 know. A plain tuple: there may be a million of them."""
 ENCODED: Final = 0
 NUMBER: Final = 2
+
+
+Packing = Callable[..., PackedUplinks]
 
 
 class Oversized(NamedTuple):
@@ -70,7 +75,9 @@ class UplinkPacker:
         splitter = self._splitter
         max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
         batch = PackedBatch([], [], [])
-        for topic, pack in zip(self._topics, (pack_timeseries, pack_attributes), strict=True):
+        # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
+        packings: tuple[Packing, ...] = partial(pack_timeseries, now_ms=now_ms()), pack_attributes
+        for topic, pack in zip(self._topics, packings, strict=True):
             max_size = splitter.payload_budget
             packed = pack(
                 encoded,

@@ -98,16 +98,17 @@ impl<'py> Batch<'py> {
 
 /// Write the timeseries of many uplinks into few payloads.
 #[pyfunction]
-#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0, max_devices = 1))]
+#[pyo3(signature = (uplinks, *, gateway, max_size, max_datapoints = 0, max_devices = 1, now_ms = None))]
 pub fn pack_timeseries(
     uplinks: &Bound<'_, PyAny>,
     gateway: bool,
     max_size: usize,
     max_datapoints: usize,
     max_devices: usize,
+    now_ms: Option<i64>,
 ) -> PyResult<PackedUplinks> {
     let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices);
-    pack(uplinks, Layout { kind: Kind::Timeseries, gateway }, limits)
+    pack(uplinks, Layout { kind: Kind::Timeseries, gateway }, limits, now_ms)
 }
 
 /// Write the attributes of many uplinks into few payloads.
@@ -121,14 +122,14 @@ pub fn pack_attributes(
     max_devices: usize,
 ) -> PyResult<PackedUplinks> {
     let limits = Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices);
-    pack(uplinks, Layout { kind: Kind::Attributes, gateway }, limits)
+    pack(uplinks, Layout { kind: Kind::Attributes, gateway }, limits, None)
 }
 
-fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<PackedUplinks> {
+fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Option<i64>) -> PyResult<PackedUplinks> {
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
     let uplinks = batch.uplinks();
     let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
-    let (parts, oversized) = pack::pack(&uplinks, layout, limits).map_err(value_error)?;
+    let (parts, oversized) = pack::pack(&uplinks, layout, limits, now_ms).map_err(value_error)?;
     let payloads = parts
         .into_iter()
         .map(|part| {

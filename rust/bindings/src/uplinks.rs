@@ -11,7 +11,7 @@ use tb_mqtt_core::group::{Kind, conversions};
 use tb_mqtt_core::json::{self, Node, Output};
 use tb_mqtt_core::numbers::{self, Conversions, Numbers};
 use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
-use tb_mqtt_core::uplink::{Identity, Uplink};
+use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 use crate::convert::{PointRefusal, Value, timestamp, value_error, with_builder, write_point};
 use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
@@ -72,8 +72,17 @@ fn shared(device: Device<'_>) -> Option<Arc<Identity>> {
 #[pymethods]
 impl EncodedUplink {
     #[staticmethod]
-    #[pyo3(signature = (data, now_ms, device = None, round_floats = true))]
-    fn timeseries(data: &Bound<'_, PyAny>, now_ms: i64, device: Device<'_>, round_floats: bool) -> PyResult<Self> {
+    #[pyo3(signature = (data, now_ms, device = None, round_floats = true, metadata = None))]
+    fn timeseries(
+        data: &Bound<'_, PyAny>,
+        now_ms: i64,
+        device: Device<'_>,
+        round_floats: bool,
+        metadata: Option<(String, i64)>,
+    ) -> PyResult<Self> {
+        if metadata.is_some() && device.is_none() {
+            return Err(PyValueError::new_err("metadata is of a sub-device's timeseries: device must be given"));
+        }
         let now = Timestamp::new(now_ms).ok_or_else(|| PyValueError::new_err("now_ms is out of range"))?;
         let timeseries = with_builder(Numbers::new(round_floats), |builder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
@@ -89,7 +98,11 @@ impl EncodedUplink {
             }
             finish(builder, "telemetry", data)
         })?;
-        Ok(Self(Uplink { device: shared(device), timeseries, attributes: None, main_timestamp: Timestamp::NONE }))
+        let extras = metadata.map(|(connector, received)| {
+            let metadata = Some(Metadata::new(&connector, received));
+            Box::new(Extras { metadata, ..Extras::default() })
+        });
+        Ok(Self(Uplink { device: shared(device), timeseries, extras, main_timestamp: Timestamp::NONE }))
     }
 
     #[staticmethod]
@@ -112,9 +125,9 @@ impl EncodedUplink {
             }
             finish(builder, "attributes", data)
         })?;
-        let attributes = Some(Box::new(attributes));
+        let extras = Some(Box::new(Extras { attributes, metadata: None }));
         let timeseries = Points::default();
-        Ok(Self(Uplink { device: shared(device), timeseries, attributes, main_timestamp: Timestamp::NONE }))
+        Ok(Self(Uplink { device: shared(device), timeseries, extras, main_timestamp: Timestamp::NONE }))
     }
 
     #[staticmethod]
@@ -129,7 +142,7 @@ impl EncodedUplink {
         Ok(Self(Uplink {
             device: shared(device),
             timeseries: collect::<TimeseriesEntry>(timeseries)?,
-            attributes: (attributes.nbytes() > 0).then(|| Box::new(attributes)),
+            extras: (attributes.nbytes() > 0).then(|| Box::new(Extras { attributes, metadata: None })),
             main_timestamp: timestamp(main_ts)?,
         }))
     }
@@ -137,6 +150,10 @@ impl EncodedUplink {
     #[pyo3(signature = (main_ts))]
     fn with_main_ts(&self, main_ts: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         Ok(Self(Uplink { main_timestamp: timestamp(main_ts)?, ..self.0.clone() }))
+    }
+
+    fn with_device(&self, device: &Bound<'_, DeviceIdentity>) -> Self {
+        Self(Uplink { device: shared(Some(device)), ..self.0.clone() })
     }
 
     #[getter]
@@ -183,13 +200,13 @@ impl EncodedUplink {
 
     #[getter]
     fn entries_size(&self) -> usize {
-        let attributes = self.0.attributes.iter().flat_map(|points| points.iter());
+        let attributes = self.0.attributes().into_iter().flat_map(Points::iter);
         let all = self.0.timeseries.iter().chain(attributes);
         all.map(|(timestamp, point)| published_size(timestamp, point.bytes())).sum()
     }
 
     fn attribute_entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let points = self.0.attributes.iter().flat_map(|points| points.iter());
+        let points = self.0.attributes().into_iter().flat_map(Points::iter);
         entries(py, points, |entry| Bound::new(py, entry.add_subclass(AttributeEntry)))
     }
 

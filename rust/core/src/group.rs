@@ -37,10 +37,21 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Runs of one device with one timestamp.
+/// What stands around the points of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'g> {
+    /// The timestamp of all of them.
+    pub timestamp: Timestamp,
+    /// `,"metadata":{…}`, or nothing.
+    pub metadata: &'g [u8],
+}
+
+/// Runs of one device with one timestamp; those of a call with metadata are in groups of their own.
 #[derive(Debug)]
 struct Group {
     timestamp: Timestamp,
+    /// Index of its metadata.
+    metadata: usize,
     first_piece: usize,
     last_piece: usize,
     next: usize,
@@ -65,6 +76,7 @@ pub struct Grouped<'a> {
     devices: Vec<DeviceGroups<'a>>,
     groups: Vec<Group>,
     pieces: Vec<Piece<'a>>,
+    metadata: Vec<Vec<u8>>,
 }
 
 /// One device of [`Grouped`].
@@ -82,9 +94,9 @@ pub struct GroupView<'g, 'a> {
 }
 
 impl<'a> Grouped<'a> {
-    /// Group the datapoints of one kind.
+    /// Group the datapoints of one kind. `published` is the time that metadata get, in milliseconds.
     #[must_use]
-    pub fn new(uplinks: &[&'a Uplink], kind: Kind) -> Self {
+    pub fn new(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Self {
         let mut grouped = Self::default();
         let mut index = GroupIndex::default();
         for (source, &uplink) in uplinks.iter().enumerate() {
@@ -93,12 +105,16 @@ impl<'a> Grouped<'a> {
                 continue;
             }
             let device = index.device(&mut grouped, uplink.device.as_ref());
+            let metadata = match uplink.metadata() {
+                Some(metadata) if kind == Kind::Timeseries => grouped.add_metadata(metadata.published(published)),
+                _ => END,
+            };
             for (run, bytes) in points.runs() {
                 let timestamp = match kind {
                     Kind::Timeseries => run.timestamp.or(uplink.main_timestamp),
                     Kind::Attributes => Timestamp::NONE,
                 };
-                let group = index.group(&mut grouped, device, timestamp);
+                let group = index.group(&mut grouped, device, timestamp, metadata);
                 grouped.add_piece(group, Piece { bytes, count: run.count.get() as usize, source, next: END });
             }
         }
@@ -108,6 +124,24 @@ impl<'a> Grouped<'a> {
     /// The devices in order.
     pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_, 'a>> {
         (0..self.devices.len()).map(|index| DeviceView { grouped: self, index })
+    }
+
+    fn add_metadata(&mut self, written: Vec<u8>) -> usize {
+        self.metadata.push(written);
+        self.metadata.len() - 1
+    }
+
+    fn add_group(&mut self, device: usize, timestamp: Timestamp, metadata: usize) -> usize {
+        let group = self.groups.len();
+        self.groups.push(Group { timestamp, metadata, first_piece: END, last_piece: END, next: END });
+        let device = &mut self.devices[device];
+        if device.first_group == END {
+            device.first_group = group;
+        } else {
+            self.groups[device.last_group].next = group;
+        }
+        device.last_group = group;
+        group
     }
 
     fn add_piece(&mut self, group: usize, piece: Piece<'a>) {
@@ -157,10 +191,12 @@ impl<'g, 'a> DeviceView<'g, 'a> {
 }
 
 impl<'g, 'a> GroupView<'g, 'a> {
-    /// The timestamp of all datapoints of the group.
+    /// What stands around the datapoints of the group.
     #[must_use]
-    pub fn timestamp(self) -> Timestamp {
-        self.group().timestamp
+    pub fn around(self) -> Around<'g> {
+        let grouped: &'g Grouped<'a> = self.grouped;
+        let Group { timestamp, metadata, .. } = *self.group();
+        Around { timestamp, metadata: grouped.metadata.get(metadata).map_or(&[], Vec::as_slice) }
     }
 
     /// Whether a key can occur more than once: not inside a run, so only when there are several.
@@ -194,7 +230,7 @@ pub fn conversions(uplinks: &[&Uplink], kind: Kind) -> Conversions {
 fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {
     match kind {
         Kind::Timeseries => Some(&uplink.timeseries),
-        Kind::Attributes => uplink.attributes.as_deref(),
+        Kind::Attributes => uplink.attributes(),
     }
 }
 
@@ -204,6 +240,8 @@ struct GroupIndex<'a> {
     devices: AHashMap<Option<(&'a str, &'a str)>, usize>,
     names: AHashMap<&'a str, usize>,
     groups: AHashMap<(usize, Timestamp), usize>,
+    /// By the index of their metadata, which only one call has.
+    with_metadata: AHashMap<(usize, Timestamp), usize>,
 }
 
 impl<'a> GroupIndex<'a> {
@@ -225,22 +263,23 @@ impl<'a> GroupIndex<'a> {
         device
     }
 
-    fn group(&mut self, grouped: &mut Grouped<'a>, device: usize, timestamp: Timestamp) -> usize {
-        let entry = &mut grouped.devices[device];
+    fn group(&mut self, grouped: &mut Grouped<'a>, device: usize, timestamp: Timestamp, metadata: usize) -> usize {
         // Calls come in the order of time: the newest group is the likely one.
-        if entry.last_group != END && grouped.groups[entry.last_group].timestamp == timestamp {
-            return entry.last_group;
+        if let Some(newest) = grouped.groups.get(grouped.devices[device].last_group)
+            && (newest.timestamp, newest.metadata) == (timestamp, metadata)
+        {
+            return grouped.devices[device].last_group;
         }
-        *self.groups.entry((device, timestamp)).or_insert_with(|| {
-            let group = grouped.groups.len();
-            grouped.groups.push(Group { timestamp, first_piece: END, last_piece: END, next: END });
-            if entry.first_group == END {
-                entry.first_group = group;
-            } else {
-                grouped.groups[entry.last_group].next = group;
-            }
-            entry.last_group = group;
-            group
+        if metadata == END {
+            return *self
+                .groups
+                .entry((device, timestamp))
+                .or_insert_with(|| grouped.add_group(device, timestamp, metadata));
+        }
+        *self.with_metadata.entry((metadata, timestamp)).or_insert_with(|| {
+            // What comes after this is newer, and must not be written before it.
+            self.groups.remove(&(device, timestamp));
+            grouped.add_group(device, timestamp, metadata)
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use crate::group::{DeviceView, GroupView, Grouped, Piece};
+use crate::group::{Around, DeviceView, GroupView, Grouped, Kind, Piece};
 use crate::points::{Point, PointIter, Timestamp};
 use crate::sink::{JsonSink, Layout, Sink, UplinkSink};
 use crate::uplink::{Identity, Uplink};
@@ -82,39 +82,52 @@ pub struct Oversized<'a> {
     pub size: usize,
 }
 
-/// An uplink of no device among those of a gateway.
+/// An uplink that cannot be in what is to be written, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoDevice(
-    /// Index of the uplink.
-    pub usize,
-);
+pub enum Misfit {
+    /// One of no device among those of a gateway.
+    NoDevice(usize),
+    /// One with metadata, and nobody says when it is published.
+    NoPublishTime(usize),
+}
 
-impl fmt::Display for NoDevice {
+impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uplinks[{}] has no device, a gateway payload needs one", self.0)
+        match self {
+            Self::NoDevice(index) => write!(f, "uplinks[{index}] has no device, a gateway payload needs one"),
+            Self::NoPublishTime(index) => {
+                write!(f, "uplinks[{index}] has metadata: it is packed with now_ms, and cannot be split")
+            }
+        }
     }
 }
 
 /// Payloads of a batch.
 pub type Packed<'a> = (Vec<Part<Vec<u8>>>, Vec<Oversized<'a>>);
 
-/// Write payloads.
+/// Write payloads. `published` is now in milliseconds; only metadata need it.
 ///
 /// # Errors
-/// When an uplink for a gateway payload has no device.
-pub fn pack<'a>(uplinks: &[&'a Uplink], layout: Layout, limits: Limits) -> Result<Packed<'a>, NoDevice> {
-    check_devices(uplinks, layout)?;
-    Ok(Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&Grouped::new(uplinks, layout.kind)))
+/// When an uplink for a gateway payload has no device, or one has metadata and there is no `published`.
+pub fn pack<'a>(
+    uplinks: &[&'a Uplink],
+    layout: Layout,
+    limits: Limits,
+    published: Option<i64>,
+) -> Result<Packed<'a>, Misfit> {
+    check(uplinks, layout, published)?;
+    let grouped = Grouped::new(uplinks, layout.kind, published.unwrap_or_default());
+    Ok(Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&grouped))
 }
 
 /// Cut uplinks into smaller ones, each of which fits in a payload if a datapoint of it does.
 ///
 /// # Errors
-/// When an uplink for a gateway payload has no device.
-pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<Part<Uplink>>, NoDevice> {
-    check_devices(uplinks, layout)?;
+/// When an uplink for a gateway payload has no device, or one has metadata.
+pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<Part<Uplink>>, Misfit> {
+    check(uplinks, layout, None)?;
     let limits = Limits { max_devices: 1, ..limits };
-    let grouped = Grouped::new(uplinks, layout.kind);
+    let grouped = Grouped::new(uplinks, layout.kind, 0);
     let (mut parts, oversized) = Packer::new(layout, limits, UplinkSink::new(layout.kind), uplinks.len()).run(&grouped);
     parts.extend(oversized.into_iter().map(|oversized| {
         let device = uplinks[oversized.uplink].device.as_ref().map(Arc::clone);
@@ -129,9 +142,17 @@ pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<
     Ok(parts)
 }
 
-fn check_devices(uplinks: &[&Uplink], layout: Layout) -> Result<(), NoDevice> {
-    let homeless = |uplink: &&Uplink| layout.gateway && uplink.device.is_none();
-    uplinks.iter().position(homeless).map_or(Ok(()), |index| Err(NoDevice(index)))
+fn check(uplinks: &[&Uplink], layout: Layout, published: Option<i64>) -> Result<(), Misfit> {
+    let timeless = layout.kind == Kind::Timeseries && published.is_none();
+    for (index, uplink) in uplinks.iter().enumerate() {
+        if layout.gateway && uplink.device.is_none() {
+            return Err(Misfit::NoDevice(index));
+        }
+        if timeless && uplink.metadata().is_some() {
+            return Err(Misfit::NoPublishTime(index));
+        }
+    }
+    Ok(())
 }
 
 /// The payload that is being filled.
@@ -160,6 +181,8 @@ struct Packer<'a, S: Sink<'a>> {
     open: Open<'a>,
     /// The record that is being filled: stretches of points. Written when it ends, because a later value may replace one.
     record: Option<Timestamp>,
+    /// Its metadata.
+    metadata: Vec<u8>,
     stretches: Vec<&'a [u8]>,
     /// Where a key stands in `stretches`, by the record's number: nothing has to be cleared between records.
     keys: AHashMap<(usize, &'a [u8]), usize>,
@@ -180,6 +203,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
             sink,
             open: Open { size: Layout::EMPTY, ..Open::default() },
             record: None,
+            metadata: Vec::new(),
             stretches: Vec::new(),
             keys: AHashMap::new(),
             record_number: 0,
@@ -206,7 +230,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     fn add_piece(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>, piece: Piece<'a>) {
         if group.may_repeat_keys() {
             for point in PointIter(piece.bytes) {
-                if self.replace(device, group.timestamp(), point, piece.source) {
+                if self.replace(device, group.around(), point, piece.source) {
                     continue;
                 }
                 let refused = self.oversized.len();
@@ -221,7 +245,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// Put a later value of a key where the earlier one stands in this payload. False when there is none, or no room.
-    fn replace(&mut self, device: DeviceView<'_, 'a>, timestamp: Timestamp, point: Point<'a>, source: usize) -> bool {
+    fn replace(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>, source: usize) -> bool {
         if self.record.is_none() {
             return false;
         }
@@ -229,7 +253,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         let size = self.open.size - self.stretches[place].len() + point.bytes().len();
         if size > self.limits.max_size {
             // Both values travel, in two payloads, unless the later one fits in none: then this payload stays open.
-            if self.size_alone(device, timestamp, point) <= self.limits.max_size {
+            if self.size_alone(device, around, point) <= self.limits.max_size {
                 self.end_payload();
             }
             return false;
@@ -242,11 +266,12 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
 
     /// Add points with different keys, in as many payloads as they need.
     fn add_stretch(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>, mut piece: Piece<'a>) {
+        let around = group.around();
         while piece.count > 0 {
-            let opening = self.opening_cost(device, group.timestamp());
+            let opening = self.opening_cost(device, around);
             let (bytes, count) = opening.map_or((0, 0), |opening| self.fitting(opening, &piece));
             if count > 0 {
-                let last_comma = usize::from(self.begin(device, group.timestamp()));
+                let last_comma = usize::from(self.begin(device, around));
                 let (fitting, rest) = piece.bytes.split_at(bytes);
                 self.stretches.push(fitting);
                 self.open.size += bytes - last_comma;
@@ -256,9 +281,9 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
                 continue;
             }
             let point = PointIter(piece.bytes).next().expect("a piece with a count holds points");
-            let alone = self.size_alone(device, group.timestamp(), point);
+            let alone = self.size_alone(device, around, point);
             if alone > self.limits.max_size {
-                let (uplink, timestamp) = (piece.source, group.timestamp());
+                let (uplink, timestamp) = (piece.source, around.timestamp);
                 self.oversized.push(Oversized { uplink, point, timestamp, size: alone });
                 piece = piece.part(&piece.bytes[point.bytes().len()..], piece.count - 1);
             } else {
@@ -289,10 +314,10 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// Bytes of what must be opened before a point can stand in the payload; `None` when the device has no place in it.
-    fn opening_cost(&self, device: DeviceView<'_, 'a>, timestamp: Timestamp) -> Option<usize> {
+    fn opening_cost(&self, device: DeviceView<'_, 'a>, around: Around<'_>) -> Option<usize> {
         if self.open.device == Some(device.index()) {
             let record =
-                if self.record.is_some() { 0 } else { self.layout.record_cost(timestamp, self.open.records == 0) };
+                if self.record.is_some() { 0 } else { self.layout.record_cost(around, self.open.records == 0) };
             return Some(record);
         }
         let name = device.identity().map(Identity::name);
@@ -301,16 +326,16 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
             return None;
         }
         let entry = self.layout.device_cost(device.identity(), self.open.devices == 0);
-        Some(entry + self.layout.record_cost(timestamp, true))
+        Some(entry + self.layout.record_cost(around, true))
     }
 
-    fn size_alone(&self, device: DeviceView<'_, 'a>, timestamp: Timestamp, point: Point<'a>) -> usize {
-        let around = self.layout.device_cost(device.identity(), true) + self.layout.record_cost(timestamp, true);
-        Layout::EMPTY + around + point.bytes().len() - 1
+    fn size_alone(&self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>) -> usize {
+        let opening = self.layout.device_cost(device.identity(), true) + self.layout.record_cost(around, true);
+        Layout::EMPTY + opening + point.bytes().len() - 1
     }
 
     /// Open what is not open. Whether that was a record.
-    fn begin(&mut self, device: DeviceView<'_, 'a>, timestamp: Timestamp) -> bool {
+    fn begin(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>) -> bool {
         if self.open.device != Some(device.index()) {
             let first = self.open.devices == 0;
             self.open.size += self.layout.device_cost(device.identity(), first);
@@ -325,9 +350,11 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
         let opens_record = self.record.is_none();
         if opens_record {
-            self.open.size += self.layout.record_cost(timestamp, self.open.records == 0);
+            self.open.size += self.layout.record_cost(around, self.open.records == 0);
             self.open.records += 1;
-            self.record = Some(timestamp);
+            self.record = Some(around.timestamp);
+            self.metadata.clear();
+            self.metadata.extend_from_slice(around.metadata);
             self.record_number += 1;
         }
         opens_record
@@ -335,7 +362,8 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
 
     fn end_record(&mut self) {
         if let Some(timestamp) = self.record.take() {
-            self.sink.record(timestamp, &self.stretches, self.open.records == 1);
+            let around = Around { timestamp, metadata: &self.metadata };
+            self.sink.record(around, &self.stretches, self.open.records == 1);
             self.stretches.clear();
         }
     }

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::group::{DeviceView, Kind};
+use crate::group::{Around, DeviceView, Kind};
 use crate::json::write_int;
 use crate::points::{Point, PointIter, Points, PointsBuilder, Timestamp, TooLarge};
-use crate::uplink::{Identity, Uplink};
+use crate::uplink::{Extras, Identity, Uplink};
 
 /// The brackets of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,21 +33,21 @@ impl Layout {
 
     /// Bytes that a record adds around its points. `first`: no record before it.
     #[must_use]
-    pub fn record_cost(self, timestamp: Timestamp, first: bool) -> usize {
-        match (self.kind, timestamp.millis()) {
-            (Kind::Attributes, _) => 0,
-            (Kind::Timeseries, None) => 2 + usize::from(!first),
+    pub fn record_cost(self, around: Around<'_>, first: bool) -> usize {
+        let brackets = match (self.kind, around.timestamp.millis()) {
+            (Kind::Attributes, _) => return 0,
+            (Kind::Timeseries, None) => 2,
             (Kind::Timeseries, Some(millis)) => {
                 let digits = itoa::Buffer::new().format(millis).len();
-                RECORD_OPEN.len() + digits + RECORD_VALUES.len() + RECORD_CLOSE.len() + usize::from(!first)
+                RECORD_OPEN.len() + digits + RECORD_VALUES.len() + 2
             }
-        }
+        };
+        brackets + around.metadata.len() + usize::from(!first)
     }
 }
 
 const RECORD_OPEN: &[u8] = b"{\"ts\":";
 const RECORD_VALUES: &[u8] = b",\"values\":{";
-const RECORD_CLOSE: &[u8] = b"}}";
 
 /// Takes the records of one payload after the other.
 pub trait Sink<'a> {
@@ -58,7 +58,7 @@ pub trait Sink<'a> {
     fn open_device(&mut self, device: DeviceView<'_, 'a>, first: bool);
 
     /// One record: points with their commas, in order.
-    fn record(&mut self, timestamp: Timestamp, points: &[&'a [u8]], first: bool);
+    fn record(&mut self, around: Around<'_>, points: &[&'a [u8]], first: bool);
 
     /// A device's records end.
     fn close_device(&mut self);
@@ -105,13 +105,14 @@ impl<'a> Sink<'a> for JsonSink {
         }
     }
 
-    fn record(&mut self, timestamp: Timestamp, points: &[&'a [u8]], first: bool) {
+    fn record(&mut self, around: Around<'_>, points: &[&'a [u8]], first: bool) {
+        let timestamp = around.timestamp.millis();
         let out = &mut self.out;
         if self.layout.kind == Kind::Timeseries {
             if !first {
                 out.push(b',');
             }
-            if let Some(millis) = timestamp.millis() {
+            if let Some(millis) = timestamp {
                 out.extend_from_slice(RECORD_OPEN);
                 write_int(millis, out);
                 out.extend_from_slice(RECORD_VALUES);
@@ -125,7 +126,11 @@ impl<'a> Sink<'a> for JsonSink {
         // The last point's comma.
         out.pop();
         if self.layout.kind == Kind::Timeseries {
-            out.extend_from_slice(if timestamp == Timestamp::NONE { &RECORD_CLOSE[1..] } else { RECORD_CLOSE });
+            if timestamp.is_some() {
+                out.push(b'}');
+            }
+            out.extend_from_slice(around.metadata);
+            out.push(b'}');
         }
     }
 
@@ -164,7 +169,7 @@ impl UplinkSink {
     pub fn single(kind: Kind, device: Option<Arc<Identity>>, timestamp: Timestamp, point: Point<'_>) -> Uplink {
         let mut sink = Self::new(kind);
         sink.device = device;
-        sink.record(timestamp, &[point.bytes()], true);
+        sink.record(Around { timestamp, metadata: &[] }, &[point.bytes()], true);
         sink.finish(0)
     }
 }
@@ -176,9 +181,9 @@ impl<'a> Sink<'a> for UplinkSink {
         self.device = device.shared_identity();
     }
 
-    fn record(&mut self, timestamp: Timestamp, points: &[&'a [u8]], _first: bool) {
+    fn record(&mut self, around: Around<'_>, points: &[&'a [u8]], _first: bool) {
         self.points
-            .push_run::<TooLarge>(timestamp, |out| {
+            .push_run::<TooLarge>(around.timestamp, |out| {
                 for stretch in points {
                     out.bytes.extend_from_slice(stretch);
                 }
@@ -191,10 +196,10 @@ impl<'a> Sink<'a> for UplinkSink {
 
     fn finish(&mut self, _size: usize) -> Uplink {
         let points = self.points.finish();
-        let (timeseries, attributes) = match self.kind {
+        let (timeseries, extras) = match self.kind {
             Kind::Timeseries => (points, None),
-            Kind::Attributes => (Points::default(), Some(Box::new(points))),
+            Kind::Attributes => (Points::default(), Some(Box::new(Extras { attributes: points, metadata: None }))),
         };
-        Uplink { device: self.device.take(), timeseries, attributes, main_timestamp: Timestamp::NONE }
+        Uplink { device: self.device.take(), timeseries, extras, main_timestamp: Timestamp::NONE }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::json;
+use crate::json::{self, write_int};
 use crate::points::{Points, Timestamp};
 
 /// A gateway's sub-device. Shared by all its uplinks, its name encoded once.
@@ -49,6 +49,41 @@ impl PartialEq for Identity {
 
 impl Eq for Identity {}
 
+/// Where a sub-device's timeseries came from, and when: `,"metadata":{…}` of each record, without what is known last.
+#[derive(Debug, Clone)]
+pub struct Metadata(Box<[u8]>);
+
+impl Metadata {
+    /// Received by a connector of this name at this time, in milliseconds.
+    #[must_use]
+    pub fn new(connector: &str, received: i64) -> Self {
+        let mut open = b",\"metadata\":{\"connector\":".to_vec();
+        json::write_str(connector, &mut open);
+        open.extend_from_slice(b",\"receivedTs\":");
+        write_int(received, &mut open);
+        open.extend_from_slice(b",\"publishedTs\":");
+        Self(open.into())
+    }
+
+    /// The whole of it, for a payload that is published at this time.
+    #[must_use]
+    pub fn published(&self, published: i64) -> Vec<u8> {
+        let mut tail = self.0.to_vec();
+        write_int(published, &mut tail);
+        tail.push(b'}');
+        tail
+    }
+}
+
+/// What few uplinks have.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Attributes.
+    pub attributes: Points,
+    /// Of the timeseries.
+    pub metadata: Option<Metadata>,
+}
+
 /// The datapoints of one call.
 #[derive(Debug, Clone)]
 pub struct Uplink {
@@ -56,22 +91,35 @@ pub struct Uplink {
     pub device: Option<Arc<Identity>>,
     /// Timeseries datapoints.
     pub timeseries: Points,
-    /// Attributes; boxed because most uplinks have none.
-    pub attributes: Option<Box<Points>>,
+    /// Boxed because most uplinks have none: there may be a million of them.
+    pub extras: Option<Box<Extras>>,
     /// The timestamp of timeseries datapoints that have none of their own.
     pub main_timestamp: Timestamp,
 }
 
 impl Uplink {
+    /// The attributes.
+    #[must_use]
+    pub fn attributes(&self) -> Option<&Points> {
+        self.extras.as_ref().map(|extras| &extras.attributes)
+    }
+
+    /// The metadata of the timeseries.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.extras.as_ref().and_then(|extras| extras.metadata.as_ref())
+    }
+
     /// Number of attributes.
     #[must_use]
     pub fn attribute_count(&self) -> usize {
-        self.attributes.as_ref().map_or(0, |points| points.count())
+        self.attributes().map_or(0, Points::count)
     }
 
     /// Encoded bytes held.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        self.timeseries.nbytes() + self.attributes.as_ref().map_or(0, |points| points.nbytes())
+        let metadata = self.metadata().map_or(0, |metadata| metadata.0.len());
+        self.timeseries.nbytes() + self.attributes().map_or(0, Points::nbytes) + metadata
     }
 }

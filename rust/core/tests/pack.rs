@@ -9,28 +9,29 @@ use common::{Datapoint, any_value, uplink};
 use proptest::prelude::*;
 use serde_json::Value;
 use tb_mqtt_core::group::Kind;
-use tb_mqtt_core::pack::{Limits, NoDevice, pack, split};
+use tb_mqtt_core::pack::{Limits, Misfit, pack, split};
 use tb_mqtt_core::sink::Layout;
-use tb_mqtt_core::uplink::{Identity, Uplink};
+use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 const GATEWAY: Layout = Layout { kind: Kind::Timeseries, gateway: true };
+const NOW: Option<i64> = Some(1_700_000_000_000);
+
+/// Device, whether there is metadata, datapoints.
+type Call = (usize, bool, Vec<Datapoint>);
 
 /// Calls of a few devices whose keys and timestamps often meet.
-fn calls() -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+fn calls() -> impl Strategy<Value = Vec<Call>> {
     calls_of(3, any_value())
 }
 
-/// The same for two devices of different names, with values that always fit in 100 bytes.
-fn small_calls() -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+/// The same for two devices of different names, with values that always fit in 200 bytes.
+fn small_calls() -> impl Strategy<Value = Vec<Call>> {
     calls_of(2, any::<i64>().prop_map(Value::from))
 }
 
-fn calls_of(
-    devices: usize,
-    values: impl Strategy<Value = Value>,
-) -> impl Strategy<Value = Vec<(usize, Vec<Datapoint>)>> {
+fn calls_of(devices: usize, values: impl Strategy<Value = Value>) -> impl Strategy<Value = Vec<Call>> {
     let datapoint = (0_i64..4, "[a-c\"é\\\\]{1,3}", values);
-    prop::collection::vec((0..devices, prop::collection::vec(datapoint, 1..8)), 1..8)
+    prop::collection::vec((0..devices, any::<bool>(), prop::collection::vec(datapoint, 1..8)), 1..8)
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -38,11 +39,20 @@ fn limits() -> impl Strategy<Value = Limits> {
         .prop_map(|(size, datapoints, devices)| Limits::with_zero_as_unlimited(size, datapoints, devices))
 }
 
-fn uplinks(calls: &[(usize, Vec<Datapoint>)]) -> Vec<Uplink> {
+fn uplinks(calls: &[Call]) -> Vec<Uplink> {
     // The last two share a name.
     let names = [("A", "default"), ("B\"", "default"), ("B\"", "other")];
     let devices = names.map(|(name, profile)| Arc::new(Identity::new(name, profile)));
-    calls.iter().map(|(device, datapoints)| uplink(Some(&devices[*device]), datapoints)).collect()
+    let made = calls.iter().map(|(device, metadata, datapoints)| {
+        let uplink = uplink(Some(&devices[*device]), datapoints);
+        if *metadata { with_metadata(uplink) } else { uplink }
+    });
+    made.collect()
+}
+
+fn with_metadata(uplink: Uplink) -> Uplink {
+    let metadata = Some(Metadata::new("c", 5));
+    Uplink { extras: Some(Box::new(Extras { metadata, ..Extras::default() })), ..uplink }
 }
 
 /// Datapoints of a payload: device name, timestamp, key, value.
@@ -66,7 +76,7 @@ proptest! {
     fn limits_and_sources(calls in calls(), limits in limits()) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
-        let (parts, oversized) = pack(&references, GATEWAY, limits).expect("all have a device");
+        let (parts, oversized) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         let mut answered = vec![0; uplinks.len()];
         for part in &parts {
             let datapoints = read(&part.output);
@@ -85,18 +95,18 @@ proptest! {
 
     /// For each device name, timestamp and key, the values leave in their order, and the last one always leaves.
     #[test]
-    fn order_of_values(calls in small_calls(), size in 100_usize..400) {
+    fn order_of_values(calls in small_calls(), size in 200_usize..400) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(size, 0, 0);
-        let (parts, oversized) = pack(&references, GATEWAY, limits).expect("all have a device");
+        let (parts, oversized) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         prop_assert!(oversized.is_empty());
         let mut left: HashMap<_, Vec<Value>> = HashMap::new();
         for (device, ts, key, value) in parts.iter().flat_map(|part| read(&part.output)) {
             left.entry((device, ts, key)).or_default().push(value);
         }
         let mut given: HashMap<_, Vec<Value>> = HashMap::new();
-        for (device, datapoints) in &calls {
+        for (device, _, datapoints) in &calls {
             for (ts, key, value) in datapoints {
                 let device = ["A", "B\""][*device].to_owned();
                 given.entry((device, *ts, key.clone())).or_default().push(value.clone());
@@ -116,19 +126,20 @@ proptest! {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
-        let (parts, _) = pack(&references, GATEWAY, limits).expect("all have a device");
+        let (parts, _) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         prop_assert_eq!(parts.len(), 1);
     }
 
     /// Splitting gives uplinks that each fit alone, with every datapoint that was given.
     #[test]
     fn split_parts_fit(calls in calls(), limits in limits()) {
-        let uplinks = uplinks(&calls);
+        let plain: Vec<_> = calls.into_iter().map(|(device, _, datapoints)| (device, false, datapoints)).collect();
+        let uplinks = uplinks(&plain);
         let references: Vec<_> = uplinks.iter().collect();
         let parts = split(&references, GATEWAY, limits).expect("all have a device");
         let mut answered = 0;
         for part in &parts {
-            let (again, oversized) = pack(&[&part.output], GATEWAY, limits).expect("a device");
+            let (again, oversized) = pack(&[&part.output], GATEWAY, limits, NOW).expect("a device");
             prop_assert_eq!(again.len() + oversized.len(), 1);
             prop_assert_eq!(part.output.timeseries.count(), part.datapoints);
             answered += part.sources.iter().map(|source| source.datapoints).sum::<usize>();
@@ -141,7 +152,7 @@ proptest! {
 fn a_gateway_payload_needs_devices() {
     let homeless = uplink(None, &[(1, "a".to_owned(), Value::from(1))]);
     let limits = Limits::with_zero_as_unlimited(100, 0, 0);
-    assert_eq!(pack(&[&homeless], GATEWAY, limits).expect_err("no device"), NoDevice(0));
+    assert_eq!(pack(&[&homeless], GATEWAY, limits, NOW).expect_err("no device"), Misfit::NoDevice(0));
 }
 
 #[test]
@@ -151,9 +162,36 @@ fn an_oversized_datapoint_is_alone() {
     let datapoints = [(1, "a".to_owned(), 1.into()), (1, "big".to_owned(), large), (1, "b".to_owned(), 2.into())];
     let given = uplink(Some(&device), &datapoints);
     let limits = Limits::with_zero_as_unlimited(60, 0, 0);
-    let (parts, oversized) = pack(&[&given], GATEWAY, limits).expect("a device");
+    let (parts, oversized) = pack(&[&given], GATEWAY, limits, NOW).expect("a device");
     assert_eq!(oversized.len(), 1);
     assert_eq!(oversized[0].point.key(), b"\"big\"");
     assert_eq!(parts.len(), 1);
     assert_eq!(parts[0].output, br#"{"A":[{"ts":1,"values":{"a":1,"b":2}}]}"#);
+}
+
+#[test]
+fn a_call_with_metadata_has_records_of_its_own() {
+    let device = Arc::new(Identity::new("A", "default"));
+    let call = |key: &str, value: i64| uplink(Some(&device), &[(1, key.to_owned(), value.into())]);
+    let calls = [call("a", 1), call("b", 2), with_metadata(call("a", 3)), call("a", 4), with_metadata(call("a", 5))];
+    let references: Vec<_> = calls.iter().collect();
+    let limits = Limits::with_zero_as_unlimited(1000, 0, 0);
+    let (parts, _) = pack(&references, GATEWAY, limits, NOW).expect("a device");
+    let metadata = r#""metadata":{"connector":"c","receivedTs":5,"publishedTs":1700000000000}"#;
+    let expected = format!(
+        r#"{{"A":[{{"ts":1,"values":{{"a":1,"b":2}}}},{{"ts":1,"values":{{"a":3}},{metadata}}},{{"ts":1,"values":{{"a":4}}}},{{"ts":1,"values":{{"a":5}},{metadata}}}]}}"#
+    );
+    assert_eq!(String::from_utf8(parts[0].output.clone()).expect("text"), expected);
+    assert_eq!(parts[0].datapoints, 5);
+}
+
+#[test]
+fn metadata_need_the_time_of_publishing() {
+    let device = Arc::new(Identity::new("A", "default"));
+    let given = with_metadata(uplink(Some(&device), &[(1, "a".to_owned(), Value::from(1))]));
+    let limits = Limits::with_zero_as_unlimited(1000, 0, 0);
+    assert_eq!(pack(&[&given], GATEWAY, limits, None).expect_err("no time"), Misfit::NoPublishTime(0));
+    assert_eq!(split(&[&given], GATEWAY, limits).expect_err("no time"), Misfit::NoPublishTime(0));
+    let attributes = Layout { kind: Kind::Attributes, gateway: true };
+    assert!(pack(&[&given], attributes, limits, None).expect("no attributes").0.is_empty());
 }

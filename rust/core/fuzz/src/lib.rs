@@ -13,7 +13,7 @@ use tb_mqtt_core::numbers::{Conversions, Numbers};
 use tb_mqtt_core::pack::{self, Limits};
 use tb_mqtt_core::points::{PointIter, Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::sink::Layout;
-use tb_mqtt_core::uplink::{Identity, Uplink};
+use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 #[path = "../../tests/common/tree.rs"]
 mod tree;
@@ -85,6 +85,7 @@ pub struct Batch {
 struct Call {
     device: u8,
     main_ts: Option<i8>,
+    metadata: bool,
     datapoints: Vec<(Option<i8>, u8, i64)>,
 }
 
@@ -96,11 +97,14 @@ impl Batch {
         let uplink = |call: &Call| {
             let points = call.points();
             let (timeseries, attributes) = match kind {
-                Kind::Timeseries => (points, None),
-                Kind::Attributes => (Points::default(), Some(Box::new(points))),
+                Kind::Timeseries => (points, Points::default()),
+                Kind::Attributes => (Points::default(), points),
             };
+            // Metadata stand beside values, so that there must be a timestamp.
+            let metadata = (call.metadata && call.main_ts.is_some()).then(|| Metadata::new("c\"", 5));
+            let extras = Some(Box::new(Extras { attributes, metadata }));
             let device = Some(Arc::clone(&devices[usize::from(call.device) % devices.len()]));
-            Uplink { device, timeseries, attributes, main_timestamp: timestamp(call.main_ts) }
+            Uplink { device, timeseries, extras, main_timestamp: timestamp(call.main_ts) }
         };
         self.calls.iter().map(uplink).collect()
     }
@@ -134,7 +138,7 @@ pub fn pack(batch: &Batch) {
     let (max_datapoints, max_devices) = (usize::from(batch.max_datapoints), usize::from(batch.max_devices));
     let limits = Limits::with_zero_as_unlimited(usize::from(batch.max_size), max_datapoints, max_devices);
     let (parts, oversized) =
-        pack::pack(&references, Layout { kind, gateway: true }, limits).expect("all have a device");
+        pack::pack(&references, Layout { kind, gateway: true }, limits, Some(7)).expect("all have a device");
     let mut answered = vec![0; uplinks.len()];
     for part in &parts {
         assert!(part.output.len() <= limits.max_size);

@@ -37,7 +37,7 @@ pub fn uplink(device: Option<&Arc<Identity>>, datapoints: &[Datapoint]) -> Uplin
     Uplink {
         device: device.map(Arc::clone),
         timeseries: builder.finish(),
-        attributes: None,
+        extras: None,
         main_timestamp: Timestamp::NONE,
     }
 }
