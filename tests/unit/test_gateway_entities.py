@@ -2,11 +2,16 @@
 
 import pytest
 
+from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
+from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
+from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
@@ -77,6 +82,136 @@ def test_sessions_are_equal_by_the_devices_id():
     assert DeviceSession(info) == DeviceSession(info)
     assert DeviceSession(info) != DeviceSession(DeviceInfo("a", "default"))
     assert len({DeviceSession(info), DeviceSession(info)}) == 1
+
+
+def test_defect_41_connected_devices_are_right_from_the_start():
+    manager = DeviceManager()
+    session = manager.register("a")
+    assert manager.connected_devices == {session}
+    assert manager.is_connected(session.device_info.device_id)
+    session.update_state(DeviceSessionState.DISCONNECTED)
+    session.update_state(DeviceSessionState.DISCONNECTED)
+    assert manager.connected_devices == set()
+    manager.unregister(session.device_info.device_id)
+    assert not manager.is_connected(session.device_info.device_id)
+    session.update_state(DeviceSessionState.CONNECTED)
+
+
+def test_defect_42_a_bad_id_breaks_nothing():
+    with pytest.raises(ValueError, match="UUID"):
+        DeviceInfo.from_dict({"device_name": "n", "device_id": "no id"})
+    info = DeviceInfo("n", "default")
+    assert info.original_name == "n"
+    with pytest.raises(AttributeError, match="Cannot modify attribute"):
+        info.original_name = "x"
+
+
+def test_defect_43_a_renamed_session_is_found_again():
+    manager = DeviceManager()
+    session = manager.register("a")
+    places, infos = {session: 1}, {session.device_info}
+    manager.rename_device("a", "b")
+    assert places[session] == 1
+    assert session.device_info in infos
+
+
+def test_defect_44_names_after_renaming():
+    manager = DeviceManager()
+    session, other = manager.register("a"), manager.register("other")
+    manager.rename_device("a", "b")
+    manager.rename_device("a", "c")
+    assert (manager.get_by_name("c"), manager.get_by_name("a")) == (session, session)
+    # A new device may have a name that another one had for a while.
+    assert manager.get_by_name("b") is None
+    assert manager.resolve("b") is session
+    assert manager.register("b") is not session
+    assert manager.resolve("b") is manager.get_by_name("b")
+    with pytest.raises(ValueError, match="there is a device 'other' already"):
+        manager.rename_device("c", "other")
+    assert (manager.get_by_name("c"), manager.get_by_name("other")) == (session, other)
+    for wrong in ("", None):
+        with pytest.raises(ValueError, match="Device name must not be empty"):
+            manager.rename_device("c", wrong)
+    assert repr(manager) == "DeviceManager(['other', 'c', 'b'])"
+
+
+def test_a_forgotten_session_has_no_manager():
+    manager = DeviceManager()
+    session = manager.register("a")
+    manager.rename_device("a", "b")
+    assert session.manager is manager
+    manager.unregister(session.device_info.device_id)
+    assert session.manager is None
+    assert [manager.resolve(name) for name in ("a", "b")] == [None, None]
+    assert manager.register("a") is not session
+
+
+KINDS = ("attribute_update", "attribute_response", "rpc_request", "state_change")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_callbacks_by_the_devices_id(kind):
+    manager = DeviceManager()
+    session = manager.register("a")
+    set_callback = getattr(manager, f"set_{kind}_callback")
+
+    def callback(*_):
+        raise AssertionError
+
+    set_callback(session.device_info.device_id, callback)
+    set_callback(manager.register("b").device_info.device_id, None)
+    set_callback(DeviceInfo("a", "default").device_id, callback)
+    name = "_state_change_callback" if kind == "state_change" else f"{kind}_callback"
+    assert getattr(session, name) is callback
+    for wrong in (1, "callback", [callback]):
+        with pytest.raises(TypeError, match="cb must be a function"):
+            set_callback(session.device_info.device_id, wrong)
+    set_callback(session.device_info.device_id, None)
+    assert getattr(session, name) is None
+
+
+def test_a_state_callback_is_a_plain_function():
+    async def callback(_):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="must be a plain function"):
+        DeviceSession(DeviceInfo("a", "default")).set_state_change_callback(callback)
+
+
+async def test_events_go_to_the_callback_for_their_type_and_class():
+    session, told = DeviceSession(DeviceInfo("a", "default")), []
+    request = GatewayRPCRequest._deserialize_from_dict({"device": "a", "data": {"id": 0, "method": "m"}})
+    events = {
+        "attribute_update": AttributeUpdate([AttributeEntry("a", 1)]),
+        "attribute_response": GatewayRequestedAttributeResponse(1),
+        "rpc_request": request,
+    }
+    for event in events.values():
+        assert await session.handle_event_to_device(event) is None
+
+    def plain(of_session, event):
+        told.append((of_session, event))
+        return "plain"
+
+    async def coroutine(of_session, event):
+        return plain(of_session, event) + " no more"
+
+    for callback, result in ((plain, "plain"), (coroutine, "plain no more")):
+        for kind, event in events.items():
+            getattr(session, f"set_{kind}_callback")(callback)
+            assert await session.handle_event_to_device(event) == result
+            assert told.pop() == (session, event)
+    # The type is right, the class is not.
+    assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_RPC_REQUEST)) is None
+    assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_CONNECT)) is None
+    assert told == []
+
+
+async def test_what_a_callback_raises_is_raised():
+    session = DeviceSession(DeviceInfo("a", "default"))
+    session.set_attribute_update_callback(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await session.handle_event_to_device(AttributeUpdate([]))
 
 
 def test_messages():

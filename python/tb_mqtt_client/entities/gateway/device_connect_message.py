@@ -5,31 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tb_mqtt_client.entities.factory_made import FactoryMade
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class DeviceConnectMessage(BaseGatewayEvent):
+class DeviceConnectMessage(FactoryMade, BaseGatewayEvent):
     """Made by ``build``."""
 
     device_name: str
     device_profile: str = "default"
-
-    _event_type = GatewayEventType.DEVICE_CONNECT
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
-        raise TypeError(f"Direct instantiation of {cls.__name__} is not allowed. Use {cls.__name__}.build(...).")
+    event_type: GatewayEventType = GatewayEventType.DEVICE_CONNECT
 
     @classmethod
     def build(cls, device_name: str, device_profile: str = "default") -> Self:
-        """Raises ``ValueError`` for an empty name."""
-        if not device_name:
-            raise ValueError("Device name must not be empty.")
-        message = object.__new__(cls)
-        object.__setattr__(message, "device_name", device_name)
-        object.__setattr__(message, "device_profile", device_profile)
-        return message
+        """Raises ``ValueError`` for an empty name, and for what is no ``str``."""
+        return cls._made(
+            device_name=checked_device_name(device_name),
+            device_profile=_checked("Device profile", device_profile),
+        )
 
     def to_payload_format(self) -> dict[str, Any]:
         """``{"device": name, "type": profile}``"""
@@ -37,3 +32,16 @@ class DeviceConnectMessage(BaseGatewayEvent):
 
     def __repr__(self) -> str:
         return f"DeviceConnectMessage(device_name={self.device_name}, device_profile={self.device_profile})"
+
+
+def checked_device_name(name: object) -> str:
+    """The name of a sub-device, if it can be one. Raises ``ValueError``."""
+    return _checked("Device name", name)
+
+
+def _checked(what: str, text: object) -> str:
+    if not text:
+        raise ValueError(f"{what} must not be empty.")
+    if not isinstance(text, str):
+        raise ValueError(f"{what} must be a str, not {text!r}")  # noqa: TRY004  # one error for whatever is no name
+    return text

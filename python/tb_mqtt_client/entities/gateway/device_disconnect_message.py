@@ -5,29 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tb_mqtt_client.entities.factory_made import FactoryMade
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
+from tb_mqtt_client.entities.gateway.device_connect_message import checked_device_name
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class DeviceDisconnectMessage(BaseGatewayEvent):
+class DeviceDisconnectMessage(FactoryMade, BaseGatewayEvent):
     """Made by ``build``."""
 
     device_name: str
-
-    _event_type = GatewayEventType.DEVICE_DISCONNECT
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
-        raise TypeError(f"Direct instantiation of {cls.__name__} is not allowed. Use {cls.__name__}.build(...).")
+    event_type: GatewayEventType = GatewayEventType.DEVICE_DISCONNECT
 
     @classmethod
     def build(cls, device_name: str) -> Self:
-        """Raises ``ValueError`` for an empty name."""
-        if not device_name:
-            raise ValueError("Device name must not be empty.")
-        message = object.__new__(cls)
-        object.__setattr__(message, "device_name", device_name)
-        return message
+        """Raises ``ValueError`` for an empty name, and for what is no ``str``."""
+        return cls._made(device_name=checked_device_name(device_name))
 
     def to_payload_format(self) -> dict[str, Any]:
         """``{"device": name}``"""

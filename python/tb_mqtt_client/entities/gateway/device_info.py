@@ -51,6 +51,9 @@ class DeviceInfo:
             "original_name": self.original_name,
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_dict, (self.to_dict(),)
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Cannot modify attribute '{name}' of DeviceInfo, rename() changes the name")
 

@@ -6,8 +6,15 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.entities.gateway.device_connect_message import checked_device_name
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
-from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.gateway.device_session import (
+    AttributeResponseCallback,
+    AttributeUpdateCallback,
+    DeviceSession,
+    RPCRequestCallback,
+    StateChangeCallback,
+)
 
 logger = get_logger(__name__)
 
@@ -19,13 +26,15 @@ class DeviceManager:
         self._sessions: dict[UUID, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}
         self._by_original_name: dict[str, DeviceSession] = {}
+        self._by_former_name: dict[str, DeviceSession] = {}
 
     def register(self, device_name: str, device_profile: str = "default") -> DeviceSession:
-        """The session of this current or original name, made when there is none."""
-        known = self.get_by_name(device_name)
+        """The session of this current or original name, made when there is none. Raises ``ValueError`` for what is no name."""
+        known = self.get_by_name(checked_device_name(device_name))
         if known is not None:
             return known
         session = DeviceSession(DeviceInfo(device_name, device_profile))
+        session.manager = self
         self._sessions[session.device_info.device_id] = session
         self._by_name[device_name] = session
         self._by_original_name[device_name] = session
@@ -34,9 +43,12 @@ class DeviceManager:
     def unregister(self, device_id: UUID) -> None:
         """Forget a session; an unknown id changes nothing."""
         session = self._sessions.pop(device_id, None)
-        if session is not None:
-            self._by_name.pop(session.device_info.device_name, None)
-            self._by_original_name.pop(session.device_info.original_name, None)
+        if session is None:
+            return
+        session.manager = None
+        del self._by_name[session.device_info.device_name]
+        del self._by_original_name[session.device_info.original_name]
+        self._by_former_name = {name: other for name, other in self._by_former_name.items() if other is not session}
 
     def get_by_id(self, device_id: UUID) -> DeviceSession | None:
         """The session of this id."""
@@ -45,6 +57,10 @@ class DeviceManager:
     def get_by_name(self, device_name: str) -> DeviceSession | None:
         """The session of this current name, else of this original name."""
         return self._by_name.get(device_name) or self._by_original_name.get(device_name)
+
+    def resolve(self, device_name: str) -> DeviceSession | None:
+        """The same, or else the session of the device that had this name last: a message may be older than a rename."""
+        return self.get_by_name(device_name) or self._by_former_name.get(device_name)
 
     def is_connected(self, device_id: UUID) -> bool:
         """Whether there is a session of this id."""
@@ -65,16 +81,45 @@ class DeviceManager:
         return {session for session in self._sessions.values() if session.state.is_connected()}
 
     def rename_device(self, old_name: str, new_name: str) -> None:
-        """Give a device another name. Raises ``ValueError`` when another device has it."""
+        """Give a device another name here; nothing is told to the platform, for which a name is a device.
+
+        Raises ``ValueError`` when another device has the new name. When the platform renames a device, the client does this.
+        """
         session = self.get_by_name(old_name)
         if session is None:
             logger.warning("There is no device %r to rename", old_name)
             return
-        if self._by_name.get(new_name, session) is not session:
+        if self._by_name.get(checked_device_name(new_name), session) is not session:
             raise ValueError(f"new_name: there is a device {new_name!r} already")
-        self._by_name.pop(session.device_info.device_name, None)
+        former_name = session.device_info.device_name
+        del self._by_name[former_name]
+        self._by_former_name[former_name] = session
         session.device_info.rename(new_name)
         self._by_name[new_name] = session
+
+    def set_attribute_update_callback(self, device_id: UUID, cb: AttributeUpdateCallback | None) -> None:
+        """As ``DeviceSession.set_attribute_update_callback``; an unknown id changes nothing."""
+        session = self.get_by_id(device_id)
+        if session is not None:
+            session.set_attribute_update_callback(cb)
+
+    def set_attribute_response_callback(self, device_id: UUID, cb: AttributeResponseCallback | None) -> None:
+        """As ``DeviceSession.set_attribute_response_callback``; an unknown id changes nothing."""
+        session = self.get_by_id(device_id)
+        if session is not None:
+            session.set_attribute_response_callback(cb)
+
+    def set_rpc_request_callback(self, device_id: UUID, cb: RPCRequestCallback | None) -> None:
+        """As ``DeviceSession.set_rpc_request_callback``; an unknown id changes nothing."""
+        session = self.get_by_id(device_id)
+        if session is not None:
+            session.set_rpc_request_callback(cb)
+
+    def set_state_change_callback(self, device_id: UUID, cb: StateChangeCallback | None) -> None:
+        """As ``DeviceSession.set_state_change_callback``; an unknown id changes nothing."""
+        session = self.get_by_id(device_id)
+        if session is not None:
+            session.set_state_change_callback(cb)
 
     def __repr__(self) -> str:
         return f"DeviceManager({list(self._by_name)})"
