@@ -28,6 +28,7 @@ MAY_IMPORT_NATIVE = {
     "service.gateway.device_session",
     "service.gateway.message_adapter",
     "service.admission",
+    "service.json_payloads",
     "service.message_service",
     "service.uplink_packer",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import (
@@ -25,9 +24,6 @@ from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 logger = get_logger(__name__)
 
-MAX_REFUSALS_QUEUED = 100
-"""Answers to calls that are refused for their number, which wait to be published: beyond these a call gets none."""
-
 
 class DeviceDownlink:
     """The handlers of a device's messages, and the answers that some of these get."""
@@ -45,7 +41,6 @@ class DeviceDownlink:
         self._report = report
         self._send = send
         self._count_call = count_call
-        self._refusals_queued = 0
         self.attribute_updates = AttributeUpdatesHandler(adapter, report)
         self.attribute_responses = RequestedAttributeResponseHandler(adapter, report)
         self.rpc_requests = RPCRequestsHandler(adapter, report, rpc_callback_timeout)
@@ -75,25 +70,17 @@ class DeviceDownlink:
             await delivery
 
     def _send_answer(self, answer: RPCResponse) -> Delivery | None:
-        try:
-            return self._send(self._adapter.build_rpc_response(answer))
-        except NotConnectedError:
-            logger.debug("The client was stopped before %r was sent", answer)
-            return None
-        except ValueError as error:
-            # Too large, or what JSON cannot carry.
-            self._report.callback_failed(f"the RPC call {answer.request_id}", error)
-            return self._send(self._adapter.build_rpc_response(RPCResponse.build(answer.request_id, error=str(error))))
+        def send(response: RPCResponse) -> Delivery:
+            return self._send(self._adapter.build_rpc_response(response))
+
+        def failed(error: BaseException) -> RPCResponse:
+            return RPCResponse.build(answer.request_id, error=str(error))
+
+        return self.rpc_requests.calls.answer(send, answer, failed)
 
     def _refuse_call(self, topic: str, _payload: bytes) -> None:
         self._count_call()
         request_id = request_id_of(topic)
-        if request_id is None or self._refusals_queued >= MAX_REFUSALS_QUEUED:
-            return
-        delivery = self._send_answer(RPCResponse.build(request_id, error="The device has too many calls to answer"))
-        if delivery is not None:
-            self._refusals_queued += 1
-            delivery.add_done_callback(self._refusal_sent)
-
-    def _refusal_sent(self, _delivery: Delivery) -> None:
-        self._refusals_queued -= 1
+        if request_id is not None:
+            refusal = RPCResponse.build(request_id, error="The device has too many calls to answer")
+            self.rpc_requests.calls.refuse(lambda: self._send_answer(refusal))

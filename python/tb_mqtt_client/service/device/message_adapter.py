@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
+from tb_mqtt_client.service.json_payloads import json_object, json_publish, json_value
 from tb_mqtt_client.service.uplink_packer import UplinkPacker, build_uplink_messages
 
 _INT32 = range(-(2**31), 2**31)
@@ -114,26 +114,26 @@ class JsonMessageAdapter(MessageAdapter):
     def build_attribute_request(self, request: AttributeRequest) -> MqttPublishMessage:
         """``{"sharedKeys": "a,b", "clientKeys": "c"}``"""
         _check_id(request.request_id, "AttributeRequest must have a valid ID.")
-        return _publish(build_device_attributes_request_topic(request.request_id), request.to_payload_format())
+        return json_publish(build_device_attributes_request_topic(request.request_id), request.to_payload_format(), datapoints=1)
 
     def build_claim_request(self, claim_request: ClaimRequest) -> MqttPublishMessage:
         """``{"secretKey": s, "durationMs": n}``"""
-        return _publish(DEVICE_CLAIM_TOPIC, claim_request.to_payload_format())
+        return json_publish(DEVICE_CLAIM_TOPIC, claim_request.to_payload_format(), datapoints=1)
 
     def build_rpc_request(self, rpc_request: RPCRequest) -> MqttPublishMessage:
         """``{"id": n, "method": m, "params": p}``"""
         request_id = _check_id(rpc_request.request_id, "RPCRequest must have a valid ID.")
-        return _publish(build_device_rpc_request_topic(request_id), rpc_request.to_payload_format())
+        return json_publish(build_device_rpc_request_topic(request_id), rpc_request.to_payload_format(), datapoints=1)
 
     def build_rpc_response(self, rpc_response: RPCResponse) -> MqttPublishMessage:
         """``{"result": r}`` or ``{"error": e}``"""
         request_id = _check_id(rpc_response.request_id, "RPCResponse must have a valid request ID.")
-        return _publish(build_device_rpc_response_topic(request_id), rpc_response.to_payload_format())
+        return json_publish(build_device_rpc_response_topic(request_id), rpc_response.to_payload_format(), datapoints=1)
 
     def parse_requested_attribute_response(self, topic: str, payload: bytes) -> RequestedAttributeResponse:
         """``{"client": {...}, "shared": {...}}``, of which either may be missing."""
         try:
-            data = _object(payload) | {"request_id": _number_of(topic)}
+            data = json_object(payload) | {"request_id": _number_of(topic)}
             return RequestedAttributeResponse.from_dict(data)
         except ValueError as error:
             raise ValueError("Invalid attribute request response format") from error
@@ -141,14 +141,14 @@ class JsonMessageAdapter(MessageAdapter):
     def parse_attribute_update(self, payload: bytes) -> AttributeUpdate:
         """``{key: value}`` or ``{"deleted": [key, ...]}``"""
         try:
-            return AttributeUpdate._deserialize_from_dict(_object(payload))
+            return AttributeUpdate._deserialize_from_dict(json_object(payload))
         except ValueError as error:
             raise ValueError("Invalid attribute update format") from error
 
     def parse_rpc_request(self, topic: str, payload: bytes) -> RPCRequest:
         """``{"method": m, "params": p}``; the id is the topic's."""
         try:
-            return RPCRequest._deserialize_from_dict(_number_of(topic), _object(payload))
+            return RPCRequest._deserialize_from_dict(_number_of(topic), json_object(payload))
         except ValueError as error:
             raise ValueError("Invalid RPC request format") from error
 
@@ -159,18 +159,18 @@ class JsonMessageAdapter(MessageAdapter):
         except ValueError as error:
             raise ValueError("Invalid RPC response format") from error
         try:
-            return RPCResponse.of_reply(request_id, _decoded(payload))
+            return RPCResponse.of_reply(request_id, json_value(payload))
         except ValueError as error:
             return RPCResponse.build(request_id, error=error)
 
     def build_provision_request(self, provision_request: ProvisioningRequest) -> MqttPublishMessage:
         """``{"provisionDeviceKey": k, "provisionDeviceSecret": s, ...}``"""
-        return _publish(PROVISION_REQUEST_TOPIC, provision_request.to_payload_format())
+        return json_publish(PROVISION_REQUEST_TOPIC, provision_request.to_payload_format(), datapoints=1)
 
     def parse_provisioning_response(self, provisioning_request: ProvisioningRequest, payload: bytes) -> ProvisioningResponse:
         """Without the payload in the error: it may hold a secret."""
         try:
-            return ProvisioningResponse.build(provisioning_request, _object(payload))
+            return ProvisioningResponse.build(provisioning_request, json_object(payload))
         except KeyError as missing:
             return ProvisioningResponse.failure(f"the platform's answer lacks {missing}")
         except ValueError as error:
@@ -224,21 +224,3 @@ def _check_id(request_id: int | str | None, complaint: str) -> int:
     if type(request_id) is not int or request_id < 0 or request_id not in _INT32:
         raise ValueError(complaint)
     return request_id
-
-
-def _publish(topic: str, document: dict[str, Any]) -> MqttPublishMessage:
-    return MqttPublishMessage(topic, dumps(document), datapoints=1)
-
-
-def _decoded(payload: bytes) -> Any:
-    try:
-        return json.loads(payload.decode())
-    except RecursionError as error:
-        raise ValueError("the payload is nested too deeply") from error
-
-
-def _object(payload: bytes) -> dict[str, Any]:
-    document = _decoded(payload)
-    if not isinstance(document, dict):
-        raise ValueError("the payload is no JSON object")  # noqa: TRY004  # bad data, not a bad call
-    return document

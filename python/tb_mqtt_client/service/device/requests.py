@@ -1,20 +1,13 @@
-"""Requests of the device to the platform: attributes and remote procedure calls.
-
-The rule: each ends once, with an answer, a refusal, a lost connection, the end of its time or of the client, and is forgotten
-then; what is not published by then never will be.
-"""
+"""Requests of the device to the platform: attributes and remote procedure calls."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, callback_task, end_tasks, other_tasks, seconds_or_none
-from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError, TBMQTTError
+from tb_mqtt_client.common.async_utils import callback_task, seconds_or_none
+from tb_mqtt_client.common.exceptions import ConnectionLostError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.request_id_generator import RequestIds
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
@@ -24,8 +17,8 @@ from tb_mqtt_client.service.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.device.downlink import DeviceDownlink
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 from tb_mqtt_client.service.inbound_report import InboundReport
-from tb_mqtt_client.service.mqtt_manager import MQTTManager, SessionEnd
-from tb_mqtt_client.service.pending_requests import PendingRequests
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests import Requests, Send, Withdraw
 
 logger = get_logger(__name__)
 
@@ -33,14 +26,8 @@ FIRST_ANSWER_SECONDS = 3.0
 """After so long without an answer a session's first attribute request is sent again: the server may have been unready to answer it
 (platform_contract.md, section 2)."""
 
-A = TypeVar("A")
-Send = Callable[[MqttPublishMessage], Delivery]
-"""Queues a message. Raises ``ValueError`` when it is too large and ``NotConnectedError`` before ``connect()``."""
-Withdraw = Callable[[MqttPublishMessage], None]
-"""Takes a message back that was not published so far."""
 
-
-class DeviceRequests:
+class DeviceRequests(Requests):
     """Sends requests under numbers of this client's own, and gives the answers back under the caller's."""
 
     def __init__(
@@ -55,16 +42,12 @@ class DeviceRequests:
         self._adapter = adapter
         self._rpc_calls = downlink.rpc_responses.pending
         self._attribute_requests = downlink.attribute_responses.pending
-        self._manager = manager
+        super().__init__(manager, send, withdraw, self._rpc_calls, self._attribute_requests)
         self._report = report
-        self._send = send
-        self._withdraw = withdraw
         self._rpc_ids = RequestIds()
         self._attribute_ids = RequestIds()
         self._asked: set[int] = set()
         self._answered_session = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
-        manager.session_end_callbacks.append(self._session_ended)
 
     def next_rpc_id(self) -> int:
         """A number for a call, in this client and this minute the only one."""
@@ -199,41 +182,3 @@ class DeviceRequests:
                 await call_reporting(self._report, "an attribute request without an answer", on_error, error)
             return
         await call_reporting(self._report, "requested attributes", callback, response)
-
-    # What both are made of.
-
-    def _ask(self, pending: PendingRequests[int, A], wire_id: int, message: MqttPublishMessage) -> asyncio.Future[A]:
-        """Queue a request; the future of its answer. Who cancels the future takes the request back."""
-        delivery = self._send(message)
-        answer = pending.add(wire_id, message)
-        answer.add_done_callback(lambda _: self._withdraw(message))
-        delivery.add_done_callback(partial(_fail_refused, answer))
-        return answer
-
-    def _hold(self, work: Coroutine[Any, Any, A], waits_for: asyncio.Future[Any]) -> asyncio.Task[A]:
-        """A task whose end, even before it has begun, is the end of what it waits for."""
-        task = asyncio.create_task(work, name="tb-mqtt-client request")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: waits_for.cancel())
-        return task
-
-    def _session_ended(self, end: SessionEnd) -> None:
-        error = ConnectionLostError(f"the connection ended before the answer came: {end.cause}")
-        self._rpc_calls.fail_sent(error)
-        self._attribute_requests.fail_sent(error)
-
-    async def stop(self) -> None:
-        """End all requests: those who wait get a ``NotConnectedError``, and callbacks a second to take it in."""
-        error = NotConnectedError("the client was disconnected before the answer came")
-        self._rpc_calls.fail_all(error)
-        self._attribute_requests.fail_all(error)
-        if ending := other_tasks(self._tasks):
-            await asyncio.wait(ending, timeout=END_SECONDS)
-        await end_tasks(self._tasks)
-
-
-def _fail_refused(answer: asyncio.Future[Any], delivery: Delivery) -> None:
-    result = delivery.result()
-    if not result.is_successful() and not answer.done():
-        answer.set_exception(RequestRefusedError(result.topic, result.reason_code))
