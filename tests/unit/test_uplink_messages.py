@@ -1,6 +1,8 @@
 """The published messages, builders, splitters and adapters on their own."""
 
+import copy
 import json
+import pickle
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -104,3 +106,15 @@ async def test_publish_messages(caplog):
     assert len(message.delivery_futures) == 1
     rpc = MqttPublishMessage("v1/gateway/rpc", b"")
     assert (rpc.is_device_message, rpc.is_service_message) == (False, True)
+
+
+@pytest.mark.parametrize("builder", [DeviceUplinkMessageBuilder, GatewayUplinkMessageBuilder])
+async def test_defect_71_uplink_messages_can_be_copied_and_pickled(builder):
+    """The data, without the futures of those who wait for the original."""
+    made = builder().set_device_name("D1").set_main_ts(5).add_attributes(AttributeEntry("a", [1]))
+    message = made.add_timeseries([TimeseriesEntry("b", 2), TimeseriesEntry("c", 3, 7)]).build()
+    for again in (copy.copy(message), copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
+        assert type(again) is type(message)
+        assert (again.device_name, again.device_profile) == (message.device_name, message.device_profile)
+        assert (again.attributes, dict(again.timeseries)) == (message.attributes, dict(message.timeseries))
+        assert (again.main_ts, again.delivery_futures) == (5, ())

@@ -68,6 +68,11 @@ class DeviceUplinkMessage:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has the datapoints; who waits for them waits for the original."""
+        encoded = self.encoded
+        return _restored, (type(self), self.names, encoded.attribute_entries(), encoded.timeseries_entries(), encoded.main_ts)
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
@@ -135,6 +140,16 @@ class DeviceUplinkMessage:
             f"{type(self).__name__}(device_name={self.device_name}, device_profile={self.device_profile}, "
             f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self.delivery_futures})"
         )
+
+
+def _restored(
+    cls: type[DeviceUplinkMessage],
+    names: tuple[str | None, str | None],
+    attributes: Sequence[AttributeEntry],
+    timeseries: Sequence[TimeseriesEntry],
+    main_ts: int | None,
+) -> DeviceUplinkMessage:
+    return cls.build(*names, attributes, {0: timeseries}, (), None, main_ts)
 
 
 class DeviceUplinkMessageBuilder:
