@@ -6,6 +6,8 @@ from tb_mqtt_client.common.exceptions import (
     BackpressureException,
     ConnectionLostError,
     ConnectionRefusedByServer,
+    DeviceNotConnectedError,
+    NoDeviceSessionError,
     NotConnectedError,
     RequestRefusedError,
     SubscriptionRefusedError,
@@ -31,6 +33,13 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
+from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
+from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest, GatewayClaimRequestBuilder
+from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
+from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
+from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.device.package_update import UpdateResult
 from tb_mqtt_client.service.gateway.client import GatewayClient
@@ -49,10 +58,19 @@ __all__ = [
     "ConnectionRefusedByServer",
     "DeviceClient",
     "DeviceConfig",
+    "DeviceNotConnectedError",
     "DeviceSession",
+    "DeviceSessionState",
     "FirmwareStates",
+    "GatewayAttributeRequest",
+    "GatewayClaimRequest",
+    "GatewayClaimRequestBuilder",
     "GatewayClient",
     "GatewayConfig",
+    "GatewayRPCRequest",
+    "GatewayRPCResponse",
+    "GatewayRequestedAttributeResponse",
+    "NoDeviceSessionError",
     "NotConnectedError",
     "ProvisioningRequest",
     "ProvisioningResponse",
@@ -67,6 +85,7 @@ __all__ = [
     "Statistics",
     "SubscriptionRefusedError",
     "TBMQTTError",
+    "TelemetryMetadata",
     "TimeseriesEntry",
     "UpdateResult",
     "X509ProvisioningCredentials",

@@ -1,10 +1,9 @@
 """What a device says and hears beside its data, through a real broker on which another client plays the platform."""
 
 import asyncio
-import json
 
 import pytest
-from gmqtt import Client as GmqttClient
+from played_platform import PlayedPlatform
 
 from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.common.exceptions import RequestRefusedError
@@ -13,43 +12,16 @@ from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 ME = "v1/devices/me/"
 
 
-class Platform:
-    """Answers requests, and speaks to the device."""
+class Platform(PlayedPlatform):
+    """Answers requests of a device."""
 
-    def __init__(self, broker):
-        self._broker = broker
-        self.heard = asyncio.Queue()
-        self._subscribed = asyncio.Event()
-        self._client = GmqttClient("platform")
+    prefix = ME
 
-    async def __aenter__(self):
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/#", qos=1, no_local=True)
-        await self._subscribed.wait()
-        return self
-
-    async def __aexit__(self, *_):
-        await self._client.disconnect()
-
-    def _on_message(self, _client, topic, payload, _qos, _properties):
-        document = json.loads(payload)
-        kind = topic.removeprefix(ME)
-        if kind.startswith(("rpc/request/", "attributes/request/")) and document.get("method") != "getSessionLimits":
-            reply = {"echo": document} if kind.startswith("rpc") else {"shared": {"asked": document["sharedKeys"]}}
-            self.say(kind.replace("request", "response"), reply)
-        self.heard.put_nowait((kind, document))
-        return 0
-
-    def say(self, kind, document):
-        self._client.publish(ME + kind, json.dumps(document), qos=1)
-
-    async def hear(self, kind):
-        while True:
-            heard, document = await self.heard.get()
-            if heard == kind:
-                return document
+    def answer(self, kind, document):
+        if kind.startswith("rpc/request/"):
+            self.say(kind.replace("request", "response"), {"echo": document})
+        elif kind.startswith("attributes/request/"):
+            self.say(kind.replace("request", "response"), {"shared": {"asked": document["sharedKeys"]}})
 
 
 def make_client(broker, **options):

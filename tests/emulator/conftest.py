@@ -1,11 +1,14 @@
-"""Fixtures of this folder: an emulator with a device and a gateway."""
+"""Fixtures of this folder: an emulator with a device and a gateway, and connected clients of both."""
 
 import asyncio
 
 import pytest
 from device_peer import make_client
 
+from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.emulator import Emulator
+
+FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
 
 
 @pytest.fixture
@@ -26,3 +29,25 @@ async def device(emulator):
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
     assert len(client._downlink.rpc_responses.pending) == len(client._downlink.attribute_responses.pending) == 0
+
+
+@pytest.fixture
+def make_gateway(emulator):
+    """Makes gateway clients of the emulator, which reconnect at once."""
+
+    def make(**options):
+        return GatewayClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY"} | options)
+
+    return make
+
+
+@pytest.fixture
+async def gateway(make_gateway):
+    """A connected gateway, which leaves no task and no request behind."""
+    client = make_gateway()
+    await client.connect()
+    yield client
+    await client.stop()
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
+    assert len(client._gateway_downlink.attribute_responses.pending) == 0

@@ -7,6 +7,8 @@ TBMQTTError
 +-- SubscriptionRefusedError
 +-- RequestRefusedError
 +-- RPCError
++-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
++-- DeviceNotConnectedError (also ValueError)
 +-- BackpressureException
 """
 
@@ -61,6 +63,14 @@ class RPCError(TBMQTTError):
     def __init__(self, response: Any) -> None:
         super().__init__(response.error)
         self.response = response
+
+
+class NoDeviceSessionError(TBMQTTError, TypeError, AttributeError):
+    """Something is no session of a sub-device."""
+
+
+class DeviceNotConnectedError(TBMQTTError, ValueError):
+    """A session is not one of this gateway, or not any more."""
 
 
 class BackpressureException(TBMQTTError):  # SDK 2.0's name

@@ -159,6 +159,11 @@ class QueueRoom:
         """Take messages again."""
         self._closed = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for room."""
+        return bool(self._waiting)
+
     def try_take(self, nbytes: int) -> bool:
         """Take room for one message, if there is some and nobody waits for it."""
         # As `_fits`, written out: every call comes by here.

@@ -43,7 +43,7 @@ logger = get_logger(__name__)
 class ConnectedClient(BaseClient):
     """Queues, limits, requests and handlers of one client, and the sessions that it has one after the other."""
 
-    _free_topics = ANSWER_TOPICS
+    _free_topics: tuple[str, ...] = ANSWER_TOPICS
     """What each session subscribes to without a cost."""
     _counted_topics = COUNTED_TOPICS
     """What each session subscribes to for a message each."""
@@ -215,18 +215,21 @@ class ConnectedClient(BaseClient):
 
         Raises ``ValueError`` for what no session of now would take, and ``NotConnectedError`` before ``connect()``.
         """
+        self._check_sendable(message)
+        # Whatever was assigned to it, the platform has no QoS 2, and takes no QoS 0 for sub-devices (contract, section 4).
+        message.qos = 0 if self._config.qos == 0 and message.is_device_message else 1
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        message.delivery_futures.append(delivery)
+        self._message_service.publish(message)
+        return delivery
+
+    def _check_sendable(self, message: MqttPublishMessage) -> None:
         self._require_started()
         limit = max_payload_size(message.topic, self._message_service.max_remaining_length, self._mqtt_manager.mqtt_version)
         if message.payload_size > limit:
             raise ValueError(
                 f"the payload for {message.topic} has {message.payload_size} bytes, and the platform takes {limit} at most"
             )
-        # Whatever was assigned to it, the platform has no QoS 2.
-        message.qos = 0 if self._config.qos == 0 else 1
-        delivery: Delivery = asyncio.get_running_loop().create_future()
-        message.delivery_futures.append(delivery)
-        self._message_service.publish(message)
-        return delivery
 
     def _count_call_of_platform(self) -> None:
         """Its acknowledgement costs a message (platform_contract.md, section 5)."""

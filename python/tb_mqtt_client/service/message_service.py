@@ -7,7 +7,6 @@ when it leaves the last one.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, Mqt
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import (
     BLAMING_DISCONNECTS,
     LIMITING_DISCONNECTS,
@@ -31,6 +31,7 @@ from tb_mqtt_client.constants.reason_codes import (
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.mqtt_manager import MQTTManager, SessionEnd
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
+from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
 from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, UplinkPacker
 
 logger = get_logger(__name__)
@@ -40,10 +41,9 @@ CALLS_BEFORE_YIELD = 500
 
 SERVICE_ATTEMPTS = 3
 """How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
+ANNOUNCING_TOPICS = frozenset({GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC})
 SUSPECT_ATTEMPTS = 2
 """How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
-
-Queued = QueuedUplink | MqttPublishMessage
 
 
 class MessageService:
@@ -77,9 +77,6 @@ class MessageService:
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
-        self._held: dict[DeviceIdentity, deque[QueuedUplink]] = {}
-        self._refused_devices: dict[DeviceIdentity, PublishResult] = {}
-        self._announcement_answered = asyncio.Event()
 
         def common(name: str) -> tuple[Any, ...]:
             return name, mqtt_manager, admission, counter, self._fits
@@ -91,11 +88,22 @@ class MessageService:
 
         self._retry_by_qos = RetryQueueWorker(*common("retry by QoS"), wait_announced=self._wait_announced)
         self._service = MessageQueueWorker(*common("service"))
+        # There may be thousands of them after a reconnect: a call's answer cannot wait behind them.
+        self._announcements = MessageQueueWorker(*common("announcements"))
         self._device_uplink = uplink_worker("device uplink", device_packer, device_qos)
         # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (platform_contract.md, section 4).
         self._gateway_uplink = uplink_worker("gateway uplink", gateway_packer, 1) if gateway_packer is not None else None
         self._uplink_workers = [worker for worker in (self._device_uplink, self._gateway_uplink) if worker is not None]
-        self._workers: list[MessageQueueWorker] = [self._retry_by_qos, self._service, *self._uplink_workers]
+        self._service_workers = [self._announcements, self._service]
+        self._workers: list[MessageQueueWorker] = [self._retry_by_qos, *self._service_workers, *self._uplink_workers]
+        self.sub_devices = SubDeviceTraffic(
+            self._gateway_uplink.queue if self._gateway_uplink is not None else AsyncDeque(),
+            self._queue_message,
+            self._answer_undelivered,
+            self._reject_queued,
+            self._send_in_parts,
+            lambda message: self._retry_by_qos.put([message]),
+        )
         self._tasks: list[asyncio.Task[None]] = []
         mqtt_manager.patch_client_for_retry_logic(self.acknowledged, self.put_retry_messages)
 
@@ -110,7 +118,7 @@ class MessageService:
         loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
             ("initial", self._dispatch_initial_queue_loop),
             ("retry by QoS", self._dispatch_retry_by_qos_queue_loop),
-            *((worker.name, worker.run) for worker in (self._service, *self._uplink_workers)),
+            *((worker.name, worker.run) for worker in (*self._service_workers, *self._uplink_workers)),
         ]
         for name, loop in loops:
             task = asyncio.create_task(loop(), name=f"tb-mqtt-client {name} queue")
@@ -135,13 +143,13 @@ class MessageService:
         """Answer everything that is queued as not delivered, and those who wait for room."""
         self._room.close()
         queued: list[Queued] = [*self._retry_by_qos.clear()]
-        for worker in (self._service, *self._uplink_workers):
+        for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
             queued += worker.queue.pop_now(len(worker.queue))
-        for held in self._held.values():
-            queued += held
-        self._held.clear()
-        self._refused_devices.clear()
+        gate = self.sub_devices.gate
+        for held in gate.all_held():
+            queued += [*held.uplinks, *held.messages]
+        gate.clear()
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
             self._answer_undelivered(item)
@@ -150,7 +158,7 @@ class MessageService:
     def is_empty(self) -> bool:
         """Whether nothing is queued, held or in a worker's hands."""
         workers_empty = all(worker.is_empty() for worker in self._workers)
-        return workers_empty and self._initial.is_empty() and not any(self._held.values())
+        return workers_empty and self._initial.is_empty() and not any(self.sub_devices.gate.all_held())
 
     # The way in.
 
@@ -206,7 +214,8 @@ class MessageService:
         candidates: list[tuple[int, Callable[[], Queued]]] = [
             (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
         ]
-        candidates += [(held[0][NUMBER], held.popleft) for held in self._held.values() if held]
+        all_held = [held.uplinks for held in self.sub_devices.gate.all_held()]
+        candidates += [(uplinks[0][NUMBER], uplinks.popleft) for uplinks in all_held if uplinks]
         if not candidates and isinstance(first := self._initial.first_now(), tuple):
             candidates.append((first[NUMBER], self._initial.take_now))
         if not candidates:
@@ -219,12 +228,15 @@ class MessageService:
         return True
 
     def publish(self, message: MqttPublishMessage) -> None:
-        """Accept a message whose payload is bytes; its ``delivery_futures`` get its ``PublishResult``."""
+        """Accept a message whose payload is bytes; its ``delivery_futures`` get its ``PublishResult``.
+
+        One with a ``device`` waits until that is announced.
+        """
         self._initial.append(message)
 
     def withdraw(self, message: MqttPublishMessage) -> None:
         """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
-        queued = self._initial.remove_now(message) or self._service.remove(message)
+        queued = self._initial.remove_now(message) or self._service.remove(message) or self.sub_devices.gate.remove(message)
         if queued:
             self._answer_undelivered(message)
             self._note_drained()
@@ -236,7 +248,8 @@ class MessageService:
             queued = self._initial.pop_now(CALLS_BEFORE_YIELD)
             service_messages = [message for message in queued if isinstance(message, MqttPublishMessage)]
             if service_messages:
-                self._service.queue.append_all(service_messages)
+                for message in service_messages:
+                    self._route_message(message)
                 self._route_uplinks([uplink for uplink in queued if isinstance(uplink, tuple)])
             else:
                 self._route_uplinks(cast("list[QueuedUplink]", queued))
@@ -246,73 +259,56 @@ class MessageService:
         if self._gateway_uplink is None:
             self._device_uplink.queue.append_all(uplinks)
             return
-        device_uplinks, gateway_uplinks = [], []
-        watched = self._held or self._refused_devices
+        device_uplinks: list[QueuedUplink] = []
+        gateway_uplinks: list[QueuedUplink] = []
         for uplink in uplinks:
-            encoded = uplink[ENCODED]
-            if not encoded.has_device:
-                device_uplinks.append(uplink)
-            elif not watched or self._may_go(uplink):
-                gateway_uplinks.append(uplink)
+            (gateway_uplinks if uplink[ENCODED].has_device else device_uplinks).append(uplink)
         self._device_uplink.queue.append_all(device_uplinks)
-        self._gateway_uplink.queue.append_all(gateway_uplinks)
+        self.sub_devices.put_uplinks(gateway_uplinks)
 
-    def _may_go(self, uplink: QueuedUplink) -> bool:
-        """Whether a sub-device's call may be packed; when not, it is kept back or answered."""
-        device = uplink[ENCODED].device
-        if device is None:
-            return True
-        if device in self._held:
-            self._held[device].append(uplink)
-            return False
-        if device in self._refused_devices:
-            self._reject_uplink(uplink, self._refused_devices[device])
-            return False
-        return True
+    def _route_message(self, message: MqttPublishMessage) -> None:
+        if message.device is None:
+            self._queue_message(message)
+        else:
+            self.sub_devices.put_message(message)
+            self._note_drained()
 
-    # Sub-devices: their datapoints wait for the acknowledgement of their connect.
+    def _queue_message(self, message: MqttPublishMessage) -> None:
+        self._worker_of(message).queue.append_all([message])
 
-    def hold(self, device: DeviceIdentity) -> None:
-        """Keep back a device's datapoints: the platform would create it with the wrong profile before its connect is
-        acknowledged (platform_contract.md, section 4).
-        """
-        self._refused_devices.pop(device, None)
-        self._held.setdefault(device, deque())
+    def _worker_of(self, message: MqttPublishMessage) -> MessageQueueWorker:
+        return self._announcements if message.topic in ANNOUNCING_TOPICS else self._service
+
+    # Sub-devices: what is of them waits for the acknowledgement of their connect.
 
     def hold_all(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Keep back the datapoints of devices that have to be announced again, the queued ones too."""
-        for device in devices:
-            self.hold(device)
-        if self._gateway_uplink is not None:
-            queue = self._gateway_uplink.queue
-            self._route_uplinks(queue.pop_now(len(queue)))
+        """Keep back what is of devices that have to be announced again, the queued traffic too."""
+        self.sub_devices.hold_all(devices)
+        queue = self._service.queue
+        for message in queue.pop_now(len(queue)):
+            self._route_message(message)
 
-    def release(self, device: DeviceIdentity) -> None:
-        """The device's connect was acknowledged: send what was kept back."""
-        if self._gateway_uplink is not None:
-            self._gateway_uplink.queue.append_all(self._held.pop(device, ()))
-        self._announcement_answered.set()
-
-    def reject_held(self, device: DeviceIdentity, connect_result: PublishResult) -> None:
+    def reject_held(self, device: DeviceIdentity, announcement: PublishResult) -> None:
         """The device's connect was refused: answer what was kept back, and what comes, with the same reason."""
-        self._refused_devices[device] = connect_result
-        for uplink in self._held.pop(device, ()):
-            self._reject_uplink(uplink, connect_result)
-        self._announcement_answered.set()
+        self.sub_devices.refuse(device, announcement)
         self._note_drained()
 
-    def _reject_uplink(self, uplink: QueuedUplink, connect_result: PublishResult) -> None:
-        encoded, delivery, _ = uplink
+    def move_device(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
+        """The device was renamed, or deleted (``None``): what waits for it goes under the new name, or is not delivered."""
+        self.sub_devices.move(device, to)
+        self._note_drained()
+
+    def _reject_queued(self, item: Queued, announcement: PublishResult) -> None:
+        if isinstance(item, MqttPublishMessage):
+            self._answer_message(item, announcement.reason_code)
+            return
+        encoded, delivery, _ = item
         datapoints = self._discard(encoded)
-        self._counter.refuse_queued(datapoints, connect_result.reason_code)
-        _answer(delivery, connect_result.with_datapoints(datapoints))
+        self._counter.refuse_queued(datapoints, announcement.reason_code)
+        _answer(delivery, announcement.with_datapoints(datapoints))
 
     async def _wait_announced(self, message: MqttPublishMessage) -> None:
-        """Wait until all devices that a message is of have been announced in this session."""
-        devices = [message.device] if message.device else message.packed.device_identities() if message.packed else []
-        while any(device in self._held for device in devices):
-            self._announcement_answered.clear()
-            await self._announcement_answered.wait()
+        await self.sub_devices.wait_announced(message)
 
     # The way back: acknowledged, refused, or lost with its connection.
 
@@ -342,7 +338,7 @@ class MessageService:
             return
         message.refusals += 1
         if message.refusals < SERVICE_ATTEMPTS:
-            self._service.queue.prepend_all([message])
+            self._worker_of(message).queue.prepend_all([message])
         else:
             self._answer_message(message, reason_code)
 
@@ -388,7 +384,9 @@ class MessageService:
             datapoints = sum(message.datapoints for message in uplinks)
             logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
         service = [message for message in messages if message.is_service_message]
-        self._service.queue.prepend_all([*service, *self._service.take_back()])
+        for worker in self._service_workers:
+            own = [message for message in service if self._worker_of(message) is worker]
+            worker.queue.prepend_all([*own, *worker.take_back()])
         self._retry_by_qos.put(uplinks, [message for worker in self._uplink_workers for message in worker.take_back()])
         self._note_drained()
 
@@ -408,6 +406,9 @@ class MessageService:
 
     def _fits(self, message: MqttPublishMessage) -> bool:
         """Whether a message is within this session's limits. Those of an earlier session may have been wider."""
+        if self.sub_devices.follow(message):
+            self._note_drained()
+            return False
         limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
         small_enough = message.payload_size <= limit
         if small_enough and self._admission.admits_ever(message):
@@ -454,8 +455,14 @@ class MessageService:
         return encoded.datapoints
 
     def _note_drained(self) -> None:
-        if not self._drained.is_set() and not self._mqtt_manager.in_flight and self.is_empty():
+        gate = self.sub_devices.gate
+        if gate.moved and self._is_idle() and not self._room.is_wanted:
+            gate.forget_moved()
+        if not self._drained.is_set() and self._is_idle():
             self._drained.set()
+
+    def _is_idle(self) -> bool:
+        return not self._mqtt_manager.in_flight and self.is_empty()
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         """A loop never ends by itself: if one does, that is a defect, and nobody may wait for it in vain."""

@@ -2,49 +2,107 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from functools import partial
+from copy import copy
 from typing import Any, Literal, overload
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import (
+    GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
     GATEWAY_ATTRIBUTES_TOPIC,
+    GATEWAY_CLAIM_TOPIC,
     GATEWAY_CONNECT_TOPIC,
     GATEWAY_DISCONNECT_TOPIC,
     GATEWAY_TELEMETRY_TOPIC,
 )
-from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
-from tb_mqtt_client.service.device.client import DeviceClient
+from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
+from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
+from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
+from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
+from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.gateway.downlink import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
+from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
 from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
+from tb_mqtt_client.service.gateway.notices import GatewayNotices
+from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.session_limits import SessionLimits
+from tb_mqtt_client.service.session_setup import ANSWER_TOPICS
 from tb_mqtt_client.service.uplink_packer import UplinkPacker
 
 
-class GatewayClient(DeviceClient):
+class GatewayClient(DeviceClient, GatewayClientInterface):
     """All that ``DeviceClient`` does for the gateway's own device, and the same for its sub-devices.
 
     Datapoints of several sub-devices travel in one payload unless ``combine_devices`` is switched off in the configuration.
+    What is of a sub-device always travels with QoS 1.
+
+    Sessions come from ``connect_device`` and have callbacks. Methods that take one raise ``NoDeviceSessionError`` (also a
+    ``TypeError`` and an ``AttributeError``) for what is none, and ``NotConnectedError`` before ``connect()``. For a session of
+    another gateway, or of a device that was disconnected or deleted, they raise ``DeviceNotConnectedError`` (also a
+    ``ValueError``): its data would make the platform create the device with the profile "default".
     """
 
     OPERATIONAL_TIMEOUT = 5.0
     """Seconds that the sub-devices' calls wait for an acknowledgement."""
+    SUBSCRIPTIONS_TIMEOUT = 1.0
+    """Published; subscriptions are waited for as long as the connection lasts."""
 
     _config: GatewayConfig
+    _free_topics = (*ANSWER_TOPICS, *GATEWAY_DOWNLINK_TOPICS)
 
     def __init__(self, config: GatewayConfig | DeviceConfig | Mapping[str, Any] | None = None) -> None:
         self.device_manager = DeviceManager()
-        self._announcements: Counter[DeviceIdentity] = Counter()
+        """The sessions."""
         super().__init__(config)
+        adapter, manager, service, report = self._gateway_message_adapter, self._mqtt_manager, self._message_service, self._report
+        self.event_dispatcher = DirectEventDispatcher(report)
+        """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
+        self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
+        self._announcer = Announcer(adapter, service, self.device_manager, report)
+        self._gateway_downlink = GatewayDownlink(
+            self.event_dispatcher,
+            adapter,
+            self.device_manager,
+            report,
+            self._send_message,
+            self._stop_event,
+            self._config.rpc_callback_timeout,
+        )
+        self._gateway_downlink.register_at(manager)
+        self._gateway_requests = GatewayRequests(
+            adapter,
+            self._gateway_downlink.attribute_responses,
+            self._futures,
+            manager,
+            report,
+            self._send_message,
+            service.withdraw,
+        )
+        notices = GatewayNotices(
+            self.device_manager,
+            self._announcer,
+            service,
+            self.event_dispatcher,
+            self._admission.backpressure,
+            report,
+            self._gateway_requests.forget,
+        )
+        notices.register_at(manager, self._downlink.rpc_requests)
+        manager.session_end_callbacks.append(lambda _: self._announcer.connection_ended())
 
     @staticmethod
     def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> GatewayConfig:
@@ -56,6 +114,19 @@ class GatewayClient(DeviceClient):
         self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures)
         return self._gateway_message_adapter.packer
 
+    async def connect(self) -> None:
+        """As ``DeviceClient.connect``; sub-devices are announced again by themselves, on each connection."""
+        self._announcer.set_closing(False)
+        await super().connect()
+
+    async def disconnect(self) -> None:
+        """As ``DeviceClient.disconnect``. Sub-devices stay registered, and are announced again after the next ``connect``."""
+        self._announcer.set_closing(True)
+        await self._gateway_requests.stop()
+        for topic in GATEWAY_DOWNLINK_TOPICS:
+            self._mqtt_manager.send_unsubscribe(topic)
+        await super().disconnect()
+
     async def connect_device(
         self,
         device_name_or_device_connect_message: str | DeviceConnectMessage,
@@ -64,15 +135,22 @@ class GatewayClient(DeviceClient):
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
         """Announce a sub-device; the platform creates it with ``device_profile`` when it does not exist.
 
-        Returns its session (the same one for the same name) and the ``PublishResult``, or a list with one future of it. The
-        device's datapoints are kept back until the platform acknowledged the announcement. Raises ``ValueError`` for an empty name.
+        Returns its session (the same one for the same name, or for the first name of a device that was renamed) and the
+        ``PublishResult``, or a list with one future of it. The session's state is ``CONNECTED`` once the platform has acknowledged;
+        what is sent for the device is kept back until then. Raises ``ValueError`` for what is no name, or too long.
         """
         message = device_name_or_device_connect_message
         if not isinstance(message, DeviceConnectMessage):
             message = DeviceConnectMessage.build(message, device_profile)
-        self._require_started()
-        session = self.device_manager.register(message.device_name, message.device_profile)
-        delivery = self._announce(session, message)
+        known = self.device_manager.get_by_name(message.device_name)
+        if known is not None:
+            message = DeviceConnectMessage.build(known.device_info.device_name, message.device_profile)
+        publish = self._gateway_message_adapter.build_device_connect_message_payload(message, 1)
+        self._check_sendable(publish)
+        session = known or self.device_manager.register(message.device_name, message.device_profile)
+        if known is None:
+            session.state = DeviceSessionState.DISCONNECTED
+        delivery = self._announcer.announce(session, publish)
         if not wait_for_publish:
             return session, [delivery]
         return session, await self._wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
@@ -80,38 +158,62 @@ class GatewayClient(DeviceClient):
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: bool = False
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
-        """Tell the platform that a sub-device is gone, and forget its session."""
+        """Tell the platform that a sub-device is gone, and forget its session.
+
+        Requests that wait for an answer end with a ``NotConnectedError``. Datapoints that are queued are sent all the same, and
+        when they come later, the platform takes the device for connected again: wait for their results first.
+        """
         self._require_session(device_session)
         message = DeviceDisconnectMessage.build(device_session.device_info.device_name)
-        publish = self._gateway_message_adapter.build_device_disconnect_message_payload(message, 1)
+        [delivery] = await self._sender.send_device_disconnect(message)
         self.device_manager.unregister(device_session.device_info.device_id)
-        delivery = self._publish(publish)
+        self._gateway_requests.forget(device_session)
+        self._announcer.change_state(device_session, DeviceSessionState.DISCONNECTED)
         if not wait_for_publish:
             return device_session, [delivery]
-        result = await self._wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
-        return device_session, result
+        return device_session, await self._wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
 
     @overload
     async def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[True] = ...
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait_for_publish: Literal[True] = ...,
+        *,
+        metadata: TelemetryMetadata | None = ...,
     ) -> PublishResult: ...
     @overload
     async def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[False]
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait_for_publish: Literal[False],
+        *,
+        metadata: TelemetryMetadata | None = ...,
     ) -> Delivery: ...
     @overload
     async def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ...
+        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ..., *, metadata: TelemetryMetadata | None = ...
     ) -> PublishResult | Delivery: ...
     async def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = True
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait_for_publish: bool = True,
+        *,
+        metadata: TelemetryMetadata | None = None,
     ) -> PublishResult | Delivery:
         """Send timeseries of a sub-device; ``data`` as in ``send_timeseries``.
 
-        Returns the ``PublishResult``, or a future of it when ``wait_for_publish`` is false.
+        Returns the ``PublishResult``, or a future of it when ``wait_for_publish`` is false. ``metadata`` say where the data came
+        from and when, for platforms of 3.8 and later: a call with them shares no record with others, so it costs some payload.
         """
         self._require_session(device_session)
-        encoded = EncodedUplink.timeseries(data, now_ms(), device_session.identity, self._config.round_floats)
+        if metadata is not None and not isinstance(metadata, TelemetryMetadata):
+            raise TypeError(f"metadata must be a TelemetryMetadata, not {metadata!r}")
+        now, given = now_ms(), None if metadata is None else (metadata.connector, metadata.received_ts)
+        encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
+        device_session.last_seen_at = now
         return await self._send_device_uplink(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish)
 
     @overload
@@ -132,6 +234,7 @@ class GatewayClient(DeviceClient):
         """Send client attributes of a sub-device; ``data`` as in ``send_attributes``."""
         self._require_session(device_session)
         encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
+        device_session.last_seen_at = now_ms()
         return await self._send_device_uplink(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish)
 
     async def _send_device_uplink(self, encoded: EncodedUplink, topic: str, wait_for_publish: bool) -> PublishResult | Delivery:
@@ -141,6 +244,89 @@ class GatewayClient(DeviceClient):
             return delivery
         return await self._wait_for(delivery, topic, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
 
+    @overload
+    async def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait_for_publish: Literal[True] = ...,
+        timeout: float | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    async def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait_for_publish: Literal[False],
+        timeout: float | None = ...,
+    ) -> Delivery: ...
+    @overload
+    async def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait_for_publish: bool = ...,
+        timeout: float | None = ...,
+    ) -> PublishResult | Delivery: ...
+    async def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait_for_publish: bool = True,
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+    ) -> PublishResult | Delivery:
+        """Ask for attributes of a sub-device; the session's callback for attribute responses gets the answer.
+
+        Keys of both scopes take two messages, and become one answer. Returns what became of the messages. Without an answer
+        after ``timeout`` seconds the log says so. Raises ``ValueError`` without a key, since the platform does not give all
+        attributes of a sub-device, and ``RuntimeError`` for a request that is waiting for its answer already.
+        """
+        self._require_session(device_session)
+        request = await GatewayAttributeRequest.from_attribute_request(device_session, attribute_request)
+        device_session.update_last_seen()
+        delivery, answer = self._gateway_requests.attributes(request, timeout)
+        self._gateway_requests.tell(request, answer)
+        if not wait_for_publish:
+            return delivery
+        return await self._wait_for(delivery, GATEWAY_ATTRIBUTES_REQUEST_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+
+    async def request_device_attributes(
+        self,
+        device_session: DeviceSession,
+        shared_keys: list[str] | None = None,
+        client_keys: list[str] | None = None,
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+    ) -> GatewayRequestedAttributeResponse:
+        """Ask for attributes of a sub-device and give the answer; ``request_attributes`` asks for the gateway's own.
+
+        Raises ``TimeoutError`` when there is none after ``timeout`` seconds, ``ValueError`` without a key, ``RequestRefusedError``
+        when the platform does not take the request, and ``NotConnectedError`` when gateway or device are disconnected.
+        """
+        self._require_session(device_session)
+        request = await GatewayAttributeRequest.build(device_session, shared_keys, client_keys)
+        device_session.update_last_seen()
+        _, answer = self._gateway_requests.attributes(request, timeout)
+        return await answer
+
+    async def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = True
+    ) -> PublishResult | Delivery:
+        """Let sub-devices be claimed by who knows their secrets: all of the request, which may be others than the session's.
+
+        The result says that the platform took the request; whether it allows claiming it tells nobody. A future of the result when
+        ``wait_for_publish`` is false.
+        """
+        self._require_session(device_session)
+        if not isinstance(gateway_claim_request, GatewayClaimRequest):
+            raise TypeError(f"gateway_claim_request must be a GatewayClaimRequest, not {gateway_claim_request!r}")
+        request = copy(gateway_claim_request)
+        request.set_device_session(device_session)
+        [delivery] = await self._sender.send_claim_request(request)
+        device_session.update_last_seen()
+        if not wait_for_publish:
+            return delivery
+        return await self._wait_for(delivery, GATEWAY_CLAIM_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+
     def health(self) -> dict[str, Any]:
         """The same for a gateway, and ``devices``: how many sub-devices are registered."""
         return super().health() | {"devices": len(self.device_manager.all_devices)}
@@ -148,44 +334,16 @@ class GatewayClient(DeviceClient):
     def _require_session(self, device_session: DeviceSession) -> None:
         self._require_started()
         if not isinstance(device_session, DeviceSession):
-            raise TypeError(f"device_session must be a DeviceSession, as connect_device gives, not {device_session!r}")
-
-    def _announce(self, session: DeviceSession, message: DeviceConnectMessage) -> Delivery:
-        """Send the connect message and keep the device's datapoints back until it is acknowledged."""
-        identity = session.identity
-        self._message_service.hold(identity)
-        self._announcements[identity] += 1
-        publish = self._gateway_message_adapter.build_device_connect_message_payload(message, 1)
-        publish.delivery_futures[0].add_done_callback(partial(self._announced, identity))
-        return self._publish(publish)
-
-    def _announced(self, identity: DeviceIdentity, announcement: Delivery) -> None:
-        self._announcements[identity] -= 1
-        if not self._announcements[identity]:
-            del self._announcements[identity]
-        result = announcement.result()
-        if result.is_successful():
-            self._message_service.release(identity)
-        elif result.reason_code != LocalReasonCode.NOT_DELIVERED:
-            self._message_service.reject_held(identity, result)
-
-    def _publish(self, message: MqttPublishMessage) -> Delivery:
-        """Queue a message; the future is the caller's own, and cancelling it changes nothing here."""
-        delivery: Delivery = message.delivery_futures[0].get_loop().create_future()
-        message.delivery_futures.append(delivery)
-        self._message_service.publish(message)
-        return delivery
+            raise NoDeviceSessionError(f"device_session must be a DeviceSession, as connect_device gives, not {device_session!r}")
+        if device_session.manager is not self.device_manager:
+            raise DeviceNotConnectedError(
+                f"device_session: {device_session.device_info.device_name!r} is not, or no more, a device of this gateway; "
+                "connect_device announces it and gives its session"
+            )
 
     async def _prepare_traffic(self) -> None:
-        """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4).
-
-        An announcement that lost its connection is queued and goes by itself.
-        """
-        sessions = {session.identity: session for session in self.device_manager.all()}
-        self._message_service.hold_all(sessions)
-        for identity, session in sessions.items():
-            if identity not in self._announcements:
-                self._announce(session, DeviceConnectMessage.build(identity.name, identity.profile))
+        """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4)."""
+        self._announcer.announce_all()
 
     def _apply_limits(self, limits: SessionLimits) -> None:
         super()._apply_limits(limits)

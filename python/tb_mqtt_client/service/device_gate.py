@@ -1,0 +1,123 @@
+"""Which sub-devices' traffic may go.
+
+The rule: what is of a device waits until the platform has acknowledged that the device is there, and is turned away when it
+refused; the platform would otherwise create the device with the wrong profile, or once more (platform_contract.md, section 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.uplink_packer import QueuedUplink
+
+
+@dataclass(slots=True)
+class Held:
+    """What waits for one device."""
+
+    uplinks: deque[QueuedUplink] = field(default_factory=deque)
+    messages: list[MqttPublishMessage] = field(default_factory=list)
+    """Without datapoints."""
+
+    def __bool__(self) -> bool:
+        return bool(self.uplinks or self.messages)
+
+
+class DeviceGate:
+    """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass."""
+
+    def __init__(self) -> None:
+        self._held: dict[DeviceIdentity, Held] = {}
+        self._refused: dict[DeviceIdentity, PublishResult] = {}
+        self._moved: dict[DeviceIdentity, DeviceIdentity | None] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is a device that may not pass, or not as it is."""
+        return bool(self._held or self._refused or self._moved)
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is a device that was renamed or deleted."""
+        return bool(self._moved)
+
+    def hold(self, device: DeviceIdentity) -> None:
+        """A device is announced: keep back what is of it."""
+        self._refused.pop(device, None)
+        self._moved.pop(device, None)
+        self._held.setdefault(device, Held())
+
+    def release(self, device: DeviceIdentity) -> Held:
+        """The announcement was acknowledged: what was kept back."""
+        self._refused.pop(device, None)
+        return self._let_go(device)
+
+    def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
+        """The announcement was refused: what was kept back, which gets the same answer as what comes."""
+        self._refused[device] = result
+        return self._let_go(device)
+
+    def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> Held:
+        """A device was renamed, or deleted (``None``): what was kept back."""
+        if to is not None:
+            # It is a name of now, whatever it was before: so no chain of names is endless.
+            self._moved.pop(to, None)
+        if to != device:
+            self._moved[device] = to
+        self._refused.pop(device, None)
+        return self._let_go(device)
+
+    def forget_moved(self) -> None:
+        """Nothing is left that was queued before a device was renamed or deleted."""
+        self._moved.clear()
+
+    def current(self, device: DeviceIdentity) -> DeviceIdentity | None:
+        """What a device is called now; ``None`` when it is gone."""
+        found: DeviceIdentity | None = device
+        while found in self._moved:
+            found = self._moved[found]
+        return found
+
+    def held(self, device: DeviceIdentity) -> Held | None:
+        """Where to put what is of a device that is being announced."""
+        return self._held.get(device)
+
+    def refusal(self, device: DeviceIdentity) -> PublishResult | None:
+        """How a device's announcement was refused."""
+        return self._refused.get(device)
+
+    def all_held(self) -> list[Held]:
+        """What is kept back, by device."""
+        return list(self._held.values())
+
+    def remove(self, message: MqttPublishMessage) -> bool:
+        """Take back a message. False when it is not here."""
+        for held in self._held.values():
+            if message in held.messages:
+                held.messages.remove(message)
+                return True
+        return False
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+        self._refused.clear()
+        self._moved.clear()
+
+    async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
+        """Wait until none of these is being announced."""
+        names = list(devices)
+        while any(device in self._held for device in names):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _let_go(self, device: DeviceIdentity) -> Held:
+        self._changed.set()
+        return self._held.pop(device, None) or Held()

@@ -1,0 +1,1 @@
+"""What is done with each kind of message that a gateway gets for its sub-devices."""

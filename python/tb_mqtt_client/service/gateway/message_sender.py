@@ -1,0 +1,107 @@
+"""Queues a gateway's messages for its sub-devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
+from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
+from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
+from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessage
+from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.message_service import MessageService
+
+
+class GatewayMessageSender:
+    """Writes messages with an adapter and queues them. Each method gives a list with one future of the ``PublishResult``.
+
+    ``qos`` is published; it changes nothing: at QoS 0 the server answers messages for sub-devices with an unsolicited PUBACK
+    (platform_contract.md, section 4), so they are all published with QoS 1. Raises ``ValueError`` for what cannot be sent, and
+    ``NotConnectedError`` without a queue.
+    """
+
+    def __init__(
+        self,
+        message_adapter: GatewayMessageAdapter | None = None,
+        message_queue: MessageService | None = None,
+        check: Callable[[MqttPublishMessage], None] | None = None,
+    ) -> None:
+        """Without an adapter messages are JSON. ``check`` raises for messages that must not be queued."""
+        self._message_adapter = message_adapter or JsonGatewayMessageAdapter()
+        self._message_queue = message_queue
+        self._check = check
+
+    def set_message_adapter(self, message_adapter: GatewayMessageAdapter) -> None:
+        """Write messages with another adapter. Raises ``ValueError`` for what is none."""
+        if not isinstance(message_adapter, GatewayMessageAdapter):
+            raise ValueError("message_adapter must be an instance of GatewayMessageAdapter.")  # noqa: TRY004  # as the handlers do
+        self._message_adapter = message_adapter
+
+    def set_message_queue(self, message_queue: MessageService) -> None:
+        """Queue messages here. Raises ``ValueError`` for what is no queue."""
+        if not isinstance(message_queue, MessageService):
+            raise ValueError("message_queue must be an instance of MessageService.")  # noqa: TRY004  # as set_message_adapter
+        self._message_queue = message_queue
+
+    async def send_uplink_message(self, message: GatewayUplinkMessage, qos: int = 1) -> list[Delivery]:
+        """Queue datapoints; the futures of ``message`` are answered too."""
+        delivery = await self._queue().publish_uplink(message.encoded)
+        for future in message.get_delivery_futures():
+            answer_as(future, delivery)
+        return [delivery]
+
+    async def send_device_connect(self, device_connect_message: DeviceConnectMessage, qos: int = 1) -> list[Delivery]:
+        """Announce a sub-device."""
+        return self._send(self._message_adapter.build_device_connect_message_payload(device_connect_message, 1))
+
+    async def send_device_disconnect(self, device_disconnect_message: DeviceDisconnectMessage, qos: int = 1) -> list[Delivery]:
+        """Tell that a sub-device is gone."""
+        return self._send(self._message_adapter.build_device_disconnect_message_payload(device_disconnect_message, 1))
+
+    async def send_attributes_request(self, attribute_request: GatewayAttributeRequest, qos: int = 1) -> list[Delivery]:
+        """Ask for attributes of one scope."""
+        return self._send(self._message_adapter.build_gateway_attribute_request_payload(attribute_request, 1))
+
+    async def send_rpc_response(self, rpc_response: GatewayRPCResponse, qos: int = 1) -> list[Delivery]:
+        """Answer a call of the platform."""
+        return self._send(self._message_adapter.build_rpc_response_payload(rpc_response, 1))
+
+    async def send_claim_request(self, claim_request: GatewayClaimRequest, qos: int = 1) -> list[Delivery]:
+        """Let sub-devices be claimed."""
+        message = self._message_adapter.build_claim_request_payload(claim_request, 1)
+        if claim_request.device_session is not None:
+            # Not before the platform knows the device.
+            message.device = claim_request.device_session.identity
+        return self._send(message)
+
+    def _send(self, message: MqttPublishMessage) -> list[Delivery]:
+        queue = self._queue()
+        if self._check is not None:
+            self._check(message)
+        # The caller's own: cancelling it changes nothing here.
+        delivery: Delivery = message.delivery_futures[0].get_loop().create_future()
+        message.delivery_futures.append(delivery)
+        queue.publish(message)
+        return [delivery]
+
+    def _queue(self) -> MessageService:
+        if self._message_queue is None:
+            raise NotConnectedError("set_message_queue() must be called before anything is sent")
+        return self._message_queue
+
+
+def answer_as(future: Delivery, delivery: Delivery) -> None:
+    """Give ``future`` the result of ``delivery``."""
+
+    def answer(done: Delivery) -> None:
+        if not future.done():
+            result: PublishResult = done.result()
+            future.set_result(result)
+
+    delivery.add_done_callback(answer)

@@ -1,0 +1,140 @@
+"""What the platform tells a gateway about its sub-devices: disconnected, renamed, deleted.
+
+The rule: a notice about a name that no session has now is about a device that is not this gateway's any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_DISCONNECT_TOPIC
+from tb_mqtt_client.constants.reason_codes import QUOTA_REFUSALS, reason_name
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
+from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
+from tb_mqtt_client.service.device.handlers.rpc_requests_handler import RPCRequestsHandler
+from tb_mqtt_client.service.gateway.announcer import Announcer
+from tb_mqtt_client.service.gateway.device_manager import DeviceManager
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.json_payloads import json_object
+from tb_mqtt_client.service.message_service import MessageService
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+
+logger = get_logger(__name__)
+
+RENAMED, DELETED = "gateway_device_renamed", "gateway_device_deleted"
+"""Methods of one-way calls to the gateway's own device (platform_contract.md, section 2)."""
+
+
+class GatewayNotices:
+    """Brings the sessions in line with the platform, and tells the dispatcher's handlers.
+
+    ``DEVICE_UPDATE``: a device was renamed. ``DEVICE_DISCONNECT``: it was deleted, or the platform says that it is disconnected.
+    """
+
+    def __init__(
+        self,
+        device_manager: DeviceManager,
+        announcer: Announcer,
+        message_service: MessageService,
+        dispatcher: DirectEventDispatcher,
+        backpressure: BackpressureController,
+        report: InboundReport,
+        forget_requests: Callable[[DeviceSession], None],
+    ) -> None:
+        self._device_manager = device_manager
+        self._announcer = announcer
+        self._message_service = message_service
+        self._dispatcher = dispatcher
+        self._backpressure = backpressure
+        self._report = report
+        self._forget_requests = forget_requests
+
+    def register_at(self, manager: MQTTManager, calls: RPCRequestsHandler) -> None:
+        """Take the notices."""
+        manager.register_handler(GATEWAY_DISCONNECT_TOPIC, self.disconnected)
+        calls.take_notices(RENAMED, self.renamed)
+        calls.take_notices(DELETED, self.deleted)
+
+    async def disconnected(self, topic: str, payload: bytes) -> None:
+        """``{"device": name, "reason": n}``: something that was sent for the device failed, and its session may have ended.
+
+        The device is announced again, which changes nothing when its session is there. Raises nothing.
+        """
+        try:
+            notice = json_object(payload)
+            session = self._session(notice.get("device"))
+            reason = notice.get("reason")
+            if not isinstance(reason, int):
+                raise ValueError(f"the reason must be a number, not {reason!r}")  # noqa: TRY004, TRY301  # bad data, not a bad call
+        except ValueError as error:
+            self._report.message_malformed(topic, payload, error)
+            return
+        if session is None:
+            self._report.message_unexpected(topic, f"there is no device {notice['device']!r}")
+            return
+        logger.warning("The platform says that %s is disconnected: %s", session.device_info.device_name, reason_name(reason))
+        if reason in QUOTA_REFUSALS:
+            self._backpressure.notify_quota_exceeded()
+        self._announcer.change_state(session, DeviceSessionState.CONNECTION_LOST)
+        self._announcer.announce_again(session)
+        await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
+
+    async def renamed(self, request: RPCRequest) -> None:
+        """``{"old": "new"}``. What waits under the old name goes under the new one, which is announced."""
+        if not isinstance(request.params, dict):
+            raise ValueError(f"a renamed device is told as an object, not {request.params!r}")  # noqa: TRY004  # bad data, not a bad call
+        for old_name, new_name in request.params.items():
+            session = self._session(old_name)
+            if not isinstance(new_name, str) or not new_name:
+                raise ValueError(f"a device was renamed to {new_name!r}")
+            if session is None:
+                logger.info("The platform renamed %r to %r, which is no device of this gateway", old_name, new_name)
+            elif old_name != new_name:
+                await self._rename(session, new_name)
+
+    async def deleted(self, request: RPCRequest) -> None:
+        """``name``. What waits for the device is answered as not delivered: sending it would make the platform create it anew."""
+        session = self._session(request.params)
+        if session is None:
+            logger.info("The platform deleted %r, which is no device of this gateway", request.params)
+            return
+        logger.warning("The platform deleted %s", session.device_info.device_name)
+        self._message_service.move_device(session.identity, None)
+        await self._drop(session)
+
+    def _session(self, name: object) -> DeviceSession | None:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"a device's name cannot be {name!r}")
+        session = self._device_manager.get_by_name(name)
+        return session if session is not None and session.device_info.device_name == name else None
+
+    async def _rename(self, session: DeviceSession, new_name: str) -> None:
+        old_name, old_identity = session.device_info.device_name, session.identity
+        logger.info("The platform renamed %r to %r", old_name, new_name)
+        namesake = self._session(new_name)
+        if namesake is not None:
+            # The program knew the new name before the notice came.
+            self._message_service.move_device(old_identity, namesake.identity)
+            await self._drop(session)
+            return
+        self._device_manager.rename_device(old_name, new_name)
+        self._message_service.move_device(old_identity, session.identity)
+        self._announcer.announce_again(session)
+        await self._tell(GatewayEventType.DEVICE_UPDATE, session)
+
+    async def _drop(self, session: DeviceSession) -> None:
+        self._device_manager.unregister(session.device_info.device_id)
+        self._forget_requests(session)
+        self._announcer.change_state(session, DeviceSessionState.DISCONNECTED)
+        await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
+
+    async def _tell(self, event_type: GatewayEventType, session: DeviceSession) -> None:
+        event = GatewayEvent(event_type)
+        event.set_device_session(session)
+        await self._dispatcher.dispatch(event)

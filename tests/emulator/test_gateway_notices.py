@@ -1,0 +1,209 @@
+"""What the platform tells a gateway about its sub-devices: disconnected, renamed, deleted."""
+
+import asyncio
+
+import pytest
+from gateway_wire import CONNECTED, DISCONNECTED, LOST, RECONNECTING, States, Wire, announced
+
+from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+
+
+@pytest.mark.parametrize("reason", [128, 129, 150])
+async def test_contract_9_notice_of_a_disconnect(emulator, gateway, reason):
+    """The session says so, the device is announced again, and traffic goes on; a limit is a reason to pause."""
+    session, told = await announced(gateway, profile="p"), []
+    states = States(session)
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.append)
+    wire = Wire(emulator)
+    assert await emulator.send_disconnect_notice("D1", reason)
+    await states.until(LOST, RECONNECTING, CONNECTED)
+    assert wire.of("connect") == [{"device": "D1", "type": "p"}]
+    assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
+    assert [event.device_session for event in told] == [session]
+    assert gateway.statistics.backpressure_pauses == (1 if reason == 150 else 0)
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        {"device": "D1"},
+        {"device": 5, "reason": 128},
+        {"device": "", "reason": 128},
+        {"device": "D1", "reason": "x"},
+    ],
+)
+async def test_disconnect_notices_that_are_none(emulator, gateway, notice):
+    session = await announced(gateway)
+    states = States(session)
+    await emulator.publish_to("GATEWAY", "v1/gateway/disconnect", notice)
+    await emulator.send_disconnect_notice("D1", 128)
+    await states.until(LOST, RECONNECTING, CONNECTED)
+    assert states.seen == [LOST, RECONNECTING, CONNECTED]
+    assert gateway.statistics.inbound_malformed == 1
+    assert await emulator.publish_to("GATEWAY", "v1/gateway/disconnect", {"device": "unknown", "reason": 128})
+    await emulator.send_disconnect_notice("D1", 128)
+    await states.until(*[LOST, RECONNECTING, CONNECTED] * 2)
+    assert gateway.statistics.inbound_unexpected == 1
+
+
+async def test_contract_9_notice_of_a_rename(emulator, gateway):
+    """The new name is announced, data goes under it, and the session stays the same under both names."""
+    session, told = await announced(gateway, "old", "p"), asyncio.Queue()
+    states = States(session)
+    session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.device_name))
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_UPDATE, told.put_nowait)
+    gateway.set_rpc_request_callback(lambda request: pytest.fail(str(request)))
+    wire = Wire(emulator)
+    await emulator.rename_device("old", "new")
+    assert (await told.get()).device_session is session
+    await states.until(RECONNECTING, CONNECTED)
+    assert (session.device_info.device_name, session.device_info.original_name) == ("new", "old")
+    assert [gateway.device_manager.get_by_name(name) for name in ("new", "old")] == [session, session]
+    assert wire.of("connect") == [{"device": "new", "type": "p"}]
+    assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
+    assert [point.key for point in emulator.device("new").telemetry] == ["a"]
+    assert await emulator.call_rpc("new", "m") == {"result": "new"}
+    # An RPC that the platform sent to the old name is answered under that name.
+    await emulator.publish_to("GATEWAY", "v1/gateway/rpc", {"device": "old", "data": {"id": 5, "method": "m"}})
+    assert (await wire.next("rpc"))["device"] == "new"
+    assert await wire.next("rpc") == {"device": "old", "id": 5, "data": {"result": "old"}}
+    # Connected again by either name it is the same device.
+    assert (await gateway.connect_device("old", wait_for_publish=True))[0] is session
+    assert wire.of("connect")[-1]["device"] == "new"
+    assert emulator.rpc_responses("gateway") == []
+
+
+async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emulator, make_gateway):
+    """Queued, packed, in flight and held: under the old name the platform would make a new device of it."""
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="5:1"))
+    gateway = make_gateway(rate_limit_percentage=100, combine_devices=True)
+    await gateway.connect()
+    session, other = await announced(gateway, "old", "p"), await announced(gateway, "other")
+    wire = Wire(emulator)
+    wire.verdict = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
+    # More than the limit lets through, so that some wait in each place.
+    futures = []
+    for ts in range(1, 40):
+        for to in (session, other):
+            data = {"ts": ts, "values": {f"a{ts}": "x" * 1000}}
+            futures.append(await gateway.send_device_timeseries(to, data, wait_for_publish=False))
+    await wire.next("telemetry")
+    states = States(session)
+    await emulator.rename_device("old", "new")
+    await states.until(RECONNECTING, CONNECTED)
+    emulator.limits = SessionLimits()
+    wire.verdict = lambda _: None
+    await emulator.disconnect_device("GATEWAY")
+    results = await asyncio.gather(*futures)
+    assert {result.reason_code for result in results} == {0}
+    assert "old" not in emulator.devices
+    for name in ("new", "other"):
+        stored = {point.ts for point in emulator.device(name).telemetry}
+        assert stored == set(range(1, 40))
+    assert gateway.statistics.acknowledged == gateway.statistics.accepted
+    await gateway.stop()
+
+
+async def test_a_rename_to_a_name_that_is_known_here(emulator, gateway):
+    """The program connected the new name before the notice came: the old session ends, and the new one gets what waited."""
+    old, new = await announced(gateway, "old"), await announced(gateway, "new")
+    states, told = States(old), asyncio.Queue()
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.put_nowait)
+    await emulator.publish_to(
+        "GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_renamed", "params": {"old": "new"}}
+    )
+    assert (await told.get()).device_session is old
+    assert (states.seen, old.manager, gateway.device_manager.get_by_name("new")) == ([DISCONNECTED], None, new)
+    assert new.state is CONNECTED
+
+
+async def test_contract_9_notice_of_a_deletion(emulator, gateway):
+    """The session is gone, and what waits for it is answered: sending it would create the device anew."""
+    session, told = await announced(gateway), asyncio.Queue()
+    states, wire = States(session), Wire(emulator)
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.put_nowait)
+    wire.verdict = lambda publish: Verdict.ignore() if publish.topic != "v1/gateway/telemetry" else None
+    # Held, until an announcement is acknowledged that is not.
+    await gateway.connect_device("D1")
+    data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    await asyncio.sleep(0)
+    await emulator.delete_device("D1")
+    assert (await told.get()).device_session is session
+    assert (states.seen, session.manager, gateway.device_manager.get_by_name("D1")) == ([DISCONNECTED], None, None)
+    assert (await data).reason_code == -1
+    with pytest.raises(NotConnectedError, match="'D1' was disconnected or deleted"):
+        await asked
+    statistics = gateway.statistics
+    assert (statistics.accepted, statistics.undelivered, statistics.queued) == (1, 1, 0)
+    assert wire.of("telemetry") == []
+    assert "D1" not in emulator.devices
+    # Connected again it is a new device.
+    wire.verdict = lambda _: None
+    await emulator.disconnect_device("GATEWAY")
+    again = await announced(gateway)
+    assert again is not session
+    assert (await gateway.send_device_timeseries(again, {"a": 2})).is_successful()
+    assert [point.value for point in emulator.device("D1").telemetry] == [2]
+
+
+async def test_packed_data_of_a_deleted_device_is_not_sent(emulator, make_gateway):
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="1:100"))
+    gateway = make_gateway(rate_limit_percentage=100, combine_devices=False)
+    await gateway.connect()
+    session = await announced(gateway)
+    # The first takes the limit's token, the second is packed and waits for the next one.
+    assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
+    waiting = await gateway.send_device_timeseries(session, {"a": 2}, wait_for_publish=False)
+    states = States(session)
+    await emulator.delete_device("D1")
+    await states.until(DISCONNECTED)
+    emulator.limits = SessionLimits()
+    await emulator.disconnect_device("GATEWAY")
+    assert (await waiting).reason_code == -1
+    assert "D1" not in emulator.devices
+    statistics = gateway.statistics
+    assert (statistics.accepted, statistics.acknowledged, statistics.undelivered) == (2, 1, 1)
+    await gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "malformed"),
+    [
+        ("gateway_device_renamed", ["D1"], 1),
+        ("gateway_device_renamed", {"D1": 5}, 1),
+        ("gateway_device_renamed", {"D1": ""}, 1),
+        ("gateway_device_renamed", {"": "x"}, 1),
+        ("gateway_device_renamed", {"unknown": "x"}, 0),
+        ("gateway_device_renamed", {"D1": "D1"}, 0),
+        ("gateway_device_renamed", {}, 0),
+        ("gateway_device_deleted", None, 1),
+        ("gateway_device_deleted", {"D1": 1}, 1),
+        ("gateway_device_deleted", "unknown", 0),
+    ],
+)
+async def test_notices_that_are_none_change_nothing(emulator, gateway, method, params, malformed):
+    session = await announced(gateway)
+    states = States(session)
+    gateway.set_rpc_request_callback(lambda request: request.method)
+    await emulator.call_rpc("gateway", method, params, oneway=True)
+    assert await emulator.call_rpc("gateway", "after") == {"result": "after"}
+    assert (states.seen, session.device_info.device_name) == ([], "D1")
+    assert gateway.statistics.inbound_malformed == malformed
+    assert len(emulator.rpc_responses("gateway")) == (2 if malformed else 1)
+
+
+async def test_a_devices_client_has_no_notices(emulator):
+    """They are ordinary calls there."""
+    client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    client.set_rpc_request_callback(lambda request: request.params)
+    await client.connect()
+    assert await emulator.call_rpc("device", "gateway_device_deleted", "x") == {"result": "x"}
+    await client.stop()

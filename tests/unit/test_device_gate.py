@@ -1,0 +1,199 @@
+"""What is of a device waits until it is announced, is turned away when it was refused, and follows it when it is renamed."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.queue import AsyncDeque
+from tb_mqtt_client.service.device_gate import DeviceGate
+from tb_mqtt_client.service.sub_device_traffic import SubDeviceTraffic
+
+A, B, C = (DeviceIdentity(name) for name in "ABC")
+REFUSAL = PublishResult("v1/gateway/connect", 1, 1, 1, 0x87)
+
+
+class Traffic(SubDeviceTraffic):
+    """Notes where everything goes: queued, undelivered, or rejected."""
+
+    def __init__(self):
+        self.queue, self.messages, self.undelivered, self.rejected, self.again = AsyncDeque(), [], [], [], []
+        reject = lambda item, result: self.rejected.append((item, result))  # noqa: E731
+        answers = self.undelivered.append, reject, lambda message: message.devices > 1, self.again.append
+        super().__init__(self.queue, self.messages.append, *answers)
+
+    def uplink(self, device, value):
+        """A call, told apart by its value."""
+        uplink = EncodedUplink.timeseries({"a": value}, 0, device), None, 0
+        self.put_uplinks([uplink])
+
+    def queued(self):
+        return [(uplink[0].device, uplink[0].timeseries_entries()[0].value) for uplink in self.queue.pop_now(len(self.queue))]
+
+
+async def message_of(device):
+    message = MqttPublishMessage("v1/gateway/claim", b"{}")
+    message.device = device
+    return message
+
+
+async def test_held_until_released():
+    traffic = Traffic()
+    message = await message_of(A)
+    traffic.hold(A)
+    traffic.uplink(A, 1)
+    traffic.uplink(B, 2)
+    traffic.put_message(message)
+    assert traffic.queued() == [(B, 2)]
+    assert traffic.messages == []
+    assert [bool(held) for held in traffic.gate.all_held()] == [True]
+    traffic.release(A)
+    traffic.uplink(A, 3)
+    assert traffic.queued() == [(A, 1), (A, 3)]
+    assert traffic.messages == [message]
+    assert not traffic.gate.watches
+
+
+async def test_everything_is_held_again():
+    traffic = Traffic()
+    for value, device in enumerate((A, B, A)):
+        traffic.uplink(device, value)
+    traffic.hold_all([A, B])
+    assert traffic.queued() == []
+    traffic.release(A)
+    traffic.release(B)
+    assert traffic.queued() == [(A, 0), (A, 2), (B, 1)]
+
+
+async def test_refused_until_held_again():
+    traffic = Traffic()
+    message = await message_of(A)
+    traffic.hold(A)
+    traffic.uplink(A, 1)
+    traffic.put_message(message)
+    traffic.refuse(A, REFUSAL)
+    traffic.uplink(A, 2)
+    traffic.put_message(message)
+    assert [result for _, result in traffic.rejected] == [REFUSAL] * 4
+    assert (traffic.queued(), traffic.messages) == ([], [])
+    traffic.hold(A)
+    traffic.uplink(A, 3)
+    traffic.release(A)
+    assert traffic.queued() == [(A, 3)]
+
+
+async def test_renamed_and_held_under_the_new_name():
+    traffic = Traffic()
+    traffic.hold(A)
+    traffic.uplink(A, 1)
+    traffic.release(A)
+    traffic.uplink(A, 2)
+    traffic.move(A, B)
+    traffic.hold(B)
+    traffic.put_uplinks(traffic.queue.pop_now(9))
+    traffic.uplink(A, 3)
+    assert traffic.queued() == []
+    traffic.release(B)
+    assert traffic.queued() == [(B, 1), (B, 2), (B, 3)]
+
+
+async def test_what_was_held_stands_before_what_was_queued_later():
+    traffic = Traffic()
+    traffic.uplink(B, 0)
+    traffic.hold(A)
+    traffic.uplink(A, 1)
+    traffic.move(A, B)
+    assert traffic.queued() == [(B, 1), (B, 0)]
+
+
+async def test_deleted():
+    traffic = Traffic()
+    message = await message_of(A)
+    traffic.uplink(A, 1)
+    traffic.move(A, None)
+    traffic.uplink(A, 2)
+    traffic.put_message(message)
+    assert len(traffic.undelivered) == 3
+    assert (traffic.queued(), traffic.messages) == ([], [])
+    # Announced again it is another device of that name.
+    traffic.hold(A)
+    traffic.release(A)
+    traffic.uplink(A, 3)
+    assert traffic.queued() == [(A, 3)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sampled_from([A, B, C, None])), max_size=30))
+def test_a_device_has_one_name_however_often_it_is_renamed(moves):
+    """No chain of names is endless, and the last name of a device is its own."""
+    gate = DeviceGate()
+    for device, to in moves:
+        gate.move(device, to)
+        if to is not None and to != device:
+            assert gate.current(to) == to
+            assert gate.current(device) == to
+    assert {gate.current(device) for device in (A, B, C)} <= {A, B, C, None}
+
+
+async def test_waiting_for_announcements():
+    gate = DeviceGate()
+    for device in (A, B):
+        gate.hold(device)
+    waiting = asyncio.create_task(gate.wait_announced([A, B, C]))
+    for release in (lambda: gate.release(A), lambda: gate.move(B, C)):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        release()
+    await waiting
+    await gate.wait_announced([])
+
+
+async def test_a_message_that_is_taken_back():
+    gate = DeviceGate()
+    message = await message_of(A)
+    gate.hold(A)
+    gate.held(A).messages.append(message)
+    assert gate.remove(message)
+    assert not gate.remove(message)
+
+
+@pytest.mark.parametrize("name", ["D", 'B"é', "a longer name"])
+async def test_a_payload_of_a_renamed_device(name):
+    traffic, new = Traffic(), DeviceIdentity(name)
+    message = MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"A":"A"}}]}')
+    message.device = A
+    assert not traffic.follow(message)
+    traffic.move(B, C)
+    assert not traffic.follow(message)
+    traffic.move(A, new)
+    assert traffic.follow(message)
+    assert traffic.again == [message]
+    renamed = name.replace('"', '\\"')
+    assert message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
+    assert (message.payload_size, message.device) == (len(message.payload), new)
+    assert not traffic.follow(message)
+    traffic.move(new, None)
+    assert traffic.follow(message)
+    assert traffic.undelivered == [message]
+
+
+async def test_a_message_of_several_devices_goes_in_parts():
+    traffic = Traffic()
+    message = MqttPublishMessage("v1/gateway/telemetry", b"{}")
+    message.device, message.devices = A, 2
+    traffic.move(A, B)
+    assert traffic.follow(message)
+    assert (traffic.again, traffic.undelivered) == ([], [])
+
+
+async def test_what_asks_under_an_old_name_may_go_unless_the_device_is_gone():
+    traffic = Traffic()
+    message = await message_of(A)
+    traffic.move(A, B)
+    assert not traffic.follow(message)
+    traffic.move(B, None)
+    assert traffic.follow(message)
+    assert traffic.undelivered == [message]

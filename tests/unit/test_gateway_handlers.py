@@ -1,0 +1,333 @@
+"""A gateway's adapter, sender and handlers on their own: published forms, and input that nobody wants."""
+
+import asyncio
+import inspect
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tb_mqtt_client import GatewayClient
+from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
+from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
+from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
+from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest, GatewayClaimRequestBuilder
+from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
+from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.gateway.device_manager import DeviceManager
+from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
+from tb_mqtt_client.service.gateway.handlers.gateway_attribute_updates_handler import GatewayAttributeUpdatesHandler
+from tb_mqtt_client.service.gateway.handlers.gateway_requested_attributes_response_handler import (
+    GatewayRequestedAttributeResponseHandler,
+)
+from tb_mqtt_client.service.gateway.handlers.gateway_rpc_handler import GatewayRPCHandler
+from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
+from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.message_service import MessageService
+
+ADAPTER = JsonGatewayMessageAdapter()
+RPC, ATTRIBUTES, RESPONSE = "v1/gateway/rpc", "v1/gateway/attributes", "v1/gateway/attributes/response"
+
+
+@pytest.fixture
+def manager():
+    manager = DeviceManager()
+    manager.register("D1")
+    return manager
+
+
+@pytest.fixture
+def session(manager):
+    return manager.get_by_name("D1")
+
+
+# The adapter.
+
+
+async def test_publishes(session):
+    claim = GatewayClaimRequestBuilder().add_device_request(session, ClaimRequest.build("s", 1)).build()
+    request = GatewayAttributeRequest.of(3, ["a"], None).with_fields(device_session=session)
+    messages = [
+        ADAPTER.build_device_connect_message_payload(DeviceConnectMessage.build("D1", "p"), 1),
+        ADAPTER.build_device_disconnect_message_payload(DeviceDisconnectMessage.build("D1"), 1),
+        ADAPTER.build_gateway_attribute_request_payload(request, 1),
+        ADAPTER.build_rpc_response_payload(GatewayRPCResponse.build("D1", 0, [1]), 1),
+        ADAPTER.build_claim_request_payload(claim, 1),
+    ]
+    assert [(message.topic, message.payload) for message in messages] == [
+        ("v1/gateway/connect", b'{"device":"D1","type":"p"}'),
+        ("v1/gateway/disconnect", b'{"device":"D1"}'),
+        ("v1/gateway/attributes/request", b'{"device":"D1","id":3,"client":false,"key":"a"}'),
+        (RPC, b'{"device":"D1","id":0,"data":{"result":[1]}}'),
+        ("v1/gateway/claim", b'{"D1":{"secretKey":"s","durationMs":1000}}'),
+    ]
+    assert {(message.qos, message.datapoints, message.is_service_message, message.is_device_message) for message in messages} == {
+        (1, 0, True, False)
+    }
+
+
+@pytest.mark.parametrize(("shared", "client"), [(None, None), ([], []), (["a"], ["b"])])
+async def test_contract_9_the_adapter_builds_no_request_that_the_server_disconnects_for(session, shared, client):
+    request = await GatewayAttributeRequest.build(session, shared, client)
+    with pytest.raises(ValueError, match="must ask for keys of one scope"):
+        ADAPTER.build_gateway_attribute_request_payload(request, 1)
+
+
+async def test_a_claim_of_nobody():
+    with pytest.raises(ValueError, match="must have at least one device"):
+        ADAPTER.build_claim_request_payload(GatewayClaimRequest.build(), 1)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"{", b"[]", b"null", b'"x"', b"[" * 100_000])
+def test_what_is_no_object(payload):
+    with pytest.raises(ValueError, match=r".+"):
+        ADAPTER.deserialize_to_dict(payload)
+
+
+@pytest.mark.parametrize(
+    ("keys", "data", "found"),
+    [
+        ((["a"], None), {"value": 1}, ({"a": 1}, {})),
+        ((None, ["a"]), {"value": None}, ({}, {"a": None})),
+        ((["a", "b"], None), {"values": {"a": 1, "b": 2}}, ({"a": 1, "b": 2}, {})),
+        ((["a", "b"], None), {"value": 1}, ({}, {})),
+        ((["a"], None), {}, ({}, {})),
+        ((["a"], ["b"]), {"value": 1}, ({}, {"b": 1})),
+        ((None, None), {"values": {"a": 1}}, ({"a": 1}, {})),
+    ],
+)
+async def test_answers_to_attribute_requests(session, keys, data, found):
+    request = await GatewayAttributeRequest.build(session, *keys)
+    response = ADAPTER.parse_gateway_requested_attribute_response(request, {"device": "D1", "id": 99} | data)
+    assert ({e.key: e.value for e in response.shared}, {e.key: e.value for e in response.client}) == found
+    assert (response.request_id, response.device_name) == (request.request_id, "D1")
+
+
+@pytest.mark.parametrize("data", [{}, {"device": 1}, {"device": "D1", "values": [1]}, {"device": "D1", "values": {"": 1}}])
+async def test_answers_that_are_none(session, data):
+    with pytest.raises(ValueError, match=r".+"):
+        ADAPTER.parse_gateway_requested_attribute_response(await GatewayAttributeRequest.build(session, ["a"]), data)
+
+
+def test_all_failures_of_parsing_are_value_errors():
+    for data in ({}, {"device": "D1"}, {"device": "D1", "data": 1}, {"device": "D1", "data": {"id": 1}}):
+        with pytest.raises(ValueError, match="RPC request"):
+            ADAPTER.parse_rpc_request(RPC, data)
+    for data in ({}, {"device": "D1"}, {"device": "D1", "data": 1}, {"data": {"a": 1}}, {"device": "D1", "data": {"": 1}}):
+        with pytest.raises(ValueError, match=r".+"):
+            ADAPTER.parse_attribute_update(data)
+
+
+def uplink(*entries, attributes=(), main_ts=None):
+    builder = GatewayUplinkMessageBuilder().set_device_name("D1").set_main_ts(main_ts)
+    return builder.add_timeseries(list(entries)).add_attributes(list(attributes)).build()
+
+
+async def test_the_published_packers():
+    a, b = TimeseriesEntry("a", 1), TimeseriesEntry("b", 2, 7)
+    assert JsonGatewayMessageAdapter.pack_timeseries(uplink(a)) == [{"a": 1}]
+    assert JsonGatewayMessageAdapter.pack_timeseries(uplink(a, b, main_ts=5)) == [
+        {"ts": 5, "values": {"a": 1}},
+        {"ts": 7, "values": {"b": 2}},
+    ]
+    assert JsonGatewayMessageAdapter.pack_attributes(uplink(attributes=[AttributeEntry("a", 1)])) == {"a": 1}
+    messages = ADAPTER.build_uplink_messages([MqttPublishMessage("t", uplink(b))])
+    assert [message.payload for message in messages] == [b'{"D1":[{"ts":7,"values":{"b":2}}]}']
+    assert ADAPTER.build_uplink_messages([]) == []
+
+
+def test_what_an_adapter_must_have():
+    assert GatewayMessageAdapter.__abstractmethods__ == {
+        "build_uplink_messages",
+        "build_device_connect_message_payload",
+        "build_device_disconnect_message_payload",
+        "build_gateway_attribute_request_payload",
+        "build_rpc_response_payload",
+        "build_claim_request_payload",
+        "parse_attribute_update",
+        "parse_gateway_requested_attribute_response",
+        "parse_rpc_request",
+        "deserialize_to_dict",
+    }
+
+
+def test_defect_50_the_interface_has_the_clients_parameters():
+    for name in GatewayClientInterface.__abstractmethods__ - BaseClient.__abstractmethods__:
+        declared = inspect.signature(getattr(GatewayClientInterface, name)).parameters
+        offered = inspect.signature(getattr(GatewayClient, name)).parameters
+        assert list(offered)[: len(declared)] == list(declared), name
+        assert all(offered[one].default == parameter.default for one, parameter in declared.items()), name
+
+
+# The sender.
+
+
+class Queue(MessageService):
+    """Keeps what is published."""
+
+    def __init__(self):
+        self.messages, self.uplinks = [], []
+
+    def publish(self, message):
+        self.messages.append(message)
+
+    async def publish_uplink(self, encoded):
+        self.uplinks.append(encoded)
+        return asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_contract_4_what_is_of_sub_devices_has_qos_1(session, qos):
+    sender, queue = GatewayMessageSender(), Queue()
+    sender.set_message_queue(queue)
+    sender.set_message_adapter(ADAPTER)
+    claim = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build("s")).build()
+    for sending in (
+        sender.send_device_connect(DeviceConnectMessage.build("D1"), qos),
+        sender.send_device_disconnect(DeviceDisconnectMessage.build("D1"), qos),
+        sender.send_attributes_request(await GatewayAttributeRequest.build(session, ["a"]), qos),
+        sender.send_rpc_response(GatewayRPCResponse.build("D1", 1), qos),
+        sender.send_claim_request(claim, qos),
+    ):
+        [future] = await sending
+        # The caller's own: who cancels it changes nothing.
+        assert future in queue.messages[-1].delivery_futures[1:]
+    assert [message.topic.removeprefix("v1/gateway/") for message in queue.messages] == [
+        "connect",
+        "disconnect",
+        "attributes/request",
+        "rpc",
+        "claim",
+    ]
+    assert {(message.qos, message.device) for message in queue.messages} == {(1, None)}
+
+
+async def test_a_sent_uplink_answers_its_futures():
+    queue = Queue()
+    message = uplink(TimeseriesEntry("a", 1))
+    [future] = await GatewayMessageSender(ADAPTER, queue).send_uplink_message(message)
+    assert queue.uplinks == [message.encoded]
+    result = PublishResult("t", 1, 1, 1, 0)
+    future.set_result(result)
+    assert await asyncio.gather(*message.get_delivery_futures()) == [result]
+
+
+async def test_a_sender_without_what_it_needs():
+    sender = GatewayMessageSender()
+    for sending in (
+        sender.send_device_connect(DeviceConnectMessage.build("D1")),
+        sender.send_uplink_message(uplink(TimeseriesEntry("a", 1))),
+    ):
+        with pytest.raises(NotConnectedError, match="set_message_queue"):
+            await sending
+    for wrong in (None, "json", object()):
+        with pytest.raises(ValueError, match="message_adapter must be an instance of GatewayMessageAdapter"):
+            sender.set_message_adapter(wrong)
+        with pytest.raises(ValueError, match="message_queue must be an instance of MessageService"):
+            sender.set_message_queue(wrong)
+
+
+# Handlers on their own, wired as SDK 2.0 did.
+
+
+async def test_requests_that_are_registered_at_the_handler(manager, session, caplog):
+    handler = GatewayRequestedAttributeResponseHandler(DirectEventDispatcher(), ADAPTER, manager)
+    arrived = asyncio.Queue()
+    session.set_attribute_response_callback(lambda of_session, response: arrived.put_nowait((of_session, response)))
+    request = await GatewayAttributeRequest.build(session, client_keys=["a"])
+    await handler.register_request(request)
+    with pytest.raises(RuntimeError, match="is already registered"):
+        await handler.register_request(request)
+    answer = json.dumps({"device": "D1", "id": request.request_id, "value": 1}).encode()
+    await handler.handle(RESPONSE, answer)
+    of_session, response = await arrived.get()
+    assert (of_session, response.get_client("a"), response.device_session) == (session, 1, session)
+    # It is forgotten, and may be registered again.
+    await handler.handle(RESPONSE, answer)
+    await handler.register_request(request, timeout=0)
+    await asyncio.wait(handler._tasks)
+    assert "ends without an answer" in caplog.text
+    await handler.register_request(request)
+    handler.unregister_request("D1", request.request_id)
+    handler.unregister_request("unknown", request.request_id)
+    await handler.register_request(request, timeout=None)
+    handler.clear()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (len(handler.pending), handler._requests, handler._tasks) == (0, {}, set())
+    assert arrived.empty()
+
+
+async def test_calls_at_the_handler(manager, session):
+    """Answers go to the dispatcher, whose handler may be the sender."""
+    dispatcher, queue = DirectEventDispatcher(), Queue()
+    dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, GatewayMessageSender(ADAPTER, queue).send_rpc_response)
+    stopped = asyncio.Event()
+    handler = GatewayRPCHandler(dispatcher, ADAPTER, manager, stopped)
+    session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.params))
+    call = json.dumps({"device": "D1", "data": {"id": 1, "method": "m", "params": 7}}).encode()
+    handling = asyncio.create_task(handler.handle(RPC, call))
+    while not queue.messages:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert queue.messages[0].payload == b'{"device":"D1","id":1,"data":{"result":7}}'
+    # The call is over when its answer is delivered, or the client stopped.
+    assert not handling.done()
+    stopped.set()
+    await handling
+    # Without a handler for answers there is nobody to tell.
+    await GatewayRPCHandler(DirectEventDispatcher(), ADAPTER, manager, stopped).handle(RPC, call)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+inner = anything | st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "method", "params", "deleted"), anything | st.just(1)))
+fields = dict.fromkeys(("value", "values", "reason"), anything) | {
+    "device": st.just("D1") | anything,
+    "id": st.just(1) | anything,
+    "data": inner,
+}
+payloads = st.binary() | st.builds(lambda value: json.dumps(value).encode(), anything | st.fixed_dictionaries({}, optional=fields))
+
+
+@given(payload=payloads)
+def test_no_handler_raises(payload):
+    """Whatever comes, it is counted as malformed or as nobody's, or reaches a callback, or is of no interest."""
+    logging.disable(logging.CRITICAL)
+
+    async def scenario():
+        report, manager = InboundReport(), DeviceManager()
+        session = manager.register("D1")
+        for kind in ("attribute_update", "attribute_response", "rpc_request"):
+            getattr(session, f"set_{kind}_callback")(lambda *_: 1 / 0)
+        dispatcher = DirectEventDispatcher(report)
+        arguments = dispatcher, ADAPTER, manager
+        responses = GatewayRequestedAttributeResponseHandler(*arguments, report)
+        await responses.register_request(GatewayAttributeRequest.of(1, ["a"], None).with_fields(device_session=session))
+        calls = GatewayRPCHandler(*arguments, asyncio.Event(), report)
+        for handler in (GatewayAttributeUpdatesHandler(*arguments, report), calls, responses):
+            await handler.handle("topic", payload)
+        calls.refusal("topic", payload)
+        responses.clear()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        logging.disable(logging.NOTSET)
