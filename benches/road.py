@@ -85,6 +85,10 @@ class Ours:
             datapoints += result.datapoints_count if result.is_successful() else 0
         return datapoints
 
+    @property
+    def statistics(self):
+        return self._client.statistics
+
     async def round_trip(self, data):
         return await self._client.send_timeseries(data)
 
