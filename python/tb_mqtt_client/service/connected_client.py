@@ -7,7 +7,7 @@ import logging
 import random
 import string
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import Any, Self
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
@@ -157,6 +157,19 @@ class ConnectedClient(BaseClient):
         self._message_service.start()
         self._started = True
         await self._keeper.start()
+
+    async def __aenter__(self) -> Self:
+        """Connect; what that raises leaves nothing behind."""
+        try:
+            await self.connect()
+        except BaseException:
+            await self.stop(timeout=0)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop, as ``stop()`` does: what is queued is sent first."""
+        await self.stop()
 
     async def disconnect(self) -> None:
         """Close the connection. What is queued stays queued, and ``connect`` works again.
