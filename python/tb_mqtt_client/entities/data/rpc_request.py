@@ -20,7 +20,7 @@ class RPCRequest(FactoryMade):
 
     request_id: int | str
     method: str
-    params: Any | None = None
+    params: Any = None
 
     @classmethod
     async def build(cls, method: str, params: JSONCompatibleType = None) -> Self:

@@ -29,7 +29,7 @@ class RPCResponse(FactoryMade):
 
     request_id: int | str
     status: RPCStatus | None = None
-    result: Any | None = None
+    result: Any = None
     error: str | dict[str, Any] | None = None
 
     @classmethod

@@ -127,6 +127,28 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             self._mqtt_manager.send_unsubscribe(topic)
         await super().disconnect()
 
+    @overload
+    async def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        wait_for_publish: Literal[False] = ...,
+    ) -> tuple[DeviceSession, list[Delivery]]: ...
+    @overload
+    async def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        *,
+        wait_for_publish: Literal[True],
+    ) -> tuple[DeviceSession, PublishResult]: ...
+    @overload
+    async def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        wait_for_publish: bool = ...,
+    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]: ...
     async def connect_device(
         self,
         device_name_or_device_connect_message: str | DeviceConnectMessage,
@@ -155,6 +177,18 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             return session, [delivery]
         return session, await self._wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
 
+    @overload
+    async def disconnect_device(
+        self, device_session: DeviceSession, wait_for_publish: Literal[False] = ...
+    ) -> tuple[DeviceSession, list[Delivery]]: ...
+    @overload
+    async def disconnect_device(
+        self, device_session: DeviceSession, wait_for_publish: Literal[True]
+    ) -> tuple[DeviceSession, PublishResult]: ...
+    @overload
+    async def disconnect_device(
+        self, device_session: DeviceSession, wait_for_publish: bool = ...
+    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]: ...
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: bool = False
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
@@ -308,6 +342,18 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         _, answer = self._gateway_requests.attributes(request, timeout)
         return await answer
 
+    @overload
+    async def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: Literal[True] = ...
+    ) -> PublishResult: ...
+    @overload
+    async def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: Literal[False]
+    ) -> Delivery: ...
+    @overload
+    async def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = ...
+    ) -> PublishResult | Delivery: ...
     async def send_device_claim_request(
         self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:
