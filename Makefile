@@ -38,6 +38,11 @@ wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for 
 	@$(call quietly,$(FOR_WHEELS) CARGO_TARGET_DIR=$(CURDIR)/target $(BIN)/maturin build --locked --sdist --out dist)
 	@ls dist
 
+.PHONY: docs
+docs: $(STAMPS)/native $(STAMPS)/group-docs ## The guides and the API reference as pages, in docs/_build; broken references fail
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs . docs/_build
+	@echo "docs/_build/docs/index.html"
+
 ##@ Check
 
 .PHONY: test
@@ -56,6 +61,7 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases examples
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline .github
@@ -67,10 +73,11 @@ fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchmarks; writes their table into the README
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchmarks; their tables and pictures go into README.md and docs/
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benches --benchmark-json=.benchmarks/latest.json
-	$(BIN)/python benches/report.py .benchmarks/latest.json --readme
+	$(BIN)/python benches/report.py .benchmarks/latest.json --write
+	$(BIN)/python benches/pictures.py .benchmarks/latest.json docs/performance
 
 # What cargo-fuzz passes, without the sanitizers: those need a nightly compiler.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -96,7 +103,7 @@ soak: $(STAMPS)/native ## Ten minutes of random telemetry and faults: equal sums
 
 .PHONY: clean
 clean: ## Remove everything that the targets above have made
-	@rm -rf $(VENV) target dist .benchmarks .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) target dist docs/_build .benchmarks .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@rm -f python/tb_mqtt_client/_native*.so
 	@find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
 

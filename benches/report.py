@@ -1,6 +1,6 @@
-"""Prints pytest-benchmark's results as the table of ratios; with --readme writes it into the README.
+"""Prints pytest-benchmark's results as tables; with --write they go into the README and docs/performance.md.
 
-python benches/report.py RESULTS.json [--readme]
+python benches/report.py RESULTS.json [--write]
 """
 
 import argparse
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+from curves import PEERS, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
+
+ROOT = Path(__file__).parents[1]
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,49 @@ def table(results):
     return "\n".join(lines)
 
 
+def table_of_sizes(curves):
+    """Datapoints a second by the size of a call."""
+    lines = [
+        "| datapoints in a call | bytes of its JSON | device | by hand | gateway | by hand |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    device, gateway = (curves.of(f"throughput, {kind}", "size") for kind in ("device", "gateway"))
+    for size, one in device["native"].items():
+        columns = [amount(datapoints_per_second(of_kind[peer][size])) for of_kind in (device, gateway) for peer in PEERS]
+        lines.append(f"| {size} | {one['extra_info']['bytes']:.0f} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def table_of_latencies(curves):
+    """Milliseconds to the answer: percentiles of calls that come alone, and the median and 99 % at each rate."""
+    alone = curves.of("latency, one call after the other")
+    lines = ["| calls | answered | tb_mqtt_client | by hand |", "|---|---:|---:|---:|"]
+    for percentile in percentiles_of(alone["native"][None]):
+        columns = [duration(alone[peer][None], percentile) for peer in PEERS]
+        lines.append(f"| one after the other | {percentile:g} % within | {' | '.join(columns)} |")
+    rates = curves.of("latency at a rate", "rate")
+    for rate in rates["native"]:
+        for percentile in (50, 99):
+            columns = [duration(rates[peer][rate], percentile) for peer in PEERS]
+            lines.append(f"| {amount(rate)} a second | {percentile} % within | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def duration(one, percentile):
+    value = milliseconds(one, percentile)
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def write_between(path, name, text):
+    """Replace what stands between the markers of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, _, rest = path.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{path} has no {begin} ... {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def circumstances():
     processor = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
@@ -98,14 +143,17 @@ def circumstances():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    text = f"{table(Results(arguments.results))}\n\n{circumstances()}"
-    print(text)
-    if arguments.readme:
-        before, _, rest = README.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    curves = Curves(arguments.results)
+    ratios = f"{table(Results(arguments.results))}\n\n{circumstances()}"
+    sizes, latencies = table_of_sizes(curves), table_of_latencies(curves)
+    print(ratios, sizes, latencies, sep="\n\n")
+    if arguments.write:
+        write_between(README, "bench", ratios)
+        write_between(PERFORMANCE, "sizes", sizes)
+        write_between(PERFORMANCE, "latency", latencies)
+        write_between(PERFORMANCE, "circumstances", circumstances())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,16 @@ from tb_mqtt_client import DeviceClient, GatewayClient
 WINDOW = 100
 
 
+def expected(calls):
+    """``{(device, ts, key): value}`` of calls of dicts."""
+    return {
+        (name, record["ts"], key): value
+        for name, data in calls
+        for record in (data if isinstance(data, list) else [data])
+        for key, value in record["values"].items()
+    }
+
+
 class Listener:
     """Hears what the broker takes, as ``{(device, ts, key): value}``; ``None`` is the device itself."""
 

@@ -9,22 +9,12 @@ import time
 import pytest
 
 from corpora import FIRST_TS, sixteen_places, telemetry
-from road import HandWritten, Listener, Ours
+from road import HandWritten, Listener, Ours, expected
 from tb_mqtt_client import DeviceClient, TimeseriesEntry
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
 
 PEERS = {"native": Ours, "by hand": HandWritten}
 ROUNDS = 7
-
-
-def expected(calls):
-    """``{(device, ts, key): value}`` of calls of dicts."""
-    return {
-        (name, record["ts"], key): value
-        for name, data in calls
-        for record in (data if isinstance(data, list) else [data])
-        for key, value in record["values"].items()
-    }
 
 
 def measure_road(benchmark, broker, case, peer, calls, sent, names=()):

@@ -1,0 +1,45 @@
+"""The results of test_sizes.py and test_latency.py, as numbers to draw and to print."""
+
+import json
+from collections import defaultdict
+
+PEERS = {"native": "tb_mqtt_client", "by hand": "by hand: orjson and gmqtt"}
+
+
+class Curves:
+    """pytest-benchmark's JSON by group."""
+
+    def __init__(self, path):
+        self._groups = defaultdict(list)
+        for one in json.loads(path.read_text())["benchmarks"]:
+            self._groups[one["group"]].append(one)
+
+    def of(self, group, x=None):
+        """``{peer: {x: benchmark}}`` by rising x, which is the name of a fact of the benchmarks, or nothing for one a peer."""
+        found = {
+            (one["extra_info"]["peer"], one["extra_info"].get(x)): one
+            for one in self._groups[group]
+            if one["extra_info"].get("correct")
+        }
+        positions = sorted({position for _, position in found if position is not None}) or [None]
+        return {peer: {position: found[peer, position] for position in positions} for peer in PEERS}
+
+
+def datapoints_per_second(one):
+    return one["extra_info"]["datapoints"] / one["stats"]["median"]
+
+
+def percentiles_of(one):
+    return [float(percentile) for percentile in one["extra_info"]["percentiles"]]
+
+
+def milliseconds(one, percentile):
+    return 1000 * one["extra_info"]["percentiles"][f"{percentile:g}"]
+
+
+def amount(value):
+    """``0.2``, ``20 k``, ``1.5 M``: three digits."""
+    for limit, unit in ((1e6, " M"), (1e3, " k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
