@@ -1,38 +1,12 @@
-"""docs/emulator.md keeps its word: programs print what stands below them, tests pass, and what it names exists."""
+"""docs/emulator.md names what exists, and nothing else. Its programs and tests run with those of all documents, in tests/docs."""
 
 import inspect
 import re
 from pathlib import Path
 
-import pytest
-
-from programs import run, shown
 from tb_mqtt_client.emulator import ConnectVerdict, Device, Emulator, Verdict
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
-BLOCKS = shown(DOCUMENT)
-TESTS = [source for source, _ in BLOCKS if "def test_" in source]
-PROGRAMS = [block for block in BLOCKS if block[0] not in TESTS]
-
-
-def test_blocks_are_found():
-    assert (len(TESTS), len(PROGRAMS)) == (4, 4)
-
-
-@pytest.mark.parametrize(("program", "output"), PROGRAMS, ids=range(len(PROGRAMS)))
-async def test_programs(program, output):
-    printed = await run("-c", program)
-    if output:
-        assert printed == output
-
-
-@pytest.mark.parametrize("source", TESTS, ids=range(len(TESTS)))
-async def test_tests(source, tmp_path):
-    (tmp_path / "test_it.py").write_text(source)
-    # Nobody's configuration: what stands there is enough.
-    options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
-    printed = await run("-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path))
-    assert "1 passed" in printed
 
 
 def documented(pattern):

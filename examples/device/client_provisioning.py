@@ -1,0 +1,33 @@
+"""Let the platform make a device and give its credentials, then connect with them.
+
+TB_HOST says which platform, and TB_PORT if it is not 1883. PROVISION_KEY and PROVISION_SECRET are of the device profile.
+"""
+
+import asyncio
+import os
+import sys
+
+from tb_mqtt_client import DeviceClient, DeviceConfig
+from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
+from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
+
+
+async def main() -> None:
+    address = DeviceConfig()
+    credentials = AccessTokenProvisioningCredentials(os.environ["PROVISION_KEY"], os.environ["PROVISION_SECRET"])
+    request = ProvisioningRequest(address.host or "localhost", credentials, address.port, device_name="thermometer 42")
+
+    response = await DeviceClient.provision(request, timeout=10)
+    if response is None:
+        sys.exit("The platform does not answer")
+    if response.status is not ProvisioningResponseStatus.SUCCESS:
+        sys.exit(f"{response.status}: {response.error}")
+
+    # A real device keeps these credentials, and asks for them once in its life.
+    async with DeviceClient(response.result) as client:
+        result = await client.send_timeseries({"temperature": 21.5})
+        print("The new device has sent its first telemetry:", result.reason)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,48 @@
+"""Send a million datapoints as fast as the platform takes them, and say what became of each.
+
+TB_HOST and TB_ACCESS_TOKEN say which platform and which device. The limits that the platform announces are kept.
+"""
+
+import argparse
+import asyncio
+import time
+
+from tb_mqtt_client import DeviceClient, DeviceConfig
+
+KEYS_IN_A_CALL = 10
+
+
+async def report(client: DeviceClient) -> None:
+    """A line a second, until cancelled."""
+    while True:
+        await asyncio.sleep(1)
+        now = client.statistics
+        print(f"acknowledged {now.acknowledged:,}, in flight {now.in_flight:,}, queued {now.queued:,}")
+
+
+async def main(datapoints: int) -> None:
+    async with DeviceClient(DeviceConfig()) as client:
+        reporting = asyncio.create_task(report(client))
+        began = time.perf_counter()
+        calls = datapoints // KEYS_IN_A_CALL
+        start_ms = int(time.time() * 1000) - calls
+        futures = []
+        for number in range(calls):
+            values = {f"key {key}": number * key / 8 for key in range(KEYS_IN_A_CALL)}
+            # Waits only while the client's queue is full.
+            futures += await client.send_timeseries({"ts": start_ms + number, "values": values}, wait_for_publish=False)
+        for future in futures:
+            await future
+        seconds = time.perf_counter() - began
+        reporting.cancel()
+
+    end = client.statistics
+    print(f"accepted {end.accepted:,} = acknowledged {end.acknowledged:,} + rejected {end.rejected:,}", end="")
+    print(f" + dropped {end.dropped:,} + undelivered {end.undelivered:,}")
+    print(f"{end.acknowledged / seconds:,.0f} datapoints a second in {end.messages_published:,} messages")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("datapoints", type=int, nargs="?", default=1_000_000)
+    asyncio.run(main(parser.parse_args().datapoints))

@@ -1,0 +1,60 @@
+"""Tables of the documents name what is there, and with its values."""
+
+import re
+
+import pytest
+from documents import ROOT, read
+
+from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy
+from tb_mqtt_client.common import exceptions
+
+DEVICES = (ROOT / "docs" / "devices.md").read_text()
+LIMITS = (ROOT / "docs" / "limits.md").read_text()
+ROWS = {
+    name: [cell.strip() for cell in row[1:-1].split("|")]
+    for row in re.findall(r"^\| `.*\|$", DEVICES.split("\n## TLS")[0], re.MULTILINE)
+    for name in re.findall(r"`(\w+)`", row[1:-1].split("|")[0])
+}
+OPTIONS = DeviceConfig._options
+
+
+def test_every_option_is_in_the_table():
+    assert ROWS.keys() == OPTIONS.keys()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_defaults(name):
+    default, shown = OPTIONS[name].default, ROWS[name][1]
+    if default is None:
+        assert not shown
+    elif isinstance(default, bool):
+        assert shown == str(default).lower()
+    elif name == "max_queued_bytes":
+        assert f"{default // 2**20} MiB" in shown
+    elif isinstance(default, int | float):
+        assert re.search(rf"\b{default:,.0f}\b", shown) or re.search(rf"\b{default:g}\b", shown)
+    else:
+        assert shown == f'`"{default}"`'
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_environment_variables(name):
+    variable = OPTIONS[name].variable
+    named = re.findall(r"TB_\w+", ROWS[name][2])
+    assert named == [] if variable is None else f"TB_{variable}" in named
+
+
+def test_what_a_gateway_adds():
+    text = (ROOT / "docs" / "gateways.md").read_text()
+    assert all(f"`{name}`" in text for name in GatewayConfig._options.keys() - OPTIONS.keys())
+
+
+def test_the_policies():
+    assert set(re.findall(r'^\| `"(\w+)"`', LIMITS, re.MULTILINE)) == set(QueuePolicy)
+
+
+def test_the_tree_of_errors():
+    [tree] = [block.source for block in read(ROOT / "docs" / "devices.md").blocks if "+-- NotConnectedError" in block.source]
+    defined = {name for name, one in vars(exceptions).items() if isinstance(one, type) and one.__module__ == exceptions.__name__}
+    published = {name for name in defined if issubclass(vars(exceptions)[name], exceptions.TBMQTTError)}
+    assert set(re.findall(r"^(?:\+-- )?(\w+)", tree, re.MULTILINE)) == published

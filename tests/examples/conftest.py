@@ -1,0 +1,56 @@
+"""Runs the examples as their readers do: from a folder of their own, with the environment that each file's head names."""
+
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+
+from programs import EXAMPLES, running
+from tb_mqtt_client.emulator import Emulator
+
+TOKEN = "EXAMPLES_TOKEN"
+
+
+@pytest.fixture
+async def emulator():
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority, tmp_path):
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+async def tls_emulator(authority):
+    """An emulator whose certificate is of the authority in ``ca_file``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with Emulator(ssl_context=context) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def example(emulator, tmp_path):
+    """``async with example("device/load.py", "1000") as program``: connected, when it is, as ``device`` or ``gateway``."""
+
+    @asynccontextmanager
+    async def run(name, *arguments, **environment):
+        if name.startswith("device/"):
+            emulator.add_device(TOKEN, "device")
+        else:
+            emulator.add_gateway(TOKEN, "gateway")
+        address = {"TB_HOST": emulator.host, "TB_PORT": emulator.port, "TB_ACCESS_TOKEN": TOKEN}
+        async with running(EXAMPLES / name, *arguments, folder=tmp_path, **(address | environment)) as program:
+            yield program
+
+    return run
