@@ -779,8 +779,9 @@ async def test_cancelling_stop_still_stops(emulator):
 
 
 async def test_waiting_for_a_limit_is_one_wake_up(emulator):
-    emulator.limits = SessionLimits(rate_limits=RateLimits(None, "1000:1", "10:1"))
-    client = DeviceClient(config(emulator, rate_limit_percentage=100))
+    # Half of the server's limit, which the server enforces: with all of it, a delay of the first message would be a violation.
+    emulator.limits = SessionLimits(rate_limits=RateLimits(None, "1000:1", "20:1"))
+    client = DeviceClient(config(emulator, rate_limit_percentage=50))
     await client.connect()
     taken, try_take = [], client._admission.try_take
     client._admission.try_take = lambda message: taken.append(try_take(message)) or taken[-1]
