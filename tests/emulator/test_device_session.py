@@ -57,8 +57,9 @@ async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
 
 async def test_subscriptions_wait_for_their_tokens(emulator):
     """Over the limit the server grants a subscription and sends nothing."""
-    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:1"))
-    client = make_client(emulator, rate_limit_percentage=100)
+    # The client keeps to half of what the server enforces: to the last token, a delay on the way would be a violation.
+    emulator.limits = SessionLimits(rate_limits=RateLimits(messages="4:1"))
+    client = make_client(emulator, rate_limit_percentage=50)
     await client.connect()
     # Connecting took one token, so that there was one for two subscriptions.
     assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})

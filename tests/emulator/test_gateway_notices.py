@@ -82,8 +82,8 @@ async def test_contract_9_notice_of_a_rename(emulator, gateway):
 
 async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emulator, make_gateway):
     """Queued, packed, in flight and held: under the old name the platform would make a new device of it."""
-    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="5:1"))
-    gateway = make_gateway(rate_limit_percentage=100, combine_devices=True)
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="10:1"))
+    gateway = make_gateway(rate_limit_percentage=50, combine_devices=True)
     await gateway.connect()
     session, other = await announced(gateway, "old", "p"), await announced(gateway, "other")
     wire = Wire(emulator)

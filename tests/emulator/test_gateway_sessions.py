@@ -168,8 +168,8 @@ async def test_contract_9_control_messages_are_charged_to_the_gateways_limits(em
 
 async def test_devices_are_announced_again_at_the_pace_of_the_limits(emulator, make_gateway):
     """20 devices cost two messages each; a call of the platform is answered between them."""
-    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="50:1"))
-    gateway = make_gateway(rate_limit_percentage=100)
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="100:2"))
+    gateway = make_gateway(rate_limit_percentage=50)
     await gateway.connect()
     sessions = [(await gateway.connect_device(f"D{number}"))[0] for number in range(20)]
     sessions[0].set_rpc_request_callback(lambda *_: None)
@@ -180,7 +180,7 @@ async def test_devices_are_announced_again_at_the_pace_of_the_limits(emulator, m
     assert await emulator.call_rpc("D0", "m") == {}
     before_answer = len(wire.of("connect"))
     await States(sessions[-1]).until(CONNECTED)
-    # 50 at once and 50 a second, of which the first announcements took 40: the next ones have to wait.
+    # 50 at once and 25 a second, of which the first announcements took 40: the next ones have to wait.
     assert gateway.statistics.seconds_limited > 0
     assert before_answer < 20
     await gateway.stop()
