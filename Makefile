@@ -34,8 +34,8 @@ demo: $(STAMPS)/native ## This machine's metrics and a million datapoints to an 
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for this platform, in dist/
-	@rm -rf dist
-	@$(call quietly,$(FOR_WHEELS) CARGO_TARGET_DIR=$(CURDIR)/target $(BIN)/maturin build --locked --sdist --out dist)
+	@rm -rf dist && mkdir dist
+	@$(FOR_WHEELS) $(BIN)/python tests/distribution/build_distributions.py $(DISTRIBUTIONS) --into dist
 	@ls dist
 
 .PHONY: docs

@@ -1,8 +1,9 @@
 """Builds the source distribution and, from it, a wheel for each kind of Python on this machine.
 
-python tests/distribution/build_distributions.py FOLDER
+python tests/distribution/build_distributions.py FOLDER [--into DIST]
 
-The folder then holds the source distribution, `wheels/`, one wheel made as pip makes it from the sources (`from-source/`), and
+With --into it builds only for the Python that runs it, and copies what is to be published there. Otherwise the folder then
+holds the source distribution, `wheels/`, one wheel made as pip makes it from the sources (`from-source/`), and
 `interpreters.json`: each Python and its wheel. What cargo made stays there, so that a second run compiles what changed.
 """
 
@@ -60,45 +61,53 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
+def cargo_folder(folder: Path, suffix: str) -> Path:
+    return folder / "cargo" / suffix.strip(".")
+
+
 def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path]:
     """Source distribution and wheels; gives the wheel of each suffix."""
     run(MATURIN, "sdist", "--out", emptied(folder / "sdist"), cwd=ROOT)
     source = folder / "source"
     unpack(only(folder / "sdist", "*.tar.gz"), source)
+    emptied(folder / "wheels")
 
     def wheel(suffix: str) -> Path:
         out = emptied(folder / "wheels" / suffix.strip("."))
         # The Python of this environment is the one that pip builds with below: what cargo made is of use to both.
         python = sys.executable if suffix == OWN_SUFFIX else one_of_a_kind[suffix].executable
         # Not --locked: the source distribution has no fuzz targets, whose crates cargo takes out of the lock file.
-        run(MATURIN, "build", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(suffix))
+        run(MATURIN, "build", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(folder, suffix))
         return only(out, "*.whl")
-
-    def as_pip_does() -> None:
-        """With the build backend that the sources ask for, in an environment of pip's own."""
-        out = emptied(folder / "from-source")
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        run(*pip, "wheel", "--no-deps", "--wheel-dir", out, source, cwd=folder, target=cargo_folder(OWN_SUFFIX))
-
-    def cargo_folder(suffix: str) -> Path:
-        return folder / "cargo" / suffix.strip(".")
 
     one_of_a_kind = {interpreter.suffix: interpreter for interpreter in found}
     # The last step of each is whole-program optimisation, on one core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wheels = dict(zip(one_of_a_kind, pool.map(wheel, one_of_a_kind), strict=True))
-    as_pip_does()
-    return wheels
+        return dict(zip(one_of_a_kind, pool.map(wheel, one_of_a_kind), strict=True))
+
+
+def build_as_pip_does(folder: Path) -> None:
+    """With the build backend that the sources ask for, in an environment of pip's own."""
+    out = emptied(folder / "from-source")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--no-deps", "--wheel-dir", out, folder / "source", cwd=folder, target=cargo_folder(folder, OWN_SUFFIX))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--into", type=Path, metavar="DIST")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    if arguments.into:
+        build(folder, interpreters.find([Path(sys.executable)]).tested)
+        for path in (only(folder / "sdist", "*.tar.gz"), only(folder / "wheels", "*/*.whl")):
+            shutil.copy(path, arguments.into)
+        return
     findings = interpreters.find()
     print(findings, flush=True)
-    emptied(folder / "wheels")
     wheels = build(folder, findings.tested)
+    build_as_pip_does(folder)
     rows = [
         {"python": found.executable, "name": str(found), "wheel": str(wheels[found.suffix].relative_to(folder))}
         for found in findings.tested

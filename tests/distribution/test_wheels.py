@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import tb_mqtt_client
 from contents import faults_of
 
 SMOKE = Path(__file__).with_name("smoke.py")
@@ -37,12 +38,12 @@ PAIRS = pairs()
 FILES = [path for pattern in ("sdist/*", "wheels/*/*", "from-source/*") for path in sorted(BUILT.glob(pattern))] if BUILT else []
 
 
-def run(*command, **options):
+def run(*command, code=0, **options):
     """Quietly, in the environment of nobody: what it prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TB_", "VIRTUAL_ENV"))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False, **options)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    return done.stdout
+    assert done.returncode == code, f"{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
 
 
 def pip(python, *arguments):
@@ -73,13 +74,26 @@ def test_what_is_published_holds_what_it_should(path):
 @pytest.mark.parametrize("name", PAIRS)
 def test_an_installed_wheel_works_in_an_empty_folder(name, tmp_path):
     python = clean_environment(PAIRS[name].python, tmp_path / "environment")
-    pip(python, "install", "--quiet", "--only-binary", ":all:", PAIRS[name].wheel)
+    pip(python, "install", "--quiet", "--no-compile", "--only-binary", ":all:", PAIRS[name].wheel)
     pip(python, "check")
     (folder := tmp_path / "empty").mkdir()
     assert f"works with {name.rstrip('t')}" in run(python, "-I", "-W", "error", SMOKE, cwd=folder)
-    # Every extra can be had for this Python without a compiler.
-    extras = ",".join(extras_of(PAIRS[name].wheel))
-    pip(python, "install", "--quiet", "--dry-run", "--only-binary", ":all:", f"{PAIRS[name].wheel}[{extras}]")
+    # The command line says what it lacks; with the extras, which can be had without a compiler, it works.
+    script = python.with_name("tb-mqtt" + python.suffix)
+    assert "tb-mqtt-client[cli]" in run(script, "--help", code=2, cwd=folder)
+    pip(
+        python,
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+        f"{PAIRS[name].wheel}[{','.join(extras_of(PAIRS[name].wheel))}]",
+    )
+    pip(python, "check")
+    assert run(script, "--version", cwd=folder).split()[-1] == tb_mqtt_client.__version__
+    demo = run(script, "demo", "--duration", "0", "--points", "2000", "--devices", "5", cwd=folder)
+    assert "acknowledged and counted on both sides" in demo
     assert list(folder.iterdir()) == []
 
 
