@@ -68,7 +68,7 @@ async def test_qos_and_versions(mosquitto, qos, version):
     await client.stop()
 
 
-async def test_calls_are_merged_and_each_gets_its_own_answer(mosquitto):
+async def test_defect_04_calls_are_merged_and_each_gets_its_own_answer(mosquitto):
     async with Listener(mosquitto) as listener:
         client = DeviceClient(config(mosquitto))
         await client.connect()
@@ -100,7 +100,7 @@ async def test_a_large_call_is_split_and_answered_once(mosquitto):
     assert values == {f"key_{index}": index for index in range(20_000)}
 
 
-async def test_a_datapoint_that_fits_nowhere_fails_alone(mosquitto):
+async def test_defect_15_a_datapoint_that_fits_nowhere_fails_alone(mosquitto):
     async with Listener(mosquitto) as listener:
         client = DeviceClient(config(mosquitto))
         await client.connect()
@@ -166,7 +166,7 @@ async def test_telemetry_never_overtakes_its_devices_connect(mosquitto):
 
 
 @pytest.mark.parametrize("option", ["ca_cert", "client_cert"])
-async def test_tls(mosquitto, option):
+async def test_defect_23_tls(mosquitto, option):
     certificates = mosquitto.certificates
     options = {"ca_cert": str(certificates.ca), "port": mosquitto.tls_port}
     if option == "client_cert":
@@ -286,7 +286,7 @@ async def test_broker_killed_and_restarted_during_a_stream(mosquitto):
     assert statistics.reconnects >= 3
 
 
-async def test_mosquittos_receive_maximum_is_obeyed(mosquitto):
+async def test_defect_34_mosquittos_receive_maximum_is_obeyed(mosquitto):
     """MQTT 5, section 3.2.2.3.3: never more unacknowledged publishes than the server takes."""
     mosquitto.stop()
     mosquitto.options = "max_inflight_messages 3\n"
@@ -295,14 +295,14 @@ async def test_mosquittos_receive_maximum_is_obeyed(mosquitto):
     await client.connect()
     manager = client._mqtt_manager
     most = 0
-    publish = manager.publish
+    publish = manager.publish_now
 
     def counted(message):
         nonlocal most
         publish(message)
         most = max(most, manager.in_flight)
 
-    manager.publish = counted
+    manager.publish_now = counted
     futures = []
     for ts in range(500):
         futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 40_000}}, wait_for_publish=False)

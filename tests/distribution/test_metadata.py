@@ -16,7 +16,7 @@ CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
 METADATA = importlib.metadata.metadata("tb-mqtt-client")
 
 
-def test_one_version():
+def test_defect_69_one_version():
     assert "version" not in PROJECT
     assert tb_mqtt_client.__version__ == CARGO["version"]
     # Cargo writes a pre-release with a hyphen.

@@ -57,7 +57,7 @@ async def test_limits_come_from_the_server_at_each_connection(emulator):
     await client.stop()
 
 
-async def test_a_server_that_does_not_tell_its_limits():
+async def test_defect_19_contract_9_a_server_that_does_not_tell_its_limits():
     """Servers before 3.8: connect goes on after a timeout, with safe defaults."""
     async with Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
@@ -242,7 +242,7 @@ async def test_the_old_name_of_send_timeseries(emulator):
     await client.stop()
 
 
-async def test_two_clients_do_not_touch_each_other(emulator):
+async def test_defect_24_two_clients_do_not_touch_each_other(emulator):
     emulator.add_device("OTHER", "other")
     first, second = DeviceClient(config(emulator)), DeviceClient(config(emulator, "OTHER"))
     await asyncio.gather(first.connect(), second.connect())

@@ -85,7 +85,7 @@ async def nothing_is_left():
 
 
 @pytest.mark.parametrize("block", range(20))
-async def test_cuts_at_random_bytes(emulator, block):
+async def test_defect_01_cuts_at_random_bytes(emulator, block):
     """200 seeds: the connection is cut after some bytes in either direction, several times."""
     for seed in range(block * 10, block * 10 + 10):
         dice = random.Random(seed)
@@ -202,7 +202,7 @@ async def test_pubacks_repeated_and_for_unknown_ids(emulator):
     await client.stop()
 
 
-async def test_a_server_that_swallows_pubacks(emulator):
+async def test_defect_02_contract_9_nothing_is_sent_again_on_a_live_connection(emulator):
     swallowed = 0
 
     def judge(publish):
@@ -392,7 +392,7 @@ async def test_transient_refusals_of_connect_back_off(code):
 
 
 @pytest.mark.parametrize("code", [0x80, 0x81, 0x82, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x95, 0x9C, 0x9D])
-async def test_permanent_refusals_of_connect_raise(code):
+async def test_defect_18_contract_9_permanent_refusals_of_connect_raise(code):
     async with _one_answer_server([b"\x20\x03\x00" + bytes([code, 0])]) as (host, port, _):
         client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
         with pytest.raises(ConnectionRefusedByServer) as refused:
@@ -650,7 +650,7 @@ async def full_queue(emulator, policy, **options):
     return client, futures
 
 
-async def test_policy_wait(emulator):
+async def test_defect_06_policy_wait(emulator):
     client, _ = await full_queue(emulator, "wait")
     waiting = asyncio.ensure_future(client.send_timeseries({"ts": 5, "values": {"a": 5}}, wait_for_publish=False))
     await asyncio.sleep(0.01)
@@ -716,7 +716,7 @@ async def test_the_queue_is_bounded_in_bytes(emulator):
 # Calls that are cancelled, at any moment.
 
 
-async def test_cancelling_a_waiting_call_loses_nothing(emulator):
+async def test_defect_10_cancelling_a_waiting_call_loses_nothing(emulator):
     emulator.on_publish = lambda publish: Verdict.delay(0.05) if publish.topic.endswith("telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -731,11 +731,13 @@ async def test_cancelling_a_waiting_call_loses_nothing(emulator):
     assert len(client._futures) == 0
 
 
-async def test_a_timeout_answers_and_the_data_stays_queued(emulator):
+async def test_defect_09_and_11_a_timeout_answers_and_the_data_stays_queued(emulator):
     emulator.on_publish = lambda publish: Verdict.delay(0.05) if publish.topic.endswith("telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
-    assert (await client.send_timeseries({"a": 1}, timeout=0.01)).reason_code == -1
+    result = await client.send_timeseries({"a": 1}, timeout=0.01)
+    assert (result.topic, result.qos, result.message_id, result.reason_code) == ("v1/devices/me/telemetry", 1, -1, -1)
+    assert result.payload_size > 0
     await client.stop()
     assert client.statistics.acknowledged == 1
 
@@ -778,7 +780,7 @@ async def test_cancelling_stop_still_stops(emulator):
 # Limits.
 
 
-async def test_waiting_for_a_limit_is_one_wake_up(emulator):
+async def test_defect_31_waiting_for_a_limit_is_one_wake_up(emulator):
     # Half of the server's limit, which the server enforces: with all of it, a delay of the first message would be a violation.
     emulator.limits = SessionLimits(rate_limits=RateLimits(None, "1000:1", "20:1"))
     client = DeviceClient(config(emulator, rate_limit_percentage=50))

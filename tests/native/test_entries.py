@@ -61,8 +61,8 @@ def test_equality():
             hash(entry)
 
 
-def test_setters_check_before_they_store():
-    """Defect 59 of SDK 2.0: the value was stored before it failed."""
+def test_defect_59_setters_check_before_they_store():
+    """SDK 2.0 stored the value before it failed."""
     entry = TimeseriesEntry("k", 1, 2)
     for name, wrong in [("key", ""), ("value", object()), ("ts", "x"), ("ts", True)]:
         with pytest.raises(ValueError, match="Invalid"):
@@ -85,7 +85,7 @@ def test_setters_check_before_they_store():
         ("temp", 1, 2**63, "Invalid ts"),
     ],
 )
-def test_refused_entries(key, value, ts, message):
+def test_contract_9_nan_and_other_refused_entries(key, value, ts, message):
     with pytest.raises(ValueError, match=message):
         TimeseriesEntry(key, value, ts)
 
@@ -121,7 +121,7 @@ def test_forms_of_timeseries(data, expected):
     assert repr(data) == before
 
 
-def test_the_callers_dict_is_not_changed():
+def test_defect_07_the_callers_dict_is_not_changed():
     """Defect 7 of SDK 2.0: a second call with the same dict sent nothing."""
     data = {"ts": 5, "values": {"a": 1}}
     assert points(EncodedUplink.timeseries(data, NOW)) == points(EncodedUplink.timeseries(data, NOW))
@@ -148,7 +148,7 @@ def test_the_callers_dict_is_not_changed():
         ({1: 1}, "expected str, got int"),
     ],
 )
-def test_refused_timeseries(data, message):
+def test_defect_12_contract_9_refused_timeseries(data, message):
     with pytest.raises(ValueError, match=message):
         EncodedUplink.timeseries(data, NOW)
 

@@ -17,7 +17,7 @@ def empty_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_precedence(monkeypatch):
+def test_defect_68_precedence(monkeypatch):
     assert DeviceConfig().port == 1883
     monkeypatch.setenv("TB_PORT", "1000")
     assert DeviceConfig().port == 1000

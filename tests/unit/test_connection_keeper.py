@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
-from tb_mqtt_client.service.mqtt_manager import SessionEnd
+from tb_mqtt_client.service.session_end import SessionEnd
 
 
 def test_full_jitter_within_growing_bounds(monkeypatch):

@@ -390,7 +390,7 @@ async def test_pending_requests_end_once():
     assert pending.answer(0, "answer")
     assert not pending.answer(0, "again")
     assert not pending.answer(9, "nobody")
-    pending._pending[1].message.sent_at = 1.0
+    pending._pending[1].message.is_sent = True
     pending.fail_sent(ConnectionError("lost"))
     assert not pending.answer(1, "too late")
     pending.discard(3)

@@ -32,7 +32,7 @@ async def test_parent_waits_for_all_children():
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-async def test_any_failed_part_makes_the_whole_fail(failing):
+async def test_defect_03_any_failed_part_makes_the_whole_fail(failing):
     """Defect 3 of SDK 2.0: the last part alone decided."""
     futures, parent, children = FutureMap(), future(), [future(), future()]
     futures.register(parent, children)

@@ -181,7 +181,7 @@ class Queue(MessageService):
     def __init__(self):
         self.messages, self.uplinks = [], []
 
-    def publish(self, message):
+    def submit(self, message):
         self.messages.append(message)
 
     async def publish_uplink(self, encoded):

@@ -1,43 +1,38 @@
-"""Loggers are named after their modules; warnings about single messages are told once a minute a kind."""
+"""Loggers of the package."""
 
-import ast
 import logging
+import logging.config
 
-import pytest
-from test_import_direction import MODULES, PACKAGE
-
-from tb_mqtt_client.common.logging_utils import OccasionalLog
+from tb_mqtt_client.common.logging_utils import TRACE_LEVEL, ExtendedLogger, get_logger
 
 
-def test_one_of_a_kind_a_minute_and_the_number_of_the_others(caplog):
-    now = 0.0
-    log = OccasionalLog(logging.getLogger("tb_mqtt_client.test"), seconds=60, clock=lambda: now)
-    with caplog.at_level(logging.DEBUG, "tb_mqtt_client.test"):
-        for number in range(3):
-            log.warn_of("a", "refused %d", number)
-        log.warn_of("b", "lost")
-        now = 60.0
-        log.warn_of("a", "refused %d", 3)
-        now = 120.0
-        log.warn_of("a", "refused %d", 4)
-    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert lines == [
-        ("WARNING", "refused 0"),
-        ("DEBUG", "refused 1"),
-        ("DEBUG", "refused 2"),
-        ("WARNING", "lost"),
-        ("WARNING", "refused 3 (and 2 more like this since the last such line)"),
-        ("WARNING", "refused 4"),
-    ]
+def test_defect_67_the_processs_logger_class_is_left_alone():
+    get_logger("tb_mqtt_client.test")
+    assert logging.getLoggerClass() is logging.Logger
+    assert type(logging.getLogger("somebody else's")) is logging.Logger
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_loggers_are_below_the_package(name):
-    """A module logs through ``get_logger(__name__)``, so that ``logging.getLogger("tb_mqtt_client")`` rules them all."""
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
-        if not isinstance(node, ast.Call) or name == "common.logging_utils":
-            continue
-        called = ast.unparse(node.func)
-        assert called not in {f"logging.{level}" for level in ("debug", "info", "warning", "error", "exception", "critical", "log")}
-        if called in {"get_logger", "logging.getLogger"}:
-            assert [ast.unparse(argument) for argument in node.args] in (["__name__"], [repr(PACKAGE)])
+def test_defect_67_a_logger_that_was_made_before_has_trace(caplog):
+    logging.getLogger("made before")
+    logger = get_logger("made before")
+    assert isinstance(logger, ExtendedLogger)
+    with caplog.at_level(TRACE_LEVEL, "made before"):
+        logger.trace("%d of %d", 1, 2)
+    [record] = caplog.records
+    assert (record.levelno, record.getMessage(), record.filename) == (TRACE_LEVEL, "1 of 2", "test_logging.py")
+
+
+def test_without_a_name_it_is_this_modules():
+    assert get_logger().name == "tb_mqtt_client.common.logging_utils"
+
+
+def test_loggers_of_another_class_are_left_as_they_are():
+    class Theirs(logging.Logger):
+        pass
+
+    logging.setLoggerClass(Theirs)
+    try:
+        logging.getLogger("theirs")
+    finally:
+        logging.setLoggerClass(logging.Logger)
+    assert type(get_logger("theirs")) is Theirs

@@ -62,5 +62,5 @@ def test_importing_the_package():
     run("package")
 
 
-def test_importing_every_module():
+def test_defect_16_importing_every_module():
     assert int(run("every module")) > 10

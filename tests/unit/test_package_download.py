@@ -180,7 +180,7 @@ class Manager:
     def send_unsubscribe(self, topic):
         self.unsubscribed.append(topic)
 
-    def publish(self, message):
+    def publish_now(self, message):
         self.published.put_nowait(message)
 
 

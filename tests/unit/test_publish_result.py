@@ -52,7 +52,7 @@ def test_forms():
         (0x9F, "Connection rate exceeded"),
     ],
 )
-def test_names_of_the_specification(code, part):
+def test_defect_30_contract_9_names_of_the_specification(code, part):
     assert part.lower() in reason_name(code).lower()
 
 

@@ -40,7 +40,7 @@ def clock():
         ("10:0", 80, []),
     ],
 )
-def test_windows(text, percentage, expected):
+def test_defect_33_contract_9_windows_are_at_least_one(text, percentage, expected):
     assert parse_windows(text, percentage) == expected
 
 
@@ -69,7 +69,7 @@ async def test_consume_takes_where_it_can(clock):
     assert limit.buckets.tokens(clock.now) == [2.0, 0.0]
 
 
-async def test_reach_limit_empties_the_shortest_window_first(clock):
+async def test_defect_37_reach_limit_empties_the_shortest_window_first(clock):
     limit = RateLimit("30:10,2:1", percentage=100, clock=clock)
     assert await limit.reach_limit() == (1, clock.now / 1e9, 1.0)
     assert await limit.reach_limit() == (0, clock.now / 1e9, 10.0)

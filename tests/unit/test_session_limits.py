@@ -47,7 +47,7 @@ def test_defaults(size):
     assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()) == SessionLimits(announced=True)
 
 
-def test_what_was_spent_stays_spent():
+def test_contract_9_what_was_spent_stays_spent():
     """The server's buckets survive a reconnect (contract, section 5)."""
     clock = Clock()
     limits = limiter(clock, messages="10:1")
@@ -57,7 +57,7 @@ def test_what_was_spent_stays_spent():
     assert limits.telemetry_datapoints_rate_limit.minimal_limit == 5
 
 
-async def test_which_limits_a_message_takes_from():
+async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_limits():
     """Facts 3 and 4 of the contract: data takes messages and datapoints, a gateway's by device entry; all else takes messages."""
     clock = Clock()
     device, gateway = limiter(clock, "5:1", "5:1", "50:1"), limiter(clock, "7:1", "7:1", "70:1")

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from collections import OrderedDict
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -118,3 +119,10 @@ async def test_defect_71_uplink_messages_can_be_copied_and_pickled(builder):
         assert (again.device_name, again.device_profile) == (message.device_name, message.device_profile)
         assert (again.attributes, dict(again.timeseries)) == (message.attributes, dict(message.timeseries))
         assert (again.main_ts, again.delivery_futures) == (5, ())
+
+
+async def test_defect_58_every_entry_counts_and_a_name_counts_once():
+    builder = DeviceUplinkMessageBuilder().set_device_name("a longer name").set_device_name("name")
+    entries = OrderedDict({5: [TimeseriesEntry("a", 1, 5)], 6: [TimeseriesEntry("b", 22, 6)]})
+    by_hand = DeviceUplinkMessageBuilder().set_device_name("name").add_timeseries([entry for [entry] in entries.values()])
+    assert builder.add_timeseries(entries).build().size == by_hand.build().size

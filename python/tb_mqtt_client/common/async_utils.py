@@ -112,6 +112,17 @@ future_map = FutureMap()
 """For splitters and adapters that are used on their own. Each client has a map of its own."""
 
 
+def answer_as(future: Delivery, delivery: Delivery) -> None:
+    """Give ``future`` the result of ``delivery``."""
+
+    def answer(done: Delivery) -> None:
+        if not future.done():
+            result: PublishResult = done.result()
+            future.set_result(result)
+
+    delivery.add_done_callback(answer)
+
+
 async def wait_for_set(event: asyncio.Event) -> None:
     """Wait until ``event`` is set, and is so now: one that is cleared again before its waiters run wakes them all the same."""
     while not event.is_set():

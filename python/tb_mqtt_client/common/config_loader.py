@@ -100,6 +100,7 @@ _TEXT = {
     )
 }  # fmt: skip
 _LARGEST = 2**31 - 1
+DEFAULT_MAX_QUEUED_BYTES = 256 * 2**20
 
 
 class DeviceConfig:
@@ -135,7 +136,7 @@ class DeviceConfig:
         "mqtt_version": _Option(5, _whole(4, 5)),
         "keepalive": _Option(60, _whole(1, 65535)),
         "max_queued_messages": _Option(1_000_000, _whole(1, _LARGEST)),
-        "max_queued_bytes": _Option(256 * 2**20, _whole(1, 2**63 - 1)),
+        "max_queued_bytes": _Option(DEFAULT_MAX_QUEUED_BYTES, _whole(1, 2**63 - 1)),
         "queue_policy": _Option(QueuePolicy.WAIT, _policy),
         # Packet ids are 16 bits, and service messages and subscriptions need some too.
         "max_inflight_messages": _Option(100, _whole(1, 65_000)),

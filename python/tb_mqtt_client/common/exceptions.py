@@ -12,7 +12,9 @@ TBMQTTError
 +-- BackpressureException
 """
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, Optional
 
 from tb_mqtt_client.constants.reason_codes import connect_return_name, reason_name
 
@@ -78,3 +80,50 @@ class BackpressureException(TBMQTTError):  # SDK 2.0's name
 
     def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
         super().__init__(message)
+
+
+ExceptionCallback = Callable[[BaseException, Optional[dict[str, Any]]], None]  # noqa: UP045  # evaluated: the published alias
+"""Called with an exception and the context that asyncio gives with it."""
+
+
+class ExceptionHandler:
+    """For programs that want to hear of exceptions of background tasks. The clients install nothing by themselves."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[type[BaseException] | None, list[ExceptionCallback]] = {}
+
+    def register(self, exc_type: type[BaseException] | None, callback: ExceptionCallback) -> None:
+        """Call ``callback`` for exceptions of a type; with ``None`` for those of which no type is registered."""
+        self._callbacks.setdefault(exc_type, []).append(callback)
+
+    def handle(self, exc: BaseException, context: dict[str, Any] | None = None) -> None:
+        """Call every callback that is registered for a type of ``exc``."""
+        for callback in self._matching(exc):
+            callback(exc, context)
+
+    def install_asyncio_handler(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Handle what goes wrong in a loop's tasks; the loop's own handler gets what nothing is registered for.
+
+        ``loop``: the running one. Raises ``RuntimeError`` when there is none.
+        """
+        (loop or asyncio.get_running_loop()).set_exception_handler(self._handle_context)
+
+    def _matching(self, exc: BaseException) -> list[ExceptionCallback]:
+        matching = [
+            callback
+            for exc_type, callbacks in self._callbacks.items()
+            if exc_type is not None and isinstance(exc, exc_type)
+            for callback in callbacks
+        ]
+        return matching or self._callbacks.get(None, [])
+
+    def _handle_context(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        if exc is None or not self._matching(exc):
+            loop.default_exception_handler(context)
+        else:
+            self.handle(exc, context)
+
+
+exception_handler = ExceptionHandler()
+"""One for the whole program."""

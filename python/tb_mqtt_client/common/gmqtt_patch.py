@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from gmqtt import Client
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError, MqttPackageHandler
+from gmqtt.mqtt.property import Property
 from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
+from gmqtt.mqtt.utils import unpack_variable_byte_integer
 from gmqtt.storage import PersistentStorage
 
-from tb_mqtt_client.common.logging_utils import get_logger
-
-logger = get_logger(__name__)
+from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
+from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 
 Properties = dict[str, Any]
 PubackCallback = Callable[[int, int, Properties], None]
@@ -42,6 +43,8 @@ CONNACK, AUTH = 0x20, 0xF0
 ALL_PACKET_IDS = 65536
 QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
+BLOCKED_LOOP_SECONDS = 1.0
+"""A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
 LENGTH_BYTES = 4
 """Of the remaining length, at most (MQTT 5, section 1.5.5)."""
 
@@ -60,6 +63,8 @@ class Loss:
 
 LostCallback = Callable[[Loss], None]
 """Called once."""
+OverdueCallback = Callable[[float], Awaitable[None]]
+"""Called with the loop's time; ends the connection."""
 
 
 class NotMqttError(ConnectionError):
@@ -162,39 +167,80 @@ class _Connection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
             await super().close()
 
 
-class _NoStorage(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types
-    """Keeps nothing: what is unacknowledged is kept as messages by ``MQTTManager``, with the futures that wait for it."""
+class _Unacknowledged(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types
+    """When each publish was sent that has no PUBACK, by its packet id and oldest first.
 
-    def push_message(self, mid: int, raw_package: bytes) -> None: ...
+    Not the packets: what is unacknowledged is kept as messages by ``MQTTManager``, with the futures that wait for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent_at: dict[int, float] = {}
+        self.filled = asyncio.Event()
+
+    def push_message(self, mid: int, raw_package: bytes) -> None:
+        self.sent_at[mid] = asyncio.get_running_loop().time()
+        if not self.filled.is_set():
+            self.filled.set()
+
+    def oldest(self) -> float | None:
+        """The loop's time of the oldest publish."""
+        for sent_at in self.sent_at.values():
+            return sent_at
+        self.filled.clear()
+        return None
 
 
 class PatchUtils:
     """Changes one gmqtt client. The client must not be connected yet."""
 
-    def __init__(self, client: Client) -> None:
+    DISCONNECT_REASON_CODES: ClassVar[dict[int, str]] = {
+        0x00: "Normal disconnection",
+        **{
+            code: reason_name(code)
+            for code in (
+                *(0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90),
+                *range(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED + 1),
+            )
+        },
+    }
+    """Reason codes of a DISCONNECT (MQTT 5, section 3.14.2.1) and their names."""
+
+    def __init__(
+        self,
+        client: Client,
+        stop_event: asyncio.Event | None = None,
+        retry_interval: float = 15,
+        *,
+        on_lost: LostCallback | None = None,
+        on_writable: WritableCallback | None = None,
+    ) -> None:
+        """``retry_interval``: seconds that the server has for a PUBACK. Nothing is watched once ``stop_event`` is set."""
         self.client = client
+        self.retry_interval = retry_interval
         self.connack_properties: Properties = {}
         """Lists of values by name; empty with MQTT 3.1.1."""
+        self.on_overdue: OverdueCallback = self._fail_overdue
+        """Called when a publish has no PUBACK in time."""
+        self._stop_event = stop_event or asyncio.Event()
+        self._on_lost = on_lost or _ignore
+        self._on_writable = on_writable or _ignore
         self._disconnect: Loss | None = None
         self._handler = client._package_handler
+        self._unacknowledged = _Unacknowledged()
+        self._retry_task: asyncio.Task[None] | None = None
 
-    def apply(
-        self,
-        on_puback: PubackCallback,
-        on_lost: LostCallback,
-        on_writable: WritableCallback,
-        expects_more: Callable[[], bool],
-    ) -> None:
-        """Apply all patches. ``expects_more`` says whether acknowledgements are missing."""
+    def apply(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
+        """Apply all patches."""
         self.patch_storage()
         self.patch_handle_connack()
         self.patch_mqtt_handler_disconnect()
-        self.patch_puback_handling(on_puback)
-        self.patch_gmqtt_protocol_connection_lost(on_lost, on_writable, expects_more)
+        self.patch_puback_handling(on_puback_with_reason_and_properties)
+        self.patch_gmqtt_protocol_connection_lost()
 
     def patch_storage(self) -> None:
-        """Keep gmqtt from storing, replaying and waiting for packets."""
-        self.client._persistent_storage = _NoStorage()
+        """Remember when a packet was sent, and keep gmqtt from replaying packets and waiting for them."""
+        self.client._persistent_storage = self._unacknowledged
         self._handler._resend_qos_callback = _resend_nothing
 
     def patch_handle_connack(self) -> None:
@@ -223,35 +269,60 @@ class PatchUtils:
 
         def handle(_cmd: int, packet: bytes) -> None:
             handler._connection_lost.set()
-            # gmqtt makes an empty DISCONNECT up when the transport ends.
-            if packet:
-                properties = handler._parse_properties(packet[1:])[0] if len(packet) > 1 else {}
-                self._disconnect = Loss(None, packet[0], properties)
+            reason_code = self.extract_reason_code(packet)
+            if reason_code is not None:
+                self._disconnect = Loss(None, reason_code, self.parse_mqtt_properties(packet[1:]))
                 handler.current_connection._transport.close()
 
         handler._handle_disconnect_packet = handle
 
-    def patch_puback_handling(self, on_puback: PubackCallback) -> None:
+    @staticmethod
+    def extract_reason_code(packet: bytes) -> int | None:
+        """Reason code of a DISCONNECT's body; ``None`` for the empty one that gmqtt makes up when a transport ends."""
+        return packet[0] if packet else None
+
+    @staticmethod
+    def parse_mqtt_properties(packet: bytes) -> Properties:
+        """Lists of values by name, from the length of the properties on (MQTT 5, section 2.2.2). Raises ``NotMqttError``."""
+        properties: Properties = {}
+        if not packet:
+            return properties
+        length, rest = unpack_variable_byte_integer(packet)
+        if length > len(rest):
+            raise NotMqttError("a packet's properties are malformed")
+        unread = rest[:length]
+        while unread:
+            known = Property.factory(id_=unread[0])
+            if known is None:
+                raise NotMqttError(f"a packet has the unknown property 0x{unread[0]:02x}")
+            values, unread = known.loads(unread[1:])
+            for name, value in values.items():
+                properties.setdefault(name, []).append(value)
+        return properties
+
+    def patch_puback_handling(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
         """Read the reason code and the properties of every PUBACK."""
         handler = self._handler
+        sent_at = self._unacknowledged.sent_at
 
         def handle(_cmd: int, packet: bytes) -> None:
             (packet_id,) = struct.unpack_from("!H", packet)
             reason_code = packet[2] if len(packet) > 2 else 0
-            properties = handler._parse_properties(packet[3:])[0] if len(packet) > 3 else {}
+            properties = self.parse_mqtt_properties(packet[3:])
             handler.id_generator.free_id(packet_id)
-            on_puback(packet_id, reason_code, properties or {})
+            sent_at.pop(packet_id, None)
+            on_puback_with_reason_and_properties(packet_id, reason_code, properties)
 
         handler._handle_puback_packet = handle
 
-    def patch_gmqtt_protocol_connection_lost(
-        self, on_lost: LostCallback, on_writable: WritableCallback, expects_more: Callable[[], bool]
-    ) -> None:
+    def patch_gmqtt_protocol_connection_lost(self) -> None:
         """Make connections whose end is reported with its cause, and that say when the socket takes no more."""
         client, handler = self.client, self._handler
 
         def lost(error: Exception | None) -> None:
-            on_lost(self._disconnect or Loss(error))
+            if self._retry_task is not None:
+                self._retry_task.cancel()
+            self._on_lost(self._disconnect or Loss(error))
 
         async def create_connection(host: str, port: int, ssl: Any, clean_session: bool, keepalive: int) -> MQTTConnection:
             client._connack_received.clear()
@@ -259,8 +330,8 @@ class PatchUtils:
             protocol_factory = partial(
                 _Protocol,
                 on_lost=lost,
-                on_writable=on_writable,
-                expects_more=expects_more,
+                on_writable=self._on_writable,
+                expects_more=lambda: bool(self._unacknowledged.sent_at),
                 connection_state=client._connection_state,
                 id_generator=handler.id_generator,
             )
@@ -271,6 +342,55 @@ class PatchUtils:
 
         client._create_connection = create_connection
 
+    def start_retry_task(self) -> None:
+        """Watch for publishes that get no PUBACK, until the connection ends."""
+        if self._retry_task is None:
+            self._retry_task = asyncio.create_task(self._retry_loop(), name="tb-mqtt-client acknowledgements")
+
+    async def stop_retry_task(self) -> None:
+        """Watch no longer."""
+        if self._retry_task is not None:
+            await end_tasks([self._retry_task])
+            self._retry_task = None
+
+    async def _retry_loop(self) -> None:
+        """End the connection that swallows a publish, so that all its messages go on the next one.
+
+        That is how a publish is retried: MQTT 5 forbids another PUBLISH on a live connection (section 4.4), and the platform
+        would store it twice (platform_contract.md, fact 9).
+        """
+        time = asyncio.get_running_loop().time
+        unacknowledged, stop_event = self._unacknowledged, self._stop_event
+        while not stop_event.is_set():
+            oldest = unacknowledged.oldest()
+            if oldest is None:
+                await await_or_stop(unacknowledged.filled.wait(), stop_event, None)
+                continue
+            due = oldest + self.retry_interval
+            await self._wait_stopped(due)
+            if time() - due > BLOCKED_LOOP_SECONDS:
+                await self._wait_stopped(time() + BLOCKED_LOOP_SECONDS)
+            if self.overdue(now := time()) is not None and not stop_event.is_set():
+                await self.on_overdue(now)
+                return
+
+    async def _wait_stopped(self, until: float) -> None:
+        """Wait for the stop event, but not longer than ``until``, of the loop's time."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._stop_event.wait()
+        except TimeoutError:
+            return
+
+    async def _fail_overdue(self, now: float) -> None:
+        self.fail(TimeoutError(f"no PUBACK within {self.retry_interval:g} s for packet id {self.overdue(now)}"))
+
+    def overdue(self, now: float) -> int | None:
+        """Packet id of the oldest publish, if it should have been acknowledged by ``now``, of the loop's time."""
+        for packet_id, sent_at in self._unacknowledged.sent_at.items():
+            return packet_id if sent_at + self.retry_interval <= now else None
+        return None
+
     def fail(self, error: Exception) -> None:
         """End the connection at once, because of ``error``."""
         connection = self.client._connection
@@ -279,3 +399,6 @@ class PatchUtils:
 
 
 async def _resend_nothing() -> None: ...
+
+
+def _ignore(_: object) -> None: ...

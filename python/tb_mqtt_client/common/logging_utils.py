@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 TRACE_LEVEL = 5
 """Below DEBUG: one line per message."""
@@ -14,9 +14,22 @@ DEFAULT_LOG_FORMAT = "[%(asctime)s.%(msecs)03d] [%(levelname)s] %(name)s - %(lin
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
-def get_logger(name: str | None = None) -> logging.Logger:
-    """The logger of this name."""
-    return logging.getLogger(name or __name__)
+class ExtendedLogger(logging.Logger):
+    """A logger that has a method for ``TRACE_LEVEL``. ``get_logger`` gives them; the process's logger class stays as it is."""
+
+    def trace(self, message: object, *args: object, **kwargs: Any) -> None:
+        """Log at ``TRACE_LEVEL``."""
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        self.log(TRACE_LEVEL, message, *args, **kwargs)
+
+
+def get_logger(name: str | None = None) -> ExtendedLogger:
+    """The logger of this name, with ``trace``, whoever made it first."""
+    logger = logging.getLogger(name or __name__)
+    if type(logger) is logging.Logger:
+        # This one logger only: it gains a method, and no state.
+        logger.__class__ = ExtendedLogger
+    return cast("ExtendedLogger", logger)
 
 
 class OccasionalLog:

@@ -13,6 +13,7 @@ from gmqtt import Message
 from tb_mqtt_client._native import DeviceIdentity, Payload
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TOPICS, TOPICS_WITH_DATAPOINTS_CHECK
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
 
@@ -39,9 +40,8 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     message's ``PublishResult``. ``datapoints`` are those that it answers for, ``superseded`` those of them that are not in the
     payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
     ``device`` is whose the payload is when it was cut out of a larger one.
-    ``sent_at`` is the loop's time of the last PUBLISH (0.0: none so far), ``refusals`` counts what may be tried again, and a
-    ``suspect`` message may be the one for which the server ended a connection. Without ``resend`` a message is of its session
-    only.
+    ``is_sent`` says whether there was a PUBLISH, ``refusals`` counts what may be tried again, and a ``suspect`` message may be the
+    one for which the server ended a connection. Without ``resend`` a message is of its session only.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.payload_limit = 0
         self.packed: Payload | None = None
         self.device: DeviceIdentity | None = None
-        self.sent_at = 0.0
+        self.is_sent = False
         self.refusals = 0
         self.suspect = False
         self.resend = True
@@ -98,8 +98,14 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         return uuid.uuid4()
 
     def mark_as_sent(self, message_id: int | None) -> None:
-        """Remember the packet id of the PUBLISH."""
+        """Remember the packet id of the PUBLISH; QoS 0 has none."""
         self.message_id = message_id
+        self.is_sent = True
+
+    def result(self, reason_code: int) -> PublishResult:
+        """What became of the message."""
+        packet_id = self.message_id if self.message_id is not None else -1
+        return PublishResult(self.topic, self.qos, packet_id, self.payload_size, reason_code, self.datapoints)
 
     def __repr__(self) -> str:
         return (

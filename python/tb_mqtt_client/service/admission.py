@@ -10,8 +10,8 @@ from tb_mqtt_client._native import TokenBuckets, take_all
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
-from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
+from tb_mqtt_client.common.rate_limit.rate_limit import EMPTY_RATE_LIMIT, RateLimit
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, unlimited
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 
 logger = get_logger(__name__)
@@ -27,13 +27,15 @@ class Admission:
     def __init__(
         self,
         device: RateLimiter,
-        gateway: RateLimiter,
+        gateway: RateLimiter | None,
         backpressure: BackpressureController,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """``device`` limits the connected device's own traffic, ``gateway`` the sum of its sub-devices; monotonic nanoseconds."""
+        """``device`` limits the connected device's own traffic, ``gateway`` the sum of its sub-devices (``None``: no limits);
+        monotonic nanoseconds.
+        """
         self._device = device
-        self._gateway = gateway
+        self._gateway = gateway or unlimited("gateway")
         self.backpressure = backpressure
         self._clock = clock
         self._changed = asyncio.Event()
@@ -107,8 +109,18 @@ class Admission:
         """Wake those who wait by the old limits."""
         self._changed.set()
 
+    def limits_of(self, message: MqttPublishMessage) -> tuple[RateLimit, RateLimit]:
+        """The limits of messages and of datapoints that a message is counted on."""
+        limiter = self._limiter_of(message)
+        if message.is_service_message:
+            return limiter.message_rate_limit, EMPTY_RATE_LIMIT
+        return limiter.telemetry_message_rate_limit, limiter.telemetry_datapoints_rate_limit
+
+    def _limiter_of(self, message: MqttPublishMessage) -> RateLimiter:
+        return self._device if message.is_device_message else self._gateway
+
     def _needs(self, message: MqttPublishMessage) -> list[tuple[RateLimit, int]]:
-        limiter = self._device if message.is_device_message else self._gateway
+        limiter = self._limiter_of(message)
         if message.is_service_message:
             cost = FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else 1
             return [(limiter.message_rate_limit, cost)]

@@ -26,10 +26,18 @@ class BaseMessageSplitter(ABC):
     def max_payload_size(self) -> int:
         """Bytes of a payload."""
 
+    @max_payload_size.setter
+    @abstractmethod
+    def max_payload_size(self, value: int | None) -> None: ...
+
     @property
     @abstractmethod
     def max_datapoints(self) -> int:
         """Datapoints in a payload, 0 for no limit."""
+
+    @max_datapoints.setter
+    @abstractmethod
+    def max_datapoints(self, value: int | None) -> None: ...
 
     @property
     @abstractmethod

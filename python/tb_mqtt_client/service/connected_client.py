@@ -15,19 +15,16 @@ from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.queue import QueueRoom
-from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
-from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.common.statistics import DeliveryCounter, Statistics
+from tb_mqtt_client.common.rate_limit.rate_limiter import unlimited
+from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.base_client import BaseClient
 from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.device.downlink import DeviceDownlink
 from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
 from tb_mqtt_client.service.device.requests import DeviceRequests
+from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.health import health_snapshot
 from tb_mqtt_client.service.inbound import InboundDispatcher
 from tb_mqtt_client.service.inbound_report import InboundReport
@@ -35,7 +32,6 @@ from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.session_limits import SessionLimits, apply_rate_limits
 from tb_mqtt_client.service.session_setup import ANSWER_TOPICS, COUNTED_TOPICS, SessionSetup
-from tb_mqtt_client.service.uplink_packer import UplinkPacker
 
 logger = get_logger(__name__)
 
@@ -56,34 +52,34 @@ class ConnectedClient(BaseClient):
         """Bytes that a telemetry payload may have; ``None`` until connected."""
         self._started = False
         self._limits = SessionLimits()
-        self._rate_limiter = _unlimited("device")
-        self._gateway_rate_limiter = _unlimited("gateway")
+        self._rate_limiter = unlimited("device")
+        self._gateway_rate_limiter = unlimited("gateway")
         self._stop_event = asyncio.Event()
-        backpressure = BackpressureController(self._stop_event, delay=self._config.backpressure_delay)
-        self._admission = Admission(self._rate_limiter, self._gateway_rate_limiter, backpressure)
-        self._counter = DeliveryCounter()
         self._futures = FutureMap()
         self._message_adapter = JsonMessageAdapter(futures=self._futures)
         self._report = InboundReport()
         self._mqtt_manager = MQTTManager(
             client_id,
+            self._stop_event,
             mqtt_version=self._config.mqtt_version,
             max_inflight=self._config.max_inflight_messages,
             ack_timeout=self._config.ack_timeout,
+            backpressure_delay=self._config.backpressure_delay,
             inbound=InboundDispatcher(self._report, self._config.max_inbound_messages),
         )
-        self._room = QueueRoom(self._config.max_queued_messages, self._config.max_queued_bytes)
         self._message_service = MessageService(
             self._mqtt_manager,
-            self._admission,
-            self._counter,
-            self._futures,
-            self._room,
-            self._message_adapter.packer,
-            self._gateway_packer(),
+            self._stop_event,
+            self._rate_limiter,
+            self._message_adapter,
+            self._config.max_queued_messages,
+            gateway_message_adapter=self._gateway_adapter(),
+            gateway_rate_limiter=self._gateway_rate_limiter,
+            max_queued_bytes=self._config.max_queued_bytes,
             device_qos=self._config.qos,
             queue_policy=self._config.queue_policy,
         )
+        self._admission = self._message_service.admission
         self._downlink = DeviceDownlink(
             self._message_adapter,
             self._report,
@@ -120,7 +116,7 @@ class ConnectedClient(BaseClient):
     def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> DeviceConfig:
         return config if isinstance(config, DeviceConfig) else DeviceConfig(config)
 
-    def _gateway_packer(self) -> UplinkPacker | None:
+    def _gateway_adapter(self) -> GatewayMessageAdapter | None:
         """A device has no sub-devices."""
         return None
 
@@ -128,8 +124,8 @@ class ConnectedClient(BaseClient):
     def statistics(self) -> Statistics:
         """What became of all datapoints so far."""
         manager = self._mqtt_manager
-        return self._counter.snapshot(
-            queued_calls=self._room.messages,
+        return self._message_service.counter.snapshot(
+            queued_calls=self._message_service.room.messages,
             in_flight_messages=manager.in_flight,
             connections=manager.connections,
             last_disconnect=manager.last_end.cause if manager.last_end else "",
@@ -179,8 +175,7 @@ class ConnectedClient(BaseClient):
         """
         await self._requests.stop()
         await self._keeper.stop()
-        await self._mqtt_manager.disconnect()
-        await self._mqtt_manager.stop_handlers()
+        await self._mqtt_manager.stop()
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
@@ -233,7 +228,7 @@ class ConnectedClient(BaseClient):
         message.qos = 0 if self._config.qos == 0 and message.is_device_message else 1
         delivery: Delivery = asyncio.get_running_loop().create_future()
         message.delivery_futures.append(delivery)
-        self._message_service.publish(message)
+        self._message_service.submit(message)
         return delivery
 
     def _check_sendable(self, message: MqttPublishMessage) -> None:
@@ -279,15 +274,6 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await task
         raise
-
-
-def _unlimited(name: str) -> RateLimiter:
-    """Limits that admit everything until the server tells its own."""
-    return RateLimiter(
-        RateLimit("", f"{name} messages"),
-        RateLimit("", f"{name} telemetry messages"),
-        RateLimit("", f"{name} telemetry datapoints"),
-    )
 
 
 def _random_client_id() -> str:

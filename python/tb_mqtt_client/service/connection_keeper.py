@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.constants.reason_codes import TRANSIENT_CONNECT_REFUSALS, ReasonCode
-from tb_mqtt_client.service.mqtt_manager import SessionEnd
+from tb_mqtt_client.service.session_end import SessionEnd
 
 logger = get_logger(__name__)
 

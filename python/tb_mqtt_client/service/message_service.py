@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap
-from tb_mqtt_client.common.config_loader import QueuePolicy
+from tb_mqtt_client.common.async_utils import Delivery, answer_as
+from tb_mqtt_client.common.config_loader import DEFAULT_MAX_QUEUED_BYTES, QueuePolicy
 from tb_mqtt_client.common.exceptions import BackpressureException
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import (
@@ -29,21 +30,23 @@ from tb_mqtt_client.constants.reason_codes import (
     reason_name,
 )
 from tb_mqtt_client.service.admission import Admission
-from tb_mqtt_client.service.mqtt_manager import MQTTManager, SessionEnd
+from tb_mqtt_client.service.device.message_adapter import MessageAdapter
+from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
+from tb_mqtt_client.service.session_end import SessionEnd
 from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
-from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, UplinkPacker
+from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
 
 logger = get_logger(__name__)
-
-CALLS_BEFORE_YIELD = 500
-"""Calls that are accepted before their caller has to let the loops run."""
 
 SERVICE_ATTEMPTS = 3
 """How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
 ANNOUNCING_TOPICS = frozenset({GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC})
 SUSPECT_ATTEMPTS = 2
 """How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
+
+WorkerT = TypeVar("WorkerT", bound=MessageQueueWorker)
 
 
 class MessageService:
@@ -52,23 +55,37 @@ class MessageService:
     def __init__(
         self,
         mqtt_manager: MQTTManager,
-        admission: Admission,
-        counter: DeliveryCounter,
-        futures: FutureMap,
-        room: QueueRoom,
-        device_packer: UplinkPacker,
-        gateway_packer: UplinkPacker | None = None,
+        main_stop_event: asyncio.Event,
+        device_rate_limiter: RateLimiter,
+        message_adapter: MessageAdapter,
+        max_queue_size: int = 1_000_000,
+        batch_collect_max_count: int = 500,
+        gateway_message_adapter: GatewayMessageAdapter | None = None,
+        gateway_rate_limiter: RateLimiter | None = None,
         *,
+        max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
         device_qos: int = 1,
         queue_policy: QueuePolicy = QueuePolicy.WAIT,
     ) -> None:
+        """Nothing more is sent once ``main_stop_event`` is set.
+
+        At most ``max_queue_size`` calls and ``max_queued_bytes`` of their datapoints are queued. ``batch_collect_max_count``: calls
+        that are accepted, and routed, before other tasks of the loop get their turn. The adapters share a ``FutureMap``.
+        """
         self._mqtt_manager = mqtt_manager
-        self._admission = admission
-        self._counter = counter
-        self._futures = futures
-        self._room = room
+        self._stop_event = main_stop_event
+        self._device_rate_limiter = device_rate_limiter
+        self._gateway_rate_limiter = gateway_rate_limiter
+        self._batch_collect_max_count = batch_collect_max_count
         self._queue_policy = queue_policy
         self._refusals_log = OccasionalLog(logger)
+        self._futures = message_adapter.packer.future_map
+        self.admission = Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
+        """When a message may go."""
+        self.counter = DeliveryCounter()
+        """What became of the datapoints."""
+        self.room = QueueRoom(max_queue_size, max_queued_bytes)
+        """What is queued."""
         self.max_remaining_length = DEFAULT_MAX_REMAINING_LENGTH
         """Bytes of the session's largest packet, without its first two to five."""
         self._initial: AsyncDeque[Queued] = AsyncDeque()
@@ -77,35 +94,62 @@ class MessageService:
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
+        self._tasks: list[asyncio.Task[None]] = []
 
-        def common(name: str) -> tuple[Any, ...]:
-            return name, mqtt_manager, admission, counter, self._fits
-
-        def uplink_worker(name: str, packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
-            return UplinkQueueWorker(
-                *common(name), packer=packer, room=room, qos=qos, retry=self._retry_by_qos, on_oversized=self._note_drained
-            )
-
-        self._retry_by_qos = RetryQueueWorker(*common("retry by QoS"), wait_announced=self._wait_announced)
-        self._service = MessageQueueWorker(*common("service"))
+        self._retry_by_qos = self._worker(RetryQueueWorker, "retry by QoS", AsyncDeque(), wait_announced=self._wait_announced)
+        self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
         # There may be thousands of them after a reconnect: a call's answer cannot wait behind them.
-        self._announcements = MessageQueueWorker(*common("announcements"))
-        self._device_uplink = uplink_worker("device uplink", device_packer, device_qos)
-        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (platform_contract.md, section 4).
-        self._gateway_uplink = uplink_worker("gateway uplink", gateway_packer, 1) if gateway_packer is not None else None
-        self._uplink_workers = [worker for worker in (self._device_uplink, self._gateway_uplink) if worker is not None]
+        self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
+        self._device_uplink = self._uplink_worker("device uplink", AsyncDeque(), message_adapter.packer, device_qos)
+        self._gateway_uplink: UplinkQueueWorker | None = None
+        self._uplink_workers = [self._device_uplink]
         self._service_workers = [self._announcements, self._service]
-        self._workers: list[MessageQueueWorker] = [self._retry_by_qos, *self._service_workers, *self._uplink_workers]
+        self._gateway_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
         self.sub_devices = SubDeviceTraffic(
-            self._gateway_uplink.queue if self._gateway_uplink is not None else AsyncDeque(),
+            self._gateway_queue,
             self._queue_message,
             self._answer_undelivered,
             self._reject_queued,
             self._send_in_parts,
             lambda message: self._retry_by_qos.put([message]),
         )
-        self._tasks: list[asyncio.Task[None]] = []
-        mqtt_manager.patch_client_for_retry_logic(self.acknowledged, self.put_retry_messages)
+        if gateway_message_adapter is not None:
+            self.set_gateway_message_adapter(gateway_message_adapter)
+        mqtt_manager.patch_client_for_retry_logic(
+            self.put_retry_message, on_acknowledged=self.acknowledged, on_connection_lost=self.put_retry_messages
+        )
+
+    def set_gateway_message_adapter(self, message_adapter: GatewayMessageAdapter) -> None:
+        """Send what is of sub-devices, as this adapter writes it. Raises ``ValueError`` for one with another ``FutureMap``."""
+        packer = message_adapter.packer
+        if packer.future_map is not self._futures:
+            raise ValueError("message_adapter must have the FutureMap of the device's adapter: give both the same futures=")
+        if self._gateway_uplink is not None:
+            self._gateway_uplink.packer = packer
+            return
+        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (platform_contract.md, section 4).
+        self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, packer, 1)
+        self._uplink_workers.append(self._gateway_uplink)
+        if self._tasks:
+            self._start_loop(self._gateway_uplink.name, self._gateway_uplink.run())
+
+    def _worker(self, kind: type[WorkerT], name: str, queue: AsyncDeque[Any], **options: Any) -> WorkerT:
+        return kind(
+            name,
+            queue,
+            self._stop_event,
+            self._mqtt_manager,
+            self._device_rate_limiter,
+            self._gateway_rate_limiter,
+            admission=self.admission,
+            counter=self.counter,
+            fits=self._fits,
+            **options,
+        )
+
+    def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
+        options = {"packer": packer, "room": self.room, "qos": qos}
+        return self._worker(UplinkQueueWorker, name, queue, **options, retry=self._retry_by_qos, on_oversized=self._note_drained)
 
     # The life of the loops.
 
@@ -114,16 +158,16 @@ class MessageService:
         if self._tasks:
             return
         self._create_future = asyncio.get_running_loop().create_future
-        self._room.open()
-        loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
-            ("initial", self._dispatch_initial_queue_loop),
-            ("retry by QoS", self._dispatch_retry_by_qos_queue_loop),
-            *((worker.name, worker.run) for worker in (*self._service_workers, *self._uplink_workers)),
-        ]
-        for name, loop in loops:
-            task = asyncio.create_task(loop(), name=f"tb-mqtt-client {name} queue")
-            task.add_done_callback(self._loop_ended)
-            self._tasks.append(task)
+        self.room.open()
+        self._start_loop("initial", self._dispatch_initial_queue_loop())
+        self._start_loop("retry by QoS", self._dispatch_retry_by_qos_queue_loop())
+        for worker in (*self._service_workers, *self._uplink_workers):
+            self._start_loop(worker.name, worker.run())
+
+    def _start_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop, name=f"tb-mqtt-client {name} queue")
+        task.add_done_callback(self._loop_ended)
+        self._tasks.append(task)
 
     async def drain(self) -> None:
         """Wait until everything that was accepted is answered."""
@@ -137,11 +181,14 @@ class MessageService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.clear()
+        self.room.close()
+        self._clear_now()
 
-    def clear(self) -> None:
-        """Answer everything that is queued as not delivered, and those who wait for room."""
-        self._room.close()
+    async def clear(self) -> None:
+        """Answer everything that is queued as not delivered. What is in flight goes on."""
+        self._clear_now()
+
+    def _clear_now(self) -> None:
         queued: list[Queued] = [*self._retry_by_qos.clear()]
         for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
@@ -157,10 +204,32 @@ class MessageService:
 
     def is_empty(self) -> bool:
         """Whether nothing is queued, held or in a worker's hands."""
-        workers_empty = all(worker.is_empty() for worker in self._workers)
+        workers = (self._retry_by_qos, *self._service_workers, *self._uplink_workers)
+        workers_empty = all(worker.is_empty() for worker in workers)
         return workers_empty and self._initial.is_empty() and not any(self.sub_devices.gate.all_held())
 
+    async def print_queues_statistics(self) -> None:
+        """Write into the log what is queued now, at INFO."""
+        queues = {"initial": len(self._initial)}
+        for worker in (*self._service_workers, *self._uplink_workers, self._retry_by_qos):
+            queues[worker.name] = len(worker.queue) + len(worker.unsent)
+        logger.info("Queued: %s", ", ".join(f"{name} {length}" for name, length in queues.items()))
+
     # The way in.
+
+    async def publish(self, message: MqttPublishMessage) -> list[Delivery]:
+        """Accept a message; the futures, which are those of the message, get its ``PublishResult``.
+
+        An uplink message is accepted as ``publish_uplink`` does, and its data travel with those of others.
+        """
+        if isinstance(message.payload, bytes):
+            self.submit(message)
+            return message.delivery_futures
+        encoded, _, _ = queued_uplink(message, message.payload.encoded)
+        delivery = await self.publish_uplink(encoded)
+        for future in message.delivery_futures:
+            answer_as(future, delivery)
+        return message.delivery_futures
 
     def try_publish_uplink(self, encoded: EncodedUplink) -> Delivery | None:
         """Accept a call's datapoints if nothing has to be waited for. The future gets the call's ``PublishResult``.
@@ -168,27 +237,27 @@ class MessageService:
         No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
         """
         # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
-        if self._accepted % CALLS_BEFORE_YIELD == 0 or not self._room.try_take(encoded.nbytes):
+        if self._accepted % self._batch_collect_max_count == 0 or not self.room.try_take(encoded.nbytes):
             return None
         return self._accept(encoded)
 
     async def publish_uplink(self, encoded: EncodedUplink) -> Delivery:
         """The same for calls that may have to wait. What happens when the queue is full is the user's choice: ``QueuePolicy``."""
         nbytes = encoded.nbytes
-        if self._accepted % CALLS_BEFORE_YIELD == 0:
+        if self._accepted % self._batch_collect_max_count == 0:
             await asyncio.sleep(0)
-        if self._room.try_take(nbytes) or await self._overflow(nbytes):
+        if self.room.try_take(nbytes) or await self._overflow(nbytes):
             return self._accept(encoded)
         datapoints = encoded.datapoints
-        self._counter.accept(datapoints)
-        self._counter.drop(datapoints)
+        self.counter.accept(datapoints)
+        self.counter.drop(datapoints)
         delivery = self._create_future()
         _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
         return delivery
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         delivery = self._create_future()
-        self._counter.accept(encoded.datapoints)
+        self.counter.accept(encoded.datapoints)
         self._accepted += 1
         # A number costs memory, and only this policy has to know who came first.
         number = self._accepted if self._queue_policy is QueuePolicy.DROP_OLDEST else 0
@@ -203,9 +272,9 @@ class MessageService:
             return False
         if self._queue_policy is QueuePolicy.DROP_OLDEST:
             while self._drop_oldest():
-                if self._room.try_take(nbytes):
+                if self.room.try_take(nbytes):
                     return True
-        await self._room.take(nbytes)
+        await self.room.take(nbytes)
         return True
 
     def _drop_oldest(self) -> bool:
@@ -223,12 +292,12 @@ class MessageService:
         _, take_oldest = min(candidates, key=lambda candidate: candidate[0])
         encoded, delivery, _ = cast("QueuedUplink", take_oldest())
         datapoints = self._discard(encoded)
-        self._counter.drop(datapoints)
+        self.counter.drop(datapoints)
         _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.DROPPED, datapoints))
         return True
 
-    def publish(self, message: MqttPublishMessage) -> None:
-        """Accept a message whose payload is bytes; its ``delivery_futures`` get its ``PublishResult``.
+    def submit(self, message: MqttPublishMessage) -> None:
+        """Accept a message whose payload is bytes, at once; its ``delivery_futures`` get its ``PublishResult``.
 
         One with a ``device`` waits until that is announced.
         """
@@ -243,9 +312,9 @@ class MessageService:
 
     async def _dispatch_initial_queue_loop(self) -> None:
         """Route: service, device uplink or gateway uplink."""
-        while True:
+        while not self._stop_event.is_set():
             await self._initial.wait_filled()
-            queued = self._initial.pop_now(CALLS_BEFORE_YIELD)
+            queued = self._initial.pop_now(self._batch_collect_max_count)
             service_messages = [message for message in queued if isinstance(message, MqttPublishMessage)]
             if service_messages:
                 for message in service_messages:
@@ -304,7 +373,7 @@ class MessageService:
             return
         encoded, delivery, _ = item
         datapoints = self._discard(encoded)
-        self._counter.refuse_queued(datapoints, announcement.reason_code)
+        self.counter.refuse_queued(datapoints, announcement.reason_code)
         _answer(delivery, announcement.with_datapoints(datapoints))
 
     async def _wait_announced(self, message: MqttPublishMessage) -> None:
@@ -316,24 +385,24 @@ class MessageService:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         if reason_code == 0:
             if not message.is_service_message:
-                self._counter.acknowledge(message.datapoints)
+                self.counter.acknowledge(message.datapoints)
             self._answer_message(message, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(message, reason_code)
         elif self._send_in_parts(message):
-            self._counter.take_back(message.datapoints, message.superseded)
+            self.counter.take_back(message.datapoints, message.superseded)
             logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
         else:
             self._refused(message, reason_code)
         self._note_drained()
 
     def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
-        likely = self._admission.likely_limit(message)
+        likely = self.admission.likely_limit(message)
         text = "The platform refused %r for now: %s. The limit: %s"
         self._refusals_log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
-        self._admission.backpressure.notify_quota_exceeded()
+        self.admission.backpressure.notify_quota_exceeded()
         if not message.is_service_message:
-            self._counter.take_back(message.datapoints, message.superseded)
+            self.counter.take_back(message.datapoints, message.superseded)
             self._retry_by_qos.put([message])
             return
         message.refusals += 1
@@ -346,7 +415,7 @@ class MessageService:
         text = "The platform rejected %r: %s"
         self._refusals_log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
-            self._counter.refuse(message.datapoints, message.superseded, reason_code)
+            self.counter.refuse(message.datapoints, message.superseded, reason_code)
         self._answer_message(message, reason_code)
 
     def _send_in_parts(self, message: MqttPublishMessage) -> bool:
@@ -367,22 +436,26 @@ class MessageService:
         self._retry_by_qos.put(parts)
         return True
 
+    async def put_retry_message(self, message: MqttPublishMessage) -> None:
+        """Take a message back that was published and is to be published again, before anything younger."""
+        self.put_retry_messages([message], SessionEnd("no acknowledgement"))
+
     def put_retry_messages(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
         """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
         messages = [message for message in messages if message.resend]
         uplinks = [message for message in messages if not message.is_service_message]
         for message in uplinks:
-            self._counter.take_back(message.datapoints, message.superseded)
+            self.counter.take_back(message.datapoints, message.superseded)
         if end.reason_code in BLAMING_DISCONNECTS:
             messages = self._without_the_guilty(messages, end.reason_code)
             uplinks = [message for message in messages if not message.is_service_message]
         elif end.reason_code in LIMITING_DISCONNECTS:
-            self._admission.backpressure.notify_disconnect()
+            self.admission.backpressure.notify_disconnect()
             if uplinks:
-                logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))
+                logger.warning("A limit was exceeded: %s", self.admission.likely_limit(uplinks[0]))
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
-            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
+            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self.counter.queued)
         service = [message for message in messages if message.is_service_message]
         for worker in self._service_workers:
             own = [message for message in service if self._worker_of(message) is worker]
@@ -411,7 +484,7 @@ class MessageService:
             return False
         limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
         small_enough = message.payload_size <= limit
-        if small_enough and self._admission.admits_ever(message):
+        if small_enough and self.admission.admits_ever(message):
             return True
         if not self._send_in_parts(message):
             self._reject_unsent(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
@@ -422,7 +495,7 @@ class MessageService:
         text = "%r is given up and counts as rejected: %s"
         self._refusals_log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
-            self._counter.refuse_queued(message.datapoints, reason_code)
+            self.counter.refuse_queued(message.datapoints, reason_code)
         self._answer_message(message, reason_code)
 
     async def _dispatch_retry_by_qos_queue_loop(self) -> None:
@@ -432,8 +505,7 @@ class MessageService:
     # Answers.
 
     def _answer_message(self, message: MqttPublishMessage, reason_code: int) -> None:
-        packet_id = message.message_id if message.message_id is not None else -1
-        result = PublishResult(message.topic, message.qos, packet_id, message.payload_size, reason_code, message.datapoints)
+        result = message.result(reason_code)
         for delivery in message.delivery_futures:
             _answer(delivery, result)
             self._futures.child_resolved(delivery)
@@ -441,22 +513,22 @@ class MessageService:
     def _answer_undelivered(self, item: Queued) -> None:
         if isinstance(item, MqttPublishMessage):
             if not item.is_service_message:
-                self._counter.leave_undelivered(item.datapoints)
+                self.counter.leave_undelivered(item.datapoints)
             self._answer_message(item, LocalReasonCode.NOT_DELIVERED)
             return
         encoded, delivery, _ = item
         datapoints = self._discard(encoded)
-        self._counter.leave_undelivered(datapoints)
+        self.counter.leave_undelivered(datapoints)
         _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.NOT_DELIVERED, datapoints))
 
     def _discard(self, encoded: EncodedUplink) -> int:
         """Give back the room of a call that is not sent; its datapoints."""
-        self._room.give_back(1, encoded.nbytes)
+        self.room.give_back(1, encoded.nbytes)
         return encoded.datapoints
 
     def _note_drained(self) -> None:
         gate = self.sub_devices.gate
-        if gate.moved and self._is_idle() and not self._room.is_wanted:
+        if gate.moved and self._is_idle() and not self.room.is_wanted:
             gate.forget_moved()
         if not self._drained.is_set() and self._is_idle():
             self._drained.set()
@@ -466,7 +538,7 @@ class MessageService:
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         """A loop never ends by itself: if one does, that is a defect, and nobody may wait for it in vain."""
-        if task.cancelled():
+        if task.cancelled() or (self._stop_event.is_set() and task.exception() is None):
             return
         task.get_loop().call_exception_handler(
             {"message": f"{task.get_name()} failed", "exception": task.exception(), "task": task}
@@ -474,7 +546,8 @@ class MessageService:
         for other in self._tasks:
             other.cancel()
         self._tasks.clear()
-        self.clear()
+        self.room.close()
+        self._clear_now()
 
 
 def _no_loop() -> Delivery:

@@ -1,51 +1,55 @@
 """One MQTT connection: connect, subscribe, publish, acknowledge.
 
-The rule: a message that was published stays here until its PUBACK comes or the connection ends, and then leaves through
-exactly one of the two callbacks.
+The rule: a message that was published leaves exactly once, when its PUBACK comes or when the connection ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from gmqtt import Client, MQTTConnectError
 
-from tb_mqtt_client.common.async_utils import wait_for_set
+from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks, wait_for_set
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError
 from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+    build_device_rpc_response_topic,
+)
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
+from tb_mqtt_client.service.device.message_adapter import MessageAdapter
+from tb_mqtt_client.service.in_flight import InFlightWindow
 from tb_mqtt_client.service.inbound import Handler, InboundDispatcher, RefusedCallback
 from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.session_end import (
+    AcknowledgedCallback,
+    ConnectionLostCallback,
+    EventCallback,
+    RetryCallback,
+    SessionEnd,
+    SessionEndCallback,
+    answer,
+    answer_undelivered,
+)
+from tb_mqtt_client.service.session_limits import request_session_limits
 
 logger = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
-    """How a session ended."""
+LimitsHandler = Callable[[RPCResponse], Coroutine[Any, Any, None]]
 
-    cause: str
-    """For people."""
-    reason_code: int | None = None
-    """Of the server's DISCONNECT."""
-    worked: bool = False
-    """Whether the server took something in it after it was set up."""
-    seconds: float = 0.0
-    """How long it lasted, from its CONNACK."""
-
-
-SessionEndCallback = Callable[[SessionEnd], None]
-AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
-"""Called with a message and the reason code of its PUBACK."""
-ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
-"""Called with the messages that were not acknowledged, in the order in which they were published."""
+IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first packet to the CONNACK."""
@@ -54,10 +58,6 @@ DEFAULT_ACK_TIMEOUT = 30.0
 MQTT_3_1_1, MQTT_5 = 4, 5
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 """CONNACK codes of a server that does not know MQTT 5: 3.1.1 section 3.2.2.3 and MQTT 5 section 3.2.2.2."""
-SERVICE_RESERVE = 16
-"""Publishes beyond the window that only service messages may use: they do not wait behind telemetry."""
-BLOCKED_LOOP_SECONDS = 1.0
-"""A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
 
 
 class MQTTManager:
@@ -70,35 +70,53 @@ class MQTTManager:
     def __init__(
         self,
         client_id: str,
+        main_stop_event: asyncio.Event | None = None,
+        message_adapter: MessageAdapter | None = None,
+        on_connect: EventCallback | None = None,
+        on_disconnect: EventCallback | None = None,
+        on_publish_result: Callable[[PublishResult], Coroutine[Any, Any, None]] | None = None,
+        rate_limits_handler: LimitsHandler | None = None,
+        rpc_response_handler: RPCResponseHandler | None = None,
         *,
         mqtt_version: int = MQTT_5,
         max_inflight: int = 100,
         ack_timeout: float = DEFAULT_ACK_TIMEOUT,
+        backpressure_delay: float = DEFAULT_DELAY,
         inbound: InboundDispatcher | None = None,
     ) -> None:
+        """Nothing is waited for once ``main_stop_event`` is set.
+
+        Coroutine functions: ``connect`` awaits ``on_connect``; ``on_disconnect`` is called when a session has ended, and
+        ``on_publish_result`` for each acknowledged publish. With a ``rate_limits_handler`` ``connect`` asks for the session's
+        limits, gives it the answer as ``message_adapter`` reads it, and opens for traffic; without one somebody else calls
+        ``open_for_traffic``. ``rpc_response_handler`` gets the answers to calls of the platform.
+        """
+        if rate_limits_handler is None:
+            self._take_limits: tuple[LimitsHandler, MessageAdapter] | None = None
+        elif message_adapter is None:
+            raise ValueError("message_adapter must be given with rate_limits_handler: it reads the limits")
+        else:
+            self._take_limits = rate_limits_handler, message_adapter
         self._client_id = client_id
-        self._on_acknowledged: AcknowledgedCallback = _ignore
-        self._on_connection_lost: ConnectionLostCallback = _ignore
+        self._main_stop_event = main_stop_event or asyncio.Event()
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._on_publish_result = on_publish_result
+        self._backpressure = BackpressureController(self._main_stop_event, delay=backpressure_delay)
+        self._on_acknowledged: AcknowledgedCallback = answer
+        self._on_connection_lost: ConnectionLostCallback = answer_undelivered
         self._mqtt_version = mqtt_version
-        self._max_inflight = max_inflight
         self._ack_timeout = ack_timeout
         self._client: Client | None = None
         self._patches: PatchUtils | None = None
         self._connected = False
         self._connected_at = 0.0
-        self._open_for_traffic = False
-        self._socket_takes_more = True
         self._worked = False
-        self._window = self._service_window = max_inflight
-        self._in_flight: dict[int, MqttPublishMessage] = {}
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._window = InFlightWindow(max_inflight)
         self._subscriptions: dict[int, asyncio.Future[int]] = {}
         self._session_futures: set[asyncio.Future[Any]] = set()
+        self._callbacks: set[asyncio.Task[None]] = set()
         self._inbound = inbound or InboundDispatcher(InboundReport())
-        self._writable = asyncio.Event()
-        self._service_writable = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._lost = asyncio.Event()
         self.connections = 0
         """Sessions so far."""
@@ -108,13 +126,33 @@ class MQTTManager:
         """Called when a session has ended, after its messages were taken back."""
         self.since: int | None = None
         """When the connection came or ended, whichever was last: milliseconds since the epoch."""
+        if rpc_response_handler is not None:
+            self.register_handler(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, rpc_response_handler.handle)
 
     def patch_client_for_retry_logic(
-        self, on_acknowledged: AcknowledgedCallback, on_connection_lost: ConnectionLostCallback
+        self,
+        put_retry_message_method: RetryCallback,
+        *,
+        on_acknowledged: AcknowledgedCallback | None = None,
+        on_connection_lost: ConnectionLostCallback | None = None,
     ) -> None:
-        """Say who takes acknowledged messages, and who takes those back that were not."""
-        self._on_acknowledged = on_acknowledged
-        self._on_connection_lost = on_connection_lost
+        """Say who takes messages back whose connection ended before their PUBACK.
+
+        ``put_retry_message_method`` gets one after the other, in their order. ``on_connection_lost`` gets all of them at once, and
+        why the session ended, instead. ``on_acknowledged`` answers a message's futures; without it they are answered here.
+        """
+
+        async def put_all(messages: list[MqttPublishMessage]) -> None:
+            for message in messages:
+                await put_retry_message_method(message)
+
+        self._on_acknowledged = on_acknowledged or answer
+        self._on_connection_lost = on_connection_lost or (lambda messages, _: self._call(put_all(messages)))
+
+    @property
+    def backpressure(self) -> BackpressureController:
+        """When publishing pauses because the server said that it was too much."""
+        return self._backpressure
 
     @property
     def mqtt_version(self) -> int:
@@ -124,7 +162,7 @@ class MQTTManager:
     @property
     def in_flight(self) -> int:
         """Publishes without an acknowledgement."""
-        return len(self._in_flight)
+        return len(self._window)
 
     def is_connected(self) -> bool:
         """Whether a CONNACK was received and the connection has not ended since."""
@@ -132,7 +170,7 @@ class MQTTManager:
 
     def is_ready(self) -> bool:
         """Whether the session is set up, so that queued messages may be published."""
-        return self._open_for_traffic
+        return self._window.opened.is_set()
 
     async def connect(
         self,
@@ -140,14 +178,17 @@ class MQTTManager:
         port: int = 1883,
         username: str | None = None,
         password: str | None = None,
+        tls: bool = False,
         keepalive: int = 60,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect; with MQTT 3.1.1 when the server knows no newer version.
+        """Connect; with MQTT 3.1.1 when the server knows no newer version. ``tls`` without a context trusts what the system does.
 
         Raises ``OSError`` when there is no connection to be had, ``ConnectionRefusedByServer`` with the CONNACK's reason, and
         ``TimeoutError`` when the server says nothing.
         """
+        if tls and ssl_context is None:
+            ssl_context = ssl.create_default_context()
         try:
             await self._connect_once(host, port, username, password, keepalive, ssl_context)
         except ConnectionRefusedByServer as refusal:
@@ -156,6 +197,10 @@ class MQTTManager:
             logger.info("The server does not know MQTT 5, MQTT 3.1.1 is used")
             self._mqtt_version = MQTT_3_1_1
             await self._connect_once(host, port, username, password, keepalive, ssl_context)
+        if self._on_connect is not None:
+            await self._on_connect()
+        if self._take_limits is not None:
+            await self._tell_limits(*self._take_limits)
 
     async def _connect_once(
         self,
@@ -167,13 +212,14 @@ class MQTTManager:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         client = Client(self._client_id, clean_session=True)
-        patches = PatchUtils(client)
-        patches.apply(
-            on_puback=self._handle_puback,
+        patches = PatchUtils(
+            client,
+            self._main_stop_event,
+            self._ack_timeout,
             on_lost=lambda loss: self._handle_lost(client, loss),
-            on_writable=self._handle_writable,
-            expects_more=lambda: bool(self._in_flight),
+            on_writable=self._window.set_socket_takes_more,
         )
+        patches.apply(self._handle_puback)
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
         client.on_subscribe = self._handle_suback
@@ -181,23 +227,19 @@ class MQTTManager:
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
-        self._socket_takes_more, self._worked = True, False
+        self._worked = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._until_connack(client, host, port, keepalive, ssl_context)
         except BaseException:
             await self._close(client)
             raise
-        self._apply_receive_maximum(patches.connack_properties)
+        [receive_maximum] = patches.connack_properties.get("receive_maximum", [0xFFFF])
+        self._window.set_receive_maximum(receive_maximum)
+        self._monitor_ack_timeouts(patches)
         self._connected, self._connected_at = True, asyncio.get_running_loop().time()
         self.since = now_ms()
         self.connections += 1
-
-    def _apply_receive_maximum(self, connack_properties: Properties) -> None:
-        """How many publishes the server takes without having acknowledged them (MQTT 5, section 3.2.2.3.3)."""
-        [receive_maximum] = connack_properties.get("receive_maximum", [0xFFFF])
-        self._service_window = min(self._max_inflight + SERVICE_RESERVE, receive_maximum)
-        self._window = max(1, min(self._max_inflight, self._service_window - SERVICE_RESERVE))
 
     async def _until_connack(
         self, client: Client, host: str, port: int, keepalive: int, ssl_context: ssl.SSLContext | None
@@ -221,6 +263,17 @@ class MQTTManager:
             lost.cancel()
             await asyncio.gather(connecting, lost, return_exceptions=True)
 
+    async def _tell_limits(self, handler: LimitsHandler, adapter: MessageAdapter) -> None:
+        await self.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                reply = await request_session_limits(self, 1)
+        except TimeoutError:
+            logger.info("The server did not tell its limits within %g s", CONNECT_TIMEOUT)
+        else:
+            await handler(adapter.parse_rpc_response(build_device_rpc_response_topic(1), reply))
+        self.open_for_traffic()
+
     def open_for_traffic(self) -> None:
         """The session is set up: from now on queued messages may be published.
 
@@ -228,66 +281,67 @@ class MQTTManager:
         """
         if not self._connected:
             raise ConnectionLostError("the connection ended while its session was set up")
-        self._open_for_traffic = True
-        self._update_writable()
+        self._window.open()
+
+    async def await_ready(self, timeout: float = 5.0) -> None:
+        """Wait until there is a session that is open for traffic. Raises ``TimeoutError`` after ``timeout`` seconds."""
+        await await_or_stop(self._window.opened.wait(), self._main_stop_event, timeout)
 
     def is_writable(self) -> bool:
         """Whether ``wait_writable`` would not wait."""
-        return self._writable.is_set()
+        return self._window.writable.is_set()
 
     async def wait_writable(self) -> None:
         """Wait until there is a session, a socket that takes more, and room in the in-flight window."""
-        await wait_for_set(self._writable)
+        await wait_for_set(self._window.writable)
 
     async def wait_writable_for_service(self) -> None:
         """The same for a message without datapoints, for which some room is kept."""
-        await wait_for_set(self._service_writable)
+        await wait_for_set(self._window.service_writable)
 
     async def wait_idle(self) -> None:
         """Wait until every publish is acknowledged."""
-        await wait_for_set(self._idle)
+        await wait_for_set(self._window.idle)
 
     async def wait_lost(self) -> SessionEnd:
         """Wait until the connection has ended."""
         await self._lost.wait()
         return self.last_end or SessionEnd("never connected")
 
-    def publish(self, message: MqttPublishMessage) -> None:
+    async def publish(self, message: MqttPublishMessage, force: bool = False) -> None:
+        """Publish when there is room in the in-flight window; with ``force`` at once. No rate limit is asked.
+
+        Raises ``ConnectionLostError`` without a connection, when it must not be waited for.
+        """
+        if not force:
+            await (self.wait_writable_for_service if message.is_service_message else self.wait_writable)()
+        self.publish_now(message)
+
+    def publish_now(self, message: MqttPublishMessage) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
 
         Raises ``ConnectionLostError`` without a connection.
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to publish on")
-        packet_id, _ = self._client._connection.publish(message)
+        packet_id, packet = self._client._connection.publish(message)
         message.mark_as_sent(packet_id)
-        message.sent_at = asyncio.get_running_loop().time()
         if packet_id is None:
-            self._on_acknowledged(message, 0)
+            self._acknowledged(message, 0)
             return
-        self._in_flight[packet_id] = message
-        if self._ack_timer is None:
-            self._monitor_ack_timeouts(message.sent_at + self._ack_timeout)
-        self._update_writable()
+        self._client._persistent_storage.push_message(packet_id, packet)
+        self._window.add(packet_id, message)
 
-    def _monitor_ack_timeouts(self, deadline: float) -> None:
-        """Look after the publishes at ``deadline``: one timer, for the oldest of them."""
-        self._ack_timer = asyncio.get_running_loop().call_at(deadline, self.check_pending_publishes, deadline)
+    def _monitor_ack_timeouts(self, patches: PatchUtils) -> None:
+        """Watch for publishes of this connection that get no PUBACK, for as long as it lasts."""
+        patches.on_overdue = self.check_pending_publishes
+        patches.start_retry_task()
 
-    def check_pending_publishes(self, deadline: float) -> None:
-        """Give the connection up when its oldest publish was not acknowledged in time."""
-        self._ack_timer = None
-        oldest = next(iter(self._in_flight.values()), None)
-        if oldest is None or self._patches is None:
-            return
-        now = asyncio.get_running_loop().time()
-        due = oldest.sent_at + self._ack_timeout
-        if now - deadline > BLOCKED_LOOP_SECONDS:
-            due = max(due, now + BLOCKED_LOOP_SECONDS)
-        if due > now:
-            self._monitor_ack_timeouts(due)
-            return
-        self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {oldest!r}"))
+    async def check_pending_publishes(self, time_to_check: float) -> None:
+        """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by."""
+        if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
+            message = self._window.get(packet_id)
+            self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {message!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK.
@@ -353,10 +407,14 @@ class MQTTManager:
         client = self._client
         if client is not None:
             await self._close(client)
+        if self._patches is not None:
+            await self._patches.stop_retry_task()
 
-    async def stop_handlers(self) -> None:
-        """End the handlers that run, and forget the messages that wait for one."""
+    async def stop(self) -> None:
+        """The same, and end the callbacks and handlers that run, and forget the messages that wait for one."""
+        await self.disconnect()
         await self._inbound.stop()
+        await end_tasks(self._callbacks)
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
@@ -367,17 +425,21 @@ class MQTTManager:
         self._end_session(client, "closed by this client")
 
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
-        message = self._in_flight.pop(packet_id, None)
+        message = self._window.take(packet_id)
         if message is None:
             # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (contract, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
             return
         if reason_code >= FIRST_FAILURE:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), message, properties)
-        if reason_code < FIRST_FAILURE and self._open_for_traffic:
+        if reason_code < FIRST_FAILURE and self._window.opened.is_set():
             self._worked = True
-        self._on_acknowledged(message, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
-        self._update_writable()
+        self._acknowledged(message, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
+
+    def _acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
+        self._on_acknowledged(message, reason_code)
+        if self._on_publish_result is not None:
+            self._call(self._on_publish_result(message.result(reason_code)))
 
     def _handle_suback(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
         waiting = self._subscriptions.get(packet_id)
@@ -393,10 +455,6 @@ class MQTTManager:
         self._inbound.dispatch(topic, payload)
         return 0
 
-    def _handle_writable(self, takes_more: bool) -> None:
-        self._socket_takes_more = takes_more
-        self._update_writable()
-
     def _handle_lost(self, client: Client, loss: Loss) -> None:
         if loss.reason_code is not None:
             properties = f", {loss.properties}" if loss.properties else ""
@@ -410,38 +468,29 @@ class MQTTManager:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
         self.last_end = SessionEnd(cause, reason_code, self._worked, seconds)
-        self._client = self._patches = None
+        self._client = None
         if self._connected:
             self.since = now_ms()
-        self._connected = self._open_for_traffic = False
-        if self._ack_timer is not None:
-            self._ack_timer.cancel()
-            self._ack_timer = None
-        unacknowledged = list(self._in_flight.values())
-        self._in_flight.clear()
-        self._update_writable()
+        self._connected = False
+        unacknowledged = self._window.close()
         for waiting in list(self._session_futures):
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
         self._on_connection_lost(unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:
             callback(self.last_end)
+        if self._on_disconnect is not None:
+            self._call(self._on_disconnect())
         self._lost.set()
 
-    def _update_writable(self) -> None:
-        in_flight = len(self._in_flight)
-        takes_more = self._open_for_traffic and self._socket_takes_more
-        _set(self._idle, in_flight == 0)
-        _set(self._writable, takes_more and in_flight < self._window)
-        _set(self._service_writable, takes_more and in_flight < self._service_window)
+    def _call(self, callback: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(callback)
+        self._callbacks.add(task)
+        task.add_done_callback(self._called)
 
-
-def _set(event: asyncio.Event, value: bool) -> None:
-    if value:
-        event.set()
-    else:
-        event.clear()
-
-
-def _ignore(*_: object) -> None:
-    """Until ``patch_client_for_retry_logic`` is called."""
+    def _called(self, task: asyncio.Task[None]) -> None:
+        self._callbacks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler(
+                {"message": "A callback of MQTTManager failed", "exception": error, "task": task}
+            )

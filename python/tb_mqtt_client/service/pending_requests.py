@@ -69,7 +69,7 @@ class PendingRequests(Generic[K, A]):
     def fail_sent(self, error: Exception) -> None:
         """The connection ended: no answer will come to what was published on it."""
         for pending in self._pending.values():
-            if pending.message is not None and pending.message.sent_at and not pending.answer.done():
+            if pending.message is not None and pending.message.is_sent and not pending.answer.done():
                 pending.answer.set_exception(error)
 
     def fail_all(self, error: Exception) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -47,8 +47,7 @@ class ProvisioningClient:
             await manager.connect(self._host, self._port, keepalive=config.keepalive, ssl_context=config.ssl_context())
             return self._adapter.parse_provisioning_response(self._request, await self._exchange(manager, request))
         finally:
-            await manager.disconnect()
-            await manager.stop_handlers()
+            await manager.stop()
 
     async def _exchange(self, manager: MQTTManager, request: MqttPublishMessage) -> bytes:
         """The request, and the payload of its answer."""
@@ -60,15 +59,12 @@ class ProvisioningClient:
             if not answer.done():
                 answer.set_result(payload)
 
-        def acknowledged(_message: MqttPublishMessage, reason_code: int) -> None:
+        def acknowledged(delivery: Delivery) -> None:
+            reason_code = delivery.result().reason_code
             if reason_code >= FIRST_FAILURE and not answer.done():
                 answer.set_exception(TBMQTTError(f"The server refused the provisioning request: {reason_name(reason_code)}"))
 
         manager.register_handler(PROVISION_RESPONSE_TOPIC, receive)
-        manager.patch_client_for_retry_logic(acknowledged, _nothing_to_send_again)
-        manager.publish(request)
+        request.delivery_futures[0].add_done_callback(acknowledged)
+        await manager.publish(request, force=True)
         return await answer
-
-
-def _nothing_to_send_again(*_: Any) -> None:
-    """The request is of one session only: who asks again begins anew."""

@@ -14,6 +14,8 @@ from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
@@ -34,27 +36,37 @@ class MessageQueueWorker:
     def __init__(
         self,
         name: str,
+        queue: AsyncDeque[Any],
+        stop_event: asyncio.Event,
         mqtt_manager: MQTTManager,
-        admission: Admission,
-        counter: DeliveryCounter,
-        fits: FitsCallback,
+        device_rate_limiter: RateLimiter,
+        gateway_rate_limiter: RateLimiter | None = None,
+        *,
+        admission: Admission | None = None,
+        counter: DeliveryCounter | None = None,
+        fits: FitsCallback | None = None,
     ) -> None:
+        """Takes nothing more from ``queue`` once ``stop_event`` is set.
+
+        ``admission`` and ``counter`` are shared with other workers of a client; the limiters are those of the admission.
+        """
         self.name = name
-        self.queue: AsyncDeque[Any] = AsyncDeque()
+        self.queue = queue
         self.unsent: deque[MqttPublishMessage] = deque()
         """Taken from the queue, but not published so far."""
+        self._stop_event = stop_event
         self._mqtt_manager = mqtt_manager
-        self._admission = admission
-        self._counter = counter
-        self._fits = fits
+        self._admission = admission or Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
+        self._counter = counter or DeliveryCounter()
+        self._fits = fits or (lambda _: True)
 
     def is_empty(self) -> bool:
         """Whether nothing is queued or in this worker's hands."""
         return self.queue.is_empty() and not self.unsent
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
+        """Work until cancelled, or until the stop event is found set."""
+        while not self._stop_event.is_set():
             await self.queue.wait_filled()
             # Taken as late as possible: what gathers while the window is full travels together.
             await self._wait_ready()
@@ -91,21 +103,55 @@ class MessageQueueWorker:
         message = self.unsent.popleft()
         if not self._fits(message):
             return
-        wait = self._admission.try_take(message)
+        wait = self._try_publish(message)
         if wait:
             self.unsent.appendleft(message)
             await self._admission.wait(wait)
-            return
+
+    def _try_publish(self, message: MqttPublishMessage) -> float:
+        """Publish a message if the limits admit it. Seconds to wait otherwise."""
+        wait = self._admission.try_take(message)
+        if wait:
+            return wait
         if not message.is_service_message:
             self._counter.publish(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
-        self._mqtt_manager.publish(message)
+        self._mqtt_manager.publish_now(message)
+        return 0.0
+
+    async def process(self, message: MqttPublishMessage) -> tuple[float | None, int | None, RateLimit | None]:
+        """Publish one message that is not in the queue, as soon as there is room in the in-flight window.
+
+        ``(None, None, None)`` when the limits admitted it; otherwise nothing was taken and nothing published, and it says which
+        limit: seconds of its window, tokens that are needed, the limit. While publishing pauses there are only the seconds.
+        """
+        await self._wait_ready()
+        wait = self._try_publish(message)
+        if not wait:
+            return None, None, None
+        message_limit, datapoints_limit = self._admission.limits_of(message)
+        window, tokens, limit = await self.check_rate_limits_for_message(message.datapoints, message_limit, datapoints_limit)
+        return (wait, None, None) if window is None else (window[1], tokens, limit)
+
+    @staticmethod
+    async def check_rate_limits_for_message(
+        datapoints_count: int, message_rate_limit: RateLimit, datapoints_rate_limit: RateLimit
+    ) -> tuple[tuple[int, float] | None, int, RateLimit | None]:
+        """Which limit has too few tokens for one message: its window, the tokens that are needed, and the limit.
+
+        ``(None, 0, None)`` when none has. Nothing is taken.
+        """
+        for limit, tokens in ((message_rate_limit, 1), (datapoints_rate_limit, datapoints_count)):
+            window = await limit.check_limit_reached(tokens)
+            if window:
+                return window, tokens, limit
+        return None, 0, None
 
 
 class RetryQueueWorker(MessageQueueWorker):
     """Publishes again what lost its connection or was refused for a time, before anything younger with datapoints goes."""
 
-    def __init__(self, *args: Any, wait_announced: Callable[[MqttPublishMessage], Awaitable[None]]) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, wait_announced: Callable[[MqttPublishMessage], Awaitable[None]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._wait_announced = wait_announced
         self._done = asyncio.Event()
         self._done.set()
@@ -133,8 +179,8 @@ class RetryQueueWorker(MessageQueueWorker):
         await wait_for_set(self._done)
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
+        """Work until cancelled, or until the stop event is found set."""
+        while not self._stop_event.is_set():
             await self.queue.wait_filled()
             await self._wait_ready()
             self.unsent.extend(self._take_batch())
@@ -165,9 +211,10 @@ class UplinkQueueWorker(MessageQueueWorker):
         qos: int,
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args)
-        self._packer = packer
+        super().__init__(*args, **kwargs)
+        self.packer = packer
         self._room = room
         self._qos = qos
         self._retry = retry
@@ -183,7 +230,7 @@ class UplinkQueueWorker(MessageQueueWorker):
     def _take_batch(self) -> Iterable[MqttPublishMessage]:
         """Pack what is queued."""
         uplinks, nbytes = self._pop_batch()
-        batch = self._packer.pack(uplinks, self._qos)
+        batch = self.packer.pack(uplinks, self._qos)
         self._room.give_back(len(uplinks), nbytes)
         for rounded, stored_as_text in batch.conversions:
             self._counter.convert(rounded, stored_as_text)
@@ -200,7 +247,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         return batch.messages
 
     def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
-        budget = BATCH_PAYLOADS * self._packer.payload_budget
+        budget = BATCH_PAYLOADS * self.packer.payload_budget
         uplinks: list[QueuedUplink] = []
         nbytes = 0
         while nbytes < budget and not self.queue.is_empty():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
+from tb_mqtt_client.constants.mqtt_topics import build_device_rpc_request_topic, build_device_rpc_response_topic
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 REQUEST = b'{"method":"getSessionLimits","params":{}}'
 
@@ -55,3 +60,26 @@ def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: i
     limiter.message_rate_limit.set_windows_of(texts.get("messages"), percentage)
     limiter.telemetry_message_rate_limit.set_windows_of(texts.get("telemetryMessages"), percentage)
     limiter.telemetry_datapoints_rate_limit.set_windows_of(texts.get("telemetryDataPoints"), percentage)
+
+
+async def request_session_limits(manager: MQTTManager, request_id: int) -> bytes:
+    """Ask for the limits of this session: the answer as it came.
+
+    Servers before 3.8 do not answer, and other brokers neither. Raises ``ConnectionLostError`` when the session ends.
+    """
+    reply: asyncio.Future[bytes] = manager.session_future()
+
+    async def receive(_topic: str, payload: bytes) -> None:
+        if not reply.done():
+            reply.set_result(payload)
+
+    topic = build_device_rpc_response_topic(request_id)
+    manager.register_handler(topic, receive)
+    try:
+        request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
+        request.resend = False
+        manager.publish_now(request)
+        return await reply
+    finally:
+        manager.unregister_handler(topic)
+        reply.cancel()

@@ -8,18 +8,15 @@ from collections.abc import Awaitable, Callable
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
     DEVICE_ATTRIBUTES_TOPIC,
     DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
-    build_device_rpc_request_topic,
-    build_device_rpc_response_topic,
 )
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session_limits import REQUEST, SessionLimits
+from tb_mqtt_client.service.session_limits import SessionLimits, request_session_limits
 
 logger = get_logger(__name__)
 
@@ -109,31 +106,17 @@ class SessionSetup:
 
     async def _request_limits(self) -> SessionLimits:
         """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
-        request_id = self._next_rpc_id()
-        reply: asyncio.Future[bytes] = self._manager.session_future()
-
-        async def receive(_topic: str, payload: bytes) -> None:
-            if not reply.done():
-                reply.set_result(payload)
-
-        topic = build_device_rpc_response_topic(request_id)
         seconds = self._config.limits_timeout
         if self._server_is_silent:
             seconds = min(seconds, SILENT_SERVER_SECONDS)
         self._server_is_silent = False
-        self._manager.register_handler(topic, receive)
         try:
-            request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
-            request.resend = False
-            self._manager.publish(request)
             async with asyncio.timeout(seconds):
-                return SessionLimits.parse(await reply)
+                reply = await request_session_limits(self._manager, self._next_rpc_id())
+            return SessionLimits.parse(reply)
         except TimeoutError:
             self._server_is_silent = True
             logger.info("The server did not tell its limits within %g s, defaults are used", seconds)
         except (ValueError, RecursionError) as error:
             logger.warning("The server's limits are not usable, defaults are used: %s", error)
-        finally:
-            self._manager.unregister_handler(topic)
-            reply.cancel()
         return SessionLimits()

@@ -59,7 +59,7 @@ class UplinkPacker:
     ) -> None:
         self._topics = timeseries_topic, attributes_topic
         self._splitter = splitter
-        self._future_map = future_map
+        self.future_map = future_map
         self._gateway = gateway
         self.max_devices = 1
 
@@ -89,7 +89,7 @@ class UplinkPacker:
             self._collect(packed, deliveries, topic, qos, max_size, batch)
         # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
         for oversized in batch.oversized:
-            self._future_map.child_resolved(oversized.delivery)
+            self.future_map.child_resolved(oversized.delivery)
         return batch
 
     def _collect(
@@ -106,7 +106,7 @@ class UplinkPacker:
         for payload in packed.payloads:
             delivery: Delivery = create_future()
             owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
-            self._future_map.register_owners(delivery, owners)
+            self.future_map.register_owners(delivery, owners)
             answered_for = sum([datapoints for _, datapoints in owners])
             message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, delivery_futures=[delivery])
             message.devices = payload.devices
@@ -116,7 +116,7 @@ class UplinkPacker:
             batch.messages.append(message)
         for index, key, size in packed.oversized:
             delivery = create_future()
-            self._future_map.register_owners(delivery, [(deliveries[index], 1)])
+            self.future_map.register_owners(delivery, [(deliveries[index], 1)])
             result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
             delivery.set_result(result)
             batch.oversized.append(Oversized(key, result, delivery))
@@ -128,11 +128,12 @@ def build_uplink_messages(messages: Sequence[MqttPublishMessage], packer: Uplink
     by_qos: dict[int, list[QueuedUplink]] = {}
     for message in messages:
         if isinstance(message.payload, DeviceUplinkMessage):
-            by_qos.setdefault(message.qos, []).append(_queued(message, message.payload.encoded))
+            by_qos.setdefault(message.qos, []).append(queued_uplink(message, message.payload.encoded))
     return ready + [packed for qos, uplinks in by_qos.items() for packed in packer.pack(uplinks, qos).messages]
 
 
-def _queued(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:
+def queued_uplink(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:
+    """The datapoints of an uplink message, with the message's time for those that have none."""
     if encoded.main_ts is None and message.main_ts is not None:
         encoded = encoded.with_main_ts(message.main_ts)
     return encoded, message.delivery_futures[0], 0

@@ -16,3 +16,12 @@ class RateLimiter:
     def values(self) -> list[RateLimit]:
         """All three."""
         return [self.message_rate_limit, self.telemetry_message_rate_limit, self.telemetry_datapoints_rate_limit]
+
+
+def unlimited(name: str) -> RateLimiter:
+    """Limits that admit everything, until the server tells its own. ``name``: whose they are, for the log."""
+    return RateLimiter(
+        RateLimit("", f"{name} messages"),
+        RateLimit("", f"{name} telemetry messages"),
+        RateLimit("", f"{name} telemetry datapoints"),
+    )

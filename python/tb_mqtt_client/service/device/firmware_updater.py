@@ -22,7 +22,7 @@ from tb_mqtt_client.service.device.package_checksum import is_checksum, known_al
 from tb_mqtt_client.service.device.package_chunks import PackageChunks
 from tb_mqtt_client.service.device.package_download import ATTEMPTS, DEFAULT_CHUNK_SIZE, PackageUpdateError
 from tb_mqtt_client.service.device.package_update import PackageUpdate, UpdateOptions, UpdateResult, current_info
-from tb_mqtt_client.service.mqtt_manager import SessionEnd
+from tb_mqtt_client.service.session_end import SessionEnd
 
 if TYPE_CHECKING:
     from tb_mqtt_client.service.device.client import DeviceClient

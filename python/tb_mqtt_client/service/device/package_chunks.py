@@ -100,7 +100,7 @@ class PackageChunks:
         message.delivery_futures[0].add_done_callback(partial(_fail_if_refused, answer))
         self._answer_topic, self._answer = answer_topic, answer
         try:
-            self._manager.publish(message)
+            self._manager.publish_now(message)
             async with asyncio.timeout(self._timeout):
                 return await answer
         except PackageRefusedError:

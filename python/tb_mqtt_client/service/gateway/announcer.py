@@ -55,7 +55,7 @@ class Announcer:
         delivery: Delivery = publish.delivery_futures[0].get_loop().create_future()
         publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity))
         publish.delivery_futures.append(delivery)
-        self._message_service.publish(publish)
+        self._message_service.submit(publish)
         return delivery
 
     def announce_again(self, session: DeviceSession) -> None:

@@ -35,13 +35,12 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.downlink import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
-from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.session_limits import SessionLimits
 from tb_mqtt_client.service.session_setup import ANSWER_TOPICS
-from tb_mqtt_client.service.uplink_packer import UplinkPacker
 
 
 class GatewayClient(DeviceClient, GatewayClientInterface):
@@ -110,9 +109,9 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             return config
         return GatewayConfig.from_device_config(config) if isinstance(config, DeviceConfig) else GatewayConfig(config)
 
-    def _gateway_packer(self) -> UplinkPacker | None:
+    def _gateway_adapter(self) -> GatewayMessageAdapter:
         self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures)
-        return self._gateway_message_adapter.packer
+        return self._gateway_message_adapter
 
     async def connect(self) -> None:
         """As ``DeviceClient.connect``; sub-devices are announced again by themselves, on each connection."""

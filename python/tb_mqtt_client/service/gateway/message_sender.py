@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import Delivery, answer_as
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
@@ -87,21 +86,10 @@ class GatewayMessageSender:
         # The caller's own: cancelling it changes nothing here.
         delivery: Delivery = message.delivery_futures[0].get_loop().create_future()
         message.delivery_futures.append(delivery)
-        queue.publish(message)
+        queue.submit(message)
         return [delivery]
 
     def _queue(self) -> MessageService:
         if self._message_queue is None:
             raise NotConnectedError("set_message_queue() must be called before anything is sent")
         return self._message_queue
-
-
-def answer_as(future: Delivery, delivery: Delivery) -> None:
-    """Give ``future`` the result of ``delivery``."""
-
-    def answer(done: Delivery) -> None:
-        if not future.done():
-            result: PublishResult = done.result()
-            future.set_result(result)
-
-    delivery.add_done_callback(answer)

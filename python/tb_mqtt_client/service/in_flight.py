@@ -1,0 +1,88 @@
+"""The window of publishes that have no acknowledgement.
+
+The rule: a message that was published is here until its PUBACK comes or the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+
+SERVICE_RESERVE = 16
+"""Publishes beyond the window that only service messages may use: they do not wait behind telemetry."""
+
+
+class InFlightWindow:
+    """What is in flight, and whether more may be."""
+
+    def __init__(self, max_inflight: int) -> None:
+        self._max_inflight = max_inflight
+        self._limit = self._service_limit = max_inflight
+        self._messages: dict[int, MqttPublishMessage] = {}
+        self._socket_takes_more = True
+        self.opened = asyncio.Event()
+        """Set while a session is set up."""
+        self.writable = asyncio.Event()
+        """Set while a message may be published."""
+        self.service_writable = asyncio.Event()
+        """Set while one without datapoints may be."""
+        self.idle = asyncio.Event()
+        """Set while nothing is in flight."""
+        self.idle.set()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def set_receive_maximum(self, receive_maximum: int) -> None:
+        """How many publishes the server takes without having acknowledged them (MQTT 5, section 3.2.2.3.3)."""
+        self._service_limit = min(self._max_inflight + SERVICE_RESERVE, receive_maximum)
+        self._limit = max(1, min(self._max_inflight, self._service_limit - SERVICE_RESERVE))
+
+    def open(self) -> None:
+        """The session is set up."""
+        self.opened.set()
+        self._update()
+
+    def close(self) -> list[MqttPublishMessage]:
+        """The session has ended: what was in flight, in the order of its publishing."""
+        self.opened.clear()
+        self._socket_takes_more = True
+        unacknowledged = list(self._messages.values())
+        self._messages.clear()
+        self._update()
+        return unacknowledged
+
+    def set_socket_takes_more(self, takes_more: bool) -> None:
+        """Whether the socket takes more bytes."""
+        self._socket_takes_more = takes_more
+        self._update()
+
+    def add(self, packet_id: int, message: MqttPublishMessage) -> None:
+        """A message was published."""
+        self._messages[packet_id] = message
+        self._update()
+
+    def get(self, packet_id: int | None) -> MqttPublishMessage | None:
+        """The message that was published with this packet id."""
+        return self._messages.get(packet_id) if packet_id is not None else None
+
+    def take(self, packet_id: int) -> MqttPublishMessage | None:
+        """A publish was acknowledged. ``None`` when it is not in flight."""
+        message = self._messages.pop(packet_id, None)
+        self._update()
+        return message
+
+    def _update(self) -> None:
+        in_flight = len(self._messages)
+        takes_more = self.opened.is_set() and self._socket_takes_more
+        _set(self.idle, in_flight == 0)
+        _set(self.writable, takes_more and in_flight < self._limit)
+        _set(self.service_writable, takes_more and in_flight < self._service_limit)
+
+
+def _set(event: asyncio.Event, value: bool) -> None:
+    if value:
+        event.set()
+    else:
+        event.clear()
