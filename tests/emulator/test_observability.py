@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 
-from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, GatewayClient
+from tb_mqtt_client import AttributeRequest, ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.common.statistics import DELIVERY_STATES
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 from tb_mqtt_client.metrics import ClientMetrics
@@ -193,6 +193,20 @@ async def test_callbacks_that_fail_leave_one_line(emulator, caplog):
     assert "not today" in caplog.text
 
 
+async def test_requests_without_an_answer_leave_one_line(emulator, caplog):
+    emulator.on_publish = lambda publish: Verdict.refuse(0) if "attributes/request" in publish.topic else None
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    failed = asyncio.Queue()
+    with caplog.at_level(logging.INFO, "tb_mqtt_client"):
+        for _ in range(100):
+            request = await AttributeRequest.build(["a"])
+            await client.send_attribute_request(request, failed.put_nowait, timeout=0.01, on_error=failed.put_nowait)
+        assert all([isinstance(await failed.get(), TimeoutError) for _ in range(100)])
+        await client.stop()
+    assert [record.levelname for record in loud(caplog)] == ["WARNING", "INFO"]
+
+
 async def test_what_was_not_delivered_is_a_warning_at_the_end(emulator, caplog):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))
@@ -213,3 +227,19 @@ async def test_nothing_secret_is_logged(emulator, caplog):
         await client.stop()
     assert "wrong-secret-token" not in caplog.text
     assert "wrong-secret-token" not in repr(client.health())
+
+
+async def test_notices_about_many_devices_leave_one_line(emulator, caplog):
+    """A platform over its limits tells a gateway so for each of its devices."""
+    client = GatewayClient(config(emulator, "GATEWAY"))
+    await client.connect()
+    for number in range(50):
+        await client.connect_device(f"sub-device {number}", wait_for_publish=True)
+    with caplog.at_level(logging.INFO, "tb_mqtt_client"):
+        before = client.statistics.inbound_messages
+        for number in range(50):
+            assert await emulator.send_disconnect_notice(f"sub-device {number}", 128)
+        while client.statistics.inbound_messages < before + 50:  # noqa: ASYNC110  # that a message came has no event
+            await asyncio.sleep(0)
+        await client.stop()
+    assert len([record for record in loud(caplog) if "is disconnected" in record.getMessage()]) == 1

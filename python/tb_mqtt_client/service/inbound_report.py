@@ -48,6 +48,14 @@ class InboundReport:
         self.refused += 1
         self._log.warn_of("refused", "A message on %s is refused: %d wait for their callbacks", topic, limit)
 
+    def request_unanswered(self, request: object, error: Exception) -> None:
+        """A request whose answer nobody awaits ends without one."""
+        self._log.warn_of(f"unanswered, {type(error).__name__}", "%s ends without an answer: %s", request, error)
+
+    def device_disconnected(self, device_name: str, reason: str) -> None:
+        """The platform has trouble with a sub-device; it may have the same with thousands."""
+        self._log.warn_of(f"disconnected, {reason}", "The platform says that %s is disconnected: %s", device_name, reason)
+
     def callback_failed(self, what: str, error: BaseException) -> None:
         """A callback of the user raised or gave what cannot be used: its traceback is told here."""
         self.callback_errors += 1

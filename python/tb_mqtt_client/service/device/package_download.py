@@ -45,7 +45,7 @@ async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_si
         except (TimeoutError, ConnectionLostError, PackageRefusedError, _WrongChunkError) as error:
             failures += 1
             cause = "the platform does not answer" if isinstance(error, TimeoutError) else str(error)
-            logger.info("Chunk %d of a package did not come: %s", number, cause)
+            logger.debug("Chunk %d of a package did not come: %s", number, cause)
             if failures == ATTEMPTS or _is_final(error):
                 raise PackageUpdateError(f"chunk {number}: {cause}") from error
             if not isinstance(error, TimeoutError):

@@ -177,7 +177,7 @@ class DeviceRequests(Requests):
         try:
             response = await answer
         except (TimeoutError, TBMQTTError) as error:
-            logger.warning("%s ends without an answer: %s", request, error)
+            self._report.request_unanswered(request, error)
             if on_error is not None:
                 await call_reporting(self._report, "an attribute request without an answer", on_error, error)
             return

@@ -78,7 +78,7 @@ class GatewayNotices:
         if session is None:
             self._report.message_unexpected(topic, f"there is no device {notice['device']!r}")
             return
-        logger.warning("The platform says that %s is disconnected: %s", session.device_info.device_name, reason_name(reason))
+        self._report.device_disconnected(session.device_info.device_name, reason_name(reason))
         if reason in QUOTA_REFUSALS:
             self._backpressure.notify_quota_exceeded()
         self._announcer.change_state(session, DeviceSessionState.CONNECTION_LOST)

@@ -194,7 +194,7 @@ class GatewayRequests(Requests):
         try:
             response = await answer
         except (TimeoutError, TBMQTTError) as error:
-            logger.warning("%s ends without an answer: %s", request, error)
+            self._report.request_unanswered(request, error)
             return
         session: DeviceSession = request.device_session
         what = f"requested attributes of {response.device_name}"

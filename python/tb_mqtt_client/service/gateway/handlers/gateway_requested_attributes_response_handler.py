@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from tb_mqtt_client.common.async_utils import seconds_or_none
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.service.callbacks import call_reporting
@@ -18,8 +17,6 @@ from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDi
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.pending_requests import PendingRequests
-
-logger = get_logger(__name__)
 
 AttributeResponseCallback: TypeAlias = Callable[[GatewayRequestedAttributeResponse], Coroutine[Any, Any, None]]
 
@@ -102,8 +99,8 @@ class GatewayRequestedAttributeResponseHandler:
         try:
             async with asyncio.timeout(limit):
                 response = await answer
-        except TimeoutError:
-            logger.warning("%s ends without an answer", request)
+        except TimeoutError as error:
+            self._report.request_unanswered(request, error)
             self.pending.discard(key_of(request))
             return
         response.set_device_session(session)
