@@ -208,8 +208,11 @@ class ConnectedClient(BaseClient):
 
         A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
         """
+        limit = seconds_or_none(timeout)
+        if limit is None:
+            return await delivery
         try:
-            async with asyncio.timeout(seconds_or_none(timeout)):
+            async with asyncio.timeout(limit):
                 return await delivery
         except TimeoutError:
             return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
