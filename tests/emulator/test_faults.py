@@ -268,6 +268,24 @@ async def test_quota_refusals_are_sent_again(emulator, code, closes):
     await client.stop()
 
 
+async def test_refusals_of_all_that_is_in_flight_are_one_shortage(emulator):
+    """Each of them used to double the pause."""
+    refusals = iter(range(5))
+    emulator.on_publish = lambda publish: (
+        Verdict.refuse(0x97) if publish.topic == "v1/devices/me/telemetry" and next(refusals, None) is not None else None
+    )
+    client = DeviceClient(config(emulator, backpressure_delay=1.0))
+    await client.connect()
+    # Each needs a payload of its own, so that five are in flight.
+    calls = [client.send_timeseries({"ts": ts, "values": {"a": "x" * 40_000}}) for ts in range(1, 7)]
+    results = await asyncio.gather(*calls)
+    assert {result.reason_code for result in results} == {0}
+    assert next(refusals, None) is None
+    assert client.statistics.backpressure_pauses == 1
+    await client.stop()
+    assert_sum(client)
+
+
 async def test_a_refused_payload_of_several_devices_is_sent_in_parts(emulator):
     """Exactly the bad device's datapoints fail."""
     payloads = []

@@ -400,7 +400,9 @@ class MessageService:
         likely = self.admission.likely_limit(message)
         text = "The platform refused %r for now: %s. The limit: %s"
         self._refusals_log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
-        self.admission.backpressure.notify_quota_exceeded()
+        if not self.admission.backpressure.should_pause():
+            # Once: all that was in flight is refused for the same shortage.
+            self.admission.backpressure.notify_quota_exceeded()
         if not message.is_service_message:
             self.counter.take_back(message.datapoints, message.superseded)
             self._retry_by_qos.put([message])
