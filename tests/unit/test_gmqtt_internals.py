@@ -1,4 +1,4 @@
-"""Every internal of gmqtt that ``common/gmqtt_patch.py`` and ``service/mqtt_manager.py`` lean on.
+"""Every internal of gmqtt that ``common/gmqtt_patch.py``, ``common/gmqtt_transport.py`` and ``service/mqtt_manager.py`` lean on.
 
 When one of these fails after a new release of gmqtt, read what changed there before the range in pyproject.toml is widened.
 """

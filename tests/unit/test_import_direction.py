@@ -6,6 +6,7 @@ from package_imports import LAYERS, MODULES, PACKAGE, imports, in_module, own_im
 
 MAY_IMPORT_GMQTT = {
     "common.gmqtt_patch",
+    "common.gmqtt_transport",
     "common.mqtt_message",
     "service.mqtt_manager",
 }

@@ -9,10 +9,8 @@ internal that is leaned on here.
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -21,32 +19,22 @@ from gmqtt import Client
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError, MqttPackageHandler
 from gmqtt.mqtt.property import Property
-from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 from gmqtt.mqtt.utils import unpack_variable_byte_integer
 from gmqtt.storage import PersistentStorage
 
 from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
+from tb_mqtt_client.common.gmqtt_transport import NotMqttError, PromptConnection, ReadingProtocol, WritableCallback
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 
 Properties = dict[str, Any]
 PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
-WritableCallback = Callable[[bool], None]
-"""Called with whether the socket takes more."""
 
-WRITE_BUFFER_BYTES = 256 * 1024
-"""What may wait for the socket before publishing pauses: a few large payloads."""
 TLS_SHUTDOWN_SECONDS = 1.0
 """How long a server may take to answer the end of a TLS session; asyncio's own limit is 30."""
-PACKET_TYPE = 0xF0
-CONNACK, AUTH = 0x20, 0xF0
 ALL_PACKET_IDS = 65536
-QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
-"""Linux only."""
 BLOCKED_LOOP_SECONDS = 1.0
 """A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
-LENGTH_BYTES = 4
-"""Of the remaining length, at most (MQTT 5, section 1.5.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,106 +53,6 @@ LostCallback = Callable[[Loss], None]
 """Called once."""
 OverdueCallback = Callable[[float], Awaitable[None]]
 """Called with the loop's time; ends the connection."""
-
-
-class NotMqttError(ConnectionError):
-    """The peer says something that is no MQTT."""
-
-
-class _Protocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
-    """Reads packets as they come, and tells why the transport ended and whether the socket takes more.
-
-    gmqtt reads in a task, which ends without a word when a packet is malformed while the connection stays open.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        on_lost: Callable[[Exception | None], None],
-        on_writable: WritableCallback,
-        expects_more: Callable[[], bool],
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._on_lost = on_lost
-        self._on_writable = on_writable
-        self._expects_more = expects_more
-        self._unread = b""
-        self._heard_connack = False
-        self._error: Exception | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        # MQTTProtocol's own would start the reading task.
-        BaseMQTTProtocol.connection_made(self, transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._socket = transport.get_extra_info("socket")
-
-    def data_received(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        unread = self._unread + data if self._unread else data
-        try:
-            parsed = self._read_packets(unread)
-        except Exception as error:  # noqa: BLE001  # whatever gmqtt stumbles over ends this connection, with the error as its cause
-            self.fail(error)
-            return
-        self._unread = unread[parsed:]
-        if QUICK_ACKNOWLEDGEMENT is not None and self._expects_more():
-            # A server without TCP_NODELAY, such as Mosquitto, sends no PUBACK before its last one is acknowledged by TCP, which
-            # the kernel puts off for 40 ms when there is nothing to send. It forgets this option, so it is set each time.
-            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)
-
-    def _read_packets(self, unread: bytes) -> int:
-        """Read what is complete; how many bytes that was."""
-        if not self._heard_connack and unread[0] & PACKET_TYPE not in {CONNACK, AUTH}:
-            raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{unread[0]:02x}")
-        self._heard_connack = True
-        parsed: int = self._read_packet(unread)
-        # gmqtt takes a length that has no end for a packet that has not come whole.
-        length = unread[parsed + 1 : parsed + 1 + LENGTH_BYTES]
-        endless = len(length) == LENGTH_BYTES and all(byte & 0x80 for byte in length)
-        if parsed < 0 or endless:
-            raise NotMqttError("a packet's length is malformed")
-        return parsed
-
-    def write_data(self, data: bytes) -> None:
-        # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
-        if not self._transport.is_closing():
-            super().write_data(data)
-
-    def fail(self, error: Exception) -> None:
-        """End the connection because of ``error``."""
-        self._error = self._error or error
-        self._transport.abort()
-
-    def eof_received(self) -> bool:
-        """Close: nothing can be acknowledged any more."""
-        return False
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._on_writable(False)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._on_writable(True)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._connection is not None:
-            # Without the error, which gmqtt would log with its traceback: who is told here logs the cause.
-            super().connection_lost(None)
-        self._on_lost(self._error or exc)
-
-
-class _Connection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
-    """Closes at once when the peer does not read: a polite end would wait for the kernel to give up."""
-
-    async def close(self) -> None:
-        if self._transport.get_write_buffer_size():
-            self._transport.abort()
-        # What goes wrong while it ends is of no interest: the peer may have ended it first, or be gone.
-        with suppress(OSError):
-            await super().close()
 
 
 class _Unacknowledged(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types
@@ -328,7 +216,7 @@ class PatchUtils:
             client._connack_received.clear()
             client._connection_lost.clear()
             protocol_factory = partial(
-                _Protocol,
+                ReadingProtocol,
                 on_lost=lost,
                 on_writable=self._on_writable,
                 expects_more=lambda: bool(self._unacknowledged.sent_at),
@@ -338,7 +226,7 @@ class PatchUtils:
             loop = asyncio.get_running_loop()
             shutdown = TLS_SHUTDOWN_SECONDS if ssl else None
             transport, protocol = await loop.create_connection(protocol_factory, host, port, ssl=ssl, ssl_shutdown_timeout=shutdown)
-            return _Connection(transport, protocol, clean_session, keepalive, package_handler=handler)
+            return PromptConnection(transport, protocol, clean_session, keepalive, package_handler=handler)
 
         client._create_connection = create_connection
 
