@@ -180,11 +180,12 @@ class Queue(MessageService):
 
     def __init__(self):
         self.messages, self.uplinks = [], []
+        self.entrance = self
 
     def submit(self, message):
         self.messages.append(message)
 
-    async def publish_uplink(self, encoded):
+    async def accept(self, encoded):
         self.uplinks.append(encoded)
         return asyncio.get_running_loop().create_future()
 

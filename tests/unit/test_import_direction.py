@@ -33,6 +33,8 @@ MAY_IMPORT_NATIVE = {
     "service.gateway.announcer",
     "service.sub_device_traffic",
     "service.json_payloads",
+    "service.answers",
+    "service.entrance",
     "service.message_service",
     "service.uplink_packer",
 }

@@ -1,4 +1,4 @@
-"""From an accepted call to its answer: queues, routing, and what becomes of a message that was not acknowledged.
+"""The queues of one client, and the way of a call through them: in, to the worker of its kind, and back when it was not delivered.
 
 The rule: a datapoint that was accepted is in exactly one place (a queue, a worker's hands, in flight), and its call is answered
 when it leaves the last one.
@@ -10,29 +10,23 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery, answer_as
 from tb_mqtt_client.common.config_loader import DEFAULT_MAX_QUEUED_BYTES, QueuePolicy
-from tb_mqtt_client.common.exceptions import BackpressureException
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
-from tb_mqtt_client.constants.reason_codes import (
-    BLAMING_DISCONNECTS,
-    LIMITING_DISCONNECTS,
-    QUOTA_REFUSALS,
-    LocalReasonCode,
-    ReasonCode,
-    reason_name,
-)
 from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.answers import Answers
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
+from tb_mqtt_client.service.entrance import Entrance
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.outcomes import Outcomes
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
 from tb_mqtt_client.service.session_end import SessionEnd
 from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
@@ -40,11 +34,7 @@ from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, 
 
 logger = get_logger(__name__)
 
-SERVICE_ATTEMPTS = 3
-"""How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
 ANNOUNCING_TOPICS = frozenset({GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC})
-SUSPECT_ATTEMPTS = 2
-"""How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
 
 WorkerT = TypeVar("WorkerT", bound=MessageQueueWorker)
 
@@ -59,6 +49,7 @@ class MessageService:
         device_rate_limiter: RateLimiter,
         message_adapter: MessageAdapter,
         max_queue_size: int = 1_000_000,
+        batch_collect_max_time_ms: float = 10,
         batch_collect_max_count: int = 500,
         gateway_message_adapter: GatewayMessageAdapter | None = None,
         gateway_rate_limiter: RateLimiter | None = None,
@@ -70,15 +61,14 @@ class MessageService:
         """Nothing more is sent once ``main_stop_event`` is set.
 
         At most ``max_queue_size`` calls and ``max_queued_bytes`` of their datapoints are queued. ``batch_collect_max_count``: calls
-        that are accepted, and routed, before other tasks of the loop get their turn. The adapters share a ``FutureMap``.
+        that are accepted, and routed, before other tasks of the loop get their turn. ``batch_collect_max_time_ms`` changes nothing:
+        no call waits for a batch to fill, and what gathers meanwhile travels together. The adapters share a ``FutureMap``.
         """
         self._mqtt_manager = mqtt_manager
         self._stop_event = main_stop_event
         self._device_rate_limiter = device_rate_limiter
         self._gateway_rate_limiter = gateway_rate_limiter
         self._batch_collect_max_count = batch_collect_max_count
-        self._queue_policy = queue_policy
-        self._refusals_log = OccasionalLog(logger)
         self._futures = message_adapter.packer.future_map
         self.admission = Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
         """When a message may go."""
@@ -88,15 +78,21 @@ class MessageService:
         """What is queued."""
         self.max_remaining_length = DEFAULT_MAX_REMAINING_LENGTH
         """Bytes of the session's largest packet, without its first two to five."""
+        self._answers = Answers(self._futures, self.counter, self.room)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
-        self._accepted = 0
-        self._create_future: Callable[[], Delivery] = _no_loop
+        self.entrance = Entrance(
+            self._initial, self.room, self.counter, self._answers, queue_policy, batch_collect_max_count, self._take_oldest
+        )
+        """Where calls with datapoints come in."""
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
         self._tasks: list[asyncio.Task[None]] = []
 
         self._retry_by_qos = self._worker(RetryQueueWorker, "retry by QoS", AsyncDeque(), wait_announced=self._wait_announced)
+        self._outcomes = Outcomes(
+            self._answers, self._futures, self.counter, self.admission, self._retry_by_qos, self._publish_service_again
+        )
         self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
         # There may be thousands of them after a reconnect: a call's answer cannot wait behind them.
         self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
@@ -108,9 +104,9 @@ class MessageService:
         self.sub_devices = SubDeviceTraffic(
             self._gateway_queue,
             self._queue_message,
-            self._answer_undelivered,
-            self._reject_queued,
-            self._send_in_parts,
+            self._answers.undelivered,
+            self._answers.refused,
+            self._outcomes.send_in_parts,
             lambda message: self._retry_by_qos.put([message]),
         )
         if gateway_message_adapter is not None:
@@ -157,8 +153,7 @@ class MessageService:
         """Start the loops; nothing happens when they run."""
         if self._tasks:
             return
-        self._create_future = asyncio.get_running_loop().create_future
-        self.room.open()
+        self.entrance.open()
         self._start_loop("initial", self._dispatch_initial_queue_loop())
         self._start_loop("retry by QoS", self._dispatch_retry_by_qos_queue_loop())
         for worker in (*self._service_workers, *self._uplink_workers):
@@ -181,7 +176,7 @@ class MessageService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.room.close()
+        self.entrance.close()
         self._clear_now()
 
     async def clear(self) -> None:
@@ -199,7 +194,7 @@ class MessageService:
         gate.clear()
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
-            self._answer_undelivered(item)
+            self._answers.undelivered(item)
         self._note_drained()
 
     def is_empty(self) -> bool:
@@ -220,65 +215,19 @@ class MessageService:
     async def publish(self, message: MqttPublishMessage) -> list[Delivery]:
         """Accept a message; the futures, which are those of the message, get its ``PublishResult``.
 
-        An uplink message is accepted as ``publish_uplink`` does, and its data travel with those of others.
+        An uplink message comes in as a call does, and its data travel with those of others.
         """
         if isinstance(message.payload, bytes):
             self.submit(message)
             return message.delivery_futures
         encoded, _, _ = queued_uplink(message, message.payload.encoded)
-        delivery = await self.publish_uplink(encoded)
+        delivery = await self.entrance.accept(encoded)
         for future in message.delivery_futures:
             answer_as(future, delivery)
         return message.delivery_futures
 
-    def try_publish_uplink(self, encoded: EncodedUplink) -> Delivery | None:
-        """Accept a call's datapoints if nothing has to be waited for. The future gets the call's ``PublishResult``.
-
-        No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
-        """
-        # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
-        if self._accepted % self._batch_collect_max_count == 0 or not self.room.try_take(encoded.nbytes):
-            return None
-        return self._accept(encoded)
-
-    async def publish_uplink(self, encoded: EncodedUplink) -> Delivery:
-        """The same for calls that may have to wait. What happens when the queue is full is the user's choice: ``QueuePolicy``."""
-        nbytes = encoded.nbytes
-        if self._accepted % self._batch_collect_max_count == 0:
-            await asyncio.sleep(0)
-        if self.room.try_take(nbytes) or await self._overflow(nbytes):
-            return self._accept(encoded)
-        datapoints = encoded.datapoints
-        self.counter.accept(datapoints)
-        self.counter.drop(datapoints)
-        delivery = self._create_future()
-        _answer(delivery, PublishResult("", 1, -1, nbytes, LocalReasonCode.DROPPED, datapoints))
-        return delivery
-
-    def _accept(self, encoded: EncodedUplink) -> Delivery:
-        delivery = self._create_future()
-        self.counter.accept(encoded.datapoints)
-        self._accepted += 1
-        # A number costs memory, and only this policy has to know who came first.
-        number = self._accepted if self._queue_policy is QueuePolicy.DROP_OLDEST else 0
-        self._initial.append((encoded, delivery, number))
-        return delivery
-
-    async def _overflow(self, nbytes: int) -> bool:
-        """There is no room: whether there is now, by the user's policy."""
-        if self._queue_policy is QueuePolicy.RAISE:
-            raise BackpressureException
-        if self._queue_policy is QueuePolicy.DROP_NEWEST:
-            return False
-        if self._queue_policy is QueuePolicy.DROP_OLDEST:
-            while self._drop_oldest():
-                if self.room.try_take(nbytes):
-                    return True
-        await self.room.take(nbytes)
-        return True
-
-    def _drop_oldest(self) -> bool:
-        """Answer the oldest call of which nothing is packed so far as dropped. False when there is none."""
+    def _take_oldest(self) -> QueuedUplink | None:
+        """Take the oldest call of which nothing is packed so far out of its queue. ``None`` when there is none."""
         queues: list[AsyncDeque[Any]] = [worker.queue for worker in self._uplink_workers]
         candidates: list[tuple[int, Callable[[], Queued]]] = [
             (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
@@ -288,13 +237,9 @@ class MessageService:
         if not candidates and isinstance(first := self._initial.first_now(), tuple):
             candidates.append((first[NUMBER], self._initial.take_now))
         if not candidates:
-            return False
+            return None
         _, take_oldest = min(candidates, key=lambda candidate: candidate[0])
-        encoded, delivery, _ = cast("QueuedUplink", take_oldest())
-        datapoints = self._discard(encoded)
-        self.counter.drop(datapoints)
-        _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.DROPPED, datapoints))
-        return True
+        return cast("QueuedUplink", take_oldest())
 
     def submit(self, message: MqttPublishMessage) -> None:
         """Accept a message whose payload is bytes, at once; its ``delivery_futures`` get its ``PublishResult``.
@@ -307,7 +252,7 @@ class MessageService:
         """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
         queued = self._initial.remove_now(message) or self._service.remove(message) or self.sub_devices.gate.remove(message)
         if queued:
-            self._answer_undelivered(message)
+            self._answers.undelivered(message)
             self._note_drained()
 
     async def _dispatch_initial_queue_loop(self) -> None:
@@ -367,76 +312,18 @@ class MessageService:
         self.sub_devices.move(device, to)
         self._note_drained()
 
-    def _reject_queued(self, item: Queued, announcement: PublishResult) -> None:
-        if isinstance(item, MqttPublishMessage):
-            self._answer_message(item, announcement.reason_code)
-            return
-        encoded, delivery, _ = item
-        datapoints = self._discard(encoded)
-        self.counter.refuse_queued(datapoints, announcement.reason_code)
-        _answer(delivery, announcement.with_datapoints(datapoints))
-
     async def _wait_announced(self, message: MqttPublishMessage) -> None:
         await self.sub_devices.wait_announced(message)
 
-    # The way back: acknowledged, refused, or lost with its connection.
+    # The way back.
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
-        if reason_code == 0:
-            if not message.is_service_message:
-                self.counter.acknowledge(message.datapoints)
-            self._answer_message(message, reason_code)
-        elif reason_code in QUOTA_REFUSALS:
-            self._refused_for_now(message, reason_code)
-        elif self._send_in_parts(message):
-            self.counter.take_back(message.datapoints, message.superseded)
-            logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
-        else:
-            self._refused(message, reason_code)
+        self._outcomes.acknowledged(message, reason_code)
         self._note_drained()
 
-    def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
-        likely = self.admission.likely_limit(message)
-        text = "The platform refused %r for now: %s. The limit: %s"
-        self._refusals_log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
-        if not self.admission.backpressure.should_pause():
-            # Once: all that was in flight is refused for the same shortage.
-            self.admission.backpressure.notify_quota_exceeded()
-        if not message.is_service_message:
-            self.counter.take_back(message.datapoints, message.superseded)
-            self._retry_by_qos.put([message])
-            return
-        message.refusals += 1
-        if message.refusals < SERVICE_ATTEMPTS:
-            self._worker_of(message).queue.prepend_all([message])
-        else:
-            self._answer_message(message, reason_code)
-
-    def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
-        text = "The platform rejected %r: %s"
-        self._refusals_log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
-        if not message.is_service_message:
-            self.counter.refuse(message.datapoints, message.superseded, reason_code)
-        self._answer_message(message, reason_code)
-
-    def _send_in_parts(self, message: MqttPublishMessage) -> bool:
-        """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
-        if message.packed is None or message.devices < 2:
-            return False
-        sources = [datapoints for _, datapoints in message.packed.sources]
-        parts, owners, first = [], [], 0
-        for device, payload, written, count in message.packed.split_by_device():
-            answered_for = sum(sources[first : first + count])
-            first += count
-            part = MqttPublishMessage(message.topic, payload, message.qos, datapoints=answered_for)
-            part.device, part.superseded = device, answered_for - written
-            part.payload_limit, part.suspect = message.payload_limit, message.suspect
-            parts.append(part)
-            owners.append((part.delivery_futures[0], count))
-        self._futures.replace_child(message.delivery_futures[0], owners)
-        self._retry_by_qos.put(parts)
-        return True
+    def _publish_service_again(self, message: MqttPublishMessage) -> None:
+        self._worker_of(message).queue.prepend_all([message])
 
     async def put_retry_message(self, message: MqttPublishMessage) -> None:
         """Take a message back that was published and is to be published again, before anything younger."""
@@ -444,89 +331,26 @@ class MessageService:
 
     def put_retry_messages(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
         """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
-        messages = [message for message in messages if message.resend]
-        uplinks = [message for message in messages if not message.is_service_message]
-        for message in uplinks:
-            self.counter.take_back(message.datapoints, message.superseded)
-        if end.reason_code in BLAMING_DISCONNECTS:
-            messages = self._without_the_guilty(messages, end.reason_code)
-            uplinks = [message for message in messages if not message.is_service_message]
-        elif end.reason_code in LIMITING_DISCONNECTS:
-            self.admission.backpressure.notify_disconnect()
-            if uplinks:
-                logger.warning("A limit was exceeded: %s", self.admission.likely_limit(uplinks[0]))
-        if uplinks:
-            datapoints = sum(message.datapoints for message in uplinks)
-            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self.counter.queued)
-        service = [message for message in messages if message.is_service_message]
+        again = self._outcomes.lost(messages, end)
+        service = [message for message in again if message.is_service_message]
         for worker in self._service_workers:
             own = [message for message in service if self._worker_of(message) is worker]
             worker.queue.prepend_all([*own, *worker.take_back()])
+        uplinks = [message for message in again if not message.is_service_message]
         self._retry_by_qos.put(uplinks, [message for worker in self._uplink_workers for message in worker.take_back()])
         self._note_drained()
 
-    def _without_the_guilty(self, messages: list[MqttPublishMessage], reason_code: int) -> list[MqttPublishMessage]:
-        """The server may have disconnected for one of these: each goes alone next time, and is given up after some of those."""
-        kept = []
-        for message in messages:
-            alone = message.suspect and len(messages) == 1
-            if alone or message.is_service_message:
-                message.refusals += 1
-            if message.refusals < (SERVICE_ATTEMPTS if message.is_service_message else SUSPECT_ATTEMPTS):
-                message.suspect = True
-                kept.append(message)
-            elif not self._send_in_parts(message):
-                self._reject_unsent(message, reason_code)
-        return kept
-
     def _fits(self, message: MqttPublishMessage) -> bool:
-        """Whether a message is within this session's limits. Those of an earlier session may have been wider."""
-        if self.sub_devices.follow(message):
-            self._note_drained()
-            return False
+        """Whether a message may go in this session; when not, it was dealt with."""
         limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
-        small_enough = message.payload_size <= limit
-        if small_enough and self.admission.admits_ever(message):
+        if not self.sub_devices.follow(message) and self._outcomes.fits(message, limit):
             return True
-        if not self._send_in_parts(message):
-            self._reject_unsent(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
-            self._note_drained()
+        self._note_drained()
         return False
-
-    def _reject_unsent(self, message: MqttPublishMessage, reason_code: int) -> None:
-        text = "%r is given up and counts as rejected: %s"
-        self._refusals_log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
-        if not message.is_service_message:
-            self.counter.refuse_queued(message.datapoints, reason_code)
-        self._answer_message(message, reason_code)
 
     async def _dispatch_retry_by_qos_queue_loop(self) -> None:
         """Publish again what has to be, before anything younger."""
         await self._retry_by_qos.run()
-
-    # Answers.
-
-    def _answer_message(self, message: MqttPublishMessage, reason_code: int) -> None:
-        result = message.result(reason_code)
-        for delivery in message.delivery_futures:
-            _answer(delivery, result)
-            self._futures.child_resolved(delivery)
-
-    def _answer_undelivered(self, item: Queued) -> None:
-        if isinstance(item, MqttPublishMessage):
-            if not item.is_service_message:
-                self.counter.leave_undelivered(item.datapoints)
-            self._answer_message(item, LocalReasonCode.NOT_DELIVERED)
-            return
-        encoded, delivery, _ = item
-        datapoints = self._discard(encoded)
-        self.counter.leave_undelivered(datapoints)
-        _answer(delivery, PublishResult("", 1, -1, encoded.nbytes, LocalReasonCode.NOT_DELIVERED, datapoints))
-
-    def _discard(self, encoded: EncodedUplink) -> int:
-        """Give back the room of a call that is not sent; its datapoints."""
-        self.room.give_back(1, encoded.nbytes)
-        return encoded.datapoints
 
     def _note_drained(self) -> None:
         gate = self.sub_devices.gate
@@ -548,15 +372,5 @@ class MessageService:
         for other in self._tasks:
             other.cancel()
         self._tasks.clear()
-        self.room.close()
+        self.entrance.close()
         self._clear_now()
-
-
-def _no_loop() -> Delivery:
-    raise RuntimeError("the service was not started")
-
-
-def _answer(delivery: Delivery, result: PublishResult) -> None:
-    # A caller who was cancelled while waiting has no use for the answer.
-    if not delivery.done():
-        delivery.set_result(result)

@@ -131,8 +131,8 @@ class DeviceClient(ConnectedClient):
         self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | list[Delivery]:
         self._require_started()
-        service = self._message_service
-        delivery = service.try_publish_uplink(encoded) or await service.publish_uplink(encoded)
+        entrance = self._message_service.entrance
+        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
         if not wait_for_publish:
             return [delivery]
         return await self._wait_for(delivery, topic, encoded.nbytes, timeout)

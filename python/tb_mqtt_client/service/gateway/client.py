@@ -271,8 +271,8 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         return await self._send_device_uplink(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish)
 
     async def _send_device_uplink(self, encoded: EncodedUplink, topic: str, wait_for_publish: bool) -> PublishResult | Delivery:
-        service = self._message_service
-        delivery = service.try_publish_uplink(encoded) or await service.publish_uplink(encoded)
+        entrance = self._message_service.entrance
+        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
         if not wait_for_publish:
             return delivery
         return await self._wait_for(delivery, topic, encoded.nbytes, self.OPERATIONAL_TIMEOUT)

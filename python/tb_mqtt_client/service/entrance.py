@@ -1,0 +1,106 @@
+"""Where calls with datapoints come in: at once while there is room, and by the user's policy when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.config_loader import QueuePolicy
+from tb_mqtt_client.common.exceptions import BackpressureException
+from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.service.answers import Answers
+from tb_mqtt_client.service.uplink_packer import QueuedUplink
+
+
+class Entrance:
+    """Puts calls into the initial queue. Each gets a future for its ``PublishResult``."""
+
+    def __init__(
+        self,
+        initial_queue: AsyncDeque[Any],
+        room: QueueRoom,
+        counter: DeliveryCounter,
+        answers: Answers,
+        policy: QueuePolicy,
+        calls_a_turn: int,
+        take_oldest: Callable[[], QueuedUplink | None],
+    ) -> None:
+        """``take_oldest`` takes the oldest call of which nothing is packed so far out of its queue.
+
+        After ``calls_a_turn`` calls the other tasks of the loop get their turn.
+        """
+        self._initial_queue = initial_queue
+        self._room = room
+        self._counter = counter
+        self._answers = answers
+        self._policy = policy
+        self._calls_a_turn = calls_a_turn
+        self._take_oldest = take_oldest
+        self._accepted = 0
+        self._create_future: Callable[[], Delivery] = _no_loop
+
+    def open(self) -> None:
+        """Accept calls of the running loop."""
+        self._create_future = asyncio.get_running_loop().create_future
+        self._room.open()
+
+    def close(self) -> None:
+        """Those who wait for room get a ``NotConnectedError``."""
+        self._room.close()
+
+    def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
+        """Accept a call's datapoints if nothing has to be waited for.
+
+        No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
+        """
+        # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
+        if self._accepted % self._calls_a_turn == 0 or not self._room.try_take(encoded.nbytes):
+            return None
+        return self._accept(encoded)
+
+    async def accept(self, encoded: EncodedUplink) -> Delivery:
+        """The same for a call that may have to wait. What happens when there is no room is the user's choice: ``QueuePolicy``.
+
+        Raises ``BackpressureException`` when that is the choice, ``NotConnectedError`` when the client is stopped meanwhile.
+        """
+        if self._accepted % self._calls_a_turn == 0:
+            await asyncio.sleep(0)
+        if self._room.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
+            return self._accept(encoded)
+        delivery = self._create_future()
+        self._counter.accept(encoded.datapoints)
+        self._answers.dropped(encoded, delivery)
+        return delivery
+
+    def _accept(self, encoded: EncodedUplink) -> Delivery:
+        delivery = self._create_future()
+        self._counter.accept(encoded.datapoints)
+        self._accepted += 1
+        # A number costs memory, and only this policy has to know who came first.
+        number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
+        self._initial_queue.append((encoded, delivery, number))
+        return delivery
+
+    async def _make_room(self, nbytes: int) -> bool:
+        """Whether there is room now, and was taken."""
+        if self._policy is QueuePolicy.RAISE:
+            raise BackpressureException
+        if self._policy is QueuePolicy.DROP_NEWEST:
+            return False
+        if self._policy is QueuePolicy.DROP_OLDEST:
+            while (oldest := self._take_oldest()) is not None:
+                encoded, delivery, _ = oldest
+                self._room.give_back(1, encoded.nbytes)
+                self._answers.dropped(encoded, delivery)
+                if self._room.try_take(nbytes):
+                    return True
+        await self._room.take(nbytes)
+        return True
+
+
+def _no_loop() -> Delivery:
+    raise RuntimeError("the service was not started")

@@ -1,0 +1,160 @@
+"""The way back: what becomes of a message that was acknowledged, refused, lost with its connection, or that cannot be sent.
+
+The rule: each outcome is counted once, and ends in an answer or in the retry queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tb_mqtt_client.common.async_utils import FutureMap
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.constants.reason_codes import (
+    BLAMING_DISCONNECTS,
+    LIMITING_DISCONNECTS,
+    QUOTA_REFUSALS,
+    ReasonCode,
+    reason_name,
+)
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.answers import Answers
+from tb_mqtt_client.service.queue_worker import RetryQueueWorker
+from tb_mqtt_client.service.session_end import SessionEnd
+
+logger = get_logger(__name__)
+
+SERVICE_ATTEMPTS = 3
+"""How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
+SUSPECT_ATTEMPTS = 2
+"""How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
+
+
+class Outcomes:
+    """Decides between an answer, another publish, and a publish in parts."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        futures: FutureMap,
+        counter: DeliveryCounter,
+        admission: Admission,
+        retry: RetryQueueWorker,
+        publish_service_again: Callable[[MqttPublishMessage], None],
+    ) -> None:
+        """``publish_service_again`` queues a message without datapoints before all others of its kind."""
+        self._answers = answers
+        self._futures = futures
+        self._counter = counter
+        self._admission = admission
+        self._retry = retry
+        self._publish_service_again = publish_service_again
+        self._log = OccasionalLog(logger)
+
+    def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
+        """A PUBACK came: answer the calls of its message, or publish the message again."""
+        if reason_code == 0:
+            if not message.is_service_message:
+                self._counter.acknowledge(message.datapoints)
+            self._answers.answer(message, reason_code)
+        elif reason_code in QUOTA_REFUSALS:
+            self._refused_for_now(message, reason_code)
+        elif self.send_in_parts(message):
+            self._counter.take_back(message.datapoints, message.superseded)
+            logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
+        else:
+            self._refused(message, reason_code)
+
+    def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
+        likely = self._admission.likely_limit(message)
+        text = "The platform refused %r for now: %s. The limit: %s"
+        self._log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
+        if not self._admission.backpressure.should_pause():
+            # Once: all that was in flight is refused for the same shortage.
+            self._admission.backpressure.notify_quota_exceeded()
+        if not message.is_service_message:
+            self._counter.take_back(message.datapoints, message.superseded)
+            self._retry.put([message])
+            return
+        message.refusals += 1
+        if message.refusals < SERVICE_ATTEMPTS:
+            self._publish_service_again(message)
+        else:
+            self._answers.answer(message, reason_code)
+
+    def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
+        text = "The platform rejected %r: %s"
+        self._log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
+        if not message.is_service_message:
+            self._counter.refuse(message.datapoints, message.superseded, reason_code)
+        self._answers.answer(message, reason_code)
+
+    def lost(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
+        """The connection ended before these were acknowledged: those that are to be published again, in their old order."""
+        messages = [message for message in messages if message.resend]
+        for message in messages:
+            if not message.is_service_message:
+                self._counter.take_back(message.datapoints, message.superseded)
+        if end.reason_code in BLAMING_DISCONNECTS:
+            messages = self._without_the_guilty(messages, end.reason_code)
+        uplinks = [message for message in messages if not message.is_service_message]
+        if end.reason_code in LIMITING_DISCONNECTS:
+            self._admission.backpressure.notify_disconnect()
+            if uplinks:
+                logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))
+        if uplinks:
+            datapoints = sum(message.datapoints for message in uplinks)
+            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
+        return messages
+
+    def _without_the_guilty(self, messages: list[MqttPublishMessage], reason_code: int) -> list[MqttPublishMessage]:
+        """The server may have disconnected for one of these: each goes alone next time, and is given up after some of those."""
+        kept = []
+        for message in messages:
+            alone = message.suspect and len(messages) == 1
+            if alone or message.is_service_message:
+                message.refusals += 1
+            if message.refusals < (SERVICE_ATTEMPTS if message.is_service_message else SUSPECT_ATTEMPTS):
+                message.suspect = True
+                kept.append(message)
+            elif not self.send_in_parts(message):
+                self._given_up(message, reason_code)
+        return kept
+
+    def fits(self, message: MqttPublishMessage, payload_limit: int) -> bool:
+        """Whether a message is within this session's limits; when not, it is sent in parts or given up.
+
+        Those of an earlier session may have been wider.
+        """
+        small_enough = message.payload_size <= payload_limit
+        if small_enough and self._admission.admits_ever(message):
+            return True
+        if not self.send_in_parts(message):
+            self._given_up(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
+        return False
+
+    def _given_up(self, message: MqttPublishMessage, reason_code: int) -> None:
+        text = "%r is given up and counts as rejected: %s"
+        self._log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
+        if not message.is_service_message:
+            self._counter.refuse_queued(message.datapoints, reason_code)
+        self._answers.answer(message, reason_code)
+
+    def send_in_parts(self, message: MqttPublishMessage) -> bool:
+        """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
+        if message.packed is None or message.devices < 2:
+            return False
+        sources = [datapoints for _, datapoints in message.packed.sources]
+        parts, owners, first = [], [], 0
+        for device, payload, written, count in message.packed.split_by_device():
+            answered_for = sum(sources[first : first + count])
+            first += count
+            part = MqttPublishMessage(message.topic, payload, message.qos, datapoints=answered_for)
+            part.device, part.superseded = device, answered_for - written
+            part.payload_limit, part.suspect = message.payload_limit, message.suspect
+            parts.append(part)
+            owners.append((part.delivery_futures[0], count))
+        self._futures.replace_child(message.delivery_futures[0], owners)
+        self._retry.put(parts)
+        return True
