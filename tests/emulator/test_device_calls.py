@@ -4,7 +4,7 @@ import asyncio
 import functools
 
 import pytest
-from device_peer import CALL, Answers, cancelled, make_client
+from device_peer import ATTRIBUTES, CALL, Answers, cancelled, make_client
 
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service import platform_calls
@@ -155,8 +155,43 @@ async def test_a_callback_that_hangs_is_cancelled_by_stop(emulator, device):
     device.set_rpc_request_callback(hang)
     await emulator.publish_to("TOKEN", f"{CALL}1", {"method": "m"})
     await begun.wait()
-    await device.stop()
+    await device.stop(timeout=0.01)
     assert cancelled.is_set()
+
+
+async def test_stop_waits_for_the_answer_of_a_call_that_runs(emulator, device):
+    answers, begun, go = Answers(emulator), asyncio.Event(), asyncio.Event()
+
+    async def callback(_request):
+        begun.set()
+        await go.wait()
+        await device.send_attributes({"done": True})
+        return "late"
+
+    device.set_rpc_request_callback(callback)
+    await emulator.publish_to("TOKEN", f"{CALL}1", {"method": "m"})
+    await begun.wait()
+    stopping = asyncio.ensure_future(device.stop())
+    await asyncio.sleep(0)
+    go.set()
+    await stopping
+    assert answers.arrived.get_nowait() == (1, {"result": "late"})
+    assert "done" in emulator.device("device").attributes
+
+
+async def test_stop_waits_for_the_answers_of_many_calls_that_just_came(emulator, device):
+    answers = Answers(emulator)
+    device.set_rpc_request_callback(lambda request: request.params)
+    arrived = asyncio.Event()
+    device.set_attribute_update_callback(lambda _: arrived.set())
+    for number in range(50):
+        emulator.device("device").session.send(f"{CALL}{number}", b'{"method":"m","params":%d}' % number)
+    emulator.device("device").session.send(ATTRIBUTES, b'{"a":1}')
+    await arrived.wait()
+    await device.stop()
+    assert sorted(answers.arrived.get_nowait() for _ in range(answers.arrived.qsize())) == [
+        (number, {"result": number}) for number in range(50)
+    ]
 
 
 async def test_calls_run_side_by_side(emulator, device):

@@ -321,6 +321,24 @@ async def test_a_call_may_stop_the_client(emulator, gateway, session):
     await stopped.wait()
 
 
+async def test_stop_waits_for_the_answer_of_a_call_that_runs(emulator, gateway, session):
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def callback(_session, request):
+        begun.set()
+        await go.wait()
+        return GatewayRPCResponse.build(request.device_name, request.request_id, result="late")
+
+    session.set_rpc_request_callback(callback)
+    answer = asyncio.ensure_future(emulator.call_rpc("D1", "m"))
+    await begun.wait()
+    stopping = asyncio.ensure_future(gateway.stop())
+    await asyncio.sleep(0)
+    go.set()
+    await stopping
+    assert await answer == {"result": "late"}
+
+
 async def test_answers_on_their_way_are_events(emulator, gateway, session):
     """The dispatcher's handlers see them beside the one that sends them."""
     seen = []

@@ -51,6 +51,7 @@ async def test_health_over_the_life_of_a_client(emulator):
     await client.stop()
     stopped = client.health()
     assert (stopped["started"], stopped["connected"], stopped["ready"]) == (False, False, False)
+    assert (stopped["last_disconnect"], stopped["last_disconnect_code"]) == ("closed by this client", None)
     assert stopped["accepted"] == sum(stopped[state] for state in DELIVERY_STATES) == 3
     assert json.loads(json.dumps(stopped)) == stopped
 

@@ -225,6 +225,50 @@ async def test_clearing_answers_what_is_queued_and_goes_on(emulator, program):
     await service.shutdown()
 
 
+@pytest.mark.parametrize("topic", [TELEMETRY, "v1/devices/me/claim"])
+async def test_a_defect_on_the_road_leaves_no_call_without_its_answer(program, manager, topic):
+    service = MessageService(manager, program.stop_event, limiter(), JsonMessageAdapter())
+    errors = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(str(context["exception"])))
+
+    def fail(_message):
+        raise LookupError("a defect")
+
+    service.admission.try_take = fail
+    service.start()
+    payload = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 5)).build() if topic == TELEMETRY else b"{}"
+    [future] = await service.publish(MqttPublishMessage(topic, payload))
+    assert (await future).reason_code == -1
+    assert errors == ["a defect"]
+    await service.shutdown()
+
+
+async def test_limits_of_a_gateway_may_be_set_by_hand(emulator, program):
+    manager = program.manager
+    manager.enable_gateway_mode()
+    await manager.connect(emulator.host, emulator.port, "GATEWAY")
+    assert not manager.is_ready()
+    manager.set_gateway_rate_limits_received()
+    await manager.await_ready()
+    await manager.disconnect()
+    await manager.connect(emulator.host, emulator.port, "GATEWAY")
+    assert not manager.is_ready(), "the limits are those of a session"
+    await manager.disconnect()
+    with pytest.raises(ConnectionLostError):
+        manager.set_gateway_rate_limits_received()
+
+
+async def test_a_regular_publish_goes_at_once(emulator, manager):
+    message = telemetry()
+    await manager.process_regular_publish(message)
+    assert (await message.delivery_futures[0]).is_successful()
+    message = telemetry()
+    await manager.process_regular_publish(message, qos=0)
+    assert (message.qos, (await message.delivery_futures[0]).is_successful()) == (0, True)
+    with pytest.raises(ValueError, match="qos must be 0 or 1, not 2"):
+        await manager.process_regular_publish(telemetry(), qos=2)
+
+
 async def test_an_adapter_for_sub_devices_may_come_later(emulator, program):
     manager, futures = program.manager, FutureMap()
     await manager.connect(emulator.host, emulator.port, "GATEWAY")

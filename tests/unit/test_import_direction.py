@@ -8,7 +8,9 @@ MAY_IMPORT_GMQTT = {
     "common.gmqtt_patch",
     "common.gmqtt_transport",
     "common.mqtt_message",
+    "service.connecting",
     "service.mqtt_manager",
+    "service.subscriptions",
 }
 
 # What wraps the native core; everybody else uses these.

@@ -13,11 +13,13 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from gmqtt import Client
+from gmqtt import Client, Message
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError, MqttPackageHandler
+from gmqtt.mqtt.package import PublishPacket as GmqttPublishPacket
 from gmqtt.mqtt.property import Property
 from gmqtt.mqtt.utils import unpack_variable_byte_integer
 from gmqtt.storage import PersistentStorage
@@ -53,6 +55,18 @@ LostCallback = Callable[[Loss], None]
 """Called once."""
 OverdueCallback = Callable[[float], Awaitable[None]]
 """Called with the loop's time; ends the connection."""
+
+
+class PublishPacket(GmqttPublishPacket):  # type: ignore[misc]  # gmqtt has no types
+    """Builds a PUBLISH, also one with a packet id that was chosen before."""
+
+    @classmethod
+    def build_package(cls, message: Message, protocol: Any, mid: int | None = None) -> tuple[int | None, bytearray]:
+        """Packet id and bytes, as ``protocol`` would send them. ``None`` takes the protocol's next packet id."""
+        if mid is not None:
+            protocol = SimpleNamespace(proto_ver=protocol.proto_ver, id_generator=SimpleNamespace(next_id=lambda: mid))
+        built: tuple[int | None, bytearray] = super().build_package(message, protocol)
+        return built
 
 
 class _Unacknowledged(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from tb_mqtt_client.common.async_utils import end_tasks
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 T = TypeVar("T")
@@ -38,3 +39,28 @@ async def call_reporting(report: InboundReport, what: str, callback: Callback[An
         report.callback_failed(what, error)
     except Exception as error:  # noqa: BLE001  # whatever the user's code raises
         report.callback_failed(what, error)
+
+
+class CallbackTasks:
+    """Coroutines of callbacks that nobody awaits: what they raise reaches the loop's handler of exceptions."""
+
+    def __init__(self, what: str) -> None:
+        """``what`` is the subject of "... failed"."""
+        self._what = what
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, callback: Coroutine[Any, Any, None]) -> None:
+        """Run one beside the others."""
+        task = asyncio.ensure_future(callback)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def end(self) -> None:
+        """Cancel those that run, except one that this comes from."""
+        await end_tasks(self._tasks)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": f"{self._what} failed", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)

@@ -178,12 +178,17 @@ class ConnectedClient(BaseClient):
         await self._mqtt_manager.stop()
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
-        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1)."""
+        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).
+
+        Calls of the platform that run now have this time, too: their callbacks may still send, and they are answered.
+        """
+        started = self._started
         try:
             await self._end_work()
-            started, self._started = self._started, False
             if started:
                 async with asyncio.timeout(timeout):
+                    await self._mqtt_manager.wait_answered()
+                    self._started = False
                     await self._message_service.drain()
         except TimeoutError:
             logger.info("Stopping although not everything was delivered within %g s", timeout)

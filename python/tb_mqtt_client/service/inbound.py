@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import callback_task, end_tasks
+from tb_mqtt_client.common.async_utils import callback_task, end_tasks, other_tasks
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
@@ -38,14 +38,16 @@ class InboundDispatcher:
         handler: Handler,
         *,
         side_by_side: bool = False,
+        owes_answer: bool = False,
         on_refused: RefusedCallback | None = None,
     ) -> None:
         """Give messages of a topic (``+`` stands for one level) to ``handler``; one for just this topic goes before.
 
-        One message after the other, or each at once when they may run ``side_by_side``.
+        One message after the other, or each at once when they may run ``side_by_side``. With ``owes_answer`` the server waits for
+        what the handler does, and so does ``wait_answered``.
         """
         lanes = self._patterns if "+" in topic_filter else self._exact
-        lanes[topic_filter] = _Lane(topic_filter, handler, self._report, self._max_waiting, side_by_side, on_refused)
+        lanes[topic_filter] = _Lane(topic_filter, handler, self._report, self._max_waiting, side_by_side, owes_answer, on_refused)
 
     def unregister(self, topic_filter: str) -> None:
         """Forget a handler, and the messages that wait for it."""
@@ -72,6 +74,13 @@ class InboundDispatcher:
             return lane
         return next((lane for topic_filter, lane in self._patterns.items() if matches(topic_filter, topic)), None)
 
+    async def wait_answered(self) -> None:
+        """Wait until the handlers have ended that run now and owe an answer, except one that this is called from."""
+        lanes = [*self._exact.values(), *self._patterns.values()]
+        running = other_tasks(task for lane in lanes if lane.owes_answer for task in lane.tasks)
+        if running:
+            await asyncio.wait(running)
+
     async def stop(self) -> None:
         """End the handlers that run, except one that this is called from, and forget the messages that wait."""
         lanes = [*self._exact.values(), *self._patterns.values()]
@@ -90,6 +99,7 @@ class _Lane:
         report: InboundReport,
         max_waiting: int,
         side_by_side: bool,
+        owes_answer: bool,
         on_refused: RefusedCallback | None,
     ) -> None:
         self._name = f"tb-mqtt-client handler of {topic_filter}"
@@ -97,6 +107,7 @@ class _Lane:
         self._report = report
         self._max_waiting = max_waiting
         self._side_by_side = side_by_side
+        self.owes_answer = owes_answer
         self._on_refused = on_refused
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._worker: asyncio.Task[None] | None = None

@@ -10,22 +10,20 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gmqtt import Client, MQTTConnectError
+from gmqtt import Client
 
-from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks, wait_for_set
+from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
 from tb_mqtt_client.common.clock import now_ms
-from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
-from tb_mqtt_client.constants.mqtt_topics import (
-    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
-    build_device_rpc_response_topic,
-)
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.callbacks import CallbackTasks
+from tb_mqtt_client.service.connecting import connect_until_connack
 from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 from tb_mqtt_client.service.in_flight import InFlightWindow
@@ -41,21 +39,19 @@ from tb_mqtt_client.service.session_end import (
     answer,
     answer_undelivered,
 )
-from tb_mqtt_client.service.session_limits import request_session_limits
+from tb_mqtt_client.service.session_limits import LimitsHandler, LimitsReceipt, exchange_limits
+from tb_mqtt_client.service.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
 
-LimitsHandler = Callable[[RPCResponse], Coroutine[Any, Any, None]]
-
 IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds from the first packet to the CONNACK."""
 DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is given up."""
 MQTT_3_1_1, MQTT_5 = 4, 5
+CLOSED_HERE = "closed by this client"
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 """CONNACK codes of a server that does not know MQTT 5: 3.1.1 section 3.2.2.3 and MQTT 5 section 3.2.2.2."""
 
@@ -112,10 +108,11 @@ class MQTTManager:
         self._connected = False
         self._connected_at = 0.0
         self._worked = False
+        self._expects_disconnect = self._closing = False
         self._window = InFlightWindow(max_inflight)
-        self._subscriptions: dict[int, asyncio.Future[int]] = {}
-        self._session_futures: set[asyncio.Future[Any]] = set()
-        self._callbacks: set[asyncio.Task[None]] = set()
+        self._subscriptions = Subscriptions()
+        self._limits_receipt = LimitsReceipt()
+        self._callbacks = CallbackTasks("A callback of MQTTManager")
         self._inbound = inbound or InboundDispatcher(InboundReport())
         self._lost = asyncio.Event()
         self.connections = 0
@@ -147,7 +144,7 @@ class MQTTManager:
                 await put_retry_message_method(message)
 
         self._on_acknowledged = on_acknowledged or answer
-        self._on_connection_lost = on_connection_lost or (lambda messages, _: self._call(put_all(messages)))
+        self._on_connection_lost = on_connection_lost or (lambda messages, _: self._callbacks.start(put_all(messages)))
 
     @property
     def backpressure(self) -> BackpressureController:
@@ -200,7 +197,8 @@ class MQTTManager:
         if self._on_connect is not None:
             await self._on_connect()
         if self._take_limits is not None:
-            await self._tell_limits(*self._take_limits)
+            await exchange_limits(self, *self._take_limits)
+            self.set_rate_limits_received()
 
     async def _connect_once(
         self,
@@ -222,15 +220,17 @@ class MQTTManager:
         patches.apply(self._handle_puback)
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
-        client.on_subscribe = self._handle_suback
-        client.on_unsubscribe = self._handle_unsuback
+        self._subscriptions.listen_to(client)
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
         self._worked = False
+        self._expects_disconnect = self._closing = False
+        self._limits_receipt.start_over()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._until_connack(client, host, port, keepalive, ssl_context)
+            await connect_until_connack(
+                client, host, port, keepalive, ssl_context, self._mqtt_version, self._lost, lambda: self._end_so_far().cause
+            )
         except BaseException:
             await self._close(client)
             raise
@@ -241,38 +241,22 @@ class MQTTManager:
         self.since = now_ms()
         self.connections += 1
 
-    async def _until_connack(
-        self, client: Client, host: str, port: int, keepalive: int, ssl_context: ssl.SSLContext | None
-    ) -> None:
-        """gmqtt's ``connect()`` waits for ever when the server closes before its CONNACK, so both are watched."""
-        connecting = asyncio.ensure_future(
-            client.connect(host, port, ssl=ssl_context or False, keepalive=keepalive, version=self._mqtt_version)
-        )
-        lost = asyncio.ensure_future(self._lost.wait())
-        try:
-            await asyncio.wait({connecting, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                cause = self.last_end.cause if self.last_end else "no cause"
-                raise ConnectionResetError(f"{host}:{port} closed the connection before its CONNACK ({cause})")
-            try:
-                connecting.result()
-            except MQTTConnectError as refusal:
-                raise ConnectionRefusedByServer(refusal._code, self._mqtt_version) from None
-        finally:
-            connecting.cancel()
-            lost.cancel()
-            await asyncio.gather(connecting, lost, return_exceptions=True)
+    def enable_gateway_mode(self) -> None:
+        """From now on ``set_rate_limits_received`` alone does not open for traffic: sub-devices have limits of their own."""
+        self._limits_receipt.is_gateway = True
 
-    async def _tell_limits(self, handler: LimitsHandler, adapter: MessageAdapter) -> None:
-        await self.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                reply = await request_session_limits(self, 1)
-        except TimeoutError:
-            logger.info("The server did not tell its limits within %g s", CONNECT_TIMEOUT)
-        else:
-            await handler(adapter.parse_rpc_response(build_device_rpc_response_topic(1), reply))
-        self.open_for_traffic()
+    def set_rate_limits_received(self) -> None:
+        """The limits of this session are set, or the server does not tell any: open for traffic, if nothing else is waited for.
+
+        ``connect`` does this after its ``rate_limits_handler``. Raises as ``open_for_traffic`` does.
+        """
+        if self._limits_receipt.take(own=True):
+            self.open_for_traffic()
+
+    def set_gateway_rate_limits_received(self) -> None:
+        """The same for the limits of a gateway's sub-devices."""
+        if self._limits_receipt.take(of_sub_devices=True):
+            self.open_for_traffic()
 
     def open_for_traffic(self) -> None:
         """The session is set up: from now on queued messages may be published.
@@ -303,9 +287,16 @@ class MQTTManager:
         """Wait until every publish is acknowledged."""
         await wait_for_set(self._window.idle)
 
+    def expect_disconnect(self) -> None:
+        """The server said why it will end this session: its reason code, which may stand for several things, tells nothing more."""
+        self._expects_disconnect = True
+
     async def wait_lost(self) -> SessionEnd:
         """Wait until the connection has ended."""
         await self._lost.wait()
+        return self._end_so_far()
+
+    def _end_so_far(self) -> SessionEnd:
         return self.last_end or SessionEnd("never connected")
 
     async def publish(self, message: MqttPublishMessage, force: bool = False) -> None:
@@ -316,6 +307,13 @@ class MQTTManager:
         if not force:
             await (self.wait_writable_for_service if message.is_service_message else self.wait_writable)()
         self.publish_now(message)
+
+    async def process_regular_publish(self, message: MqttPublishMessage, qos: int = 1) -> None:
+        """Publish at once with this QoS, 0 or 1; otherwise as ``publish`` does."""
+        if qos not in {0, 1}:
+            raise ValueError(f"qos must be 0 or 1, not {qos!r}: the platform has no other")
+        message.qos = qos
+        await self.publish(message, force=True)
 
     def publish_now(self, message: MqttPublishMessage) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
@@ -350,28 +348,15 @@ class MQTTManager:
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
-        granted: asyncio.Future[int] = self.session_future()
         # A broker that routes would give a device its own attributes back, and its own calls. MQTT 3.1.1 has no such option.
-        packet_id = self._client.subscribe(topic, qos=qos, no_local=self._mqtt_version == MQTT_5)
-        self._subscriptions[packet_id] = granted
-        try:
-            reason_code = await granted
-        finally:
-            self._subscriptions.pop(packet_id, None)
-        if reason_code >= FIRST_FAILURE:
-            raise SubscriptionRefusedError(topic, reason_code)
+        await self._subscriptions.subscribe(self._client, topic, qos, no_local=self._mqtt_version == MQTT_5)
 
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe, and wait for the UNSUBACK. Raises ``ConnectionLostError`` when the connection ends."""
         packet_id = self.send_unsubscribe(topic)
         if packet_id is None:
             raise ConnectionLostError("there is no connection to unsubscribe on")
-        answered: asyncio.Future[int] = self.session_future()
-        self._subscriptions[packet_id] = answered
-        try:
-            await answered
-        finally:
-            self._subscriptions.pop(packet_id, None)
+        await self._subscriptions.unsubscribed(packet_id)
 
     def send_unsubscribe(self, topic: str) -> int | None:
         """Write an UNSUBSCRIBE, for who does not care for its answer. ``None`` without a connection, which has no subscriptions."""
@@ -382,10 +367,7 @@ class MQTTManager:
 
     def session_future(self) -> asyncio.Future[Any]:
         """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._session_futures.add(future)
-        future.add_done_callback(self._session_futures.discard)
-        return future
+        return self._subscriptions.future()
 
     def register_handler(
         self,
@@ -393,14 +375,20 @@ class MQTTManager:
         handler: Handler,
         *,
         side_by_side: bool = False,
+        owes_answer: bool = False,
         on_refused: RefusedCallback | None = None,
     ) -> None:
         """Give messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
-        self._inbound.register(topic_filter, handler, side_by_side=side_by_side, on_refused=on_refused)
+        options = {"side_by_side": side_by_side, "owes_answer": owes_answer}
+        self._inbound.register(topic_filter, handler, **options, on_refused=on_refused)
 
     def unregister_handler(self, topic_filter: str) -> None:
         """Forget a handler."""
         self._inbound.unregister(topic_filter)
+
+    async def wait_answered(self) -> None:
+        """Wait for the answers that the server waits for, see ``InboundDispatcher.wait_answered``."""
+        await self._inbound.wait_answered()
 
     async def disconnect(self) -> None:
         """Send DISCONNECT and close. What is unacknowledged leaves through ``on_connection_lost``."""
@@ -414,15 +402,17 @@ class MQTTManager:
         """The same, and end the callbacks and handlers that run, and forget the messages that wait for one."""
         await self.disconnect()
         await self._inbound.stop()
-        await end_tasks(self._callbacks)
+        await self._callbacks.end()
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
         if connection is not None and connection.is_closing():
             await connection.close()
         elif connection is not None:
+            # The server may be the first to close then.
+            self._closing = True
             await client.disconnect()
-        self._end_session(client, "closed by this client")
+        self._end_session(client, CLOSED_HERE)
 
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
         message = self._window.take(packet_id)
@@ -439,23 +429,16 @@ class MQTTManager:
     def _acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         self._on_acknowledged(message, reason_code)
         if self._on_publish_result is not None:
-            self._call(self._on_publish_result(message.result(reason_code)))
-
-    def _handle_suback(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
-        waiting = self._subscriptions.get(packet_id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(granted[0])
-
-    def _handle_unsuback(self, _client: Client, packet_id: int, _reason_codes: tuple[int, ...]) -> None:
-        waiting = self._subscriptions.get(packet_id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(0)
+            self._callbacks.start(self._on_publish_result(message.result(reason_code)))
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
         self._inbound.dispatch(topic, payload)
         return 0
 
     def _handle_lost(self, client: Client, loss: Loss) -> None:
+        if self._closing:
+            self._end_session(client, CLOSED_HERE)
+            return
         if loss.reason_code is not None:
             properties = f", {loss.properties}" if loss.properties else ""
             cause = f"DISCONNECT from the server: {reason_name(loss.reason_code)}{properties}"
@@ -467,30 +450,16 @@ class MQTTManager:
         if client is not self._client:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
-        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds)
+        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect)
         self._client = None
         if self._connected:
             self.since = now_ms()
         self._connected = False
         unacknowledged = self._window.close()
-        for waiting in list(self._session_futures):
-            if not waiting.done():
-                waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
+        self._subscriptions.end(cause)
         self._on_connection_lost(unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:
             callback(self.last_end)
         if self._on_disconnect is not None:
-            self._call(self._on_disconnect())
+            self._callbacks.start(self._on_disconnect())
         self._lost.set()
-
-    def _call(self, callback: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(callback)
-        self._callbacks.add(task)
-        task.add_done_callback(self._called)
-
-    def _called(self, task: asyncio.Task[None]) -> None:
-        self._callbacks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler(
-                {"message": "A callback of MQTTManager failed", "exception": error, "task": task}
-            )

@@ -99,7 +99,7 @@ class Outcomes:
         if end.reason_code in BLAMING_DISCONNECTS:
             messages = self._without_the_guilty(messages, end.reason_code)
         uplinks = [message for message in messages if not message.is_service_message]
-        if end.reason_code in LIMITING_DISCONNECTS:
+        if end.reason_code in LIMITING_DISCONNECTS and not end.expected:
             self._admission.backpressure.notify_disconnect()
             if uplinks:
                 logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))

@@ -101,9 +101,12 @@ class MessageQueueWorker:
             # Taken back when the connection was lost.
             return
         message = self.unsent.popleft()
-        if not self._fits(message):
-            return
-        wait = self._try_publish(message)
+        try:
+            wait = self._try_publish(message) if self._fits(message) else 0.0
+        except BaseException:
+            # A defect: the message is answered where the end of this loop finds it.
+            self.unsent.appendleft(message)
+            raise
         if wait:
             self.unsent.appendleft(message)
             await self._admission.wait(wait)

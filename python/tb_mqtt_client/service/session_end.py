@@ -22,6 +22,8 @@ class SessionEnd:
     """Whether the server took something in it after it was set up."""
     seconds: float = 0.0
     """How long it lasted, from its CONNACK."""
+    expected: bool = False
+    """Whether the server had said before what it would end it for."""
 
 
 SessionEndCallback = Callable[[SessionEnd], None]

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.constants.mqtt_topics import build_device_rpc_request_topic, build_device_rpc_response_topic
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+    build_device_rpc_request_topic,
+    build_device_rpc_response_topic,
+)
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 
 if TYPE_CHECKING:
     from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
+logger = get_logger(__name__)
+
+LimitsHandler = Callable[[RPCResponse], Coroutine[Any, Any, None]]
+
+LIMITS_TIMEOUT = 10.0
+"""Seconds that a server has to tell its limits."""
 REQUEST = b'{"method":"getSessionLimits","params":{}}'
 
 DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_REMAINING_LENGTH
@@ -62,6 +76,24 @@ def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: i
     limiter.telemetry_datapoints_rate_limit.set_windows_of(texts.get("telemetryDataPoints"), percentage)
 
 
+class LimitsReceipt:
+    """Which limits of a session are known. Traffic opens when all are: a gateway's sub-devices have limits of their own."""
+
+    def __init__(self) -> None:
+        self.is_gateway = False
+        self._own = self._of_sub_devices = False
+
+    def start_over(self) -> None:
+        """A session knows nothing of the one before."""
+        self._own = self._of_sub_devices = False
+
+    def take(self, *, own: bool = False, of_sub_devices: bool = False) -> bool:
+        """Some are known now: whether all are."""
+        self._own |= own
+        self._of_sub_devices |= of_sub_devices
+        return self._own and (self._of_sub_devices or not self.is_gateway)
+
+
 async def request_session_limits(manager: MQTTManager, request_id: int) -> bytes:
     """Ask for the limits of this session: the answer as it came.
 
@@ -83,3 +115,15 @@ async def request_session_limits(manager: MQTTManager, request_id: int) -> bytes
     finally:
         manager.unregister_handler(topic)
         reply.cancel()
+
+
+async def exchange_limits(manager: MQTTManager, handler: LimitsHandler, adapter: MessageAdapter) -> None:
+    """Ask for the limits of a session that nobody else sets up, and give them to ``handler`` as ``adapter`` reads them."""
+    await manager.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
+    try:
+        async with asyncio.timeout(LIMITS_TIMEOUT):
+            reply = await request_session_limits(manager, 1)
+    except TimeoutError:
+        logger.info("The server did not tell its limits within %g s", LIMITS_TIMEOUT)
+    else:
+        await handler(adapter.parse_rpc_response(build_device_rpc_response_topic(1), reply))

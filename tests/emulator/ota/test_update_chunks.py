@@ -109,6 +109,8 @@ async def test_contract_9_ota_not_found(client, emulator, platform, tmp_path):
     assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform says NOT_FOUND")
     assert (await client.send_timeseries({"end": 1})).is_successful()
     assert subscriptions(emulator) == set()
+    # The platform disconnects with the code that also means a limit, which was not exceeded.
+    assert client.statistics.backpressure_pauses == 0
     await client.stop()
     assert platform.states()[-2:] == ["FAILED", result.error]
 

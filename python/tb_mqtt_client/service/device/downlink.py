@@ -53,7 +53,11 @@ class DeviceDownlink:
         manager.register_handler(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, self.rpc_responses.handle)
         # Calls begin in their order and do not wait for each other: the server gives each only so much time.
         manager.register_handler(
-            DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION, self._take_call, side_by_side=True, on_refused=self._refuse_call
+            DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
+            self._take_call,
+            side_by_side=True,
+            owes_answer=True,
+            on_refused=self._refuse_call,
         )
 
     async def _take_call(self, topic: str, payload: bytes) -> None:

@@ -184,6 +184,7 @@ class PackageChunks:
         if answer is None or answer.done():
             logger.debug("%r on %s while nothing is asked for", refusal, topic)
             return
+        self._manager.expect_disconnect()
         answer.set_exception(PackageRefusedError(refusal))
 
 

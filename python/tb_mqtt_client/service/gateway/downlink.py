@@ -54,7 +54,9 @@ class GatewayDownlink:
         """Take the messages."""
         manager.register_handler(GATEWAY_ATTRIBUTES_TOPIC, self.attribute_updates.handle, side_by_side=True)
         manager.register_handler(GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)
-        manager.register_handler(GATEWAY_RPC_TOPIC, self.rpc.handle, side_by_side=True, on_refused=self._refuse_call)
+        manager.register_handler(
+            GATEWAY_RPC_TOPIC, self.rpc.handle, side_by_side=True, owes_answer=True, on_refused=self._refuse_call
+        )
 
     def _take_answer(self, response: GatewayRPCResponse) -> list[Delivery]:
         delivery = self._send_answer(response)
