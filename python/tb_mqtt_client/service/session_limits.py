@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
@@ -18,9 +18,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
 )
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.inbound import Handler
 
 logger = get_logger(__name__)
 
@@ -94,35 +92,45 @@ class LimitsReceipt:
         return self._own and (self._of_sub_devices or not self.is_gateway)
 
 
-async def request_session_limits(manager: MQTTManager, request_id: int) -> bytes:
+class Session(Protocol):
+    """What ``MQTTManager`` has for who asks the server something in a session."""
+
+    def session_future(self) -> asyncio.Future[Any]: ...
+    def register_handler(self, topic_filter: str, handler: Handler) -> None: ...
+    def unregister_handler(self, topic_filter: str) -> None: ...
+    async def subscribe(self, topic: str) -> None: ...
+    def publish_now(self, message: MqttPublishMessage) -> None: ...
+
+
+async def request_session_limits(session: Session, request_id: int) -> bytes:
     """Ask for the limits of this session: the answer as it came.
 
     Servers before 3.8 do not answer, and other brokers neither. Raises ``ConnectionLostError`` when the session ends.
     """
-    reply: asyncio.Future[bytes] = manager.session_future()
+    reply: asyncio.Future[bytes] = session.session_future()
 
     async def receive(_topic: str, payload: bytes) -> None:
         if not reply.done():
             reply.set_result(payload)
 
     topic = build_device_rpc_response_topic(request_id)
-    manager.register_handler(topic, receive)
+    session.register_handler(topic, receive)
     try:
         request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
         request.resend = False
-        manager.publish_now(request)
+        session.publish_now(request)
         return await reply
     finally:
-        manager.unregister_handler(topic)
+        session.unregister_handler(topic)
         reply.cancel()
 
 
-async def exchange_limits(manager: MQTTManager, handler: LimitsHandler, adapter: MessageAdapter) -> None:
+async def exchange_limits(session: Session, handler: LimitsHandler, adapter: MessageAdapter) -> None:
     """Ask for the limits of a session that nobody else sets up, and give them to ``handler`` as ``adapter`` reads them."""
-    await manager.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
+    await session.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
     try:
         async with asyncio.timeout(LIMITS_TIMEOUT):
-            reply = await request_session_limits(manager, 1)
+            reply = await request_session_limits(session, 1)
     except TimeoutError:
         logger.info("The server did not tell its limits within %g s", LIMITS_TIMEOUT)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.clock import now_ms
@@ -17,9 +17,6 @@ from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionSt
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 
 StateChangeCallback: TypeAlias = Callable[["DeviceSession"], None]
 AttributeUpdateCallback: TypeAlias = Callable[["DeviceSession", AttributeUpdate], Awaitable[None] | None]
@@ -48,8 +45,8 @@ class DeviceSession:
     attribute_update_callback: AttributeUpdateCallback | None = None
     attribute_response_callback: AttributeResponseCallback | None = None
     rpc_request_callback: RPCRequestCallback | None = None
-    manager: DeviceManager | None = field(default=None, init=False, repr=False)
-    """Who knows the session; ``None`` once the device was disconnected or deleted."""
+    manager: object | None = field(default=None, init=False, repr=False)
+    """The ``DeviceManager`` that knows the session; ``None`` once the device was disconnected or deleted."""
     _identity: DeviceIdentity | None = field(default=None, init=False, repr=False)
     _identity_name: str | None = field(default=None, init=False, repr=False)
 
