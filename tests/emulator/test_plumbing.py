@@ -239,7 +239,7 @@ async def test_a_defect_on_the_road_leaves_no_call_without_its_answer(program, m
     payload = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 5)).build() if topic == TELEMETRY else b"{}"
     [future] = await service.publish(MqttPublishMessage(topic, payload))
     assert (await future).reason_code == -1
-    assert errors == ["a defect"]
+    assert set(errors) == {"a defect"}
     await service.shutdown()
 
 

@@ -80,6 +80,10 @@ class AsyncDeque(Generic[T]):
         """Wait until something is queued."""
         await wait_for_set(self._filled)
 
+    async def wait_put(self) -> None:
+        """Wait until something is queued; when this returns, somebody may have taken it."""
+        await self._filled.wait()
+
     async def put(self, item: T) -> None:
         """Queue an item at the end; an item that is queued already is ignored."""
         await self.extend([item])

@@ -267,7 +267,10 @@ class MessageService:
                 self._route_uplinks([uplink for uplink in queued if isinstance(uplink, tuple)])
             else:
                 self._route_uplinks(cast("list[QueuedUplink]", queued))
-            await asyncio.sleep(0)
+            for worker in self._uplink_workers:
+                worker.work_now()
+            if not self._initial.is_empty():
+                await asyncio.sleep(0)
 
     def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
         if self._gateway_uplink is None:

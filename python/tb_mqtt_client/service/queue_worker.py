@@ -67,10 +67,13 @@ class MessageQueueWorker:
     async def run(self) -> None:
         """Work until cancelled, or until the stop event is found set."""
         while not self._stop_event.is_set():
-            await self.queue.wait_filled()
-            # Taken as late as possible: what gathers while the window is full travels together.
-            await self._wait_ready()
-            self.unsent.extend(self._take_batch())
+            # Somebody else may have taken what was queued, and `work_now` may have begun with it.
+            while self.queue.is_empty() and not self.unsent:
+                await self.queue.wait_put()
+            if not self.unsent:
+                # Taken as late as possible: what gathers while the window is full travels together.
+                await self._wait_ready()
+                self.unsent.extend(self._take_batch())
             while self.unsent:
                 await self._send_first()
 
@@ -97,9 +100,12 @@ class MessageQueueWorker:
     async def _send_first(self) -> None:
         """Publish the first unsent message, or wait for what it lacks."""
         await self._wait_ready()
-        if not self.unsent:
-            # Taken back when the connection was lost.
-            return
+        # Taken back when the connection was lost, perhaps.
+        if self.unsent and (wait := self._publish_first()):
+            await self._admission.wait(wait)
+
+    def _publish_first(self) -> float:
+        """Publish the first unsent message, if the limits admit it. Seconds to wait otherwise."""
         message = self.unsent.popleft()
         try:
             wait = self._try_publish(message) if self._fits(message) else 0.0
@@ -109,7 +115,7 @@ class MessageQueueWorker:
             raise
         if wait:
             self.unsent.appendleft(message)
-            await self._admission.wait(wait)
+        return wait
 
     def _try_publish(self, message: MqttPublishMessage) -> float:
         """Publish a message if the limits admit it. Seconds to wait otherwise."""
@@ -224,11 +230,25 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._on_oversized = on_oversized
         self._oversized_log = OccasionalLog(logger)
 
+    def work_now(self) -> None:
+        """Do at once what ``run`` would do in the loop's next turn, as far as nothing has to be waited for.
+
+        For who has just filled the queue of a worker that waits for that: a single call is on its way a turn earlier.
+        """
+        if self.unsent or self.queue.is_empty() or not self._is_ready():
+            return
+        self.unsent.extend(self._take_batch())
+        while self.unsent and self._is_ready():
+            if self._publish_first():
+                return
+
+    def _is_ready(self) -> bool:
+        return self._retry.done and self._mqtt_manager.is_writable()
+
     async def _wait_ready(self) -> None:
-        manager, retry = self._mqtt_manager, self._retry
-        while not (retry.done and manager.is_writable()):
-            await retry.wait_done()
-            await manager.wait_writable()
+        while not self._is_ready():
+            await self._retry.wait_done()
+            await self._mqtt_manager.wait_writable()
 
     def _take_batch(self) -> Iterable[MqttPublishMessage]:
         """Pack what is queued."""
