@@ -194,6 +194,26 @@ async def test_no_matching_subscribers_is_a_success(emulator):
     await client.stop()
 
 
+@pytest.mark.parametrize("window", [1, 100])
+async def test_calls_of_one_turn_are_published_together_in_the_next(emulator, window):
+    client = DeviceClient(config(emulator, max_inflight_messages=window))
+    await client.connect()
+    await client.send_timeseries({"before": 1})
+    calls = [asyncio.ensure_future(client.send_timeseries({"ts": ts, "values": {"a": ts}})) for ts in range(10)]
+    # One turn for the calls, one for what they queued.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert client._mqtt_manager.in_flight == 1
+    late = asyncio.ensure_future(client.send_timeseries([{"ts": ts, "values": {"b": "x" * 1000}} for ts in range(150)]))
+    results = await asyncio.gather(*calls)
+    assert {(result.is_successful(), result.datapoints_count) for result in results} == {(True, 1)}
+    assert (await late).datapoints_count == 150
+    # Three payloads, which a window of one takes one by one.
+    assert emulator.counters.data_publishes == 5
+    assert_sums(client, emulator)
+    await client.stop()
+
+
 async def test_acknowledgements_out_of_order(emulator):
     """Fact 5: PUBACKs may come in any order; each answers its own call."""
     delays = iter([0.05, 0.0, 0.03, 0.01])
