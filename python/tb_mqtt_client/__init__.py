@@ -12,6 +12,7 @@ from tb_mqtt_client.common.exceptions import (
     RequestRefusedError,
     SubscriptionRefusedError,
     TBMQTTError,
+    UnsupportedValueError,
 )
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.statistics import Statistics
@@ -87,6 +88,7 @@ __all__ = [
     "TBMQTTError",
     "TelemetryMetadata",
     "TimeseriesEntry",
+    "UnsupportedValueError",
     "UpdateResult",
     "X509ProvisioningCredentials",
     "__version__",

@@ -24,6 +24,7 @@ __all__ = [
     "Payload",
     "TimeseriesEntry",
     "TokenBuckets",
+    "UnsupportedValueError",
     "__version__",
     "build_profile",
     "dumps",
@@ -47,18 +48,28 @@ MAX_KEY_LENGTH: Final[int]
 MAX_DEPTH: Final[int]
 """Deepest nesting of lists and dicts in one value."""
 
+class UnsupportedValueError(ValueError, TypeError):
+    """JSON has no form for a value, or for a key.
+
+    Raised for values of other types than JSON's, keys that are not ``str``, lone surrogates, and nesting deeper than
+    ``MAX_DEPTH``. SDK 2.0 met most of them with a ``TypeError``, and the rest with a ``ValueError``: it is both.
+    """
+
 def dumps(value: Any) -> bytes:
     """Write a JSON-compatible value as compact UTF-8 JSON.
 
     Same bytes as ``orjson.dumps`` for ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` and ``dict`` with ``str`` keys
     (exact types), except that an ``int`` of any size is written as digits.
 
-    Raises ``ValueError`` that names the path (``$.key[0]``) and the reason: NaN and infinities, other types, keys that are
-    not ``str``, lone surrogates, nesting deeper than ``MAX_DEPTH``.
+    Raises ``UnsupportedValueError`` that names the path (``$.key[0]``) and the reason, and ``ValueError`` for NaN and
+    infinities, which are floats that JSON lacks.
     """
 
 def validate_key(key: object) -> None:
-    """Raise ``ValueError`` unless ``key`` is a ``str`` of 1 to ``MAX_KEY_LENGTH`` characters that is not blank."""
+    """Raise ``ValueError`` unless ``key`` is a ``str`` of 1 to ``MAX_KEY_LENGTH`` characters that is not blank.
+
+    For what is no ``str`` it is an ``UnsupportedValueError``.
+    """
 
 @disjoint_base
 class DataEntry:
@@ -66,7 +77,8 @@ class DataEntry:
 
     ``value`` is written as JSON in the constructor; reading ``value`` gives a new equal object. ``ts`` is ``None`` or
     milliseconds since the epoch; a ``float`` is cut to whole milliseconds, as the server does. Setters check before they store.
-    Raises ``ValueError`` for keys and values that the platform cannot store (see ``dumps`` and ``validate_key``).
+    Raises ``ValueError`` for keys and values that the platform cannot store (see ``dumps`` and ``validate_key``), which is an
+    ``UnsupportedValueError`` where a type is wrong, that of ``ts`` too.
     """
 
     def __new__(cls, key: str, value: Any, ts: float | None = None) -> DataEntry: ...

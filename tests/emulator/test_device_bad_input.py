@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tb_mqtt_client import DeviceClient, NotConnectedError
+from tb_mqtt_client import DeviceClient, NotConnectedError, UnsupportedValueError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
@@ -48,8 +48,8 @@ BAD_CALLS = [
     ("send_attribute_request", (ATTRIBUTE_REQUEST, nothing), {"on_error": 5}, TypeError, "^on_error must be a function"),
     ("send_attribute_request", (ATTRIBUTE_REQUEST,), {}, TypeError, "callback"),
     ("call_rpc", (None,), {}, ValueError, "^Method must be a string$"),
-    ("request_attributes", ("abc",), {}, ValueError, "^shared_keys must be None or a list of non-empty str without commas"),
-    ("request_attributes", (None, [1]), {}, ValueError, "^client_keys must be None or a list of non-empty str without commas"),
+    ("request_attributes", ("abc",), {}, UnsupportedValueError, "^shared_keys must be None or a list of .* without commas"),
+    ("request_attributes", (None, [1]), {}, UnsupportedValueError, "^client_keys must be None or a list of .* without commas"),
     # Waiting times.
     *((name, GOOD_CALLS[name], {"timeout": wrong}, TypeError, "^timeout must be a number of seconds or None")
       for name in ("claim_device", "send_rpc_request", "call_rpc", "send_attribute_request", "request_attributes")
@@ -61,10 +61,13 @@ BAD_CALLS = [
     ("send_rpc_response", (RPCResponse.build(-1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     ("send_rpc_response", (RPCResponse.build("x"),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     # Not JSON.
-    ("call_rpc", ("m", {1}), {}, ValueError, r"^Invalid JSON value at \$"),
-    ("call_rpc", ("\ud800",), {}, ValueError, "surrogate"),
-    ("send_rpc_response", (RPCResponse.build(1, object(), "error"),), {}, ValueError, r"^Invalid JSON value at \$\.result"),
-    ("request_attributes", (["\ud800"],), {}, ValueError, "surrogate"),
+    *((name, ({"a": wrong},), {}, UnsupportedValueError, r"^Invalid JSON \w+ at \$.*'a'$")
+      for name in ("send_timeseries", "send_attributes") for wrong in (object(), b"x", {1}, {"b": {1: 2}})),
+    *((name, ({5: 1},), {}, UnsupportedValueError, "^Invalid JSON key at") for name in ("send_timeseries", "send_attributes")),
+    ("call_rpc", ("m", {1}), {}, UnsupportedValueError, r"^Invalid JSON value at \$"),
+    ("call_rpc", ("\ud800",), {}, UnsupportedValueError, "surrogate"),
+    ("send_rpc_response", (RPCResponse.build(1, object(), "error"),), {}, UnsupportedValueError, r"value at \$\.result"),
+    ("request_attributes", (["\ud800"],), {}, UnsupportedValueError, "surrogate"),
     # Oversized.
     ("send_rpc_response", (RPCResponse.build(1, BIG),), {}, ValueError, TOO_LARGE),
     ("claim_device", (ClaimRequest.build(BIG),), {}, ValueError, TOO_LARGE),

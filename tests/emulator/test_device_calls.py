@@ -62,11 +62,11 @@ async def fail_later(_request):
         (fail_later, "Unprintable", "told"),
         (cancelled, "CancelledError", ""),
         (lambda: None, "TypeError", "takes 0 positional arguments"),
-        (lambda _: {1, 2}, "ValueError", "set"),
-        (lambda _: object(), "ValueError", "object"),
+        (lambda _: {1, 2}, "UnsupportedValueError", "set"),
+        (lambda _: object(), "UnsupportedValueError", "object"),
         (lambda _: float("nan"), "ValueError", "nan is not a JSON number"),
-        (lambda _: b"bytes", "ValueError", "bytes"),
-        (lambda _: {"a": ("tuple",)}, "ValueError", "tuple"),
+        (lambda _: b"bytes", "UnsupportedValueError", "bytes"),
+        (lambda _: {"a": ("tuple",)}, "UnsupportedValueError", "tuple"),
     ],
 )
 async def test_defect_53_a_failing_callback_is_an_error_for_the_platform(emulator, device, callback, error_type, message, caplog):

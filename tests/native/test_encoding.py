@@ -2,6 +2,7 @@
 
 import enum
 import json
+import pickle
 
 import orjson
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
+import tb_mqtt_client
 from tb_mqtt_client import _native
+from tb_mqtt_client.common import exceptions
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [_native, reference], ids=["native", "reference"])
 
@@ -66,8 +69,24 @@ def test_contract_9_integers_of_any_size(implementation, value):
     ],
 )
 def test_refusals(implementation, value, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         implementation.dumps(value)
+    # A number that JSON lacks is of a type that it has.
+    assert isinstance(raised.value, TypeError) == ("is not" not in message)
+
+
+def test_the_class_of_what_is_unsupported():
+    """SDK 2.0 raised a TypeError, and its check of RPC parameters a ValueError: programs catch either."""
+    cls = _native.UnsupportedValueError
+    assert cls.__bases__ == (ValueError, TypeError)
+    assert cls is exceptions.UnsupportedValueError is tb_mqtt_client.UnsupportedValueError
+    # A traceback names the place that programs import it from.
+    assert f"{cls.__module__}.{cls.__qualname__}" == "tb_mqtt_client.common.exceptions.UnsupportedValueError"
+    assert cls.__doc__
+    with pytest.raises(cls) as raised:
+        _native.dumps(object)
+    twin = pickle.loads(pickle.dumps(raised.value))
+    assert (type(twin), twin.args) == (cls, raised.value.args)
 
 
 def nested(depth):
@@ -82,8 +101,9 @@ def test_depth(implementation):
     """128 lists inside each other are written, one more is refused, and no depth ends the process."""
     assert implementation.dumps(nested(128)) == b"[" * 128 + b"1" + b"]" * 128
     for value in (nested(129), nested(100_000)):
-        with pytest.raises(ValueError, match="more than 128 lists and dicts"):
-            implementation.dumps(value)
+        for error in (ValueError, TypeError):
+            with pytest.raises(error, match="more than 128 lists and dicts"):
+                implementation.dumps(value)
     endless = []
     endless.append(endless)
     with pytest.raises(ValueError, match="more than 128"):
@@ -93,8 +113,9 @@ def test_depth(implementation):
 @IMPLEMENTATIONS
 @pytest.mark.parametrize("key", ["", " ", "\t\n", "\u00a0", "\x1f", "x" * 256, "é" * 256, None, 1, Text("x"), "\ud800"])
 def test_refused_keys(implementation, key):
-    with pytest.raises(ValueError, match="Invalid"):
+    with pytest.raises(ValueError, match="Invalid") as raised:
         implementation.validate_key(key)
+    assert isinstance(raised.value, TypeError) == (type(key) is not str or key == "\ud800")
 
 
 @IMPLEMENTATIONS

@@ -86,8 +86,50 @@ def test_defect_59_setters_check_before_they_store():
     ],
 )
 def test_contract_9_nan_and_other_refused_entries(key, value, ts, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         TimeseriesEntry(key, value, ts)
+    assert isinstance(raised.value, TypeError) == any(text in message for text in ("unsupported", "expected str", "now"))
+
+
+UNSUPPORTED = [object(), b"x", {1}, (1,), {1: 2}, {"a": [{"b": {1: 2}}]}, "\ud800"]
+
+
+@pytest.mark.parametrize("value", UNSUPPORTED, ids=repr)
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda value: DataEntry("a", value),
+        lambda value: AttributeEntry("a", value),
+        lambda value: TimeseriesEntry("a", value),
+        lambda value: TimeseriesEntry("a", 1, value),
+        lambda value: setattr(TimeseriesEntry("a", 1), "value", value),
+        lambda value: EncodedUplink.timeseries({"good": 1, "a": value}, NOW),
+        lambda value: EncodedUplink.timeseries([{"ts": 5, "values": {"a": value}}], NOW),
+        lambda value: EncodedUplink.timeseries({"ts": value, "values": {"a": 1}}, NOW),
+        lambda value: EncodedUplink.attributes({"good": 1, "a": value}),
+    ],
+)
+def test_what_json_cannot_carry_is_a_value_error_and_a_type_error(door, value):
+    for error in (ValueError, TypeError):
+        with pytest.raises(error, match="Invalid"):
+            door(value)
+
+
+@pytest.mark.parametrize("key", [None, 1, b"x", ("x",), "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda key: TimeseriesEntry(key, 1),
+        lambda key: AttributeEntry(key, 1),
+        lambda key: setattr(TimeseriesEntry("a", 1), "key", key),
+        lambda key: EncodedUplink.timeseries({key: 1}, NOW),
+        lambda key: EncodedUplink.attributes({key: 1}),
+    ],
+)
+def test_a_key_that_is_no_text_is_a_value_error_and_a_type_error(door, key):
+    for error in (ValueError, TypeError):
+        with pytest.raises(error, match="Invalid"):
+            door(key)
 
 
 def test_a_decimal_timestamp_is_cut():

@@ -8,13 +8,17 @@ MAX_DEPTH = 128
 MAX_KEY_LENGTH = 255
 
 
+class UnsupportedValueError(ValueError, TypeError):
+    """For what JSON has no form for; a number that it lacks is a plain ``ValueError``."""
+
+
 def dumps(value):
     return _written(value, "$", 0).encode()
 
 
 def validate_key(key):
     if type(key) is not str:
-        raise ValueError(f"Invalid key {key!r}: expected str, got {type(key).__name__}")
+        raise UnsupportedValueError(f"Invalid key {key!r}: expected str, got {type(key).__name__}")
     _utf8(key, "$")
     if not key.strip() or len(key) > MAX_KEY_LENGTH:
         raise ValueError(f"Invalid key {key!r}")
@@ -42,9 +46,9 @@ def _written(value, path, depth):
         return orjson.dumps(value).decode()
     if type(value) in (list, dict):
         if depth == MAX_DEPTH:
-            raise ValueError(f"Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
+            raise UnsupportedValueError(f"Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
         return _container(value, path, depth + 1)
-    raise ValueError(f"Invalid JSON value at {path}: unsupported - {type(value).__name__} ({value!r})")
+    raise UnsupportedValueError(f"Invalid JSON value at {path}: unsupported - {type(value).__name__} ({value!r})")
 
 
 def _container(value, path, depth):
@@ -54,7 +58,7 @@ def _container(value, path, depth):
     pairs = []
     for key, item in value.items():
         if type(key) is not str:
-            raise ValueError(f"Invalid JSON key at {path}: expected str, got {type(key).__name__} ({key!r})")
+            raise UnsupportedValueError(f"Invalid JSON key at {path}: expected str, got {type(key).__name__} ({key!r})")
         _utf8(key, path)
         pairs.append(orjson.dumps(key).decode() + ":" + _written(item, f"{path}.{key}", depth))
     return "{" + ",".join(pairs) + "}"
@@ -64,4 +68,4 @@ def _utf8(text, path):
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"Invalid JSON string at {path}: lone surrogates have no UTF-8 form") from None
+        raise UnsupportedValueError(f"Invalid JSON string at {path}: lone surrogates have no UTF-8 form") from None

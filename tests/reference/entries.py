@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from reference.encoding import dumps, validate_key
+from reference.encoding import UnsupportedValueError, dumps, validate_key
 from reference.numbers import Numbers
 
 
@@ -22,7 +22,7 @@ class DeviceIdentity(NamedTuple):
 def point(key, value, ts=None):
     validate_key(key)
     if ts is not None and (isinstance(ts, bool) or not isinstance(ts, int | float)):
-        raise ValueError(f"Invalid ts {ts!r}")
+        raise UnsupportedValueError(f"Invalid ts {ts!r}")
     return Point(None if ts is None else int(ts), dumps(key).decode(), dumps(value).decode())
 
 

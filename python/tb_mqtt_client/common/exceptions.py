@@ -10,13 +10,35 @@ TBMQTTError
 +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
 +-- DeviceNotConnectedError (also ValueError)
 +-- BackpressureException
+
+Bad input is a ``ValueError`` or a ``TypeError`` that names the argument. Where JSON cannot carry it, it is both:
+
+UnsupportedValueError (ValueError and TypeError, each of which SDK 2.0 raised in places)
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, Optional
 
+from tb_mqtt_client.constants.json_typing import UnsupportedValueError
 from tb_mqtt_client.constants.reason_codes import connect_return_name, reason_name
+
+__all__ = [
+    "BackpressureException",
+    "ConnectionLostError",
+    "ConnectionRefusedByServer",
+    "DeviceNotConnectedError",
+    "ExceptionCallback",
+    "ExceptionHandler",
+    "NoDeviceSessionError",
+    "NotConnectedError",
+    "RPCError",
+    "RequestRefusedError",
+    "SubscriptionRefusedError",
+    "TBMQTTError",
+    "UnsupportedValueError",
+    "exception_handler",
+]
 
 
 class TBMQTTError(Exception):

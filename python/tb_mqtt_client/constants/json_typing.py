@@ -2,16 +2,20 @@
 
 from typing import Any, TypeAlias
 
-from tb_mqtt_client import _native
+from tb_mqtt_client._native import UnsupportedValueError, dumps
+
+# The error is published with the others, in ``common.exceptions``; entities have it from here.
+__all__ = ["JSONCompatibleType", "JSONPrimitive", "UnsupportedValueError", "validate_json_compatibility"]
 
 JSONPrimitive: TypeAlias = str | int | float | bool | None
 JSONCompatibleType: TypeAlias = JSONPrimitive | list["JSONCompatibleType"] | dict[str, "JSONCompatibleType"]
 
 
 def validate_json_compatibility(value: Any) -> None:
-    """Raise ``ValueError`` unless ``value`` is made of ``str``, ``int``, ``float``, ``bool``, ``None``, ``list`` and ``dict``.
+    """Raise unless ``value`` is made of ``str``, ``int``, ``float``, ``bool``, ``None``, ``list`` and ``dict``.
 
-    The types are compared exactly, keys are ``str``; the text names the place as a path (``$.x[1].y``). NaN and infinities are
-    refused too, since JSON has no form for them. The check is the encoder itself, so whatever passes here can be sent.
+    The types are compared exactly, keys are ``str``: for others ``UnsupportedValueError``, and for NaN and infinities, which are
+    floats that JSON lacks, ``ValueError``. The text names the place as a path (``$.x[1].y``). The check is the encoder itself, so
+    whatever passes here can be sent.
     """
-    _native.dumps(value)
+    dumps(value)

@@ -1,13 +1,14 @@
-//! From Python objects to what the core understands, and from its refusals to `ValueError`.
+//! From Python objects to what the core understands, and from its refusals to Python's errors.
 
 use std::cell::Cell;
 use std::fmt::Display;
 
 use num_bigint::BigInt;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::iter::{BoundDictIterator, BoundListIterator};
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use tb_mqtt_core::json::{self, Node, Output, Refusal, Shape, Text};
 use tb_mqtt_core::key;
 use tb_mqtt_core::numbers::Numbers;
@@ -87,24 +88,59 @@ impl<'py> Iterator for Pairs<'py> {
 }
 
 /// Why a datapoint cannot be encoded.
-pub struct PointRefusal(String);
+pub struct PointRefusal {
+    text: String,
+    unsupported: bool,
+}
+
+impl PointRefusal {
+    fn value(refusal: impl Display) -> Self {
+        Self { text: refusal.to_string(), unsupported: false }
+    }
+
+    fn unsupported(refusal: impl Display) -> Self {
+        Self { text: refusal.to_string(), unsupported: true }
+    }
+}
 
 impl From<TooLarge> for PointRefusal {
     fn from(refusal: TooLarge) -> Self {
-        Self(refusal.to_string())
+        Self::value(refusal)
     }
 }
 
 impl From<Refusal> for PointRefusal {
     fn from(refusal: Refusal) -> Self {
-        Self(refusal.to_string())
+        Self { text: refusal.to_string(), unsupported: refusal.reason.is_unsupported() }
     }
 }
 
 impl From<PointRefusal> for PyErr {
     fn from(refusal: PointRefusal) -> Self {
-        PyValueError::new_err(refusal.0)
+        if !refusal.unsupported {
+            return value_error(refusal.text);
+        }
+        Python::attach(|py| match unsupported_value_error(py) {
+            Ok(class) => Self::from_type(class.clone(), (refusal.text,)),
+            Err(error) => error,
+        })
     }
+}
+
+/// The class of errors about what JSON has no form for: a `ValueError` and a `TypeError`.
+pub fn unsupported_value_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || {
+        let bases = (py.get_type::<PyValueError>(), py.get_type::<PyTypeError>());
+        let members = PyDict::new(py);
+        // Where it is published: tracebacks and pickles name that.
+        members.set_item("__module__", "tb_mqtt_client.common.exceptions")?;
+        members.set_item("__doc__", "JSON has no form for a value, or for a key.")?;
+        // Called as Python's `class` does: PyO3 has no safe way to give an exception two bases.
+        let class = py.get_type::<PyType>().call1(("UnsupportedValueError", bases, members))?;
+        Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
+    })?;
+    Ok(class.bind(py))
 }
 
 /// Append `"key":`. The length of the key alone is given back.
@@ -112,7 +148,7 @@ impl From<PointRefusal> for PyErr {
 fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
     let text = json::text_of(name)?;
-    key::validate(text).map_err(|refusal| PointRefusal(format!("Invalid key {text:?}: {refusal}")))?;
+    key::validate(text).map_err(|refusal| PointRefusal::value(format_args!("Invalid key {text:?}: {refusal}")))?;
     json::write_str(text, out);
     let length = out.len() - start;
     out.push(b':');
@@ -131,37 +167,39 @@ pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Output) -> Res
 }
 
 fn named(name: &Value<'_>, refusal: &Refusal) -> PointRefusal {
-    PointRefusal(format!("{refusal}, the value of key {}", name.describe().1))
+    let text = format!("{refusal}, the value of key {}", name.describe().1);
+    PointRefusal { text, unsupported: refusal.reason.is_unsupported() }
 }
 
 /// The text of a datapoint's key, checked.
-pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> Result<&'a str, PointRefusal> {
     let text = object.cast_exact::<PyString>().map_err(|_| {
         let (type_name, repr) = Value(object.clone()).describe();
-        PyValueError::new_err(format!("Invalid key {repr}: expected str, got {type_name}"))
+        PointRefusal::unsupported(format_args!("Invalid key {repr}: expected str, got {type_name}"))
     })?;
-    let text = text.to_str().map_err(|_| PyValueError::new_err("Invalid key: lone surrogates have no UTF-8 form"))?;
-    key::validate(text).map_err(|refusal| PyValueError::new_err(format!("Invalid key {text:?}: {refusal}")))?;
+    let text =
+        text.to_str().map_err(|_| PointRefusal::unsupported("Invalid key: lone surrogates have no UTF-8 form"))?;
+    key::validate(text).map_err(|refusal| PointRefusal::value(format_args!("Invalid key {text:?}: {refusal}")))?;
     Ok(text)
 }
 
 /// Milliseconds since the epoch, or none.
 pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     let Some(ts) = ts.filter(|ts| !ts.is_none()) else { return Ok(Timestamp::NONE) };
+    // None for what is no number, and within that for one out of range.
     let millis = if ts.is_exact_instance_of::<PyInt>() {
-        ts.extract().ok()
+        Some(ts.extract().ok())
     } else if let Ok(float) = ts.cast_exact::<PyFloat>() {
-        whole_millis(float.value())
+        Some(whole_millis(float.value()))
     } else if ts.is_instance_of::<PyInt>() && !ts.is_exact_instance_of::<PyBool>() {
-        ts.extract().ok()
+        Some(ts.extract().ok())
     } else {
         None
     };
-    millis.and_then(Timestamp::new).ok_or_else(|| {
+    millis.flatten().and_then(Timestamp::new).ok_or_else(|| {
         let repr = Value(ts.clone()).describe().1;
-        PyValueError::new_err(format!(
-            "Invalid ts {repr}: allowed are None and milliseconds since the epoch, a number of 64 bits"
-        ))
+        let text = format!("Invalid ts {repr}: allowed are None and milliseconds since the epoch, a number of 64 bits");
+        PointRefusal { text, unsupported: millis.is_none() }.into()
     })
 }
 

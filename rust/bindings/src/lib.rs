@@ -11,7 +11,7 @@ mod uplinks;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::convert::{key_text, value_error, with_scratch};
+use crate::convert::{PointRefusal, key_text, unsupported_value_error, with_scratch};
 use tb_mqtt_core::{json, key};
 
 /// Write a JSON-compatible value as compact UTF-8 JSON.
@@ -19,7 +19,7 @@ use tb_mqtt_core::{json, key};
 #[pyo3(signature = (value))]
 fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     with_scratch(|out| {
-        json::write_value(&convert::Value(value.clone()), out).map_err(value_error)?;
+        json::write_value(&convert::Value(value.clone()), out).map_err(PointRefusal::from)?;
         Ok(PyBytes::new(value.py(), &out.bytes))
     })
 }
@@ -28,7 +28,7 @@ fn dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
 #[pyfunction]
 #[pyo3(signature = (key))]
 fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
-    key_text(key).map(drop)
+    Ok(key_text(key).map(drop)?)
 }
 
 #[pymodule]
@@ -37,6 +37,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     module.add("MAX_KEY_LENGTH", key::MAX_KEY_LENGTH)?;
     module.add("MAX_DEPTH", json::MAX_DEPTH)?;
+    module.add("UnsupportedValueError", unsupported_value_error(module.py())?)?;
     module.add_function(wrap_pyfunction!(dumps, module)?)?;
     module.add_function(wrap_pyfunction!(validate_key, module)?)?;
     module.add_class::<entries::DataEntry>()?;

@@ -92,6 +92,14 @@ pub enum Reason {
     TooDeep,
 }
 
+impl Reason {
+    /// Whether JSON has no form for such a value; it has one for numbers, of which only some are refused.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        !matches!(self, Self::NotFinite(_))
+    }
+}
+
 /// A value that was refused: where and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {

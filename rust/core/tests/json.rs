@@ -48,6 +48,7 @@ fn nesting_has_a_limit() {
     assert!(write_value(&Tree(nested(MAX_DEPTH)), &mut Output::default()).is_ok());
     let refusal = write_value(&Tree(nested(MAX_DEPTH + 1)), &mut Output::default()).expect_err("one too deep");
     assert_eq!(refusal.path(), format!("${}", "[0]".repeat(MAX_DEPTH)));
+    assert!(refusal.reason.is_unsupported());
 }
 
 #[test]

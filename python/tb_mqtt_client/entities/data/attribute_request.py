@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tb_mqtt_client.constants.json_typing import UnsupportedValueError
 from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer
 from tb_mqtt_client.entities.factory_made import FactoryMade
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
@@ -26,8 +28,8 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
     async def build(cls, shared_keys: Keys = None, client_keys: Keys = None) -> Self:
         """Ask for the named attributes, or for all of both scopes when neither list is given.
 
-        An empty list asks for nothing of its scope. Raises ``ValueError`` when something is no list of non-empty ``str`` without
-        commas, and when nothing at all would be asked for.
+        An empty list asks for nothing of its scope. Raises ``ValueError`` for a key that is empty or has a comma, and when nothing
+        at all would be asked for; for what is no list of ``str`` it is an ``UnsupportedValueError``.
         """
         cls.check_keys(shared_keys, client_keys)
         return cls.of(await AttributeRequestIdProducer.get_next(), shared_keys, client_keys)
@@ -41,12 +43,8 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
     @staticmethod
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
         """Raise ``ValueError`` for keys that cannot be asked for."""
-        for name, keys in (("shared_keys", shared_keys), ("client_keys", client_keys)):
-            if keys is None:
-                continue
-            if not isinstance(keys, list) or not all(isinstance(key, str) and key and "," not in key for key in keys):
-                # The platform splits at commas (platform_contract.md, section 2).
-                raise ValueError(f"{name} must be None or a list of non-empty str without commas, not {keys!r}")
+        # The platform splits at commas (platform_contract.md, section 2).
+        check_key_lists(shared_keys, client_keys, lambda key: key and "," not in key, "non-empty str without commas")
         if not shared_keys and not client_keys and not (shared_keys is None and client_keys is None):
             raise ValueError("shared_keys and client_keys ask for nothing: name a key, or give neither to ask for all attributes")
 
@@ -57,6 +55,21 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
 
     def __repr__(self) -> str:
         return f"AttributeRequest(id={self.request_id}, shared_keys={self.shared_keys}, client_keys={self.client_keys})"
+
+
+def check_key_lists(shared_keys: Keys, client_keys: Keys, allowed: Callable[[str], object], what: str) -> None:
+    """Raise ``ValueError`` unless all keys are ``allowed``, which ``what`` says in words.
+
+    For what is no list of ``str`` it is an ``UnsupportedValueError``.
+    """
+    for name, keys in (("shared_keys", shared_keys), ("client_keys", client_keys)):
+        if keys is None:
+            continue
+        complaint = f"{name} must be None or a list of {what}, not {keys!r}"
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise UnsupportedValueError(complaint)
+        if not all(map(allowed, keys)):
+            raise ValueError(complaint)
 
 
 def _copied(keys: Keys) -> Keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tb_mqtt_client.entities.data.attribute_request import AttributeRequest, Keys
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest, Keys, check_key_lists
 from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer
 
 
@@ -38,9 +38,7 @@ class GatewayAttributeRequest(AttributeRequest):
     @staticmethod
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
         """Raise ``ValueError`` for what is no list of keys. A gateway's keys travel one by one: commas may be in them."""
-        for name, keys in (("shared_keys", shared_keys), ("client_keys", client_keys)):
-            if keys is not None and (not isinstance(keys, list) or not all(isinstance(key, str) and key for key in keys)):
-                raise ValueError(f"{name} must be None or a list of non-empty str, not {keys!r}")
+        check_key_lists(shared_keys, client_keys, bool, "non-empty str")
 
     def scopes(self) -> list[tuple[bool, list[str]]]:
         """``(whether it is the client scope, keys)`` of each scope that is asked for: the messages that it takes."""

@@ -1,0 +1,85 @@
+"""What JSON cannot carry is refused with one error, wherever it is given.
+
+SDK 2.0 raised a ``TypeError`` where it wrote JSON and a ``ValueError`` where it had checked before: programs catch either.
+"""
+
+import pytest
+
+from tb_mqtt_client.common.exceptions import UnsupportedValueError
+from tb_mqtt_client.constants.json_typing import validate_json_compatibility
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
+from tb_mqtt_client.service.json_payloads import json_publish
+
+
+class Text(str):
+    pass
+
+
+UNSUPPORTED = [object(), b"x", {1}, (1,), 1j, Text("x"), {1: 2}, [{"a": {None: 1}}], "\ud800", {"\ud800": 1}]
+
+DOORS = {
+    "validate_json_compatibility": validate_json_compatibility,
+    "json_publish": lambda value: json_publish("topic", {"a": value}),
+    "RPCResponse.build(result)": lambda value: RPCResponse.build(1, value),
+    "RPCResponse.build(error)": lambda value: RPCResponse.build(1, error={"a": value}),
+    "GatewayRPCResponse.build(result)": lambda value: GatewayRPCResponse.build("D1", 1, value),
+    "GatewayRPCResponse.build(error)": lambda value: GatewayRPCResponse.build("D1", 1, error={"a": value}),
+    # A result beside an error is looked at when it is written.
+    "RPCResponse sent": lambda value: JsonMessageAdapter().build_rpc_response(RPCResponse.build(1, value, "error")),
+}
+
+
+@pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_one_error_for_what_json_cannot_carry(door, value):
+    with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$") as raised:
+        door(value)
+    assert isinstance(raised.value, ValueError)
+    assert isinstance(raised.value, TypeError)
+
+
+@pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
+async def test_parameters_of_a_call(value):
+    with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$"):
+        await RPCRequest.build("m", value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_a_number_that_json_lacks_is_of_a_supported_type(door, number):
+    with pytest.raises(ValueError, match="numbers must be finite") as raised:
+        door(number)
+    assert not isinstance(raised.value, TypeError)
+
+
+def test_a_secret_with_a_lone_surrogate():
+    with pytest.raises(UnsupportedValueError, match="surrogate"):
+        ClaimRequest.build("\ud800")
+
+
+KEYS = [
+    (lambda keys: AttributeRequest.of(1, keys, None), "without commas"),
+    (lambda keys: AttributeRequest.of(1, ["a"], keys), "without commas"),
+    (lambda keys: GatewayAttributeRequest.of(1, keys, None), "list of non-empty str"),
+]
+
+
+@pytest.mark.parametrize(("door", "text"), KEYS)
+def test_keys_of_another_type(door, text):
+    """SDK 2.0 took a list of them, and raised a TypeError when it was sent."""
+    for wrong in ("abc", ("a",), {"a"}, [1], ["a", None], [b"x"], 5):
+        with pytest.raises(UnsupportedValueError, match=text):
+            door(wrong)
+
+
+@pytest.mark.parametrize(("door", "text"), KEYS)
+def test_a_key_of_the_right_type_that_cannot_be_asked_for(door, text):
+    with pytest.raises(ValueError, match=text) as raised:
+        door([""])
+    assert not isinstance(raised.value, TypeError)
