@@ -1,5 +1,6 @@
 """What JSON can carry."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import UnsupportedValueError, dumps
@@ -8,7 +9,9 @@ from tb_mqtt_client._native import UnsupportedValueError, dumps
 __all__ = ["JSONCompatibleType", "JSONPrimitive", "UnsupportedValueError", "validate_json_compatibility"]
 
 JSONPrimitive: TypeAlias = str | int | float | bool | None
-JSONCompatibleType: TypeAlias = JSONPrimitive | list["JSONCompatibleType"] | dict[str, "JSONCompatibleType"]
+# By types a list of str would be no list of JSON values, since one could append a number to it; nothing here changes a value.
+# What is sent is a list or a dict: tuples, bytes and other mappings pass here, and are refused by the encoder.
+JSONCompatibleType: TypeAlias = JSONPrimitive | Sequence["JSONCompatibleType"] | Mapping[str, "JSONCompatibleType"]
 
 
 def validate_json_compatibility(value: Any) -> None:

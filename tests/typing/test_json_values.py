@@ -1,0 +1,49 @@
+"""Programs with narrow types type-check: `make lint` runs mypy over this file, where an ignore that is not needed is an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from tb_mqtt_client import DeviceClient, RPCRequest, RPCResponse, UnsupportedValueError
+from tb_mqtt_client.constants.json_typing import JSONCompatibleType
+
+Reading = float | None
+
+TEXTS: dict[str, str] = {"a": "b"}
+NUMBERS: list[int] = [1, 2]
+TREE: dict[str, list[dict[str, Reading]]] = {"readings": [{"t": 21.5, "h": None}]}
+VALUES: list[JSONCompatibleType] = [None, True, 1, 1.5, "text", TEXTS, NUMBERS, TREE, [TREE], {"a": NUMBERS}]
+
+
+async def test_narrow_types_are_values_of_json() -> None:
+    for request in (
+        await RPCRequest.build("m", TEXTS),
+        await RPCRequest.build("m", NUMBERS),
+        await RPCRequest.build("m", TREE),
+    ):
+        assert isinstance(request.params, dict | list)
+    for response in (
+        RPCResponse.build(1, TEXTS),
+        RPCResponse.build(1, TREE),
+        RPCResponse.build(1, error=TEXTS),
+        RPCResponse.build(1, error=ValueError("wrong")),
+    ):
+        assert response.request_id == 1
+    assert len([await RPCRequest.build("m", value) for value in VALUES]) == len(VALUES)
+
+
+async def call(client: DeviceClient) -> None:
+    """Not run: it is about types."""
+    await client.call_rpc("m", TEXTS)
+    await client.call_rpc("m", NUMBERS)
+    await client.call_rpc("m", TREE, timeout=1)
+    await client.call_rpc("m", {1})  # type: ignore[arg-type]
+
+
+async def test_what_is_no_json_is_an_error_of_types_too() -> None:
+    with pytest.raises(UnsupportedValueError):
+        await RPCRequest.build("m", {1})  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedValueError):
+        await RPCRequest.build("m", {"a": object()})  # type: ignore[dict-item]
+    with pytest.raises(UnsupportedValueError):
+        await RPCRequest.build("m", {1: "a"})  # type: ignore[dict-item]
