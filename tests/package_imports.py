@@ -50,6 +50,14 @@ def own_imports(name: str, path: Path) -> Iterator[str]:
             yield imported.removeprefix(f"{PACKAGE}.")
 
 
+def module_of(imported: str) -> str:
+    """The module that an import is of: `from a.b import c` may name a module or something inside one."""
+    name = imported
+    while name not in MODULES and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
 def part(name: str) -> str:
     """The folder (or top-level module) that a module belongs to."""
     return name.partition(".")[0]

@@ -130,7 +130,7 @@ async def test_a_downlink_with_packet_id_0(emulator, device):
     """After 65,535 downlinks the server's counter is 0 on the wire (platform_contract.md, section 1)."""
     device.set_rpc_request_callback(lambda _: 1)
     answers = Answers(emulator)
-    emulator.device("device").session._downlink_id = 65_535
+    emulator.device("device").session.last_downlink_id = 65_535
     assert await answers.to(5, {"method": "m"}) == (5, {"result": 1})
     assert await answers.to(6, {"method": "m"}) == (6, {"result": 1})
 

@@ -91,7 +91,7 @@ async def test_downlink_ids_pass_through_zero(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe("v1/devices/me/rpc/request/+")
-        emulator.device("device").session.downlinks.last_id = 65534
+        emulator.device("device").session.last_downlink_id = 65534
         ids = []
         for _ in range(3):
             await emulator.call_rpc("device", "m", oneway=True)

@@ -1,8 +1,10 @@
 """Imports point one way: service -> common -> entities -> constants, and few modules know gmqtt and the native core."""
 
+import graphlib
+
 import pytest
 
-from package_imports import LAYERS, MODULES, PACKAGE, imports, in_module, own_imports, part
+from package_imports import LAYERS, MODULES, PACKAGE, imports, in_module, module_of, own_imports, part
 
 MAY_IMPORT_GMQTT = {
     "common.gmqtt_patch",
@@ -90,6 +92,14 @@ def test_the_emulator_knows_no_client(name):
     # It stands for the peer: what it shared with the client, the client's tests could not judge.
     client = [imported for imported in own_imports(name, MODULES[name]) if part(imported) in ("", "service", "common", "demo")]
     assert not client
+
+
+@pytest.mark.parametrize("of", sorted({part(name) for name in MODULES} - {"service"}))
+def test_no_module_needs_itself(of):
+    """No circle of imports, those for types included. In ``service`` some pairs are two halves of one thing."""
+    modules = [name for name in MODULES if part(name) == of]
+    needs = {name: {module_of(imported) for imported in own_imports(name, MODULES[name])} & set(modules) for name in modules}
+    graphlib.TopologicalSorter(needs).prepare()
 
 
 @pytest.mark.parametrize("name", MODULES)

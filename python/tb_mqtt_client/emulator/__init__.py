@@ -5,19 +5,12 @@
 ...     client = GatewayClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
 """
 
-from tb_mqtt_client.emulator.devices import (
-    BasicCredentials,
-    Claim,
-    Counters,
-    Datapoint,
-    Device,
-    RpcResponse,
-    X509Credentials,
-)
-from tb_mqtt_client.emulator.hooks import ConnectAttempt, ConnectVerdict, OnConnect, OnPublish, Publish, Verdict
+from tb_mqtt_client.emulator.client_rpc import ClientRpcError
+from tb_mqtt_client.emulator.credentials import BasicCredentials, X509Credentials
+from tb_mqtt_client.emulator.devices import Carrier, Claim, Counters, Datapoint, Device, RpcResponse
+from tb_mqtt_client.emulator.hooks import ConnectAttempt, ConnectVerdict, OnClientRpc, OnConnect, OnPublish, Publish, Verdict
 from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
-from tb_mqtt_client.emulator.rpc import ClientRpcError, OnClientRpc
 from tb_mqtt_client.emulator.server import Emulator
 from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, ValueKind
 from tb_mqtt_client.emulator.versions import VERSIONS
@@ -25,6 +18,7 @@ from tb_mqtt_client.emulator.versions import VERSIONS
 __all__ = [
     "VERSIONS",
     "BasicCredentials",
+    "Carrier",
     "Claim",
     "ClientRpcError",
     "ConnectAttempt",

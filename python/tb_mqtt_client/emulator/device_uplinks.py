@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tb_mqtt_client.emulator import attributes, payloads
+from tb_mqtt_client.emulator.client_rpc import ClientRpc
+from tb_mqtt_client.emulator.codec import PublishPacket
 from tb_mqtt_client.emulator.devices import Claim, Device
-from tb_mqtt_client.emulator.ota import OtaRequests
+from tb_mqtt_client.emulator.ota_requests import OtaRequests
 from tb_mqtt_client.emulator.reason_codes import ACCEPTED, NO_ANSWER, Answer
-from tb_mqtt_client.emulator.rpc import ClientRpc
+from tb_mqtt_client.emulator.session_view import SessionView
 from tb_mqtt_client.emulator.topics import RPC_REQUEST_V1, Uplink, response_prefix
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.codec import PublishPacket
-    from tb_mqtt_client.emulator.session import Session
 
 
 class DeviceUplinks:
     """The device's half of a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
         self._rpc = ClientRpc(session)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from tb_mqtt_client.emulator.rpc_call import RpcCall
 from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, keys_are_valid, stored
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.payloads import Record
-    from tb_mqtt_client.emulator.session import Session
 
 DEFAULT_PROFILE: Final = "default"
 DEFAULT_CLAIM_DURATION_MS: Final = 24 * 60 * 60 * 1000
+
+
+# One timestamp of telemetry: (milliseconds, {key: value}); nulls are still in it.
+Record: TypeAlias = tuple[int, dict[str, Any]]
 
 
 class Datapoint(NamedTuple):
@@ -36,22 +38,6 @@ class RpcResponse(NamedTuple):
 
     id: int
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BasicCredentials:
-    """MQTT_BASIC credentials: what is not None must be presented. At least one of client id and username is needed."""
-
-    client_id: str | None = None
-    username: str | None = None
-    password: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class X509Credentials:
-    """X509_CERTIFICATE credentials: the client's certificate as PEM text, presented in the TLS handshake."""
-
-    certificate: str
 
 
 @dataclass(slots=True)
@@ -90,6 +76,41 @@ class Counters:
         return {one.name: getattr(self, one.name) for one in fields(self)} | {"datapoints": self.datapoints}
 
 
+class Carrier(Protocol):
+    """The session of a connection, as a device knows it that it carries: the client's own, or one behind the gateway."""
+
+    # The number of the last downlink with QoS 1. The platform never wraps it: the wire has what fits a packet id.
+    last_downlink_id: int
+    ended: asyncio.Event
+
+    def send(self, topic: str, payload: bytes) -> bool:
+        """Send a downlink; False when the device has to be subscribed to it and is not, or the connection is ending."""
+
+    def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
+        """Send an update (or `{"deleted": [...]}`) to the device itself or through the gateway; False when not subscribed."""
+
+    def send_rpc(self, device: Device, call: RpcCall) -> bool:
+        """Send a call to the device itself or through the gateway; False when not subscribed."""
+
+    def send_disconnect_notice(self, device: Device, reason: int) -> bool:
+        """Tell a gateway of trouble with a device behind it; not in MQTT 3.1.1."""
+
+    def taken_over(self, device: Device) -> None:
+        """The device has a newer session: its own connection ends, a gateway's goes on without it."""
+
+    def device_deleted(self, device: Device) -> None:
+        """The device is gone: its own connection ends, a gateway's goes on without it."""
+
+    def write(self, packet: bytes) -> None:
+        """Send bytes as they are."""
+
+    def close(self, reason_code: int | None = None) -> None:
+        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+
+    def abort(self) -> None:
+        """End at once, whatever is unsent."""
+
+
 @dataclass(slots=True, eq=False)
 class Device:
     """A device, a gateway, or a device behind a gateway, and what came from it."""
@@ -113,7 +134,7 @@ class Device:
     # the gateway that last announced it
     gateway: Device | None = field(default=None, repr=False)
     # the connection that carries it: its own, or its gateway's
-    session: Session | None = field(default=None, repr=False)
+    session: Carrier | None = field(default=None, repr=False)
 
     @property
     def connected(self) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tb_mqtt_client.emulator import codec, payloads
 from tb_mqtt_client.emulator.codec import MQTT_5
+from tb_mqtt_client.emulator.devices import Device
 from tb_mqtt_client.emulator.reason_codes import NO_SUBSCRIPTION_EXISTED, SUCCESS, TOPIC_FILTER_INVALID
+from tb_mqtt_client.emulator.rpc_call import RpcCall
+from tb_mqtt_client.emulator.session_view import SessionView
 from tb_mqtt_client.emulator.topics import ATTRIBUTE_UPDATES, RPC_REQUESTS, SUBSCRIBABLE, matching_filter, needs_subscription
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.devices import Device
-    from tb_mqtt_client.emulator.rpc import RpcCall
-    from tb_mqtt_client.emulator.session import Session
 
 # Seconds that the platform waits for the PUBACK of an RPC (contract section 2).
 _RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
@@ -21,15 +19,13 @@ _RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
 class Downlinks:
     """The way to one client."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
         self._subscriptions: dict[str, int] = {}
         # The family of the latest subscription serves the downlinks.
         self._attributes_filter: str | None = None
         self._rpc_filter: str | None = None
-        # The number of the last downlink with QoS 1. The platform never wraps it: the wire has what fits a packet id.
-        self.last_id = 0
         self._unacknowledged_rpc: dict[int, RpcCall] = {}
 
     def subscribe(self, first_byte: int, body: bytes) -> None:
@@ -69,9 +65,9 @@ class Downlinks:
         # Without a subscription the platform sends at QoS 1 (contract, fact 7).
         qos = self._subscriptions.get(topic_filter, 1)
         if qos:
-            self.last_id += 1
+            self._session.last_downlink_id += 1
         self._session.count("downlinks")
-        self._session.write(codec.encode_publish(topic, payload, qos, self.last_id % 65536, self._session.level))
+        self._session.write(codec.encode_publish(topic, payload, qos, self._session.last_downlink_id % 65536, self._session.level))
         return True
 
     def send_attributes(self, values: dict[str, Any]) -> bool:
@@ -85,8 +81,9 @@ class Downlinks:
         if topic_filter is None or not self.send(f"{topic_filter[:-1]}{call.id}", request):
             return False
         if self._subscriptions[topic_filter]:
-            self._unacknowledged_rpc[self.last_id] = call
-            self._session.timers.after(_RPC_ACKNOWLEDGEMENT_TIMEOUT, self._rpc_unacknowledged, device, self.last_id)
+            downlink_id = self._session.last_downlink_id
+            self._unacknowledged_rpc[downlink_id] = call
+            self._session.timers.after(_RPC_ACKNOWLEDGEMENT_TIMEOUT, self._rpc_unacknowledged, device, downlink_id)
         else:
             self._delivered(device, call)
         return True

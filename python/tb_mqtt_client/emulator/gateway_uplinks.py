@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tb_mqtt_client.emulator import attributes, payloads
-from tb_mqtt_client.emulator.codec import MQTT_5
+from tb_mqtt_client.emulator.codec import MQTT_5, PublishPacket
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
 from tb_mqtt_client.emulator.limits import DeviceLimitError, RateLimitedError
 from tb_mqtt_client.emulator.reason_codes import (
@@ -19,12 +19,9 @@ from tb_mqtt_client.emulator.reason_codes import (
     SUCCESS,
     Answer,
 )
+from tb_mqtt_client.emulator.rpc_call import RpcCall
+from tb_mqtt_client.emulator.session_view import SessionView
 from tb_mqtt_client.emulator.topics import Uplink
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.codec import PublishPacket
-    from tb_mqtt_client.emulator.rpc import RpcCall
-    from tb_mqtt_client.emulator.session import Session
 
 # The reasons in a notice on v1/gateway/disconnect: of a message at QoS 0, and of one over a limit before 4.2.1.
 _MALFORMED: Final = 129
@@ -41,7 +38,7 @@ class _SubSessionRefusedError(Exception):
 class GatewayUplinks:
     """The gateway's half of a session. Its sub-sessions are known by the name under which each was announced."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
         self._devices: dict[str, Device] = {}
@@ -105,7 +102,7 @@ class GatewayUplinks:
             # One message to find or create the device, one to open its session and subscribe it.
             if not (meter.take(None, gateway) and meter.take(None, gateway)):
                 raise _SubSessionRefusedError(name)
-            device = self._platform.sub_device(name, profile, gateway)
+            device = self._platform.registry.sub_device(name, profile, gateway)
             if device.session is not None:
                 # Carried by another connection, or by this one under the name that it had: the newest session wins.
                 device.session.taken_over(device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tb_mqtt_client.emulator import codec
-from tb_mqtt_client.emulator.codec import MQTT_5
+from tb_mqtt_client.emulator.codec import MQTT_5, Connect
 from tb_mqtt_client.emulator.reason_codes import (
     BAD_USERNAME_OR_PASSWORD,
     CLIENT_ID_NOT_VALID,
@@ -17,9 +17,6 @@ from tb_mqtt_client.emulator.reason_codes import (
     SERVER_BUSY,
     SERVER_UNAVAILABLE,
 )
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.codec import Connect
 
 # The user name or client id of who has no credentials yet (contract section 6).
 _PROVISION: Final = "provision"

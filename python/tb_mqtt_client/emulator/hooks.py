@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tb_mqtt_client.emulator import payloads
-from tb_mqtt_client.emulator.rpc import OnClientRpc
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.devices import Device
+from tb_mqtt_client.emulator.devices import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +126,9 @@ class ConnectVerdict:
 # Each returns None for "as the platform does". `[].append` is a useful one: it records and decides nothing.
 OnPublish: TypeAlias = Callable[[Publish], Verdict | None]
 OnConnect: TypeAlias = Callable[[ConnectAttempt], ConnectVerdict | None]
+
+# (device, method, params) -> the reply, which JSON must be able to carry.
+OnClientRpc: TypeAlias = Callable[[Device, str, Any], Any | Awaitable[Any]]
 
 
 @dataclass(slots=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.devices import Device
+from tb_mqtt_client.emulator.devices import Device
 
 _WINDOW: Final = re.compile(r"([0-9]+):([0-9]+)")
 

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tb_mqtt_client.emulator import lenient_json
-from tb_mqtt_client.emulator.devices import Claim
+from tb_mqtt_client.emulator.devices import Claim, Record
 
 try:
     import orjson
@@ -21,9 +21,6 @@ except ImportError:  # the emulator only gets slower without it
     _fast_loads = None
 else:
     _fast_loads = orjson.loads
-
-# One timestamp of telemetry: (milliseconds, {key: value}); nulls are still in it.
-Record: TypeAlias = tuple[int, dict[str, Any]]
 
 # Key lists of an attribute request: client scope, shared scope; None where the request has none.
 AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
-import ssl
-import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, BasicCredentials, X509Credentials
+from tb_mqtt_client.emulator.credentials import BasicCredentials, Credentials, X509Credentials, random_text
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE
 from tb_mqtt_client.emulator.limits import DeviceLimitError
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.platform import Credentials, Platform
+from tb_mqtt_client.emulator.registry import Registry
+from tb_mqtt_client.emulator.versions import ServerVersion
 
 Strategy: TypeAlias = Literal["ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES", "DISABLED"]
 
 STRATEGIES: Final = ("ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES", "DISABLED")
 _NOT_FOUND: Final = {"errorMsg": "Provision data was not found!", "status": "NOT_FOUND"}
 _FAILURE: Final = {"errorMsg": "Failed to provision device!", "status": "FAILURE"}
-_LETTERS: Final = string.ascii_letters + string.digits
 
 
 class ProvisionFormError(Exception):
@@ -39,8 +35,9 @@ class ProvisionProfile:
 class Provisioning:
     """The platform's answers to /provision/request."""
 
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
+    def __init__(self, registry: Registry, version: ServerVersion) -> None:
+        self._registry = registry
+        self._version = version
         self._profiles: dict[str, ProvisionProfile] = {}
 
     def add(self, profile: ProvisionProfile) -> None:
@@ -59,31 +56,21 @@ class Provisioning:
             return dict(_NOT_FOUND)
         name = request.get("deviceName") or random_text()
         if profile.strategy == "CHECK_PRE_PROVISIONED_DEVICES":
-            device = self._platform.devices.get(name)
+            device = self._registry.devices.get(name)
             if device is None or device.profile != profile.profile or device.provisioned:
                 return dict(_FAILURE)
-            credentials = self._platform.credentials_of(device)
+            credentials = self._registry.credentials_of(device)
         else:
             try:
-                self._platform.check_room()
+                self._registry.check_room()
                 credentials = _credentials(request)
-                gateway = request.get("gateway") is True and self._platform.version.provisions_gateways
-                device = self._platform.add(credentials, name, is_gateway=gateway, profile=profile.profile)
+                gateway = request.get("gateway") is True and self._version.provisions_gateways
+                device = self._registry.add(credentials, name, is_gateway=gateway, profile=profile.profile)
             except (ValueError, DeviceLimitError):
                 # The name or the credentials are taken, or are none.
                 return dict(_FAILURE)
         device.provisioned = True
         return _success(credentials)
-
-
-def certificate_der(pem: str) -> bytes:
-    """Raises `ValueError` for what is no certificate."""
-    return ssl.PEM_cert_to_DER_cert(pem.strip())
-
-
-def random_text() -> str:
-    """20 characters, as the platform's own names and tokens have."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(20))
 
 
 def _required(request: Any, key: str) -> str:

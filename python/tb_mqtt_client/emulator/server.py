@@ -12,13 +12,13 @@ from typing import Any, Self
 
 from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
+from tb_mqtt_client.emulator.credentials import Credentials
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import Hooks, OnConnect, OnPublish
+from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnPublish
 from tb_mqtt_client.emulator.limits import SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
-from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Credentials, Platform
+from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionProfile, Strategy
-from tb_mqtt_client.emulator.rpc import OnClientRpc
 from tb_mqtt_client.emulator.session import Session
 from tb_mqtt_client.emulator.versions import NEWEST, Version, server_version
 
@@ -123,7 +123,7 @@ class Emulator:
     @property
     def devices(self) -> dict[str, Device]:
         """All devices by name, those behind gateways included."""
-        return self._platform.devices
+        return self._platform.registry.devices
 
     @property
     def limits(self) -> SessionLimits | None:
@@ -148,11 +148,11 @@ class Emulator:
 
         Raises ``ValueError`` for what is taken or empty.
         """
-        return self._platform.add(credentials, name, is_gateway=False, profile=profile)
+        return self._platform.registry.add(credentials, name, is_gateway=False, profile=profile)
 
     def add_gateway(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
         """Register a gateway."""
-        return self._platform.add(credentials, name, is_gateway=True, profile=profile)
+        return self._platform.registry.add(credentials, name, is_gateway=True, profile=profile)
 
     def add_provision_profile(
         self, key: str, secret: str, *, strategy: Strategy = "ALLOW_CREATE_NEW_DEVICES", profile: str = DEFAULT_PROFILE
@@ -165,7 +165,7 @@ class Emulator:
 
     def device(self, name_or_token: str) -> Device:
         """A device and what came from it. Raises ``LookupError`` when there is none."""
-        return self._platform.find(name_or_token)
+        return self._platform.registry.find(name_or_token)
 
     async def set_shared_attributes(self, device: str, values: Mapping[str, Any]) -> bool:
         """Store shared attributes and send the update. False when the device is not connected, or not subscribed."""

@@ -35,7 +35,7 @@ from tb_mqtt_client.emulator.reason_codes import (
     UNSPECIFIED_ERROR,
     Answer,
 )
-from tb_mqtt_client.emulator.rpc import RpcCall
+from tb_mqtt_client.emulator.rpc_call import RpcCall
 from tb_mqtt_client.emulator.topics import (
     GATEWAY_PREFIX,
     OTA_ERROR,
@@ -67,6 +67,7 @@ class Session(Connection):
         self.hooks = hooks
         self.background = background
         self.device: Device | None = None
+        self.last_downlink_id = 0
         self._sessions = sessions
         # Packets that came while the CONNECT was not answered (contract, fact 5); None when nothing is being answered.
         self._waiting: list[tuple[int, bytes]] | None = None
@@ -161,7 +162,7 @@ class Session(Connection):
         if handshake.wants_provisioning(connect):
             self._provisions = True
         else:
-            device = self.platform.authenticate(connect, certificate)
+            device = self.platform.registry.authenticate(connect, certificate)
             if device is None:
                 self._refuse(connect, handshake.wrong_credentials(connect, certificate))
                 return

@@ -1,53 +1,19 @@
-"""Remote calls in both directions (contract sections 2 and 4).
+"""Remote calls from the server to devices (contract sections 2 and 4).
 
-From the server: ids per device, from 0; a call waits for a subscription, and is sent again with the same id to who subscribes
-while it waits. To the server: one answer, or `{"error": "timeout"}` when the time of the request's id is over.
+Ids per device, from 0; a call waits for a subscription, and is sent again with the same id to who subscribes while it waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from inspect import isawaitable
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from tb_mqtt_client.emulator.devices import Device, RpcResponse
 from tb_mqtt_client.emulator.payloads import encode_json
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.emulator.session import Session
-
-# (device, method, params) -> the reply, which JSON must be able to carry.
-OnClientRpc: TypeAlias = Callable[[Device, str, Any], Any | Awaitable[Any]]
-
-
-class ClientRpcError(Exception):
-    """Raised by a handler of client-side RPC: the device gets ``{"error": text}``."""
-
-
-@dataclass(eq=False)
-class RpcCall:
-    """An RPC of the server that has not ended."""
-
-    id: int
-    method: str
-    params: Any
-    oneway: bool
-    # what the device answered; None for a one-way call
-    answer: asyncio.Future[bytes | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    # a notice of the platform waits in its database until it is acknowledged
-    persisted: bool = False
-    sent: bool = False
-
-    def end(self, payload: bytes | None) -> None:
-        if not self.answer.done():
-            self.answer.set_result(payload)
-
-    def describe(self) -> str:
-        return f"{self.method!r} (id {self.id})"
+from tb_mqtt_client.emulator.rpc_call import RpcCall
 
 
 @dataclass(eq=False)
@@ -141,45 +107,6 @@ class ServerRpc:
         pending = self._of(device).pending
         if pending.get(call.id) is call:
             del pending[call.id]
-
-
-class ClientRpc:
-    """Calls of one session to the server."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._pending: set[int] = set()
-        # The family of the latest request serves all replies (contract section 2).
-        self._response_prefix = ""
-
-    def begin(self, device: Device, call_id: int, method: str, params: Any, response_prefix: str) -> None:
-        platform = self._session.platform
-        self._response_prefix = response_prefix
-        self._pending.add(call_id)
-        # An id used again meets the timer of its first use: the platform has one entry an id (contract section 2).
-        self._session.timers.after(platform.client_rpc_timeout, self._expire, call_id)
-        handler = self._session.hooks.on_client_rpc
-        if handler is not None:
-            self._session.background.start(self._handle(handler, device, call_id, method, params))
-
-    async def _handle(self, handler: OnClientRpc, device: Device, call_id: int, method: str, params: Any) -> None:
-        try:
-            reply = handler(device, method, params)
-            if isawaitable(reply):
-                reply = await reply
-        except ClientRpcError as error:
-            reply = {"error": str(error)}
-        # A handler that took longer than the timeout still has its answer sent: the platform passes it on.
-        self._pending.discard(call_id)
-        self._answer(call_id, reply)
-
-    def _expire(self, call_id: int) -> None:
-        if call_id in self._pending:
-            self._pending.discard(call_id)
-            self._answer(call_id, {"error": "timeout"})
-
-    def _answer(self, call_id: int, reply: Any) -> None:
-        self._session.send(f"{self._response_prefix}{call_id}", encode_json(reply))
 
 
 def _parsed(payload: bytes | None) -> Any:

@@ -1,0 +1,126 @@
+"""Which devices the platform has, and who they are."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tb_mqtt_client.emulator.codec import Connect
+from tb_mqtt_client.emulator.credentials import BasicCredentials, Credentials, X509Credentials, certificate_der, random_text
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
+from tb_mqtt_client.emulator.limits import DeviceLimitError
+
+
+class Registry:
+    """All devices by name, those behind gateways included, and the credentials of each."""
+
+    def __init__(self, *, accept_any_token: bool, max_devices: int | None, history_limit: int | None) -> None:
+        self.devices: dict[str, Device] = {}
+        self._accept_any_token = accept_any_token
+        self._max_devices = max_devices
+        self._history_limit = history_limit
+        self._credentials: dict[Device, Credentials] = {}
+        self._tokens: dict[str, Device] = {}
+        self._basic: dict[tuple[str | None, str | None], tuple[str | None, Device]] = {}
+        self._certificates: dict[bytes, Device] = {}
+
+    def add(self, credentials: Credentials, name: str | None, *, is_gateway: bool, profile: str = DEFAULT_PROFILE) -> Device:
+        """Register a device. Raises `ValueError` for a name or credentials that are taken or empty."""
+        if isinstance(credentials, BasicCredentials):
+            identity = (credentials.client_id or None, credentials.username or None)
+            if not any(identity) or identity in self._basic:
+                raise ValueError(f"{credentials} name no client or are already in use")
+            device = self._create(name or credentials.username or str(credentials.client_id), is_gateway, profile)
+            self._basic[identity] = (credentials.password, device)
+        elif isinstance(credentials, X509Credentials):
+            der = certificate_der(credentials.certificate)
+            if der in self._certificates:
+                raise ValueError("the certificate is already in use")
+            if not name:
+                raise ValueError("a device that is known by its certificate needs a name")
+            device = self._certificates[der] = self._create(name, is_gateway, profile)
+        else:
+            if not credentials or credentials in self._tokens:
+                raise ValueError(f"the token {credentials!r} is empty or already in use")
+            device = self._tokens[credentials] = self._create(credentials if name is None else name, is_gateway, profile)
+        self._credentials[device] = credentials
+        return device
+
+    def find(self, name_or_token: str) -> Device:
+        """Raises `LookupError` if there is no such device."""
+        device = self.devices.get(name_or_token) or self._tokens.get(name_or_token)
+        if device is None:
+            raise LookupError(f"the emulator knows no device {name_or_token!r}; it knows {sorted(self.devices)}")
+        return device
+
+    def credentials_of(self, device: Device) -> Credentials:
+        """The device's credentials; a device behind a gateway gets the platform's usual token at its first use."""
+        if device not in self._credentials:
+            self._credentials[device] = token = random_text()
+            self._tokens[token] = device
+        return self._credentials[device]
+
+    def authenticate(self, connect: Connect, certificate: bytes | None) -> Device | None:
+        """Resolve credentials in the platform's order (contract section 1). A certificate (DER) outranks all else."""
+        if certificate is not None:
+            return self._certificates.get(certificate)
+        username = connect.username or None
+        identity = (connect.client_id or None, username)
+        if (found := self._basic.get(identity)) is not None:
+            return _if_password(found, connect.password)
+        if username is None:
+            return None
+        if (device := self._tokens.get(username)) is not None:
+            return device
+        if (found := self._basic.get((None, username))) is not None:
+            return _if_password(found, connect.password)
+        return self.add(username, None, is_gateway=False) if self._accept_any_token else None
+
+    def sub_device(self, name: str, profile: str, gateway: Device) -> Device:
+        """Return the device of this name; one that is new gets this profile, one that exists keeps its own.
+
+        Raises `DeviceLimitError`.
+        """
+        device = self.devices.get(name)
+        if device is None:
+            self.check_room()
+            device = self._create(name, False, profile)
+        device.gateway = gateway
+        return device
+
+    def check_room(self) -> None:
+        """Raises `DeviceLimitError` when the tenant may not have one more device."""
+        if self._max_devices is not None and len(self.devices) >= self._max_devices:
+            raise DeviceLimitError(f"the tenant may have {self._max_devices} devices")
+
+    def rename(self, device: Device, name: str) -> None:
+        """Raises `ValueError` for a name that is taken or empty."""
+        self._check_name(name)
+        del self.devices[device.name]
+        device.name = name
+        self.devices[name] = device
+
+    def forget(self, device: Device) -> None:
+        """The device and its credentials."""
+        del self.devices[device.name]
+        self._credentials.pop(device, None)
+        self._tokens = {key: one for key, one in self._tokens.items() if one is not device}
+        self._basic = {key: found for key, found in self._basic.items() if found[1] is not device}
+        self._certificates = {key: one for key, one in self._certificates.items() if one is not device}
+
+    def _create(self, name: str, is_gateway: bool, profile: str) -> Device:
+        self._check_name(name)
+        device = Device(name, is_gateway, profile)
+        device.records = deque(maxlen=self._history_limit)
+        device.metadata = deque(maxlen=self._history_limit)
+        device.rpc_responses = deque(maxlen=self._history_limit)
+        self.devices[name] = device
+        return device
+
+    def _check_name(self, name: str) -> None:
+        if not name or name in self.devices:
+            raise ValueError(f"the device name {name!r} is empty or already in use")
+
+
+def _if_password(found: tuple[str | None, Device], password: str | None) -> Device | None:
+    expected, device = found
+    return device if expected is None or expected == password else None
