@@ -22,6 +22,8 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What a command says is shown only when it fails.
 quietly = output=$$($(1) 2>&1) || { echo "$$output" >&2; exit 1; }
+# The fuzz targets are a workspace of their own.
+FUZZ_CRATE := --manifest-path rust/core/fuzz/Cargo.toml
 # One interpreter for every build, or cargo would compile PyO3 anew for each of them.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -48,6 +50,7 @@ docs: $(STAMPS)/native $(STAMPS)/group-docs ## The guides and the API reference 
 .PHONY: test
 test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## All tests: Rust, Python against the release build, wheels (no wheels with PYTEST_ARGS="-k ...")
 	cargo test --workspace --quiet
+	cargo test $(FUZZ_CRATE) --target-dir target --quiet
 	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: wheel-test
@@ -57,7 +60,9 @@ wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean env
 .PHONY: lint
 lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension; the workflow files
 	cargo fmt --all --check
+	cargo fmt $(FUZZ_CRATE) --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy $(FUZZ_CRATE) --target-dir target --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -69,6 +74,7 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 .PHONY: fmt
 fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend
 	cargo fmt --all
+	cargo fmt $(FUZZ_CRATE)
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format --quiet
 
@@ -91,7 +97,7 @@ fuzz: rust-toolchain ## Each fuzz target of the core for a minute; needs a C++ c
 	  echo "Fuzzing $$target ..."; \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  RUSTFLAGS="$(COVERAGE) -Cdebug-assertions -Coverflow-checks" cargo run --quiet --release --target-dir target/fuzz \
-	    --target $$host --package tb-mqtt-fuzz --features link --bin $$target -- \
+	    --target $$host $(FUZZ_CRATE) --features link --bin $$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -artifact_prefix=target/fuzz/ target/fuzz/corpus/$$target; \
 	done
 
@@ -135,7 +141,7 @@ $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 # The extension, built once per change: of a source, of a folder (a file came or went), or of the built file itself, since
 # somebody may have put another build, a debug one say, in its place. Without a built file the stamp says nothing.
 
-RUST_SOURCES := $(shell find rust -name target -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
+RUST_SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 EXTENSION := $(wildcard python/tb_mqtt_client/_native*.so)
 
 $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCES) $(EXTENSION) \

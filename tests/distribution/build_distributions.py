@@ -76,8 +76,8 @@ def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path
         out = emptied(folder / "wheels" / suffix.strip("."))
         # The Python of this environment is the one that pip builds with below: what cargo made is of use to both.
         python = sys.executable if suffix == OWN_SUFFIX else one_of_a_kind[suffix].executable
-        # Not --locked: the source distribution has no fuzz targets, whose crates cargo takes out of the lock file.
-        run(MATURIN, "build", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(folder, suffix))
+        # --locked: what is published can be built from the crates that its lock file names, and from no others.
+        run(MATURIN, "build", "--locked", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(folder, suffix))
         return only(out, "*.whl")
 
     one_of_a_kind = {interpreter.suffix: interpreter for interpreter in found}
