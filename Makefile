@@ -58,7 +58,7 @@ wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean env
 	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
 
 .PHONY: lint
-lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension; the workflow files
+lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension; the workflow files; the docs
 	cargo fmt --all --check
 	cargo fmt $(FUZZ_CRATE) --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -70,6 +70,8 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline .github
+	@# Last, because it takes the longest: 20 seconds.
+	@$(MAKE) --no-print-directory docs
 
 .PHONY: fmt
 fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend
