@@ -52,6 +52,12 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("entities.data.provisioning_response", "common.config_loader.DeviceConfig"),
 }
 
+# `(module, imported module)` that close a circle, each with its reason beside it.
+CIRCLES: set[tuple[str, str]] = {
+    # SDK 2.0's class takes the client that makes it.
+    ("service.device.firmware_updater", "service.device.client"),
+}
+
 
 def test_the_walk_sees_the_package():
     assert {part(name) for name in MODULES} >= {*LAYERS, "emulator", "demo"}
@@ -94,11 +100,14 @@ def test_the_emulator_knows_no_client(name):
     assert not client
 
 
-@pytest.mark.parametrize("of", sorted({part(name) for name in MODULES} - {"service"}))
+@pytest.mark.parametrize("of", sorted({part(name) for name in MODULES}))
 def test_no_module_needs_itself(of):
-    """No circle of imports, those for types included. In ``service`` some pairs are two halves of one thing."""
-    modules = [name for name in MODULES if part(name) == of]
-    needs = {name: {module_of(imported) for imported in own_imports(name, MODULES[name])} & set(modules) for name in modules}
+    """No circle of imports, those for types included."""
+    modules = {name for name in MODULES if part(name) == of}
+    needs = {}
+    for name in modules:
+        allowed = {imported for module, imported in CIRCLES if module == name}
+        needs[name] = ({module_of(imported) for imported in own_imports(name, MODULES[name])} & modules) - allowed
     graphlib.TopologicalSorter(needs).prepare()
 
 
@@ -116,5 +125,5 @@ def test_few_know_the_native_core(name):
 
 
 def test_the_lists_name_what_exists():
-    stale = (MAY_IMPORT_GMQTT | MAY_IMPORT_NATIVE | {module for module, _ in EXCEPTIONS}) - set(MODULES)
+    stale = (MAY_IMPORT_GMQTT | MAY_IMPORT_NATIVE | {module for module, _ in EXCEPTIONS | CIRCLES}) - set(MODULES)
     assert not stale
