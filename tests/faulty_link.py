@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from tb_mqtt_client import DeviceClient
+
 
 class Direction:
     """Bytes from one end to the other."""
@@ -102,3 +104,12 @@ class FaultyLink:
                 direction.passed += len(data)
                 writer.write(data)
                 await writer.drain()
+
+
+async def connect_at_last(client: DeviceClient) -> None:
+    """Connect, however often the link is cut meanwhile."""
+    while True:
+        try:
+            return await client.connect()
+        except OSError:
+            continue

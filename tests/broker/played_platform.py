@@ -3,30 +3,17 @@
 import asyncio
 import json
 
-from gmqtt import Client as GmqttClient
+from broker_client import BrokerClient
 
 
-class PlayedPlatform:
+class PlayedPlatform(BrokerClient):
     """Hears everything under ``v1/``. Topics stand without ``prefix``."""
 
     prefix = "v1/"
 
     def __init__(self, broker):
-        self._broker = broker
+        super().__init__(broker, "platform", qos=1)
         self.heard = asyncio.Queue()
-        self._subscribed = asyncio.Event()
-        self._client = GmqttClient("platform")
-
-    async def __aenter__(self):
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/#", qos=1, no_local=True)
-        await self._subscribed.wait()
-        return self
-
-    async def __aexit__(self, *_):
-        await self._client.disconnect()
 
     def _on_message(self, _client, topic, payload, _qos, _properties):
         document = json.loads(payload)

@@ -6,30 +6,17 @@ import ssl
 from collections import Counter
 
 import pytest
-from gmqtt import Client as GmqttClient
+from broker_client import BrokerClient
 
 from tb_mqtt_client import DeviceClient, GatewayClient, NotConnectedError
 
 
-class Listener:
-    """A plain gmqtt client that hears everything."""
+class Listener(BrokerClient):
+    """Keeps all that it hears."""
 
     def __init__(self, broker):
-        self._broker = broker
+        super().__init__(broker, "listener", qos=0)
         self.heard = []
-        self._subscribed = asyncio.Event()
-        self._client = GmqttClient("listener")
-
-    async def __aenter__(self):
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/#", qos=0)
-        await self._subscribed.wait()
-        return self
-
-    async def __aexit__(self, *_):
-        await self._client.disconnect()
 
     def _on_message(self, _client, topic, payload, _qos, _properties):
         self.heard.append((topic, json.loads(payload)))

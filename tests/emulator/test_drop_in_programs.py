@@ -26,22 +26,21 @@ from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 
-@pytest.fixture
-def device_config(emulator):
-    config = DeviceConfig()
+def filled_in(config, emulator, token):
     config.host = emulator.host
     config.port = emulator.port
-    config.access_token = "TOKEN"
+    config.access_token = token
     return config
+
+
+@pytest.fixture
+def device_config(emulator):
+    return filled_in(DeviceConfig(), emulator, "TOKEN")
 
 
 @pytest.fixture
 def gateway_config(emulator):
-    config = GatewayConfig()
-    config.host = emulator.host
-    config.port = emulator.port
-    config.access_token = "GATEWAY"
-    return config
+    return filled_in(GatewayConfig(), emulator, "GATEWAY")
 
 
 async def test_a_device_sends(emulator, device_config):

@@ -9,7 +9,7 @@ import time
 import pytest
 import trustme
 
-from faulty_link import FaultyLink
+from faulty_link import FaultyLink, connect_at_last
 from tb_mqtt_client import BackpressureException, ConnectionRefusedByServer, DeviceClient, GatewayClient, NotConnectedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
@@ -103,12 +103,7 @@ async def test_defect_01_cuts_at_random_bytes(emulator, block):
         (emulator.add_gateway if gateway else emulator.add_device)(token, f"{seed} own")
         async with FaultyLink(emulator.host, emulator.port, plan) as link:
             client = (GatewayClient if gateway else DeviceClient)(config(link, token))
-            while True:
-                try:
-                    await client.connect()
-                    break
-                except OSError:
-                    continue
+            await connect_at_last(client)
             stream = Stream(client, emulator, names)
             await stream.announce()
             await stream.send(0, 300)

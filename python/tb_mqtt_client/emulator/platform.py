@@ -101,11 +101,7 @@ class Platform:
         if self.max_string_length is not None:
             for _, values in records:
                 payloads.check_string_lengths(values, self.max_string_length)
-        count = payloads.count_datapoints(records)
-        self.spend(device, gateway, count)
-        for counters in (device.counters, self.total):
-            counters.data_messages += 1
-            counters.telemetry_datapoints += count
+        self._take_data(device, gateway, telemetry=payloads.count_datapoints(records))
         if self.keep_data:
             device.records.extend(records)
         return True
@@ -113,11 +109,7 @@ class Platform:
     def take_attributes(self, device: Device, attributes: dict[str, Any], gateway: Device | None = None) -> bool:
         if self.max_string_length is not None:
             payloads.check_string_lengths(attributes, self.max_string_length)
-        count = payloads.count_values(attributes)
-        self.spend(device, gateway, count)
-        for counters in (device.counters, self.total):
-            counters.data_messages += 1
-            counters.attribute_datapoints += count
+        self._take_data(device, gateway, attributes=payloads.count_values(attributes))
         if self.keep_data and keys_are_valid(attributes):
             device.attributes.update((key, value) for key, value in attributes.items() if value is not None)
         return True
@@ -131,3 +123,11 @@ class Platform:
         self.spend(device, gateway)
         self.rpc.answered(device, call_id, payload)
         return True
+
+    def _take_data(self, device: Device, gateway: Device | None, telemetry: int = 0, attributes: int = 0) -> None:
+        """Spend and count datapoints. Raises `RateLimitedError`."""
+        self.spend(device, gateway, telemetry + attributes)
+        for counters in (device.counters, self.total):
+            counters.data_messages += 1
+            counters.telemetry_datapoints += telemetry
+            counters.attribute_datapoints += attributes

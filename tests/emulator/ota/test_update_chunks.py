@@ -5,7 +5,7 @@ import random
 import pytest
 from ota_platform import ALL_STATES, DROP, IMAGE, OtaPlatform, config, once, subscriptions, update
 
-from faulty_link import FaultyLink
+from faulty_link import FaultyLink, connect_at_last
 from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
@@ -168,12 +168,7 @@ async def test_contract_9_ota_cut_connections_resume_where_they_stopped(emulator
 
     async with FaultyLink(emulator.host, emulator.port, plan) as link:
         client = DeviceClient(config(link))
-        while True:
-            try:
-                await client.connect()
-                break
-            except OSError:
-                continue
+        await connect_at_last(client)
         await platform.assign("main.bin", "2.0", IMAGE)
         result = await update(client, firmware_save_path=tmp_path, chunk_size=500, chunk_timeout=5.0)
         if result.state is FirmwareStates.UPDATED:

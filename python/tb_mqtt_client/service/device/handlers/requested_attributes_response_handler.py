@@ -28,11 +28,5 @@ class RequestedAttributeResponseHandler(ResponseHandler[RequestedAttributeRespon
         """Forget a request."""
         self.pending.discard(request_id)
 
-    async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an answer, and wait until the callback of its request has taken it."""
-        try:
-            response = self._message_adapter.parse_requested_attribute_response(topic, payload)
-        except ValueError as error:
-            self._report.message_malformed(topic, payload, error)
-            return
-        await self._answer(topic, response.request_id, response)
+    def _parse(self, topic: str, payload: bytes) -> RequestedAttributeResponse:
+        return self._message_adapter.parse_requested_attribute_response(topic, payload)

@@ -24,14 +24,8 @@ class RPCResponseHandler(ResponseHandler[RPCResponse]):
         """
         return self._hold(request_id, _outcome(self.pending.add(request_id), callback))
 
-    async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an answer, and wait until the callback of its call has taken it."""
-        try:
-            response = self._message_adapter.parse_rpc_response(topic, payload)
-        except ValueError as error:
-            self._report.message_malformed(topic, payload, error)
-            return
-        await self._answer(topic, int(response.request_id), response)
+    def _parse(self, topic: str, payload: bytes) -> RPCResponse:
+        return self._message_adapter.parse_rpc_response(topic, payload)
 
 
 async def _outcome(answer: asyncio.Future[RPCResponse], callback: RPCResponseCallback | None) -> RPCResponse:
