@@ -12,7 +12,7 @@ from gmqtt import Message
 from corpora import FIRST_TS, values
 from road import HandWritten, Ours
 
-RATES = [1000, 2000, 5000, 10_000, 20_000, 40_000]
+RATES = [1000, 2000, 5000, 10_000, 20_000, 40_000, 80_000]
 """Calls a second, of ten datapoints each."""
 SECONDS = 2.0
 PERCENTILES = [50, 75, 90, 95, 99, 99.5, 99.9]
