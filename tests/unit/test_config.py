@@ -1,11 +1,14 @@
 """Options: one order of precedence, errors that name the option, and TLS contexts."""
 
+import copy
 import ssl
+import traceback
 
 import pytest
 import trustme
 
 from tb_mqtt_client import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.config_loader import QueuePolicy
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +68,62 @@ def test_an_explicit_none_is_not_set(monkeypatch):
         ({"limits_timeout": float("nan")}, "limits_timeout must be a positive number of seconds"),
         ({"rate_limit_percentage": 101}, "rate_limit_percentage must be from 1 to 100"),
         ({"mqtt_version": 3}, "mqtt_version must be from 4 to 5"),
+        ({"port": 1883.5}, r"port must be a whole number from 1 to 65535, not 1883\.5"),
+        ({"port": True}, "port must be a whole number from 1 to 65535, not True"),
+        ({"max_queued_messages": float("inf")}, "max_queued_messages must be a whole number"),
+        ({"host": "a..b"}, r"host must be a name or an address, not 'a\.\.b'"),
+        ({"host": "a" * 64}, "host must be a name or an address"),
+        ({"host": "a\0b"}, "host must be a name or an address"),
+        ({"host": "\udc80"}, "host must be a name or an address"),
+        ({"client_id": "a\0b"}, "client_id must be a text that MQTT can carry"),
+        ({"access_token": "\udc80"}, "access_token must be a text that MQTT can carry"),
+        ({"username": "u" * 65_536}, "username must be a text that MQTT can carry"),
     ],
 )
 def test_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DeviceConfig(options)
+    config = DeviceConfig()
+    [(name, value)] = options.items()
+    if name in DeviceConfig.option_names():
+        before = getattr(config, name)
+        with pytest.raises(ValueError, match=message):
+            setattr(config, name, value)
+        assert getattr(config, name) == before
+
+
+def test_an_assigned_value_is_converted_as_one_of_a_dict_is():
+    config = DeviceConfig()
+    config.port = "1884"
+    config.limits_timeout = 2
+    config.use_system_ca = "no"
+    config.queue_policy = "raise"
+    assert (config.port, config.limits_timeout, config.use_system_ca, config.queue_policy) == (1884, 2.0, False, QueuePolicy.RAISE)
+
+
+def test_a_text_may_be_taken_away_again_and_nothing_else():
+    config = DeviceConfig({"access_token": "token"})
+    config.access_token = None
+    assert config.access_token is None
+    with pytest.raises(ValueError, match="port must be a whole number from 1 to 65535, not None"):
+        config.port = None
+
+
+def test_a_configuration_of_ones_own_has_attributes_of_its_own():
+    class SiteConfig(DeviceConfig):
+        def __init__(self, site):
+            super().__init__()
+            self.site = site
+
+    assert copy.deepcopy(SiteConfig("hall")).site == "hall"
+
+
+@pytest.mark.parametrize("name", ["access_token", "password"])
+@pytest.mark.parametrize("value", [b"a secret", ["a secret"], "a secret\0", "a secret\udc80"])
+def test_no_error_tells_a_secret(name, value):
+    with pytest.raises(ValueError, match=name) as raised:
+        DeviceConfig({name: value})
+    assert "a secret" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_bad_variable_is_named(monkeypatch):

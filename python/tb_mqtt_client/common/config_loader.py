@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tb_mqtt_client.common.logging_utils import get_logger
 
@@ -23,6 +23,40 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name} must be a str, not {value!r}")  # noqa: TRY004  # one error for all options
     return os.fspath(value)
+
+
+_LONGEST_MQTT_STRING = 65_535
+"""Bytes: its length has 16 bits (MQTT 5, section 1.5.4)."""
+
+
+def _mqtt_string(name: str, value: Any) -> str:
+    # The value is never told: it may be a secret.
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a str, not of type {type(value).__name__}")  # noqa: TRY004  # one error for all options
+    try:
+        carried = "\0" not in value and len(value.encode()) <= _LONGEST_MQTT_STRING
+    except UnicodeEncodeError:
+        carried = False
+    if not carried:
+        raise ValueError(f"{name} must be a text that MQTT can carry: UTF-8 of at most {_LONGEST_MQTT_STRING} bytes, without a NUL")
+    return value
+
+
+_LONGEST_LABEL = 63
+"""Between the dots of a name (RFC 1035, section 2.3.4)."""
+
+
+def _host(name: str, value: Any) -> str:
+    host = _text(name, value)
+    try:
+        # The codec of other alphabets takes milliseconds to load.
+        labels = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        labels = "\0"
+    *inner, last = labels.split(".")
+    if "\0" in labels or not all(inner) or any(len(label) > _LONGEST_LABEL for label in (*inner, last)):
+        raise ValueError(f"{name} must be a name or an address, not {value!r}")
+    return host
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -38,8 +72,11 @@ def _whole(low: int, high: int) -> Callable[[str, Any], int]:
     def convert(name: str, value: Any) -> int:
         try:
             number = int(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        # int() would take 1883.7 and True.
+        if number is None or isinstance(value, bool) or (isinstance(value, float) and value != number):
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
         if not low <= number <= high:
             raise ValueError(f"{name} must be from {low} to {high}, not {number}")
         return number
@@ -94,11 +131,10 @@ class _Option:
 
 
 _TEXT = {
-    name: _Option(None, _text, name.upper())
-    for name in (
-        "host", "access_token", "username", "password", "client_id", "ca_cert", "client_cert", "private_key",
-    )
-}  # fmt: skip
+    "host": _Option(None, _host, "HOST"),
+    **{name: _Option(None, _mqtt_string, name.upper()) for name in ("access_token", "username", "password", "client_id")},
+    **{name: _Option(None, _text, name.upper()) for name in ("ca_cert", "client_cert", "private_key")},
+}
 _LARGEST = 2**31 - 1
 DEFAULT_MAX_QUEUED_BYTES = 256 * 2**20
 
@@ -124,7 +160,7 @@ class DeviceConfig:
     - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
     - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
 
-    Raises ``ValueError`` for unknown keys and for values that are not allowed.
+    Raises ``ValueError`` for unknown keys and for values that are not allowed, those of an assignment too.
     """
 
     _options: ClassVar[dict[str, _Option]] = {
@@ -186,7 +222,17 @@ class DeviceConfig:
         if unknown:
             raise ValueError(f"Unknown option {sorted(unknown)[0]!r}, allowed are {', '.join(self._options)}")
         for name, option in self._options.items():
-            setattr(self, name, self._value(name, option, given.get(name)))
+            # Past the conversion of assignments: an error names the variable, and a warning comes once.
+            object.__setattr__(self, name, self._value(name, option, given.get(name)))
+
+    # Hidden from type checkers, which would take every name for assignable.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            option = self._options.get(name)
+            if option is not None and (value is not None or option.default is not None):
+                value = option.convert(name, value)
+            super().__setattr__(name, value)
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
