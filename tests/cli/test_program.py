@@ -144,6 +144,19 @@ async def test_a_program_with_a_token_file_shows_none_in_the_list_of_processes(t
     assert b"DEVICE-TOKEN" not in listed
 
 
+async def test_arguments_are_no_options(tb_mqtt):
+    assert "Options:\n  -f, --file" in (await tb_mqtt("send", "--help")).out
+
+
+async def test_a_demo_without_a_server(tb_mqtt):
+    done = await tb_mqtt("demo", "--host", "127.0.0.1", "--port", "1", "--token", SECRET)
+    assert (done.code, done.out) == (3, "")
+    assert "nothing listens at port 1" in done.err
+    done = await tb_mqtt("demo", "--host", "127.0.0.1", "--port", "99999", "--token", SECRET)
+    assert (done.code, done.out) == (2, "")
+    assert "port must be from 1 to 65535" in done.err
+
+
 async def test_the_demo(tb_mqtt):
     done = await tb_mqtt("demo", "--duration", "0", "--points", "2000", "--devices", "5")
     assert (done.code, "acknowledged and counted on both sides" in done.out) == (0, True)

@@ -101,7 +101,7 @@ def test_other_sheets(text):
 
 
 def test_a_cell_with_a_newline():
-    assert rows('a,b\n"x\ny",1\n2,3\n') == [Record(3, None, None, {"a": "x\ny", "b": 1}), Record(4, None, None, {"a": 2, "b": 3})]
+    assert rows('a,b\n"x\ny",1\n2,3\n') == [Record(2, None, None, {"a": "x\ny", "b": 1}), Record(4, None, None, {"a": 2, "b": 3})]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,10 @@ def test_bad_rows(row, fields, reason):
     assert bad.line == 3
     assert reason in bad.reason
     assert (good.line, after.line) == (2, 4)
+
+
+def test_a_quote_that_is_never_closed_names_all_that_it_takes():
+    assert rows('a,b\n1,2\n"3,4\n5,6\n7,8\n')[1:] == [BadLine(3, "unexpected end of data (the row goes on to line 5)")]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,7 @@ def test_nothing_gives_nothing():
     [
         ("21.5", 21.5), ("-7", -7), ("true", True), ("null", None), ('"7"', "7"), ("[1]", [1]), ('{"a":1}', {"a": 1}),
         ("on", "on"), ("", ""), ("007", "007"), ("1,5", "1,5"), ("{a", "{a"), ("nan", "nan"), ("1" * 30, int("1" * 30)),
+        ("[" * 100_000, "[" * 100_000),
     ],
 )  # fmt: skip
 def test_typing(text, value):

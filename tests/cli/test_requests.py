@@ -86,6 +86,14 @@ async def test_attributes(tb_mqtt, device, arguments, found):
     assert (done.code, done.json, done.err) == (0, found, "")
 
 
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", '"w\\u00f6rt"'), ("latin-1", '"wört"')])
+async def test_a_terminal_without_all_characters_gets_the_whole_answer(tb_mqtt, emulator, device, encoding, printed):
+    emulator.on_client_rpc = lambda _device, _method, _params: "wört"
+    process = await tb_mqtt.start("rpc", "m", env=device | {"PYTHONIOENCODING": encoding})
+    out, err = await process.communicate()
+    assert (process.returncode, out.decode(encoding), err) == (0, f"{printed}\n", b"")
+
+
 @pytest.mark.usefixtures("stored")
 async def test_attributes_that_do_not_exist(tb_mqtt, device):
     done = await tb_mqtt("attributes", "get", "--client", "serial,none", "--shared", "nor", env=device)

@@ -115,7 +115,8 @@ async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
         (["--ts", "5"], "--device and --ts are for KEY=VALUE"),
         (["--format", "csv", "--delimiter", "ab"], "--delimiter must be one character"),
         (["--file", "missing.csv"], "missing.csv cannot be read: No such file"),
-        (["--file", "/"], "The input is not usable"),
+        (["--file", "/"], "/ cannot be read: Is a directory"),
+        (["a=1", "--host", "a..b"], "host must be a name or an address, not 'a..b'"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--timeout", "0"], "0 is no positive number"),
         (["--prot", "5"], "No such option"),
@@ -140,6 +141,8 @@ async def test_a_header_that_is_not_usable(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input="a,b\n1,2\n")
     assert done.code == 2
     assert "the header has no column 'device'" in done.err
+    # The sum is right, and nothing is good.
+    assert done.out.startswith("! accepted 0 = acknowledged 0 datapoints")
 
 
 async def test_what_is_rejected_is_told(tb_mqtt, emulator, device):
@@ -165,6 +168,14 @@ async def test_no_answer(tb_mqtt, emulator, device):
     assert done.code == 4
     assert "accepted 1 = acknowledged 0 + undelivered 1" in done.out
     assert "There was no answer for 0.2 s" in done.err
+    assert "marked as a gateway" not in done.err
+
+
+async def test_a_device_that_is_no_gateway(tb_mqtt, emulator, device):
+    """The platform drops what it sends for others without a word."""
+    done = await tb_mqtt("send", "--device", "meter", "a=1", "--timeout", "0.2", env=device)
+    assert done.code == 4
+    assert "is the device with these credentials marked as a gateway in ThingsBoard?" in done.err
 
 
 async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
@@ -188,6 +199,7 @@ async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
         ({"TB_ACCESS_TOKEN": "another"}, "the server knows no device with these credentials"),
         ({"TB_HOST": "nowhere.invalid"}, "the name 'nowhere.invalid' is not known here"),
         ({"TB_PORT": "1"}, "nothing listens at port 1"),
+        ({"TB_TLS": "1"}, "a port in clear does so: leave TLS out"),
     ],
 )
 async def test_no_connection(tb_mqtt, emulator, device, environment, finding):

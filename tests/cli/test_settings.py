@@ -83,6 +83,13 @@ def test_secrets_come_from_files(tmp_path):
     assert (config.username, config.password) == ("u", "word")
 
 
+def test_the_mark_at_the_begin_of_a_file_is_no_part_of_it(tmp_path):
+    """Editors on Windows write it."""
+    token = write(tmp_path / "token", "\ufeffthe token\r\n")
+    file = write(tmp_path / "tb.toml", '\ufeffhost = "h"\r\n')
+    assert settings(config=file, token_file=token).config.access_token == "the token"
+
+
 def test_tls_can_be_switched_off(tmp_path, monkeypatch):
     monkeypatch.setenv("TB_HOST", "h")
     monkeypatch.setenv("TB_TLS", "1")
@@ -102,6 +109,9 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
         ('[test]\nhost = "h"', {}, "has profiles only"),
         ('[test]\nhost = "h"', {"profile": "tset"}, "has no [tset]"),
         ('host = "h"\ntoken_file = "none"', {}, "token_file: "),
+        ('host = "h"\ntoken_file = 5', {}, "token_file must be a path, not of type int"),
+        ('host = "h"\nca_cert = ["a"]', {}, "ca_cert must be a path, not of type list"),
+        ('host = "a..b"', {}, "host must be a name or an address"),
         ('host = "h"\ntoken_file = "empty"', {}, "is empty"),
         ('host = "h"\ntoken_file = "binary"', {}, "is no text"),
         ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give one of them"),

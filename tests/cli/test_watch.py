@@ -118,6 +118,8 @@ async def test_it_goes_on_after_a_lost_connection(tb_mqtt, emulator, device, tmp
     [
         (["--reply", "text"], "'text' is no JSON"),
         (["--reply-to", "m", "{"], "--reply-to m: '{' is no JSON"),
+        (["--reply-to", "m", "[" * 100_000], "is no JSON"),
+        (["--reply", "[" * 100_000], "is no JSON"),
         (["--count", "0"], "0 is not in the range"),
         (["--for", "-1"], "-1 is no positive number"),
     ],

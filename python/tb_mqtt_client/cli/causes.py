@@ -99,7 +99,8 @@ def network_cause(error: OSError, config: DeviceConfig) -> Cause:
         return Cause("there was no answer in time", f"a firewall may drop the packets; {LOOK_CLOSER}")
     if isinstance(error, ConnectionResetError):
         with_tls = f"a port that expects TLS does so: try --tls, or --ca-cert FILE for an authority of your own (port {TLS_PORT})"
-        advice = LOOK_CLOSER if config.use_tls() else with_tls
+        in_clear = f"a port in clear does so: leave TLS out (port {CLEAR_PORT}); {LOOK_CLOSER}"
+        advice = in_clear if config.use_tls() else with_tls
         return Cause("the server closed the connection before it answered", advice)
     return Cause(str(error), LOOK_CLOSER)
 

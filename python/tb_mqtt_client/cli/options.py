@@ -33,7 +33,7 @@ def json_value(_context: click.Context, parameter: click.Parameter, value: str |
     if value is not None:
         try:
             json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise click.BadParameter(f"{value!r} is no JSON ({error}); a text is written '\"text\"'", param=parameter) from error
     return value
 
@@ -52,6 +52,9 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
+            # The usage line and the text name the arguments.
+            if not isinstance(parameter, click.Option):
+                continue
             section = parameter.section if isinstance(parameter, _SharedOption) else "Options"
             if (record := parameter.get_help_record(ctx)) is not None:
                 sections.setdefault(section, []).append(record)

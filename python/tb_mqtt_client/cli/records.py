@@ -68,11 +68,12 @@ def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str 
 
     Raises ``ValueError`` for a header that is not usable.
     """
-    current = 0
+    begin = current = 0
 
     def decoded() -> Iterator[str]:
-        nonlocal current
+        nonlocal begin, current
         for current, line in lines:  # read below: where the reader stands
+            begin = begin or current
             # What is not UTF-8 comes out as surrogates, which no value can be.
             yield line.decode("utf-8-sig" if current == 1 else "utf-8", "surrogateescape")
 
@@ -84,14 +85,18 @@ def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str 
         raise ValueError(f"line {current}: {header}") from header  # noqa: TRY004  # it is the header that is wrong
     header = [name.strip() for name in header]
     _check_header(header, fields)
+    begin = 0
     for row in rows:
+        # A cell in quotes may have newlines; a quote that nobody closes takes the lines that follow into its cell.
+        goes_on = f" (the row goes on to line {current})" if current > begin else ""
         if isinstance(row, csv.Error):
-            yield BadLine(current, str(row))
+            yield BadLine(begin, f"{row}{goes_on}")
         elif row:
             try:
-                yield _record(current, _cells(header, row, fields), fields)
+                yield _record(begin, _cells(header, row, fields), fields)
             except _BadRecordError as error:
-                yield BadLine(current, str(error))
+                yield BadLine(begin, f"{error}{goes_on}")
+        begin = 0
 
 
 def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def typed(text: str) -> Any:
     """``21.5``, ``true``, ``null``, ``[1]`` and ``"7"`` as JSON has them, everything else as the text that it is."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

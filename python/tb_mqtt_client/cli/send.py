@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import stat
 import sys
@@ -140,14 +142,20 @@ async def _send(
     client = client_class(settings.config)
     sender = Sender(client, orders, terminal)
     began = time.monotonic()
+    failed = True
     try:
         with _opened(source) as (reader, size):
             async with connected(client, settings):
                 with terminal.progress("sending", size, _Acknowledged(client)) as bar:
                     await sender.send_all(_watched(reader, bar, size) if reader else _at_once(source.records))
+        failed = False
+    except asyncio.CancelledError:
+        # By whoever had enough: that is no failure.
+        failed = False
+        raise
     finally:
         # After a failure and after Ctrl-C too: the client is stopped, so these are the last numbers.
-        outcome = Outcome(client.statistics, sender.records, sender.bad_lines, time.monotonic() - began)
+        outcome = Outcome(client.statistics, sender.records, sender.bad_lines, time.monotonic() - began, failed)
         if outcome.statistics.connections:
             outcome.show(terminal)
     return outcome.exit_code()
@@ -165,6 +173,8 @@ def _opened(source: Source) -> Iterator[tuple[InputReader | None, int | None]]:
         raise CommandError(f"{source.path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     try:
         status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise CommandError(f"{source.path} cannot be read: {os.strerror(errno.EISDIR)}", ExitCode.USAGE)
         yield InputReader(descriptor, source.parse), status.st_size if stat.S_ISREG(status.st_mode) else None
     finally:
         if source.path != "-":

@@ -65,11 +65,11 @@ class Sender:
                     failure = error
                 await self._all_answered.wait()
         except TimeoutError:
-            raise CommandError(
-                f"There was no answer for {self._orders.silence:g} s",
-                ExitCode.TIMEOUT,
-                "is the connection up? --verbose tells, and tb-mqtt doctor looks at each step",
-            ) from None
+            advice = "is the connection up? --verbose tells, and tb-mqtt doctor looks at each step"
+            if self._sessions:
+                # The platform says nothing to others (platform_contract.md, section 4).
+                advice = f"is the device with these credentials marked as a gateway in ThingsBoard? {advice}"
+            raise CommandError(f"There was no answer for {self._orders.silence:g} s", ExitCode.TIMEOUT, advice) from None
         finally:
             self._deadline = None
         if failure is not None:
@@ -156,6 +156,8 @@ class Outcome:
     records: int
     bad_lines: int
     seconds: float
+    failed: bool
+    """It ended before all of it was sent and answered."""
 
     def exit_code(self) -> ExitCode:
         """The truth."""
@@ -170,6 +172,8 @@ class Outcome:
             return
         statistics = self.statistics
         mark = {ExitCode.DONE: "good", ExitCode.SKIPPED: "warning"}.get(self.exit_code(), "bad")
+        if self.failed and mark == "good":
+            mark = "warning"
         states = {state: getattr(statistics, state) for state in DELIVERY_STATES}
         # The first one always: a sum needs a second side.
         terms = [f"{name} {count:,}".replace("_", " ") for name, count in states.items() if count or name == "acknowledged"]

@@ -159,8 +159,11 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
         redactor.add(profile.get(name))
     folder = Path(options.config).parent
     for name in (*PATHS, *FILES_OF_SECRETS):
-        if isinstance(profile.get(name), str):
-            profile[name] = str(folder / profile[name])
+        if (path := profile.get(name)) is None:
+            continue
+        if not isinstance(path, str):
+            raise CommandError(f"{_place(options)}: {name} must be a path, not of type {type(path).__name__}", ExitCode.USAGE)
+        profile[name] = str(folder / path)
     for name, secret in FILES_OF_SECRETS.items():
         if (path := profile.pop(name, None)) is not None:
             if secret in profile:
@@ -176,7 +179,8 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
 def _profile(path: Path, name: str | None) -> dict[str, Any]:
     """One profile of a file: a table of this name, or what stands above all tables."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows editors put a mark at the begin.
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     except ValueError as error:
@@ -196,7 +200,7 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
 def read_secret(path: str, option: str, redactor: Redactor) -> str:
     """The first line of a file."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise CommandError(f"{option}: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     except ValueError:

@@ -77,7 +77,13 @@ class Terminal:
 
     def document(self, value: Any) -> None:
         """One JSON value on one line of stdout, for programs. It is there when this returns."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        text = json.dumps(value, ensure_ascii=False)
+        try:
+            text.encode(self.out.encoding)
+        except UnicodeEncodeError:
+            # Not every encoding has every character, and none has half of a surrogate pair: JSON has another way to write them.
+            text = json.dumps(value)
+        print(text, flush=True)
 
     def value(self, value: Any) -> None:
         """One JSON value of the result: on one line for programs, laid out for people."""

@@ -68,7 +68,7 @@ def watch(
     for method, text in reply_to:
         try:
             by_method[method] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise click.UsageError(f"--reply-to {method}: {text!r} is no JSON ({error})") from error
     settings = load(connection, terminal.redactor)
     return run(_watch(settings, Replies(by_method, reply), count, duration, terminal))

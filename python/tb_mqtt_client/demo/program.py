@@ -1,6 +1,7 @@
 """The demo from its arguments to its exit code.
 
 0: every datapoint was acknowledged, and the platform counted as many. 1: the two sides disagree. 2: it could not run.
+3: there is no connection.
 """
 
 import argparse
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from tb_mqtt_client import GatewayClient, GatewayConfig
+from tb_mqtt_client.cli.causes import explain
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.demo.metrics import Machine
 from tb_mqtt_client.demo.report import Bulk, Display, Outcome, Tally, show
@@ -36,11 +39,14 @@ class Endpoint:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    console = Console()
+    console, errors = Console(), Console(stderr=True)
     try:
         outcome = asyncio.run(_run(options, console))
-    except (DemoError, TBMQTTError, OSError) as error:
-        console.print(f"[bold red]✗[/] {error}")
+    except _NoConnectionError as error:
+        errors.print(f"[bold red]✗[/] {escape(str(error))}", soft_wrap=True)
+        return 3
+    except (DemoError, TBMQTTError, OSError, ValueError) as error:
+        errors.print(f"[bold red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -52,7 +58,7 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
     async with _endpoint(options) as endpoint:
         client = GatewayClient(endpoint.config)
         try:
-            await client.connect()
+            await _connect(client, endpoint.config)
             traffic = Traffic(client, Machine(), options.devices)
             devices = await traffic.register()
             target = "its emulator" if options.host is None else f"{endpoint.config.host}:{endpoint.config.port}"
@@ -81,6 +87,18 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
             live_latencies=traffic.live_latencies,
             bulk_latencies=traffic.bulk_latencies,
         )
+
+
+class _NoConnectionError(Exception):
+    """The text says why, and what to try next."""
+
+
+async def _connect(client: GatewayClient, config: GatewayConfig) -> None:
+    try:
+        await client.connect()
+    except (OSError, TBMQTTError) as error:
+        cause = explain(error, config)
+        raise _NoConnectionError(f"No connection to {config.host}:{config.port}: {cause.finding}; {cause.advice}") from error
 
 
 async def _watched(
