@@ -69,7 +69,7 @@ async def examples():
         ),
         "RPCRequest(id=1, method=m, params=[1])": (await RPCRequest.build("m", [1])).with_fields(request_id=1),
         "RPCResponse(request_id=1, result={'x': 1}, error=None)": RPCResponse.build(1, {"x": 1}),
-        "ClaimRequest(secret_key=s, duration=10)": ClaimRequest.build("s", 10),
+        "ClaimRequest(secret_key=***, duration=10)": ClaimRequest.build("s", 10),
         "DeviceConnectMessage(device_name=D1, device_profile=default)": DeviceConnectMessage.build("D1"),
         "DeviceDisconnectMessage(device_name=D1)": DeviceDisconnectMessage.build("D1"),
         "GatewayEvent(type=gateway.connect, device_session=None)": GatewayEvent(GatewayEventType.GATEWAY_CONNECT),
@@ -81,7 +81,7 @@ async def examples():
         ),
         "RPCRequest(id=5, device_name=D1, method=m, params=[1])": GatewayRPCRequest._deserialize_from_dict(CALL),
         "GatewayRPCResponse(device_name=D1, request_id=5, result=1, error=None)": GatewayRPCResponse.build("D1", 5, 1),
-        "GatewayClaimRequest(devices_requests={'D1': ClaimRequest(secret_key=s, duration=10)})": GatewayClaimRequestBuilder()
+        "GatewayClaimRequest(devices_requests={'D1': ClaimRequest(secret_key=***, duration=10)})": GatewayClaimRequestBuilder()
         .add_device_request("D1", ClaimRequest.build("s", 10))
         .build(),
         "PublishResult(topic=t, qos=1, message_id=1, payload_size=2, reason_code=0, datapoints_count=3)": RESULT,

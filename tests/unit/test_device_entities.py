@@ -295,7 +295,8 @@ def test_defect_56_the_default_duration_is_what_the_documentation_says():
 def test_claim_request():
     request = ClaimRequest.build("s", 10)
     assert hash(request) == hash(ClaimRequest.build("s", 10))
-    assert repr(request) == "ClaimRequest(secret_key=s, duration=10)"
+    assert repr(request) == "ClaimRequest(secret_key=***, duration=10)"
+    assert repr(ClaimRequest.build("", 10)) == "ClaimRequest(secret_key=, duration=10)"
     for secret in (None, 5, b"s"):
         with pytest.raises(ValueError, match="Secret key must be a string"):
             ClaimRequest.build(secret)

@@ -44,6 +44,17 @@ __all__ = [
 class TBMQTTError(Exception):
     """Base of the errors of this package."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles by what it holds: what ``__init__`` takes is not what an exception keeps in ``args``."""
+        return _made_again, (type(self), self.args), vars(self)
+
+
+def _made_again(error_class: type[TBMQTTError], args: tuple[Any, ...]) -> TBMQTTError:
+    error = error_class.__new__(error_class, *args)
+    # An OSError leaves them to an __init__ that is not called here.
+    error.args = args
+    return error
+
 
 class NotConnectedError(TBMQTTError, AttributeError):
     """Something was sent before ``connect()``, or after ``stop()``."""

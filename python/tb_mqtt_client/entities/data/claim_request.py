@@ -39,4 +39,5 @@ class ClaimRequest(FactoryMade):
         return {"secretKey": self.secret_key} | duration
 
     def __repr__(self) -> str:
-        return f"ClaimRequest(secret_key={self.secret_key}, duration={self.duration})"
+        secret_key = "***" if self.secret_key else self.secret_key
+        return f"ClaimRequest(secret_key={secret_key}, duration={self.duration})"

@@ -1,0 +1,47 @@
+"""Errors keep what they say and carry on every way out of a process."""
+
+import copy
+import pickle
+
+import pytest
+
+from tb_mqtt_client.common.exceptions import (
+    BackpressureException,
+    ConnectionLostError,
+    ConnectionRefusedByServer,
+    DeviceNotConnectedError,
+    NoDeviceSessionError,
+    NotConnectedError,
+    RequestRefusedError,
+    RPCError,
+    SubscriptionRefusedError,
+)
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+
+ERRORS = [
+    NotConnectedError("text"),
+    ConnectionLostError("text"),
+    ConnectionRefusedByServer(ReasonCode.NOT_AUTHORIZED, 5),
+    SubscriptionRefusedError("v1/devices/me/attributes", ReasonCode.NOT_AUTHORIZED),
+    RequestRefusedError("v1/devices/me/rpc/request/1", ReasonCode.TOPIC_NAME_INVALID),
+    RPCError(RPCResponse.build(1, error={"code": 5})),
+    NoDeviceSessionError("text"),
+    DeviceNotConnectedError("text"),
+    BackpressureException(),
+    BackpressureException("text"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_copies_say_and_carry_the_same(error, copied):
+    twin = copied(error)
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_a_note_goes_with_it():
+    error = RequestRefusedError("topic", ReasonCode.NOT_AUTHORIZED)
+    error.add_note("while the pump started")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while the pump started"]
