@@ -46,6 +46,7 @@ class DeviceClient(ConnectedClient):
 
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.firmware_updater = FirmwareUpdater(self)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
@@ -72,10 +73,36 @@ class DeviceClient(ConnectedClient):
             logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
             return None
 
+    async def connect(self) -> None:
+        """As ``ConnectedClient.connect``. Raises ``RuntimeError`` in another event loop than the first time."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        self._require_own_loop()
+        await super().connect()
+
+    async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
+        """As ``ConnectedClient.stop``. Raises ``RuntimeError`` in another event loop than that of ``connect``."""
+        if self._started:
+            self._require_own_loop()
+        await super().stop(timeout)
+
     async def disconnect(self) -> None:
         """As ``ConnectedClient.disconnect``; an update is given up."""
+        if self._started:
+            self._require_own_loop()
         await self.firmware_updater.stop()
         await super().disconnect()
+
+    def _require_started(self) -> None:
+        super()._require_started()
+        self._require_own_loop()
+
+    def _require_own_loop(self) -> None:
+        """Queues, events and futures are of one loop; touched from another one they break for both."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "A client belongs to the event loop in which connect() was called first: "
+                "make one for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
+            )
 
     async def _end_work(self) -> None:
         await self.firmware_updater.stop()

@@ -120,6 +120,8 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
 
     async def disconnect(self) -> None:
         """As ``DeviceClient.disconnect``. Sub-devices stay registered, and are announced again after the next ``connect``."""
+        if self._started:
+            self._require_own_loop()
         self._announcer.set_closing(True)
         await self._gateway_requests.stop()
         for topic in GATEWAY_DOWNLINK_TOPICS:

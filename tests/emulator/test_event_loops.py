@@ -1,0 +1,50 @@
+"""A client belongs to the event loop of its first ``connect()``: elsewhere it says so, and goes on working where it belongs."""
+
+import asyncio
+
+import pytest
+
+ELSEWHERE = r"belongs to the event loop in which connect\(\) was called first"
+
+
+def in_another_loop(work):
+    """In a thread of its own, as a program does that does not know better."""
+    return asyncio.to_thread(asyncio.run, work)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.send_timeseries({"a": 1}),
+        lambda client: client.send_attributes({"a": 1}),
+        lambda client: client.call_rpc("m"),
+        lambda client: client.request_attributes(["a"]),
+        lambda client: client.update_firmware(),
+        lambda client: client.connect(),
+        lambda client: client.disconnect(),
+        lambda client: client.stop(),
+    ],
+)
+async def test_a_call_from_another_loop_changes_nothing(device, call):
+    with pytest.raises(RuntimeError, match=ELSEWHERE):
+        await in_another_loop(call(device))
+    assert (await device.send_timeseries({"a": 2})).is_successful()
+
+
+async def test_a_gateways_calls_for_devices(gateway):
+    session, _ = await gateway.connect_device("meter", wait_for_publish=True)
+    for call in (gateway.connect_device("pump"), gateway.send_device_timeseries(session, {"a": 1})):
+        with pytest.raises(RuntimeError, match=ELSEWHERE):
+            await in_another_loop(call)
+    assert (await gateway.send_device_timeseries(session, {"a": 2})).is_successful()
+    assert "pump" not in [session.device_info.device_name for session in gateway.device_manager.all()]
+
+
+async def test_what_was_stopped_in_its_loop_does_not_connect_in_another(device):
+    await device.stop()
+    with pytest.raises(RuntimeError, match=ELSEWHERE):
+        await in_another_loop(device.connect())
+    # There is nothing to stop, so it may be said anywhere.
+    await in_another_loop(device.stop())
+    await device.connect()
+    assert (await device.send_timeseries({"a": 1})).is_successful()
