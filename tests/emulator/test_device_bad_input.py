@@ -1,6 +1,7 @@
 """What a caller gets for what cannot be done: each public method that asks, answers or claims, by what is wrong with it."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -176,3 +177,17 @@ async def test_service_messages_leave_the_datapoint_sums_alone(device):
     await device.send_timeseries({"a": 1})
     statistics = device.statistics
     assert (statistics.accepted, statistics.acknowledged, statistics.queued, statistics.in_flight) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("timeout", ["3", math.nan, [3]])
+async def test_a_stop_without_a_usable_time_stops_nothing(device, timeout):
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None"):
+        await device.stop(timeout)
+    assert (await device.send_timeseries({"a": 1})).is_successful()
+
+
+async def test_a_stop_whose_time_is_over_stops_at_once(device, emulator):
+    emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
+    [future] = await device.send_timeseries({"a": 1}, wait_for_publish=False)
+    await device.stop(-1)
+    assert future.result().reason_code == -1

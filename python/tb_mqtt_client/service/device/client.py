@@ -80,7 +80,11 @@ class DeviceClient(ConnectedClient):
         await super().connect()
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
-        """As ``ConnectedClient.stop``. Raises ``RuntimeError`` in another event loop than that of ``connect``."""
+        """As ``ConnectedClient.stop``.
+
+        Raises ``RuntimeError`` in another event loop than that of ``connect``, and ``TypeError`` for what is no number of seconds.
+        """
+        seconds_or_none(timeout)
         if self._started:
             self._require_own_loop()
         await super().stop(timeout)
