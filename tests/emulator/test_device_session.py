@@ -162,3 +162,15 @@ async def test_old_servers_answer_the_request_for_the_limits_late(caplog):
         await client.send_attributes({"a": 1})
         assert client.statistics.inbound_unexpected == 1
         await client.stop()
+
+
+async def test_what_is_sent_after_a_connect_that_failed_goes_with_the_next(emulator):
+    await emulator.stop()
+    client = make_client(emulator)
+    with pytest.raises(ConnectionRefusedError):
+        await client.connect()
+    [future] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    await emulator.start()
+    await client.connect()
+    assert (await future).is_successful()
+    await client.stop()
