@@ -55,4 +55,4 @@ async def finished(process, data=None):
         process.kill()
         await process.communicate()
         raise
-    return Run(process.returncode, out.decode(), err.decode())
+    return Run(process.returncode, (out or b"").decode(), err.decode())

@@ -144,6 +144,21 @@ async def test_a_program_with_a_token_file_shows_none_in_the_list_of_processes(t
     assert b"DEVICE-TOKEN" not in listed
 
 
+@pytest.fixture
+def full_disk():
+    if not Path("/dev/full").exists():
+        pytest.skip("only Linux has one to try with")
+    with Path("/dev/full").open("w") as full:
+        yield full
+
+
+@pytest.mark.parametrize("arguments", [["send", "a=1"], ["send", "a=1", "--json"], ["attributes", "get"], ["doctor"]])
+async def test_a_full_disk_under_the_output(tb_mqtt, device, arguments, full_disk):
+    process = await tb_mqtt.start(*arguments, env=device, stdout=full_disk)
+    done = await finished(process)
+    assert (done.code, done.err) == (1, "✗ The result cannot be written: No space left on device\n")
+
+
 async def test_arguments_are_no_options(tb_mqtt):
     assert "Options:\n  -f, --file" in (await tb_mqtt("send", "--help")).out
 

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import ssl
+import sys
 
 import pytest
 import trustme
@@ -114,6 +115,8 @@ async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
         (["a=1", "--attributes", "--ts", "5"], "attributes have no time"),
         (["--ts", "5"], "--device and --ts are for KEY=VALUE"),
         (["--format", "csv", "--delimiter", "ab"], "--delimiter must be one character"),
+        (["--format", "csv", "--delimiter", '"'], "--delimiter must be one character, and no quote or line end"),
+        (["--format", "csv", "--delimiter", "\n"], "--delimiter must be one character, and no quote or line end"),
         (["--file", "missing.csv"], "missing.csv cannot be read: No such file"),
         (["--file", "/"], "/ cannot be read: Is a directory"),
         (["a=1", "--host", "a..b"], "host must be a name or an address, not 'a..b'"),
@@ -279,6 +282,17 @@ def read_all(descriptor):
         pass
     os.close(descriptor)
     return b"".join(chunks).decode()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--file", "-"]])
+async def test_without_a_standard_input(tb_mqtt, emulator, device, arguments):
+    """As a service may be started."""
+    closed = f"exec {sys.executable} -m tb_mqtt_client send {' '.join(arguments)} <&-"
+    process = await asyncio.create_subprocess_shell(closed, env=tb_mqtt.environment | device, stderr=asyncio.subprocess.PIPE)
+    done = await finished(process)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "--file" in done.err
 
 
 async def test_plain_marks_where_the_encoding_has_no_others(tb_mqtt, emulator, device):

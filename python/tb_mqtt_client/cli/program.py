@@ -26,7 +26,11 @@ usable; 3 no connection; 4 no answer in time; 5 all that was sent is acknowledge
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tb-mqtt")
 def tb_mqtt() -> None:
-    """Talk MQTT with ThingsBoard as a device or as a gateway."""
+    """Talk MQTT with ThingsBoard as a device or as a gateway.
+
+    The server and the credentials: --host and --token-file of each command, or TB_HOST and TB_ACCESS_TOKEN in the
+    environment, or a file for --config. Begin with doctor, which tells what works; emulator is a server to try it all on.
+    """
 
 
 for command in (send, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):

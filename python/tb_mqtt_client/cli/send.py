@@ -100,7 +100,8 @@ def send(
     else:
         if device is not None or ts is not None:
             raise click.UsageError("--device and --ts are for KEY=VALUE; records name their own")
-        if path is None and sys.stdin.isatty():
+        # A service may have no standard input at all.
+        if path is None and (sys.stdin is None or sys.stdin.isatty()):
             raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")
         fields = Fields((device_field or DEVICE_FIELD) if gateway else None, ts_field, timeless=attributes)
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
@@ -125,8 +126,8 @@ def _parser(form: str | None, path: str | None, delimiter: str, fields: Fields) 
     if form == "ndjson":
         return partial(from_ndjson, fields=fields)
     delimiter = delimiter.replace("\\t", "\t")
-    if len(delimiter) != 1:
-        raise click.UsageError("--delimiter must be one character, or \\t")
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise click.UsageError("--delimiter must be one character, and no quote or line end; \\t is a tab")
     return partial(from_csv, fields=fields, delimiter=delimiter)
 
 
@@ -167,6 +168,8 @@ def _opened(source: Source) -> Iterator[tuple[InputReader | None, int | None]]:
     if source.path is None or source.parse is None:
         yield None, None
         return
+    if source.path == "-" and sys.stdin is None:
+        raise CommandError("--file -: there is no standard input", ExitCode.USAGE)
     try:
         descriptor = sys.stdin.fileno() if source.path == "-" else os.open(source.path, os.O_RDONLY)
     except OSError as error:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+
 SHORTEST_SECRET = 4
 """What is shorter is in every other word, and no secret."""
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -73,7 +75,8 @@ class Terminal:
 
     def line(self, text: str | Text = "") -> None:
         """One line of the result, for people."""
-        self.out.print(text, markup=False, soft_wrap=True)
+        with _written():
+            self.out.print(text, markup=False, soft_wrap=True)
 
     def document(self, value: Any) -> None:
         """One JSON value on one line of stdout, for programs. It is there when this returns."""
@@ -83,14 +86,16 @@ class Terminal:
         except UnicodeEncodeError:
             # Not every encoding has every character, and none has half of a surrogate pair: JSON has another way to write them.
             text = json.dumps(value)
-        print(text, flush=True)
+        with _written():
+            print(text, flush=True)
 
     def value(self, value: Any) -> None:
         """One JSON value of the result: on one line for programs, laid out for people."""
         if self.as_json or not self.out.is_terminal:
             self.document(value)
         else:
-            self.out.print_json(data=value, ensure_ascii=False)
+            with _written():
+                self.out.print_json(data=value, ensure_ascii=False)
 
     def note(self, text: str, symbol: str = "") -> None:
         """A line for whoever looks, not part of the result."""
@@ -128,6 +133,17 @@ class Terminal:
         )
         with bar:
             yield Bar(bar, description, total)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """A result that cannot be written ends the command; a reader that has left (``| head``) is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"The result cannot be written: {error.strerror}", ExitCode.REFUSED) from error
 
 
 class Bar:
