@@ -172,6 +172,21 @@ async def test_a_demo_without_a_server(tb_mqtt):
     assert "port must be from 1 to 65535" in done.err
 
 
+async def test_a_demo_of_a_device_that_is_no_gateway(tb_mqtt, emulator):
+    where = ("--host", emulator.host, "--port", str(emulator.port), "--token", "DEVICE-TOKEN")
+    done = await tb_mqtt("demo", *where, "--duration", "0", "--points", "1", "--devices", "1")
+    assert (done.code, done.out) == (2, "")
+    assert "there was no answer about the sub-device" in done.err
+    assert "marked as a gateway" in done.err
+
+
+@pytest.mark.parametrize("arguments", [["--points", "1e6"], ["--points", "-1"], ["--duration", "long"]])
+async def test_a_demo_of_an_amount_that_is_none(tb_mqtt, arguments):
+    done = await tb_mqtt("demo", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert f"argument {arguments[0]}: '{arguments[1]}' is no" in done.err
+
+
 async def test_the_demo(tb_mqtt):
     done = await tb_mqtt("demo", "--duration", "0", "--points", "2000", "--devices", "5")
     assert (done.code, "acknowledged and counted on both sides" in done.out) == (0, True)

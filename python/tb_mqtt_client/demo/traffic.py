@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tb_mqtt_client import GatewayClient, PublishResult
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.demo.latency import Latencies
 from tb_mqtt_client.demo.metrics import Machine, Reading, Values, sized
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -64,8 +65,14 @@ class Traffic:
             raise DemoError("nothing of this machine is readable")
         for device, profile, _ in readings:
             session, result = await self._client.connect_device(device, profile, wait_for_publish=True)
-            if not isinstance(result, PublishResult) or not result.is_successful():
-                raise DemoError(f"the platform refused the sub-device {device!r}: {result}")
+            if not isinstance(result, PublishResult) or result.reason_code == LocalReasonCode.NOT_DELIVERED:
+                # The platform drops what a device sends for others without a word (platform_contract.md, section 4).
+                raise DemoError(
+                    f"there was no answer about the sub-device {device!r}: "
+                    "is the device with this token marked as a gateway in ThingsBoard?"
+                )
+            if not result.is_successful():
+                raise DemoError(f"the platform refused the sub-device {device!r}: {result.reason}")
             self._sessions[device] = session
         return len(self._sessions)
 
