@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -47,6 +48,7 @@ class DeviceClient(ConnectedClient):
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._endings: set[asyncio.Future[None]] = set()
         self.firmware_updater = FirmwareUpdater(self)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
@@ -74,10 +76,30 @@ class DeviceClient(ConnectedClient):
             return None
 
     async def connect(self) -> None:
-        """As ``ConnectedClient.connect``. Raises ``RuntimeError`` in another event loop than the first time."""
+        """As ``ConnectedClient.connect``; while the client disconnects or stops, it waits for that first.
+
+        Raises ``RuntimeError`` in another event loop than the first time.
+        """
+        await self._until_ended()
+        await super().connect()
+
+    async def _until_ended(self) -> None:
+        """What ends a session would end a new one with it."""
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
-        await super().connect()
+        while self._endings:
+            await asyncio.wait(self._endings)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """``connect()`` waits until the block is left."""
+        ending = asyncio.get_running_loop().create_future()
+        self._endings.add(ending)
+        try:
+            yield
+        finally:
+            self._endings.remove(ending)
+            ending.set_result(None)
 
     async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
         """As ``ConnectedClient.stop``.
@@ -87,14 +109,16 @@ class DeviceClient(ConnectedClient):
         seconds_or_none(timeout)
         if self._started:
             self._require_own_loop()
-        await super().stop(timeout)
+        with self._ending():
+            await super().stop(timeout)
 
     async def disconnect(self) -> None:
         """As ``ConnectedClient.disconnect``; an update is given up."""
         if self._started:
             self._require_own_loop()
-        await self.firmware_updater.stop()
-        await super().disconnect()
+        with self._ending():
+            await self.firmware_updater.stop()
+            await super().disconnect()
 
     def _require_started(self) -> None:
         super()._require_started()

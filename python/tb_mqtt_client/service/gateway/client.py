@@ -115,6 +115,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
 
     async def connect(self) -> None:
         """As ``DeviceClient.connect``; sub-devices are announced again by themselves, on each connection."""
+        await self._until_ended()
         self._announcer.set_closing(False)
         await super().connect()
 
@@ -122,11 +123,12 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         """As ``DeviceClient.disconnect``. Sub-devices stay registered, and are announced again after the next ``connect``."""
         if self._started:
             self._require_own_loop()
-        self._announcer.set_closing(True)
-        await self._gateway_requests.stop()
-        for topic in GATEWAY_DOWNLINK_TOPICS:
-            self._mqtt_manager.send_unsubscribe(topic)
-        await super().disconnect()
+        with self._ending():
+            self._announcer.set_closing(True)
+            await self._gateway_requests.stop()
+            for topic in GATEWAY_DOWNLINK_TOPICS:
+                self._mqtt_manager.send_unsubscribe(topic)
+            await super().disconnect()
 
     @overload
     async def connect_device(

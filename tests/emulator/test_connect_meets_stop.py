@@ -1,0 +1,53 @@
+"""``connect()`` while the client still disconnects or stops: it waits for that, and then connects."""
+
+import asyncio
+
+import pytest
+from device_peer import make_client
+
+
+@pytest.mark.parametrize("end", ["disconnect", "stop"])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+async def test_a_device_connects_afterwards(emulator, device, end, turns):
+    ending = asyncio.ensure_future(getattr(device, end)())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await asyncio.gather(ending, device.connect(), device.connect())
+    assert (await device.send_timeseries({"a": 1})).is_successful()
+    await device.stop()
+    assert device.statistics.accepted == device.statistics.acknowledged == 1
+
+
+@pytest.mark.parametrize("end", ["disconnect", "stop"])
+async def test_a_gateway_connects_afterwards(gateway, end):
+    session, _ = await gateway.connect_device("meter", wait_for_publish=True)
+    await asyncio.gather(getattr(gateway, end)(), gateway.connect())
+    assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
+    assert session.state.is_connected()
+
+
+async def test_who_waits_may_be_cancelled(emulator):
+    client = make_client(emulator)
+    await client.connect()
+    ending = asyncio.ensure_future(client.stop())
+    await asyncio.sleep(0)
+    connecting = asyncio.ensure_future(client.connect())
+    await asyncio.sleep(0)
+    connecting.cancel()
+    await ending
+    assert connecting.cancelled()
+    assert not client.health()["connected"]
+
+
+async def test_a_callback_that_stops_and_connects(emulator, device):
+    connected = asyncio.Event()
+
+    async def again(_update):
+        await device.stop()
+        await device.connect()
+        connected.set()
+
+    device.set_attribute_update_callback(again)
+    await emulator.set_shared_attributes("device", {"a": 1})
+    await connected.wait()
+    assert (await device.send_timeseries({"a": 1})).is_successful()
