@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 import string
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
@@ -51,6 +52,8 @@ class ConnectedClient(BaseClient):
         self.max_payload_size: int | None = None
         """Bytes that a telemetry payload may have; ``None`` until connected."""
         self._started = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._endings: set[asyncio.Future[None]] = set()
         self._limits = SessionLimits()
         self._rate_limiter = unlimited("device")
         self._gateway_rate_limiter = unlimited("gateway")
@@ -143,12 +146,21 @@ class ConnectedClient(BaseClient):
     async def connect(self) -> None:
         """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
 
+        While the client disconnects or stops, it waits for that first. Sub-devices of a gateway are announced again by themselves.
+
         Raises ``OSError`` when the server cannot be reached, ``ConnectionRefusedByServer`` (also a ``ConnectionError``) with the
         server's reason, ``TimeoutError`` when it does not answer, ``NotConnectedError`` when the client is stopped meanwhile, and
-        ``ValueError`` without a host. A server that is busy is asked again. Does nothing when the client is connected.
+        ``ValueError`` without a host. ``RuntimeError`` in another event loop than the first time. A server that is busy is asked
+        again. Does nothing when the client is connected.
         """
+        self._loop = self._loop or asyncio.get_running_loop()
+        self._require_own_loop()
+        # What ends a session would end a new one with it.
+        while self._endings:
+            await asyncio.wait(self._endings)
         if self._config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
+        self._begin_work()
         self._stop_event.clear()
         self._message_service.start()
         self._started = True
@@ -171,8 +183,28 @@ class ConnectedClient(BaseClient):
         """Close the connection. What is queued stays queued, and ``connect`` works again.
 
         Requests that wait for an answer end with a ``NotConnectedError``, and callbacks that run are cancelled, except one that
-        calls this.
+        calls this. An update is given up; sub-devices of a gateway stay registered.
         """
+        if self._started:
+            self._require_own_loop()
+        with self._ending():
+            await self._disconnect()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """``connect()`` waits until the block is left."""
+        ending = asyncio.get_running_loop().create_future()
+        self._endings.add(ending)
+        try:
+            yield
+        finally:
+            self._endings.remove(ending)
+            ending.set_result(None)
+
+    def _begin_work(self) -> None:
+        """A connection is wanted from now on."""
+
+    async def _disconnect(self) -> None:
         await self._requests.stop()
         await self._keeper.stop()
         await self._mqtt_manager.stop()
@@ -181,7 +213,16 @@ class ConnectedClient(BaseClient):
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).
 
         Calls of the platform that run now have this time, too: their callbacks may still send, and they are answered.
+
+        Raises ``RuntimeError`` in another event loop than that of ``connect``, and ``TypeError`` for what is no number of seconds.
         """
+        seconds_or_none(timeout)
+        if self._started:
+            self._require_own_loop()
+        with self._ending():
+            await self._stop(timeout)
+
+    async def _stop(self, timeout: float) -> None:
         started = self._started
         try:
             await self._end_work()
@@ -205,7 +246,7 @@ class ConnectedClient(BaseClient):
         """What goes on by itself ends before the queues are drained, so that it can tell the platform."""
 
     async def _shut_down(self) -> None:
-        await self.disconnect()
+        await self._disconnect()
         await self._message_service.shutdown()
 
     async def _wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
@@ -225,6 +266,15 @@ class ConnectedClient(BaseClient):
     def _require_started(self) -> None:
         if not self._started:
             raise NotConnectedError("connect() must be called before anything is sent")
+        self._require_own_loop()
+
+    def _require_own_loop(self) -> None:
+        """Queues, events and futures are of one loop; touched from another one they break for both."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "A client belongs to the event loop in which connect() was called first: "
+                "make one for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
+            )
 
     def _send_message(self, message: MqttPublishMessage) -> Delivery:
         """Queue a message without datapoints; the future is the caller's own, and cancelling it changes nothing here.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -47,8 +46,6 @@ class DeviceClient(ConnectedClient):
 
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._endings: set[asyncio.Future[None]] = set()
         self.firmware_updater = FirmwareUpdater(self)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
@@ -75,62 +72,10 @@ class DeviceClient(ConnectedClient):
             logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
             return None
 
-    async def connect(self) -> None:
-        """As ``ConnectedClient.connect``; while the client disconnects or stops, it waits for that first.
-
-        Raises ``RuntimeError`` in another event loop than the first time.
-        """
-        await self._until_ended()
-        await super().connect()
-
-    async def _until_ended(self) -> None:
-        """What ends a session would end a new one with it."""
-        self._loop = self._loop or asyncio.get_running_loop()
-        self._require_own_loop()
-        while self._endings:
-            await asyncio.wait(self._endings)
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """``connect()`` waits until the block is left."""
-        ending = asyncio.get_running_loop().create_future()
-        self._endings.add(ending)
-        try:
-            yield
-        finally:
-            self._endings.remove(ending)
-            ending.set_result(None)
-
-    async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
-        """As ``ConnectedClient.stop``.
-
-        Raises ``RuntimeError`` in another event loop than that of ``connect``, and ``TypeError`` for what is no number of seconds.
-        """
-        seconds_or_none(timeout)
-        if self._started:
-            self._require_own_loop()
-        with self._ending():
-            await super().stop(timeout)
-
-    async def disconnect(self) -> None:
-        """As ``ConnectedClient.disconnect``; an update is given up."""
-        if self._started:
-            self._require_own_loop()
-        with self._ending():
-            await self.firmware_updater.stop()
-            await super().disconnect()
-
-    def _require_started(self) -> None:
-        super()._require_started()
-        self._require_own_loop()
-
-    def _require_own_loop(self) -> None:
-        """Queues, events and futures are of one loop; touched from another one they break for both."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "A client belongs to the event loop in which connect() was called first: "
-                "make one for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
-            )
+    async def _disconnect(self) -> None:
+        """An update is given up."""
+        await self.firmware_updater.stop()
+        await super()._disconnect()
 
     async def _end_work(self) -> None:
         await self.firmware_updater.stop()

@@ -113,22 +113,16 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures)
         return self._gateway_message_adapter
 
-    async def connect(self) -> None:
-        """As ``DeviceClient.connect``; sub-devices are announced again by themselves, on each connection."""
-        await self._until_ended()
+    def _begin_work(self) -> None:
         self._announcer.set_closing(False)
-        await super().connect()
 
-    async def disconnect(self) -> None:
-        """As ``DeviceClient.disconnect``. Sub-devices stay registered, and are announced again after the next ``connect``."""
-        if self._started:
-            self._require_own_loop()
-        with self._ending():
-            self._announcer.set_closing(True)
-            await self._gateway_requests.stop()
-            for topic in GATEWAY_DOWNLINK_TOPICS:
-                self._mqtt_manager.send_unsubscribe(topic)
-            await super().disconnect()
+    async def _disconnect(self) -> None:
+        """Sub-devices stay registered, and are announced again after the next ``connect``."""
+        self._announcer.set_closing(True)
+        await self._gateway_requests.stop()
+        for topic in GATEWAY_DOWNLINK_TOPICS:
+            self._mqtt_manager.send_unsubscribe(topic)
+        await super()._disconnect()
 
     @overload
     async def connect_device(
