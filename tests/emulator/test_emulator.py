@@ -306,3 +306,12 @@ async def test_fixture(tb_emulator):
         tb_emulator.add_device("token")
     with pytest.raises(LookupError, match="knows no device"):
         tb_emulator.device("nobody")
+
+
+@pytest.mark.parametrize(
+    ("argument", "number"),
+    [("port", -1), ("port", 65536), ("max_payload_size", 0), ("max_string_length", -1), ("max_devices", -1), ("history_limit", -1)],
+)
+def test_numbers_that_are_none_are_refused(argument, number):
+    with pytest.raises(ValueError, match=f"{argument} must be at least"):
+        Emulator(**{argument: number})

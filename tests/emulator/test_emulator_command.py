@@ -93,7 +93,8 @@ async def test_tls(tmp_path):
     [
         (["--messages", "many"], "'many' is no rate limit"),
         (["--device", "A", "--device", "A"], "already in use"),
-        (["--tls-certificate", "/nonexistent"], "No such file"),
+        (["--tls-certificate", "/nonexistent.pem"], "--tls-certificate: /nonexistent.pem"),
+        (["--tls-certificate", __file__], f"--tls-certificate: {__file__}"),
     ],
 )
 def test_what_cannot_be_served(capsys, arguments, message):
@@ -102,11 +103,25 @@ def test_what_cannot_be_served(capsys, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--provision", "key"], ["--provision", "k:s:WRONG"], ["--server-version", "5"], ["--port", "x"]]
+    "arguments",
+    [
+        ["--provision", "key"],
+        ["--provision", "k:s:WRONG"],
+        ["--server-version", "5"],
+        ["--port", "x"],
+        ["--port", "65536"],
+        ["--port", "-1"],
+        ["--max-payload-size", "0"],
+        ["--max-devices", "-1"],
+        ["--history", "-1"],
+        ["--tls-key", "key.pem"],
+        ["--tls-client-ca", "ca.pem"],
+    ],
 )
-def test_arguments_that_are_none(arguments):
+def test_arguments_that_are_none(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
+    assert arguments[0] in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(capsys):

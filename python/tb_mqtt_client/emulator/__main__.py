@@ -7,8 +7,8 @@ import asyncio
 import signal
 import ssl
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
 from tb_mqtt_client.emulator.provisioning import STRATEGIES
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: stopped by the user. 2: it could not begin."""
     parser = _parser()
     parsed = parser.parse_args(arguments)
+    for option in ("tls_key", "tls_client_ca"):
+        if getattr(parsed, option) is not None and parsed.tls_certificate is None:
+            parser.error(f"--{option.replace('_', '-')} goes with --tls-certificate")
     try:
         asyncio.run(serve(parsed))
     except KeyboardInterrupt:
@@ -94,11 +97,23 @@ def _tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     if arguments.tls_certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(arguments.tls_certificate, arguments.tls_key)
+    files = " and ".join(filter(None, [arguments.tls_certificate, arguments.tls_key]))
+    with _named(f"--tls-certificate: {files}"):
+        context.load_cert_chain(arguments.tls_certificate, arguments.tls_key)
     if arguments.tls_client_ca is not None:
-        context.load_verify_locations(arguments.tls_client_ca)
+        with _named(f"--tls-client-ca: {arguments.tls_client_ca}"):
+            context.load_verify_locations(arguments.tls_client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """OpenSSL says what is wrong, and not with which file."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{what} cannot be used: {error.strerror or error}") from error
 
 
 def _describe(emulator: Emulator, arguments: argparse.Namespace) -> None:
@@ -133,6 +148,18 @@ def _provision_profile(text: str) -> str:
     return text
 
 
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        # int() would take "1_000" and " 5 ".
+        number = int(text) if text.isascii() and text.isdecimal() else None
+        if number is None or number < low or (high is not None and number > high):
+            limits = f"from {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {limits}")
+        return number
+
+    return convert
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tb_mqtt_client.emulator",
@@ -141,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=1883, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_whole(0, 65535), default=1883, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--server-version", choices=VERSIONS, default=NEWEST, help="version of the platform to act as (default: %(default)s)"
     )
@@ -163,11 +192,15 @@ def _parser() -> argparse.ArgumentParser:
             limits.add_argument(f"--{scope}{kind}", metavar="N:S,...", help=f"{kind.replace('-', ' ')} {whose}")
     limits.add_argument("--announce-only", action="store_true", help="tell the limits to clients, and let everything through")
     limits.add_argument(
-        "--max-payload-size", type=int, default=65536, metavar="BYTES", help="remaining length of a packet (default: %(default)s)"
+        "--max-payload-size",
+        type=_whole(1),
+        default=65536,
+        metavar="BYTES",
+        help="remaining length of a packet (default: %(default)s)",
     )
-    limits.add_argument("--max-devices", type=int, metavar="N", help="devices that there may be (default: any number)")
+    limits.add_argument("--max-devices", type=_whole(0), metavar="N", help="devices that there may be (default: any number)")
     limits.add_argument(
-        "--history", type=int, default=1000, metavar="N", help="telemetry records kept a device (default: %(default)s)"
+        "--history", type=_whole(0), default=1000, metavar="N", help="telemetry records kept a device (default: %(default)s)"
     )
     tls = parser.add_argument_group("TLS")
     tls.add_argument("--tls-certificate", metavar="FILE", help="serve TLS with this certificate (PEM)")

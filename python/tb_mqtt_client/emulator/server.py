@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -59,8 +60,16 @@ class Emulator:
         ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a client-side RPC is answered with a
         timeout, ``provision_timeout`` until a provisioning session is closed after its answer, ``inactivity_timeout`` until a
         client that says nothing is disconnected. ``clock``: what the limits are counted by. Raises ``ValueError`` for an unknown
-        version and for limits that cannot be counted.
+        version, for limits that cannot be counted, and for numbers that are none of these.
         """
+        _check_range("port", port, 0, 65535)
+        _check_range("max_payload_size", max_payload_size, 1)
+        for name, number in (
+            ("max_string_length", max_string_length),
+            ("max_devices", max_devices),
+            ("history_limit", history_limit),
+        ):
+            _check_range(name, 0 if number is None else number, 0)
         self.host = host
         self.port = port
         self._ssl_context = ssl_context
@@ -265,3 +274,8 @@ class Emulator:
 
     def _session(self) -> Session:
         return Session(self._platform, self._hooks, self._sessions, self._background, self._errors.append)
+
+
+def _check_range(name: str, number: int, low: int, high: float = math.inf) -> None:
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be at least {low}{'' if high == math.inf else f' and at most {high}'}, not {number!r}")
