@@ -123,6 +123,14 @@ async def test_contract_9_provisioning_a_device_that_was_there_keeps_its_credent
     assert (again.status, again.error) == (ProvisioningResponseStatus.ERROR, "Failed to provision device!")
 
 
+async def test_no_log_has_the_credentials_that_the_platform_gives(emulator, profile, caplog):
+    caplog.set_level(1)
+    response = await DeviceClient.provision(request(emulator))
+    assert response.result.access_token
+    assert response.result.access_token not in caplog.text
+    assert "RECV /provision/response" in caplog.text
+
+
 async def test_the_published_client(emulator, profile):
     response = await ProvisioningClient(emulator.host, emulator.port, request(emulator)).provision()
     assert response.result.access_token

@@ -5,6 +5,7 @@ When one of these fails after a new release of gmqtt, read what changed there be
 
 import asyncio
 import inspect
+import logging
 
 import pytest
 from gmqtt import Client, Message, MQTTConnectError
@@ -32,6 +33,12 @@ def test_client_attributes(client):
     assert client._connection is None
     assert isinstance(client._package_handler, MqttPackageHandler)
     assert isinstance(client._persistent_storage, PersistentStorage)
+
+
+def test_client_logs_with_the_logger_that_it_is_given():
+    logger = logging.getLogger("given")
+    client = Client("client-id", logger=logger)
+    assert client._logger is client._package_handler._logger is logger
 
 
 def test_client_looks_up_what_is_overridden(client):

@@ -9,6 +9,7 @@ internal that is leaned on here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -37,6 +38,18 @@ TLS_SHUTDOWN_SECONDS = 1.0
 ALL_PACKET_IDS = 65536
 BLOCKED_LOOP_SECONDS = 1.0
 """A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
+
+
+class _WithoutPayloads(logging.LoggerAdapter[logging.Logger]):
+    """Says how long a payload is, instead of what is in it: the platform sends credentials, too."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self.isEnabledFor(level):
+            super().log(level, msg, *(f"{len(one)} bytes" if isinstance(one, bytes) else one for one in args), **kwargs)
+
+
+GMQTT_LOGGER = _WithoutPayloads(logging.getLogger("gmqtt.client"), {})
+"""What gmqtt logs about a connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gmqtt import Client
 from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
-from tb_mqtt_client.common.gmqtt_patch import Loss, PatchUtils, Properties
+from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils, Properties
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -209,7 +209,7 @@ class MQTTManager:
         keepalive: int,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
-        client = Client(self._client_id, clean_session=True)
+        client = Client(self._client_id, clean_session=True, logger=GMQTT_LOGGER)
         patches = PatchUtils(
             client,
             self._main_stop_event,
