@@ -14,6 +14,10 @@ def make_client(emulator, **options):
     return DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"} | options)
 
 
+class NoException(BaseException):
+    """As test frameworks raise them, which a callback in a test may call."""
+
+
 async def cancelled(_message):
     """A callback that awaits what somebody cancels."""
     task = asyncio.ensure_future(asyncio.Event().wait())

@@ -4,7 +4,7 @@ import asyncio
 import functools
 
 import pytest
-from device_peer import ATTRIBUTES, CALL, Answers, cancelled, make_client
+from device_peer import ATTRIBUTES, CALL, Answers, NoException, cancelled, make_client
 
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service import platform_calls
@@ -55,9 +55,14 @@ async def fail_later(_request):
     raise Unprintable
 
 
+def end_a_test(_request):
+    raise NoException("skipped")
+
+
 @pytest.mark.parametrize(
     ("callback", "error_type", "message"),
     [
+        (end_a_test, "NoException", "skipped"),
         (fail, "Unprintable", "told"),
         (fail_later, "Unprintable", "told"),
         (cancelled, "CancelledError", ""),

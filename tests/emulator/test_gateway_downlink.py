@@ -156,6 +156,13 @@ async def test_the_answer_on_the_wire(emulator, gateway, session):
     assert {publish.qos for publish in wire.publishes} == {1}
 
 
+@pytest.mark.parametrize("value", [1, 0, False, "text", [], {"result": 1}])
+async def test_a_plain_value_is_the_result(emulator, gateway, session, value):
+    session.set_rpc_request_callback(lambda *_: value)
+    assert await emulator.call_rpc("D1", "m") == {"result": value}
+    assert gateway.statistics.callback_errors == 0
+
+
 @pytest.mark.parametrize(
     "returned",
     [
@@ -184,9 +191,8 @@ async def raises_later(*_):
     [
         (raises, "LookupError", "no such thing"),
         (raises_later, "LookupError", "no such thing"),
-        (lambda *_: "nonsense", "TypeError", "must give a GatewayRPCResponse or None, not 'nonsense'"),
-        (lambda *_: {"result": 1}, "TypeError", "must give a GatewayRPCResponse or None"),
-        (lambda *_: 0, "TypeError", "must give a GatewayRPCResponse or None"),
+        (lambda *_: object(), "UnsupportedValueError", "object"),
+        (lambda *_: {"a": {1, 2}}, "UnsupportedValueError", "set"),
         (lambda: None, "TypeError", "positional argument"),
     ],
 )

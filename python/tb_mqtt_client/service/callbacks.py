@@ -15,6 +15,10 @@ Callback = Callable[..., Awaitable[T] | T]
 """A plain function must not block: everything else of the client waits for it."""
 
 
+ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit)
+"""What goes through a callback. All else is its failure, also what is no ``Exception``, such as the outcomes of test frameworks."""
+
+
 def require_callable(name: str, callback: object) -> None:
     """Raise ``TypeError`` for what cannot be called."""
     if not callable(callback):
@@ -37,7 +41,9 @@ async def call_reporting(report: InboundReport, what: str, callback: Callback[An
             raise
         # Something that the callback awaited was cancelled, not the callback.
         report.callback_failed(what, error)
-    except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+    except ENDS_THE_PROGRAM:
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
         report.callback_failed(what, error)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tb_mqtt_client.common.async_utils import Delivery, end_tasks
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 logger = get_logger(__name__)
@@ -95,7 +96,9 @@ class PlatformCalls:
             return self._failed(what, TimeoutError(f"the device did not answer within {self._callback_timeout:g} s"), failed)
         try:
             return task.result()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever the user's code raises
+        except ENDS_THE_PROGRAM:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             return self._failed(what, error, failed)
 
     def _failed(self, what: str, error: BaseException, failed: Callable[[BaseException], R]) -> R:

@@ -16,6 +16,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
+from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
@@ -92,7 +93,9 @@ class Announcer:
             return
         try:
             session.update_state(state)
-        except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+        except ENDS_THE_PROGRAM:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             self._report.callback_failed(f"the state of {session.device_info.device_name}", error)
 
     def _answered(self, session: DeviceSession, identity: DeviceIdentity, announcement: Delivery) -> None:

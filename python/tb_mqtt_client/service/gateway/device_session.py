@@ -9,20 +9,22 @@ from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
-from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 
 StateChangeCallback: TypeAlias = Callable[["DeviceSession"], None]
 AttributeUpdateCallback: TypeAlias = Callable[["DeviceSession", AttributeUpdate], Awaitable[None] | None]
 AttributeResponseCallback: TypeAlias = Callable[["DeviceSession", RequestedAttributeResponse], Awaitable[None] | None]
 RPCRequestCallback: TypeAlias = Callable[
-    ["DeviceSession", GatewayRPCRequest], Awaitable[GatewayRPCResponse | None] | GatewayRPCResponse | None
+    ["DeviceSession", GatewayRPCRequest],
+    Awaitable[RPCResponse | JSONCompatibleType] | RPCResponse | JSONCompatibleType,
 ]
 
 
@@ -84,7 +86,7 @@ class DeviceSession:
         self.attribute_response_callback = _checked(cb)
 
     def set_rpc_request_callback(self, cb: RPCRequestCallback | None) -> None:
-        """``cb(session, request)`` answers calls of the platform with a ``GatewayRPCResponse``. ``None`` for none."""
+        """``cb(session, request)`` answers calls of the platform with a ``GatewayRPCResponse`` or a result. ``None`` for none."""
         self.rpc_request_callback = _checked(cb)
 
     async def handle_event_to_device(self, event: BaseGatewayEvent) -> Any:

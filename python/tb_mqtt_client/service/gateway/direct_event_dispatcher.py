@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.inbound_report import InboundReport
 
@@ -63,7 +64,9 @@ class DirectEventDispatcher:
     def _begin(self, callback: EventCallback, event: BaseGatewayEvent, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             result = callback(event, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+        except ENDS_THE_PROGRAM:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             self._failed(event, callback, error)
             return None
         return asyncio.ensure_future(result) if inspect.isawaitable(result) else result

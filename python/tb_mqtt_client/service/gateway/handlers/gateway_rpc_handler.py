@@ -92,11 +92,9 @@ class GatewayRPCHandler:
 
 
 def _as_response(request: GatewayRPCRequest, returned: Any) -> GatewayRPCResponse:
-    """The answer to just this call, under the name by which the platform asked."""
-    if returned is None:
-        return GatewayRPCResponse.build(request.device_name, request.request_id)
+    """The answer to just this call, under the name by which the platform asked. Raises ``ValueError`` for what is no JSON."""
     if not isinstance(returned, RPCResponse):
-        raise TypeError(f"The callback for RPC calls must give a GatewayRPCResponse or None, not {returned!r}")
+        return GatewayRPCResponse.build(request.device_name, request.request_id, returned)
     return GatewayRPCResponse.of_device(request.device_name, returned.with_fields(request_id=request.request_id))
 
 
