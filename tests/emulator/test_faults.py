@@ -414,6 +414,18 @@ async def test_defect_18_contract_9_permanent_refusals_of_connect_raise(code):
         await client.stop()
 
 
+@pytest.mark.parametrize("then", [b"", b"\xe0\x02\x8e\x00"], ids=["closes", "taken over"])
+async def test_a_connection_that_ends_right_after_its_connack(then):
+    """There was no session: nobody is told of one."""
+    async with _one_answer_server([b"\x20\x03\x00\x00\x00" + then]) as (host, port, _):
+        client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
+        with pytest.raises(OSError, match="CONNACK"):
+            await client.connect()
+        assert not client.health()["connected"]
+        assert client.statistics.connections == 0
+        await client.stop()
+
+
 @pytest.mark.parametrize(
     "garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\xff\xff\xff\xff\xff", b"\x20\x03\x00\x00\xff", b"\x00\x00", b"\x90\x00"]
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gmqtt import Client, MQTTConnectError
 
-from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first packet to the CONNACK."""
@@ -44,3 +44,5 @@ async def connect_until_connack(
         connecting.cancel()
         losing.cancel()
         await asyncio.gather(connecting, losing, return_exceptions=True)
+    if lost.is_set():
+        raise ConnectionLostError(f"{host}:{port} closed the connection right after its CONNACK ({cause()})")
