@@ -51,3 +51,27 @@ async def test_a_callback_that_stops_and_connects(emulator, device):
     await emulator.set_shared_attributes("device", {"a": 1})
     await connected.wait()
     assert (await device.send_timeseries({"a": 1})).is_successful()
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_cancelled_connect_ends_before_the_next_begins(emulator, turns):
+    heard = asyncio.Event()
+
+    async def say_nothing(reader, writer):
+        await reader.read(100)
+        heard.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1") as silent:
+        client = make_client(emulator, port=silent.sockets[0].getsockname()[1])
+        first = asyncio.ensure_future(client.connect())
+        await heard.wait()
+        first.cancel()
+        client._config.port = emulator.port
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.connect()
+        assert first.cancelled()
+        assert (await client.send_timeseries({"a": 1})).is_successful()
+        await client.stop()

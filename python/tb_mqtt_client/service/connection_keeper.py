@@ -57,6 +57,7 @@ class ConnectionKeeper:
         self._backoff = backoff or Backoff()
         self._task: asyncio.Task[None] | None = None
         self._established: asyncio.Future[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._starting = 0
 
     async def start(self) -> None:
@@ -85,6 +86,8 @@ class ConnectionKeeper:
         task, self._task = self._task, None
         established, self._established = self._established, None
         if task is not None:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if established is not None and not established.done():
@@ -94,6 +97,9 @@ class ConnectionKeeper:
 
     async def _keep(self, established: asyncio.Future[None]) -> None:
         try:
+            if self._ending:
+                # What ends a session would end a new one with it.
+                await asyncio.wait(self._ending)
             await self._establish_first()
         except Exception as error:  # noqa: BLE001  # handed to those who wait in start(), whatever it is
             self._task = self._established = None
