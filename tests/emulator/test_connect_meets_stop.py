@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
-from device_peer import make_client
+from device_peer import CALL, make_client
+
+from tb_mqtt_client.common.async_utils import callback_task
 
 
 @pytest.mark.parametrize("end", ["disconnect", "stop"])
@@ -75,3 +77,19 @@ async def test_a_cancelled_connect_ends_before_the_next_begins(emulator, turns):
         assert first.cancelled()
         assert (await client.send_timeseries({"a": 1})).is_successful()
         await client.stop()
+
+
+async def test_callbacks_that_stop_do_not_wait_for_each_other(emulator, device):
+    handlers, both = [], asyncio.Barrier(3)
+
+    async def stop(_call):
+        handlers.append(callback_task.get())
+        await both.wait()
+        await device.stop(timeout=None)
+
+    device.set_rpc_request_callback(stop)
+    for number in range(2):
+        assert await emulator.publish_to("TOKEN", f"{CALL}{number}", {"method": "stop", "params": None})
+    await both.wait()
+    await asyncio.wait(handlers)
+    assert not device.health()["started"]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import callback_task, end_tasks, other_tasks
+from tb_mqtt_client.common.async_utils import callback_task, end_tasks
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
@@ -75,18 +75,28 @@ class InboundDispatcher:
         return next((lane for topic_filter, lane in self._patterns.items() if matches(topic_filter, topic)), None)
 
     async def wait_answered(self) -> None:
-        """Wait until the handlers have ended that run now and owe an answer, except one that this is called from."""
-        lanes = [*self._exact.values(), *self._patterns.values()]
-        running = other_tasks(task for lane in lanes if lane.owes_answer for task in lane.tasks)
+        """Wait until the handlers have ended that run now and owe an answer, except one that this is called from.
+
+        Those that wait here, too, do not wait for each other.
+        """
+        lanes = [lane for lane in self._lanes() if lane.owes_answer]
+        running: list[asyncio.Future[None]] = [task for lane in lanes for task in lane.tasks]
+        if (own := callback_task.get()) is not None:
+            for lane in lanes:
+                lane.owe_no_more(own)
+            running = [answer for lane in lanes for answer in lane.owed.values()]
         if running:
             await asyncio.wait(running)
 
     async def stop(self) -> None:
         """End the handlers that run, except one that this is called from, and forget the messages that wait."""
-        lanes = [*self._exact.values(), *self._patterns.values()]
+        lanes = self._lanes()
         for lane in lanes:
             lane.clear()
         await end_tasks(task for lane in lanes for task in lane.tasks)
+
+    def _lanes(self) -> list[_Lane]:
+        return [*self._exact.values(), *self._patterns.values()]
 
 
 class _Lane:
@@ -112,6 +122,8 @@ class _Lane:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.owed: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        """By handler that runs: done when it has ended, or when it waits for the others itself."""
 
     def put(self, topic: str, payload: bytes) -> None:
         if (len(self.tasks) if self._side_by_side else len(self._waiting)) >= self._max_waiting:
@@ -134,11 +146,19 @@ class _Lane:
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=self._name)
         self.tasks.add(task)
+        if self.owes_answer:
+            self.owed[task] = asyncio.get_running_loop().create_future()
         task.add_done_callback(self._ended)
         return task
 
+    def owe_no_more(self, task: asyncio.Task[None]) -> None:
+        answer = self.owed.pop(task, None)
+        if answer is not None:
+            answer.set_result(None)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self.owe_no_more(task)
         if task is self._worker:
             # Cancelled, perhaps before it began.
             self._worker = None
