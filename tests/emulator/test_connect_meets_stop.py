@@ -93,3 +93,20 @@ async def test_callbacks_that_stop_do_not_wait_for_each_other(emulator, device):
     await both.wait()
     await asyncio.wait(handlers)
     assert not device.health()["started"]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_is_published_while_the_connection_closes_goes_on_the_next(emulator, qos):
+    client = make_client(emulator, qos=qos)
+    await client.connect()
+    ending = asyncio.ensure_future(client.disconnect())
+    deliveries = []
+    while not ending.done():
+        deliveries += await client.send_timeseries({f"key {len(deliveries)}": 1}, wait_for_publish=False)
+        await asyncio.sleep(0)
+    await client.connect()
+    await asyncio.gather(*deliveries)
+    await client.request_attributes(shared_keys=["a"])  # behind all of them
+    stored = {key for _, values in emulator.device("device").records for key in values}
+    assert stored == {f"key {number}" for number in range(len(deliveries))}
+    await client.stop()

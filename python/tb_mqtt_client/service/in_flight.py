@@ -20,6 +20,7 @@ class InFlightWindow:
         self._max_inflight = max_inflight
         self._limit = self._service_limit = max_inflight
         self._messages: dict[int, MqttPublishMessage] = {}
+        self._unwritten: list[MqttPublishMessage] = []
         self._socket_takes_more = True
         self.opened = asyncio.Event()
         """Set while a session is set up."""
@@ -32,7 +33,7 @@ class InFlightWindow:
         self.idle.set()
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._messages) + len(self._unwritten)
 
     def set_receive_maximum(self, receive_maximum: int) -> None:
         """How many publishes the server takes without having acknowledged them (MQTT 5, section 3.2.2.3.3)."""
@@ -48,8 +49,9 @@ class InFlightWindow:
         """The session has ended: what was in flight, in the order of its publishing."""
         self.opened.clear()
         self._socket_takes_more = True
-        unacknowledged = list(self._messages.values())
+        unacknowledged = [*self._messages.values(), *self._unwritten]
         self._messages.clear()
+        self._unwritten.clear()
         self._update()
         return unacknowledged
 
@@ -63,6 +65,11 @@ class InFlightWindow:
         self._messages[packet_id] = message
         self._update()
 
+    def add_unwritten(self, message: MqttPublishMessage) -> None:
+        """A message was published on a connection that takes nothing more, but has not ended."""
+        self._unwritten.append(message)
+        self._update()
+
     def get(self, packet_id: int | None) -> MqttPublishMessage | None:
         """The message that was published with this packet id."""
         return self._messages.get(packet_id) if packet_id is not None else None
@@ -74,7 +81,7 @@ class InFlightWindow:
         return message
 
     def _update(self) -> None:
-        in_flight = len(self._messages)
+        in_flight = len(self)
         takes_more = self.opened.is_set() and self._socket_takes_more
         _set(self.idle, in_flight == 0)
         _set(self.writable, takes_more and in_flight < self._limit)

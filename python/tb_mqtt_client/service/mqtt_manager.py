@@ -322,7 +322,12 @@ class MQTTManager:
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to publish on")
-        packet_id, packet = self._client._connection.publish(message)
+        connection = self._client._connection
+        if connection.is_closing():
+            # Nothing is written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection has ended.
+            self._window.add_unwritten(message)
+            return
+        packet_id, packet = connection.publish(message)
         message.mark_as_sent(packet_id)
         if packet_id is None:
             self._acknowledged(message, 0)
