@@ -253,7 +253,12 @@ class UplinkQueueWorker(MessageQueueWorker):
     def _take_batch(self) -> Iterable[MqttPublishMessage]:
         """Pack what is queued."""
         uplinks, nbytes = self._pop_batch()
-        batch = self.packer.pack(uplinks, self._qos)
+        try:
+            batch = self.packer.pack(uplinks, self._qos)
+        except BaseException:
+            # A defect: the calls are answered where the end of this loop finds them.
+            self.queue.prepend_all(uplinks)
+            raise
         self._room.give_back(len(uplinks), nbytes)
         for rounded, stored_as_text in batch.conversions:
             self._counter.convert(rounded, stored_as_text)
