@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import types
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessa
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
+from tb_mqtt_client.service.callbacks import call_reporting
 from tb_mqtt_client.service.device.handlers.attribute_updates_handler import AttributeUpdatesHandler
 from tb_mqtt_client.service.device.handlers.requested_attributes_response_handler import RequestedAttributeResponseHandler
 from tb_mqtt_client.service.device.handlers.rpc_requests_handler import RPCRequestsHandler
@@ -423,3 +425,17 @@ def test_waiting_times(given_, limit):
 def test_waiting_times_that_are_none(wrong):
     with pytest.raises(TypeError, match=r"^timeout must be a number of seconds or None, not"):
         seconds_or_none(wrong)
+
+
+def test_a_callback_that_is_thrown_away_with_its_loop_did_not_fail():
+    """As those are that run when a program closes its loop."""
+
+    @types.coroutine
+    def wait():
+        yield
+
+    report = InboundReport()
+    calling = call_reporting(report, "a test", wait)
+    calling.send(None)
+    calling.close()
+    assert report.callback_errors == 0

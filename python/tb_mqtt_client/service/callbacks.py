@@ -15,8 +15,11 @@ Callback = Callable[..., Awaitable[T] | T]
 """A plain function must not block: everything else of the client waits for it."""
 
 
-ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit)
-"""What goes through a callback. All else is its failure, also what is no ``Exception``, such as the outcomes of test frameworks."""
+ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What goes through a callback, the last when it is thrown away with its loop.
+
+All else is its failure, also what is no ``Exception``, such as the outcomes of test frameworks.
+"""
 
 
 def require_callable(name: str, callback: object) -> None:
