@@ -41,6 +41,11 @@ def test_client_logs_with_the_logger_that_it_is_given():
     assert client._logger is client._package_handler._logger is logger
 
 
+def test_connections_look_for_silence():
+    assert "self._keepalive / 2, self._keep_connection" in inspect.getsource(MQTTConnection.__init__)
+    assert "self._last_data_in" in inspect.getsource(MQTTConnection._keep_connection)
+
+
 def test_client_looks_up_what_is_overridden(client):
     """The overrides are instance attributes: they count only while gmqtt looks these names up on the instance."""
     assert "self._create_connection(" in inspect.getsource(Client.connect)

@@ -8,6 +8,7 @@ from gmqtt import Client
 from tb_mqtt_client.common.gmqtt_transport import QUICK_ACKNOWLEDGEMENT, PromptConnection, ReadingProtocol
 
 PINGRESP = b"\xd0\x00"
+PINGREQ = b"\xc0\x00"
 ENDLESS_LENGTH = b"\x30\xff\xff\xff\xff"
 
 
@@ -43,7 +44,7 @@ class RecordingTransport:
         assert high > 0
 
 
-def connect(*, heard, missing=False):
+def connect(*, heard, missing=False, keepalive=0):
     """The transport and the protocol of a connection after its CONNACK."""
     client = Client("client-id", clean_session=True)
     client.on_message = lambda _client, _topic, payload, _qos, _properties: heard.append(payload)
@@ -57,7 +58,7 @@ def connect(*, heard, missing=False):
     )
     protocol.connection_made(transport)
     protocol._heard_connack = True
-    client._connection = PromptConnection(transport, protocol, True, 0, package_handler=client._package_handler)
+    client._connection = PromptConnection(transport, protocol, True, keepalive, package_handler=client._package_handler)
     return transport, protocol
 
 
@@ -95,7 +96,7 @@ async def test_what_is_written_between_two_reads_goes_at_once():
     transport, protocol = connect(heard=[])
     protocol.data_received(publish(7, b"first"))
     protocol.send_ping_request()
-    assert transport.writes == [puback(7), b"\xc0\x00"]
+    assert transport.writes == [puback(7), PINGREQ]
 
 
 async def test_nothing_is_written_to_a_connection_that_ends_because_of_what_came():
@@ -105,3 +106,19 @@ async def test_nothing_is_written_to_a_connection_that_ends_because_of_what_came
     assert (heard, transport.writes, transport.aborted) == ([b"first"], [], True)
     protocol.send_ping_request()
     assert transport.writes == []
+
+
+async def test_a_silent_peer_is_given_up_with_its_cause():
+    lost = []
+    transport, protocol = connect(heard=[], keepalive=30)
+    protocol._on_lost = lost.append
+    connection = protocol._connection
+    connection._last_data_in -= 59
+    connection._keep_connection()
+    assert (transport.writes, transport.aborted) == ([PINGREQ], False)
+    connection._last_data_in -= 2
+    connection._keep_connection()
+    assert transport.aborted
+    protocol.connection_lost(None)
+    assert str(lost[0]) == "nothing came for 61 s, with a keep-alive of 30 s"
+    connection._keep_connection_callback.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -129,7 +130,15 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
 
 
 class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
-    """Closes at once when the peer does not read: a polite end would wait for the kernel to give up."""
+    """Ends at once when the peer does not read, or is silent for two times of keep-alive: a polite end would wait for it."""
+
+    def _keep_connection(self) -> None:
+        silent = time.monotonic() - self._last_data_in
+        if self._keepalive and silent >= 2 * self._keepalive and not self.is_closing():
+            # gmqtt would close in a task that nobody holds, and tell no cause.
+            self._protocol.fail(TimeoutError(f"nothing came for {silent:.0f} s, with a keep-alive of {self._keepalive} s"))
+            return
+        super()._keep_connection()
 
     async def close(self) -> None:
         if self._transport.get_write_buffer_size():

@@ -209,10 +209,11 @@ class ConnectedClient(BaseClient):
         await self._keeper.stop()
         await self._mqtt_manager.stop()
 
-    async def stop(self, timeout: float = BaseClient.DEFAULT_TIMEOUT) -> None:
+    async def stop(self, timeout: float | None = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).
 
-        Calls of the platform that run now have this time, too: their callbacks may still send, and they are answered.
+        ``None`` is no limit; a time that is over already stops at once. Calls of the platform that run now have this time, too:
+        their callbacks may still send, and they are answered.
 
         Raises ``RuntimeError`` in another event loop than that of ``connect``, and ``TypeError`` for what is no number of seconds.
         """
@@ -222,7 +223,7 @@ class ConnectedClient(BaseClient):
         with self._ending():
             await self._stop(timeout)
 
-    async def _stop(self, timeout: float) -> None:
+    async def _stop(self, timeout: float | None) -> None:
         started = self._started
         try:
             await self._end_work()
