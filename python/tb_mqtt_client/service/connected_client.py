@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import string
+from asyncio import get_running_loop
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
@@ -51,8 +52,8 @@ class ConnectedClient(BaseClient):
         super().__init__(self._config.host, self._config.port, client_id)
         self.max_payload_size: int | None = None
         """Bytes that a telemetry payload may have; ``None`` until connected."""
-        self._started = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sending_loop: asyncio.AbstractEventLoop | None = None
         self._endings: set[asyncio.Future[None]] = set()
         self._limits = SessionLimits()
         self._rate_limiter = unlimited("device")
@@ -265,9 +266,21 @@ class ConnectedClient(BaseClient):
             return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
 
     def _require_started(self) -> None:
+        # One comparison for both: every call comes by here.
+        if get_running_loop() is self._sending_loop:
+            return
         if not self._started:
             raise NotConnectedError("connect() must be called before anything is sent")
         self._require_own_loop()
+
+    @property
+    def _started(self) -> bool:
+        """Whether something may be sent."""
+        return self._sending_loop is not None
+
+    @_started.setter
+    def _started(self, started: bool) -> None:
+        self._sending_loop = self._loop if started else None
 
     def _require_own_loop(self) -> None:
         """Queues, events and futures are of one loop; touched from another one they break for both."""
