@@ -3,6 +3,9 @@
 import asyncio
 
 import pytest
+from device_peer import make_client
+
+from tb_mqtt_client.emulator import Emulator
 
 ELSEWHERE = r"belongs to the event loop in which connect\(\) was called first"
 
@@ -48,3 +51,18 @@ async def test_what_was_stopped_in_its_loop_does_not_connect_in_another(device):
     await in_another_loop(device.stop())
     await device.connect()
     assert (await device.send_timeseries({"a": 1})).is_successful()
+
+
+def test_a_second_run_in_the_same_thread():
+    emulator = Emulator()
+    emulator.add_device("TOKEN", "device")
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(emulator.start())
+        client = make_client(emulator)
+        first.run(client.connect())
+        for wait in (True, False):
+            with pytest.raises(RuntimeError, match=ELSEWHERE):
+                second.run(client.send_timeseries({"a": 1}, wait_for_publish=wait))
+        assert first.run(client.send_timeseries({"a": 2})).is_successful()
+        first.run(client.stop())
+        first.run(emulator.stop())

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import string
-from asyncio import get_running_loop
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, Self
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
@@ -54,6 +54,7 @@ class ConnectedClient(BaseClient):
         """Bytes that a telemetry payload may have; ``None`` until connected."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sending_loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._endings: set[asyncio.Future[None]] = set()
         self._limits = SessionLimits()
         self._rate_limiter = unlimited("device")
@@ -156,6 +157,7 @@ class ConnectedClient(BaseClient):
         """
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
+        self._thread = get_ident()
         # What ends a session would end a new one with it.
         while self._endings:
             await asyncio.wait(self._endings)
@@ -266,10 +268,12 @@ class ConnectedClient(BaseClient):
             return PublishResult(topic, self._config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
 
     def _require_started(self) -> None:
-        # One comparison for both: every call comes by here.
-        if get_running_loop() is self._sending_loop:
+        # Every call comes by here, and asyncio.get_running_loop() asks the system which process this is. Without that a forked
+        # child, whose copy of the loop says that it runs, passes; there asyncio refuses to await the answer, and stop() raises.
+        loop = self._sending_loop
+        if loop is not None and get_ident() == self._thread and loop.is_running():
             return
-        if not self._started:
+        if loop is None:
             raise NotConnectedError("connect() must be called before anything is sent")
         self._require_own_loop()
 
