@@ -81,8 +81,8 @@ BAD = "device,ts,a\nA,1,1\nB,soon,2\nC,3,NaN\nD,4,4\nE,5,5,5\n"
 async def test_a_bad_line_ends_it_with_its_number(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input=BAD)
     assert done.code == 2
-    assert "! accepted 1 = acknowledged 1 datapoints\n  bad lines: 1\n" in done.out
-    assert "line 3: the field 'ts': 'soon' is no time" in done.err
+    assert "! accepted 1 = acknowledged 1 datapoint\n  bad lines: 1\n" in done.out
+    assert "line 3: the field 'ts': 'soon' is not a valid time" in done.err
     assert "--skip-bad" in done.err
     assert points(emulator.device("A")) == [(1, "a", 1)]
     assert "D" not in emulator.devices
@@ -111,18 +111,20 @@ async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
         (["a=1", "a=2"], "given twice"),
         (["a=1", "--file", "x"], "KEY=VALUE and --file"),
         (["a=1", "--gateway"], "--device NAME is needed"),
-        (["a=1", "--ts", "soon"], "'soon' is no time"),
+        (["a=1", "--ts", "soon"], "'soon' is not a valid time"),
         (["a=1", "--attributes", "--ts", "5"], "attributes have no time"),
-        (["--ts", "5"], "--device and --ts are for KEY=VALUE"),
+        (["--ts", "5"], "--device and --ts need KEY=VALUE"),
         (["--format", "csv", "--delimiter", "ab"], "--delimiter must be one character"),
-        (["--format", "csv", "--delimiter", '"'], "--delimiter must be one character, and no quote or line end"),
-        (["--format", "csv", "--delimiter", "\n"], "--delimiter must be one character, and no quote or line end"),
+        (["--format", "csv", "--delimiter", '"'], "--delimiter must be one character, but not a quote or a line end"),
+        (["--format", "csv", "--delimiter", "\n"], "--delimiter must be one character, but not a quote or a line end"),
         (["--file", "missing.csv"], "missing.csv cannot be read: No such file"),
         (["--file", "/"], "/ cannot be read: Is a directory"),
         (["a=1", "--host", "a..b"], "host must be a name or an address, not 'a..b'"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--timeout", "0"], "0 is no positive number"),
         (["--prot", "5"], "No such option"),
+        (["--ts-field", "t", "--no-guess-ts"], "--ts-field and --no-guess-ts"),
+        (["--ts-unit", "min"], "'min' is not one of 'ms', 's', 'us', 'ns'"),
     ],
 )
 async def test_what_is_not_usable(tb_mqtt, emulator, device, arguments, message):
@@ -170,7 +172,7 @@ async def test_no_answer(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "a=1", "--timeout", "0.2", env=device)
     assert done.code == 4
     assert "accepted 1 = acknowledged 0 + undelivered 1" in done.out
-    assert "There was no answer for 0.2 s" in done.err
+    assert "No acknowledgement for 0.2 s" in done.err
     assert "marked as a gateway" not in done.err
 
 
@@ -179,6 +181,74 @@ async def test_a_device_that_is_no_gateway(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "--device", "meter", "a=1", "--timeout", "0.2", env=device)
     assert done.code == 4
     assert "is the device with these credentials marked as a gateway in ThingsBoard?" in done.err
+
+
+MINUTES = "".join(f"{1700000000000 + i * 60000},{20 + i % 9},{40 + i % 7}\n" for i in range(1000))
+
+
+async def test_superseded_datapoints_are_a_loss(tb_mqtt, emulator, device, tmp_path):
+    """A file without times: most values get the same millisecond, of which the platform keeps one."""
+    (tmp_path / "history.csv").write_text("temperature,humidity\n" + "1,2\n" * 1000)
+    done = await tb_mqtt("send", "--file", "history.csv", env=device, cwd=tmp_path)
+    assert done.code == 5
+    lost = 2000 - len(emulator.device("device").telemetry)
+    assert lost > 0
+    assert done.out.startswith("! accepted 2,000 = acknowledged 2,000 datapoints\n")
+    assert f"  superseded: {lost:,}, not stored: a later value has the same key and time\n" in done.out
+    assert "  → 1,000 records without a time got the time of sending; --ts-field names the field" in done.out
+    assert done.err.startswith("! none of the first 1,000 records has a time")
+    done = await tb_mqtt("send", "--file", "history.csv", "--json", "--quiet", env=device, cwd=tmp_path)
+    assert (done.code, done.err, done.json["records_without_time"]) == (5, "", 1000)
+
+
+async def test_superseded_datapoints_with_times_of_their_own(tb_mqtt, device):
+    done = await tb_mqtt("send", env=device, input='{"ts":5,"a":1}\n{"ts":5,"a":2}\n{"ts":6,"a":3}\n')
+    assert (done.code, done.err) == (5, "")
+    assert "superseded: 1, not stored" in done.out
+    assert "--ts-field" not in done.out
+
+
+async def test_superseded_attributes_are_not_a_loss(tb_mqtt, emulator, device):
+    done = await tb_mqtt("send", "--attributes", env=device, input='{"a":1}\n{"a":2}\n')
+    assert (done.code, done.err) == (0, "")
+    assert "  superseded: 1, not stored: a later value has the same key\n" in done.out
+    assert emulator.device("device").attributes == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("column", "notation"), [("time", "in milliseconds"), ("Timestamp", "in milliseconds"), ("date", "in milliseconds")]
+)
+async def test_a_column_with_the_time_is_found_and_named(tb_mqtt, emulator, device, tmp_path, column, notation):
+    (tmp_path / "history.csv").write_text(f"{column},temperature,humidity\n{MINUTES}")
+    done = await tb_mqtt("send", "--file", "history.csv", env=device, cwd=tmp_path)
+    assert done.code == 0
+    assert done.out.startswith("✓ accepted 2,000 = acknowledged 2,000 datapoints\n")
+    assert "superseded" not in done.out
+    assert done.err.startswith(f"times are read from '{column}', {notation} since the epoch (--no-guess-ts sends it as a value")
+    assert points(emulator.device("device"))[-1] == (1700059940000, "humidity", 45)
+
+
+async def test_a_column_that_is_named_or_not_to_be_guessed(tb_mqtt, emulator, device, tmp_path):
+    (tmp_path / "history.csv").write_text("when,time,a\n2026-01-31T12:00:00Z,1700000000000,1\n")
+    done = await tb_mqtt("send", "--file", "history.csv", "--ts-field", "when", env=device, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    done = await tb_mqtt("send", "--file", "history.csv", "--no-guess-ts", env=device, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert points(emulator.device("device"))[:2] == [(1769860800000, "time", 1700000000000), (1769860800000, "a", 1)]
+    assert ("when", "2026-01-31T12:00:00Z") in {point[1:] for point in points(emulator.device("device"))}
+
+
+async def test_times_in_seconds_are_refused_unless_the_unit_is_named(tb_mqtt, emulator, device):
+    for ts, unit in (("1700000000", "s"), ("1700000000000000", "us"), ("1700000000000000000", "ns")):
+        done = await tb_mqtt("send", "a=1", "--ts", ts, env=device)
+        assert (done.code, emulator.counters.datapoints) == (2, 0)
+        assert f"--ts-unit {unit} converts it, --ts-unit ms sends it unchanged" in done.err
+    done = await tb_mqtt("send", env=device, input='{"ts":1700000000000,"a":1}\n{"ts":1700000060,"a":2}\n')
+    assert done.code == 2
+    assert "line 2: the field 'ts': 1700000060 looks like seconds, not milliseconds" in done.err
+    assert (await tb_mqtt("send", "a=3", "--ts", "1700000000.5", "--ts-unit", "s", env=device)).code == 0
+    assert (await tb_mqtt("send", "a=4", "--ts", "1700000000", "--ts-unit", "ms", env=device)).code == 0
+    assert points(emulator.device("device")) == [(1700000000000, "a", 1), (1700000000500, "a", 3), (1700000000, "a", 4)]
 
 
 async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
@@ -234,7 +304,7 @@ async def test_ctrl_c_ends_with_the_sums(tb_mqtt, emulator, device):
     # Its standard input is open still: nothing waits for it.
     done = await asyncio.wait_for(finished_open(process), 30)
     assert done.code == 130
-    assert done.out.startswith("✓ accepted 1 = acknowledged 1 datapoints")
+    assert done.out.startswith("✓ accepted 1 = acknowledged 1 datapoint")
     assert "Traceback" not in done.err
 
 
@@ -246,7 +316,7 @@ async def test_sigterm_ends_with_the_sums(tb_mqtt, emulator, device):
     process.send_signal(signal.SIGTERM)
     done = await finished(process)
     assert done.code == 143
-    assert "✗ accepted 1 = acknowledged 0 + undelivered 1 datapoints" in done.out
+    assert "✗ accepted 1 = acknowledged 0 + undelivered 1 datapoint" in done.out
     assert "Traceback" not in done.err
 
 
@@ -267,7 +337,7 @@ async def test_the_bar_is_for_terminals_only(tb_mqtt, emulator, device):
         out, _ = await process.communicate()
         shown = await asyncio.to_thread(read_all, leader)
         assert process.returncode == 0
-        assert out.decode().startswith("✓ accepted 1 = acknowledged 1 datapoints")
+        assert out.decode().startswith("✓ accepted 1 = acknowledged 1 datapoint")
         assert ("datapoints acknowledged" in shown) == ("TERM" not in extra)
         assert ("\x1b[32m" in shown or "\x1b[35m" in shown or "\x1b[38;" in shown or "\x1b[1;32m" in shown) == coloured
 
@@ -297,7 +367,7 @@ async def test_without_a_standard_input(tb_mqtt, emulator, device, arguments):
 
 async def test_plain_marks_where_the_encoding_has_no_others(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "a=1", env=device | {"PYTHONIOENCODING": "ascii"})
-    assert (done.code, done.out.splitlines()[0]) == (0, "+ accepted 1 = acknowledged 1 datapoints")
+    assert (done.code, done.out.splitlines()[0]) == (0, "+ accepted 1 = acknowledged 1 datapoint")
 
 
 async def test_the_log_is_shown_on_demand(tb_mqtt, emulator, device):

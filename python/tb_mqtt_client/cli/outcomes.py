@@ -1,4 +1,4 @@
-"""How commands end: exit codes, and the error that carries one."""
+"""Exit codes, and the error that carries one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell sees."""
+    """The exit codes of all commands."""
 
     DONE = 0
-    """All of it was done, and acknowledged."""
+    """Everything was done, and acknowledged."""
     REFUSED = 1
-    """It ran, but something was not acknowledged, the answer is an error, or a check failed."""
+    """Something was not acknowledged, the response is an error, a check failed, or the result cannot be written."""
     USAGE = 2
     """Options, configuration or input are not usable."""
     NO_CONNECTION = 3
     """The server could not be reached, or refused the connection."""
     TIMEOUT = 4
-    """An answer did not come in time."""
-    SKIPPED = 5
-    """All that was sent is acknowledged, but lines of the input were skipped."""
+    """No response arrived in time."""
+    INCOMPLETE = 5
+    """Everything sent was acknowledged, but lines of the input were skipped, or datapoints were superseded."""
     DEFECT = 70
     """A defect of this program."""
     INTERRUPTED = 130

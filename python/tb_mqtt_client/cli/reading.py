@@ -1,6 +1,6 @@
-"""Input of any length, while the connection goes on: a thread reads and parses, the event loop gets batches.
+"""Read input of any length without blocking the event loop: a thread reads and parses, the loop gets batches.
 
-A batch ends where reading has to wait, so that what trickles in (``tail -f``) is sent at once.
+A batch ends where reading has to wait, so that input that trickles in (``tail -f``) is sent at once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 
-from tb_mqtt_client.cli.records import BadLine, Record
+from tb_mqtt_client.cli.records import Parsed
 
-Batch = list[Record | BadLine]
-Parse = Callable[[Iterable[tuple[int, bytes]]], Iterator[Record | BadLine]]
+Batch = list[Parsed]
+Parse = Callable[[Iterable[tuple[int, bytes]]], Iterator[Parsed]]
 
 CHUNK = 64 * 1024
 BATCH = 1000
@@ -23,10 +23,13 @@ LONGEST_LINE = 16 * 2**20
 
 
 class InputReader:
-    """Reads one file descriptor once."""
+    """Reads one file descriptor, once."""
 
     def __init__(self, descriptor: int, parse: Parse) -> None:
-        """``parse`` gets ``(number, line)`` and may raise ``ValueError`` when nothing of the input is usable."""
+        """Read from ``descriptor``.
+
+        ``parse`` gets ``(number, line)`` pairs, and may raise ``ValueError`` if the whole input is unusable.
+        """
         self._descriptor = descriptor
         self._parse = parse
         self._batch: Batch = []
@@ -34,9 +37,9 @@ class InputReader:
         self.bytes_read = 0
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """All of the input. Raises what ``parse`` raises, and ``OSError``."""
+        """Yield all of the input. Raises ``OSError``, and the exceptions of ``parse``."""
         loop = asyncio.get_running_loop()
-        # A daemon, and no executor: a read from a terminal or a pipe cannot be interrupted, and nobody waits for it at the end.
+        # A daemon thread, not an executor: reading from a terminal or pipe cannot be interrupted, so the exit must not wait for it.
         threading.Thread(target=self._pump, args=(loop,), name="tb-mqtt input", daemon=True).start()
         while (item := await self._queue.get()) is not None:
             if isinstance(item, Exception):
@@ -70,12 +73,12 @@ class InputReader:
                 flush()
                 put(error)
         except (CancelledError, RuntimeError):
-            # The loop has ended: nobody wants more.
+            # The loop has ended, so the input is no longer needed.
             return
 
 
 def numbered_lines(read: Callable[[], bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their ends, numbered from 1. Raises ``ValueError`` for one that never ends."""
+    """Yield lines with their ends, numbered from 1. Raises ``ValueError`` for one longer than ``LONGEST_LINE``."""
     number, rest = 0, b""
     while chunk := read():
         *lines, rest = (rest + chunk).split(b"\n")

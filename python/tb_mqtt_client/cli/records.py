@@ -1,6 +1,6 @@
-"""What a line of input says: NDJSON, CSV, or ``key=value`` of the command line. Nothing here reads or sends.
+"""Parse lines of input: NDJSON, CSV, or ``key=value`` from the command line. Nothing here reads files or sends.
 
-The rule: every line becomes records or a ``BadLine`` that names it; none is left out in silence, but for blank ones.
+Every line except a blank one becomes a ``Record``, or a ``BadLine`` that names it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
+
+from tb_mqtt_client.cli.times import DEFAULT_FIELD, Guess, Unit, candidates_for_time, guess, parse_ts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,54 +28,112 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no record."""
+    """A line that is not a record."""
 
     line: int
     reason: str
 
 
+Parsed = Record | BadLine | Guess
+"""The items of parsed input, in its order. A guess comes once, before the record that decided it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a line are no values."""
+    """Which fields of a line are not values."""
 
     device: str | None = None
-    """The field that names the sub-device; ``None`` when all is the connected device's own."""
-    ts: str = "ts"
-    """The field with the time."""
+    """The field that names the sub-device; ``None`` when all values are the connected device's own."""
+    ts: str | None = None
+    """The field with the time. ``None``: ``ts``, or the one that ``guess_ts`` finds."""
+    ts_unit: Unit | None = None
+    """The unit of times that are numbers. ``None``: milliseconds, and what looks like another unit is refused."""
+    guess_ts: bool = False
+    """Look for the time in other fields when the first record has no ``ts``."""
     timeless: bool = False
     """Attributes: a record with a time is a mistake."""
 
 
 class _BadRecordError(ValueError):
-    """The text says why."""
+    """A line is not a record; the text says why."""
 
 
-def from_ndjson(lines: Iterable[tuple[int, bytes]], fields: Fields) -> Iterator[Record | BadLine]:
-    """Records from lines that are one JSON object each.
+class _Times:
+    """Takes the time out of the records of one input, and guesses in which field it is."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._field = fields.ts or DEFAULT_FIELD
+        self._unit = fields.ts_unit
+        self._timeless = fields.timeless
+        self._guessing = fields.guess_ts and fields.ts is None and not fields.timeless
+        self._guess: Guess | None = None
+        self._news: list[Guess] = []
+
+    def news(self) -> list[Guess]:
+        """Return the guess once, after the record that decided it."""
+        news, self._news = self._news, []
+        return news
+
+    def take(self, content: dict[str, Any]) -> int | None:
+        """Remove the time from a record's fields and return it in milliseconds. Raises ``_BadRecordError``."""
+        name, unit, advice = self._field, self._unit, ""
+        if content.get(name) is None:
+            if self._guessing:
+                self._look(content)
+            if self._guess is not None:
+                name, unit, advice = self._guess.field, unit or self._guess.unit, "; --no-guess-ts sends this field as a value"
+        if (given := content.pop(name, None)) is None:
+            return None
+        # An input with a field for the time has no other.
+        self._guessing = False
+        if self._timeless:
+            raise _BadRecordError(f"the field {name!r}: attributes have no time")
+        try:
+            return parse_ts(given, unit)
+        except ValueError as error:
+            raise _BadRecordError(f"the field {name!r}: {error}{advice}") from None
+
+    def _look(self, content: dict[str, Any]) -> None:
+        # A field that would leave the record empty is a value.
+        if len(content) > 1 and (candidates := candidates_for_time(content)):
+            # The first record that has a candidate decides: a field must not be a value here and a time further down.
+            self._guessing = False
+            if (found := guess(candidates)) is not None:
+                self._guess = found
+                self._news.append(found)
+
+
+def from_ndjson(lines: Iterable[tuple[int, bytes]], fields: Fields) -> Iterator[Parsed]:
+    """Parse lines that are one JSON object each.
 
     ``{"temperature": 21.5}``, ``{"ts": 1700000000000, "temperature": 21.5}`` or
     ``{"ts": 1700000000000, "values": {"temperature": 21.5}}``, and the device's name beside ``ts``.
     """
+    times = _Times(fields)
     for number, line in lines:
         if line.strip():
             try:
-                yield _record(number, _json_object(line), fields)
+                item: Record | BadLine = _record(number, _json_object(line), fields, times)
             except _BadRecordError as error:
-                yield BadLine(number, str(error))
+                item = BadLine(number, str(error))
+            yield from times.news()
+            yield item
 
 
-def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str = ",") -> Iterator[Record | BadLine]:
-    """Records from rows below a header. Cells are JSON where they can be, else text; an empty cell is no value.
+def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str = ",") -> Iterator[Parsed]:
+    """Parse rows below a header. Cells are JSON where they can be, else text; an empty cell is not a value.
 
-    Raises ``ValueError`` for a header that is not usable.
+    Raises:
+        ValueError: If the header is not usable.
     """
     begin = current = 0
+    times = _Times(fields)
 
     def decoded() -> Iterator[str]:
         nonlocal begin, current
         for current, line in lines:  # read below: where the reader stands
             begin = begin or current
-            # What is not UTF-8 comes out as surrogates, which no value can be.
+            # Bytes that are not UTF-8 become surrogates, which are refused in values.
             yield line.decode("utf-8-sig" if current == 1 else "utf-8", "surrogateescape")
 
     rows = _rows(csv.reader(decoded(), delimiter=delimiter, strict=True))
@@ -87,20 +146,22 @@ def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str 
     _check_header(header, fields)
     begin = 0
     for row in rows:
-        # A cell in quotes may have newlines; a quote that nobody closes takes the lines that follow into its cell.
+        # A quoted cell may contain newlines; a quote that is never closed takes the following lines into its cell.
         goes_on = f" (the row goes on to line {current})" if current > begin else ""
         if isinstance(row, csv.Error):
             yield BadLine(begin, f"{row}{goes_on}")
         elif row:
             try:
-                yield _record(begin, _cells(header, row, fields), fields)
+                item: Record | BadLine = _record(begin, _cells(header, row, fields), fields, times)
             except _BadRecordError as error:
-                yield BadLine(begin, f"{error}{goes_on}")
+                item = BadLine(begin, f"{error}{goes_on}")
+            yield from times.news()
+            yield item
         begin = 0
 
 
 def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
-    """Values from ``key=value``: the value is JSON if it can be, else text. Raises ``ValueError`` that names the argument."""
+    """Return values from ``key=value``: each value is JSON if it can be, else text. Raises ``ValueError`` naming the argument."""
     values: dict[str, Any] = {}
     for argument in arguments:
         key, separator, text = argument.partition("=")
@@ -113,54 +174,30 @@ def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def typed(text: str) -> Any:
-    """``21.5``, ``true``, ``null``, ``[1]`` and ``"7"`` as JSON has them, everything else as the text that it is."""
+    """Return the value of JSON such as ``21.5``, ``true``, ``null``, ``[1]`` and ``"7"``, and any other text unchanged."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def parse_ts(value: Any) -> int:
-    """Milliseconds since the epoch, from a number of them or from ISO 8601 with an offset. Raises ``ValueError``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-        return int(value)
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError:
-            moment = None
-        if moment is not None and moment.tzinfo is not None:
-            return round(moment.timestamp() * 1000)
-        if moment is not None:
-            raise ValueError(f"{value!r} has no offset from UTC, such as Z or +02:00")
-    raise ValueError(f"{value!r} is no time: milliseconds since the epoch, or ISO 8601 such as 2026-01-31T12:00:00Z")
-
-
-def _record(line: int, content: dict[str, Any], fields: Fields) -> Record:
+def _record(line: int, content: dict[str, Any], fields: Fields, times: _Times) -> Record:
     content = dict(content)
     device = None
     if fields.device is not None:
         device = content.pop(fields.device, None)
         if not isinstance(device, str) or not device:
             found = "is missing" if device is None else f"must be a name, not {device!r}"
-            raise _BadRecordError(f"the field {fields.device!r}, which names the device, {found}")
-    ts = None
-    if (given := content.pop(fields.ts, None)) is not None:
-        if fields.timeless:
-            raise _BadRecordError(f"the field {fields.ts!r}: attributes have no time")
-        try:
-            ts = parse_ts(given)
-        except ValueError as error:
-            raise _BadRecordError(f"the field {fields.ts!r}: {error}") from None
+            raise _BadRecordError(f"the field {fields.device!r} with the device's name {found}")
+    ts = times.take(content)
     if content.keys() == {"values"} and isinstance(content["values"], dict):
         content = content["values"]
     if not content:
-        raise _BadRecordError("there is no value in it")
+        raise _BadRecordError("it has no values")
     return Record(line, device, ts, content)
+
+
+_JSON_NAMES = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
 
 def _json_object(line: bytes) -> dict[str, Any]:
@@ -169,14 +206,14 @@ def _json_object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise _BadRecordError("it is not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise _BadRecordError(f"it is no JSON ({error})") from None
+        raise _BadRecordError(f"it is not valid JSON ({error})") from None
     if not isinstance(content, dict):
-        raise _BadRecordError(f"it is JSON, but no object: {type(content).__name__}")
+        raise _BadRecordError(f"it is JSON, but not an object: {_JSON_NAMES[type(content)]}")
     return content
 
 
 def _rows(reader: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
-    """Rows, and errors in their places: a reader goes on after one."""
+    """Yield rows, and errors in their places: a reader can go on after an error."""
     while True:
         try:
             yield next(reader)
@@ -192,8 +229,9 @@ def _check_header(header: list[str], fields: Fields) -> None:
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise ValueError(f"the header has the column {twice[0]!r} twice")
-    if fields.device is not None and fields.device not in header:
-        raise ValueError(f"the header has no column {fields.device!r}, which names the device")
+    for name, purpose in ((fields.device, "the device"), (fields.ts, "the time")):
+        if name is not None and name not in header:
+            raise ValueError(f"the header has no column {name!r} for {purpose}; its columns: {', '.join(header)}")
 
 
 def _cells(header: list[str], row: list[str], fields: Fields) -> dict[str, Any]:
@@ -203,6 +241,6 @@ def _cells(header: list[str], row: list[str], fields: Fields) -> dict[str, Any]:
         "".join(row).encode()
     except UnicodeEncodeError:
         raise _BadRecordError("it is not UTF-8") from None
-    as_text = {fields.device, fields.ts}
+    as_text = {fields.device, fields.ts or DEFAULT_FIELD}
     cells = zip(header, row, strict=True)
     return {name: cell if name in as_text else typed(cell) for name, cell in cells if cell.strip()}

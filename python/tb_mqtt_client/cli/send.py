@@ -1,4 +1,4 @@
-"""``tb-mqtt send``: telemetry or attributes, from arguments, NDJSON or CSV, for a device or a gateway's sub-devices."""
+"""``tb-mqtt send``: send telemetry or attributes from arguments, NDJSON or CSV, for a device or a gateway's sub-devices."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig
 from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, output_options
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch, InputReader, Parse
-from tb_mqtt_client.cli.records import Fields, Record, from_arguments, from_csv, from_ndjson, parse_ts
+from tb_mqtt_client.cli.records import Fields, Record, from_arguments, from_csv, from_ndjson
 from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.sending import Orders, Outcome, Sender
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Bar, Terminal
+from tb_mqtt_client.cli.times import DEFAULT_FIELD, GUESSED_FIELDS, Unit, parse_ts
 
 DEVICE_FIELD = "device"
+_OR_GUESSED = f"{', '.join(GUESSED_FIELDS[:-1])} or {GUESSED_FIELDS[-1]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is to be sent: records at once, or a file to read them from."""
+    """Records to send, or a file to read them from."""
 
     records: Batch
     path: str | None = None
@@ -45,19 +47,24 @@ class Source:
 @click.option("--format", "form", type=click.Choice(["ndjson", "csv"]), help="[default: by the file's ending, else ndjson]")
 @click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Between the cells of a CSV row.")
 @click.option("-a", "--attributes", is_flag=True, help="Client attributes instead of telemetry.")
-@click.option("--ts", metavar="TIME", help="Time of KEY=VALUE: milliseconds, or ISO 8601.  [default: now]")
-@click.option("--ts-field", default="ts", show_default=True, metavar="NAME", help="Field or column with the time.")
-@click.option("--gateway", is_flag=True, help="Send for sub-devices of this gateway; each record names its own.")
-@click.option("--device-field", metavar="NAME", help=f"Field or column that names the sub-device.  [default: {DEVICE_FIELD}]")
-@click.option("--device", metavar="NAME", help="Sub-device of KEY=VALUE; implies --gateway.")
-@click.option("--device-profile", default="default", show_default=True, metavar="NAME", help="Profile of sub-devices that are new.")
-@click.option("--skip-bad", is_flag=True, help="Report lines that are no records, and go on (exit code 5 at best).")
+@click.option("--ts", metavar="TIME", help="Time of KEY=VALUE: milliseconds since the epoch, or ISO 8601.  [default: now]")
 @click.option(
-    "--timeout",
-    **SECONDS,
-    default=120.0,
-    help="Give up when no answer came for so long.  [default: 120]",
+    "--ts-field",
+    metavar="NAME",
+    help=f"Field or column with the time.  [default: {DEFAULT_FIELD}; without it {_OR_GUESSED}, if its values are times]",
 )
+@click.option("--no-guess-ts", is_flag=True, help=f"Use no other field than {DEFAULT_FIELD} as the time.")
+@click.option(
+    "--ts-unit",
+    type=click.Choice([unit.value for unit in Unit]),
+    help="Unit of times that are numbers.  [default: ms; numbers that look like another unit are refused]",
+)
+@click.option("--gateway", is_flag=True, help="Send for sub-devices of this gateway; each record names its own.")
+@click.option("--device-field", metavar="NAME", help=f"Field or column with the sub-device's name.  [default: {DEVICE_FIELD}]")
+@click.option("--device", metavar="NAME", help="Sub-device of KEY=VALUE; implies --gateway.")
+@click.option("--device-profile", default="default", show_default=True, metavar="NAME", help="Profile of new sub-devices.")
+@click.option("--skip-bad", is_flag=True, help="Skip and report malformed lines (exit code 5 if any was skipped).")
+@click.option("--timeout", **SECONDS, default=120.0, help="Give up after this long without an acknowledgement.  [default: 120]")
 @connection_options
 @output_options
 def send(
@@ -67,7 +74,9 @@ def send(
     delimiter: str,
     attributes: bool,
     ts: str | None,
-    ts_field: str,
+    ts_field: str | None,
+    no_guess_ts: bool,
+    ts_unit: str | None,
     gateway: bool,
     device_field: str | None,
     device: str | None,
@@ -84,26 +93,33 @@ def send(
       tb-mqtt send --file history.csv
       tail -f log.ndjson | tb-mqtt send --gateway --device-field meter
 
-    A value is JSON if it can be (21.5, true, [1,2], "7"), else text. NDJSON: an object a line, {"temperature": 21.5},
-    with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then a row a record; an
-    empty cell is no value. Times are milliseconds since the epoch, or ISO 8601 with an offset.
+    A value is JSON if it can be (21.5, true, [1,2], "7"), else text. NDJSON: one object per line, {"temperature": 21.5},
+    with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then one row per record;
+    an empty cell is not a value. Times are milliseconds since the epoch, or ISO 8601 with an offset from UTC.
 
-    At the end it tells the sums, in datapoints. It ends with 0 only if the server acknowledged all of them.
+    At the end it prints the totals, in datapoints. The exit code is 0 only if the server acknowledged all of them and
+    none was superseded by a later value with the same key and time.
     """  # noqa: D301  # \b is click's own mark
     gateway = gateway or device is not None or device_field is not None
+    unit = None if ts_unit is None else Unit(ts_unit)
     if values:
         if path is not None:
             raise click.UsageError("KEY=VALUE and --file: give one of them")
         if gateway and device is None:
-            raise click.UsageError("--device NAME is needed: whose are these values?")
-        source = Source([_from_arguments(values, device, ts, attributes)])
+            raise click.UsageError("--device NAME is needed with --gateway and KEY=VALUE")
+        source = Source([_from_arguments(values, device, ts, attributes, unit)])
     else:
         if device is not None or ts is not None:
-            raise click.UsageError("--device and --ts are for KEY=VALUE; records name their own")
+            raise click.UsageError(
+                "--device and --ts need KEY=VALUE; records in a file have their own (--device-field, --ts-field)"
+            )
+        if ts_field is not None and no_guess_ts:
+            raise click.UsageError("--ts-field and --no-guess-ts: give one of them")
         # A service may have no standard input at all.
         if path is None and (sys.stdin is None or sys.stdin.isatty()):
             raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")
-        fields = Fields((device_field or DEVICE_FIELD) if gateway else None, ts_field, timeless=attributes)
+        device_field = (device_field or DEVICE_FIELD) if gateway else None
+        fields = Fields(device_field, ts_field, unit, guess_ts=not no_guess_ts, timeless=attributes)
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
     settings = load(connection, terminal.redactor, GatewayConfig)
     orders = Orders(attributes=attributes, silence=timeout, device_profile=device_profile, skip_bad=skip_bad)
@@ -111,11 +127,13 @@ def send(
     return run(_send(client_class, settings, source, orders, terminal))
 
 
-def _from_arguments(arguments: tuple[str, ...], device: str | None, ts: str | None, attributes: bool) -> Record:
+def _from_arguments(
+    arguments: tuple[str, ...], device: str | None = None, ts: str | None = None, attributes: bool = False, unit: Unit | None = None
+) -> Record:
     if attributes and ts is not None:
         raise click.UsageError("--ts: attributes have no time")
     try:
-        return Record(0, device, None if ts is None else parse_ts(ts), from_arguments(arguments))
+        return Record(0, device, None if ts is None else parse_ts(ts, unit), from_arguments(arguments))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -127,13 +145,13 @@ def _parser(form: str | None, path: str | None, delimiter: str, fields: Fields) 
         return partial(from_ndjson, fields=fields)
     delimiter = delimiter.replace("\\t", "\t")
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise click.UsageError("--delimiter must be one character, and no quote or line end; \\t is a tab")
+        raise click.UsageError("--delimiter must be one character, but not a quote or a line end; \\t is a tab")
     return partial(from_csv, fields=fields, delimiter=delimiter)
 
 
 def send_values(values: tuple[str, ...], settings: Settings, timeout: float, terminal: Terminal) -> int:
-    """Send ``KEY=VALUE`` as client attributes of the connected device; the exit code."""
-    source = Source([_from_arguments(values, None, None, attributes=True)])
+    """Send ``KEY=VALUE`` as client attributes of the connected device, and return the exit code."""
+    source = Source([_from_arguments(values, attributes=True)])
     return run(_send(DeviceClient, settings, source, Orders(attributes=True, silence=timeout), terminal))
 
 
@@ -151,12 +169,21 @@ async def _send(
                     await sender.send_all(_watched(reader, bar, size) if reader else _at_once(source.records))
         failed = False
     except asyncio.CancelledError:
-        # By whoever had enough: that is no failure.
+        # The user ended it: that is not a failure.
         failed = False
         raise
     finally:
         # After a failure and after Ctrl-C too: the client is stopped, so these are the last numbers.
-        outcome = Outcome(client.statistics, sender.records, sender.bad_lines, time.monotonic() - began, failed)
+        seconds = time.monotonic() - began
+        outcome = Outcome(
+            client.statistics,
+            sender.records,
+            sender.timeless,
+            sender.bad_lines,
+            seconds,
+            attributes=orders.attributes,
+            failed=failed,
+        )
         if outcome.statistics.connections:
             outcome.show(terminal)
     return outcome.exit_code()
