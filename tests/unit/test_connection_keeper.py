@@ -1,10 +1,12 @@
 """Backoff, and what keeps a session: no broker, no waiting."""
 
 import asyncio
+import logging
 import random
 
 import pytest
 
+from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.session_end import SessionEnd
 
@@ -64,6 +66,145 @@ async def test_a_lost_session_is_established_again(caplog):
     assert sessions.attempts == 4
     # An error without a text is told by its name.
     assert "Connecting failed: TimeoutError()" in caplog.messages
+    assert not any(record.exc_info for record in caplog.records)
     await keeper.stop()
     await keeper.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+UNEXPECTED = [
+    TypeError("'int' object is not iterable"),
+    OverflowError("too large"),
+    RuntimeError("can't start new thread"),
+    MemoryError(),
+    RecursionError("maximum recursion depth exceeded"),
+    asyncio.CancelledError("of something that was awaited"),
+    AssertionError(),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
+async def test_an_unexpected_failure_is_reported_and_followed_by_the_next_attempt(error, caplog):
+    sessions = Sessions(None, error, error, OSError("refused"), error)
+    keeper = sessions.keeper()
+    await keeper.start()
+    await sessions.established.acquire()
+    sessions.lost.set()
+    await sessions.established.acquire()
+    assert sessions.attempts == 6
+    failures = [record for record in caplog.records if record.getMessage().startswith("Connecting failed")]
+    assert [record.getMessage() for record in failures] == [
+        f"Connecting failed: {cause}" for cause in (repr(error), repr(error), "refused", repr(error))
+    ]
+    # The traceback comes once a minute, with the others at DEBUG.
+    [traceback] = [record for record in caplog.records if record.exc_info and record.levelno > logging.DEBUG]
+    assert (traceback.levelno, traceback.exc_info[1]) == (logging.ERROR, error)
+    await keeper.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_unexpected_failure_of_the_first_attempt_is_raised():
+    sessions = Sessions(MemoryError())
+    keeper = sessions.keeper()
+    with pytest.raises(MemoryError):
+        await keeper.start()
+    assert not keeper.is_running
+    await keeper.start()
+    assert sessions.attempts == 2
+    await keeper.stop()
+
+
+async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt():
+    sessions = Sessions()
+    keeper, failures = sessions.keeper(), [MemoryError()]
+
+    async def wait_lost():
+        if failures:
+            raise failures.pop()
+        return await sessions.wait_lost()
+
+    keeper._wait_lost = wait_lost
+    await keeper.start()
+    await sessions.established.acquire()
+    await sessions.established.acquire()
+    await keeper.stop()
+
+
+async def test_a_log_handler_that_raises_does_not_end_the_attempts():
+    sessions = Sessions(None, OSError(), MemoryError())
+    keeper = sessions.keeper()
+    await keeper.start()
+    await sessions.established.acquire()
+
+    class Raising(logging.Handler):
+        def emit(self, _record):
+            raise RuntimeError("the disk is full")
+
+    handler = Raising()
+    logging.getLogger("tb_mqtt_client").addHandler(handler)
+    try:
+        sessions.lost.set()
+        await sessions.established.acquire()
+    finally:
+        logging.getLogger("tb_mqtt_client").removeHandler(handler)
+    await keeper.stop()
+
+
+async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
+    """Nothing may claim that a session is kept when nothing keeps it."""
+    sessions = Sessions()
+    keeper, contexts = sessions.keeper(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    keeper._delay = None  # a defect that no attempt can catch
+    await keeper.start()
+    await sessions.established.acquire()
+    ended = asyncio.Event()
+    keeper._task.add_done_callback(lambda _: ended.set())
+    sessions.lost.set()
+    await ended.wait()
+    assert not keeper.is_running
+    assert [context["message"] for context in contexts] == ["tb-mqtt-client connection failed"]
+    await keeper.start()
+    assert sessions.attempts == 2
+    await keeper.stop()
+
+
+@pytest.mark.parametrize("cancels", [1, 2, 5])
+async def test_a_cancelled_start_leaves_nothing_and_resolves_all(cancels):
+    sessions = Sessions()
+    closing = asyncio.Event()
+
+    async def establish():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closing.set()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    sessions.establish = establish
+    keeper = sessions.keeper()
+    first = asyncio.ensure_future(keeper.start())
+    await asyncio.sleep(0)
+    for _ in range(cancels):
+        first.cancel()
+        await asyncio.sleep(0)
+    await closing.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert not keeper.is_running
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_cancelled_stop_does_not_leave_callers_of_start_waiting():
+    sessions = Sessions()
+    sessions.establish = asyncio.Event().wait
+    keeper = sessions.keeper()
+    starting = asyncio.ensure_future(keeper.start())
+    await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(keeper.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(NotConnectedError):
+        await starting
+    assert stopping.cancelled()

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tb_mqtt_client import GatewayClient
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, pack_timeseries
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.admission import Admission
-from tb_mqtt_client.service.session_limits import SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.session_limits import LIMIT_NAMES, SessionLimits, apply_rate_limits
 
 
 class Clock:
@@ -42,9 +47,87 @@ def test_no_answer(reply):
         SessionLimits.parse(reply.encode())
 
 
-@pytest.mark.parametrize("size", [None, 0, "x", -1])
-def test_defaults(size):
+UNUSABLE_SIZES = [0, "x", -1, True, 1.5, 65536.0, float("nan"), [], {}, 79, 2**31, 2**64, 10**300]
+
+
+@pytest.mark.parametrize("size", [None, *UNUSABLE_SIZES])
+def test_an_unusable_payload_size_is_the_default(size, caplog):
     assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()) == SessionLimits(announced=True)
+    assert ["maxPayloadSize=" in message for message in caplog.messages] == ([] if size is None else [True])
+
+
+@pytest.mark.parametrize(("size", "used"), [(80, 80), (65536, 65536), (2**31 - 1, 268_435_455)])
+def test_a_payload_size_is_at_most_what_mqtt_can_carry(size, used):
+    assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()).max_payload_size == used
+
+
+@pytest.mark.parametrize("of", ["rateLimits", "gatewayRateLimits"])
+@pytest.mark.parametrize("name", ["messages", "telemetryMessages", "telemetryDataPoints"])
+@pytest.mark.parametrize(
+    ("value", "used"),
+    [
+        (200, None),
+        (1.5, None),
+        (True, None),
+        ([], None),
+        (["1:1"], None),
+        ({"1": 1}, None),
+        ("100", ""),
+        ("1e9:1", ""),
+        ("10:1,x", "10:1"),
+        (f"{10**20}:1,10:1", "10:1"),
+        (f"10:1,5:{10**30}", "10:1"),
+        (f"{10**400}:{10**400}", ""),
+    ],
+)
+def test_unusable_rate_limits_are_left_out_with_one_warning(of, name, value, used, caplog):
+    reply = {of: {"messages": "1:1", "telemetryMessages": "1:1", "telemetryDataPoints": "1:1", name: value, "other": 1}}
+    limits = SessionLimits.parse(json.dumps(reply).encode())
+    texts = limits.device if of == "rateLimits" else limits.gateway
+    assert texts == {"messages": "1:1", "telemetryMessages": "1:1", "telemetryDataPoints": "1:1", name: used}
+    [message] = caplog.messages
+    assert f"{of}.{name}=" in message
+
+
+@pytest.mark.parametrize("value", [1, "10:1", [], True])
+def test_rate_limits_that_are_not_an_object_are_left_out_with_one_warning(value, caplog):
+    reply = {"maxPayloadSize": "x", "rateLimits": value, "gatewayRateLimits": value}
+    assert SessionLimits.parse(json.dumps(reply).encode()) == SessionLimits(announced=True)
+    [message] = caplog.messages
+    assert all(f"{name}=" in message for name in reply)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+NUMBER = st.integers(-(2**70), 2**70) | st.integers(0, 100) | st.just(10**30)
+WINDOWS = st.lists(st.builds("{}:{}".format, NUMBER, NUMBER) | st.text(max_size=5), max_size=3).map(",".join)
+LIMITS = JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(LIMIT_NAMES, JSON | WINDOWS))
+REPLIES = st.fixed_dictionaries(
+    {}, optional={"maxPayloadSize": JSON | NUMBER, "rateLimits": LIMITS, "gatewayRateLimits": LIMITS, "maxInflightMessages": JSON}
+)
+
+
+@given(REPLIES, st.integers(1, 100))
+def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
+    limits = SessionLimits.parse(json.dumps(reply).encode())
+    client = GatewayClient({"host": "127.0.0.1", "rate_limit_percentage": percentage})
+    client._apply_limits(limits)
+    json.dumps(client.health())
+    for device, adapter in ((None, client._message_adapter), (DeviceIdentity("m", "default"), client._gateway_message_adapter)):
+        packed = pack_timeseries(
+            [EncodedUplink.timeseries({"a": 1}, 1, device)],
+            gateway=device is not None,
+            max_size=adapter.packer.payload_budget,
+            max_datapoints=adapter.splitter.max_datapoints,
+            max_devices=adapter.packer.max_devices,
+        )
+        assert (len(packed.payloads), packed.oversized) == (1, [])
+    for limiter in (client._rate_limiter, client._gateway_rate_limiter):
+        for limit in limiter.values():
+            assert limit.buckets.take(1, time.monotonic_ns()) is None or limit.has_limit()
 
 
 def test_contract_9_what_was_spent_stays_spent():

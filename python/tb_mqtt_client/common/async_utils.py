@@ -141,6 +141,27 @@ def seconds_or_none(timeout: float | None) -> float | None:
     return timeout if timeout >= 0 else None
 
 
+def is_cancelled() -> bool:
+    """Return whether the current task was asked to end. Otherwise a ``CancelledError`` comes from something that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Finish ``work`` even if the caller is cancelled meanwhile, once or often; the cancellation is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        # A failure of the work goes with the cancellation: task.exception() marks it as seen.
+        raise cancellation from (None if task.cancelled() else task.exception())
+    task.result()
+
+
 callback_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("callback_task", default=None)
 """The task of a client in which a callback of the user runs. What the callback starts inherits it, and may stop the client."""
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.async_utils import end_tasks
+from tb_mqtt_client.common.async_utils import end_tasks, is_cancelled
 from tb_mqtt_client.service.inbound_report import InboundReport
 
 T = TypeVar("T")
@@ -39,8 +39,7 @@ async def call_reporting(report: InboundReport, what: str, callback: Callback[An
     try:
         await call(callback, *arguments)
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_cancelled():
             raise
         # Something that the callback awaited was cancelled, not the callback.
         report.callback_failed(what, error)

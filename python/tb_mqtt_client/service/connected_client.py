@@ -6,12 +6,12 @@ import asyncio
 import logging
 import random
 import string
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, Self
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none, uninterrupted
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -241,7 +241,7 @@ class ConnectedClient(BaseClient):
             self._started = False
             self._stop_event.set()
             # A cancellation while draining, or while this runs, must not leave a half stopped client.
-            await _uninterrupted(self._shut_down())
+            await uninterrupted(self._shut_down())
             if started:
                 statistics = self.statistics
                 logger.log(logging.WARNING if statistics.undelivered else logging.INFO, "Stopped: %s", statistics)
@@ -340,16 +340,6 @@ class ConnectedClient(BaseClient):
         version = self._mqtt_manager.mqtt_version
         topics = timeseries_topic, attributes_topic
         return min(max_payload_size(topic, limits.max_payload_size, version) for topic in topics)
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Finish ``work`` even when the caller is cancelled meanwhile; the cancellation goes on after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 def _random_client_id() -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
+from tb_mqtt_client.common.async_utils import is_cancelled, uninterrupted
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.constants.reason_codes import TRANSIENT_CONNECT_REFUSALS, ReasonCode
 from tb_mqtt_client.service.session_end import SessionEnd
 
 logger = get_logger(__name__)
+
+EXPECTED_FAILURES = (OSError, TBMQTTError)
+"""Failures of network and server, whose text says everything. All others are logged with their traceback."""
 
 
 class Backoff:
@@ -59,9 +66,15 @@ class ConnectionKeeper:
         self._established: asyncio.Future[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._starting = 0
+        self._unexpected_log = OccasionalLog(logger)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a session is kept, or its first attempt goes on."""
+        return self._task is not None
 
     async def start(self) -> None:
-        """Set the session up and keep it; callers while that is going on wait for the same attempt.
+        """Set the session up and keep it; concurrent callers wait for the same attempt.
 
         What the first attempt raises is raised here, and nothing is kept then. After a refusal that may pass ("server busy")
         it is tried again. When the last caller who waits is cancelled, the attempt is too.
@@ -69,51 +82,57 @@ class ConnectionKeeper:
         if self._task is None or self._established is None:
             self._established = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._keep(self._established), name="tb-mqtt-client connection")
+            self._task.add_done_callback(partial(self._resolve, self._established))
         established = self._established
         self._starting += 1
         try:
             await asyncio.wait([established])
         except asyncio.CancelledError:
             if self._starting == 1 and not established.done():
-                await self.stop()
+                # The task is let go in this turn already: a start() that comes now begins anew.
+                await uninterrupted(_ended(self._let_go()))
             raise
         finally:
             self._starting -= 1
         established.result()
 
     async def stop(self) -> None:
-        """Keep the session no longer. Those who wait in ``start`` get a ``NotConnectedError``."""
+        """Keep the session no longer. Callers that wait in ``start`` get a ``NotConnectedError``."""
+        await _ended(self._let_go())
+
+    def _let_go(self) -> asyncio.Task[None] | None:
+        """Cancel the task that keeps the session, and return it."""
         task, self._task = self._task, None
-        established, self._established = self._established, None
         if task is not None:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if established is not None and not established.done():
-            established.set_exception(NotConnectedError("the client was stopped while it was connecting"))
+        return task
+
+    def _resolve(self, established: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+        """Let no caller wait in vain, and none believe in a session that nothing keeps."""
+        if self._task is task:
+            self._task = None
+        error = None if task.cancelled() else task.exception()
+        if not established.done():
+            established.set_exception(error or NotConnectedError("the client was stopped while it was connecting"))
             # Nobody may be waiting.
             established.exception()
+        elif error is not None:
+            context = {"message": f"{task.get_name()} failed", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
 
     async def _keep(self, established: asyncio.Future[None]) -> None:
-        try:
-            if self._ending:
-                # What ends a session would end a new one with it.
-                await asyncio.wait(self._ending)
-            await self._establish_first()
-        except Exception as error:  # noqa: BLE001  # handed to those who wait in start(), whatever it is
-            self._task = self._established = None
-            established.set_exception(error)
-            return
+        if self._ending:
+            # What ends a session would end a new one with it.
+            await asyncio.wait(self._ending)
+        await self._establish_first()
         established.set_result(None)
         while True:
-            end = await self._wait_lost()
-            # Two clients with the same credentials take the session from each other: that is no success.
-            worked = end.worked and end.reason_code != ReasonCode.SESSION_TAKEN_OVER
-            if worked or end.seconds > self._backoff.longest:
-                self._backoff.reset()
-            logger.warning("The connection ended: %s", end.cause)
-            await self._establish_again()
+            await self._succeeds(self._wait_for_end())
+            await self._delay()
+            while not await self._succeeds(self._establish()):
+                await self._delay()
 
     async def _establish_first(self) -> None:
         while True:
@@ -122,26 +141,55 @@ class ConnectionKeeper:
             except ConnectionRefusedByServer as refusal:
                 if not is_transient(refusal):
                     raise
-                await self._delay(refusal)
+                self._report(refusal)
+                await self._delay()
             else:
                 return
 
-    async def _establish_again(self) -> None:
-        await self._delay(None)
-        while True:
-            try:
-                await self._establish()
-            except (OSError, TimeoutError, TBMQTTError) as error:
-                if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
-                    # The session worked before: whoever runs the platform may mend it, so this goes on, but slowly.
-                    self._backoff.grow_to_longest()
-                await self._delay(error)
-            else:
-                return
+    async def _wait_for_end(self) -> None:
+        end = await self._wait_lost()
+        # Two clients with the same credentials take the session from each other: that is no success.
+        worked = end.worked and end.reason_code != ReasonCode.SESSION_TAKEN_OVER
+        if worked or end.seconds > self._backoff.longest:
+            self._backoff.reset()
+        logger.warning("The connection ended: %s", end.cause)
 
-    async def _delay(self, error: Exception | None) -> None:
-        if error is not None:
+    async def _succeeds(self, step: Awaitable[None]) -> bool:
+        """Return whether a step succeeded. Its failure, of whatever type, is reported, and must not end this loop."""
+        error: BaseException
+        try:
+            await step
+        except asyncio.CancelledError as cancellation:
+            if is_cancelled():
+                raise
+            error = cancellation
+        except Exception as failure:  # noqa: BLE001  # reported below, with its cause
+            error = failure
+        else:
+            return True
+        if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
+            # The session worked before, and an administrator may fix the cause, so this goes on, but slowly.
+            self._backoff.grow_to_longest()
+        # A log handler of the program may raise. There is no other place to report to, and reconnecting must not depend on it.
+        with suppress(Exception):
+            self._report(error)
+        return False
+
+    def _report(self, error: BaseException) -> None:
+        if isinstance(error, EXPECTED_FAILURES):
             logger.warning("Connecting failed: %s", str(error) or repr(error))
+            return
+        logger.warning("Connecting failed: %r", error)
+        self._unexpected_log.warn_of(type(error).__name__, "The cause is unexpected: %r", error, level=logging.ERROR, error=error)
+
+    async def _delay(self) -> None:
         delay = self._backoff.next_delay()
-        logger.info("Connecting again in %.1f s", delay)
+        with suppress(Exception):  # as above
+            logger.info("Connecting again in %.1f s", delay)
         await asyncio.sleep(delay)
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    """Wait for the end of a task, if there is one."""
+    if task is not None:
+        await asyncio.wait([task])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import reprlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
+from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
@@ -31,6 +33,15 @@ REQUEST = b'{"method":"getSessionLimits","params":{}}'
 DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_REMAINING_LENGTH
 """Bytes of remaining length, for servers that do not tell (before 3.8)."""
 
+MAX_REMAINING_LENGTH = 268_435_455
+"""Bytes: no MQTT packet can be longer (MQTT 5, section 1.5.5)."""
+MIN_REMAINING_LENGTH = 80
+"""Bytes: a smaller limit cannot be true, because the request that it answers was about as long."""
+MAX_ANNOUNCED_SIZE = 2**31 - 1
+"""The platform's own type for this size is a 32-bit integer."""
+LIMIT_NAMES = ("messages", "telemetryMessages", "telemetryDataPoints")
+"""The platform's names of the limits in ``RateLimiter.values()``, in the same order."""
+
 RateLimitTexts = dict[str, str | None]
 """``"100:1,3000:60"`` by the platform's names: messages, telemetryMessages, telemetryDataPoints. ``None``: no limit."""
 
@@ -50,28 +61,77 @@ class SessionLimits:
 
     @classmethod
     def parse(cls, payload: bytes) -> SessionLimits:
-        """Read the server's answer. Raises ``ValueError`` when it is something else, as an old server's error is."""
+        """Read the server's reply to ``getSessionLimits``.
+
+        Fields that are missing or unusable get their defaults; one warning names all unusable ones.
+
+        Raises:
+            ValueError: the payload is something else, such as the error of an old server, or not JSON.
+            RecursionError: the JSON is nested too deeply.
+        """
         reply = json.loads(payload)
         if not isinstance(reply, dict) or "error" in reply:
             raise ValueError(f"not an answer to getSessionLimits: {payload[:200]!r}")
-        size = reply.get("maxPayloadSize")
-        return cls(
-            size if isinstance(size, int) and size > 0 else DEFAULT_MAX_PAYLOAD_SIZE,
-            _texts(reply.get("rateLimits")),
-            _texts(reply.get("gatewayRateLimits")),
+        reader = _Reader()
+        limits = cls(
+            reader.payload_size(reply.get("maxPayloadSize")),
+            reader.rate_limits(reply.get("rateLimits"), "rateLimits"),
+            reader.rate_limits(reply.get("gatewayRateLimits"), "gatewayRateLimits"),
             announced=True,
         )
+        if reader.unusable:
+            logger.warning("The server's limits are used without these unusable fields: %s", ", ".join(reader.unusable))
+        return limits
 
 
-def _texts(limits: Any) -> RateLimitTexts:
-    return limits if isinstance(limits, dict) else {}
+class _Reader:
+    """Reads the fields of one reply, and collects descriptions of those that are unusable."""
+
+    def __init__(self) -> None:
+        self.unusable: list[str] = []
+
+    def payload_size(self, value: object) -> int:
+        """Return a size in bytes that a client can keep to."""
+        if value is None:
+            return DEFAULT_MAX_PAYLOAD_SIZE
+        if type(value) is not int or not MIN_REMAINING_LENGTH <= value <= MAX_ANNOUNCED_SIZE:
+            self._skip("maxPayloadSize", value)
+            return DEFAULT_MAX_PAYLOAD_SIZE
+        return min(value, MAX_REMAINING_LENGTH)
+
+    def rate_limits(self, value: object, name: str) -> RateLimitTexts:
+        """Return the texts of the three limits, each with its usable windows only."""
+        if isinstance(value, dict):
+            return {key: self._windows(value[key], f"{name}.{key}") for key in LIMIT_NAMES if key in value}
+        if value is not None:
+            self._skip(name, value)
+        return {}
+
+    def _windows(self, value: object, name: str) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self._skip(name, value)
+            return None
+        usable = [window for window in split_windows(value) if self._is_usable(window, name)]
+        return ",".join(usable)
+
+    def _is_usable(self, window: str, name: str) -> bool:
+        try:
+            parse_window(window)
+        except ValueError:
+            self._skip(name, window)
+            return False
+        return True
+
+    def _skip(self, name: str, value: object) -> None:
+        self.unusable.append(f"{name}={reprlib.repr(value)}")
 
 
 def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: int) -> None:
     """Set the three limits of one limiter. What was spent stays spent: the server's buckets survive a reconnect."""
-    limiter.message_rate_limit.set_windows_of(texts.get("messages"), percentage)
-    limiter.telemetry_message_rate_limit.set_windows_of(texts.get("telemetryMessages"), percentage)
-    limiter.telemetry_datapoints_rate_limit.set_windows_of(texts.get("telemetryDataPoints"), percentage)
+    for name, limit in zip(LIMIT_NAMES, limiter.values(), strict=True):
+        limit.set_windows_of(texts.get(name), percentage)
 
 
 class LimitsReceipt:

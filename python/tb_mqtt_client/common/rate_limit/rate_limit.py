@@ -22,9 +22,27 @@ DEFAULT_RATE_LIMIT_PERCENTAGE = 80
 DEFAULT_TIMEOUT = 5
 """Seconds: the upper bound of ``RateLimit.minimal_timeout``."""
 
+MAX_TOKENS = 2**63 - 1
+"""The largest count of a window that can be kept."""
+MAX_SECONDS = 500 * 365 * 86400
+"""The longest duration of a window that can be kept: the native core counts nanoseconds in 64 bits."""
+
 Clock = Callable[[], int]
 """Monotonic nanoseconds."""
 Windows = list[tuple[int, float]]
+
+
+def split_windows(text: str) -> list[str]:
+    """Return the windows of a limit: ``"100:1,3000:60"`` has two. The platform separates them with commas."""
+    return [window for window in re.split(r"[,;]", text) if window]
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """Return the count and the seconds of one window. Raise ``ValueError`` for any other text, and for numbers beyond all sense."""
+    limit, seconds = (int(part) for part in text.split(":"))
+    if limit > MAX_TOKENS or seconds > MAX_SECONDS:
+        raise ValueError(f"a window has at most {MAX_TOKENS} tokens in {MAX_SECONDS} s, not {text}")
+    return limit, seconds
 
 
 def parse_windows(text: str | None, percentage: int = DEFAULT_RATE_LIMIT_PERCENTAGE) -> Windows:
@@ -33,9 +51,9 @@ def parse_windows(text: str | None, percentage: int = DEFAULT_RATE_LIMIT_PERCENT
     A malformed window is skipped with a warning; of two windows of one duration the last counts.
     """
     windows: dict[float, int] = {}
-    for window in filter(None, re.split(r"[,;]", text or "")):
+    for window in split_windows(text or ""):
         try:
-            limit, seconds = (int(part) for part in window.split(":"))
+            limit, seconds = parse_window(window)
         except ValueError:
             logger.warning("Invalid rate limit format: %r, expected limit:seconds", window)
             continue
