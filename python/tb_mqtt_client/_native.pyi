@@ -227,9 +227,28 @@ class Payload:
         """Device entries in the payload: what the server counts as messages. 1 for a device's own payload."""
     @property
     def sources(self) -> list[tuple[int, int]]:
-        """``(index of the uplink in the input, datapoints of it that this payload answers for)``, each uplink once, in order."""
+        """``(index of the uplink in the input, datapoints of it that this payload answers for)``, each uplink once, in order.
+
+        For a part that ``split`` made, the index is a place in the ``sources`` of the payload that was split.
+        """
     def device_identities(self) -> list[DeviceIdentity]:
         """Whose datapoints are in a gateway payload, in order. Empty for a device's own payload."""
+    def split(self, max_size: int, max_datapoints: int = 0, max_devices: int = 0) -> list[Payload]:
+        """Cut the payload into smaller ones of the same form, and keep the order of its datapoints.
+
+        Every datapoint is in exactly one part. The datapoints that one uplink has for a device and timestamp stay together if they
+        fit in a part. A payload that is within the limits comes back as a single part with equal ``data``.
+
+        Args:
+            max_size: Bytes of one part. A single datapoint that exceeds it alone is a part of its own.
+            max_datapoints: Datapoints written in one part, 0 for no limit.
+            max_devices: Device entries in one part, 0 for no limit.
+
+        Returns:
+            The parts, which can be split again. ``sources`` of a part holds ``(place, datapoints)``: the place in the ``sources``
+            of this payload, and how many datapoints of that source the part answers for. Over all parts, the counts of a
+            source add up to its count here. A datapoint that a later value replaced is counted by the part with that value.
+        """
     def split_by_device(self) -> list[tuple[DeviceIdentity, bytes, int, int]]:
         """A gateway payload as one payload a device: ``(device, payload, datapoints written, number of sources)``, in order.
 
@@ -260,9 +279,11 @@ def pack_timeseries(
 ) -> PackedUplinks:
     """Write the timeseries of many uplinks into few payloads.
 
-    Groups by device (order of first appearance), then by timestamp (order of first appearance), keeps the order of datapoints
-    inside a group, and begins a new payload only when the next datapoint does not fit. Within one payload the last value
-    of a key and timestamp wins, at the place of the first. Attributes of the uplinks are left out.
+    Groups by device (order of first appearance), then by timestamp (order of first appearance), and keeps the order of datapoints
+    inside a group. What one uplink has in a group is its record: a record that fits in a payload is never torn, and a new
+    payload begins only when the next record does not fit. A record that is larger than a payload, or that has a datapoint
+    which is, fills one payload after the other. Within one payload the last value of a key and timestamp wins, at the place
+    of the first. Attributes of the uplinks are left out.
 
     - ``gateway=False``: ``[{"ts":T,"values":{...}},...]``; ``gateway=True``: ``{"device":[{"ts":T,"values":{...}},...],...}``.
       Datapoints without any timestamp are written as ``{...}`` without ``ts``.

@@ -1,5 +1,7 @@
 """Greedy packing by writing every candidate payload out and measuring it. Slow, and plainly right."""
 
+import functools
+import itertools
 import json
 from typing import NamedTuple
 
@@ -11,6 +13,13 @@ class Payload(NamedTuple):
     datapoints: int
     devices: int
     sources: list
+    packer: object
+    filled: dict
+    answered: list
+
+    def split(self, max_size, max_datapoints=0, max_devices=0):
+        """Cut the payload: the sources of a part are places in ``self.sources``."""
+        return self.packer.with_limits(max_size, max_datapoints, max_devices).split(self)
 
 
 class PackedUplinks(NamedTuple):
@@ -55,10 +64,7 @@ def split_attributes(uplinks, *, gateway, max_size, max_datapoints=0):
 def _pack(uplinks, kind, gateway, max_size, max_datapoints, max_devices, now_ms):
     packer = Packer(kind, gateway, max_size, max_datapoints, max_devices, now_ms)
     packer.run(uplinks)
-    payloads = [
-        Payload(packer.written(filled), _count(filled), len(filled), _sources(answered)) for filled, answered in packer.closed
-    ]
-    return PackedUplinks(payloads, packer.oversized)
+    return PackedUplinks([packer.payload(filled, answered) for filled, answered in packer.closed], packer.oversized)
 
 
 def _split(uplinks, kind, gateway, max_size, max_datapoints):
@@ -79,13 +85,34 @@ def _count(filled):
 
 def _sources(answered):
     counts = {}
-    for source in answered:
+    for source, _ in answered:
         counts[source] = counts.get(source, 0) + 1
     return list(counts.items())
 
 
+def _places(filled):
+    return [(device, stamp, key) for device, records in filled.items() for stamp, record in records.items() for key in record]
+
+
+def _blocks(filled, writers):
+    """Each record, cut where no uplink has a value before and one behind."""
+    for device, records in filled.items():
+        for stamp, record in records.items():
+            points, block = list(record.values()), []
+            sources = [writers[device, stamp, key] for key in record]
+            for number, point in enumerate(points):
+                if set(sources[:number]).isdisjoint(sources[number:]) and block:
+                    yield device, stamp, block
+                    block = []
+                block.append(point)
+            yield device, stamp, block
+
+
 class Packer:
-    """``filled``: device -> stamp -> key -> datapoint, in the order of writing."""
+    """``filled``: device -> stamp -> key -> datapoint. ``answered``: each source with a datapoint's place (device, stamp, key).
+
+    Both are in the order of writing.
+    """
 
     def __init__(self, kind, gateway, max_size, max_datapoints, max_devices, now_ms=None):
         self.now_ms = now_ms
@@ -98,8 +125,8 @@ class Packer:
     def run(self, uplinks):
         for device, groups in self.grouped(uplinks).items():
             for stamp, placed in groups.items():
-                for point, source in placed:
-                    self.add(device, stamp, point, source)
+                for _, together in itertools.groupby(placed, lambda one: one.source):
+                    self.add_together(device, stamp, list(together))
         self.close()
 
     def grouped(self, uplinks):
@@ -120,24 +147,31 @@ class Packer:
         generations[uplink.device, ts] = source + 1
         return Stamp(ts, uplink.metadata, source + 1)
 
-    def add(self, device, stamp, point, source):
-        candidate = self.with_point(device, stamp, point)
-        if self.admissible(candidate):
-            self.filled = candidate
-            self.answered.append(source)
-            return
-        alone = {device: {stamp: {point.key: point}}}
-        size = len(self.written(alone))
-        if size > self.max_size:
-            self.oversized.append((source, json.loads(point.key), size))
+    def add_together(self, device, stamp, placed):
+        """What one uplink has for a record: whole if it fits in a payload, else datapoint by datapoint."""
+        alone = {device: {stamp: {point.key: point for point, _ in placed}}}
+        candidate = self.with_points(device, stamp, placed)
+        hopeless = any(self.too_large(device, stamp, point) for point, _ in placed)
+        if self.admissible(candidate) and not hopeless:
+            self.take(candidate, device, stamp, placed)
+        elif self.admissible(alone) and not hopeless:
+            self.close()
+            self.take(alone, device, stamp, placed)
+        elif len(placed) > 1:
+            for one in placed:
+                self.add_together(device, stamp, [one])
+        else:
+            [(point, source)] = placed
+            self.oversized.append((source, json.loads(point.key), len(self.written(alone))))
             self.refused.append((source, stamp, point))
-            return
-        self.close()
-        self.filled, self.answered = alone, [source]
 
-    def with_point(self, device, stamp, point):
+    def take(self, filled, device, stamp, placed):
+        self.filled = filled
+        self.answered += [(source, (device, stamp, point.key)) for point, source in placed]
+
+    def with_points(self, device, stamp, placed):
         copy = {name: {known: dict(record) for known, record in records.items()} for name, records in self.filled.items()}
-        copy.setdefault(device, {}).setdefault(stamp, {})[point.key] = point
+        copy.setdefault(device, {}).setdefault(stamp, {}).update({point.key: point for point, _ in placed})
         return copy
 
     def admissible(self, filled):
@@ -148,6 +182,32 @@ class Packer:
             and len(filled) <= self.max_devices
             and len(set(names)) == len(names)
         )
+
+    def with_limits(self, max_size, max_datapoints, max_devices):
+        return Packer(self.kind, self.gateway, max_size, max_datapoints, max_devices, self.now_ms)
+
+    def payload(self, filled, answered):
+        return Payload(self.written(filled), _count(filled), len(filled), _sources(answered), self, filled, answered)
+
+    def split(self, whole):
+        """Pack the datapoints of a payload again. The values of one uplink in a record, and those between them, stay together."""
+        writers = {place: source for source, place in whole.answered}
+        for device, stamp, block in _blocks(whole.filled, writers):
+            for alone, points in itertools.groupby(block, functools.partial(self.too_large, device, stamp)):
+                if alone:
+                    self.close()
+                    self.closed += [({device: {stamp: {point.key: point}}}, []) for point in points]
+                else:
+                    self.add_together(device, stamp, [Placed(point, None) for point in points])
+        self.close()
+        positions = {source: position for position, (source, _) in enumerate(whole.sources)}
+        return [
+            self.payload(part, [(positions[source], place) for source, place in whole.answered if place in _places(part)])
+            for part, _ in self.closed
+        ]
+
+    def too_large(self, device, stamp, point):
+        return len(self.written({device: {stamp: {point.key: point}}})) > self.max_size
 
     def close(self):
         if self.filled:

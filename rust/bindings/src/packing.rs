@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tb_mqtt_core::attribution::Attribution;
 use tb_mqtt_core::group::{Kind, conversions};
 use tb_mqtt_core::numbers::Conversions;
-use tb_mqtt_core::pack::{self, Entry, Limits, Source};
+use tb_mqtt_core::pack::{self, Limits, Part};
+use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
 
@@ -18,46 +20,66 @@ use crate::uplinks::{DeviceIdentity, EncodedUplink};
 pub struct Payload {
     #[pyo3(get)]
     data: Py<PyBytes>,
-    #[pyo3(get)]
-    datapoints: usize,
-    #[pyo3(get)]
-    devices: usize,
-    entries: Vec<Entry>,
-    sources: Vec<Source>,
+    layout: Layout,
+    rest: Part<()>,
 }
 
 /// Device, payload, datapoints written, and the number of sources.
-type DevicePart<'py> = (DeviceIdentity, Bound<'py, PyBytes>, usize, usize);
+type DevicePart = (DeviceIdentity, Py<PyBytes>, usize, usize);
+
+impl Payload {
+    fn new(py: Python<'_>, layout: Layout, part: Part<Vec<u8>>) -> Self {
+        let data = PyBytes::new(py, &part.output).unbind();
+        Self { data, layout, rest: part.with_output(()) }
+    }
+
+    fn repack(&self, py: Python<'_>, limits: Limits) -> Vec<Self> {
+        let parts = repack(self.data.as_bytes(py), self.layout, &self.rest, limits);
+        parts.into_iter().map(|part| Self::new(py, self.layout, part)).collect()
+    }
+}
 
 #[pymethods]
 impl Payload {
     #[getter]
+    fn datapoints(&self) -> usize {
+        self.rest.datapoints
+    }
+
+    #[getter]
+    fn devices(&self) -> usize {
+        self.rest.devices
+    }
+
+    #[getter]
     fn sources(&self) -> Vec<(usize, usize)> {
-        pairs(&self.sources)
+        pairs(&self.rest.attribution)
     }
 
     fn device_identities(&self) -> Vec<DeviceIdentity> {
-        self.entries.iter().map(|entry| DeviceIdentity(Arc::clone(&entry.device))).collect()
+        self.rest.entries.iter().map(|entry| DeviceIdentity(Arc::clone(&entry.device))).collect()
     }
 
-    fn split_by_device<'py>(&self, py: Python<'py>) -> PyResult<Vec<DevicePart<'py>>> {
-        let data = self.data.as_bytes(py);
-        let mut before = (0, 0, 0);
-        let mut parts = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            // Behind the payload's bracket, or the comma.
-            let text = &data[before.0 + 1..entry.bytes];
-            let payload = PyBytes::new_with(py, text.len() + 2, |bytes| {
-                bytes[0] = b'{';
-                bytes[1..=text.len()].copy_from_slice(text);
-                bytes[text.len() + 1] = b'}';
-                Ok(())
-            })?;
-            let device = DeviceIdentity(Arc::clone(&entry.device));
-            parts.push((device, payload, entry.datapoints - before.1, entry.sources - before.2));
-            before = (entry.bytes, entry.datapoints, entry.sources);
+    #[pyo3(signature = (max_size, max_datapoints = 0, max_devices = 0))]
+    fn split(&self, py: Python<'_>, max_size: usize, max_datapoints: usize, max_devices: usize) -> Vec<Self> {
+        self.repack(py, Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices))
+    }
+
+    fn split_by_device(&self, py: Python<'_>) -> Vec<DevicePart> {
+        if self.rest.entries.is_empty() {
+            return Vec::new();
         }
-        Ok(parts)
+        let parts = self.repack(py, Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 1));
+        parts
+            .into_iter()
+            .flat_map(|part| {
+                let sources = part.rest.attribution.sources().len();
+                let Self { data, rest, .. } = part;
+                rest.entries
+                    .into_iter()
+                    .map(move |entry| (DeviceIdentity(entry.device), data.clone_ref(py), rest.datapoints, sources))
+            })
+            .collect()
     }
 }
 
@@ -79,8 +101,8 @@ impl PackedUplinks {
     }
 }
 
-fn pairs(sources: &[Source]) -> Vec<(usize, usize)> {
-    sources.iter().map(|source| (source.uplink, source.datapoints)).collect()
+fn pairs(attribution: &Attribution) -> Vec<(usize, usize)> {
+    attribution.sources().iter().map(|source| (source.uplink, source.datapoints)).collect()
 }
 
 /// The uplinks of a sequence, kept alive while the core reads them.
@@ -130,14 +152,8 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
     let uplinks = batch.uplinks();
     let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
     let (parts, oversized) = pack::pack(&uplinks, layout, limits, now_ms).map_err(value_error)?;
-    let payloads = parts
-        .into_iter()
-        .map(|part| {
-            let data = PyBytes::new(py, &part.output).unbind();
-            let pack::Part { datapoints, devices, entries, sources, .. } = part;
-            Py::new(py, Payload { data, datapoints, devices, entries, sources })
-        })
-        .collect::<PyResult<_>>()?;
+    let payloads =
+        parts.into_iter().map(|part| Py::new(py, Payload::new(py, layout, part))).collect::<PyResult<_>>()?;
     let oversized = oversized
         .into_iter()
         .map(|oversized| {
@@ -179,5 +195,5 @@ pub fn split_attributes(
 fn split(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits) -> PyResult<Vec<SplitUplink>> {
     let batch = Batch::new(uplinks)?;
     let parts = pack::split(&batch.uplinks(), layout, limits).map_err(value_error)?;
-    Ok(parts.into_iter().map(|part| (EncodedUplink(part.output), pairs(&part.sources))).collect())
+    Ok(parts.into_iter().map(|part| (EncodedUplink(part.output), pairs(&part.attribution))).collect())
 }

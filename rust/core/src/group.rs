@@ -67,6 +67,12 @@ struct DeviceGroups<'a> {
     shares_name: bool,
 }
 
+impl<'a> DeviceGroups<'a> {
+    fn new(identity: Option<&'a Arc<Identity>>, shares_name: bool) -> Self {
+        Self { identity, first_group: END, last_group: END, shares_name }
+    }
+}
+
 /// Ends a list.
 const END: usize = usize::MAX;
 
@@ -124,6 +130,20 @@ impl<'a> Grouped<'a> {
     /// The devices in order.
     pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_, 'a>> {
         (0..self.devices.len()).map(|index| DeviceView { grouped: self, index })
+    }
+
+    /// Begin a record behind all that is there.
+    pub fn push_record(&mut self, identity: Option<&'a Arc<Identity>>, around: Around<'_>) {
+        if self.devices.last().is_none_or(|device| device.identity != identity) {
+            self.devices.push(DeviceGroups::new(identity, false));
+        }
+        let metadata = if around.metadata.is_empty() { END } else { self.add_metadata(around.metadata.to_vec()) };
+        self.add_group(self.devices.len() - 1, around.timestamp, metadata);
+    }
+
+    /// Append datapoints to the last record.
+    pub fn push_piece(&mut self, bytes: &'a [u8], count: usize, source: usize) {
+        self.add_piece(self.groups.len() - 1, Piece { bytes, count, source, next: END });
     }
 
     fn add_metadata(&mut self, written: Vec<u8>) -> usize {
@@ -258,7 +278,7 @@ impl<'a> GroupIndex<'a> {
             grouped.devices[namesake].shares_name = true;
             shares_name = true;
         }
-        grouped.devices.push(DeviceGroups { identity, first_group: END, last_group: END, shares_name });
+        grouped.devices.push(DeviceGroups::new(identity, shares_name));
         self.devices.insert(key, device);
         device
     }

@@ -1,12 +1,15 @@
 //! Cuts grouped datapoints into payloads: every datapoint exactly once, in order, no payload over its limits, and none
-//! closed while the next datapoint would still fit.
+//! closed while the next record would still fit. The datapoints that an uplink has for one record stay together if they fit in a
+//! payload.
 
 use std::fmt;
+use std::iter;
 use std::mem;
 use std::sync::Arc;
 
 use ahash::AHashMap;
 
+use crate::attribution::Attribution;
 use crate::group::{Around, DeviceView, GroupView, Grouped, Kind, Piece};
 use crate::points::{Point, PointIter, Timestamp};
 use crate::sink::{JsonSink, Layout, Sink, UplinkSink};
@@ -32,26 +35,13 @@ impl Limits {
     }
 }
 
-/// Which uplink, and how many of its datapoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// Index in the input.
-    pub uplink: usize,
-    /// Datapoints that the payload answers for.
-    pub datapoints: usize,
-}
-
-/// Where one device's part of a gateway payload ends. It begins behind the one before it and a comma.
+/// Where the entry of one device ends in a gateway payload. It begins behind the previous entry and a comma.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Whose it is.
+    /// The device.
     pub device: Arc<Identity>,
     /// Bytes of the payload up to here.
     pub bytes: usize,
-    /// Datapoints written up to here.
-    pub datapoints: usize,
-    /// Sources up to here: an uplink is of one device, so that they stand together.
-    pub sources: usize,
 }
 
 /// One payload.
@@ -65,8 +55,18 @@ pub struct Part<T> {
     pub devices: usize,
     /// The device entries of a gateway payload.
     pub entries: Vec<Entry>,
-    /// Where they came from.
-    pub sources: Vec<Source>,
+    /// Which uplinks the payload answers for.
+    pub attribution: Attribution,
+    /// Numbers of the datapoints that begin a record without a timestamp.
+    pub unstamped: Vec<usize>,
+}
+
+impl<T> Part<T> {
+    /// Replace the output and keep everything else.
+    pub fn with_output<U>(self, output: U) -> Part<U> {
+        let Self { datapoints, devices, entries, attribution, unstamped, .. } = self;
+        Part { output, datapoints, devices, entries, attribution, unstamped }
+    }
 }
 
 /// A datapoint that fits in no payload.
@@ -136,7 +136,8 @@ pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<
             datapoints: 1,
             devices: 1,
             entries: Vec::new(),
-            sources: vec![Source { uplink: oversized.uplink, datapoints: 1 }],
+            attribution: Attribution::of_one(oversized.uplink),
+            unstamped: Vec::new(),
         }
     }));
     Ok(parts)
@@ -171,10 +172,48 @@ struct Open<'a> {
     records: usize,
     /// Names of devices in it that another device has too.
     shared_names: Vec<Option<&'a str>>,
-    sources: Vec<Source>,
+    attribution: Attribution,
+    unstamped: Vec<usize>,
+    /// Datapoints in front of the open record.
+    before_record: usize,
 }
 
-struct Packer<'a, S: Sink<'a>> {
+/// Room in a payload, for points with a comma each.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    bytes: usize,
+    datapoints: usize,
+}
+
+impl Left {
+    fn holds(self, bytes: usize, count: usize) -> bool {
+        bytes <= self.bytes && count <= self.datapoints
+    }
+
+    /// Bytes and number of the points at the beginning of a piece for which there is room.
+    fn fitting(self, piece: &Piece<'_>) -> (usize, usize) {
+        if self.holds(piece.bytes.len(), piece.count) {
+            return (piece.bytes.len(), piece.count);
+        }
+        let (mut bytes, mut count) = (0, 0);
+        for point in PointIter(piece.bytes) {
+            let next = bytes + point.bytes().len();
+            if !self.holds(next, count + 1) {
+                break;
+            }
+            bytes = next;
+            count += 1;
+        }
+        (bytes, count)
+    }
+}
+
+fn points_of<'a>(pieces: &[Piece<'a>]) -> impl Iterator<Item = Point<'a>> {
+    pieces.iter().flat_map(|piece| PointIter(piece.bytes))
+}
+
+/// Fills one payload after the other.
+pub(crate) struct Packer<'a, S: Sink<'a>> {
     layout: Layout,
     limits: Limits,
     sink: S,
@@ -194,7 +233,7 @@ struct Packer<'a, S: Sink<'a>> {
 }
 
 impl<'a, S: Sink<'a>> Packer<'a, S> {
-    fn new(layout: Layout, limits: Limits, sink: S, uplinks: usize) -> Self {
+    pub(crate) fn new(layout: Layout, limits: Limits, sink: S, uplinks: usize) -> Self {
         // Without device entries a second device has no place in a payload.
         let max_devices = if layout.gateway { limits.max_devices } else { 1 };
         Self {
@@ -213,11 +252,13 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    fn run(mut self, grouped: &Grouped<'a>) -> (Vec<Part<S::Output>>, Vec<Oversized<'a>>) {
+    pub(crate) fn run(mut self, grouped: &Grouped<'a>) -> (Vec<Part<S::Output>>, Vec<Oversized<'a>>) {
         for device in grouped.devices() {
             for group in device.groups() {
-                for piece in group.pieces() {
-                    self.add_piece(device, group, piece);
+                if group.may_repeat_keys() {
+                    self.add_repeating(device, group);
+                } else {
+                    group.pieces().for_each(|piece| self.add_stretch(device, group.around(), piece));
                 }
                 self.end_record();
             }
@@ -227,61 +268,138 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         (self.parts, self.oversized)
     }
 
-    fn add_piece(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>, piece: Piece<'a>) {
-        if group.may_repeat_keys() {
-            for point in PointIter(piece.bytes) {
-                if self.replace(device, group.around(), point, piece.source) {
-                    continue;
+    /// Add a group in which a key may occur more than once. What an uplink has in it stands together.
+    fn add_repeating(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>) {
+        let around = group.around();
+        let mut pieces = group.pieces().peekable();
+        let mut together = Vec::new();
+        while let Some(first) = pieces.next() {
+            together.push(first);
+            together.extend(iter::from_fn(|| pieces.next_if(|piece| piece.source == first.source)));
+            if self.has_room_for(device, around, &together) {
+                for point in points_of(&together) {
+                    self.put(device, around, point, first.source);
                 }
-                let refused = self.oversized.len();
-                self.add_stretch(device, group, piece.part(point.bytes(), 1));
-                if self.oversized.len() == refused {
-                    self.keys.insert((self.record_number, point.key()), self.stretches.len() - 1);
+            } else {
+                for point in points_of(&together) {
+                    self.put_where_it_fits(device, around, point, first);
                 }
             }
-        } else {
-            self.add_stretch(device, group, piece);
+            together.clear();
         }
     }
 
-    /// Put a later value of a key where the earlier one stands in this payload. False when there is none, or no room.
-    fn replace(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>, source: usize) -> bool {
-        if self.record.is_none() {
+    /// Whether an uplink's record fits in the open payload, or in an empty one, which is opened then.
+    fn has_room_for(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, together: &[Piece<'a>]) -> bool {
+        let opening = self.opening_cost(device, around);
+        let (bytes, count) =
+            together.iter().fold((0, 0), |sum, piece| (sum.0 + piece.bytes.len(), sum.1 + piece.count));
+        let left = opening.and_then(|opening| self.left(opening));
+        if left.is_some_and(|left| left.holds(bytes, count)) {
+            return true;
+        }
+        // What the record weighs in an empty payload, and what it adds to the open one, where it replaces values.
+        let (mut alone, mut added, mut freed, mut new_keys, mut largest) = (0, 0, 0, 0, 0);
+        let mut own = AHashMap::new();
+        for point in points_of(together) {
+            let size = point.bytes().len();
+            let before = own.insert(point.key(), size).unwrap_or(0);
+            alone = alone + size - before;
+            added += size;
+            largest = largest.max(size);
+            match self.place_of_key(point.key()) {
+                _ if before > 0 => freed += before,
+                Some(place) => freed += self.stretches[place].len(),
+                None => new_keys += 1,
+            }
+        }
+        if !self.fits_alone(device, around, largest, 1) {
             return false;
         }
-        let Some(&place) = self.keys.get(&(self.record_number, point.key())) else { return false };
-        let size = self.open.size - self.stretches[place].len() + point.bytes().len();
-        if size > self.limits.max_size {
+        if left.is_some_and(|left| new_keys <= left.datapoints && added <= left.bytes + freed) {
+            return true;
+        }
+        let fits = self.fits_alone(device, around, alone, own.len());
+        if fits {
+            self.end_payload();
+        }
+        fits
+    }
+
+    /// Whether points of so many bytes, commas included, fit in an empty payload.
+    fn fits_alone(&self, device: DeviceView<'_, 'a>, around: Around<'_>, bytes: usize, count: usize) -> bool {
+        let size = self.layout.size_around(device.identity(), around) + bytes - 1;
+        size <= self.limits.max_size && count <= self.limits.max_datapoints
+    }
+
+    /// Where the value of a key stands in the open record.
+    fn place_of_key(&self, key: &'a [u8]) -> Option<usize> {
+        self.record?;
+        self.keys.get(&(self.record_number, key)).copied()
+    }
+
+    /// Put a point into the open payload, which has room for it.
+    fn put(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>, source: usize) {
+        if let Some(place) = self.place_of_key(point.key()) {
+            self.put_over(place, point, source);
+        } else {
+            self.append(device, around, point.bytes(), 1, source);
+            self.keys.insert((self.record_number, point.key()), self.stretches.len() - 1);
+        }
+    }
+
+    /// Put a later value of a key where the earlier one stands.
+    fn put_over(&mut self, place: usize, point: Point<'a>, source: usize) {
+        self.open.size = self.open.size - self.stretches[place].len() + point.bytes().len();
+        self.stretches[place] = point.bytes();
+        // Every point of a record in which keys may repeat is a stretch of its own.
+        let written = self.open.before_record + place;
+        let source_place = self.open.attribution.supersede(self.place_of(source), source, written);
+        self.places[source] = (self.parts.len(), source_place);
+    }
+
+    /// Put a point of a record that is larger than a payload.
+    fn put_where_it_fits(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>, of: Piece<'a>) {
+        if let Some(place) = self.place_of_key(point.key()) {
+            let size = self.open.size - self.stretches[place].len() + point.bytes().len();
+            if size <= self.limits.max_size {
+                self.put_over(place, point, of.source);
+                return;
+            }
             // Both values travel, in two payloads, unless the later one fits in none: then this payload stays open.
-            if self.size_alone(device, around, point) <= self.limits.max_size {
+            if self.fits_alone(device, around, point.bytes().len(), 1) {
                 self.end_payload();
             }
-            return false;
         }
-        self.open.size = size;
-        self.stretches[place] = point.bytes();
-        self.count_source(source, 1);
-        true
+        let refused = self.oversized.len();
+        self.add_stretch(device, around, of.part(point.bytes(), 1));
+        if self.oversized.len() == refused {
+            self.keys.insert((self.record_number, point.key()), self.stretches.len() - 1);
+        }
     }
 
-    /// Add points with different keys, in as many payloads as they need.
-    fn add_stretch(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>, mut piece: Piece<'a>) {
-        let around = group.around();
+    /// Add points with different keys: together where they fit in a payload, and otherwise in as many as they need.
+    fn add_stretch(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, mut piece: Piece<'a>) {
+        let mut torn = false;
         while piece.count > 0 {
             let opening = self.opening_cost(device, around);
-            let (bytes, count) = opening.map_or((0, 0), |opening| self.fitting(opening, &piece));
+            let left = opening.and_then(|opening| self.left(opening));
+            let (bytes, count) = left.map_or((0, 0), |left| left.fitting(&piece));
+            if count < piece.count && !torn {
+                torn = !self.fits_alone(device, around, piece.bytes.len(), piece.count);
+                if !torn {
+                    self.end_payload();
+                    continue;
+                }
+            }
             if count > 0 {
-                let last_comma = usize::from(self.begin(device, around));
                 let (fitting, rest) = piece.bytes.split_at(bytes);
-                self.stretches.push(fitting);
-                self.open.size += bytes - last_comma;
-                self.open.datapoints += count;
-                self.count_source(piece.source, count);
+                self.append(device, around, fitting, count, piece.source);
                 piece = piece.part(rest, piece.count - count);
                 continue;
             }
             let point = PointIter(piece.bytes).next().expect("a piece with a count holds points");
-            let alone = self.size_alone(device, around, point);
+            let alone = self.layout.size_around(device.identity(), around) + point.bytes().len() - 1;
             if alone > self.limits.max_size {
                 let (uplink, timestamp) = (piece.source, around.timestamp);
                 self.oversized.push(Oversized { uplink, point, timestamp, size: alone });
@@ -292,25 +410,29 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// How many of the points fit in the open payload, and their bytes.
-    fn fitting(&self, opening: usize, piece: &Piece<'a>) -> (usize, usize) {
+    /// Append points to the open payload, which has room for them.
+    fn append(
+        &mut self,
+        device: DeviceView<'_, 'a>,
+        around: Around<'_>,
+        points: &'a [u8],
+        count: usize,
+        source: usize,
+    ) {
+        let last_comma = usize::from(self.begin(device, around));
+        self.stretches.push(points);
+        self.open.size += points.len() - last_comma;
+        let place = self.open.attribution.append(self.place_of(source), source, self.open.datapoints, count);
+        self.places[source] = (self.parts.len(), place);
+        self.open.datapoints += count;
+    }
+
+    /// What is left of the open payload behind what has to be opened.
+    fn left(&self, opening: usize) -> Option<Left> {
         // A record drops its last comma: what opens one has a byte more.
         let room = self.limits.max_size + usize::from(self.record.is_none());
-        let bytes_left = room.saturating_sub(self.open.size + opening);
-        let count_left = self.limits.max_datapoints - self.open.datapoints;
-        if piece.bytes.len() <= bytes_left && piece.count <= count_left {
-            return (piece.bytes.len(), piece.count);
-        }
-        let (mut bytes, mut count) = (0, 0);
-        for point in PointIter(piece.bytes) {
-            let next = bytes + point.bytes().len();
-            if next > bytes_left || count == count_left {
-                break;
-            }
-            bytes = next;
-            count += 1;
-        }
-        (bytes, count)
+        let bytes = room.checked_sub(self.open.size + opening)?;
+        Some(Left { bytes, datapoints: self.limits.max_datapoints - self.open.datapoints })
     }
 
     /// Bytes of what must be opened before a point can stand in the payload; `None` when the device has no place in it.
@@ -327,11 +449,6 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
         let entry = self.layout.device_cost(device.identity(), self.open.devices == 0);
         Some(entry + self.layout.record_cost(around, true))
-    }
-
-    fn size_alone(&self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>) -> usize {
-        let opening = self.layout.device_cost(device.identity(), true) + self.layout.record_cost(around, true);
-        Layout::EMPTY + opening + point.bytes().len() - 1
     }
 
     /// Open what is not open. Whether that was a record.
@@ -352,6 +469,10 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         if opens_record {
             self.open.size += self.layout.record_cost(around, self.open.records == 0);
             self.open.records += 1;
+            self.open.before_record = self.open.datapoints;
+            if around.timestamp == Timestamp::NONE && self.layout.kind == Kind::Timeseries {
+                self.open.unstamped.push(self.open.datapoints);
+            }
             self.record = Some(around.timestamp);
             self.metadata.clear();
             self.metadata.extend_from_slice(around.metadata);
@@ -376,8 +497,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         let open = &mut self.open;
         if let Some(device) = open.identity.take() {
             // The size counts the payload's last bracket, which stands behind all entries.
-            let (bytes, datapoints, sources) = (open.size - 1, open.datapoints, open.sources.len());
-            open.entries.push(Entry { device, bytes, datapoints, sources });
+            open.entries.push(Entry { device, bytes: open.size - 1 });
         }
     }
 
@@ -386,19 +506,14 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         let open = mem::replace(&mut self.open, Open { size: Layout::EMPTY, ..Open::default() });
         if open.datapoints > 0 {
             let output = self.sink.finish(open.size);
-            let Open { datapoints, devices, entries, sources, .. } = open;
-            self.parts.push(Part { output, datapoints, devices, entries, sources });
+            let Open { datapoints, devices, entries, attribution, unstamped, .. } = open;
+            self.parts.push(Part { output, datapoints, devices, entries, attribution, unstamped });
         }
     }
 
-    fn count_source(&mut self, uplink: usize, datapoints: usize) {
-        let part = self.parts.len();
-        let place = &mut self.places[uplink];
-        if place.0 == part {
-            self.open.sources[place.1].datapoints += datapoints;
-        } else {
-            *place = (part, self.open.sources.len());
-            self.open.sources.push(Source { uplink, datapoints });
-        }
+    /// Place of an uplink among the sources of the open payload, if it is one of them.
+    fn place_of(&self, uplink: usize) -> Option<usize> {
+        let (part, place) = self.places[uplink];
+        (part == self.parts.len()).then_some(place)
     }
 }

@@ -165,7 +165,7 @@ impl<'a> Iterator for PointIter<'a> {
 }
 
 /// Index behind the string that opens at `start`.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut index = start + 1;
     loop {
         match bytes[index] {
@@ -178,7 +178,12 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
 
 /// Index behind the comma of the first point.
 fn point_end(bytes: &[u8]) -> usize {
-    let mut index = string_end(bytes, 0) + 1;
+    value_end(bytes, string_end(bytes, 0) + 1) + 1
+}
+
+/// Index of the comma or the closing bracket behind the value that begins at `start`.
+pub(crate) fn value_end(bytes: &[u8], start: usize) -> usize {
+    let mut index = start;
     let mut depth = 0_usize;
     loop {
         match bytes[index] {
@@ -186,9 +191,9 @@ fn point_end(bytes: &[u8]) -> usize {
                 index = string_end(bytes, index);
                 continue;
             }
+            b',' | b']' | b'}' if depth == 0 => return index,
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth -= 1,
-            b',' if depth == 0 => return index + 1,
             _ => {}
         }
         index += 1;

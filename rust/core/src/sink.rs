@@ -44,10 +44,18 @@ impl Layout {
         };
         brackets + around.metadata.len() + usize::from(!first)
     }
+
+    /// Bytes of a payload with one record, without those of its points.
+    #[must_use]
+    pub fn size_around(self, identity: Option<&Identity>, around: Around<'_>) -> usize {
+        Self::EMPTY + self.device_cost(identity, true) + self.record_cost(around, true)
+    }
 }
 
-const RECORD_OPEN: &[u8] = b"{\"ts\":";
-const RECORD_VALUES: &[u8] = b",\"values\":{";
+/// Stands before the timestamp of a record.
+pub const RECORD_OPEN: &[u8] = b"{\"ts\":";
+/// Stands behind it.
+pub const RECORD_VALUES: &[u8] = b",\"values\":{";
 
 /// Takes the records of one payload after the other.
 pub trait Sink<'a> {

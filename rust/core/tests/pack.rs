@@ -9,7 +9,8 @@ use common::{Datapoint, any_value, uplink};
 use proptest::prelude::*;
 use serde_json::Value;
 use tb_mqtt_core::group::Kind;
-use tb_mqtt_core::pack::{Limits, Misfit, pack, split};
+use tb_mqtt_core::pack::{Limits, Misfit, Part, pack, split};
+use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
@@ -70,6 +71,25 @@ fn read(payload: &[u8]) -> Vec<(String, i64, String, Value)> {
     found
 }
 
+/// Cut a payload by the first limits, and its parts by those that follow.
+fn check_parts(whole: Part<Vec<u8>>, limits: &[Limits]) -> Result<(), TestCaseError> {
+    let Some((&limits, tighter)) = limits.split_first() else { return Ok(()) };
+    let text = whole.output.clone();
+    let whole = whole.with_output(());
+    let parts = repack(&text, GATEWAY, &whole, limits);
+    let mut shared_out = vec![0; whole.attribution.sources().len()];
+    for part in &parts {
+        prop_assert!(part.output.len() <= limits.max_size || part.datapoints == 1);
+        prop_assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
+        part.attribution.sources().iter().for_each(|source| shared_out[source.uplink] += source.datapoints);
+    }
+    let given: Vec<_> = whole.attribution.sources().iter().map(|source| source.datapoints).collect();
+    prop_assert_eq!(shared_out, given);
+    let left: Vec<_> = parts.iter().flat_map(|part| read(&part.output)).collect();
+    prop_assert_eq!(left, read(&text));
+    parts.into_iter().try_for_each(|part| check_parts(part, tighter))
+}
+
 proptest! {
     /// No payload is over a limit, each is as large as it says, and each datapoint is answered for exactly once.
     #[test]
@@ -83,7 +103,7 @@ proptest! {
             prop_assert!(part.output.len() <= limits.max_size);
             prop_assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
             prop_assert_eq!(datapoints.len(), part.datapoints);
-            part.sources.iter().for_each(|source| answered[source.uplink] += source.datapoints);
+            part.attribution.sources().iter().for_each(|source| answered[source.uplink] += source.datapoints);
         }
         for refused in &oversized {
             prop_assert!(refused.size > limits.max_size);
@@ -91,6 +111,18 @@ proptest! {
         }
         let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count()).collect();
         prop_assert_eq!(answered, given);
+    }
+
+    /// Cutting a payload keeps its text in order, the limits, and each source's count; parts can be cut again.
+    #[test]
+    fn parts_of_a_payload(calls in calls(), limits in limits(), tighter in limits()) {
+        let uplinks = uplinks(&calls);
+        let references: Vec<_> = uplinks.iter().collect();
+        let unlimited = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
+        let (wholes, _) = pack(&references, GATEWAY, unlimited, NOW).expect("all have a device");
+        for whole in wholes {
+            check_parts(whole, &[limits, tighter])?;
+        }
     }
 
     /// For each device name, timestamp and key, the values leave in their order, and the last one always leaves.
@@ -142,7 +174,7 @@ proptest! {
             let (again, oversized) = pack(&[&part.output], GATEWAY, limits, NOW).expect("a device");
             prop_assert_eq!(again.len() + oversized.len(), 1);
             prop_assert_eq!(part.output.timeseries.count(), part.datapoints);
-            answered += part.sources.iter().map(|source| source.datapoints).sum::<usize>();
+            answered += part.attribution.sources().iter().map(|source| source.datapoints).sum::<usize>();
         }
         prop_assert_eq!(answered, uplinks.iter().map(|uplink| uplink.timeseries.count()).sum::<usize>());
     }

@@ -10,8 +10,9 @@ use tb_mqtt_core::group::Kind;
 use tb_mqtt_core::json::{Output, write_str, write_value};
 use tb_mqtt_core::key;
 use tb_mqtt_core::numbers::{Conversions, Numbers};
-use tb_mqtt_core::pack::{self, Limits};
+use tb_mqtt_core::pack::{self, Limits, Part};
 use tb_mqtt_core::points::{PointIter, Points, PointsBuilder, Timestamp};
+use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
@@ -137,8 +138,8 @@ pub fn pack(batch: &Batch) {
     let references: Vec<_> = uplinks.iter().collect();
     let (max_datapoints, max_devices) = (usize::from(batch.max_datapoints), usize::from(batch.max_devices));
     let limits = Limits::with_zero_as_unlimited(usize::from(batch.max_size), max_datapoints, max_devices);
-    let (parts, oversized) =
-        pack::pack(&references, Layout { kind, gateway: true }, limits, Some(7)).expect("all have a device");
+    let layout = Layout { kind, gateway: true };
+    let (parts, oversized) = pack::pack(&references, layout, limits, Some(7)).expect("all have a device");
     let mut answered = vec![0; uplinks.len()];
     for part in &parts {
         assert!(part.output.len() <= limits.max_size);
@@ -146,7 +147,7 @@ pub fn pack(batch: &Batch) {
         let document: Value = serde_json::from_slice(&part.output).expect("valid JSON");
         assert_eq!(document.as_object().expect("an object of devices").len(), part.devices);
         assert_eq!(count(&document, kind), part.datapoints);
-        part.sources.iter().for_each(|source| answered[source.uplink] += source.datapoints);
+        part.attribution.sources().iter().for_each(|source| answered[source.uplink] += source.datapoints);
     }
     for refused in &oversized {
         assert!(refused.size > limits.max_size);
@@ -154,6 +155,25 @@ pub fn pack(batch: &Batch) {
     }
     let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count() + uplink.attribute_count()).collect();
     assert_eq!(answered, given);
+    let unlimited = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
+    for whole in pack::pack(&references, layout, unlimited, Some(7)).expect("all have a device").0 {
+        cut(whole, layout, limits);
+    }
+}
+
+/// A payload is cut into parts within the limits that answer for the same datapoints of each source.
+fn cut(whole: Part<Vec<u8>>, layout: Layout, limits: Limits) {
+    let text = whole.output.clone();
+    let whole = whole.with_output(());
+    let mut answered: Vec<_> = whole.attribution.sources().iter().map(|source| source.datapoints).collect();
+    for part in repack(&text, layout, &whole, limits) {
+        assert!(part.output.len() <= limits.max_size || part.datapoints == 1);
+        assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
+        let document: Value = serde_json::from_slice(&part.output).expect("valid JSON");
+        assert_eq!(count(&document, layout.kind), part.datapoints);
+        part.attribution.sources().iter().for_each(|source| answered[source.uplink] -= source.datapoints);
+    }
+    assert!(answered.iter().all(|left| *left == 0));
 }
 
 fn count(document: &Value, kind: Kind) -> usize {
