@@ -32,6 +32,11 @@ class Program:
         self._errors.seek(0)
         return self._errors.read().decode()
 
+    @property
+    def running(self):
+        """Whether it has not ended."""
+        return self._process.returncode is None
+
     async def printed(self, text):
         """Wait for a line with ``text``, and give it."""
         async with asyncio.timeout(TIMEOUT):
@@ -55,6 +60,14 @@ class Program:
         async with asyncio.timeout(TIMEOUT):
             self._lines.append((await self._process.stdout.read()).decode())
             return await self._process.wait()
+
+    def signal(self, number):
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    async def ended(self):
+        """Wait for its end, however it was; its exit code, negative for the signal that killed it."""
+        return await self._end()
 
     async def interrupt(self):
         """Press Ctrl-C and wait for its end."""

@@ -3,9 +3,7 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 """
 
-import asyncio
-
-from tb_mqtt_client import ClaimRequest, DeviceClient, DeviceConfig
+from tb_mqtt_client import ClaimRequest, DeviceClient, DeviceConfig, run
 
 SECRET = "printed on the device"
 SECONDS = 120
@@ -19,4 +17,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -3,11 +3,10 @@
 TB_HOST says which platform, and TB_PORT if it is not 1883. PROVISION_KEY and PROVISION_SECRET are of the device profile.
 """
 
-import asyncio
 import os
 import sys
 
-from tb_mqtt_client import DeviceClient, DeviceConfig
+from tb_mqtt_client import DeviceClient, DeviceConfig, run
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
 from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
 
@@ -30,4 +29,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -3,10 +3,9 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which device. The image is kept in the current folder.
 """
 
-import asyncio
 from pathlib import Path
 
-from tb_mqtt_client import DeviceClient, DeviceConfig
+from tb_mqtt_client import DeviceClient, DeviceConfig, run
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 
 
@@ -32,4 +31,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 import asyncio
 from contextlib import suppress
 
-from tb_mqtt_client import AttributeUpdate, DeviceClient, DeviceConfig
+from tb_mqtt_client import AttributeUpdate, DeviceClient, DeviceConfig, run
 
 
 async def attributes_changed(update: AttributeUpdate) -> None:
@@ -27,4 +27,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

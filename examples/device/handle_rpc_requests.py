@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 import asyncio
 from contextlib import suppress
 
-from tb_mqtt_client import DeviceClient, DeviceConfig, RPCRequest, RPCResponse
+from tb_mqtt_client import DeviceClient, DeviceConfig, RPCRequest, RPCResponse, run
 
 switches = {"light": False}
 
@@ -35,4 +35,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

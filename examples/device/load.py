@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import time
 
-from tb_mqtt_client import DeviceClient, DeviceConfig
+from tb_mqtt_client import DeviceClient, DeviceConfig, run
 
 KEYS_IN_A_CALL = 10
 
@@ -45,4 +45,4 @@ async def main(datapoints: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datapoints", type=int, nargs="?", default=1_000_000)
-    asyncio.run(main(parser.parse_args().datapoints))
+    run(main(parser.parse_args().datapoints))

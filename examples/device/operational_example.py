@@ -10,7 +10,7 @@ import random
 from contextlib import suppress
 from typing import Any
 
-from tb_mqtt_client import AttributeUpdate, DeviceClient, DeviceConfig, RPCRequest
+from tb_mqtt_client import AttributeUpdate, DeviceClient, DeviceConfig, RPCRequest, run
 from tb_mqtt_client.common.logging_utils import configure_logging
 
 logger = logging.getLogger("thermostat")
@@ -72,4 +72,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

@@ -3,10 +3,9 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 """
 
-import asyncio
 import platform
 
-from tb_mqtt_client import AttributeEntry, DeviceClient, DeviceConfig
+from tb_mqtt_client import AttributeEntry, DeviceClient, DeviceConfig, run
 
 
 async def main() -> None:
@@ -22,4 +21,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -3,10 +3,9 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 """
 
-import asyncio
 from typing import Any
 
-from tb_mqtt_client import DeviceClient, DeviceConfig, RPCStatus
+from tb_mqtt_client import DeviceClient, DeviceConfig, RPCStatus, run
 
 
 async def call(client: DeviceClient, method: str, params: Any = None) -> str:
@@ -25,4 +24,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
 import asyncio
 import time
 
-from tb_mqtt_client import DeviceClient, DeviceConfig, TimeseriesEntry
+from tb_mqtt_client import DeviceClient, DeviceConfig, TimeseriesEntry, run
 
 
 async def main() -> None:
@@ -36,4 +36,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

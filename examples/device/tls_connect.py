@@ -7,11 +7,10 @@ TB_HOST, and TB_PORT (8883 on most platforms), say where. Then one of:
 - TB_CLIENT_CERT=cert.pem and TB_PRIVATE_KEY=key.pem (and TB_CA_CERT): the certificate is the device's credentials.
 """
 
-import asyncio
 import ssl
 import sys
 
-from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, DeviceConfig
+from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, DeviceConfig, run
 
 
 async def main() -> None:
@@ -29,4 +28,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -3,9 +3,7 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
 """
 
-import asyncio
-
-from tb_mqtt_client import ClaimRequest, GatewayClient, GatewayConfig
+from tb_mqtt_client import ClaimRequest, GatewayClient, GatewayConfig, run
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequestBuilder
 
 SECONDS = 120
@@ -25,4 +23,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

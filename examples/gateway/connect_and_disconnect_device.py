@@ -3,9 +3,7 @@
 TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
 """
 
-import asyncio
-
-from tb_mqtt_client import GatewayClient, GatewayConfig
+from tb_mqtt_client import GatewayClient, GatewayConfig, run
 
 
 async def main() -> None:
@@ -23,4 +21,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

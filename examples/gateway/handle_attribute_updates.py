@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
 import asyncio
 from contextlib import suppress
 
-from tb_mqtt_client import AttributeUpdate, DeviceSession, GatewayClient, GatewayConfig
+from tb_mqtt_client import AttributeUpdate, DeviceSession, GatewayClient, GatewayConfig, run
 
 
 def attributes_changed(session: DeviceSession, update: AttributeUpdate) -> None:
@@ -28,4 +28,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

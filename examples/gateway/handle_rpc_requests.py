@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
 import asyncio
 from contextlib import suppress
 
-from tb_mqtt_client import DeviceSession, GatewayClient, GatewayConfig
+from tb_mqtt_client import DeviceSession, GatewayClient, GatewayConfig, run
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 
@@ -37,4 +37,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

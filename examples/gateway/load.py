@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import time
 
-from tb_mqtt_client import GatewayClient, GatewayConfig
+from tb_mqtt_client import GatewayClient, GatewayConfig, run
 
 KEYS_IN_A_CALL = 10
 
@@ -50,4 +50,4 @@ if __name__ == "__main__":
     parser.add_argument("datapoints", type=int, nargs="?", default=1_000_000)
     parser.add_argument("devices", type=int, nargs="?", default=100)
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.datapoints, arguments.devices))
+    run(main(arguments.datapoints, arguments.devices))

@@ -10,7 +10,7 @@ import random
 from contextlib import suppress
 from typing import Any
 
-from tb_mqtt_client import AttributeUpdate, DeviceSession, GatewayClient, GatewayConfig
+from tb_mqtt_client import AttributeUpdate, DeviceSession, GatewayClient, GatewayConfig, run
 from tb_mqtt_client.common.logging_utils import configure_logging
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
@@ -69,4 +69,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        run(main())

@@ -6,7 +6,7 @@ TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
 import asyncio
 import time
 
-from tb_mqtt_client import GatewayClient, GatewayConfig, TimeseriesEntry
+from tb_mqtt_client import GatewayClient, GatewayConfig, TimeseriesEntry, run
 
 
 async def main() -> None:
@@ -35,4 +35,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

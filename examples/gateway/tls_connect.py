@@ -9,11 +9,10 @@ TB_HOST, and TB_PORT (8883 on most platforms), say where. Then one of:
 All of these may begin with TB_GW_ too, for a machine that is a device with a gateway beside it.
 """
 
-import asyncio
 import ssl
 import sys
 
-from tb_mqtt_client import ConnectionRefusedByServer, GatewayClient, GatewayConfig
+from tb_mqtt_client import ConnectionRefusedByServer, GatewayClient, GatewayConfig, run
 
 
 async def main() -> None:
@@ -32,4 +31,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -15,6 +15,7 @@ from tb_mqtt_client.common.exceptions import (
     UnsupportedValueError,
 )
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
@@ -92,4 +93,5 @@ __all__ = [
     "UpdateResult",
     "X509ProvisioningCredentials",
     "__version__",
+    "run",
 ]

@@ -1,15 +1,15 @@
-"""From a coroutine to an exit code: signals, connections and the failures that were to be expected."""
+"""Run a command's coroutine: signals, the connection and expected failures become exit codes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
+import tb_mqtt_client
 from tb_mqtt_client.cli.causes import explain
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.settings import Settings
@@ -19,40 +19,22 @@ from tb_mqtt_client.service.device.client import DeviceClient
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> int:
-    """Run a command's coroutine. Ctrl-C and SIGTERM cancel it: it ends as it does otherwise, with its sums."""
-    terminated = False
-
-    async def until_signal() -> ExitCode:
-        task = asyncio.current_task()
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            if task is not None:
-                task.cancel()
-
-        # Not to be had on Windows.
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-        return await work
-
+    """Run a command's coroutine and return its exit code. Ctrl-C and SIGTERM cancel it, so that it still prints its totals."""
     try:
-        return asyncio.run(until_signal())
+        return tb_mqtt_client.run(work, sigterm_exit_code=ExitCode.TERMINATED)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except asyncio.CancelledError:
-        if terminated:
-            return ExitCode.TERMINATED
-        raise
+    except SystemExit:
+        return ExitCode.TERMINATED
     except BrokenPipeError:
-        # Whoever read our output has left (`| head`). What is still buffered must not fail at the interpreter's end.
+        # The reader of the output has left (`| head`). Buffered output must not fail when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
 
 
 @asynccontextmanager
 async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[None]:
-    """A client that is connected inside and stopped after it. Raises ``CommandError`` when there is no connection."""
+    """Connect a client on entry and stop it on exit. Raises ``CommandError`` if there is no connection."""
     try:
         try:
             async with asyncio.timeout(settings.connect_timeout):
@@ -65,6 +47,6 @@ async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[N
 
 
 def no_connection(error: Exception, config: DeviceConfig) -> CommandError:
-    """Why there is no connection, for the person in front of it."""
+    """Return the error that says why there is no connection, and how to find out more."""
     cause = explain(error, config)
     return CommandError(f"No connection to {config.host}:{config.port}: {cause.finding}", ExitCode.NO_CONNECTION, cause.advice)

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from tb_mqtt_client import GatewayClient, GatewayConfig
+from tb_mqtt_client import GatewayClient, GatewayConfig, run
 from tb_mqtt_client.cli.causes import explain
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.demo.metrics import Machine
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     console, errors = Console(), Console(stderr=True)
     try:
-        outcome = asyncio.run(_run(options, console))
+        outcome = run(_run(options, console), sigterm_exit_code=143)
     except _NoConnectionError as error:
         errors.print(f"[bold red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 3

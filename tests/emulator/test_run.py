@@ -1,0 +1,209 @@
+"""``tb_mqtt_client.run``: what is queued is delivered after SIGTERM as after Ctrl-C. Each program is a process of its own."""
+
+import asyncio
+import signal
+import textwrap
+
+import pytest
+
+import tb_mqtt_client
+from programs import running
+from tb_mqtt_client.emulator import Emulator, Verdict
+
+SENDS = 500
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+CODES = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 0}
+"""Of a program that ends gracefully; Python ends by SIGINT itself after a KeyboardInterrupt."""
+
+
+@pytest.fixture
+async def emulator():
+    async with Emulator() as emulator:
+        emulator.add_device("TOKEN", "device")
+        yield emulator
+
+
+def program(body, run="run(main())"):
+    head = "import asyncio, logging, signal, sys, threading, time\nfrom tb_mqtt_client import DeviceClient, run\n"
+    return f"{head}async def main():\n{textwrap.indent(textwrap.dedent(body), '    ')}\n{run}\n"
+
+
+def sender(emulator, run="run(main())"):
+    """A program with a queue, as most of its data waits for the acknowledgement of the first message."""
+    options = {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN", "max_inflight_messages": 1}
+    emulator.on_publish = lambda publish: Verdict.delay(0.1) if publish.topic.endswith("/telemetry") else None
+    return program(
+        f"""
+        async with DeviceClient({options}) as client:
+            for number in range({SENDS}):
+                await client.send_timeseries({{"ts": 1 + number, "values": {{"n": number}}}}, wait_for_publish=False)
+            print("acknowledged", client.statistics.acknowledged)
+            await asyncio.Event().wait()
+        """,
+        run,
+    )
+
+
+@BOTH
+async def test_what_is_queued_is_delivered(emulator, number):
+    async with running("-c", sender(emulator)) as child:
+        assert await child.printed("acknowledged") == "acknowledged 0\n"
+        child.signal(number)
+        assert await child.ended() == CODES[number]
+        assert ("KeyboardInterrupt" in child.errors) == (number == signal.SIGINT)
+    assert len(emulator.device("device").telemetry) == SENDS
+
+
+@BOTH
+@pytest.mark.parametrize("chosen", ["run(main(), loop_factory=uvloop.new_event_loop)", "uvloop.install(); run(main())"])
+async def test_under_uvloop(emulator, number, chosen):
+    pytest.importorskip("uvloop")
+    # Its install() is deprecated from Python 3.12 on.
+    source = "import uvloop, warnings; warnings.simplefilter('ignore')\n" + sender(emulator, f"print('go'); {chosen}")
+    async with running("-c", source) as child:
+        assert await child.printed("acknowledged") == "acknowledged 0\n"
+        child.signal(number)
+        assert await child.ended() == CODES[number]
+    assert len(emulator.device("device").telemetry) == SENDS
+
+
+async def test_the_exit_code_is_the_programs_choice():
+    source = program("print('go'); await asyncio.Event().wait()", "run(main, sigterm_exit_code=143)")
+    async with running("-c", source) as child:
+        await child.printed("go")
+        child.signal(signal.SIGTERM)
+        assert (await child.ended(), child.errors) == (143, "")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("hangs", ["await asyncio.Event().wait()", "time.sleep(60)", "await asyncio.to_thread(time.sleep, 60)"])
+async def test_a_second_signal_ends_it_at_once(first, second, hangs):
+    source = program(
+        f"""
+        logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+        try:
+            print("go")
+            await asyncio.Event().wait()
+        finally:
+            print("hangs")
+            {hangs}
+        """
+    )
+    async with running("-c", source) as child:
+        await child.printed("go")
+        child.signal(first)
+        await child.printed("hangs")
+        child.signal(second)
+        assert (await child.ended(), child.errors) == (-second, "")
+
+
+@BOTH
+async def test_a_second_signal_ends_a_container(number):
+    """The first process of a container gets no signals that it does not handle."""
+    body = """
+    try:
+        print("go")
+        await asyncio.Event().wait()
+    finally:
+        print("hangs")
+        await asyncio.Event().wait()
+    """
+    async with running("-c", program(body, "import os; os.getpid = lambda: 1; run(main)")) as child:
+        await child.printed("go")
+        child.signal(number)
+        await child.printed("hangs")
+        child.signal(number)
+        assert (await child.ended(), child.errors) == (128 + number, "")
+
+
+@BOTH
+async def test_a_blocked_loop_needs_two(number):
+    async with running("-c", program("print('go'); time.sleep(60)")) as child:
+        await child.printed("go")
+        child.signal(number)
+        child.signal(number)
+        # A blocking call goes on after a handler; the two may arrive as one.
+        async with asyncio.timeout(30):
+            while child.running:
+                child.signal(number)
+                await asyncio.sleep(0.05)
+        assert await child.ended() == -number
+
+
+@BOTH
+async def test_the_log_says_it(number):
+    source = program("logging.basicConfig(level='INFO', format='%(message)s'); print('go'); await asyncio.Event().wait()")
+    async with running("-c", source) as child:
+        await child.printed("go")
+        child.signal(number)
+        await child.ended()
+        assert f"{number.name}: stopping; a second signal ends the program at once" in child.errors
+
+
+@BOTH
+async def test_a_program_that_ends_by_itself_after_a_signal(number):
+    body = """
+    try:
+        print("go")
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return "a result"
+    """
+    async with running("-c", program(body, "print(run(main))")) as child:
+        await child.printed("go")
+        child.signal(number)
+        assert "a result" in await child.end()
+
+
+@BOTH
+async def test_a_cleanup_that_fails_is_an_error(number):
+    body = """
+    try:
+        print("go")
+        await asyncio.Event().wait()
+    finally:
+        raise LookupError("in the cleanup")
+    """
+    async with running("-c", program(body)) as child:
+        await child.printed("go")
+        child.signal(number)
+        assert "LookupError: in the cleanup" in await child.fail()
+
+
+@BOTH
+async def test_a_handler_of_the_programs_own_is_left_alone(number):
+    run = f"signal.signal({number.value}, lambda *_: print('own handler', flush=True)); run(main())"
+    async with running("-c", program("print('go'); await asyncio.Event().wait()", run)) as child:
+        await child.printed("go")
+        child.signal(number)
+        await child.printed("own handler")
+
+
+async def test_handlers_are_as_before_afterwards():
+    check = "[signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]"
+    async with running("-c", program("return 7", f"before = {check}; assert run(main()) == 7; assert {check} == before")) as child:
+        await child.end()
+
+
+async def test_in_another_thread_it_is_asyncio_run():
+    run = "thread = threading.Thread(target=lambda: print([run(main)])); thread.start(); thread.join()"
+    async with running("-c", program("return 7", run)) as child:
+        assert "[7]" in await child.end()
+
+
+async def test_a_cancellation_of_its_own_is_no_signal():
+    run = "try: run(main)\nexcept asyncio.CancelledError: print('cancelled')"
+    async with running("-c", program("raise asyncio.CancelledError", run)) as child:
+        assert "cancelled" in await child.end()
+
+
+async def test_it_is_not_called_in_a_running_loop():
+    with pytest.raises(RuntimeError, match=r"run\(\) cannot be called from a running event loop"):
+        tb_mqtt_client.run(asyncio.sleep)
+
+
+@pytest.mark.parametrize("main", [None, 7, lambda: None])
+def test_what_is_not_a_coroutine(main):
+    with pytest.raises(TypeError, match="main must be a coroutine or a function that returns one, not of type"):
+        tb_mqtt_client.run(main)
