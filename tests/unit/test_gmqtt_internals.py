@@ -1,4 +1,6 @@
-"""Every internal of gmqtt that ``common/gmqtt_patch.py``, ``common/gmqtt_transport.py`` and ``service/mqtt_manager.py`` lean on.
+"""Every internal of gmqtt that this package leans on.
+
+That is ``common/gmqtt_patch.py``, ``common/gmqtt_transport.py``, ``common/mqtt_packets.py`` and ``service/mqtt_manager.py``.
 
 When one of these fails after a new release of gmqtt, read what changed there before the range in pyproject.toml is widened.
 """
@@ -11,7 +13,8 @@ import pytest
 from gmqtt import Client, Message, MQTTConnectError
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MqttPackageHandler
-from gmqtt.mqtt.package import PublishPacket
+from gmqtt.mqtt.package import PublishPacket, SubscribePacket, UnsubscribePacket
+from gmqtt.mqtt.property import PROPERTIES, Property
 from gmqtt.mqtt.protocol import MQTTProtocol
 from gmqtt.storage import PersistentStorage
 
@@ -52,6 +55,39 @@ def test_client_looks_up_what_is_overridden(client):
     assert "self._persistent_storage.push_message(" in inspect.getsource(Client.publish)
     assert "self._persistent_storage.wait_empty()" in inspect.getsource(Client._wait_qos_queue_drained)
     assert "self, handler_name" in inspect.getsource(MqttPackageHandler.__get_handler__)
+    assert "await self._connack_received.wait()" in inspect.getsource(Client.connect)
+    assert "self._package_handler.has_error" in inspect.getsource(Client.connect)
+
+
+def test_packets_are_built_with_the_protocols_own_ids():
+    for builder in (PublishPacket, SubscribePacket, UnsubscribePacket):
+        assert "protocol.id_generator.next_id()" in inspect.getsource(builder.build_package)
+    assert "id_generator" not in inspect.getsource(Client).replace("_package_handler.id_generator", "")
+
+
+def test_replies_are_written_without_looking_at_an_id(client):
+    """The packets of the server are handled in ``gmqtt_patch.py``, which has gmqtt write what answers them."""
+    handler, written = client._package_handler, []
+    handler._send_command_with_mid_callback = lambda *args, **kwargs: written.append((*args, kwargs))
+    handler._send_puback(1)
+    handler._send_pubrec(2)
+    handler._send_pubcomp(3, False)
+    assert written == [(kind, mid, False, {"reason_code": 0}) for kind, mid in ((0x40, 1), (0x50, 2), (0x70, 3))]
+
+
+def test_callbacks_are_called_with_the_client_first(client):
+    called = []
+    client.on_message = client.on_subscribe = client.on_unsubscribe = lambda *args: called.append(args)
+    client._package_handler.on_message("t", b"", 0, {})
+    client._package_handler.on_subscribe(1, (0,), {})
+    client._package_handler.on_unsubscribe(1, (0,))
+    assert called == [(client, "t", b"", 0, {}), (client, 1, (0,), {}), (client, 1, (0,))]
+
+
+def test_the_table_of_properties():
+    assert {known.bytes_struct for known in PROPERTIES} == {"!B", "!H", "!L", "u8", "u8x2", "b", "vbi"}
+    assert Property.factory(id_=33).name == "receive_maximum"
+    assert Property.factory(id_=127) is None
 
 
 def test_signatures():
@@ -62,15 +98,15 @@ def test_signatures():
         "transport", "protocol", "clean_session", "keepalive", "package_handler", "logger",
     ]  # fmt: skip
     assert parameters(MQTTProtocol.__init__) == ["args", "connection_state", "id_generator", "kwargs"]
-    for name in ("_handle_connack_packet", "_handle_disconnect_packet", "_handle_puback_packet"):
-        assert parameters(getattr(MqttPackageHandler, name)) == ["cmd", "packet"]
+    assert parameters(MqttPackageHandler._handle_disconnect_packet) == ["cmd", "packet"]
+    assert parameters(MQTTConnection.subscribe) == ["subscription", "kwargs"]
+    assert parameters(MQTTConnection.unsubscribe) == ["topic", "kwargs"]
 
 
 def test_handler_attributes(client):
     handler = client._package_handler
-    for name in ("_error", "_connack_received", "_connection_lost", "_resend_qos_callback", "current_connection"):
+    for name in ("_error", "_connack_received", "_connection_lost", "current_connection"):
         assert hasattr(handler, name), name
-    assert handler._parse_properties(b"\x00") == ({}, b"")
     assert handler.id_generator.next_id() == 1
     handler.id_generator.free_id(1)
     assert MQTTConnectError(134)._code == 134
@@ -79,9 +115,9 @@ def test_handler_attributes(client):
 def test_handlers_are_found_on_the_instance(client):
     handler = client._package_handler
     seen = []
-    handler._handle_puback_packet = lambda cmd, packet: seen.append((cmd, packet))
-    handler._handle_packet(0x40, b"\x00\x01")
-    assert seen == [(0x40, b"\x00\x01")]
+    handler._handle_disconnect_packet = lambda cmd, packet: seen.append((cmd, packet))
+    handler._handle_packet(0xE0, b"")
+    assert seen == [(0xE0, b"")]
 
 
 async def test_publish_packet_takes_a_topic_of_str(client):

@@ -1,124 +1,189 @@
-"""What one connection does with the bytes that come: when they are acknowledged, by TCP and by MQTT."""
+"""What one connection does with the bytes that come: when they are acknowledged, by TCP and by MQTT, and what ends it."""
 
 import socket
 
 import pytest
-from gmqtt import Client
+from played_connection import CONNACK, PINGREQ, PINGRESP, PlayedConnection, answer, packet, puback, publish
 
-from tb_mqtt_client.common.gmqtt_transport import QUICK_ACKNOWLEDGEMENT, PromptConnection, ReadingProtocol
+from tb_mqtt_client.common.gmqtt_transport import QUICK_ACKNOWLEDGEMENT
 
-PINGRESP = b"\xd0\x00"
-PINGREQ = b"\xc0\x00"
 ENDLESS_LENGTH = b"\x30\xff\xff\xff\xff"
 
 
-class RecordingSocket:
-    def __init__(self):
-        self.options = []
-
-    def setsockopt(self, *option):
-        self.options.append(option)
-
-
-class RecordingTransport:
-    """What a protocol asks of a transport."""
-
-    def __init__(self):
-        self.socket = RecordingSocket()
-        self.writes = []
-        self.aborted = False
-
-    def get_extra_info(self, name, default=None):
-        return self.socket if name == "socket" else default
-
-    def is_closing(self):
-        return self.aborted
-
-    def abort(self):
-        self.aborted = True
-
-    def write(self, data):
-        self.writes.append(data)
-
-    def set_write_buffer_limits(self, high):
-        assert high > 0
-
-
-def connect(*, heard, missing=False, keepalive=0):
-    """The transport and the protocol of a connection after its CONNACK."""
-    client = Client("client-id", clean_session=True)
-    client.on_message = lambda _client, _topic, payload, _qos, _properties: heard.append(payload)
-    transport = RecordingTransport()
-    protocol = ReadingProtocol(
-        on_lost=lambda _error: None,
-        on_writable=lambda _takes_more: None,
-        expects_more=lambda: missing,
-        connection_state=client._connection_state,
-        id_generator=client._package_handler.id_generator,
-    )
-    protocol.connection_made(transport)
-    protocol._heard_connack = True
-    client._connection = PromptConnection(transport, protocol, True, keepalive, package_handler=client._package_handler)
-    return transport, protocol
-
-
-def publish(packet_id, payload):
-    body = b"\x00\x01t" + packet_id.to_bytes(2) + b"\x00" + payload
-    return bytes([0x32, len(body)]) + body
-
-
-def puback(packet_id):
-    return b"\x40\x04" + packet_id.to_bytes(2) + b"\x00\x00"
+def disconnect(reason_code):
+    return bytes([0xE0, 2, reason_code, 0])
 
 
 @pytest.mark.skipif(QUICK_ACKNOWLEDGEMENT is None, reason="TCP_QUICKACK is Linux's own")
 @pytest.mark.parametrize("missing", [True, False])
 async def test_tcp_acknowledges_at_once_only_while_pubacks_are_missing(missing):
-    transport, protocol = connect(heard=[], missing=missing)
-    protocol.data_received(PINGRESP)
-    protocol.data_received(PINGRESP)
+    played = await PlayedConnection().open()
+    if missing:
+        played.publish()
+    played.say(PINGRESP)
+    played.say(PINGRESP)
     expected = [(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)] * 2 if missing else []
-    assert transport.socket.options == expected
+    assert played.transport.socket.options == expected
 
 
 async def test_what_came_at_once_is_acknowledged_in_one_write():
-    heard = []
-    transport, protocol = connect(heard=heard)
+    played = await PlayedConnection().open()
     whole = publish(7, b"first") + publish(8, b"second") + publish(9, b"third")
-    protocol.data_received(whole[:-2])
-    assert transport.writes == [puback(7) + puback(8)]
-    protocol.data_received(whole[-2:])
-    assert transport.writes[1:] == [puback(9)]
-    assert heard == [b"first", b"second", b"third"]
+    played.say(whole[:-2])
+    assert played.writes == [puback(7) + puback(8)]
+    played.say(whole[-2:])
+    assert played.writes[1:] == [puback(9)]
+    assert played.received == [b"first", b"second", b"third"]
 
 
 async def test_what_is_written_between_two_reads_goes_at_once():
-    transport, protocol = connect(heard=[])
-    protocol.data_received(publish(7, b"first"))
-    protocol.send_ping_request()
-    assert transport.writes == [puback(7), PINGREQ]
+    played = await PlayedConnection().open()
+    played.say(publish(7, b"first"))
+    played.protocol.send_ping_request()
+    assert played.writes == [puback(7), PINGREQ]
 
 
-async def test_nothing_is_written_to_a_connection_that_ends_because_of_what_came():
-    heard = []
-    transport, protocol = connect(heard=heard)
-    protocol.data_received(publish(7, b"first") + ENDLESS_LENGTH)
-    assert (heard, transport.writes, transport.aborted) == ([b"first"], [], True)
-    protocol.send_ping_request()
-    assert transport.writes == []
+async def test_nothing_but_the_reason_is_written_to_a_connection_that_ends_because_of_what_came():
+    played = await PlayedConnection().open()
+    played.say(publish(7, b"first") + ENDLESS_LENGTH)
+    assert (played.received, played.writes, played.transport.aborted) == ([b"first"], [disconnect(0x81)], True)
+    played.protocol.send_ping_request()
+    assert len(played.writes) == 1
+
+
+async def test_a_connection_that_ends_does_not_wait_to_say_why():
+    played = await PlayedConnection().open()
+    played.transport.unsent = 1
+    played.say(ENDLESS_LENGTH)
+    assert (played.writes, played.transport.aborted) == ([], True)
 
 
 async def test_a_silent_peer_is_given_up_with_its_cause():
-    lost = []
-    transport, protocol = connect(heard=[], keepalive=30)
-    protocol._on_lost = lost.append
-    connection = protocol._connection
+    played = await PlayedConnection(keepalive=30).open()
+    connection = played.connection
     connection._last_data_in -= 59
     connection._keep_connection()
-    assert (transport.writes, transport.aborted) == ([PINGREQ], False)
+    assert (played.writes, played.transport.aborted) == ([PINGREQ], False)
     connection._last_data_in -= 2
     connection._keep_connection()
-    assert transport.aborted
-    protocol.connection_lost(None)
-    assert str(lost[0]) == "nothing came for 61 s, with a keep-alive of 30 s"
+    assert played.transport.aborted
+    played.protocol.connection_lost(None)
+    assert str(played.lost[0].error) == "nothing came for 61 s, with a keep-alive of 30 s"
     connection._keep_connection_callback.cancel()
+
+
+# What ends a connection, and with which reason: MQTT 5 and 3.1.1.
+
+MALFORMED, PROTOCOL_ERROR, TOO_LARGE, ALIAS = 0x81, 0x82, 0x95, 0x94
+BROKEN = {
+    "PUBLISH without its topic": (packet(0x30, b"\x00\x09"), MALFORMED),
+    "PUBLISH of one byte": (packet(0x30, b"\x00"), MALFORMED),
+    "PUBLISH with an empty topic": (publish(1, b"x", topic=b""), PROTOCOL_ERROR),
+    "PUBLISH whose topic is not UTF-8": (publish(1, b"x", topic=b"\xff"), MALFORMED),
+    "PUBLISH of QoS 3": (publish(1, b"x", qos=3), MALFORMED),
+    "PUBACK of one byte": (packet(0x40, b"\x00"), MALFORMED),
+    "PUBREC of one byte": (packet(0x50, b"\x00"), MALFORMED),
+    "PUBREL of one byte": (packet(0x62, b"\x00"), MALFORMED),
+    "PUBCOMP without a body": (packet(0x70, b""), MALFORMED),
+    "SUBACK without a reason code": (answer(0x90, 1, b"\x00"), MALFORMED),
+    "SUBACK of one byte": (packet(0x90, b"\x00"), MALFORMED),
+    "UNSUBACK without a body": (packet(0xB0, b""), MALFORMED),
+    "a second CONNACK": (CONNACK, PROTOCOL_ERROR),
+    "CONNECT": (packet(0x10, b""), PROTOCOL_ERROR),
+    "SUBSCRIBE": (answer(0x82, 1), PROTOCOL_ERROR),
+    "UNSUBSCRIBE": (answer(0xA2, 1), PROTOCOL_ERROR),
+    "PINGREQ": (PINGREQ, PROTOCOL_ERROR),
+    "AUTH": (packet(0xF0, b"\x18\x00"), PROTOCOL_ERROR),
+    "type 0": (packet(0x00, b""), PROTOCOL_ERROR),
+    "a length without an end": (ENDLESS_LENGTH, MALFORMED),
+    "more than a packet may have": (b"\x30\xff\xff\xff\x7f", TOO_LARGE),
+}
+BROKEN_PROPERTIES = {
+    "PUBLISH with an unknown property": (packet(0x30, b"\x00\x01t\x02\x7f\x00"), MALFORMED),
+    "PUBLISH whose property ends too early": (packet(0x30, b"\x00\x01t\x02\x02\x00"), MALFORMED),
+    "PUBLISH with a topic alias": (packet(0x30, b"\x00\x01t\x03\x23\x00\x01x"), ALIAS),
+    "PUBACK with properties beyond its end": (answer(0x40, 1, b"\x00\x05\xff"), MALFORMED),
+    "PUBACK with an unknown property": (answer(0x40, 1, b"\x00\x02\x7f\x00"), MALFORMED),
+    "PUBACK with two reasons": (answer(0x40, 1, b"\x00\x08\x1f\x00\x01a\x1f\x00\x01b"), PROTOCOL_ERROR),
+    "SUBACK with an unknown property": (answer(0x90, 1, b"\x02\x7f\x00\x00"), MALFORMED),
+    "UNSUBACK with an unknown property": (answer(0xB0, 1, b"\x02\x7f\x00\x00"), MALFORMED),
+}
+CASES = [(5, name, *case) for name, case in (BROKEN | BROKEN_PROPERTIES).items()]
+CASES += [(4, name, *case) for name, case in BROKEN.items() if name != "SUBACK without a reason code"]
+CASES += [(4, "SUBACK without a return code", answer(0x90, 1, b""), MALFORMED)]
+
+
+@pytest.mark.parametrize(("version", "broken", "reason_code"), [(version, broken, code) for version, _, broken, code in CASES],
+                         ids=[f"MQTT {version}, {name}" for version, name, _, _ in CASES])  # fmt: skip
+async def test_a_packet_that_breaks_mqtt_ends_the_connection_with_its_cause(version, broken, reason_code, caplog):
+    errors = []
+    played = await PlayedConnection(version=version).open(CONNACK if version == 5 else b"\x20\x02\x00\x00")
+    if version == 4 and broken == CONNACK:
+        broken = b"\x20\x02\x00\x00"
+    played.protocol._loop.set_exception_handler(lambda _loop, context: errors.append(context))
+    played.say(broken)
+    assert played.transport.aborted
+    assert played.writes == ([disconnect(reason_code)] if version == 5 else [])
+    played.protocol.connection_lost(None)
+    [loss] = played.lost
+    assert isinstance(loss.error, ConnectionError)
+    assert str(loss.error)
+    assert (caplog.records, errors) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", (0, {})),
+        (b"\x8b", (0x8B, {})),
+        (b"\x8b\x04\x1f\x00\x01x", (0x8B, {"reason_string": ["x"]})),
+        (b"\x8b\x02\x7f\x00", (0x8B, {})),
+        (b"\x8b\x09", (0x8B, {})),
+    ],
+)
+async def test_the_reason_of_a_disconnect_is_kept_whatever_its_properties_are(body, expected):
+    played = await PlayedConnection().open()
+    played.say(packet(0xE0, body))
+    assert (played.writes, played.transport.aborted) == ([], True)
+    played.protocol.connection_lost(None)
+    [loss] = played.lost
+    assert (loss.error, (loss.reason_code, loss.properties)) == (None, expected)
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+async def test_a_defect_behind_a_packet_is_reported_and_the_connection_goes_on(qos):
+    errors = []
+    played = await PlayedConnection().open()
+    played.protocol._loop.set_exception_handler(lambda _loop, context: errors.append(context))
+    played.client.on_message = lambda *_: 1 / 0
+    played.say(publish(7, b"first", qos=qos) + PINGRESP)
+    assert isinstance(errors[0]["exception"], ZeroDivisionError)
+    assert not played.transport.aborted
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_downlink_with_packet_id_0_is_delivered_and_not_acknowledged(qos):
+    """The server's counter is 0 on the wire after 65,535 downlinks, and it disconnects a client that acknowledges that one."""
+    played = await PlayedConnection().open()
+    played.say(publish(0xFFFF, b"last", qos=qos) + publish(0, b"zero", qos=qos) + publish(1, b"first", qos=qos))
+    assert played.received == [b"last", b"zero", b"first"]
+    kind = 0x40 if qos == 1 else 0x50
+    assert b"".join(played.writes) == answer(kind, 0xFFFF) + answer(kind, 1)
+
+
+async def test_a_message_of_qos_2_is_delivered_once():
+    """No subscription asks for one, and a server that sends one all the same finds MQTT's own rules."""
+    played = await PlayedConnection().open()
+    played.say(
+        publish(7, b"once", qos=2) + publish(7, b"once", qos=2) + answer(0x62, 7) + answer(0x62, 7) + publish(7, b"new", qos=2)
+    )
+    assert played.received == [b"once", b"new"]
+    assert b"".join(played.writes) == answer(0x50, 7) * 2 + answer(0x70, 7) + answer(0x50, 7)
+
+
+async def test_a_server_that_speaks_first_is_given_up():
+    played = PlayedConnection()
+    await played.open(connack=None)
+    played.protocol._connection = None
+    played.say(CONNACK)
+    assert played.transport.aborted

@@ -10,6 +10,7 @@ MAY_IMPORT_GMQTT = {
     "common.gmqtt_patch",
     "common.gmqtt_transport",
     "common.mqtt_message",
+    "common.mqtt_packets",
     "service.connecting",
     "service.mqtt_manager",
     "service.subscriptions",

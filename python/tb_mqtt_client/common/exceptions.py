@@ -109,7 +109,7 @@ class DeviceNotConnectedError(TBMQTTError, ValueError):
 
 
 class BackpressureException(TBMQTTError):  # SDK 2.0's name
-    """The queue is full, and the queue policy is to raise."""
+    """The queue is full, and the queue policy is to raise; or all 65,535 packet ids are in flight."""
 
     def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
         super().__init__(message)

@@ -1,16 +1,15 @@
 """What gmqtt 0.8 lacks, added to one client at a time.
 
-gmqtt acknowledges publishes without telling the reason code, reconnects by itself, replays stored packets, waits for ever for a
-CONNACK that does not come, and keeps a connection on which nothing readable arrives. ``PatchUtils`` overrides these points on
-the instances that belong to one client; gmqtt's classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every
-internal that is leaned on here.
+gmqtt drops the reason code of an acknowledgement, frees a packet id for an acknowledgement of any kind, reconnects by itself,
+replays stored packets, waits for ever for a CONNACK that does not come, and logs a malformed packet with a traceback and goes on.
+``PatchUtils`` gives one client what replaces that: gmqtt writes the packets, and those of the server are read and handled here.
+gmqtt's classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal that is leaned on here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,23 +18,34 @@ from typing import Any, ClassVar
 
 from gmqtt import Client, Message
 from gmqtt.mqtt.connection import MQTTConnection
-from gmqtt.mqtt.handler import MQTTConnectError, MqttPackageHandler
+from gmqtt.mqtt.handler import MQTTConnectError
 from gmqtt.mqtt.package import PublishPacket as GmqttPublishPacket
-from gmqtt.mqtt.property import Property
-from gmqtt.mqtt.utils import unpack_variable_byte_integer
 from gmqtt.storage import PersistentStorage
 
 from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
-from tb_mqtt_client.common.gmqtt_transport import NotMqttError, PromptConnection, ReadingProtocol, WritableCallback
+from tb_mqtt_client.common.gmqtt_transport import PromptConnection, ReadingProtocol, WritableCallback
+from tb_mqtt_client.common.mqtt_packets import (
+    TYPE_BITS,
+    NotMqttError,
+    PacketType,
+    Properties,
+    read_acknowledgement,
+    read_connack,
+    read_properties,
+    read_publish,
+    read_suback,
+    read_unsuback,
+)
+from tb_mqtt_client.common.packet_ids import PacketIds
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 
-Properties = dict[str, Any]
+PacketHandler = Callable[[int, bytes], None]
+"""Called with the first byte and the body of a packet."""
 PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
 
 TLS_SHUTDOWN_SECONDS = 1.0
 """How long a server may take to answer the end of a TLS session; asyncio's own limit is 30."""
-ALL_PACKET_IDS = 65536
 BLOCKED_LOOP_SECONDS = 1.0
 """A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
 
@@ -142,6 +152,8 @@ class PatchUtils:
         self._on_writable = on_writable or _ignore
         self._disconnect: Loss | None = None
         self._handler = client._package_handler
+        self._handler.id_generator = self.packet_ids = PacketIds()
+        self._packet_handlers: dict[int, PacketHandler] = {}
         self._unacknowledged = _Unacknowledged()
         self._retry_task: asyncio.Task[None] | None = None
 
@@ -151,84 +163,142 @@ class PatchUtils:
         self.patch_handle_connack()
         self.patch_mqtt_handler_disconnect()
         self.patch_puback_handling(on_puback_with_reason_and_properties)
+        self.patch_inbound_publish()
+        self.patch_subscription_answers()
         self.patch_gmqtt_protocol_connection_lost()
+
+    @property
+    def _version(self) -> int:
+        version: int = self.client._connection_state.protocol_version
+        return version
+
+    def receive(self, first_byte: int, body: bytes) -> None:
+        """Handle a packet of the server. What fails here without being the server's fault goes to the loop's exception handler.
+
+        Raises:
+            NotMqttError: The packet is malformed, or no server may send it now.
+        """
+        handle = self._packet_handlers.get(first_byte & TYPE_BITS)
+        if handle is None:
+            raise NotMqttError(f"a server cannot send a packet that begins with 0x{first_byte:02x}", ReasonCode.PROTOCOL_ERROR)
+        try:
+            handle(first_byte, body)
+        except NotMqttError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a defect: this packet's work is lost, and the connection has others
+            context = {"message": f"A packet that begins with 0x{first_byte:02x} was not handled", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def patch_storage(self) -> None:
         """Remember when a packet was sent, and keep gmqtt from replaying packets and waiting for them."""
         self.client._persistent_storage = self._unacknowledged
-        self._handler._resend_qos_callback = _resend_nothing
 
     def patch_handle_connack(self) -> None:
-        """Let ``connect()`` raise every refusal, instead of retrying some of them without a word; keep the properties."""
+        """Let ``connect()`` raise every refusal, instead of retrying some of them; keep the properties."""
         handler = self._handler
 
-        def handle(cmd: int, packet: bytes) -> None:
-            reason_code = packet[1]
-            if reason_code != 0:
-                handler._error = MQTTConnectError(reason_code)
-                handler._connack_received.set()
-                return
-            MqttPackageHandler._handle_connack_packet(handler, cmd, packet)
-            if handler._error is not None:
-                raise NotMqttError("the CONNACK's properties are malformed")
-            self.connack_properties = dict(handler._connack_properties or {})
-            # gmqtt makes the range of packet ids as small as Receive Maximum, so that an id is used again at once, and a
-            # surplus PUBACK of its last use (platform_contract.md, fact 10) would be taken for the next one's.
-            handler.id_generator._max = ALL_PACKET_IDS
+        def handle(_first_byte: int, body: bytes) -> None:
+            if handler._connack_received.is_set():
+                raise NotMqttError("a second CONNACK came", ReasonCode.PROTOCOL_ERROR)
+            connack = read_connack(body, self._version)
+            handler._error = MQTTConnectError(connack.reason_code) if connack.reason_code else None
+            self.connack_properties = connack.properties
+            handler._connack_received.set()
 
-        handler._handle_connack_packet = handle
+        self._packet_handlers[PacketType.CONNACK] = handle
+        self._packet_handlers[PacketType.PINGRESP] = _ignore_packet
 
     def patch_mqtt_handler_disconnect(self) -> None:
         """Remember reason and properties of the server's DISCONNECT and close, instead of reconnecting from inside gmqtt."""
         handler = self._handler
 
-        def handle(_cmd: int, packet: bytes) -> None:
+        def end(_cmd: int, _packet: bytes) -> None:
             handler._connection_lost.set()
-            reason_code = self.extract_reason_code(packet)
-            if reason_code is not None:
-                self._disconnect = Loss(None, reason_code, self.parse_mqtt_properties(packet[1:]))
-                handler.current_connection._transport.close()
 
-        handler._handle_disconnect_packet = handle
+        def handle(_first_byte: int, body: bytes) -> None:
+            reason_code = self.extract_reason_code(body)
+            try:
+                properties = self.parse_mqtt_properties(body[1:])
+            except NotMqttError:
+                # The connection ends in any case, and the reason is worth more than what is wrong with its details.
+                properties = {}
+            self._disconnect = Loss(None, ReasonCode.NORMAL_DISCONNECTION if reason_code is None else reason_code, properties)
+            handler.current_connection._transport.close()
+
+        # gmqtt makes up an empty DISCONNECT when the transport has ended.
+        handler._handle_disconnect_packet = end
+        self._packet_handlers[PacketType.DISCONNECT] = handle
 
     @staticmethod
     def extract_reason_code(packet: bytes) -> int | None:
-        """Reason code of a DISCONNECT's body; ``None`` for the empty one that gmqtt makes up when a transport ends."""
+        """Reason code of a DISCONNECT's body; ``None`` for an empty one."""
         return packet[0] if packet else None
 
     @staticmethod
     def parse_mqtt_properties(packet: bytes) -> Properties:
         """Lists of values by name, from the length of the properties on (MQTT 5, section 2.2.2). Raises ``NotMqttError``."""
-        properties: Properties = {}
-        if not packet:
-            return properties
-        length, rest = unpack_variable_byte_integer(packet)
-        if length > len(rest):
-            raise NotMqttError("a packet's properties are malformed")
-        unread = rest[:length]
-        while unread:
-            known = Property.factory(id_=unread[0])
-            if known is None:
-                raise NotMqttError(f"a packet has the unknown property 0x{unread[0]:02x}")
-            values, unread = known.loads(unread[1:])
-            for name, value in values.items():
-                properties.setdefault(name, []).append(value)
-        return properties
+        return read_properties(packet)
 
     def patch_puback_handling(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
         """Read the reason code and the properties of every PUBACK."""
-        handler = self._handler
-        sent_at = self._unacknowledged.sent_at
+        packet_ids, sent_at = self.packet_ids, self._unacknowledged.sent_at
 
-        def handle(_cmd: int, packet: bytes) -> None:
-            (packet_id,) = struct.unpack_from("!H", packet)
-            reason_code = packet[2] if len(packet) > 2 else 0
-            properties = self.parse_mqtt_properties(packet[3:])
-            handler.id_generator.free_id(packet_id)
-            sent_at.pop(packet_id, None)
+        def handle(_first_byte: int, body: bytes) -> None:
+            packet_id, reason_code, properties = read_acknowledgement("PUBACK", body, self._version)
+            if packet_ids.acknowledge(packet_id, PacketType.PUBACK):
+                sent_at.pop(packet_id, None)
             on_puback_with_reason_and_properties(packet_id, reason_code, properties)
 
-        handler._handle_puback_packet = handle
+        def ignore_surplus(first_byte: int, body: bytes) -> None:
+            packet = PacketType(first_byte & TYPE_BITS).name
+            packet_id, _, _ = read_acknowledgement(packet, body, self._version)
+            GMQTT_LOGGER.debug("%s for packet id %d: no publish of this client gets one", packet, packet_id)
+
+        self._packet_handlers[PacketType.PUBACK] = handle
+        # Nothing is published with QoS 2.
+        self._packet_handlers[PacketType.PUBREC] = self._packet_handlers[PacketType.PUBCOMP] = ignore_surplus
+
+    def patch_inbound_publish(self) -> None:
+        """Acknowledge what the server publishes when it has come, except with packet id 0 (platform_contract.md, section 1)."""
+        handler = self._handler
+        unreleased: set[int] = set()
+
+        def handle(first_byte: int, body: bytes) -> None:
+            topic, payload, qos, packet_id, properties = read_publish(first_byte, body, self._version)
+            if packet_id and qos == 1:
+                handler._send_puback(packet_id)
+            elif packet_id:
+                handler._send_pubrec(packet_id)
+                if packet_id in unreleased:
+                    return
+                unreleased.add(packet_id)
+            handler.on_message(topic, payload, qos, properties)
+
+        def release(_first_byte: int, body: bytes) -> None:
+            packet_id, _, _ = read_acknowledgement("PUBREL", body, self._version)
+            if packet_id in unreleased:
+                unreleased.remove(packet_id)
+                handler._send_pubcomp(packet_id, False)
+
+        self._packet_handlers[PacketType.PUBLISH] = handle
+        self._packet_handlers[PacketType.PUBREL] = release
+
+    def patch_subscription_answers(self) -> None:
+        """Give SUBACKs and UNSUBACKs to whoever subscribed, each only for a packet of its own kind."""
+        handler, packet_ids = self._handler, self.packet_ids
+
+        def granted(_first_byte: int, body: bytes) -> None:
+            packet_id, reason_codes, properties = read_suback(body, self._version)
+            if packet_ids.acknowledge(packet_id, PacketType.SUBACK):
+                handler.on_subscribe(packet_id, reason_codes, properties)
+
+        def unsubscribed(_first_byte: int, body: bytes) -> None:
+            packet_id, reason_codes, _ = read_unsuback(body, self._version)
+            if packet_ids.acknowledge(packet_id, PacketType.UNSUBACK):
+                handler.on_unsubscribe(packet_id, reason_codes)
+
+        self._packet_handlers[PacketType.SUBACK] = granted
+        self._packet_handlers[PacketType.UNSUBACK] = unsubscribed
 
     def patch_gmqtt_protocol_connection_lost(self) -> None:
         """Make connections whose end is reported with its cause, and that say when the socket takes no more."""
@@ -244,16 +314,19 @@ class PatchUtils:
             client._connection_lost.clear()
             protocol_factory = partial(
                 ReadingProtocol,
+                receive=self.receive,
                 on_lost=lost,
                 on_writable=self._on_writable,
                 expects_more=lambda: bool(self._unacknowledged.sent_at),
                 connection_state=client._connection_state,
-                id_generator=handler.id_generator,
+                id_generator=self.packet_ids,
             )
             loop = asyncio.get_running_loop()
             shutdown = TLS_SHUTDOWN_SECONDS if ssl else None
             transport, protocol = await loop.create_connection(protocol_factory, host, port, ssl=ssl, ssl_shutdown_timeout=shutdown)
-            return PromptConnection(transport, protocol, clean_session, keepalive, package_handler=handler)
+            return PromptConnection(
+                transport, protocol, clean_session, keepalive, package_handler=handler, packet_ids=self.packet_ids
+            )
 
         client._create_connection = create_connection
 
@@ -313,7 +386,7 @@ class PatchUtils:
             connection._protocol.fail(error)
 
 
-async def _resend_nothing() -> None: ...
+def _ignore_packet(_first_byte: int, _body: bytes) -> None: ...
 
 
 def _ignore(_: object) -> None: ...

@@ -1,8 +1,8 @@
 """The bytes of one connection: gmqtt's protocol and connection, with what they lack.
 
-gmqtt reads in a task, which ends without a word when a packet is malformed while the connection stays open; it tells nobody why a
-transport ended and when the socket takes no more; and it closes politely when nobody reads. These are subclasses for the
-connections that ``gmqtt_patch.py`` makes.
+gmqtt reads in a task that ends silently at a malformed packet while the connection stays open, copies what is unread with each
+piece that arrives, does not report why a transport ended and when the socket takes no more, and waits for a peer that does not
+read when it closes. These are subclasses for the connections that ``gmqtt_patch.py`` makes.
 """
 
 from __future__ import annotations
@@ -17,42 +17,41 @@ from typing import Any
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 
+from tb_mqtt_client.common.mqtt_packets import MQTT_5, TYPE_BITS, NotMqttError, PacketType
+from tb_mqtt_client.common.packet_ids import PacketIds
+from tb_mqtt_client.common.packet_reader import PacketReader
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+
 WritableCallback = Callable[[bool], None]
 """Called with whether the socket takes more."""
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """What may wait for the socket before publishing pauses: a few large payloads."""
-PACKET_TYPE = 0xF0
-CONNACK, AUTH = 0x20, 0xF0
-LENGTH_BYTES = 4
-"""Of the remaining length, at most (MQTT 5, section 1.5.5)."""
+MAX_PACKET_SIZE = 64 * 1024 * 1024
+"""Bytes of the largest packet that is accepted: a firmware image in one message, and a bound for what a server can make us keep."""
 QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
 
-class NotMqttError(ConnectionError):
-    """The peer says something that is no MQTT."""
-
-
 class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
-    """Reads packets as they come, and tells why the transport ended and whether the socket takes more.
-
-    gmqtt reads in a task, which ends without a word when a packet is malformed while the connection stays open.
-    """
+    """Reads packets as they come, and reports why the transport ended and whether the socket takes more."""
 
     def __init__(
         self,
         *args: Any,
+        receive: Callable[[int, bytes], None],
         on_lost: Callable[[Exception | None], None],
         on_writable: WritableCallback,
         expects_more: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
+        """``receive`` handles a packet, and raises ``NotMqttError`` for one that ends the connection."""
         super().__init__(*args, **kwargs)
+        self._receive = receive
         self._on_lost = on_lost
         self._on_writable = on_writable
         self._expects_more = expects_more
-        self._unread = b""
+        self._packets = PacketReader(MAX_PACKET_SIZE)
         self._heard_connack = False
         self._error: Exception | None = None
         self._replies: list[bytes] | None = None
@@ -66,18 +65,17 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        unread = self._unread + data if self._unread else data
         # A PUBACK each for all that came at once goes out in one write, which is most of what it costs.
         replies: list[bytes] = []
         self._replies = replies
         try:
-            parsed = self._read_packets(unread)
-        except Exception as error:  # noqa: BLE001  # whatever gmqtt stumbles over ends this connection, with the error as its cause
-            self.fail(error)
+            self._read_packets(data)
+        except NotMqttError as error:
+            self._replies = None
+            self._refuse(error)
             return
         finally:
             self._replies = None
-        self._unread = unread[parsed:]
         if replies:
             self.write_data(b"".join(replies))
         if QUICK_ACKNOWLEDGEMENT is not None and self._expects_more():
@@ -85,18 +83,24 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             # the kernel puts off for 40 ms when there is nothing to send. It forgets this option, so it is set each time.
             self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)
 
-    def _read_packets(self, unread: bytes) -> int:
-        """Read what is complete; how many bytes that was."""
-        if not self._heard_connack and unread[0] & PACKET_TYPE not in {CONNACK, AUTH}:
-            raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{unread[0]:02x}")
-        self._heard_connack = True
-        parsed: int = self._read_packet(unread)
-        # gmqtt takes a length that has no end for a packet that has not come whole.
-        length = unread[parsed + 1 : parsed + 1 + LENGTH_BYTES]
-        endless = len(length) == LENGTH_BYTES and all(byte & 0x80 for byte in length)
-        if parsed < 0 or endless:
-            raise NotMqttError("a packet's length is malformed")
-        return parsed
+    def _read_packets(self, data: bytes) -> None:
+        """Handle what is complete. Raises ``NotMqttError``."""
+        if not self._heard_connack:
+            if data[0] & TYPE_BITS not in {PacketType.CONNACK, PacketType.AUTH}:
+                raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{data[0]:02x}")
+            if self._connection is None:
+                raise NotMqttError("the server answered before it was asked", ReasonCode.PROTOCOL_ERROR)
+            self._heard_connack = True
+        self._connection.note_data()
+        receive = self._receive
+        for first_byte, body in self._packets.read(data):
+            receive(first_byte, body)
+
+    def _refuse(self, error: NotMqttError) -> None:
+        """End the connection because of what came; a server of MQTT 5 is told why, if that goes out at once."""
+        if self._heard_connack and self.proto_ver >= MQTT_5 and not self._transport.get_write_buffer_size():
+            self.send_disconnect(error.reason_code)
+        self.fail(error)
 
     def write_data(self, data: bytes) -> None:
         if self._replies is not None:
@@ -131,6 +135,26 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
 
 class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
     """Ends at once when the peer does not read, or is silent for two times of keep-alive: a polite end would wait for it."""
+
+    def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._packet_ids = packet_ids
+
+    def note_data(self) -> None:
+        """Note that the peer is alive."""
+        self._last_data_in = time.monotonic()
+
+    def subscribe(self, subscription: Any, **kwargs: Any) -> int:
+        """Write a SUBSCRIBE. Return its packet id, which the SUBACK frees."""
+        packet_id: int = super().subscribe(subscription, **kwargs)
+        self._packet_ids.await_answer(packet_id, PacketType.SUBACK)
+        return packet_id
+
+    def unsubscribe(self, topic: Any, **kwargs: Any) -> int:
+        """Write an UNSUBSCRIBE. Return its packet id, which the UNSUBACK frees."""
+        packet_id: int = super().unsubscribe(topic, **kwargs)
+        self._packet_ids.await_answer(packet_id, PacketType.UNSUBACK)
+        return packet_id
 
     def _keep_connection(self) -> None:
         silent = time.monotonic() - self._last_data_in

@@ -15,9 +15,10 @@ from gmqtt import Client
 from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
-from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils, Properties
+from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.mqtt_packets import Properties
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION

@@ -11,7 +11,7 @@ from typing import Any
 from gmqtt import Client
 
 from tb_mqtt_client.common.exceptions import ConnectionLostError, SubscriptionRefusedError
-from tb_mqtt_client.common.gmqtt_patch import Properties
+from tb_mqtt_client.common.mqtt_packets import Properties
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE
 
 

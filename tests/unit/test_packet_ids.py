@@ -1,0 +1,73 @@
+"""Packet ids: each is in use until the acknowledgement of its own kind comes, and no other packet changes that."""
+
+import pytest
+from played_connection import PlayedConnection, answer, puback
+
+from tb_mqtt_client import BackpressureException
+from tb_mqtt_client.common.mqtt_packets import PacketType
+from tb_mqtt_client.common.packet_ids import PacketIds
+
+PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK = 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0
+SURPLUS = {"PUBREC": PUBREC, "PUBREL": PUBREL, "PUBCOMP": PUBCOMP, "SUBACK": SUBACK, "UNSUBACK": UNSUBACK}
+
+
+def is_free(played, packet_id):
+    """Whether a publish is given this packet id when its turn comes again, 65,535 publishes after the last time."""
+    played.patches.packet_ids._last = packet_id - 1
+    return played.publish() == packet_id
+
+
+@pytest.mark.parametrize("kind", SURPLUS.values(), ids=SURPLUS)
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_surplus_acknowledgement_leaves_a_publish_in_flight(kind, refused):
+    """gmqtt freed the id; 65,535 publishes later it was used twice, and one of the two datapoints vanished."""
+    played = await PlayedConnection().open()
+    in_flight = played.publish()
+    played.say(answer(kind, in_flight, b"\x00\x80" if kind in {SUBACK, UNSUBACK} else bytes([0x80 if refused else 0, 0])))
+    assert (played.acknowledged, played.answered, played.transport.aborted) == ([], [], False)
+    assert not is_free(played, in_flight)
+    played.say(puback(in_flight))
+    assert played.acknowledged == [(in_flight, 0)]
+    assert is_free(played, in_flight)
+
+
+@pytest.mark.parametrize("awaited", [SUBACK, UNSUBACK])
+@pytest.mark.parametrize("kind", [PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK])
+async def test_only_its_own_answer_frees_the_id_of_a_subscription(awaited, kind):
+    played = await PlayedConnection().open()
+    packet_id = played.client.subscribe("t", qos=1) if awaited == SUBACK else played.client.unsubscribe("t")
+    played.say(answer(kind, packet_id))
+    assert played.answered == ([(packet_id, (0,))] if kind == awaited else [])
+    assert is_free(played, packet_id) == (kind == awaited)
+
+
+@pytest.mark.parametrize("kind", [*SURPLUS.values(), PUBACK])
+async def test_an_acknowledgement_of_nothing_changes_nothing(kind):
+    """A PUBREC for an unknown id was stored as a publish without its PUBACK, for which the connection was given up."""
+    played = await PlayedConnection().open()
+    played.say(answer(kind, 4711) + answer(kind, 0))
+    assert not played.transport.aborted
+    assert played.patches.overdue(float("inf")) is None
+    assert is_free(played, 4711)
+
+
+async def test_an_id_in_flight_is_passed_over_when_the_ids_begin_anew():
+    ids = PacketIds()
+    for expected in range(1, 65_536):
+        assert ids.next_id() == expected
+        if expected not in {1, 2, 65_535}:
+            assert ids.acknowledge(expected, PacketType.PUBACK)
+    assert ids.next_id() == 3
+    assert ids.acknowledge(1, PacketType.PUBACK)
+    assert ids.next_id() == 4
+
+
+async def test_without_a_free_id_a_publish_is_refused_until_one_is_acknowledged():
+    ids = PacketIds()
+    taken = [ids.next_id() for _ in range(65_535)]
+    assert sorted(taken) == list(range(1, 65_536))
+    with pytest.raises(BackpressureException, match="packet ids"):
+        ids.next_id()
+    assert ids.acknowledge(777, PacketType.PUBACK)
+    assert not ids.acknowledge(777, PacketType.PUBACK)
+    assert ids.next_id() == 777
