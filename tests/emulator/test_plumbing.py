@@ -225,44 +225,6 @@ async def test_clearing_answers_what_is_queued_and_goes_on(emulator, program):
     await service.shutdown()
 
 
-@pytest.mark.parametrize("topic", [TELEMETRY, "v1/devices/me/claim"])
-async def test_a_defect_on_the_road_leaves_no_call_without_its_answer(program, manager, topic):
-    service = MessageService(manager, program.stop_event, limiter(), JsonMessageAdapter())
-    errors = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(str(context["exception"])))
-
-    def fail(_message):
-        raise LookupError("a defect")
-
-    service.admission.try_take = fail
-    service.start()
-    payload = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 5)).build() if topic == TELEMETRY else b"{}"
-    [future] = await service.publish(MqttPublishMessage(topic, payload))
-    assert (await future).reason_code == -1
-    assert set(errors) == {"a defect"}
-    await service.shutdown()
-
-
-async def test_a_defect_of_packing_leaves_no_call_without_its_answer(program, manager):
-    adapter = JsonMessageAdapter()
-    service = MessageService(manager, program.stop_event, limiter(), adapter)
-    errors = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(str(context["exception"])))
-
-    def fail(_uplinks, _qos):
-        raise LookupError("a defect")
-
-    adapter.packer.pack = fail
-    service.start()
-    message = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 5)).build()
-    [future] = await service.publish(MqttPublishMessage(TELEMETRY, message))
-    async with asyncio.timeout(5):
-        assert (await future).reason_code == -1
-    assert set(errors) == {"a defect"}
-    assert service.room.messages == service.room.bytes == service.counter.queued == 0
-    await service.shutdown()
-
-
 async def test_limits_of_a_gateway_may_be_set_by_hand(emulator, program):
     manager = program.manager
     manager.enable_gateway_mode()

@@ -57,6 +57,10 @@ class AsyncDeque(Generic[T]):
         """The first item, left where it is; ``None`` when there is none."""
         return self._items[0] if self._items else None
 
+    def items_now(self) -> list[T]:
+        """Return all items, left where they are."""
+        return list(self._items)
+
     def pop_now(self, count: int) -> list[T]:
         """Take at most ``count`` items, at once."""
         items = self._items

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import QueuePolicy
-from tb_mqtt_client.common.exceptions import BackpressureException
+from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.service.answers import Answers
@@ -42,15 +42,32 @@ class Entrance:
         self._take_oldest = take_oldest
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
+        self._failure = ""
 
     def open(self) -> None:
         """Accept calls of the running loop."""
+        self._failure = ""
         self._create_future = asyncio.get_running_loop().create_future
         self._room.open()
 
     def close(self) -> None:
         """Those who wait for room get a ``NotConnectedError``."""
         self._room.close()
+
+    def fail(self, failure: str) -> None:
+        """Accept nothing until ``open``: sends get a ``NotConnectedError`` that says why."""
+        self._failure = failure
+        # Asked here, and not at each send, so that a healthy client pays nothing for it.
+        self._create_future = self._refuse
+        self.close()
+
+    def require_open(self) -> None:
+        """Raise ``NotConnectedError`` after ``fail``."""
+        if self._failure:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise NotConnectedError(self._failure)
 
     def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
         """Accept a call's datapoints if nothing has to be waited for.
@@ -77,7 +94,11 @@ class Entrance:
         return delivery
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
-        delivery = self._create_future()
+        try:
+            delivery = self._create_future()
+        except NotConnectedError:
+            self._room.give_back(1, encoded.nbytes)
+            raise
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         # A number costs memory, and only this policy has to know who came first.

@@ -24,13 +24,14 @@ from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.answers import Answers
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 from tb_mqtt_client.service.entrance import Entrance
+from tb_mqtt_client.service.failed_rounds import FailedRounds
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.outcomes import Outcomes
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
 from tb_mqtt_client.service.session_end import SessionEnd
 from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
-from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
+from tb_mqtt_client.service.uplink_packer import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
 
 logger = get_logger(__name__)
 
@@ -88,6 +89,7 @@ class MessageService:
         self._drained = asyncio.Event()
         self._drained.set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._failures = FailedRounds("initial", main_stop_event)
 
         self._retry_by_qos = self._worker(RetryQueueWorker, "retry by QoS", AsyncDeque(), wait_announced=self._wait_announced)
         self._outcomes = Outcomes(
@@ -140,6 +142,7 @@ class MessageService:
             admission=self.admission,
             counter=self.counter,
             fits=self._fits,
+            give_up=self._give_up,
             **options,
         )
 
@@ -170,14 +173,26 @@ class MessageService:
         self._note_drained()
         await self._drained.wait()
 
-    async def shutdown(self) -> None:
-        """End the loops and answer everything that is left as not delivered."""
+    async def pause(self) -> None:
+        """End the loops. Queued data stays queued, and ``start`` continues with it."""
+        await self._end_loops()
+        # Unsent messages of the workers go where the end of a session puts them: before anything younger.
+        self.put_retry_messages([], SessionEnd("the client was disconnected"))
+
+    async def _end_loops(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.entrance.close()
-        self._clear_now()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def shutdown(self) -> None:
+        """End the loops and answer everything that is left as not delivered."""
+        try:
+            await self._end_loops()
+        finally:
+            self.entrance.close()
+            self._clear_now()
 
     async def clear(self) -> None:
         """Answer everything that is queued as not delivered. What is in flight goes on."""
@@ -202,6 +217,15 @@ class MessageService:
         workers = (self._retry_by_qos, *self._service_workers, *self._uplink_workers)
         workers_empty = all(worker.is_empty() for worker in workers)
         return workers_empty and self._initial.is_empty() and not any(self.sub_devices.gate.all_held())
+
+    def _all_queued(self) -> list[Queued]:
+        """Return what is queued, held or taken by a worker, wherever it is."""
+        queued = self._initial.items_now()
+        for worker in (self._retry_by_qos, *self._service_workers, *self._uplink_workers):
+            queued += [*worker.unsent, *worker.queue.items_now()]
+        for held in self.sub_devices.gate.all_held():
+            queued += [*held.uplinks, *held.messages]
+        return queued
 
     async def print_queues_statistics(self) -> None:
         """Write into the log what is queued now, at INFO."""
@@ -244,8 +268,9 @@ class MessageService:
     def submit(self, message: MqttPublishMessage) -> None:
         """Accept a message whose payload is bytes, at once; its ``delivery_futures`` get its ``PublishResult``.
 
-        One with a ``device`` waits until that is announced.
+        One with a ``device`` waits until that is announced. Raises ``NotConnectedError`` when the loops have failed.
         """
+        self.entrance.require_open()
         self._initial.append(message)
 
     def withdraw(self, message: MqttPublishMessage) -> None:
@@ -256,21 +281,48 @@ class MessageService:
             self._note_drained()
 
     async def _dispatch_initial_queue_loop(self) -> None:
-        """Route: service, device uplink or gateway uplink."""
+        """Route: service, device uplink or gateway uplink. After an unexpected exception the next round comes."""
         while not self._stop_event.is_set():
             await self._initial.wait_filled()
-            queued = self._initial.pop_now(self._batch_collect_max_count)
-            service_messages = [message for message in queued if isinstance(message, MqttPublishMessage)]
-            if service_messages:
-                for message in service_messages:
-                    self._route_message(message)
-                self._route_uplinks([uplink for uplink in queued if isinstance(uplink, tuple)])
+            queued = self._initial.pop_now(min(self._batch_collect_max_count, self._failures.at_most))
+            try:
+                self._route(queued)
+            except BaseException as error:
+                # The end of this loop finds them here.
+                left = self._not_routed(queued)
+                self._initial.prepend_all(left)
+                if not isinstance(error, Exception):
+                    raise
+                if self._failures.failed(error, left):
+                    self._give_up(self._initial.take_now())
+                await self._failures.pause()
             else:
-                self._route_uplinks(cast("list[QueuedUplink]", queued))
+                self._failures.succeeded()
             for worker in self._uplink_workers:
                 worker.work_now()
             if not self._initial.is_empty():
                 await asyncio.sleep(0)
+
+    def _route(self, queued: list[Queued]) -> None:
+        service_messages = [message for message in queued if isinstance(message, MqttPublishMessage)]
+        if service_messages:
+            for message in service_messages:
+                self._route_message(message)
+            self._route_uplinks([uplink for uplink in queued if isinstance(uplink, tuple)])
+        else:
+            self._route_uplinks(cast("list[QueuedUplink]", queued))
+
+    def _not_routed(self, queued: list[Queued]) -> list[Queued]:
+        """Return the items that are in no other queue, and were not answered."""
+        elsewhere = {id(_future_of(item)) for item in self._all_queued()}
+        return [item for item in queued if id(one := _future_of(item)) not in elsewhere and (one.cancelled() or not one.done())]
+
+    def _give_up(self, item: Queued) -> None:
+        """Answer an item that cannot be sent because of an unexpected error, which was reported."""
+        what = repr(item) if isinstance(item, MqttPublishMessage) else f"A send of {item[ENCODED].datapoints} datapoints"
+        logger.error("%s is given up after several unexpected errors and counts as undelivered", what)
+        self._answers.undelivered(item)
+        self._note_drained()
 
     def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
         if self._gateway_uplink is None:
@@ -366,14 +418,20 @@ class MessageService:
         return not self._mqtt_manager.in_flight and self.is_empty()
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """A loop never ends by itself: if one does, that is a defect, and nobody may wait for it in vain."""
-        if task.cancelled() or (self._stop_event.is_set() and task.exception() is None):
+        """End everything if a loop ended by itself, which is a defect: no sender may wait in vain."""
+        if task not in self._tasks or self._stop_event.is_set():
             return
-        task.get_loop().call_exception_handler(
-            {"message": f"{task.get_name()} failed", "exception": task.exception(), "task": task}
-        )
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            task.get_loop().call_exception_handler({"message": f"{task.get_name()} failed", "exception": error, "task": task})
         for other in self._tasks:
             other.cancel()
         self._tasks.clear()
-        self.entrance.close()
+        cause = "was cancelled" if error is None else f"failed: {error!r}"
+        self.entrance.fail(f"the task {task.get_name()!r} of this client {cause}. connect() starts it again")
         self._clear_now()
+
+
+def _future_of(item: Queued) -> Delivery:
+    """Return the future that stays with an item in whatever queue it is."""
+    return item.delivery_futures[0] if isinstance(item, MqttPublishMessage) else item[DELIVERY]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import wait_for_set
+from tb_mqtt_client.common.async_utils import is_cancelled, wait_for_set
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
@@ -18,6 +18,7 @@ from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.failed_rounds import FailedRounds
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.uplink_packer import QueuedUplink, UplinkPacker
 
@@ -26,6 +27,8 @@ logger = get_logger(__name__)
 BATCH_PAYLOADS = 32
 """Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
 
+GiveUpCallback = Callable[[Any], None]
+"""Answers a message or a queued uplink that cannot be sent because of an unexpected error."""
 FitsCallback = Callable[[MqttPublishMessage], bool]
 """Whether a message may go in this session; when not, it was dealt with."""
 
@@ -45,6 +48,7 @@ class MessageQueueWorker:
         admission: Admission | None = None,
         counter: DeliveryCounter | None = None,
         fits: FitsCallback | None = None,
+        give_up: GiveUpCallback | None = None,
     ) -> None:
         """Takes nothing more from ``queue`` once ``stop_event`` is set.
 
@@ -59,23 +63,37 @@ class MessageQueueWorker:
         self._admission = admission or Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
         self._counter = counter or DeliveryCounter()
         self._fits = fits or (lambda _: True)
+        self._give_up = give_up or (lambda _: None)
+        self._failures = FailedRounds(name, stop_event)
 
     def is_empty(self) -> bool:
         """Whether nothing is queued or in this worker's hands."""
         return self.queue.is_empty() and not self.unsent
 
     async def run(self) -> None:
-        """Work until cancelled, or until the stop event is found set."""
+        """Work until cancelled, or until the stop event is found set. After an unexpected exception the next round comes."""
         while not self._stop_event.is_set():
-            # Somebody else may have taken what was queued, and `work_now` may have begun with it.
-            while self.queue.is_empty() and not self.unsent:
-                await self.queue.wait_put()
-            if not self.unsent:
-                # Taken as late as possible: what gathers while the window is full travels together.
-                await self._wait_ready()
-                self.unsent.extend(self._take_batch())
-            while self.unsent:
-                await self._send_first()
+            try:
+                await self._work()
+            except asyncio.CancelledError as error:
+                if is_cancelled():
+                    raise
+                self._failures.failed(error)
+            except Exception as error:  # noqa: BLE001  # reported with its cause
+                self._failures.failed(error)
+            await self._failures.pause()
+
+    async def _work(self) -> None:
+        """Do one round: take a batch when it may be published, and publish it."""
+        # Somebody else may have taken what was queued, and `work_now` may have begun with it.
+        while self.queue.is_empty() and not self.unsent:
+            await self.queue.wait_put()
+        if not self.unsent:
+            # Taken as late as possible: what gathers while the window is full travels together.
+            await self._wait_ready()
+            self.unsent.extend(self._take_batch())
+        while self.unsent:
+            await self._send_first()
 
     def take_back(self) -> list[MqttPublishMessage]:
         """Give up what is not published so far."""
@@ -109,10 +127,15 @@ class MessageQueueWorker:
         message = self.unsent.popleft()
         try:
             wait = self._try_publish(message) if self._fits(message) else 0.0
-        except BaseException:
-            # A defect: the message is answered where the end of this loop finds it.
+        except BaseException as error:
+            # The end of this loop finds it here.
             self.unsent.appendleft(message)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            if not self._failures.failed(error, [message]):
+                return self._failures.pause_seconds
+            self._give_up(self.unsent.popleft())
+            return 0.0
         if wait:
             self.unsent.appendleft(message)
         return wait
@@ -124,7 +147,12 @@ class MessageQueueWorker:
             return wait
         if not message.is_service_message:
             self._counter.publish(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
-        self._mqtt_manager.publish_now(message)
+        try:
+            self._mqtt_manager.publish_now(message)
+        except BaseException:
+            if not message.is_service_message:
+                self._counter.take_back(message.datapoints, message.superseded)
+            raise
         return 0.0
 
     async def process(self, message: MqttPublishMessage) -> tuple[float | None, int | None, RateLimit | None]:
@@ -187,23 +215,23 @@ class RetryQueueWorker(MessageQueueWorker):
         """Wait until nothing is left to publish again."""
         await wait_for_set(self._done)
 
-    async def run(self) -> None:
-        """Work until cancelled, or until the stop event is found set."""
-        while not self._stop_event.is_set():
+    async def _work(self) -> None:
+        """Publish everything that is queued when the round begins."""
+        if not self.unsent:
             await self.queue.wait_filled()
             await self._wait_ready()
             self.unsent.extend(self._take_batch())
-            while self.unsent:
-                message = self.unsent[0]
-                await self._wait_announced(message)
-                if message.suspect:
-                    # Alone, so that the server's reaction tells whether it was this one.
-                    await self._mqtt_manager.wait_idle()
-                await self._send_first()
-                if message.suspect:
-                    await self._mqtt_manager.wait_idle()
-            if self.queue.is_empty():
-                self._done.set()
+        while self.unsent:
+            message = self.unsent[0]
+            await self._wait_announced(message)
+            if message.suspect:
+                # Alone, so that the server's reaction tells whether it was this one.
+                await self._mqtt_manager.wait_idle()
+            await self._send_first()
+            if message.suspect:
+                await self._mqtt_manager.wait_idle()
+        if self.queue.is_empty():
+            self._done.set()
 
     async def _wait_ready(self) -> None:
         await self._mqtt_manager.wait_writable()
@@ -235,7 +263,7 @@ class UplinkQueueWorker(MessageQueueWorker):
 
         For who has just filled the queue of a worker that waits for that: a single call is on its way a turn earlier.
         """
-        if self.unsent or self.queue.is_empty() or not self._is_ready():
+        if self.unsent or self.queue.is_empty() or self._failures.pauses or not self._is_ready():
             return
         self.unsent.extend(self._take_batch())
         while self.unsent and self._is_ready():
@@ -255,10 +283,15 @@ class UplinkQueueWorker(MessageQueueWorker):
         uplinks, nbytes = self._pop_batch()
         try:
             batch = self.packer.pack(uplinks, self._qos)
-        except BaseException:
-            # A defect: the calls are answered where the end of this loop finds them.
+        except BaseException as error:
+            # The end of this loop finds them here.
             self.queue.prepend_all(uplinks)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            if self._failures.failed(error, uplinks):
+                self._give_up(self.queue.take_now())
+            return []
+        self._failures.succeeded()
         self._room.give_back(len(uplinks), nbytes)
         for rounded, stored_as_text in batch.conversions:
             self._counter.convert(rounded, stored_as_text)
@@ -278,8 +311,8 @@ class UplinkQueueWorker(MessageQueueWorker):
         budget = BATCH_PAYLOADS * self.packer.payload_budget
         uplinks: list[QueuedUplink] = []
         nbytes = 0
-        while nbytes < budget and not self.queue.is_empty():
-            taken = self.queue.pop_now(100)
+        while nbytes < budget and len(uplinks) < self._failures.at_most and not self.queue.is_empty():
+            taken = self.queue.pop_now(min(100, self._failures.at_most - len(uplinks)))
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
         return uplinks, nbytes

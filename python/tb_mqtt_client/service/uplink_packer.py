@@ -21,6 +21,7 @@ QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 """One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
 know. A plain tuple: there may be a million of them."""
 ENCODED: Final = 0
+DELIVERY: Final = 1
 NUMBER: Final = 2
 
 
@@ -74,19 +75,17 @@ class UplinkPacker:
         deliveries = [delivery for _, delivery, _ in uplinks]
         splitter = self._splitter
         max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
-        batch = PackedBatch([], [], [])
         # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
         packings: tuple[Packing, ...] = partial(pack_timeseries, now_ms=now_ms()), pack_attributes
-        for topic, pack in zip(self._topics, packings, strict=True):
-            max_size = splitter.payload_budget
-            packed = pack(
-                encoded,
-                gateway=self._gateway,
-                max_size=max_size,
-                max_datapoints=max_datapoints,
-                max_devices=max_devices,
-            )
-            self._collect(packed, deliveries, topic, qos, max_size, batch)
+        max_size = splitter.payload_budget
+        # All payloads first: an error there must not leave calls tied to messages that are never sent.
+        packed = [
+            pack(encoded, gateway=self._gateway, max_size=max_size, max_datapoints=max_datapoints, max_devices=max_devices)
+            for pack in packings
+        ]
+        batch = PackedBatch([], [], [])
+        for topic, payloads in zip(self._topics, packed, strict=True):
+            self._collect(payloads, deliveries, topic, qos, max_size, batch)
         # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
         for oversized in batch.oversized:
             self.future_map.child_resolved(oversized.delivery)

@@ -1,0 +1,177 @@
+"""An unexpected exception in a queue loop: the loop goes on, and every send ends in one honest state."""
+
+import asyncio
+import logging
+
+import pytest
+from device_peer import NoException, make_client
+
+from tb_mqtt_client import NotConnectedError
+from tb_mqtt_client.service import failed_rounds
+
+STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
+POISON = {f"poison {number}": number for number in range(7)}
+"""Seven datapoints, by which the tests recognise it."""
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(failed_rounds, "PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def client(emulator):
+    client = make_client(emulator)
+    await client.connect()
+    yield client
+    await client.stop()
+    assert not [task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()]
+
+
+def loops():
+    return {task.get_name() for task in asyncio.all_tasks() if task.get_name().endswith(" queue")}
+
+
+def assert_sum(client):
+    statistics = client.statistics
+    assert statistics.accepted == sum(getattr(statistics, state) for state in STATES), statistics
+    assert statistics.queued == statistics.in_flight == client._message_service.room.messages == 0
+    assert len(client._futures) == 0
+
+
+def is_poison(item):
+    """Whether an argument of the failing function is the poison, or a list with it."""
+    if isinstance(item, list):
+        return any(map(is_poison, item))
+    return getattr(item[0] if isinstance(item, tuple) else item, "datapoints", 0) == 7
+
+
+def failing(client, where, error, times):
+    """Make a function of the pipeline raise for the poison, the given number of times."""
+    service = client._message_service
+    owner, name = {
+        "routing": (service, "_route"),
+        "packing": (service._device_uplink.packer, "pack"),
+        "limits": (service._device_uplink, "_fits"),
+        "admission": (service.admission, "try_take"),
+        "publishing": (client._mqtt_manager, "publish_now"),
+    }[where]
+    function, left = getattr(owner, name), [error] * times
+
+    def call(item, *arguments):
+        if left and is_poison(item):
+            raise left.pop()
+        return function(item, *arguments)
+
+    setattr(owner, name, call)
+
+
+WHERE = ["routing", "packing", "limits", "admission", "publishing"]
+
+
+async def send(client):
+    """Return the futures of 20 sends with the poison among them, the poison's first."""
+    futures = []
+    for number in range(20):
+        data = POISON if number == 10 else {"good": number}
+        futures += await client.send_timeseries({"ts": number + 1, "values": data}, wait_for_publish=False)
+        if number in {9, 10}:
+            # The poison has a payload of its own; the others share theirs.
+            await asyncio.wait(futures)
+    return [futures.pop(10), *futures]
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("error", [LookupError("a defect"), OverflowError("int too big"), MemoryError()], ids=repr)
+async def test_a_passing_error_costs_nothing(client, emulator, where, error, caplog):
+    before = loops()
+    failing(client, where, error, 2)
+    results = await asyncio.wait_for(asyncio.gather(*await send(client)), 10)
+    assert {result.reason_code for result in results} == {0}
+    assert len(emulator.device("device").telemetry) == client.statistics.acknowledged == 26
+    assert_sum(client)
+    assert loops() == before
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert repr(error) in record.getMessage()
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_a_send_that_fails_for_good_is_given_up_alone(client, emulator, where, caplog):
+    before = loops()
+    failing(client, where, LookupError("a defect"), 1000)
+    poison, *results = await asyncio.wait_for(asyncio.gather(*await send(client)), 10)
+    assert poison.reason_code == -1
+    assert {result.reason_code for result in results} == {0}
+    assert len(emulator.device("device").telemetry) == client.statistics.acknowledged == 19
+    assert client.statistics.undelivered == 7
+    assert_sum(client)
+    assert loops() == before
+    assert any("given up" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("where", ["routing", "packing", "limits", "admission", "publishing"])
+async def test_an_error_among_many_sends_of_one_batch_is_isolated(client, emulator, where):
+    """All are queued in one turn of the loop."""
+    failing(client, where, LookupError("a defect"), 3 if where in {"limits", "admission", "publishing"} else 1000)
+    data = [{"ts": number + 1, "values": POISON if number == 333 else {"good": number}} for number in range(1000)]
+    futures = [(await client.send_timeseries(one, wait_for_publish=False))[0] for one in data]
+    results = await asyncio.wait_for(asyncio.gather(*futures), 10)
+    codes = [result.reason_code for result in results]
+    assert (codes.pop(333), set(codes)) == (-1 if where in {"routing", "packing"} else 0, {0})
+    assert_sum(client)
+
+
+@pytest.mark.parametrize("times", [2, 1000])
+async def test_a_request_that_fails_is_tried_again_or_ends(client, times):
+    def fails_for_requests(message, _take=client._admission.try_take):
+        nonlocal times
+        if message.is_service_message and times:
+            times -= 1
+            raise LookupError("a defect")
+        return _take(message)
+
+    client._admission.try_take = fails_for_requests
+    request = client.request_attributes(shared_keys=["a"])
+    if times == 2:
+        await asyncio.wait_for(request, 10)
+    else:
+        with pytest.raises(Exception, match="did not take the request"):
+            await asyncio.wait_for(request, 10)
+    times = 0
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert_sum(client)
+
+
+async def assert_unusable_until_connect(client, cause):
+    for send in (client.send_timeseries({"a": 1}), client.send_attributes({"a": 1}, wait_for_publish=False)):
+        with pytest.raises(NotConnectedError, match=cause):
+            await send
+    with pytest.raises(NotConnectedError, match=r"connect\(\)"):
+        await client.call_rpc("method", {})
+    await client.connect()
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert_sum(client)
+
+
+@pytest.mark.parametrize("name", ["initial", "retry by QoS", "announcements", "service", "device uplink"])
+async def test_a_loop_that_is_cancelled_is_seen_by_senders_until_connect_starts_it_again(client, name):
+    [task] = [task for task in asyncio.all_tasks() if task.get_name() == f"tb-mqtt-client {name} queue"]
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    await assert_unusable_until_connect(client, f"{name} queue.*cancelled")
+
+
+async def test_a_loop_that_ends_for_good_is_seen_by_senders_until_connect_starts_it_again(client):
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+
+    def route(_queued):
+        raise NoException("ends every loop")
+
+    client._message_service._route = route
+    assert (await client.send_timeseries({"a": 1})).reason_code == -1
+    assert [str(context["exception"]) for context in contexts] == ["ends every loop"]
+    del client._message_service._route
+    await assert_unusable_until_connect(client, "initial queue.*ends every loop")
