@@ -19,6 +19,7 @@ from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -79,6 +80,7 @@ __all__ = [
     "ProvisioningResponseStatus",
     "PublishResult",
     "QueuePolicy",
+    "RPCReply",
     "RPCRequest",
     "RPCResponse",
     "RPCStatus",

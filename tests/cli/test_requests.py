@@ -56,7 +56,7 @@ async def test_a_call_that_loses_its_connection(tb_mqtt, emulator, device):
 
 async def test_parameters_that_are_no_json(tb_mqtt, device):
     done = await tb_mqtt("rpc", "m", "text", env=device)
-    assert (done.code, "'text' is no JSON" in done.err) == (2, True)
+    assert (done.code, "'text' is not valid JSON" in done.err) == (2, True)
 
 
 ECO = {"mode": "eco", "limit": 5}

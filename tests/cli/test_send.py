@@ -121,7 +121,7 @@ async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
         (["--file", "/"], "/ cannot be read: Is a directory"),
         (["a=1", "--host", "a..b"], "host must be a name or an address, not 'a..b'"),
         (["--format", "xml"], "'xml' is not one of"),
-        (["--timeout", "0"], "0 is no positive number"),
+        (["--timeout", "0"], "0 is not a positive number"),
         (["--prot", "5"], "No such option"),
         (["--ts-field", "t", "--no-guess-ts"], "--ts-field and --no-guess-ts"),
         (["--ts-unit", "min"], "'min' is not one of 'ms', 's', 'us', 'ns'"),

@@ -67,10 +67,17 @@ async def test_calls_are_answered_as_told(start, emulator):
     assert (await watcher.ended()).code == 0
 
 
+async def test_a_plain_reply_is_sent_and_shown_as_it_is(start, emulator):
+    watcher = await start("--plain", "--reply", "false", "--count", "1")
+    assert await emulator.call_rpc("device", "getValue") is False
+    assert (await watcher.line())["answer"] is False
+    assert (await watcher.ended()).code == 0
+
+
 async def test_calls_without_an_answer_get_an_error(start, emulator):
     watcher = await start("--count", "1")
     answer = await emulator.call_rpc("device", "open")
-    assert "has no answer" in answer["error"]
+    assert "has no reply" in answer["error"]
     assert (await watcher.line())["answer"] == answer
     assert (await watcher.ended()).code == 0
 
@@ -116,12 +123,12 @@ async def test_it_goes_on_after_a_lost_connection(tb_mqtt, emulator, device, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reply", "text"], "'text' is no JSON"),
-        (["--reply-to", "m", "{"], "--reply-to m: '{' is no JSON"),
-        (["--reply-to", "m", "[" * 100_000], "is no JSON"),
-        (["--reply", "[" * 100_000], "is no JSON"),
+        (["--reply", "text"], "'text' is not valid JSON"),
+        (["--reply-to", "m", "{"], "--reply-to m: '{' is not valid JSON"),
+        (["--reply-to", "m", "[" * 100_000], "is not valid JSON"),
+        (["--reply", "[" * 100_000], "is not valid JSON"),
         (["--count", "0"], "0 is not in the range"),
-        (["--for", "-1"], "-1 is no positive number"),
+        (["--for", "-1"], "-1 is not a positive number"),
     ],
 )
 async def test_what_is_not_usable(tb_mqtt, device, arguments, message):

@@ -78,6 +78,7 @@ def test_an_explicit_none_is_not_set(monkeypatch):
         ({"client_id": "a\0b"}, "client_id must be a text that MQTT can carry"),
         ({"access_token": "\udc80"}, "access_token must be a text that MQTT can carry"),
         ({"username": "u" * 65_536}, "username must be a text that MQTT can carry"),
+        ({"rpc_reply": "bare"}, "rpc_reply must be one of wrapped, plain, not 'bare'"),
     ],
 )
 def test_refused(options, message):

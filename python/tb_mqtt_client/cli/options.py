@@ -20,7 +20,7 @@ FILE = click.Path(dir_okay=False)
 
 def _positive(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
-        raise click.BadParameter(f"{value:g} is no positive number of seconds")
+        raise click.BadParameter(f"{value:g} is not a positive number of seconds")
     return value
 
 
@@ -34,7 +34,9 @@ def json_value(_context: click.Context, parameter: click.Parameter, value: str |
         try:
             json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise click.BadParameter(f"{value!r} is no JSON ({error}); a text is written '\"text\"'", param=parameter) from error
+            raise click.BadParameter(
+                f"{value!r} is not valid JSON ({error}); text needs quotes: '\"text\"'", param=parameter
+            ) from error
     return value
 
 

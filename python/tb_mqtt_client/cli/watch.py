@@ -1,4 +1,4 @@
-"""``tb-mqtt watch``: attribute updates and calls of the platform as they come, one JSON object a line."""
+"""``tb-mqtt watch``: print attribute updates and server-side RPCs as they arrive, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
 from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 
-NO_ANSWER = "tb-mqtt watch shows calls and has no answer to this one"
+NO_REPLY = "tb-mqtt watch has no reply to this method"
 Event = dict[str, Any]
 
 
 class Replies:
-    """Answers to calls of the platform, by method."""
+    """Replies to server-side RPCs, by method."""
 
     def __init__(self, by_method: dict[str, Any], default: str | None) -> None:
-        """``default``: JSON for all other methods; ``None``: they get an error."""
+        """Reply to other methods with ``default`` (JSON), or with an error if it is ``None``."""
         self._by_method = by_method
         self._default = default
 
     def to(self, request: RPCRequest) -> RPCResponse:
-        """The answer to a call, which every call gets: the platform waits for one."""
+        """Return the reply to a request. Each gets one, because the platform waits for it."""
         if request.method in self._by_method:
             return RPCResponse.build(request.request_id, self._by_method[request.method])
         if self._default is None:
-            return RPCResponse.build(request.request_id, error=NO_ANSWER)
+            return RPCResponse.build(request.request_id, error=NO_REPLY)
         return RPCResponse.build(request.request_id, json.loads(self._default))
 
 
 @click.command(cls=Command)
-@click.option("--reply", metavar="JSON", callback=json_value, help="Answer calls with this result; without it they get an error.")
-@click.option("--reply-to", nargs=2, multiple=True, metavar="METHOD JSON", help="Answer calls of one method with this result.")
-@click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many lines.")
-@click.option("--for", "duration", **(SECONDS | {"default": None}), help="End after so long.")
+@click.option("--reply", metavar="JSON", callback=json_value, help="Reply to RPC requests with this result.  [default: an error]")
+@click.option("--reply-to", nargs=2, multiple=True, metavar="METHOD JSON", help="Reply to requests of one method with this result.")
+@click.option("--plain", is_flag=True, help='Send results alone, not as {"result": JSON}.')
+@click.option("--count", metavar="N", type=click.IntRange(1), help="Exit after this many lines.")
+@click.option("--for", "duration", **(SECONDS | {"default": None}), help="Exit after this long.")
 @connection_options
 @output_options
 def watch(
     reply: str | None,
     reply_to: tuple[tuple[str, str], ...],
+    plain: bool,
     count: int | None,
     duration: float | None,
     connection: ConnectionOptions,
     terminal: Terminal,
 ) -> int:
-    """Show attribute updates and calls of the platform as they come.
+    """Print attribute updates and RPC requests as they arrive.
 
-    Each is one JSON object on a line of stdout. The platform gets the answer that --reply or --reply-to give, as
-    {"result": JSON}.
+    Each is one JSON object on a line of stdout. The platform gets the reply that --reply or --reply-to gives, as
+    {"result": JSON}. Dashboard widgets that read the reply itself need --plain.
 
     \b
       tb-mqtt watch
@@ -69,8 +72,10 @@ def watch(
         try:
             by_method[method] = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise click.UsageError(f"--reply-to {method}: {text!r} is no JSON ({error})") from error
+            raise click.UsageError(f"--reply-to {method}: {text!r} is not valid JSON ({error})") from error
     settings = load(connection, terminal.redactor)
+    if plain:
+        settings.config.rpc_reply = RPCReply.PLAIN
     return run(_watch(settings, Replies(by_method, reply), count, duration, terminal))
 
 
@@ -86,8 +91,8 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
     def called(request: RPCRequest) -> RPCResponse:
         response = replies.to(request)
         call = {"event": "rpc", "ts": now_ms(), "id": request.request_id, "method": request.method, "params": request.params}
-        event = call | {"answer": response.to_payload_format()}
-        # Told after the answer is on its way: this may be the last line, and then the client is stopped. The client, which
+        event = call | {"answer": response.to_payload_format(settings.config.rpc_reply)}
+        # Printed after the reply is on its way: this may be the last line, after which the client is stopped. The client, which
         # waits for this task too and began earlier, is woken first.
         callback_task = asyncio.current_task()
         assert callback_task is not None
@@ -99,10 +104,10 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
     client.set_rpc_request_callback(called)
     try:
         async with connected(client, settings), asyncio.timeout(duration):
-            terminal.note(f"watching as a device of {settings.target}; Ctrl-C ends it")
+            terminal.note(f"watching as a device of {settings.target}; press Ctrl-C to stop")
             shown = 0
             while count is None or shown < count:
-                # Written here and not in a callback: a reader that has left must end this, not look like a broken callback.
+                # Written here, not in a callback: a reader that has left must end the command, not look like a failed callback.
                 terminal.document(await events.get())
                 shown += 1
     except TimeoutError:

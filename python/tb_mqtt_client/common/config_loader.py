@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 
 logger = get_logger(__name__)
 
@@ -114,6 +115,13 @@ def _policy(name: str, value: Any) -> QueuePolicy:
         raise ValueError(f"{name} must be one of {', '.join(QueuePolicy)}, not {value!r}") from None
 
 
+def _rpc_reply(name: str, value: Any) -> RPCReply:
+    try:
+        return RPCReply(value)
+    except ValueError:
+        raise ValueError(f"{name} must be one of {', '.join(RPCReply)}, not {value!r}") from None
+
+
 def _qos(name: str, value: Any) -> int:
     qos = _whole(0, 2)(name, value)
     if qos == 2:
@@ -159,6 +167,7 @@ class DeviceConfig:
     - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
     - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
     - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
+    - ``rpc_reply``: ``"wrapped"`` sends the result of a server-side RPC as ``{"result": value}``, ``"plain"`` as the value alone.
 
     Raises ``ValueError`` for unknown keys and for values that are not allowed, those of an assignment too.
     """
@@ -185,6 +194,7 @@ class DeviceConfig:
         "backpressure_delay": _Option(10.0, _seconds),
         "rpc_callback_timeout": _Option(60.0, _seconds),
         "max_inbound_messages": _Option(1000, _whole(1, _LARGEST)),
+        "rpc_reply": _Option(RPCReply.WRAPPED, _rpc_reply),
     }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
 
@@ -215,6 +225,7 @@ class DeviceConfig:
     backpressure_delay: float
     rpc_callback_timeout: float
     max_inbound_messages: int
+    rpc_reply: RPCReply
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         given = dict(config or {})

@@ -61,7 +61,7 @@ class ConnectedClient(BaseClient):
         self._gateway_rate_limiter = unlimited("gateway")
         self._stop_event = asyncio.Event()
         self._futures = FutureMap()
-        self._message_adapter = JsonMessageAdapter(futures=self._futures)
+        self._message_adapter = JsonMessageAdapter(futures=self._futures, rpc_reply=self._config.rpc_reply)
         self._report = InboundReport()
         self._mqtt_manager = MQTTManager(
             client_id,

@@ -9,7 +9,7 @@ from tb_mqtt_client._native import dumps
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 
 
-def json_publish(topic: str, document: dict[str, Any], qos: int = 1, datapoints: int = 0) -> MqttPublishMessage:
+def json_publish(topic: str, document: Any, qos: int = 1, datapoints: int = 0) -> MqttPublishMessage:
     """A publish of a document. Raises ``ValueError`` for what JSON cannot carry, as ``validate_json_compatibility`` does."""
     return MqttPublishMessage(topic, dumps(document), qos, datapoints=datapoints)
 

@@ -1,4 +1,4 @@
-"""What became of a remote procedure call, in either direction."""
+"""Outcomes of remote procedure calls, in either direction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from enum import Enum
 from typing import Any, Self
 
 from tb_mqtt_client.constants.json_typing import validate_json_compatibility
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.factory_made import FactoryMade
+
+UNKNOWN_ID = -1
+"""Stands for the id of a response that a callback returns: the request has the id. The platform's ids start at 0."""
 
 
 class RPCStatus(Enum):
@@ -25,12 +29,17 @@ class RPCStatus(Enum):
 
 @dataclass(frozen=True, init=False, repr=False)
 class RPCResponse(FactoryMade):
-    """Made by ``build``. Of a call to the platform ``result`` is the whole reply, whatever the status."""
+    """The outcome of an RPC, made by ``build`` or ``plain``.
+
+    Of a client-side RPC, ``result`` is the whole reply, whatever the status.
+    """
 
     request_id: int | str
     status: RPCStatus | None = None
     result: Any = None
     error: str | dict[str, Any] | None = None
+    reply: RPCReply | None = None
+    """The form in which a result is sent to the platform. ``None``: the client's ``rpc_reply``."""
 
     @classmethod
     def build(
@@ -44,6 +53,22 @@ class RPCResponse(FactoryMade):
             validate_json_compatibility(result)
             return cls._made(request_id=request_id, status=RPCStatus.SUCCESS, result=result, error=None)
         return cls._made(request_id=request_id, status=RPCStatus.ERROR, result=result, error=_checked_error(error))
+
+    @classmethod
+    def plain(cls, result: Any = None, *, request_id: int | str = UNKNOWN_ID) -> Self:
+        """Make a success whose reply is the value alone, not ``{"result": value}``.
+
+        For widgets that read the reply itself, such as the stock switches: ``return RPCResponse.plain(False)``.
+
+        Args:
+            result: Any JSON value.
+            request_id: The id of the request. A callback may leave it out; ``send_rpc_response`` needs it.
+
+        Raises:
+            ValueError: If JSON cannot carry the value.
+        """
+        validate_json_compatibility(result)
+        return cls._made(request_id=request_id, status=RPCStatus.SUCCESS, result=result, error=None, reply=RPCReply.PLAIN)
 
     @classmethod
     def timed_out(cls, request_id: int | str, error: str | BaseException, result: Any | None = None) -> Self:
@@ -66,8 +91,14 @@ class RPCResponse(FactoryMade):
             status = RPCStatus.ERROR
         return cls._made(request_id=request_id, status=status, result=reply, error=error)
 
-    def to_payload_format(self) -> dict[str, Any]:
-        """``{"result": r, "error": e}`` without what is ``None``."""
+    def to_payload_format(self, default: RPCReply = RPCReply.WRAPPED) -> Any:
+        """Return the reply as JSON: ``{"result": r, "error": e}`` without parts that are ``None``, or the plain result.
+
+        Args:
+            default: The form of a result whose ``reply`` is ``None``.
+        """
+        if self.error is None and (self.reply or default) is RPCReply.PLAIN:
+            return self.result
         parts = {"result": self.result, "error": self.error}
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
@@ -32,18 +33,19 @@ class GatewayRPCResponse(RPCResponse, BaseGatewayEvent):
 
     @classmethod
     def of_device(cls, device_name: str, response: RPCResponse) -> Self:
-        """The same answer as one of this device."""
+        """Return a response as one of this sub-device."""
         return cls._made(
             device_name=device_name,
             request_id=response.request_id,
             status=response.status,
             result=response.result,
             error=response.error,
+            reply=response.reply,
         )
 
-    def to_payload_format(self) -> dict[str, Any]:
-        """``{"device": name, "id": n, "data": {"result": r, "error": e}}`` without parts that are ``None``."""
-        return {"device": self.device_name, "id": self.request_id, "data": super().to_payload_format()}
+    def to_payload_format(self, default: RPCReply = RPCReply.WRAPPED) -> dict[str, Any]:
+        """Return ``{"device": name, "id": n, "data": reply}``. The reply is that of ``RPCResponse.to_payload_format``."""
+        return {"device": self.device_name, "id": self.request_id, "data": super().to_payload_format(default)}
 
     def __repr__(self) -> str:
         return (

@@ -312,8 +312,9 @@ class DeviceClient(ConnectedClient):
     def set_rpc_request_callback(self, callback: Callback[Any] | None) -> None:
         """Let this, plain or coroutine function, answer the platform's calls (``RPCRequest``); ``None``: each gets an error.
 
-        It gives an ``RPCResponse``, or what JSON can carry, which is the result then. The platform gets an error when it raises,
-        gives something else, or takes longer than ``rpc_callback_timeout``. Calls run side by side.
+        It returns an ``RPCResponse`` or any JSON value, which is the result. The platform gets the result as ``{"result": value}``,
+        or alone with ``rpc_reply="plain"`` and ``RPCResponse.plain``. It gets an error when the callback raises, returns something
+        else, or takes longer than ``rpc_callback_timeout``. Calls run side by side.
         """
         if callback is not None:
             require_callable("callback", callback)

@@ -20,6 +20,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     build_device_rpc_request_topic,
     build_device_rpc_response_topic,
 )
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
@@ -50,7 +51,9 @@ class MessageAdapter(ABC):
         max_datapoints: int | None = None,
         *,
         futures: FutureMap = future_map,
+        rpc_reply: RPCReply = RPCReply.WRAPPED,
     ) -> None:
+        self._rpc_reply = rpc_reply
         self._splitter = MessageSplitter(max_payload_size, max_datapoints, futures=futures)
         self.packer = UplinkPacker(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, self._splitter, futures, gateway=False)
 
@@ -126,9 +129,10 @@ class JsonMessageAdapter(MessageAdapter):
         return json_publish(build_device_rpc_request_topic(request_id), rpc_request.to_payload_format(), datapoints=1)
 
     def build_rpc_response(self, rpc_response: RPCResponse) -> MqttPublishMessage:
-        """``{"result": r}`` or ``{"error": e}``"""
+        """Write ``{"result": r}``, ``r`` or ``{"error": e}``, as the response or the client's ``rpc_reply`` says."""
         request_id = _check_id(rpc_response.request_id, "RPCResponse must have a valid request ID.")
-        return json_publish(build_device_rpc_response_topic(request_id), rpc_response.to_payload_format(), datapoints=1)
+        reply = rpc_response.to_payload_format(self._rpc_reply)
+        return json_publish(build_device_rpc_response_topic(request_id), reply, datapoints=1)
 
     def parse_requested_attribute_response(self, topic: str, payload: bytes) -> RequestedAttributeResponse:
         """``{"client": {...}, "shared": {...}}``, of which either may be missing."""

@@ -110,7 +110,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         return GatewayConfig.from_device_config(config) if isinstance(config, DeviceConfig) else GatewayConfig(config)
 
     def _gateway_adapter(self) -> GatewayMessageAdapter:
-        self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures)
+        self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures, rpc_reply=self._config.rpc_reply)
         return self._gateway_message_adapter
 
     def _begin_work(self) -> None:

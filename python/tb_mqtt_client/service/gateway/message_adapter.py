@@ -18,6 +18,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_RPC_TOPIC,
     GATEWAY_TELEMETRY_TOPIC,
 )
+from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
@@ -49,7 +50,9 @@ class GatewayMessageAdapter(ABC):
         max_datapoints: int | None = None,
         *,
         futures: FutureMap = future_map,
+        rpc_reply: RPCReply = RPCReply.WRAPPED,
     ) -> None:
+        self._rpc_reply = rpc_reply
         self._splitter = GatewayMessageSplitter(max_payload_size, max_datapoints, futures=futures)
         self.packer = UplinkPacker(GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC, self._splitter, futures, gateway=True)
 
@@ -130,8 +133,8 @@ class JsonGatewayMessageAdapter(GatewayMessageAdapter):
         return json_publish(GATEWAY_ATTRIBUTES_REQUEST_TOPIC, attribute_request.to_payload_format(), qos)
 
     def build_rpc_response_payload(self, rpc_response: GatewayRPCResponse, qos: int) -> MqttPublishMessage:
-        """``{"device": name, "id": n, "data": {"result": r, "error": e}}``"""
-        return json_publish(GATEWAY_RPC_TOPIC, rpc_response.to_payload_format(), qos)
+        """Write ``{"device": name, "id": n, "data": reply}``; the reply's form is as for a device."""
+        return json_publish(GATEWAY_RPC_TOPIC, rpc_response.to_payload_format(self._rpc_reply), qos)
 
     def build_claim_request_payload(self, claim_request: GatewayClaimRequest, qos: int) -> MqttPublishMessage:
         """``{name: {"secretKey": s, "durationMs": n}, ...}``. Raises ``ValueError`` when no device is to be claimed."""

@@ -1,0 +1,131 @@
+"""The platform gets a reply in the form that the user chose: ``{"result": value}``, or the value alone."""
+
+import asyncio
+
+import pytest
+from device_peer import make_client
+
+from tb_mqtt_client import GatewayClient, GatewayRPCResponse, RPCResponse
+from tb_mqtt_client.emulator import Emulator
+
+VALUES = (
+    True,
+    False,
+    None,
+    0,
+    5,
+    1.5,
+    "on",
+    "",
+    [],
+    [1],
+    {},
+    {"CPU percent": 3},
+    {"result": 1},
+    {"error": "one of the device's own"},
+)
+
+
+@pytest.fixture
+async def emulator():
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def answering(emulator):
+    """``await answering("plain", callback)``: a device and a sub-device that answer calls with the callback's value."""
+    clients = []
+
+    async def make(rpc_reply, callback):
+        options = {} if rpc_reply is None else {"rpc_reply": rpc_reply}
+        emulator.add_device("TOKEN", "device")
+        emulator.add_gateway("GATEWAY", "gateway")
+        where = {"host": emulator.host, "port": emulator.port}
+        device = make_client(emulator, **options)
+        gateway = GatewayClient(where | {"access_token": "GATEWAY"} | options)
+        clients.extend((device, gateway))
+        await device.connect()
+        await gateway.connect()
+        session, _ = await gateway.connect_device("sub-device", wait_for_publish=True)
+        device.set_rpc_request_callback(callback)
+        session.set_rpc_request_callback(lambda _session, request: callback(request))
+        return device, gateway
+
+    yield make
+    for client in clients:
+        await client.stop()
+
+
+async def replies(emulator, method="m"):
+    return [await emulator.call_rpc(name, method) for name in ("device", "sub-device")]
+
+
+def wrapped(value):
+    return {} if value is None else {"result": value}
+
+
+@pytest.mark.parametrize("rpc_reply", [None, "wrapped"])
+async def test_replies_are_wrapped_unless_told_otherwise(emulator, answering, rpc_reply):
+    values = iter(value for value in VALUES for _ in range(2))
+    await answering(rpc_reply, lambda _: next(values))
+    for value in VALUES:
+        assert await replies(emulator) == [wrapped(value)] * 2
+
+
+async def test_a_client_may_reply_with_plain_values(emulator, answering):
+    values = iter(value for value in VALUES for _ in range(2))
+    await answering("plain", lambda _: next(values))
+    for value in VALUES:
+        assert await replies(emulator) == [value] * 2
+
+
+@pytest.mark.parametrize("rpc_reply", ["wrapped", "plain"])
+async def test_a_single_value_may_be_plain(emulator, answering, rpc_reply):
+    values = iter(value for value in VALUES for _ in range(2))
+    await answering(rpc_reply, lambda _: RPCResponse.plain(next(values)))
+    for value in VALUES:
+        assert await replies(emulator) == [value] * 2
+
+
+async def test_a_sub_devices_response_may_be_plain(emulator, answering):
+    await answering("wrapped", lambda _: GatewayRPCResponse.plain(False))
+    assert await emulator.call_rpc("sub-device", "m") is False
+
+
+async def test_a_response_that_is_built_has_the_clients_form(emulator, answering):
+    await answering("plain", lambda request: RPCResponse.build(request.request_id, result=False))
+    assert await replies(emulator) == [False, False]
+
+
+@pytest.mark.parametrize("rpc_reply", ["wrapped", "plain"])
+async def test_errors_look_alike_in_both_forms(emulator, answering, rpc_reply):
+    def fail(request):
+        if request.method == "raise":
+            raise LookupError("no such relay")
+        return RPCResponse.build(request.request_id, error="no such relay")
+
+    await answering(rpc_reply, fail)
+    assert await replies(emulator) == [{"error": "no such relay"}] * 2
+    for reply in await replies(emulator, "raise"):
+        assert (reply["error"]["type"], reply["error"]["message"]) == ("LookupError", "no such relay")
+
+
+async def test_a_reply_that_is_sent_later(emulator, answering):
+    device, _ = await answering("plain", lambda _: asyncio.Event().wait())
+    call = asyncio.ensure_future(emulator.call_rpc("device", "m"))
+    assert (await device.send_rpc_response(RPCResponse.build(0, result=False))).is_successful()
+    assert await call is False
+
+
+async def test_a_plain_value_that_is_sent_by_itself_needs_its_id(answering):
+    device, _ = await answering("wrapped", lambda _: None)
+    with pytest.raises(ValueError, match="must have a valid request ID"):
+        await device.send_rpc_response(RPCResponse.plain(False))
+    assert (await device.send_rpc_response(RPCResponse.plain(False, request_id=7))).is_successful()
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, "\ud800"])
+async def test_a_plain_value_is_checked(value):
+    with pytest.raises(ValueError):  # noqa: PT011  # the texts are those of other values
+        RPCResponse.plain(value)
