@@ -107,7 +107,7 @@ class ConnectedClient(BaseClient):
             self._admission,
             self._requests.next_rpc_id,
             self._apply_limits,
-            self._prepare_traffic,
+            self._begin_traffic,
             self._free_topics,
             self._counted_topics,
         )
@@ -165,9 +165,17 @@ class ConnectedClient(BaseClient):
             raise ValueError("host must be set, in the configuration or as TB_HOST")
         self._begin_work()
         self._stop_event.clear()
-        self._message_service.start()
+        self._message_service.open()
         self._started = True
-        await self._keeper.start()
+        try:
+            await self._keeper.start()
+        except BaseException:
+            if not self._keeper.is_running:
+                # No task may outlive a failed attempt: the program may drop the client. Queued data stays for the next one.
+                await uninterrupted(self._message_service.pause())
+            raise
+        # Running since the session was set up, unless one of the loops has ended meanwhile.
+        self._message_service.start()
 
     async def __aenter__(self) -> Self:
         """Connect; what that raises leaves nothing behind."""
@@ -191,7 +199,8 @@ class ConnectedClient(BaseClient):
         if self._started:
             self._require_own_loop()
         with self._ending():
-            await self._disconnect()
+            # A cancellation meanwhile must not leave a connection that nothing keeps.
+            await uninterrupted(self._disconnect())
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -211,6 +220,7 @@ class ConnectedClient(BaseClient):
         await self._requests.stop()
         await self._keeper.stop()
         await self._mqtt_manager.stop()
+        await self._message_service.pause()
 
     async def stop(self, timeout: float | None = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).
@@ -230,7 +240,8 @@ class ConnectedClient(BaseClient):
         started = self._started
         try:
             await self._end_work()
-            if started:
+            # Without an attempt to connect, nothing would be delivered however long this waits.
+            if started and self._keeper.is_running:
                 async with asyncio.timeout(timeout):
                     await self._mqtt_manager.wait_answered()
                     self._started = False
@@ -250,8 +261,10 @@ class ConnectedClient(BaseClient):
         """What goes on by itself ends before the queues are drained, so that it can tell the platform."""
 
     async def _shut_down(self) -> None:
-        await self._disconnect()
-        await self._message_service.shutdown()
+        try:
+            await self._disconnect()
+        finally:
+            await self._message_service.shutdown()
 
     async def _wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
         """The result of a delivery, or one that says that it is still queued.
@@ -318,6 +331,11 @@ class ConnectedClient(BaseClient):
     def _count_call_of_platform(self) -> None:
         """Its acknowledgement costs a message (platform_contract.md, section 5)."""
         self._rate_limiter.message_rate_limit.spend(1)
+
+    async def _begin_traffic(self) -> None:
+        """Start the queues with the first session, and prepare the traffic of each."""
+        self._message_service.start()
+        await self._prepare_traffic()
 
     async def _prepare_traffic(self) -> None:
         """What has to be done before queued messages may go."""

@@ -152,11 +152,15 @@ class MessageService:
 
     # The life of the loops.
 
+    def open(self) -> None:
+        """Accept messages and sends of the running loop. They stay queued until ``start``."""
+        self.entrance.open()
+
     def start(self) -> None:
         """Start the loops; nothing happens when they run."""
         if self._tasks:
             return
-        self.entrance.open()
+        self.open()
         self._start_loop("initial", self._dispatch_initial_queue_loop())
         self._start_loop("retry by QoS", self._dispatch_retry_by_qos_queue_loop())
         for worker in (*self._service_workers, *self._uplink_workers):

@@ -1,0 +1,225 @@
+"""What is left of a client: no task and no unresolved future, however connect(), disconnect() and stop() end."""
+
+import asyncio
+import gc
+import random
+import subprocess
+import sys
+import textwrap
+import weakref
+from contextlib import suppress
+
+import pytest
+from device_peer import FAST
+
+from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.service import connecting
+
+CLIENTS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
+
+
+@pytest.fixture
+async def contexts():
+    """What reaches the loop's exception handler, such as "Task was destroyed but it is pending!"."""
+    seen = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    return seen
+
+
+def client_tasks():
+    return {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()}
+
+
+async def answering(*answers):
+    """A server that answers the first packet of each connection with the next of these bytes, or not at all for None."""
+    left = list(answers)
+
+    async def serve(reader, writer):
+        await reader.read(1000)
+        answer = left.pop(0) if left else answers[-1]
+        if answer is None:
+            await reader.read()
+        else:
+            writer.write(answer)
+        with suppress(ConnectionError):
+            writer.close()
+            await writer.wait_closed()
+
+    return await asyncio.start_server(serve, "127.0.0.1")
+
+
+FAILURES = {
+    "refused": b"\x20\x03\x00\x86\x00",
+    "closed": b"",
+    "not MQTT": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "closed after the CONNACK": b"\x20\x03\x00\x00\x00",
+    "silent": None,
+}
+
+
+@CLIENTS
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failed_connect_leaves_no_task(kind, failure, contexts, monkeypatch):
+    monkeypatch.setattr(connecting, "CONNECT_TIMEOUT", 0.05)
+    async with await answering(FAILURES[failure]) as server:
+        host, port = server.sockets[0].getsockname()
+        client = kind(FAST | {"host": host, "port": port, "access_token": "t"})
+        for _ in range(3):
+            with pytest.raises(OSError):  # noqa: PT011  # each its own, see test_faults.py
+                await client.connect()
+            assert client_tasks() == set()
+        dropped = weakref.ref(client)
+        del client
+        await asyncio.sleep(0)
+        gc.collect()
+        assert dropped() is None
+    assert contexts == []
+
+
+@CLIENTS
+async def test_a_connect_that_nobody_accepts_leaves_no_task(kind, contexts):
+    async with await answering(b"") as server:
+        port = server.sockets[0].getsockname()[1]
+    for _ in range(10):
+        client = kind(FAST | {"host": "127.0.0.1", "port": port, "access_token": "t"})
+        with pytest.raises(ConnectionRefusedError):
+            await client.connect()
+        assert client_tasks() == set()
+    del client
+    gc.collect()
+    await asyncio.sleep(0)
+    assert contexts == []
+
+
+async def test_one_of_several_callers_who_is_cancelled_ends_no_queue(emulator):
+    client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    for _ in range(3):
+        first, second = asyncio.ensure_future(client.connect()), asyncio.ensure_future(client.connect())
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert (await client.send_timeseries({"a": 1})).is_successful()
+        await client.disconnect()
+    await client.stop()
+
+
+@CLIENTS
+async def test_sends_after_failed_connects_go_with_the_next(emulator, kind):
+    token = "TOKEN" if kind is DeviceClient else "GATEWAY"
+    client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
+    await emulator.stop()
+    futures = []
+    for attempt in range(3):
+        with pytest.raises(ConnectionRefusedError):
+            await client.connect()
+        futures += await client.send_timeseries({f"key {attempt}": 1}, wait_for_publish=False)
+        if kind is GatewayClient:
+            session, announced = await client.connect_device(f"meter {attempt}")
+            futures += [*announced, await client.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)]
+    assert client_tasks() == set()
+    await emulator.start()
+    await client.connect()
+    assert all(result.is_successful() for result in await asyncio.gather(*futures))
+    await client.stop()
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+@pytest.mark.parametrize("before", ["a failed connect", "disconnect"])
+async def test_stop_does_not_wait_when_nothing_connects(emulator, before, timeout):
+    """Without an attempt to connect nothing will be delivered, however long stop() waits."""
+    client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    if before == "disconnect":
+        await client.connect()
+        await client.disconnect()
+    else:
+        await emulator.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await client.connect()
+    [future] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    async with asyncio.timeout(10):
+        await client.stop(timeout)
+    assert future.result().reason_code == -1
+    assert client.statistics.undelivered == client.statistics.accepted == 1
+    assert client_tasks() == set()
+
+
+@CLIENTS
+async def test_disconnect_leaves_no_task_and_keeps_the_queue(emulator, kind):
+    token = "TOKEN" if kind is DeviceClient else "GATEWAY"
+    client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
+    await client.connect()
+    emulator.on_publish = lambda _: Verdict.ignore()
+    futures = await client.send_timeseries({"in flight": 1}, wait_for_publish=False)
+    await asyncio.sleep(0.01)
+    futures += await client.send_attributes({"queued": 1}, wait_for_publish=False)
+    await client.disconnect()
+    assert client_tasks() == set()
+    futures += await client.send_timeseries({"later": 1}, wait_for_publish=False)
+    emulator.on_publish = None
+    await client.connect()
+    assert all(result.is_successful() for result in await asyncio.gather(*futures))
+    await client.stop()
+
+
+@pytest.mark.parametrize("method", ["stop", "disconnect"])
+@pytest.mark.parametrize("seed", range(30))
+async def test_stop_and_disconnect_that_are_cancelled_twice_end_all_the_same(emulator, method, seed, contexts):
+    dice = random.Random(seed)
+    client = GatewayClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY"})
+    await client.connect()
+    session, _ = await client.connect_device("meter", wait_for_publish=True)
+    if dice.random() < 0.5:
+        emulator.on_publish = lambda _: Verdict.ignore()
+    futures = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    futures.append(await client.send_device_timeseries(session, {"a": 1}, wait_for_publish=False))
+    request = asyncio.ensure_future(client.call_rpc("method", {}))
+    ending = asyncio.ensure_future(getattr(client, method)(*([60] if method == "stop" else [])))
+    for _ in range(dice.randrange(1, 4)):
+        for _ in range(dice.randrange(1, 6)):
+            await asyncio.sleep(0)
+        ending.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait([ending, request])
+    assert client_tasks() == set()
+    assert not client.health()["connected"]
+    if method == "disconnect":
+        await client.stop(0)
+    assert all(future.done() for future in futures)
+    statistics = client.statistics
+    assert statistics.accepted == statistics.acknowledged + statistics.undelivered == 2
+    assert contexts == []
+
+
+PROGRAM = """
+    import asyncio, gc
+    from tb_mqtt_client import DeviceClient, GatewayClient
+    from tb_mqtt_client.emulator import Emulator
+
+    async def main():
+        async with Emulator() as emulator:
+            emulator.add_device("TOKEN", "device")
+            emulator.add_gateway("GATEWAY", "gateway")
+            options = {"host": emulator.host, "port": emulator.port}
+            clients = DeviceClient(options | {"access_token": "TOKEN"}), GatewayClient(options | {"access_token": "GATEWAY"})
+            for client in clients:
+                await ACTION
+        return clients
+
+    clients = asyncio.run(main())
+    del clients
+    gc.collect()
+"""
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["client.connect()", "asyncio.wait([asyncio.ensure_future(client.connect())], timeout=0.001)", "emulator.stop()"],
+    ids=["connected", "connecting", "server gone"],
+)
+def test_a_program_that_ends_without_stop_prints_no_error(action):
+    program = textwrap.dedent(PROGRAM).replace("ACTION", action)
+    if action == "emulator.stop()":
+        program = program.replace("            await emulator.stop()", "            await client.connect()") + "# as it ends"
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
