@@ -91,7 +91,7 @@ async def test_tls(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--messages", "many"], "'many' is no rate limit"),
+        (["--messages", "many"], "'many' is not a rate limit"),
         (["--device", "A", "--device", "A"], "already in use"),
         (["--tls-certificate", "/nonexistent.pem"], "--tls-certificate: /nonexistent.pem"),
         (["--tls-certificate", __file__], f"--tls-certificate: {__file__}"),

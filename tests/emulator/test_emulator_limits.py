@@ -95,10 +95,10 @@ def test_limits_that_can_be_counted(text):
 
 @pytest.mark.parametrize("text", ["10", "10:", "a:1", "0:1", "10:0", "10:1;20:2", ",", "-1:1"])
 async def test_limits_that_cannot_be_counted(text):
-    with pytest.raises(ValueError, match="is no rate limit"):
+    with pytest.raises(ValueError, match="is not a rate limit"):
         Emulator(limits=SessionLimits(rate_limits=RateLimits(text)))
     emulator = Emulator()
-    with pytest.raises(ValueError, match="is no rate limit"):
+    with pytest.raises(ValueError, match="is not a rate limit"):
         emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(text))
     assert emulator.limits == SessionLimits()
     # Announced only, they may be anything.
@@ -302,8 +302,32 @@ async def test_new_limits_apply_at_once(limited):
         await client.connect()
         emulator.limits = SessionLimits(rate_limits=RateLimits(telemetry_messages="1:1000000"))
         client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == SUCCESS
         client.publish(TELEMETRY, '{"a":1}')
-        assert [await client.read(), await client.read()] == [SUCCESS, OVER_LIMIT]
+        assert await client.read() == OVER_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("limits", "after"),
+    [
+        # an unchanged limit keeps its level
+        (RateLimits(telemetry_messages="2:1000000"), [SUCCESS, OVER_LIMIT]),
+        (RateLimits(messages="9:1000000", telemetry_messages="2:1000000"), [SUCCESS, OVER_LIMIT]),
+        # a changed one starts with full buckets
+        (RateLimits(telemetry_messages="3:1000000"), [SUCCESS, SUCCESS, SUCCESS, OVER_LIMIT]),
+        (RateLimits(), [SUCCESS] * 5),
+    ],
+)
+async def test_only_a_changed_limit_starts_with_full_buckets(limited, limits, after):
+    emulator = await limited(RateLimits(telemetry_messages="2:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == SUCCESS
+        emulator.limits = SessionLimits(rate_limits=limits)
+        for answer in after:
+            client.publish(TELEMETRY, '{"a":1}')
+            assert await client.read() == answer
 
 
 async def test_announced_limits_need_not_be_enforced(limited):
@@ -412,3 +436,130 @@ async def test_closing_sub_sessions_costs_a_message_each(limited):
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
         assert await client.read() == (0xE0, b"\x8b\0")
+
+
+async def test_the_tenant_shares_its_limits_among_gateways(limited):
+    """Section 5: never announced; what one gateway has used is missing to the other."""
+    emulator = await limited(tenant=RateLimits(telemetry_datapoints="5:1000000"))
+    emulator.add_gateway("SECOND")
+    for token, answers in [("GATEWAY", [SUCCESS]), ("SECOND", [(0x40, b"\0\x01\x97\0"), None])]:
+        async with raw_client(emulator) as client:
+            await client.connect(token)
+            client.publish("v1/gateway/telemetry", json.dumps({f"of {token}": [{"a": 1, "b": 2, "c": 3}]}))
+            assert [await client.read() for _ in answers] == answers
+
+
+async def test_a_message_larger_than_a_window_never_passes(limited, clock):
+    emulator = await limited(tenant=RateLimits(telemetry_datapoints="10:1,3:60"))
+    for _ in range(3):
+        clock.now += 1000
+        async with raw_client(emulator) as client:
+            await client.connect()
+            client.publish(TELEMETRY, '{"a":1,"b":2,"c":3,"d":4}')
+            assert await client.read() == OVER_LIMIT
+    assert emulator.counters.datapoints == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "topic", "payload", "ending"),
+    [
+        ("TOKEN", TELEMETRY, '{"a":1}', [OVER_LIMIT, None]),
+        ("GATEWAY", "v1/gateway/telemetry", '{"A":[{"a":1}]}', [(0x40, b"\0\x0b\x97\0"), None]),
+    ],
+)
+async def test_a_burst_over_a_limit_loses_the_pubacks_of_what_was_accepted(limited, token, topic, payload, ending):
+    """Section 4: 10 stored, 0 acknowledged, and what was pipelined behind is lost."""
+    emulator = await limited(tenant=RateLimits(telemetry_messages="10:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect(token)
+        for packet_id in range(1, 14):
+            client.publish(topic, payload, packet_id=packet_id)
+        assert [await client.read() for _ in ending] == ending
+    assert emulator.counters.data_messages == 10
+    assert emulator.counters.pubacks == emulator.counters.refusals == (0 if token == "TOKEN" else 1)
+
+
+async def test_pubacks_that_are_delayed_are_lost_too(limited):
+    """Messages of a burst that reached the platform in several pieces."""
+    emulator = await limited(RateLimits(telemetry_messages="2:1000000"), puback_delay=60)
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.silent()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.silent()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == OVER_LIMIT
+    assert (emulator.counters.datapoints, emulator.counters.pubacks) == (2, 0)
+
+
+async def test_a_puback_can_be_delayed(emulator):
+    emulator.puback_delay = 0.01
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.silent()
+        assert await client.read() == SUCCESS
+    with pytest.raises(ValueError, match="puback_delay"):
+        emulator.puback_delay = -1
+
+
+async def test_further_devices_of_a_message_over_the_limit_get_a_notice(limited):
+    """Section 4: the PUBACK speaks for the first of them."""
+    emulator = await limited(gateway=RateLimits(telemetry_messages="1:1000000"))
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/telemetry", json.dumps({name: [{"a": 1}] for name in "ABCD"}))
+        assert await client.read() == (0x40, b"\0\x01\x97\0")
+        for name in "CD":
+            notice = await client.message(acknowledge=False)
+            assert notice == ("v1/gateway/disconnect", {"device": name, "reason": 150})
+        assert await client.read() is None
+
+
+@pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
+async def test_new_sub_device_sessions_can_be_limited(limited, clock, topic):
+    """Four in two seconds, the fifth gets DISCONNECT 0x8B; never announced, and a session that exists costs nothing."""
+    emulator = await limited()
+    emulator.limits = SessionLimits(sub_sessions="4:2")
+    payloads = [json.dumps({"device": name} if topic.endswith("connect") else {name: [{"a": 1}]}) for name in "ABCDE"]
+    for attempt in range(2):
+        async with raw_client(emulator) as client:
+            await client.connect("GATEWAY")
+            for payload in payloads[:4] * 2:
+                client.publish(topic, payload)
+                assert await client.read() == SUCCESS
+            client.publish(topic, payloads[4])
+            assert [await client.read(), await client.read()] == [(0xE0, b"\x8b\0"), None]
+        clock.now += 2
+        assert (attempt, "E" in emulator.devices) == (attempt, False)
+
+
+@pytest.mark.parametrize(
+    ("token", "topic", "payload"),
+    [
+        ("TOKEN", TELEMETRY, '{"a":1,"b":2}'),
+        ("TOKEN", "v1/devices/me/claim", "{}"),
+        ("GATEWAY", "v1/gateway/telemetry", '{"A":[{"a":1,"b":2}]}'),
+        ("GATEWAY", "v1/gateway/connect", '{"device":"A"}'),
+    ],
+)
+async def test_a_limit_can_refuse_or_close_instead(limited, token, topic, payload):
+    """`over_limit`, for what other versions and other servers do."""
+    emulator = await limited(tenant=RateLimits("2:1000000", "1:1000000", "1:1000000"), over_limit="refuse")
+    async with raw_client(emulator) as client:
+        await client.connect(token)
+        if topic.endswith(("claim", "connect")):
+            client.publish("v1/devices/me/claim", "")
+            assert await client.read() == SUCCESS
+        for _ in range(2):
+            client.publish(topic, payload)
+            assert await client.read() == (0x40, b"\0\x01\x97\0")
+            assert await client.silent()
+        emulator.over_limit = "close"
+        client.publish(topic, payload)
+        assert await client.read() is None
+    with pytest.raises(ValueError, match="over_limit must be one of platform, refuse, close"):
+        emulator.over_limit = "ignore"
+    with pytest.raises(ValueError, match="over_limit"):
+        Emulator(over_limit="ignore")

@@ -224,3 +224,34 @@ async def test_a_second_connect_breaks_the_protocol(emulator):
         await client.connect()
         client.write(connect_packet(5))
         assert await client.read() == (0xE0, b"\x82\0")
+
+
+async def test_a_rolling_restart(emulator):
+    """Every connection ends with 0x8B, and new ones too as soon as they publish, until it is over."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        restart = asyncio.create_task(emulator.rolling_restart(60))
+        assert await client.read() == (0xE0, b"\x8b\0")
+        assert await client.read() is None
+    for _ in range(2):
+        async with raw_client(emulator) as client:
+            assert (await client.connect())[1][1] == 0
+            assert await client.silent()
+            client.publish("v1/devices/me/telemetry", '{"a":1}')
+            assert [await client.read(), await client.read()] == [(0xE0, b"\x8b\0"), None]
+    restart.cancel()
+    await asyncio.wait([restart])
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish("v1/devices/me/telemetry", '{"a":1}')
+        assert await client.read() == (0x40, b"\0\x01")
+    assert emulator.counters.datapoints == 1
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_a_server_that_stops_sends_no_disconnect(emulator, version):
+    """Section 1."""
+    async with raw_client(emulator, version) as client:
+        await client.connect()
+        await emulator.stop()
+        assert await client.read() is None

@@ -9,7 +9,7 @@ from tb_mqtt_client.emulator.client_rpc import ClientRpcError
 from tb_mqtt_client.emulator.credentials import BasicCredentials, X509Credentials
 from tb_mqtt_client.emulator.devices import Carrier, Claim, Counters, Datapoint, Device, RpcResponse
 from tb_mqtt_client.emulator.hooks import ConnectAttempt, ConnectVerdict, OnClientRpc, OnConnect, OnPublish, Publish, Verdict
-from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
+from tb_mqtt_client.emulator.limits import OverLimit, RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
 from tb_mqtt_client.emulator.server import Emulator
 from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, ValueKind
@@ -31,6 +31,7 @@ __all__ = [
     "OnConnect",
     "OnPublish",
     "OtaPackage",
+    "OverLimit",
     "Publish",
     "RateLimits",
     "RpcResponse",

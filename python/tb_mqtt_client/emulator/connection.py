@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 from tb_mqtt_client.emulator import codec
 from tb_mqtt_client.emulator.background import Timers
@@ -36,6 +37,9 @@ class Connection(asyncio.Protocol, ABC):
     def _handle(self, first_byte: int, body: bytes) -> None:
         """Answer one packet."""
 
+    def _received(self) -> None:
+        """Called when all packets that arrived together are processed."""
+
     @property
     def peer_certificate(self) -> bytes | None:
         """The client's certificate (DER), if it presented one that the TLS context trusts."""
@@ -43,8 +47,8 @@ class Connection(asyncio.Protocol, ABC):
         return tls.getpeercert(binary_form=True) if isinstance(tls, (ssl.SSLObject, ssl.SSLSocket)) else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A transport of uvloop has the methods of an asyncio.Transport and not its type.
+        self._transport = cast("asyncio.Transport", transport)
         if self._inactivity_timeout is not None:
             self._last_activity = self._loop_time()
             self.timers.after(self._inactivity_timeout, self._end_if_inactive, self._inactivity_timeout)
@@ -55,6 +59,7 @@ class Connection(asyncio.Protocol, ABC):
         self._last_activity = self._loop_time()
         self._reader.feed(data)
         self._guarded(self._handle_packets)
+        self._received()
 
     def _handle_packets(self) -> None:
         for first_byte, body in self._reader.packets():

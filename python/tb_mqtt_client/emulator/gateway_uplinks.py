@@ -23,8 +23,8 @@ from tb_mqtt_client.emulator.rpc_call import RpcCall
 from tb_mqtt_client.emulator.session_view import SessionView
 from tb_mqtt_client.emulator.topics import Uplink
 
-# The reasons in a notice on v1/gateway/disconnect: of a message at QoS 0, and of one over a limit before 4.2.1.
-_MALFORMED: Final = 129
+_DISCONNECT_NOTICE: Final = "v1/gateway/disconnect"
+# The reason in a notice of a message over a limit.
 _OVER_LIMIT: Final = 150
 
 # A device's part of a message: its name, and what takes it; False when it is never acknowledged.
@@ -53,11 +53,11 @@ class GatewayUplinks:
             if uplink is Uplink.GATEWAY_DISCONNECT:
                 self._end(payloads.device_name(document), gateway)
                 return ACCEPTED
-            return self._take_parts(self._parts(uplink, document, gateway), packet.qos, gateway)
+            return self._take_parts(self._parts(uplink, document, gateway), gateway)
         except _SubSessionRefusedError:
             # An exception that escapes, since 4.2.1; a line in the log before.
             escapes = self._platform.version.acknowledges_gateway_once
-            return Answer((), closes=True, disconnect_reason=SERVER_SHUTTING_DOWN) if escapes else NO_ANSWER
+            return self._platform.over_limit_answer(SERVER_SHUTTING_DOWN) if escapes else NO_ANSWER
 
     # Downlinks.
 
@@ -73,7 +73,7 @@ class GatewayUplinks:
         return self._notify(self._names[device], reason)
 
     def _notify(self, name: str, reason: int) -> bool:
-        return self._session.level >= MQTT_5 and self._send("v1/gateway/disconnect", {"device": name, "reason": reason})
+        return self._session.level >= MQTT_5 and self._send(_DISCONNECT_NOTICE, {"device": name, "reason": reason})
 
     def _send(self, topic: str, message: dict[str, Any]) -> bool:
         return self._session.send(topic, payloads.encode_json(message))
@@ -98,9 +98,7 @@ class GatewayUplinks:
         """
         device = self._devices.get(name)
         if device is None:
-            meter = self._platform.meter
-            # One message to find or create the device, one to open its session and subscribe it.
-            if not (meter.take(None, gateway) and meter.take(None, gateway)):
+            if not self._platform.meter.take_sub_session(gateway):
                 raise _SubSessionRefusedError(name)
             device = self._platform.registry.sub_device(name, profile, gateway)
             if device.session is not None:
@@ -150,40 +148,45 @@ class GatewayUplinks:
             request = payloads.gateway_attribute_request(document)
             yield request.device, partial(self._attribute_request, request=request, gateway=gateway)
 
-    def _take_parts(self, parts: Iterable[_Part], qos: int, gateway: Device) -> Answer:
+    def _take_parts(self, parts: Iterable[_Part], gateway: Device) -> Answer:
         """Process each device's part, whatever happens to the others."""
-        names: list[str] = []
         codes: list[int | None] = []
         limited: list[str] = []
         for name, take in parts:
-            names.append(name)
             try:
                 codes.append(SUCCESS if take(self._sub_device(name, gateway)) else None)
             except payloads.BadPayloadError:
                 codes.append(PAYLOAD_FORMAT_INVALID)
             except DeviceLimitError:
                 codes.append(QUOTA_EXCEEDED if self._platform.version.acknowledges_gateway_once else None)
+            except _SubSessionRefusedError:
+                if self._platform.over_limit == "platform":
+                    raise
+                limited.append(name)
+                codes.append(QUOTA_EXCEEDED)
             except RateLimitedError:
                 limited.append(name)
                 codes.append(QUOTA_EXCEEDED)
-        if qos == 0:
-            self._session.acknowledge_nothing()
-            self._notify(names[0], _MALFORMED)
-        return self._answer(codes, limited, qos)
+        return self._answer(codes, limited)
 
-    def _answer(self, codes: list[int | None], limited: list[str], qos: int) -> Answer:
+    def _answer(self, codes: list[int | None], limited: list[str]) -> Answer:
         once = self._platform.version.acknowledges_gateway_once
         failure = next((code for code in codes if code not in (SUCCESS, None)), None)
-        if PAYLOAD_FORMAT_INVALID in codes and (self._session.level < MQTT_5 or qos == 0):
-            raise payloads.BadPayloadError("a device's part is no data")
+        if PAYLOAD_FORMAT_INVALID in codes and self._session.level < MQTT_5:
+            raise payloads.BadPayloadError("a device's part is not valid data")
         if once:
+            # The PUBACK speaks for the first device over the limit; the others get a notice (contract section 4).
+            if self._session.level >= MQTT_5:
+                for name in limited[1:]:
+                    self._session.reply(_DISCONNECT_NOTICE, payloads.encode_json({"device": name, "reason": _OVER_LIMIT}))
             # The first failure decides; a part that is never acknowledged keeps the PUBACK away.
-            answered = (failure,) if failure is not None else (SUCCESS,) if None not in codes else ()
-            return Answer(answered, closes=bool(limited))
-        if limited:
-            self._notify(limited[0], _OVER_LIMIT)
-        # A PUBACK for each device, and none for one over a limit (contract, fact 10).
-        return Answer(tuple(code for code in codes if code not in (None, QUOTA_EXCEEDED)), closes=bool(limited))
+            answered: tuple[int, ...] = (failure,) if failure is not None else (SUCCESS,) if None not in codes else ()
+        else:
+            if limited:
+                self._notify(limited[0], _OVER_LIMIT)
+            # A PUBACK for each device, and none for one over a limit (contract, fact 10).
+            answered = tuple(code for code in codes if code not in (None, QUOTA_EXCEEDED))
+        return self._platform.over_limit_answer(None, answered) if limited else Answer(answered)
 
     def _telemetry(self, device: Device, elements: list[Any], gateway: Device) -> bool:
         platform = self._platform

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from tb_mqtt_client.emulator import payloads
 from tb_mqtt_client.emulator.devices import Claim, Counters, Device, Record
-from tb_mqtt_client.emulator.limits import Meter, RateLimitedError, SessionLimits
+from tb_mqtt_client.emulator.limits import Meter, OverLimit, RateLimitedError, SessionLimits
 from tb_mqtt_client.emulator.ota import Packages
 from tb_mqtt_client.emulator.provisioning import Provisioning
+from tb_mqtt_client.emulator.reason_codes import QUOTA_EXCEEDED, Answer
 from tb_mqtt_client.emulator.registry import Registry
 from tb_mqtt_client.emulator.server_rpc import ServerRpc
 from tb_mqtt_client.emulator.values import keys_are_valid
@@ -40,12 +41,18 @@ class Platform:
         inactivity_timeout: float | None,
         max_devices: int | None,
         enforce_limits: bool,
+        over_limit: OverLimit,
+        puback_delay: float,
         limits_clock: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.version = version
         self.limits = limits
         self.meter = Meter(limits, enforces=enforce_limits, clock=limits_clock)
+        self.over_limit = over_limit
+        self.puback_delay = puback_delay
+        # The reason code that a client is disconnected with while the platform restarts.
+        self.restart_code: int | None = None
         self.max_payload_size = max_payload_size
         self.max_string_length = max_string_length
         self.keep_data = keep_data
@@ -62,6 +69,14 @@ class Platform:
     def set_limits(self, limits: SessionLimits | None) -> None:
         self.meter.configure(limits)
         self.limits = limits
+
+    def over_limit_answer(self, disconnect_reason: int | None, codes: tuple[int, ...] = ()) -> Answer:
+        """Return the answer to a message over a limit. The arguments say how the platform ends the connection."""
+        if self.over_limit == "refuse":
+            return Answer((QUOTA_EXCEEDED,))
+        if self.over_limit == "close":
+            return Answer((), closes=True, drops_pubacks=True)
+        return Answer(codes, closes=True, disconnect_reason=disconnect_reason, drops_pubacks=True)
 
     def now(self) -> int:
         """Server time in milliseconds."""

@@ -30,11 +30,15 @@ CONNECTION_RATE_EXCEEDED: Final = 0x9F
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them."""
+    """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them.
+
+    With `drops_pubacks` the PUBACKs that are still unsent are lost (contract section 4).
+    """
 
     codes: tuple[int, ...] = (SUCCESS,)
     closes: bool = False
     disconnect_reason: int | None = None
+    drops_pubacks: bool = False
 
 
 ACCEPTED: Final = Answer()

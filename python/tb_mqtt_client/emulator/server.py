@@ -16,10 +16,11 @@ from tb_mqtt_client.emulator.background import Background
 from tb_mqtt_client.emulator.credentials import Credentials
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
 from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnPublish
-from tb_mqtt_client.emulator.limits import SessionLimits
+from tb_mqtt_client.emulator.limits import OVER_LIMIT, OverLimit, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
 from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionProfile, Strategy
+from tb_mqtt_client.emulator.reason_codes import SERVER_SHUTTING_DOWN
 from tb_mqtt_client.emulator.session import Session
 from tb_mqtt_client.emulator.versions import NEWEST, Version, server_version
 
@@ -50,6 +51,8 @@ class Emulator:
         client_rpc_timeout: float = 60.0,
         provision_timeout: float = 60.0,
         inactivity_timeout: float | None = 600.0,
+        over_limit: OverLimit = "platform",
+        puback_delay: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``port`` 0: a free one. ``version``: of the platform, one of ``VERSIONS``.
@@ -59,9 +62,16 @@ class Emulator:
         value, beyond which a payload is refused. ``max_devices``: of the tenant. ``keep_data=False``: count only.
         ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a client-side RPC is answered with a
         timeout, ``provision_timeout`` until a provisioning session is closed after its answer, ``inactivity_timeout`` until a
-        client that says nothing is disconnected. ``clock``: what the limits are counted by. Raises ``ValueError`` for an unknown
-        version, for limits that cannot be counted, and for numbers that are none of these.
+        client that says nothing is disconnected, ``puback_delay`` between a message that is accepted and its PUBACK.
+
+        ``over_limit``: what happens to a message over a rate limit. With ``"platform"`` the emulator does what the platform of
+        this version does; with ``"refuse"`` it sends PUBACK 0x97 and keeps the connection; with ``"close"`` it closes the
+        connection without giving a reason. ``clock``: returns the seconds that limits are counted by.
+
+        Raises ``ValueError`` for an unknown version, for limits that cannot be counted, and for numbers out of range.
         """
+        _check_over_limit(over_limit)
+        _check_range("puback_delay", puback_delay, 0)
         _check_range("port", port, 0, 65535)
         _check_range("max_payload_size", max_payload_size, 1)
         for name, number in (
@@ -86,6 +96,8 @@ class Emulator:
             inactivity_timeout=inactivity_timeout,
             max_devices=max_devices,
             enforce_limits=enforce_limits,
+            over_limit=over_limit,
+            puback_delay=puback_delay,
             limits_clock=clock,
         )
         self._hooks = Hooks()
@@ -136,12 +148,36 @@ class Emulator:
 
     @property
     def limits(self) -> SessionLimits | None:
-        """What ``getSessionLimits`` is answered with and what is enforced. New ones apply at once, with full buckets."""
+        """The limits that are announced and enforced.
+
+        Limits that are set while clients are connected apply at once and are not announced to them. A limit that is unchanged
+        keeps its level, a changed one starts with full buckets, as in the platform.
+        """
         return self._platform.limits
 
     @limits.setter
     def limits(self, limits: SessionLimits | None) -> None:
         self._platform.set_limits(limits)
+
+    @property
+    def over_limit(self) -> OverLimit:
+        """What happens to a message over a rate limit, as in the constructor; a new value applies at once."""
+        return self._platform.over_limit
+
+    @over_limit.setter
+    def over_limit(self, over_limit: OverLimit) -> None:
+        _check_over_limit(over_limit)
+        self._platform.over_limit = over_limit
+
+    @property
+    def puback_delay(self) -> float:
+        """Seconds between a message that is accepted and its PUBACK; a new value applies at once."""
+        return self._platform.puback_delay
+
+    @puback_delay.setter
+    def puback_delay(self, seconds: float) -> None:
+        _check_range("puback_delay", seconds, 0)
+        self._platform.puback_delay = seconds
 
     @property
     def api_usage_exceeded(self) -> bool:
@@ -248,7 +284,7 @@ class Emulator:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close the port and every connection, without a word to the clients, as a server that is killed."""
+        """Close the port and every connection, without a DISCONNECT, as the platform does when it is stopped or killed."""
         if self._server is None:
             return
         self._server.close()
@@ -260,6 +296,19 @@ class Emulator:
             await session.ended.wait()
         await self._server.wait_closed()
         self._server = None
+
+    async def rolling_restart(self, seconds: float, *, reason_code: int = SERVER_SHUTTING_DOWN) -> None:
+        """Disconnect every client with a reason code, and for some seconds each that publishes or subscribes.
+
+        The port stays open and CONNECT is answered, as by a load balancer in front of nodes that restart one by one.
+        """
+        self._platform.restart_code = reason_code
+        try:
+            for session in list(self._sessions):
+                session.close(reason_code)
+            await asyncio.sleep(seconds)
+        finally:
+            self._platform.restart_code = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -276,6 +325,11 @@ class Emulator:
         return Session(self._platform, self._hooks, self._sessions, self._background, self._errors.append)
 
 
-def _check_range(name: str, number: int, low: int, high: float = math.inf) -> None:
+def _check_over_limit(over_limit: str) -> None:
+    if over_limit not in OVER_LIMIT:
+        raise ValueError(f"over_limit must be one of {', '.join(OVER_LIMIT)}, not {over_limit!r}")
+
+
+def _check_range(name: str, number: float, low: int, high: float = math.inf) -> None:
     if not low <= number <= high:
         raise ValueError(f"{name} must be at least {low}{'' if high == math.inf else f' and at most {high}'}, not {number!r}")

@@ -25,6 +25,7 @@ from tb_mqtt_client.emulator.reason_codes import (
     ADMINISTRATIVE_ACTION,
     CONNECTION_RATE_EXCEEDED,
     IMPLEMENTATION_SPECIFIC,
+    NO_ANSWER,
     PAYLOAD_FORMAT_INVALID,
     PROTOCOL_ERROR,
     QUOTA_EXCEEDED,
@@ -32,7 +33,6 @@ from tb_mqtt_client.emulator.reason_codes import (
     SUCCESS,
     TAKEN_OVER,
     TOPIC_NAME_INVALID,
-    UNSPECIFIED_ERROR,
     Answer,
 )
 from tb_mqtt_client.emulator.rpc_call import RpcCall
@@ -47,12 +47,13 @@ from tb_mqtt_client.emulator.topics import (
 
 _DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES, Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
 
-# The packet id -1 of a publish at QoS 0, as it stands on the wire (contract section 4).
-_NO_PACKET_ID: Final = 0xFFFF
-
 
 class Session(Connection):
-    """The rule: every packet that can be read is answered at once and in order, unless a hook decides otherwise."""
+    """The rule: every packet that can be read is answered at once and in order, unless a hook decides otherwise.
+
+    PUBACKs are written when all packets that arrived together are processed, or before the next packet of another kind: a
+    message over a limit takes the PUBACKs of those accepted before it with it, as in the platform (contract section 4).
+    """
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Session(Connection):
         self._waiting: list[tuple[int, bytes]] | None = None
         self._provisions = False
         self._replies: list[tuple[str, bytes]] = []
+        # Reason codes and packets of PUBACKs that are not written yet.
+        self._pubacks: list[tuple[int, bytes]] = []
         self.downlinks = Downlinks(self)
         self._device_uplinks = DeviceUplinks(self)
         self._gateway_uplinks = GatewayUplinks(self)
@@ -120,7 +123,9 @@ class Session(Connection):
             raise ProtocolViolationError("the first packet is no CONNECT", PROTOCOL_ERROR)
 
     def _handle_in_session(self, packet_type: int, first_byte: int, body: bytes) -> None:
-        if packet_type == PacketType.PUBLISH:
+        if self.platform.restart_code is not None and packet_type in {PacketType.PUBLISH, PacketType.SUBSCRIBE}:
+            self.close(self.platform.restart_code)
+        elif packet_type == PacketType.PUBLISH:
             packet = codec.decode_publish(first_byte, body, self.level)
             if self.device is None:
                 self._provision(packet)
@@ -182,6 +187,7 @@ class Session(Connection):
         for first_byte, body in waiting:
             if not self.closing:
                 self._guarded(partial(self._handle, first_byte, body))
+        self._received()
 
     def _refuse(self, connect: Connect, refusal: Refusal) -> None:
         self.platform.total.refused_connections += 1
@@ -215,6 +221,23 @@ class Session(Connection):
     def reply(self, topic: str, payload: bytes) -> None:
         """Send after the PUBACK of the message that is being processed."""
         self._replies.append((topic, payload))
+
+    def write(self, packet: bytes) -> None:
+        self._write_pubacks()
+        super().write(packet)
+
+    def close(self, reason_code: int | None = None) -> None:
+        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+        self._write_pubacks()
+        super().close(reason_code)
+
+    def abort(self) -> None:
+        """End at once, whatever is unsent."""
+        self._write_pubacks()
+        super().abort()
+
+    def _received(self) -> None:
+        self._write_pubacks()
 
     # Publishes.
 
@@ -276,16 +299,12 @@ class Session(Connection):
         except payloads.UnexpectedPayloadError:
             self.close(SERVER_SHUTTING_DOWN)
         except RateLimitedError:
-            self.close(IMPLEMENTATION_SPECIFIC)
+            self._answer(packet, self.platform.over_limit_answer(IMPLEMENTATION_SPECIFIC))
         except OtaError as error:
             self.send(OTA_ERROR, str(error).encode())
             self.close(IMPLEMENTATION_SPECIFIC)
         else:
             self._answer(packet, answer, verdict)
-        if self._replies:
-            for topic, payload in self._replies:
-                self.send(topic, payload)
-            self._replies.clear()
 
     def _take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> Answer:
         if uplink is Uplink.UNKNOWN:
@@ -296,34 +315,51 @@ class Session(Connection):
 
     def _bad_payload(self, packet: PublishPacket) -> Answer:
         """Contract section 8: refused in a PUBACK where there is one that can say so, else the connection ends."""
+        if self.level >= MQTT_5 and packet.qos == 0 and packet.topic.startswith(GATEWAY_PREFIX):
+            return NO_ANSWER
         if self.level < MQTT_5 or packet.qos == 0:
             return Answer((), closes=True, disconnect_reason=PAYLOAD_FORMAT_INVALID)
         return Answer((PAYLOAD_FORMAT_INVALID,))
 
     def _answer(self, packet: PublishPacket, answer: Answer, verdict: Verdict | None = None) -> None:
+        if answer.drops_pubacks:
+            self._pubacks.clear()
         for code in answer.codes:
             if verdict is None:
                 self._acknowledge(packet, code)
             elif verdict.acknowledges:
                 self._acknowledge(packet, code if verdict.reason_code is None else verdict.reason_code, verdict.delay_seconds)
+        if self._replies:
+            replies, self._replies = self._replies, []
+            for topic, payload in replies:
+                self.send(topic, payload)
         if answer.closes:
             self.close(answer.disconnect_reason)
 
     def _acknowledge(self, packet: PublishPacket, reason_code: int, delay: float = 0.0) -> None:
+        if not packet.qos:
+            return
+        if reason_code == SUCCESS:
+            delay += self.platform.puback_delay
         if delay:
-            self.timers.after(delay, self._acknowledge, packet, reason_code)
-        elif packet.qos:
-            self._write_puback(packet.packet_id, reason_code)
+            self.timers.after(delay, self._acknowledge_late, packet.packet_id, reason_code)
+        else:
+            self._puback(packet.packet_id, reason_code)
 
-    def acknowledge_nothing(self) -> None:
-        """Send the PUBACK that belongs to no message: the platform's answer to QoS 0 on gateway topics."""
-        self._write_puback(_NO_PACKET_ID, UNSPECIFIED_ERROR)
+    def _acknowledge_late(self, packet_id: int, reason_code: int) -> None:
+        self._puback(packet_id, reason_code)
+        self._write_pubacks()
 
-    def _write_puback(self, packet_id: int, reason_code: int) -> None:
-        self.count("pubacks")
-        if reason_code >= 0x80:
-            self.count("refusals")
-        self.write(codec.encode_puback(packet_id, reason_code, self.level))
+    def _puback(self, packet_id: int, reason_code: int) -> None:
+        self._pubacks.append((reason_code, codec.encode_puback(packet_id, reason_code, self.level)))
+
+    def _write_pubacks(self) -> None:
+        if not self._pubacks or self.closing:
+            return
+        pubacks, self._pubacks = self._pubacks, []
+        self.count("pubacks", len(pubacks))
+        self.count("refusals", sum(reason_code >= 0x80 for reason_code, _ in pubacks))
+        super().write(b"".join(packet for _, packet in pubacks))
 
     def count(self, name: str, amount: int = 1) -> None:
         total = self.platform.total

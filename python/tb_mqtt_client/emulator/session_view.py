@@ -25,8 +25,5 @@ class SessionView(Carrier, Protocol):
     def reply(self, topic: str, payload: bytes) -> None:
         """Send after the PUBACK of the message that is being processed."""
 
-    def acknowledge_nothing(self) -> None:
-        """Send the PUBACK that belongs to no message: the platform's answer to QoS 0 on gateway topics."""
-
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of the client and of the platform."""
