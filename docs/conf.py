@@ -18,7 +18,7 @@ PACKAGE = ROOT / "python" / "tb_mqtt_client"
 project = "tb_mqtt_client"
 release = tb_mqtt_client.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # The folder of sources is the repository, so that links between README and guides are the same here and there.
 include_patterns = ["README.md", "CHANGELOG.md", "docs/**"]
 exclude_patterns = ["docs/_build"]
