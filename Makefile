@@ -2,10 +2,12 @@
 # has changed, so each of them works first thing after a clone.
 
 PYTHON ?= python3
+BENCH_ARGS ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
 FUZZ_SECONDS ?= 60
+WRITE ?=
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -74,18 +76,18 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	@$(MAKE) --no-print-directory docs
 
 .PHONY: fmt
-fmt: $(STAMPS)/group-lint rust-toolchain ## Mend what lint can mend
+fmt: $(STAMPS)/group-lint rust-toolchain ## Fix what the linters can fix
 	cargo fmt --all
 	cargo fmt $(FUZZ_CRATE)
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench ## The benchmarks; their tables and pictures go into README.md and docs/
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto ## The benchmarks (BENCH_ARGS="-k import"); WRITE=1 puts tables and pictures into README.md and docs/
 	@mkdir -p .benchmarks
-	$(BIN)/python -m pytest benches --benchmark-json=.benchmarks/latest.json
-	$(BIN)/python benches/report.py .benchmarks/latest.json --write
-	$(BIN)/python benches/pictures.py .benchmarks/latest.json docs/performance
+	$(BIN)/python -m pytest $(if $(findstring benches/,$(BENCH_ARGS)),,benches) $(BENCH_ARGS) --benchmark-json=.benchmarks/latest.json
+	$(BIN)/python benches/report.py .benchmarks/latest.json $(if $(filter 1,$(WRITE)),--write)
+	$(if $(filter 1,$(WRITE)),$(BIN)/python benches/pictures.py .benchmarks/latest.json docs/performance)
 
 # What cargo-fuzz passes, without the sanitizers: those need a nightly compiler.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -181,10 +183,10 @@ rust-toolchain:
 mosquitto:
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null && exit; \
 	command -v apt-get >/dev/null || { \
-	  echo "The tests need the Mosquitto broker: install it with this system's package manager." >&2; exit 1; }; \
+	  echo "The tests and benchmarks need the Mosquitto broker: install it with this system's package manager." >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then as_root=(); \
 	elif sudo -n true 2>/dev/null; then as_root=(sudo -n); \
-	else echo "The tests need the Mosquitto broker: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
+	else echo "The tests and benchmarks need the Mosquitto broker: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
 	echo "Installing mosquitto ..."; \
 	install() { "$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto 2>&1; }; \
 	output=$$(install) || { "$${as_root[@]}" apt-get update -qq && output=$$(install); } || { echo "$$output" >&2; exit 1; }; \

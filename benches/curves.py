@@ -3,6 +3,9 @@
 import json
 from collections import defaultdict
 
+THROUGHPUT = {"throughput, device": "size", "throughput, gateway": "size"}
+LATENCY = {"latency, one call after the other": None, "latency at a rate": "rate"}
+"""Groups of benchmarks, and the fact of each benchmark by which they are drawn."""
 PEERS = {"native": "tb_mqtt_client", "by hand": "by hand: orjson and gmqtt"}
 
 
@@ -16,13 +19,32 @@ class Curves:
 
     def of(self, group, x=None):
         """``{peer: {x: benchmark}}`` by rising x, which is the name of a fact of the benchmarks, or nothing for one a peer."""
-        found = {
+        found = self._found(group, x)
+        return {peer: {position: found[peer, position] for position in _positions(found)} for peer in PEERS}
+
+    def missing(self, groups):
+        """Return a line for each benchmark that tables and pictures of these groups need and that is not in the results."""
+        lines = []
+        for group, x in groups.items():
+            found = self._found(group, x)
+            lines += [
+                f"{group} ({peer}{'' if position is None else f', {x} {position}'})"
+                for peer in PEERS
+                for position in _positions(found)
+                if (peer, position) not in found
+            ]
+        return lines
+
+    def _found(self, group, x):
+        return {
             (one["extra_info"]["peer"], one["extra_info"].get(x)): one
-            for one in self._groups[group]
+            for one in self._groups.get(group, ())
             if one["extra_info"].get("correct")
         }
-        positions = sorted({position for _, position in found if position is not None}) or [None]
-        return {peer: {position: found[peer, position] for position in positions} for peer in PEERS}
+
+
+def _positions(found):
+    return sorted({position for _, position in found if position is not None}) or [None]
 
 
 def datapoints_per_second(one):

@@ -1,6 +1,8 @@
 """Prints pytest-benchmark's results as tables; with --write they go into the README and docs/performance.md.
 
 python benches/report.py RESULTS.json [--write]
+
+Results of some of the benchmarks give some of the tables, and a list of what is missing. Only complete ones can be written.
 """
 
 import argparse
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from curves import PEERS, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
+from curves import LATENCY, PEERS, THROUGHPUT, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
 
 ROOT = Path(__file__).parents[1]
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
@@ -51,7 +53,7 @@ ROWS = [
 
 
 class Results:
-    """pytest-benchmark's JSON by case and peer. A row whose result was not checked is no result."""
+    """pytest-benchmark's JSON by case and peer. A result that was not checked is an error."""
 
     def __init__(self, path):
         self._by_peer = {}
@@ -67,6 +69,16 @@ class Results:
         peer = self._value(row.case, row.peer)
         return peer / native if row.more_is_better else native / peer
 
+    def missing(self, row):
+        """Return a line for each benchmark that a row needs and that is not in the results."""
+        peers = ("native",) if row.peer is None else ("native", row.peer)
+        return [f"{row.case} ({peer})" for peer in peers if (row.case, peer) not in self._by_peer]
+
+    def unknown(self):
+        """Return a line for each benchmark that no table shows: a renamed case, most likely."""
+        cases = {row.case for row in ROWS} | THROUGHPUT.keys() | LATENCY.keys()
+        return sorted(f"{case} ({peer})" for case, peer in self._by_peer if case not in cases)
+
     def _value(self, case, peer):
         """The number that a benchmark computed itself, in the row's unit, or its median time."""
         found = self._by_peer[case, peer]
@@ -76,6 +88,8 @@ class Results:
 def table(results):
     lines = ["| case | peer | measured | to reach | |", "|---|---|---|---|---|"]
     for row in ROWS:
+        if results.missing(row):
+            continue
         number = results.number(row)
         reached = number >= row.target if row.more_is_better else number <= row.target
         bound = "at least" if row.more_is_better else "at most"
@@ -145,11 +159,21 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    curves = Curves(arguments.results)
-    ratios = f"{table(Results(arguments.results))}\n\n{circumstances()}"
-    sizes, latencies = table_of_sizes(curves), table_of_latencies(curves)
-    print(ratios, sizes, latencies, sep="\n\n")
+    results, curves = Results(arguments.results), Curves(arguments.results)
+    ratios = f"{table(results)}\n\n{circumstances()}"
+    without_sizes, without_latencies = curves.missing(THROUGHPUT), curves.missing(LATENCY)
+    sizes = "" if without_sizes else table_of_sizes(curves)
+    latencies = "" if without_latencies else table_of_latencies(curves)
+    print(*filter(None, (ratios, sizes, latencies)), sep="\n\n")
+    missing = [line for row in ROWS for line in results.missing(row)] + without_sizes + without_latencies
+    unknown = results.unknown()
+    if missing:
+        print("\nNot in these results:", *missing, sep="\n  ")
+    if unknown:
+        print("\nIn no table, so ROWS in benches/report.py lacks them:", *unknown, sep="\n  ")
     if arguments.write:
+        if missing or unknown:
+            sys.exit("Nothing is written: the results are not those of all benchmarks, or a case was renamed in one place only.")
         write_between(README, "bench", ratios)
         write_between(PERFORMANCE, "sizes", sizes)
         write_between(PERFORMANCE, "latency", latencies)

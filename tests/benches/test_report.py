@@ -1,0 +1,107 @@
+"""``benches/report.py``: some results give some tables, and nothing is written unless all are there."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIZES, RATES = (1, 10), (100, 1000)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The rows of the table. Read in a process of its own: the benchmarks are not on the path of the tests."""
+    source = "import json, report; print(json.dumps([vars(row) for row in report.ROWS]))"
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT / "benches", capture_output=True, text=True, check=True)
+    return [SimpleNamespace(**row) for row in json.loads(done.stdout)]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what the report reads and writes."""
+    for path in ("benches/report.py", "benches/curves.py", "README.md", "docs/performance.md"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return tmp_path
+
+
+def benchmark(group, peer, **facts):
+    return {"name": group, "group": group, "stats": {"median": 0.5}, "extra_info": {"peer": peer, "correct": True} | facts}
+
+
+def everything(rows):
+    found = [benchmark(row.case, peer) for row in rows for peer in ("native", row.peer) if peer is not None]
+    percentiles = {"50": 0.001, "99": 0.002}
+    for peer in ("native", "by hand"):
+        for kind in ("device", "gateway"):
+            found += [benchmark(f"throughput, {kind}", peer, size=size, bytes=30, datapoints=1000) for size in SIZES]
+        found.append(benchmark("latency, one call after the other", peer, percentiles=percentiles))
+        found += [benchmark("latency at a rate", peer, rate=rate, percentiles=percentiles) for rate in RATES]
+    return found
+
+
+def report(project, benchmarks, *arguments):
+    (project / "results.json").write_text(json.dumps({"benchmarks": benchmarks}))
+    command = [sys.executable, "benches/report.py", "results.json", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+
+def documents(project):
+    return [(project / path).read_text() for path in ("README.md", "docs/performance.md")]
+
+
+def test_all_results_are_printed_and_written_when_asked(project, rows):
+    before = documents(project)
+    done = report(project, everything(rows))
+    assert (done.returncode, done.stderr, documents(project)) == (0, "", before)
+    assert "Not in these results" not in done.stdout
+    assert all(f"| {row.case} |" in done.stdout for row in rows)
+    assert report(project, everything(rows), "--write").returncode == 0
+    assert documents(project) != before
+
+
+def test_some_results_give_some_tables(project, rows):
+    one = next(row for row in rows if row.peer is None)
+    done = report(project, [benchmark(one.case, "native", value=12.5)])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"| {one.case} |  | 12.50 {one.unit} |" in done.stdout
+    assert done.stdout.count("\n| ") == 1
+    assert "Not in these results:\n  " in done.stdout
+    for line in ("throughput, device (native)", "latency at a rate (by hand)", f"{rows[0].case} (native)"):
+        assert f"\n  {line}\n" in done.stdout + "\n"
+    assert f"\n  {one.case}" not in done.stdout
+
+
+def test_a_renamed_case_is_named_and_nothing_is_written(project, rows):
+    before = documents(project)
+    benchmarks = everything(rows)
+    renamed = benchmarks[0]["group"]
+    benchmarks[0]["group"] = "a better name"
+    done = report(project, benchmarks, "--write")
+    assert (done.returncode, documents(project)) == (1, before)
+    assert f"Not in these results:\n  {renamed} (native)\n" in done.stdout
+    assert "ROWS in benches/report.py lacks them:\n  a better name (native)\n" in done.stdout
+    assert "Nothing is written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_curve_with_a_gap_is_not_drawn(project, rows):
+    benchmarks = [
+        one
+        for one in everything(rows)
+        if one["extra_info"] | {"rate": 1000} != one["extra_info"] or one["extra_info"]["peer"] == "native"
+    ]
+    done = report(project, benchmarks, "--write")
+    assert done.returncode == 1
+    assert "Not in these results:\n  latency at a rate (by hand, rate 1000)\n" in done.stdout
+
+
+def test_the_cases_of_the_table_are_those_of_the_benchmarks(rows):
+    """Renamed in one place only, a case would be missing after a run of many minutes."""
+    sources = "".join(path.read_text() for path in (ROOT / "benches").glob("test_*.py"))
+    assert [row.case for row in rows if f'"{row.case}"' not in sources] == []
