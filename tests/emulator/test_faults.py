@@ -620,6 +620,27 @@ async def test_a_loop_that_is_blocked_longer_than_the_ack_timeout(emulator):
     assert (statistics.reconnects, statistics.messages_returned) == (0, 0)
 
 
+async def test_a_loop_that_is_blocked_longer_than_twice_the_keep_alive(emulator):
+    """No ping was due meanwhile: the connection was given up as silent, although nothing was wrong with it."""
+
+    def blocked():
+        async def run():
+            client = DeviceClient(config(emulator, keepalive=1))
+            await client.connect()
+            time.sleep(2.2)  # noqa: ASYNC251  # what is tested
+            # The timer of the keep-alive is due, and then the answer to its ping.
+            await asyncio.sleep(0.05)
+            result = await client.send_timeseries({"a": 1})
+            await client.stop()
+            return result, client.statistics
+
+        return asyncio.run(run())
+
+    result, statistics = await asyncio.to_thread(blocked)
+    assert result.is_successful()
+    assert (statistics.connections, statistics.last_disconnect) == (1, "closed by this client")
+
+
 async def test_ten_clients_of_which_one_is_maltreated(emulator):
     tokens = [f"TOKEN {number}" for number in range(10)]
     for number, token in enumerate(tokens):

@@ -40,6 +40,9 @@ class RecordingSocket:
     def setsockopt(self, *option):
         self.options.append(option)
 
+    def fileno(self):
+        return -1
+
 
 class RecordingTransport:
     """What a protocol asks of a transport."""

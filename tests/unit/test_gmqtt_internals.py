@@ -44,9 +44,10 @@ def test_client_logs_with_the_logger_that_it_is_given():
     assert client._logger is client._package_handler._logger is logger
 
 
-def test_connections_look_for_silence():
-    assert "self._keepalive / 2, self._keep_connection" in inspect.getsource(MQTTConnection.__init__)
-    assert "self._last_data_in" in inspect.getsource(MQTTConnection._keep_connection)
+def test_the_timer_that_looks_for_silence_can_be_stopped():
+    assert "self._keep_connection_callback = " in inspect.getsource(MQTTConnection.__init__)
+    assert "self._send_ping_request()" in inspect.getsource(MQTTConnection._keep_connection)
+    assert "self._keepalive," in inspect.getsource(MQTTConnection.auth)
 
 
 def test_client_looks_up_what_is_overridden(client):

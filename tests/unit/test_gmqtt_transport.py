@@ -60,16 +60,20 @@ async def test_a_connection_that_ends_does_not_wait_to_say_why():
 
 async def test_a_silent_peer_is_given_up_with_its_cause():
     played = await PlayedConnection(keepalive=30).open()
-    connection = played.connection
-    connection._last_data_in -= 59
-    connection._keep_connection()
-    assert (played.writes, played.transport.aborted) == ([PINGREQ], False)
-    connection._last_data_in -= 2
-    connection._keep_connection()
+    played.connection._end_silent(61.2)
     assert played.transport.aborted
     played.protocol.connection_lost(None)
-    assert str(played.lost[0].error) == "nothing came for 61 s, with a keep-alive of 30 s"
-    connection._keep_connection_callback.cancel()
+    assert str(played.lost[0].error) == "the server sent nothing for 61 s and answered no ping; keep-alive 30 s"
+    assert played.connection.keep_alive._timer is None
+
+
+@pytest.mark.parametrize(("wanted", "used"), [(None, 60), (5, 5), (300, 300), (0, 60)])
+async def test_the_servers_keep_alive_replaces_ours(wanted, used):
+    """0 is no keep-alive of the server's; pings are what its end is noticed by."""
+    properties = b"" if wanted is None else b"\x13" + wanted.to_bytes(2, "big")
+    played = await PlayedConnection(keepalive=60).open(packet(0x20, b"\x00\x00" + bytes([len(properties)]) + properties))
+    assert played.connection.keep_alive.seconds == used
+    played.connection.keep_alive.stop()
 
 
 # What ends a connection, and with which reason: MQTT 5 and 3.1.1.

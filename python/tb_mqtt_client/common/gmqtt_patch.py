@@ -203,6 +203,9 @@ class PatchUtils:
             connack = read_connack(body, self._version)
             handler._error = MQTTConnectError(connack.reason_code) if connack.reason_code else None
             self.connack_properties = connack.properties
+            if not connack.reason_code:
+                [server_keep_alive] = connack.properties.get("server_keep_alive", [None])
+                handler.current_connection.start_keep_alive(server_keep_alive)
             handler._connack_received.set()
 
         self._packet_handlers[PacketType.CONNACK] = handle

@@ -17,9 +17,11 @@ from typing import Any
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 
+from tb_mqtt_client.common.keep_alive import KeepAlive
 from tb_mqtt_client.common.mqtt_packets import MQTT_5, TYPE_BITS, NotMqttError, PacketType
 from tb_mqtt_client.common.packet_ids import PacketIds
 from tb_mqtt_client.common.packet_reader import PacketReader
+from tb_mqtt_client.common.socket_queue import unacknowledged_bytes
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 WritableCallback = Callable[[bool], None]
@@ -91,7 +93,7 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             if self._connection is None:
                 raise NotMqttError("the server answered before it was asked", ReasonCode.PROTOCOL_ERROR)
             self._heard_connack = True
-        self._connection.note_data()
+        self._connection.keep_alive.last_in = time.monotonic()
         receive = self._receive
         for first_byte, body in self._packets.read(data):
             receive(first_byte, body)
@@ -107,7 +109,13 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
             self._replies.append(data)
         # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
         elif not self._transport.is_closing():
-            super().write_data(data)
+            self._connection.keep_alive.last_out = time.monotonic()
+            self._transport.write(data)
+
+    def unsent_bytes(self) -> int:
+        """Return the bytes that were written and that have not reached the peer, as far as the system says."""
+        waiting: int = self._transport.get_write_buffer_size()
+        return waiting + unacknowledged_bytes(self._socket)
 
     def fail(self, error: Exception) -> None:
         """End the connection because of ``error``."""
@@ -128,21 +136,40 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
+            self._connection.keep_alive.stop()
             # Without the error, which gmqtt would log with its traceback: who is told here logs the cause.
             super().connection_lost(None)
         self._on_lost(self._error or exc)
 
 
 class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
-    """Ends at once when the peer does not read, or is silent for two times of keep-alive: a polite end would wait for it."""
+    """Ends at once when the peer does not read, or is silent although it was pinged: a polite end would wait for it."""
 
     def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # gmqtt's own timer judges silence without having asked.
+        self._keep_connection_callback.cancel()
         self._packet_ids = packet_ids
+        self.keep_alive = KeepAlive(
+            0,
+            asyncio.get_running_loop(),
+            ping=self._send_ping_request,
+            unsent_bytes=self._protocol.unsent_bytes,
+            on_silent=self._end_silent,
+        )
 
-    def note_data(self) -> None:
-        """Note that the peer is alive."""
-        self._last_data_in = time.monotonic()
+    def start_keep_alive(self, server_keep_alive: int | None) -> None:
+        """Begin to ping, as often as the server wants in place of what the CONNECT said (MQTT 5, section 3.2.2.3.14).
+
+        A server that wants none (0) allows pings all the same, and without them its end could go unnoticed for ever.
+        """
+        self.keep_alive.restart(server_keep_alive or self._keepalive)
+
+    def _end_silent(self, seconds: float) -> None:
+        keep_alive = f"{self.keep_alive.seconds:g} s"
+        self._protocol.fail(
+            TimeoutError(f"the server sent nothing for {seconds:.0f} s and answered no ping; keep-alive {keep_alive}")
+        )
 
     def subscribe(self, subscription: Any, **kwargs: Any) -> int:
         """Write a SUBSCRIBE. Return its packet id, which the SUBACK frees."""
@@ -156,15 +183,8 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         self._packet_ids.await_answer(packet_id, PacketType.UNSUBACK)
         return packet_id
 
-    def _keep_connection(self) -> None:
-        silent = time.monotonic() - self._last_data_in
-        if self._keepalive and silent >= 2 * self._keepalive and not self.is_closing():
-            # gmqtt would close in a task that nobody holds, and tell no cause.
-            self._protocol.fail(TimeoutError(f"nothing came for {silent:.0f} s, with a keep-alive of {self._keepalive} s"))
-            return
-        super()._keep_connection()
-
     async def close(self) -> None:
+        self.keep_alive.stop()
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         # What goes wrong while it ends is of no interest: the peer may have ended it first, or be gone.

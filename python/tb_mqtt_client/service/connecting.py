@@ -9,6 +9,7 @@ from collections.abc import Callable
 from gmqtt import Client, MQTTConnectError
 
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
+from tb_mqtt_client.common.running_timeout import running_timeout
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first packet to the CONNACK."""
@@ -32,7 +33,7 @@ async def connect_until_connack(
     connecting = asyncio.ensure_future(client.connect(host, port, ssl=ssl_context or False, keepalive=keepalive, version=version))
     losing = asyncio.ensure_future(lost.wait())
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with running_timeout(CONNECT_TIMEOUT):
             await asyncio.wait({connecting, losing}, return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             raise ConnectionResetError(f"{host}:{port} closed the connection before its CONNACK ({cause()})")

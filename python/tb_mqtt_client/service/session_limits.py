@@ -13,6 +13,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
+from tb_mqtt_client.common.running_timeout import running_timeout
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
     build_device_rpc_request_topic,
@@ -189,7 +190,7 @@ async def exchange_limits(session: Session, handler: LimitsHandler, adapter: Mes
     """Ask for the limits of a session that nobody else sets up, and give them to ``handler`` as ``adapter`` reads them."""
     await session.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
     try:
-        async with asyncio.timeout(LIMITS_TIMEOUT):
+        async with running_timeout(LIMITS_TIMEOUT):
             reply = await request_session_limits(session, 1)
     except TimeoutError:
         logger.info("The server did not tell its limits within %g s", LIMITS_TIMEOUT)

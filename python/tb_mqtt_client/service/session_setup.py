@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.running_timeout import running_timeout
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
     DEVICE_ATTRIBUTES_TOPIC,
@@ -111,7 +112,7 @@ class SessionSetup:
             seconds = min(seconds, SILENT_SERVER_SECONDS)
         self._server_is_silent = False
         try:
-            async with asyncio.timeout(seconds):
+            async with running_timeout(seconds):
                 reply = await request_session_limits(self._manager, self._next_rpc_id())
             return SessionLimits.parse(reply)
         except TimeoutError:

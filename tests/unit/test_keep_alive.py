@@ -1,0 +1,149 @@
+"""Pings and silence, on a clock of the test's own: only a PINGREQ that stayed unanswered while the loop ran ends a connection."""
+
+import pytest
+from fake_timers import FakeTimers
+
+from tb_mqtt_client.common.keep_alive import KeepAlive
+
+KEEP_ALIVE = 10.0
+
+
+class Link:
+    """A server that answers pings or not, and bytes that have not left."""
+
+    def __init__(self, answers=True, delay=0.0, seconds=KEEP_ALIVE):
+        self.timers = FakeTimers()
+        self.answers, self.delay, self.unsent = answers, delay, 0
+        self.pings, self.silent = [], []
+        self.watch = KeepAlive(
+            seconds, self.timers, ping=self.ping, unsent_bytes=lambda: self.unsent, on_silent=self.silent.append,
+            clock=self.timers.clock,
+        )  # fmt: skip
+
+    def ping(self):
+        self.pings.append(self.timers.now)
+        self.watch.last_out = self.timers.now
+        if self.answers:
+            self.timers.call_later(self.delay, self.hear)
+
+    def hear(self):
+        self.watch.last_in = self.timers.now
+
+
+def test_a_quiet_connection_is_pinged_within_the_keep_alive():
+    link = Link()
+    link.timers.wait(1000)
+    gaps = [second - first for first, second in zip(link.pings, link.pings[1:], strict=False)]
+    assert gaps
+    assert max(gaps) <= KEEP_ALIVE
+    assert min(gaps) >= KEEP_ALIVE / 2
+    assert link.silent == []
+    assert link.timers.running == 1
+
+
+@pytest.mark.parametrize("direction", ["last_in", "last_out"])
+def test_traffic_in_one_direction_is_pinged_all_the_same(direction):
+    """A server needs packets of ours, and we need packets of the server's."""
+    link = Link(answers=True)
+    for _ in range(100):
+        link.timers.wait(1)
+        setattr(link.watch, direction, link.timers.now)
+    assert 8 <= len(link.pings) <= 14
+    assert link.silent == []
+
+
+def test_traffic_in_both_directions_needs_no_ping():
+    link = Link()
+    for _ in range(100):
+        link.timers.wait(1)
+        link.watch.last_in = link.watch.last_out = link.timers.now
+    assert link.pings == []
+
+
+def test_a_dead_connection_is_noticed_after_twice_the_keep_alive():
+    link = Link(answers=False)
+    link.timers.wait(2 * KEEP_ALIVE - 0.1)
+    assert (len(link.pings), link.silent) == (1, [])
+    link.timers.wait(0.2)
+    assert link.silent == [pytest.approx(2 * KEEP_ALIVE)]
+    assert link.timers.running == 0
+
+
+@pytest.mark.parametrize("blocked", [9, 19, 21, 60, 3600, 86_400])
+@pytest.mark.parametrize("before", [0.0, 5.0, 8.5])
+def test_a_blocked_loop_ends_no_connection(blocked, before):
+    """No PINGREQ was due while the loop stood still, so its silence proves nothing. A machine that slept is the same."""
+    link = Link()
+    link.timers.wait(before)
+    link.timers.block(blocked)
+    link.timers.wait(100)
+    assert link.silent == []
+    assert link.pings[-1] > link.timers.now - KEEP_ALIVE
+
+
+@pytest.mark.parametrize("blocked", [3, 21, 3600])
+def test_a_loop_that_is_blocked_while_a_ping_is_unanswered_still_waits_for_the_answer(blocked):
+    link = Link(answers=False)
+    link.timers.wait(9)
+    assert len(link.pings) == 1
+    link.timers.block(blocked)
+    link.timers.wait(6)
+    assert link.silent == []
+    link.answers = True
+    link.hear()
+    link.timers.wait(100)
+    assert link.silent == []
+
+
+@pytest.mark.parametrize("blocked", [3, 21, 3600])
+def test_a_connection_that_died_while_the_loop_was_blocked_is_noticed(blocked):
+    link = Link(answers=False)
+    link.timers.wait(1)
+    link.timers.block(blocked)
+    link.timers.wait(2.5 * KEEP_ALIVE)
+    assert len(link.silent) == 1
+
+
+def test_a_loop_that_is_blocked_again_and_again_notices_a_dead_connection():
+    link = Link(answers=False)
+    for _ in range(100):
+        link.timers.block(5)
+        link.timers.wait(0)
+    assert len(link.silent) == 1
+
+
+def test_a_ping_that_waits_behind_other_bytes_is_waited_for():
+    """256 kB at 2 kB a second take two minutes."""
+    link = Link(answers=False)
+    link.timers.wait(8.5)
+    for unsent in range(256_000, 0, -2000):
+        link.unsent = unsent
+        link.timers.wait(1)
+    assert link.silent == []
+    link.unsent = 0
+    link.hear()
+    link.timers.wait(5)
+    assert link.silent == []
+
+
+def test_bytes_that_never_leave_do_not_keep_a_connection():
+    link = Link(answers=False)
+    link.unsent = 256_000
+    link.timers.wait(2 * KEEP_ALIVE + 0.1)
+    assert len(link.silent) == 1
+
+
+def test_no_keep_alive_pings_never():
+    link = Link(answers=False, seconds=0)
+    link.timers.wait(1000)
+    assert (link.pings, link.silent, link.timers.running) == ([], [], 0)
+
+
+def test_the_servers_keep_alive_takes_over():
+    link = Link()
+    link.timers.wait(1)
+    link.watch.restart(2.0)
+    link.timers.wait(20)
+    assert len(link.pings) > 8
+    link.watch.stop()
+    assert link.timers.running == 0
