@@ -9,6 +9,7 @@ an *uplink* is what one call sends (many datapoints of one device, encoded); a *
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, final
 
 from typing_extensions import disjoint_base
@@ -43,7 +44,8 @@ build_profile: Final[Literal["debug", "release"]]
 """How the extension was compiled. Benchmarks refuse ``"debug"``."""
 
 MAX_KEY_LENGTH: Final[int]
-"""Longest key that the platform stores, in characters (platform_contract.md, section 3)."""
+"""Longest key that the platform stores, in UTF-16 code units: characters beyond U+FFFF, such as most emoji, count as two
+(platform_contract.md, section 3)."""
 
 MAX_DEPTH: Final[int]
 """Deepest nesting of lists and dicts in one value."""
@@ -66,22 +68,29 @@ def dumps(value: Any) -> bytes:
     """
 
 def validate_key(key: object) -> None:
-    """Raise ``ValueError`` unless ``key`` is a ``str`` of 1 to ``MAX_KEY_LENGTH`` characters that is not blank.
+    """Raise unless the platform stores datapoints with this key (platform_contract.md, section 3).
 
-    For what is no ``str`` it is an ``UnsupportedValueError``.
+    Args:
+        key: A ``str`` that is not blank, has at most ``MAX_KEY_LENGTH`` UTF-16 code units, no control character, no ``<`` followed
+            by a letter (white space between them does not help), and no ``{{`` followed by ``}}``.
+
+    Raises:
+        ValueError: With the key and the rule. An ``UnsupportedValueError`` if the key is not a ``str``.
     """
 
 @disjoint_base
 class DataEntry:
     """One datapoint, encoded when it is made.
 
-    ``value`` is written as JSON in the constructor; reading ``value`` gives a new equal object. ``ts`` is ``None`` or
-    milliseconds since the epoch; a ``float`` is cut to whole milliseconds, as the server does. Setters check before they store.
+    ``value`` is written as JSON in the constructor; reading ``value`` gives a new equal object. ``ts`` is ``None``, milliseconds
+    since the epoch, or a ``datetime`` with a timezone; a ``float`` and a ``datetime`` are cut to whole milliseconds, as the server
+    does. Times before 1970 are negative. Times from the year 10000 on are refused, since the platform does not store them.
+    Setters check before they store.
     Raises ``ValueError`` for keys and values that the platform cannot store (see ``dumps`` and ``validate_key``), which is an
     ``UnsupportedValueError`` where a type is wrong, that of ``ts`` too.
     """
 
-    def __new__(cls, key: str, value: Any, ts: float | None = None) -> DataEntry: ...
+    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> DataEntry: ...
     @property
     def key(self) -> str: ...
     @key.setter
@@ -93,7 +102,7 @@ class DataEntry:
     @property
     def ts(self) -> int | None: ...
     @ts.setter
-    def ts(self, ts: float | None) -> None: ...
+    def ts(self, ts: float | datetime | None) -> None: ...
     @property
     def size(self) -> int:
         """Bytes of the compact JSON ``{key: value}``, or of ``{"ts": ts, "values": {key: value}}`` when ``ts`` is set."""
@@ -112,7 +121,7 @@ class AttributeEntry(DataEntry):
 class TimeseriesEntry(DataEntry):
     """One timeseries datapoint. Equal to another ``TimeseriesEntry`` with the same key, value and timestamp. Unhashable."""
 
-    def __new__(cls, key: str, value: Any, ts: float | None = None) -> TimeseriesEntry: ...
+    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> TimeseriesEntry: ...
     def as_dict(self) -> dict[str, Any]:
         """``{"key": key, "value": value}``, and ``"ts"`` when it is not ``None``."""
     def __eq__(self, other: object, /) -> bool: ...
@@ -147,8 +156,9 @@ class EncodedUplink:
     ) -> EncodedUplink:
         """Encode what ``send_timeseries`` accepts.
 
-        ``data`` is a ``TimeseriesEntry``, ``{"ts": ms, "values": {key: value}}``, any other dict ``{key: value}``, or a list that
-        mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have ``values`` and nothing else.
+        ``data`` is a ``TimeseriesEntry``, ``{"ts": ts, "values": {key: value}}`` (``ts`` as in ``TimeseriesEntry``), any other dict
+        ``{key: value}``, or a list that mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have
+        ``values`` and nothing else.
 
         A value that is a float of more than 16 decimal places, which the platform would store as text (platform_contract.md,
         section 3), is written as ``round(value, 16)`` if at least six digits of it are left, and otherwise in its shortest form.
@@ -171,13 +181,13 @@ class EncodedUplink:
     def of_entries(
         attributes: Sequence[AttributeEntry],
         timeseries: Sequence[TimeseriesEntry],
-        main_ts: int | None = None,
+        main_ts: float | datetime | None = None,
         device: DeviceIdentity | None = None,
     ) -> EncodedUplink:
         """Collect entries. Unlike the other two this may be empty, and entries without a timestamp stay without:
         ``main_ts`` says what they get when a payload is written, and without it the server stamps them. No value is rounded.
         """
-    def with_main_ts(self, main_ts: int | None) -> EncodedUplink:
+    def with_main_ts(self, main_ts: float | datetime | None) -> EncodedUplink:
         """The same datapoints with another ``main_ts``."""
     def with_device(self, device: DeviceIdentity) -> EncodedUplink:
         """The same datapoints of another device."""
@@ -267,6 +277,13 @@ class PackedUplinks:
     @property
     def conversions(self) -> tuple[int, int]:
         """Sum of the uplinks' ``conversions``, those of the kind that was packed."""
+    @property
+    def suspicious_ts(self) -> int | None:
+        """The first timestamp that is not likely to be in milliseconds, or ``None``.
+
+        Those from 10**8 to 10**11 are times from 1973 on if they are seconds, and in the early seventies if they are milliseconds.
+        Those from 10**14 on are later than the year 5138.
+        """
 
 def pack_timeseries(
     uplinks: Sequence[EncodedUplink],

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
 import pytest
@@ -10,10 +11,20 @@ from hypothesis import strategies as st
 from test_encoding import texts, values
 
 import reference
-from tb_mqtt_client._native import AttributeEntry, DataEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry
+from tb_mqtt_client._native import AttributeEntry, DataEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry, pack_attributes
 
-keys = texts.filter(lambda key: key.strip() and len(key) <= 255)
-timestamps = st.none() | st.integers(-(2**63) + 1, 2**63 - 1)
+
+def is_stored(key):
+    try:
+        reference.validate_key(key)
+    except ValueError:
+        return False
+    return True
+
+
+END_OF_TIME = 253402300800000
+keys = texts.filter(is_stored)
+timestamps = st.none() | st.integers(-(2**63) + 1, END_OF_TIME - 1)
 
 
 @given(keys, values, timestamps)
@@ -83,6 +94,19 @@ def test_defect_59_setters_check_before_they_store():
         ("temp", 1, "now", "Invalid ts 'now'"),
         ("temp", 1, float("nan"), "Invalid ts nan"),
         ("temp", 1, 2**63, "Invalid ts"),
+        ("temp", 1, -(2**63), "Invalid ts"),
+        (
+            "temp",
+            1,
+            END_OF_TIME,
+            r"Invalid ts 253402300800000: the platform stores nothing from 253402300800000 \(the year 10000\) on",
+        ),
+        ("temp", 1, float(END_OF_TIME), "milliseconds since the epoch$"),
+        ("temp", 1, 1_700_000_000_000_000, "and this looks like microseconds$"),
+        ("temp", 1, 1_700_000_000_000_000_000, "and this looks like nanoseconds$"),
+        ("temp", 1, 2**63 - 1, "milliseconds since the epoch$"),
+        ("temp", 1, datetime(2026, 1, 31), r"Invalid ts datetime.datetime\(2026, 1, 31, 0, 0\): a datetime needs a timezone"),
+        ("temp", 1, datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-1))), "the year 10000"),
     ],
 )
 def test_contract_9_nan_and_other_refused_entries(key, value, ts, message):
@@ -130,6 +154,69 @@ def test_a_key_that_is_no_text_is_a_value_error_and_a_type_error(door, key):
     for error in (ValueError, TypeError):
         with pytest.raises(error, match="Invalid"):
             door(key)
+
+
+DOORS_FOR_KEYS = [
+    lambda key: DataEntry(key, 1),
+    lambda key: TimeseriesEntry(key, 1),
+    lambda key: AttributeEntry(key, 1),
+    lambda key: setattr(TimeseriesEntry("a", 1), "key", key),
+    lambda key: EncodedUplink.timeseries({"good": 1, key: 1}, NOW),
+    lambda key: EncodedUplink.timeseries({"ts": 5, "values": {"good": 1, key: 1}}, NOW),
+    lambda key: EncodedUplink.timeseries([{"good": 1}, {key: 1}], NOW, DeviceIdentity("A")),
+    lambda key: EncodedUplink.attributes({"good": 1, key: 1}),
+    lambda key: EncodedUplink.attributes({key: 1}, DeviceIdentity("A")),
+]
+
+
+@pytest.mark.parametrize("door", DOORS_FOR_KEYS)
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("CO2 <ppm>", "'<' followed by a letter"),
+        ("a < b", "'<' followed by a letter"),
+        ("{{x}}", "'{{' followed by '}}'"),
+        ("a\x07b", r"the control character U\+0007"),
+        ("a\x7f", r"the control character U\+007F"),
+        ("\U0001f600" * 128, r"it has 256 characters.*UTF-16"),
+        (" ", "it is blank"),
+    ],
+)
+def test_a_key_that_the_platform_drops_with_its_record_is_refused_at_every_door(door, key, rule):
+    """Such a key would take the other keys of its record along, acknowledged (platform_contract.md, section 3)."""
+    with pytest.raises(ValueError, match=rf'^Invalid key ".*": .*{rule}'):
+        door(key)
+
+
+@given(keys)
+def test_keys_are_written_as_json(key):
+    [payload] = pack_attributes([EncodedUplink.attributes({key: 1})], gateway=False, max_size=10_000).payloads
+    assert payload.data == orjson.dumps({key: 1})
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda ts: TimeseriesEntry("k", 1, ts).ts,
+        lambda ts: DataEntry("k", 1, ts).ts,
+        lambda ts: EncodedUplink.timeseries({"ts": ts, "values": {"k": 1}}, NOW).timeseries_entries()[0].ts,
+        lambda ts: EncodedUplink.timeseries([{"ts": ts, "values": {"k": 1}}], NOW).timeseries_entries()[0].ts,
+        lambda ts: EncodedUplink.of_entries([], [], ts).main_ts,
+        lambda ts: EncodedUplink.of_entries([], []).with_main_ts(ts).main_ts,
+    ],
+)
+def test_a_datetime_with_a_timezone_is_a_timestamp_at_every_door(door):
+    moment = datetime(2026, 1, 31, 12, 0, 0, 1999, tzinfo=UTC)
+    assert door(moment) == door(moment.astimezone(timezone(timedelta(hours=5, minutes=45)))) == 1769860800001
+    for wrong in (moment.replace(tzinfo=None), moment.date(), moment.isoformat()):
+        with pytest.raises(ValueError, match=r"^Invalid ts .*timezone"):
+            door(wrong)
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_datetime_is_its_whole_milliseconds(moment):
+    """Exactly, before 1970 too: a float of seconds would be a millisecond off now and then."""
+    assert TimeseriesEntry("k", 1, moment).ts == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def test_a_decimal_timestamp_is_cut():

@@ -1,6 +1,8 @@
 """JSON as the extension writes it: orjson's bytes, and integers of any size as digits."""
 
 import math
+import re
+import unicodedata
 
 import orjson
 
@@ -20,7 +22,10 @@ def validate_key(key):
     if type(key) is not str:
         raise UnsupportedValueError(f"Invalid key {key!r}: expected str, got {type(key).__name__}")
     _utf8(key, "$")
-    if not key.strip() or len(key) > MAX_KEY_LENGTH:
+    units = len(key.encode("utf-16-le")) // 2
+    has_control = any(unicodedata.category(character) == "Cc" for character in key)
+    is_refused = re.search(r"<\s*[A-Za-z]|\{\{.*\}\}", key, re.DOTALL)
+    if not key.strip() or units > MAX_KEY_LENGTH or has_control or is_refused:
         raise ValueError(f"Invalid key {key!r}")
 
 

@@ -15,7 +15,7 @@ from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TOPICS, TOPICS_WITH_DATAPOINTS_CHECK
-from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, Time
 
 logger = get_logger(__name__)
 
@@ -52,7 +52,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         retain: bool = False,
         datapoints: int = 0,
         delivery_futures: Delivery | Sequence[Delivery] | None = None,
-        main_ts: int | None = None,
+        main_ts: Time = None,
         original_payload: DeviceUplinkMessage | None = None,
         **properties: Any,
     ) -> None:

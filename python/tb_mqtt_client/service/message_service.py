@@ -19,6 +19,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.common.timestamps import TimestampAdvice
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.answers import Answers
@@ -73,6 +74,7 @@ class MessageService:
         self._futures = message_adapter.packer.future_map
         self.admission = Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
         """When a message may go."""
+        self._timestamp_advice = TimestampAdvice(logger)
         self.counter = DeliveryCounter()
         """What became of the datapoints."""
         self.room = QueueRoom(max_queue_size, max_queued_bytes)
@@ -147,7 +149,7 @@ class MessageService:
         )
 
     def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
-        options = {"packer": packer, "room": self.room, "qos": qos}
+        options = {"packer": packer, "room": self.room, "qos": qos, "on_suspicious_ts": self._timestamp_advice.note}
         return self._worker(UplinkQueueWorker, name, queue, **options, retry=self._retry_by_qos, on_oversized=self._note_drained)
 
     # The life of the loops.

@@ -248,6 +248,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         qos: int,
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
+        on_suspicious_ts: Callable[[int], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -256,6 +257,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._qos = qos
         self._retry = retry
         self._on_oversized = on_oversized
+        self._on_suspicious_ts = on_suspicious_ts
         self._oversized_log = OccasionalLog(logger)
 
     def work_now(self) -> None:
@@ -295,6 +297,8 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._room.give_back(len(uplinks), nbytes)
         for rounded, stored_as_text in batch.conversions:
             self._counter.convert(rounded, stored_as_text)
+        for ts in batch.suspicious_ts:
+            self._on_suspicious_ts(ts)
         for oversized in batch.oversized:
             self._counter.refuse_queued(1, oversized.result.reason_code)
             self._oversized_log.warn_of(

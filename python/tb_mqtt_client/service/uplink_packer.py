@@ -44,6 +44,8 @@ class PackedBatch:
     oversized: list[Oversized]
     conversions: list[tuple[int, int]]
     """Values that were rounded, and values of which the platform makes text; to be added up."""
+    suspicious_ts: list[int]
+    """Timestamps that are not likely to be in milliseconds: the first of each kind of datapoints."""
 
 
 class UplinkPacker:
@@ -83,7 +85,7 @@ class UplinkPacker:
             pack(encoded, gateway=self._gateway, max_size=max_size, max_datapoints=max_datapoints, max_devices=max_devices)
             for pack in packings
         ]
-        batch = PackedBatch([], [], [])
+        batch = PackedBatch([], [], [], [])
         for topic, payloads in zip(self._topics, packed, strict=True):
             self._collect(payloads, deliveries, topic, qos, max_size, batch)
         # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
@@ -101,6 +103,8 @@ class UplinkPacker:
         batch: PackedBatch,
     ) -> None:
         batch.conversions.append(packed.conversions)
+        if packed.suspicious_ts is not None:
+            batch.suspicious_ts.append(packed.suspicious_ts)
         create_future = asyncio.get_running_loop().create_future
         for payload in packed.payloads:
             delivery: Delivery = create_future()

@@ -8,9 +8,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::iter::{BoundDictIterator, BoundListIterator};
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+use pyo3::types::{
+    PyBool, PyDateTime, PyDelta, PyDeltaAccess, PyDict, PyFloat, PyInt, PyList, PyString, PyType, PyTzInfo,
+};
 use tb_mqtt_core::json::{self, Node, Output, Refusal, Shape, Text};
-use tb_mqtt_core::key;
+use tb_mqtt_core::key::{self, KeyRefusal};
 use tb_mqtt_core::numbers::Numbers;
 use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
 
@@ -148,11 +150,15 @@ pub fn unsupported_value_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
     let text = json::text_of(name)?;
-    key::validate(text).map_err(|refusal| PointRefusal::value(format_args!("Invalid key {text:?}: {refusal}")))?;
-    json::write_str(text, out);
+    key::write(text, out).map_err(|refusal| refused_key(text, &refusal))?;
     let length = out.len() - start;
     out.push(b':');
     Ok(length)
+}
+
+#[cold]
+fn refused_key(key: &str, refusal: &KeyRefusal) -> PointRefusal {
+    PointRefusal::value(format_args!("Invalid key {key:?}: {refusal}"))
 }
 
 /// Append `"key":value,`. The length of the key alone is given back.
@@ -179,28 +185,71 @@ pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> Result<&'a str, PointRefusa
     })?;
     let text =
         text.to_str().map_err(|_| PointRefusal::unsupported("Invalid key: lone surrogates have no UTF-8 form"))?;
-    key::validate(text).map_err(|refusal| PointRefusal::value(format_args!("Invalid key {text:?}: {refusal}")))?;
+    key::validate(text).map_err(|refusal| refused_key(text, &refusal))?;
     Ok(text)
 }
 
 /// Milliseconds since the epoch, or none.
 pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     let Some(ts) = ts.filter(|ts| !ts.is_none()) else { return Ok(Timestamp::NONE) };
-    // None for what is no number, and within that for one out of range.
+    // None for what is no time, and within that for one out of range.
     let millis = if ts.is_exact_instance_of::<PyInt>() {
         Some(ts.extract().ok())
     } else if let Ok(float) = ts.cast_exact::<PyFloat>() {
         Some(whole_millis(float.value()))
     } else if ts.is_instance_of::<PyInt>() && !ts.is_exact_instance_of::<PyBool>() {
         Some(ts.extract().ok())
+    } else if let Ok(datetime) = ts.cast::<PyDateTime>() {
+        Some(Some(millis_of(datetime)?))
     } else {
         None
     };
-    millis.flatten().and_then(Timestamp::new).ok_or_else(|| {
-        let repr = Value(ts.clone()).describe().1;
-        let text = format!("Invalid ts {repr}: allowed are None and milliseconds since the epoch, a number of 64 bits");
-        PointRefusal { text, unsupported: millis.is_none() }.into()
-    })
+    millis.flatten().and_then(Timestamp::new).ok_or_else(|| refused_timestamp(ts, millis.is_some(), millis.flatten()))
+}
+
+#[cold]
+fn refused_timestamp(ts: &Bound<'_, PyAny>, is_time: bool, millis: Option<i64>) -> PyErr {
+    let repr = Value(ts.clone()).describe().1;
+    let end = Timestamp::END;
+    let text = match millis.filter(|millis| *millis >= end) {
+        Some(millis) => {
+            let unit = unit_of(millis).map_or_else(String::new, |unit| format!(", and this looks like {unit}"));
+            format!(
+                "the platform stores nothing from {end} (the year 10000) on; ts is in milliseconds since the epoch{unit}"
+            )
+        }
+        None => format!(
+            "allowed are None, milliseconds since the epoch (a number of 64 bits below {end}), and a datetime with a timezone"
+        ),
+    };
+    PointRefusal { text: format!("Invalid ts {repr}: {text}"), unsupported: !is_time }.into()
+}
+
+/// The unit in which a number is a time between the years 2001 and 2100.
+fn unit_of(number: i64) -> Option<&'static str> {
+    let is_time = |divisor| (1_000_000_000_000..4_102_444_800_000).contains(&(number / divisor));
+    [(1000, "microseconds"), (1_000_000, "nanoseconds")]
+        .into_iter()
+        .find_map(|(divisor, unit)| is_time(divisor).then_some(unit))
+}
+
+/// Whole milliseconds since the epoch of a datetime, exactly.
+fn millis_of(datetime: &Bound<'_, PyDateTime>) -> PyResult<i64> {
+    static EPOCH: PyOnceLock<Py<PyDateTime>> = PyOnceLock::new();
+    let py = datetime.py();
+    if datetime.call_method0(pyo3::intern!(py, "utcoffset"))?.is_none() {
+        return Err(PyValueError::new_err(format!(
+            "Invalid ts {}: a datetime needs a timezone: datetime.now(UTC), or .astimezone() for one that is in local time",
+            Value(datetime.clone().into_any()).describe().1
+        )));
+    }
+    let epoch = EPOCH.get_or_try_init(py, || {
+        let utc = PyTzInfo::utc(py)?;
+        PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&*utc)).map(Bound::unbind)
+    })?;
+    let since = datetime.sub(epoch.bind(py))?.cast_into::<PyDelta>()?;
+    let seconds = i64::from(since.get_days()) * 86_400 + i64::from(since.get_seconds());
+    Ok(seconds * 1000 + i64::from(since.get_microseconds()) / 1000)
 }
 
 /// Cut to whole milliseconds, as the server does with a decimal.

@@ -7,7 +7,8 @@ use pyo3::types::PyBytes;
 use tb_mqtt_core::attribution::Attribution;
 use tb_mqtt_core::group::{Kind, conversions};
 use tb_mqtt_core::numbers::Conversions;
-use tb_mqtt_core::pack::{self, Limits, Part};
+use tb_mqtt_core::pack::{self, Limits, Packed, Part};
+use tb_mqtt_core::points::Timestamp;
 use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
@@ -91,6 +92,8 @@ pub struct PackedUplinks {
     oversized: Vec<(usize, String, usize)>,
     #[pyo3(get)]
     conversions: (u32, u32),
+    #[pyo3(get)]
+    suspicious_ts: Option<i64>,
 }
 
 #[pymethods]
@@ -151,7 +154,8 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
     let uplinks = batch.uplinks();
     let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
-    let (parts, oversized) = pack::pack(&uplinks, layout, limits, now_ms).map_err(value_error)?;
+    let Packed { parts, oversized, suspicious } = pack::pack(&uplinks, layout, limits, now_ms).map_err(value_error)?;
+    let suspicious_ts = suspicious.and_then(Timestamp::millis);
     let payloads =
         parts.into_iter().map(|part| Py::new(py, Payload::new(py, layout, part))).collect::<PyResult<_>>()?;
     let oversized = oversized
@@ -161,7 +165,7 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
             Ok((oversized.uplink, key, oversized.size))
         })
         .collect::<PyResult<_>>()?;
-    Ok(PackedUplinks { payloads, oversized, conversions: (rounded, as_text) })
+    Ok(PackedUplinks { payloads, oversized, conversions: (rounded, as_text), suspicious_ts })
 }
 
 type SplitUplink = (EncodedUplink, Vec<(usize, usize)>);

@@ -83,6 +83,8 @@ pub struct Grouped<'a> {
     groups: Vec<Group>,
     pieces: Vec<Piece<'a>>,
     metadata: Vec<Vec<u8>>,
+    /// The first suspicious timestamp.
+    suspicious: Option<Timestamp>,
 }
 
 /// One device of [`Grouped`].
@@ -127,6 +129,12 @@ impl<'a> Grouped<'a> {
         grouped
     }
 
+    /// The first timestamp that is not likely to be in milliseconds.
+    #[must_use]
+    pub fn suspicious_timestamp(&self) -> Option<Timestamp> {
+        self.suspicious
+    }
+
     /// The devices in order.
     pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_, 'a>> {
         (0..self.devices.len()).map(|index| DeviceView { grouped: self, index })
@@ -152,6 +160,9 @@ impl<'a> Grouped<'a> {
     }
 
     fn add_group(&mut self, device: usize, timestamp: Timestamp, metadata: usize) -> usize {
+        if timestamp.is_suspicious() {
+            self.suspicious.get_or_insert(timestamp);
+        }
         let group = self.groups.len();
         self.groups.push(Group { timestamp, metadata, first_piece: END, last_piece: END, next: END });
         let device = &mut self.devices[device];

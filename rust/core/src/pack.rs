@@ -102,8 +102,16 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// Payloads of a batch.
-pub type Packed<'a> = (Vec<Part<Vec<u8>>>, Vec<Oversized<'a>>);
+/// What a batch became.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    /// The payloads.
+    pub parts: Vec<Part<Vec<u8>>>,
+    /// Datapoints that fit in none.
+    pub oversized: Vec<Oversized<'a>>,
+    /// The first timestamp that is not likely to be in milliseconds.
+    pub suspicious: Option<Timestamp>,
+}
 
 /// Write payloads. `published` is now in milliseconds; only metadata need it.
 ///
@@ -117,7 +125,8 @@ pub fn pack<'a>(
 ) -> Result<Packed<'a>, Misfit> {
     check(uplinks, layout, published)?;
     let grouped = Grouped::new(uplinks, layout.kind, published.unwrap_or_default());
-    Ok(Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&grouped))
+    let (parts, oversized) = Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&grouped);
+    Ok(Packed { parts, oversized, suspicious: grouped.suspicious_timestamp() })
 }
 
 /// Cut uplinks into smaller ones, each of which fits in a payload if a datapoint of it does.
@@ -192,9 +201,6 @@ impl Left {
 
     /// Bytes and number of the points at the beginning of a piece for which there is room.
     fn fitting(self, piece: &Piece<'_>) -> (usize, usize) {
-        if self.holds(piece.bytes.len(), piece.count) {
-            return (piece.bytes.len(), piece.count);
-        }
         let (mut bytes, mut count) = (0, 0);
         for point in PointIter(piece.bytes) {
             let next = bytes + point.bytes().len();
@@ -384,8 +390,12 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         while piece.count > 0 {
             let opening = self.opening_cost(device, around);
             let left = opening.and_then(|opening| self.left(opening));
+            if left.is_some_and(|left| left.holds(piece.bytes.len(), piece.count)) {
+                self.append(device, around, piece.bytes, piece.count, piece.source);
+                return;
+            }
             let (bytes, count) = left.map_or((0, 0), |left| left.fitting(&piece));
-            if count < piece.count && !torn {
+            if !torn {
                 torn = !self.fits_alone(device, around, piece.bytes.len(), piece.count);
                 if !torn {
                     self.end_payload();
@@ -411,6 +421,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// Append points to the open payload, which has room for them.
+    #[inline]
     fn append(
         &mut self,
         device: DeviceView<'_, 'a>,
@@ -428,6 +439,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
     }
 
     /// What is left of the open payload behind what has to be opened.
+    #[inline]
     fn left(&self, opening: usize) -> Option<Left> {
         // A record drops its last comma: what opens one has a byte more.
         let room = self.limits.max_size + usize::from(self.record.is_none());

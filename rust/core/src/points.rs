@@ -24,10 +24,20 @@ impl Timestamp {
     /// No timestamp.
     pub const NONE: Self = Self(NO_TIMESTAMP);
 
-    /// A timestamp; `None` when the number is the one that stands for "none".
+    /// The year 10000: the platform acknowledges datapoints from here on and stores none of them (`platform_contract.md`, section 3).
+    pub const END: i64 = 253_402_300_800_000;
+
+    /// A timestamp; `None` when the platform cannot store it, or the number is the one that stands for "none".
     #[must_use]
     pub fn new(millis: i64) -> Option<Self> {
-        (millis != NO_TIMESTAMP).then_some(Self(millis))
+        (millis != NO_TIMESTAMP && millis < Self::END).then_some(Self(millis))
+    }
+
+    /// Whether the number is a time of ours in seconds (1973 to 5138) or in microseconds (1973 to 1978) rather than in
+    /// milliseconds, as which it would be in the early seventies or after the year 5138.
+    #[must_use]
+    pub fn is_suspicious(self) -> bool {
+        matches!(self.0, 100_000_000..100_000_000_000 | 100_000_000_000_000..)
     }
 
     /// The milliseconds, if there is a timestamp.

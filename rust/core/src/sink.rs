@@ -151,8 +151,8 @@ impl<'a> Sink<'a> for JsonSink {
     fn finish(&mut self, size: usize) -> Vec<u8> {
         self.out.push(self.brackets(false).1);
         debug_assert_eq!(self.out.len(), size, "a payload weighs what was counted");
-        // The next payload is likely to be as large as this one.
-        let next = Vec::with_capacity(self.out.len());
+        // The next payload is likely to be about as large as this one; growing would move it to twice the memory.
+        let next = Vec::with_capacity(size + size / 16);
         std::mem::replace(&mut self.out, next)
     }
 }

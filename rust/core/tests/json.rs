@@ -31,11 +31,19 @@ proptest! {
         prop_assert_eq!(found, points);
     }
 
-    /// A key is refused exactly when it is blank or has more than 255 characters.
+    /// A key is refused exactly when the platform would drop it, and is written like any other string otherwise.
     #[test]
-    fn keys(key in "[ \t\u{a0}é]{0,3}[a-zé]{0,260}") {
-        let sound = !key.trim().is_empty() && key.chars().count() <= 255;
+    fn keys(key in "[ \t\u{a0}é<{}]{0,3}[a-zé<{}\u{7f}\u{80}😀 \"\\\\]{0,4}([a-z]{0,260}|😀{120,130})") {
+        let blank = key.trim().is_empty();
+        let control = key.chars().any(char::is_control);
+        let letters: String = key.chars().filter(|character| !character.is_whitespace()).collect();
+        let tag = ('a'..='z').any(|letter| letters.contains(&format!("<{letter}")));
+        let template = key.find("{{").is_some_and(|open| key[open + 2..].contains("}}"));
+        let sound = !(blank || control || tag || template) && key.encode_utf16().count() <= 255;
         prop_assert_eq!(key::validate(&key).is_ok(), sound);
+        let mut out = Vec::new();
+        prop_assert_eq!(key::write(&key, &mut out).is_ok(), sound);
+        prop_assert_eq!(out, if sound { serde_json::to_vec(&key).expect("a string") } else { Vec::new() });
     }
 }
 

@@ -9,7 +9,7 @@ use common::{Datapoint, any_value, uplink};
 use proptest::prelude::*;
 use serde_json::Value;
 use tb_mqtt_core::group::Kind;
-use tb_mqtt_core::pack::{Limits, Misfit, Part, pack, split};
+use tb_mqtt_core::pack::{Limits, Misfit, Packed, Part, pack, split};
 use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
@@ -96,7 +96,7 @@ proptest! {
     fn limits_and_sources(calls in calls(), limits in limits()) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
-        let (parts, oversized) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
+        let Packed { parts, oversized, .. } = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         let mut answered = vec![0; uplinks.len()];
         for part in &parts {
             let datapoints = read(&part.output);
@@ -119,7 +119,7 @@ proptest! {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let unlimited = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
-        let (wholes, _) = pack(&references, GATEWAY, unlimited, NOW).expect("all have a device");
+        let Packed { parts: wholes, .. } = pack(&references, GATEWAY, unlimited, NOW).expect("all have a device");
         for whole in wholes {
             check_parts(whole, &[limits, tighter])?;
         }
@@ -131,7 +131,7 @@ proptest! {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(size, 0, 0);
-        let (parts, oversized) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
+        let Packed { parts, oversized, .. } = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         prop_assert!(oversized.is_empty());
         let mut left: HashMap<_, Vec<Value>> = HashMap::new();
         for (device, ts, key, value) in parts.iter().flat_map(|part| read(&part.output)) {
@@ -158,7 +158,7 @@ proptest! {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
-        let (parts, _) = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
+        let Packed { parts, .. } = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
         prop_assert_eq!(parts.len(), 1);
     }
 
@@ -171,7 +171,7 @@ proptest! {
         let parts = split(&references, GATEWAY, limits).expect("all have a device");
         let mut answered = 0;
         for part in &parts {
-            let (again, oversized) = pack(&[&part.output], GATEWAY, limits, NOW).expect("a device");
+            let Packed { parts: again, oversized, .. } = pack(&[&part.output], GATEWAY, limits, NOW).expect("a device");
             prop_assert_eq!(again.len() + oversized.len(), 1);
             prop_assert_eq!(part.output.timeseries.count(), part.datapoints);
             answered += part.attribution.sources().iter().map(|source| source.datapoints).sum::<usize>();
@@ -194,7 +194,7 @@ fn an_oversized_datapoint_is_alone() {
     let datapoints = [(1, "a".to_owned(), 1.into()), (1, "big".to_owned(), large), (1, "b".to_owned(), 2.into())];
     let given = uplink(Some(&device), &datapoints);
     let limits = Limits::with_zero_as_unlimited(60, 0, 0);
-    let (parts, oversized) = pack(&[&given], GATEWAY, limits, NOW).expect("a device");
+    let Packed { parts, oversized, .. } = pack(&[&given], GATEWAY, limits, NOW).expect("a device");
     assert_eq!(oversized.len(), 1);
     assert_eq!(oversized[0].point.key(), b"\"big\"");
     assert_eq!(parts.len(), 1);
@@ -208,7 +208,7 @@ fn a_call_with_metadata_has_records_of_its_own() {
     let calls = [call("a", 1), call("b", 2), with_metadata(call("a", 3)), call("a", 4), with_metadata(call("a", 5))];
     let references: Vec<_> = calls.iter().collect();
     let limits = Limits::with_zero_as_unlimited(1000, 0, 0);
-    let (parts, _) = pack(&references, GATEWAY, limits, NOW).expect("a device");
+    let Packed { parts, .. } = pack(&references, GATEWAY, limits, NOW).expect("a device");
     let metadata = r#""metadata":{"connector":"c","receivedTs":5,"publishedTs":1700000000000}"#;
     let expected = format!(
         r#"{{"A":[{{"ts":1,"values":{{"a":1,"b":2}}}},{{"ts":1,"values":{{"a":3}},{metadata}}},{{"ts":1,"values":{{"a":4}}}},{{"ts":1,"values":{{"a":5}},{metadata}}}]}}"#
@@ -225,5 +225,5 @@ fn metadata_need_the_time_of_publishing() {
     assert_eq!(pack(&[&given], GATEWAY, limits, None).expect_err("no time"), Misfit::NoPublishTime(0));
     assert_eq!(split(&[&given], GATEWAY, limits).expect_err("no time"), Misfit::NoPublishTime(0));
     let attributes = Layout { kind: Kind::Attributes, gateway: true };
-    assert!(pack(&[&given], attributes, limits, None).expect("no attributes").0.is_empty());
+    assert!(pack(&[&given], attributes, limits, None).expect("no attributes").parts.is_empty());
 }

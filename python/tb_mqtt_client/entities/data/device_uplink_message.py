@@ -6,14 +6,17 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 from tb_mqtt_client._native import AttributeEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry
 
 DEFAULT_FIELDS_SIZE = 70
 """Bytes that ``size`` counts for a message without entries."""
 
+Time: TypeAlias = float | datetime | None
+"""Milliseconds since the epoch, or a ``datetime`` with a timezone."""
 Futures = tuple["asyncio.Future[Any]", ...]
 
 
@@ -49,7 +52,7 @@ class DeviceUplinkMessage:
         timeseries: Mapping[int, Sequence[TimeseriesEntry]],
         delivery_futures: Sequence[asyncio.Future[Any]],
         size: int | None = None,  # published; computed from the entries, so that it cannot disagree with them
-        main_ts: int | None = None,
+        main_ts: Time = None,
     ) -> Self:
         """A message of entries. ``timeseries``: entries by timestamp in milliseconds, those without one under any key."""
         device = DeviceIdentity(device_name, device_profile or "default") if device_name else None
@@ -130,7 +133,7 @@ class DeviceUplinkMessage:
         """The futures that are answered when the datapoints are delivered."""
         return self.delivery_futures
 
-    def set_main_ts(self, main_ts: int | None) -> Self:
+    def set_main_ts(self, main_ts: Time) -> Self:
         """Change ``main_ts`` in place, the one thing that may change."""
         self._set("encoded", self.encoded.with_main_ts(main_ts))
         return self
@@ -164,7 +167,7 @@ class DeviceUplinkMessageBuilder:
         self._attributes: list[AttributeEntry] = []
         self._timeseries: OrderedDict[int, list[TimeseriesEntry]] = OrderedDict()
         self._delivery_futures: list[asyncio.Future[Any]] = []
-        self._main_ts: int | None = None
+        self._main_ts: Time = None
 
     def set_device_name(self, device_name: str) -> Self:
         """Name of the device."""
@@ -195,8 +198,8 @@ class DeviceUplinkMessageBuilder:
         self._delivery_futures += futures if isinstance(futures, list) else [futures]
         return self
 
-    def set_main_ts(self, main_ts: int | None) -> Self:
-        """Milliseconds since the epoch for entries without a timestamp."""
+    def set_main_ts(self, main_ts: Time) -> Self:
+        """Set the time of entries without one: milliseconds since the epoch, or a ``datetime`` with a timezone."""
         self._main_ts = main_ts
         return self
 

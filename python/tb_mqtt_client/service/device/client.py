@@ -93,7 +93,9 @@ class DeviceClient(ConnectedClient):
     async def send_timeseries(
         self, data: Any, wait_for_publish: bool = True, timeout: float | None = None
     ) -> PublishResult | list[Delivery]:
-        """Send a ``TimeseriesEntry``, ``{"ts": ms, "values": {...}}``, ``{key: value}``, or a list that mixes them.
+        """Send a ``TimeseriesEntry``, ``{"ts": ts, "values": {...}}``, ``{key: value}``, or a list that mixes them.
+
+        ``ts`` is milliseconds since the epoch or a ``datetime`` with a timezone; data without it gets the current time.
 
         Returns the ``PublishResult`` of all its datapoints, or a list with one future of it when ``wait_for_publish`` is false.
         After ``timeout`` seconds (``None``: no limit) the result has reason code -1 and the data stays queued. Waits while

@@ -10,7 +10,7 @@ use tb_mqtt_core::group::Kind;
 use tb_mqtt_core::json::{Output, write_str, write_value};
 use tb_mqtt_core::key;
 use tb_mqtt_core::numbers::{Conversions, Numbers};
-use tb_mqtt_core::pack::{self, Limits, Part};
+use tb_mqtt_core::pack::{self, Limits, Packed, Part};
 use tb_mqtt_core::points::{PointIter, Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
@@ -139,7 +139,7 @@ pub fn pack(batch: &Batch) {
     let (max_datapoints, max_devices) = (usize::from(batch.max_datapoints), usize::from(batch.max_devices));
     let limits = Limits::with_zero_as_unlimited(usize::from(batch.max_size), max_datapoints, max_devices);
     let layout = Layout { kind, gateway: true };
-    let (parts, oversized) = pack::pack(&references, layout, limits, Some(7)).expect("all have a device");
+    let Packed { parts, oversized, .. } = pack::pack(&references, layout, limits, Some(7)).expect("all have a device");
     let mut answered = vec![0; uplinks.len()];
     for part in &parts {
         assert!(part.output.len() <= limits.max_size);
@@ -156,7 +156,7 @@ pub fn pack(batch: &Batch) {
     let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count() + uplink.attribute_count()).collect();
     assert_eq!(answered, given);
     let unlimited = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
-    for whole in pack::pack(&references, layout, unlimited, Some(7)).expect("all have a device").0 {
+    for whole in pack::pack(&references, layout, unlimited, Some(7)).expect("all have a device").parts {
         cut(whole, layout, limits);
     }
 }
