@@ -28,11 +28,20 @@ class Direction:
 class FaultyLink:
     """Listens on a free port and forwards to ``host``:``port``.
 
-    ``plan`` is asked at each connection for the bytes that may pass up and down before it is cut (``None``: no cut).
+    ``plan`` is asked at each connection for the bytes that may pass up and down before it is cut (``None``: no cut). ``connack``
+    takes the place of the server's CONNACK.
     """
 
-    def __init__(self, host: str, port: int, plan: Callable[[int], tuple[int | None, int | None]] | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        plan: Callable[[int], tuple[int | None, int | None]] | None = None,
+        *,
+        connack: bytes | None = None,
+    ) -> None:
         self._target = host, port
+        self._connack = connack
         self._plan = plan or (lambda _connection: (None, None))
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -84,7 +93,7 @@ class FaultyLink:
         self._writers |= ends
         pumps = [
             asyncio.ensure_future(self._pump(reader, server_writer, Direction(up))),
-            asyncio.ensure_future(self._pump(server_reader, writer, Direction(down))),
+            asyncio.ensure_future(self._pump_down(server_reader, writer, Direction(down))),
         ]
         self._tasks.update(pumps)
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +102,14 @@ class FaultyLink:
         await asyncio.gather(*pumps, return_exceptions=True)
         self._tasks.difference_update(pumps)
         self._writers -= ends
+
+    async def _pump_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+        if self._connack is not None:
+            with suppress(asyncio.IncompleteReadError):
+                head = await reader.readexactly(2)
+                await reader.readexactly(head[1])
+                writer.write(self._connack)
+        await self._pump(reader, writer, direction)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         with suppress(ConnectionError):

@@ -37,6 +37,7 @@ from tb_mqtt_client.common.mqtt_packets import (
     read_unsuback,
 )
 from tb_mqtt_client.common.packet_ids import PacketIds
+from tb_mqtt_client.common.session_terms import SessionTerms
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 
 PacketHandler = Callable[[int, bytes], None]
@@ -145,6 +146,8 @@ class PatchUtils:
         self.retry_interval = retry_interval
         self.connack_properties: Properties = {}
         """Lists of values by name; empty with MQTT 3.1.1."""
+        self.terms = SessionTerms()
+        """What the CONNACK allows."""
         self.on_overdue: OverdueCallback = self._fail_overdue
         """Called when a publish has no PUBACK in time."""
         self._stop_event = stop_event or asyncio.Event()
@@ -203,9 +206,9 @@ class PatchUtils:
             connack = read_connack(body, self._version)
             handler._error = MQTTConnectError(connack.reason_code) if connack.reason_code else None
             self.connack_properties = connack.properties
+            self.terms = SessionTerms.of(connack.properties)
             if not connack.reason_code:
-                [server_keep_alive] = connack.properties.get("server_keep_alive", [None])
-                handler.current_connection.start_keep_alive(server_keep_alive)
+                handler.current_connection.start_keep_alive(self.terms.server_keep_alive)
             handler._connack_received.set()
 
         self._packet_handlers[PacketType.CONNACK] = handle

@@ -16,11 +16,13 @@ from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
+from tb_mqtt_client.common.gmqtt_transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.mqtt_packets import Properties
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
+from tb_mqtt_client.common.session_terms import SessionTerms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
 from tb_mqtt_client.service.callbacks import CallbackTasks
@@ -116,6 +118,10 @@ class MQTTManager:
         self._callbacks = CallbackTasks("A callback of MQTTManager")
         self._inbound = inbound or InboundDispatcher(InboundReport())
         self._lost = asyncio.Event()
+        self.terms = SessionTerms()
+        """What the CONNACK of the session allows, or of the last one."""
+        self._publishes_as_allowed = True
+        self._warned_of_terms = False
         self.connections = 0
         """Sessions so far."""
         self.last_end: SessionEnd | None = None
@@ -210,7 +216,8 @@ class MQTTManager:
         keepalive: int,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
-        client = Client(self._client_id, clean_session=True, logger=GMQTT_LOGGER)
+        # No Receive Maximum: what comes is acknowledged at once, so that a server has nothing to wait for.
+        client = Client(self._client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
             client,
             self._main_stop_event,
@@ -235,12 +242,29 @@ class MQTTManager:
         except BaseException:
             await self._close(client)
             raise
-        [receive_maximum] = patches.connack_properties.get("receive_maximum", [0xFFFF])
-        self._window.set_receive_maximum(receive_maximum)
+        self.terms = patches.terms
+        self._window.set_receive_maximum(self.terms.receive_maximum)
+        self._publishes_as_allowed = self.terms.maximum_qos > 0 and self.terms.retain_available
+        if not self._publishes_as_allowed:
+            self._warn_of_terms(host, port)
         self._monitor_ack_timeouts(patches)
         self._connected, self._connected_at = True, asyncio.get_running_loop().time()
         self.since = now_ms()
         self.connections += 1
+
+    def _warn_of_terms(self, host: str, port: int) -> None:
+        if self._warned_of_terms:
+            return
+        self._warned_of_terms = True
+        if not self.terms.maximum_qos:
+            logger.warning(
+                "%s:%d accepts messages of QoS 0 only: they count as acknowledged when they are written, and what is lost on "
+                "the way is not sent again",
+                host,
+                port,
+            )
+        if not self.terms.retain_available:
+            logger.info("%s:%d retains no messages: the retain flag is left out", host, port)
 
     def enable_gateway_mode(self) -> None:
         """From now on ``set_rate_limits_received`` alone does not open for traffic: sub-devices have limits of their own."""
@@ -328,6 +352,9 @@ class MQTTManager:
             # Nothing is written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection has ended.
             self._window.add_unwritten(message)
             return
+        if not self._publishes_as_allowed:
+            message.qos = min(message.qos, self.terms.maximum_qos)
+            message.retain = message.retain and self.terms.retain_available
         packet_id, packet = connection.publish(message)
         message.mark_as_sent(packet_id)
         if packet_id is None:

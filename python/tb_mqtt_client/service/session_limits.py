@@ -6,7 +6,7 @@ import asyncio
 import json
 import reprlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -59,6 +59,10 @@ class SessionLimits:
     """For the sum of a gateway's sub-devices (platform_contract.md, fact 4)."""
     announced: bool = False
     """Whether the server told them."""
+
+    def within(self, max_remaining_length: int) -> SessionLimits:
+        """Return these limits for a session whose packets may not be larger than this either."""
+        return replace(self, max_payload_size=min(self.max_payload_size, max_remaining_length))
 
     @classmethod
     def parse(cls, payload: bytes) -> SessionLimits:

@@ -77,7 +77,9 @@ class SessionSetup:
             ssl_context=config.ssl_context(),
         )
         await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
-        self._apply_limits(await self._request_limits())
+        # Two limits on one thing: the platform's counts what MQTT 5 counts, too, but for the fixed header.
+        limits = await self._request_limits()
+        self._apply_limits(limits.within(self._manager.terms.max_remaining_length))
         late = [topic for topic in self._counted_topics if self._admission.try_take_subscription(topic)]
         await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
