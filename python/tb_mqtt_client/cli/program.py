@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tb_mqtt_client.cli.provision import provision
 from tb_mqtt_client.cli.requests import attributes, claim, rpc
 from tb_mqtt_client.cli.send import send
 from tb_mqtt_client.cli.terminal import Redactor, Terminal
+from tb_mqtt_client.cli.visible import visible
 from tb_mqtt_client.cli.watch import watch
 
 EPILOG = """Exit codes: 0 all done and acknowledged; 1 something was refused, or the answer is an error; 2 options or input not
@@ -45,13 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        # It repeats arguments, which may come from a file or another program.
+        shown = io.StringIO()
+        error.show(shown)
+        print(visible(shown.getvalue(), keep="\n"), end="", file=sys.stderr)
         return error.exit_code
     except CommandError as error:
         Terminal(redactor).failure(str(error), error.advice)
         return error.exit_code
     except Exception:  # noqa: BLE001  # the last place that can keep secrets out of a traceback
-        print(redactor.clean(traceback.format_exc()), file=sys.stderr)
+        print(visible(redactor.clean(traceback.format_exc()), keep="\n"), file=sys.stderr)
         Terminal(redactor).failure("This is a defect of tb-mqtt", "please report it with the lines above")
         return ExitCode.DEFECT
     return outcome if isinstance(outcome, int) else ExitCode.DONE

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tb_mqtt_client.cli.exposed_files import warn_if_exposed
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
@@ -96,6 +97,8 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
             "give --host HOST, TB_HOST in the environment, or host in --config FILE",
         )
     _check_certificates(config)
+    if config.private_key:
+        warn_if_exposed(config.private_key)
     has_credentials = any(getattr(config, name) for name in CREDENTIALS)
     return Settings(
         config,
@@ -157,6 +160,8 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
     profile = _profile(Path(options.config), options.profile)
     for name in SECRETS:
         redactor.add(profile.get(name))
+    if not profile.keys().isdisjoint(SECRETS):
+        warn_if_exposed(options.config)
     folder = Path(options.config).parent
     for name in (*PATHS, *FILES_OF_SECRETS):
         if (path := profile.get(name)) is None:
@@ -209,4 +214,5 @@ def read_secret(path: str, option: str, redactor: Redactor) -> str:
     if not secret:
         raise CommandError(f"{option}: {path} is empty", ExitCode.USAGE)
     redactor.add(secret)
+    warn_if_exposed(path)
     return secret

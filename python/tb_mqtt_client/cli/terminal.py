@@ -1,4 +1,7 @@
-"""What a person or a program sees. Results go to stdout, everything else to stderr, where secrets are blotted out."""
+"""Output for people and for programs. Results go to stdout, everything else to stderr, where secrets are redacted.
+
+Characters that act on a terminal are escaped in all of it (``visible.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.highlighter import JSONHighlighter
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.visible import visible, visible_json
 
 SHORTEST_SECRET = 4
-"""What is shorter is in every other word, and no secret."""
+"""Shorter values are not redacted: they would be found in ordinary words."""
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -26,38 +31,48 @@ class Redactor:
         self._secrets: set[str] = set()
 
     def add(self, secret: object) -> None:
-        """Remember a secret; ``None`` is none."""
+        """Remember a secret, unless it is ``None``."""
         if secret is not None and len(str(secret)) >= SHORTEST_SECRET:
             self._secrets.add(str(secret))
 
     def clean(self, text: str) -> str:
-        """The text with each secret replaced."""
+        """Return a text with each secret replaced."""
         # The longest first: one secret may be part of another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
 
+class _VisibleFormatter(logging.Formatter):
+    """Keeps a message on one line, and escapes active characters in it and in a traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return visible(super().formatException(ei), keep="\n")
+
+
 class _LogHandler(logging.Handler):
-    """Log lines on a console, which keeps them apart from a progress bar."""
+    """Prints log lines on a console, which keeps them apart from a progress bar."""
 
     def __init__(self, console: Console, redactor: Redactor) -> None:
         super().__init__()
         self._console = console
         self._redactor = redactor
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        self.setFormatter(_VisibleFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.print(self._redactor.clean(self.format(record)), markup=False, soft_wrap=True)
 
 
 def counted(number: int, what: str) -> str:
-    """``1 record``, ``1,200 records``."""
+    """Return a number with its noun: ``1 record``, ``1,200 records``."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 class Terminal:
-    """Two consoles: colour, symbols and progress only where somebody looks, plain lines elsewhere. NO_COLOR is respected."""
+    """Two consoles: colour, symbols and progress on a terminal, plain lines elsewhere. NO_COLOR is respected."""
 
     def __init__(self, redactor: Redactor, *, as_json: bool = False, quiet: bool = False, verbosity: int = 0) -> None:
         self.redactor = redactor
@@ -74,52 +89,53 @@ class Terminal:
         logger.setLevel(logging.ERROR if self.quiet else LOG_LEVELS[min(verbosity, len(LOG_LEVELS) - 1)])
 
     def line(self, text: str | Text = "") -> None:
-        """One line of the result, for people."""
+        """Print one line of the result, for people."""
         with _written():
-            self.out.print(text, markup=False, soft_wrap=True)
+            self.out.print(visible(text) if isinstance(text, str) else text, markup=False, soft_wrap=True)
 
     def document(self, value: Any) -> None:
-        """One JSON value on one line of stdout, for programs. It is there when this returns."""
-        text = json.dumps(value, ensure_ascii=False)
+        """Print one JSON value on one line of stdout, for programs, and flush it."""
+        text = visible_json(value)
         try:
             text.encode(self.out.encoding)
         except UnicodeEncodeError:
-            # Not every encoding has every character, and none has half of a surrogate pair: JSON has another way to write them.
+            # Not every encoding has every character: JSON has another way to write them.
             text = json.dumps(value)
         with _written():
             print(text, flush=True)
 
     def value(self, value: Any) -> None:
-        """One JSON value of the result: on one line for programs, laid out for people."""
+        """Print one JSON value of the result: on one line for programs, indented for people."""
         if self.as_json or not self.out.is_terminal:
             self.document(value)
         else:
             with _written():
-                self.out.print_json(data=value, ensure_ascii=False)
+                self.out.print(JSONHighlighter()(Text(visible_json(value, indent=2))), soft_wrap=True)
 
     def note(self, text: str, symbol: str = "") -> None:
-        """A line for whoever looks, not part of the result."""
+        """Print a line that is not part of the result, unless ``--quiet``."""
         if not self.quiet:
             self.err.print(self.marked(self.err, symbol, self.redactor.clean(text)), markup=False, soft_wrap=True)
 
     def failure(self, text: str, advice: str = "") -> None:
-        """Why it ends, and what to try next."""
+        """Print why the command fails, and what to try next."""
         self.err.print(self.marked(self.err, "bad", self.redactor.clean(text)), markup=False, soft_wrap=True)
         if advice:
             self.err.print(self.marked(self.err, "next", self.redactor.clean(advice)), markup=False, soft_wrap=True)
 
     def marked(self, console: Console, symbol: str, text: str) -> Text:
-        """A text behind the symbol that says how it is meant: good, bad, warning, next, or none."""
+        """Return a text behind the symbol of its kind: good, bad, warning, next, or none."""
+        text = visible(text)
         if not symbol:
             return Text(text)
         fancy, plain, style = _SYMBOLS[symbol]
-        # Not every terminal can write the fancy ones.
+        # Not every terminal can show the symbols.
         mark = fancy if (console.encoding or "").lower().replace("-", "").startswith("utf") else plain
         return Text.assemble((mark, style), " ", text)
 
     @contextmanager
     def progress(self, description: str, total: int | None, *columns: ProgressColumn) -> Iterator[Bar]:
-        """A bar on stderr while the block runs, when somebody looks at it."""
+        """Show a bar on stderr while the block runs, if stderr is a terminal."""
         shown = self.err.is_terminal and not self.quiet and not self.err.is_dumb_terminal
         bar = Progress(
             SpinnerColumn(),
@@ -137,7 +153,7 @@ class Terminal:
 
 @contextmanager
 def _written() -> Iterator[None]:
-    """A result that cannot be written ends the command; a reader that has left (``| head``) is another matter."""
+    """Turn a failure to write the result into a ``CommandError``, but not that of a reader that has left (``| head``)."""
     try:
         yield
     except BrokenPipeError:
@@ -147,14 +163,14 @@ def _written() -> Iterator[None]:
 
 
 class Bar:
-    """One bar."""
+    """One progress bar."""
 
     def __init__(self, progress: Progress, description: str, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task(description, total=total)
 
     def reached(self, completed: int, total: int | None = None) -> None:
-        """So much is done."""
+        """Set how much is done, and of how much."""
         self._progress.update(self._task, completed=completed, total=total)
 
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from tb_mqtt_client import GatewayClient, GatewayConfig, run
 from tb_mqtt_client.cli.causes import explain
+from tb_mqtt_client.cli.visible import visible
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.demo.metrics import Machine
 from tb_mqtt_client.demo.report import Bulk, Display, Outcome, Tally, show
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         outcome = run(_run(options, console), sigterm_exit_code=143)
     except _NoConnectionError as error:
-        errors.print(f"[bold red]✗[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]✗[/] {escape(visible(str(error)))}", soft_wrap=True)
         return 3
     except (DemoError, TBMQTTError, OSError, ValueError) as error:
-        errors.print(f"[bold red]✗[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]✗[/] {escape(visible(str(error)))}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130

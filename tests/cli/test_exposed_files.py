@@ -1,0 +1,90 @@
+"""A file with a secret that every user can read is named, with the command that changes this."""
+
+import os
+
+import pytest
+import trustme
+
+from tb_mqtt_client.cli import exposed_files
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+TOKEN = 'access_token = "DEVICE-TOKEN"\n'
+
+
+@pytest.fixture
+def reachable(tmp_path):
+    """A folder that every user can enter: pytest's own are its user's only."""
+    changed = {}
+    for folder in (tmp_path, *tmp_path.parents):
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            changed[folder] = mode
+            folder.chmod(mode | 0o001)
+    yield tmp_path
+    for folder, mode in changed.items():
+        folder.chmod(mode)
+
+
+def file_with(path, text, mode):
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--config", TOKEN), ("--config", 'username = "u"\npassword = "DEVICE-TOKEN"\n'), ("--token-file", "DEVICE-TOKEN\n")],
+)
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o600, False), (0o640, False), (0o660, False)])
+async def test_a_file_that_everybody_can_read_is_named(tb_mqtt, emulator, device, reachable, option, text, mode, warned):
+    file = file_with(reachable / "secret", text, mode)
+    del device["TB_ACCESS_TOKEN"]
+    done = await tb_mqtt("send", "a=1", option, str(file), env=device)
+    assert done.code == (3 if "password" in text else 0)
+    warning = f"{file} holds a secret, and all users of this machine can read it: chmod 600 {file}\n"
+    assert (warning in done.err) == warned
+    assert "DEVICE-TOKEN" not in done.err
+    assert warning not in (await tb_mqtt("send", "a=1", "--quiet", option, str(file), env=device)).err
+
+
+async def test_the_file_that_a_config_file_names_is_judged_too(tb_mqtt, device, reachable):
+    file_with(reachable / "tb.toml", 'token_file = "token"\n', 0o644)
+    file_with(reachable / "token", "DEVICE-TOKEN\n", 0o644)
+    done = await tb_mqtt("send", "a=1", "--config", "tb.toml", env=device, cwd=reachable)
+    assert (done.code, done.err.count("holds a secret")) == (0, 1)
+    assert done.err.endswith("chmod 600 token\n")
+
+
+async def test_a_private_key_is_a_secret(tb_mqtt, device, reachable):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("device.example")
+    certificate.cert_chain_pems[0].write_to_path(reachable / "cert.pem")
+    certificate.private_key_pem.write_to_path(reachable / "key.pem")
+    (reachable / "key.pem").chmod(0o644)
+    done = await tb_mqtt("doctor", "--client-cert", "cert.pem", "--private-key", "key.pem", env=device, cwd=reachable)
+    assert done.err.endswith("key.pem holds a secret, and all users of this machine can read it: chmod 600 key.pem\n")
+
+
+async def test_a_file_without_a_secret_may_be_read_by_everybody(tb_mqtt, device, reachable):
+    file = file_with(reachable / "tb.toml", "keepalive = 7\n", 0o644)
+    done = await tb_mqtt("send", "a=1", "--config", str(file), env=device)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_folder_that_others_cannot_enter_protects_its_files(reachable):
+    (reachable / "inner").mkdir()
+    file = file_with(reachable / "inner" / "token", "t", 0o644)
+    assert exposed_files.exposed(file)
+    (reachable / "inner").chmod(0o700)
+    assert not exposed_files.exposed(file)
+
+
+def test_mounted_secrets_and_pipes_are_not_named(reachable, monkeypatch):
+    file = file_with(reachable / "token", "t", 0o644)
+    monkeypatch.setattr(exposed_files, "MOUNTED_SECRETS", reachable)
+    assert not exposed_files.exposed(file)
+    monkeypatch.undo()
+    pipe = reachable / "pipe"
+    os.mkfifo(pipe)
+    pipe.chmod(0o644)
+    assert not exposed_files.exposed(pipe)
