@@ -104,7 +104,7 @@ class MQTTManager:
         self._backpressure = BackpressureController(self._main_stop_event, delay=backpressure_delay)
         self._on_acknowledged: AcknowledgedCallback = answer
         self._on_connection_lost: ConnectionLostCallback = answer_undelivered
-        self._mqtt_version = mqtt_version
+        self._wanted_version = self._mqtt_version = mqtt_version
         self._ack_timeout = ack_timeout
         self._client: Client | None = None
         self._patches: PatchUtils | None = None
@@ -193,12 +193,14 @@ class MQTTManager:
         """
         if tls and ssl_context is None:
             ssl_context = ssl.create_default_context()
+        # A server that did not support MQTT 5 last time may have been upgraded since.
+        self._mqtt_version = self._wanted_version
         try:
             await self._connect_once(host, port, username, password, keepalive, ssl_context)
         except ConnectionRefusedByServer as refusal:
-            if refusal.reason_code not in UNSUPPORTED_VERSION or self._mqtt_version != MQTT_5:
+            if refusal.reason_code not in UNSUPPORTED_VERSION or self._wanted_version != MQTT_5:
                 raise
-            logger.info("The server does not know MQTT 5, MQTT 3.1.1 is used")
+            logger.info("%s:%d does not support MQTT 5, MQTT 3.1.1 is used for this connection", host, port)
             self._mqtt_version = MQTT_3_1_1
             await self._connect_once(host, port, username, password, keepalive, ssl_context)
         if self._on_connect is not None:
@@ -228,7 +230,7 @@ class MQTTManager:
         patches.apply(self._handle_puback)
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
-        self._subscriptions.listen_to(client)
+        self._subscriptions.listen_to(client, f"{host}:{port}", self._ack_timeout)
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
@@ -377,7 +379,10 @@ class MQTTManager:
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK.
 
-        Raises ``SubscriptionRefusedError`` when the server refuses, ``ConnectionLostError`` when the connection ends.
+        Raises:
+            SubscriptionRefusedError: The server refuses.
+            ConnectionLostError: The connection ends first.
+            TimeoutError: There is no SUBACK within the time for acknowledgements.
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
@@ -385,11 +390,16 @@ class MQTTManager:
         await self._subscriptions.subscribe(self._client, topic, qos, no_local=self._mqtt_version == MQTT_5)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Unsubscribe, and wait for the UNSUBACK. Raises ``ConnectionLostError`` when the connection ends."""
+        """Unsubscribe, and wait for the UNSUBACK.
+
+        Raises:
+            ConnectionLostError: The connection ends first.
+            TimeoutError: There is no UNSUBACK within the time for acknowledgements.
+        """
         packet_id = self.send_unsubscribe(topic)
         if packet_id is None:
             raise ConnectionLostError("there is no connection to unsubscribe on")
-        await self._subscriptions.unsubscribed(packet_id)
+        await self._subscriptions.unsubscribed(packet_id, topic)
 
     def send_unsubscribe(self, topic: str) -> int | None:
         """Write an UNSUBSCRIBE, for who does not care for its answer. ``None`` without a connection, which has no subscriptions."""

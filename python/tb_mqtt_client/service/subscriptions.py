@@ -21,9 +21,11 @@ class Subscriptions:
     def __init__(self) -> None:
         self._by_packet_id: dict[int, asyncio.Future[int]] = {}
         self._futures: set[asyncio.Future[Any]] = set()
+        self._server, self._timeout = "the server", 0.0
 
-    def listen_to(self, client: Client) -> None:
-        """Hear of this client's SUBACKs and UNSUBACKs."""
+    def listen_to(self, client: Client, server: str, timeout: float) -> None:
+        """Receive this client's SUBACKs and UNSUBACKs; ``server`` (for errors) has ``timeout`` seconds for each."""
+        self._server, self._timeout = server, timeout
         client.on_subscribe = self._granted
         client.on_unsubscribe = self._unsubscribed
 
@@ -41,22 +43,39 @@ class Subscriptions:
                 waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
 
     async def subscribe(self, client: Client, topic: str, qos: int, *, no_local: bool) -> None:
-        """Raises ``SubscriptionRefusedError`` when the server refuses, ``ConnectionLostError`` when the session ends."""
-        reason_code = await self._answer(client.subscribe(topic, qos=qos, no_local=no_local))
+        """Subscribe, and wait for the SUBACK.
+
+        Raises:
+            SubscriptionRefusedError: The server refuses.
+            ConnectionLostError: The session ends first.
+            TimeoutError: The server does not answer in time.
+        """
+        packet_id = client.subscribe(topic, qos=qos, no_local=no_local)
+        reason_code = await self._answer(packet_id, f"the subscription to {topic} (no SUBACK)")
         if reason_code >= FIRST_FAILURE:
             raise SubscriptionRefusedError(topic, reason_code)
 
-    async def unsubscribed(self, packet_id: int) -> None:
-        """Wait for the UNSUBACK. Raises ``ConnectionLostError`` when the session ends."""
-        await self._answer(packet_id)
+    async def unsubscribed(self, packet_id: int, topic: str) -> None:
+        """Wait for the UNSUBACK.
 
-    async def _answer(self, packet_id: int) -> int:
+        Raises:
+            ConnectionLostError: The session ends first.
+            TimeoutError: The server does not answer in time.
+        """
+        await self._answer(packet_id, f"the end of the subscription to {topic} (no UNSUBACK)")
+
+    async def _answer(self, packet_id: int, what: str) -> int:
         answer: asyncio.Future[int] = self.future()
         self._by_packet_id[packet_id] = answer
         try:
-            return await answer
+            # Not asyncio.timeout: after a blocked loop both the answer and the end of the time may be there, and the answer counts.
+            await asyncio.wait([answer], timeout=self._timeout)
+            if not answer.done():
+                raise TimeoutError(f"{self._server} did not acknowledge {what} within {self._timeout:g} s")
+            return answer.result()
         finally:
             self._by_packet_id.pop(packet_id, None)
+            answer.cancel()
 
     def _granted(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
         self._take(packet_id, granted[0])

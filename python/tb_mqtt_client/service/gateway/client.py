@@ -11,6 +11,8 @@ from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import MQTT_5
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
@@ -42,6 +44,8 @@ from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.session_limits import SessionLimits
 from tb_mqtt_client.service.session_setup import ANSWER_TOPICS
 
+logger = get_logger(__name__)
+
 
 class GatewayClient(DeviceClient, GatewayClientInterface):
     """All that ``DeviceClient`` does for the gateway's own device, and the same for its sub-devices.
@@ -67,6 +71,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         self.device_manager = DeviceManager()
         """The sessions."""
         super().__init__(config)
+        self._has_warned_of_version = False
         adapter, manager, service, report = self._gateway_message_adapter, self._mqtt_manager, self._message_service, self._report
         self.event_dispatcher = DirectEventDispatcher(report)
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
@@ -386,7 +391,19 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
 
     async def _prepare_traffic(self) -> None:
         """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4)."""
+        self._warn_of_weak_acknowledgements()
         self._announcer.announce_all()
+
+    def _warn_of_weak_acknowledgements(self) -> None:
+        """Log once that MQTT 3.1.1 hides refusals of sub-devices' data (platform_contract.md, fact 2)."""
+        if self._has_warned_of_version or self._mqtt_manager.mqtt_version == MQTT_5:
+            return
+        self._has_warned_of_version = True
+        logger.warning(
+            "This gateway is connected with MQTT 3.1.1, where an acknowledgement has no reason code: data of its devices that the "
+            "platform drops, for a rate limit for example, counts as acknowledged. Use MQTT 5 (mqtt_version=5, the default) and a "
+            "server that supports it"
+        )
 
     def _apply_limits(self, limits: SessionLimits) -> None:
         super()._apply_limits(limits)
