@@ -135,6 +135,23 @@ async def test_what_is_not_usable(tb_mqtt, emulator, device, arguments, message)
     assert emulator.counters.datapoints == 0
 
 
+REFUSED_KEYS = ["CO2 <ppm>", "a<b", "{{name}}", "bell\\u0007", "\U0001f321" * 128, " "]
+
+
+@pytest.mark.parametrize("key", REFUSED_KEYS)
+async def test_a_key_that_the_platform_would_lose_is_named_with_its_line(tb_mqtt, emulator, device, key):
+    """The platform would acknowledge it, and lose all keys of the record."""
+    good, bad = '{"a":1}\n', f'{{"{key}":2,"b":3}}\n'
+    for options in ([], ["--attributes"]):
+        done = await tb_mqtt("send", *options, env=device, input=good + bad)
+        assert done.code == 2
+        assert "Stopped at line 2: " in done.err
+    done = await tb_mqtt("send", "--skip-bad", env=device, input=good + bad + '{"ts":3,"a":3}\n')
+    assert done.code == 5
+    assert "skipped line 2: " in done.err
+    assert {key for _, key, _ in points(emulator.device("device"))} == {"a"}
+
+
 async def test_a_value_that_the_platform_cannot_store(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "good=1", "bad=NaN", env=device)
     assert done.code == 2
