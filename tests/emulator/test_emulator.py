@@ -144,12 +144,13 @@ async def test_session_limits(emulator):
         async with raw_client(emulator) as client:
             await client.connect(token)
             client.publish("v1/devices/me/rpc/request/7", '{"method":"getSessionLimits","params":{}}')
+            # The PUBACK comes first.
+            assert await client.read() == SUCCESS_PUBACK
             first_byte, body = await client.read()
             topic = b"v1/devices/me/rpc/response/7"
             assert first_byte == 0x32
             assert body.startswith(bytes([0, len(topic)]) + topic)
             assert json.loads(body[2 + len(topic) + 3 :]) == reply
-            assert await client.read() == SUCCESS_PUBACK
 
 
 async def test_an_old_server_does_not_answer(emulator):

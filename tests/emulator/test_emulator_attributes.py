@@ -1,5 +1,7 @@
 """Attributes on the emulated platform: updates, deletions, requests (contract sections 2 and 4)."""
 
+import json
+
 import pytest
 from raw_mqtt import raw_client
 
@@ -81,21 +83,28 @@ async def test_a_reply_comes_in_the_family_of_its_request(attributes, request_to
         ({"clientKeys": "a,b"}, {"client": {"a": 1, "b": {"c": [None]}}}),
         ({"sharedKeys": "a,unknown"}, {"shared": {"a": "x"}}),
         ({"sharedKeys": "unknown"}, {}),
-        ({"clientKeys": ""}, {}),
-        ({"sharedKeys": ""}, {"shared": {"": "empty"}}),
         ({"sharedKeys": "a,"}, {"shared": {"a": "x"}}),
-        ({"sharedKeys": ",a"}, {"shared": {"": "empty", "a": "x"}}),
         ({}, {"client": {"a": 1, "b": {"c": [None]}}, "shared": {"a": "x", "": "empty"}}),
     ],
 )
 async def test_requests(attributes, request_, reply):
-    """Section 2: a scope is there only if something was found, `{}` asks for everything, `""` for a key of that name."""
+    """Section 2: a scope is there only if something was found, `{}` asks for everything."""
     async with raw_client(attributes) as client:
         await client.connect()
         assert await client.request("v1/devices/me/attributes/request/1", request_) == (
             "v1/devices/me/attributes/response/1",
             reply,
         )
+
+
+@pytest.mark.parametrize("request_", [{"clientKeys": ""}, {"sharedKeys": ""}, {"clientKeys": "a", "sharedKeys": ",a"}])
+async def test_a_request_of_an_empty_key_gets_no_reply(attributes, request_):
+    """Section 2: the request is acknowledged, the platform's error is swallowed."""
+    async with raw_client(attributes) as client:
+        await client.connect()
+        client.publish("v1/devices/me/attributes/request/1", json.dumps(request_))
+        assert await client.read() == (0x40, b"\0\x01")
+        assert await client.silent()
 
 
 @pytest.mark.parametrize("payload", ["", "[]", "1", "nonsense", '{"clientKeys":["a"]}', '{"sharedKeys":null}'])
@@ -124,6 +133,9 @@ async def test_a_request_id_that_is_no_number(emulator):
         ({"client": False, "keys": ["a", "unknown"]}, {"values": {"a": "x"}}),
         ({"client": False, "keys": ["unknown", "other"]}, {}),
         ({"client": False, "key": "unknown"}, {}),
+        # no key: everything of both scopes, whatever `client` says
+        ({"client": True, "keys": []}, {"values": {"a": "x", "b": {"c": [None]}, "": "empty"}}),
+        ({"client": False, "keys": []}, {"values": {"a": "x", "b": {"c": [None]}, "": "empty"}}),
     ],
 )
 async def test_gateway_requests(attributes, request_, reply):
@@ -143,7 +155,6 @@ async def test_gateway_requests(attributes, request_, reply):
         "{}",
         '{"id":1,"device":"A","client":true}',
         '{"id":1,"device":"A","key":"a"}',
-        '{"id":1,"device":"A","client":true,"keys":[]}',
         '{"id":1,"client":true,"key":"a"}',
         '{"device":"A","client":true,"key":"a"}',
         '{"id":1,"device":"A","client":["a"],"shared":["b"]}',

@@ -28,6 +28,7 @@ async def gateway(emulator):
         ("{}", Claim("", DAY_MS)),
         ('{"secretKey":"s"}', Claim("s", DAY_MS)),
         ('{"secretKey":"s","durationMs":60000}', Claim("s", 60000)),
+        ('{"durationMs":"60000"}', Claim("", 60000)),
     ],
 )
 async def test_claims(emulator, payload, claim):
@@ -38,12 +39,31 @@ async def test_claims(emulator, payload, claim):
     assert emulator.device("device").claims == [claim]
 
 
-@pytest.mark.parametrize("payload", ["[]", "nonsense", '{"durationMs":"long"}'])
-async def test_claims_that_are_none(emulator, payload):
+@pytest.mark.parametrize(
+    ("payload", "answer"),
+    [
+        ("[]", (0x40, b"\0\x01\x99\0")),
+        ("nonsense", (0x40, b"\0\x01\x99\0")),
+        ('{"durationMs":"long"}', (0xE0, b"\x8b\0")),
+        ('{"durationMs":null}', (0xE0, b"\x8b\0")),
+        ('{"durationMs":true}', (0xE0, b"\x8b\0")),
+    ],
+)
+async def test_claims_that_are_refused(emulator, payload, answer):
+    """Section 8."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/claim", payload)
-        assert await client.read() == (0x40, b"\0\x01\x99\0")
+        assert await client.read() == answer
+    assert emulator.device("device").claims == []
+
+
+async def test_a_bad_claim_of_one_device(emulator, gateway):
+    """Section 4: a PUBACK with the code, and the connection stays."""
+    gateway.publish("v1/gateway/claim", '{"A":{"durationMs":"long"},"B":{}}')
+    assert await gateway.read() == (0x40, b"\0\x01\x99\0")
+    assert await gateway.silent()
+    assert emulator.device("B").claims == [Claim()]
 
 
 async def test_claims_of_several_devices(emulator, gateway):

@@ -278,9 +278,8 @@ async def test_the_tenant_is_asked_first(limited):
 
 async def read_limits(client):
     client.publish("v1/devices/me/rpc/request/1", '{"method":"getSessionLimits"}')
-    message = await client.message()
     assert await client.read() == SUCCESS
-    return message
+    return await client.message()
 
 
 async def test_used_up_api_usage_is_like_a_limit(limited):

@@ -54,12 +54,12 @@ async def test_a_session_of_mqtt_3_1(emulator):
 
 
 async def test_unsubscribe(emulator):
-    """Section 2: 0x00, 0x11 without a subscription, 0x8F for a filter that is none."""
+    """Section 2: 0x00, 0x11 without a subscription, also for a filter that SUBSCRIBE refuses."""
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe("v1/devices/me/attributes")
         answer = await client.unsubscribe("v1/devices/me/attributes", "v1/devices/me/attributes", "v1/devices/me/#")
-        assert answer == (0xB0, b"\0\x01\0" + bytes([0, 0x11, 0x8F]))
+        assert answer == (0xB0, b"\0\x01\0" + bytes([0, 0x11, 0x11]))
     async with raw_client(emulator, 4) as client:
         await client.connect()
         assert await client.unsubscribe("v1/devices/me/attributes") == (0xB0, b"\0\x01")
@@ -98,8 +98,17 @@ async def test_downlink_ids_pass_through_zero(emulator):
             _, body = await client.read()
             ids.append(struct.unpack_from("!H", body, 2 + struct.unpack_from("!H", body)[0])[0])
         assert ids == [65535, 0, 1]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_a_puback_of_packet_id_0_ends_the_connection(emulator, version):
+    """Section 1: 0x81, although the platform itself publishes under this id."""
+    async with raw_client(emulator, version) as client:
+        await client.connect()
         client.write(packet(0x40, b"\0\0"))
-        assert await client.silent()
+        if version == 5:
+            assert await client.read() == (0xE0, b"\x81\0")
+        assert await client.read() is None
 
 
 @pytest.mark.parametrize("version", [4, 5])

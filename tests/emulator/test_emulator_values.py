@@ -61,6 +61,8 @@ VALUES = [
     ('"-"', "STRING", "-"),
     ('"1.2.3"', "STRING", "1.2.3"),
     ('"NaN"', "STRING", "NaN"),
+    ('"99999999999999999999.5"', "STRING", "100000000000000000000"),
+    ('"a\\u0000b"', "STRING", "ab"),
     ('{"a":[1]}', "JSON", {"a": [1]}),
     ("[]", "JSON", []),
 ]
@@ -135,7 +137,10 @@ def test_what_is_not(text):
         decode_json(text.encode())
 
 
-@pytest.mark.parametrize("key", ["", "  ", "k" * 256])
+@pytest.mark.parametrize(
+    "key",
+    ["", "  ", "k" * 256, "\N{GRINNING FACE}" * 128, "CO2 <ppm>", "List<int>", "0<x<1", "a<b", "< b", "{{x}}", "a\0b", "a\x1bb"],
+)
 async def test_a_bad_key_loses_what_was_sent_with_it(emulator, key):
     """Section 3: rejected in the rule engine, after the PUBACK."""
     async with raw_client(emulator) as client:
@@ -148,6 +153,26 @@ async def test_a_bad_key_loses_what_was_sent_with_it(emulator, key):
     device = emulator.device("device")
     assert [(point.ts, point.kind) for point in device.stored_telemetry] == [(1, "DROPPED"), (1, "DROPPED"), (2, "LONG")]
     assert device.stored_attributes == {}
+
+
+@pytest.mark.parametrize("key", ["T<5", "p<0.05", "a & b", "a > b", "{x}", "\N{GRINNING FACE}" * 127 + "k"])
+async def test_keys_that_look_bad_and_are_stored(emulator, key):
+    """Section 3."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.publish("v1/devices/me/telemetry", json.dumps({"ts": 1, "values": {key: 1}}))
+        assert await client.read() == SUCCESS
+    assert emulator.device("device").stored_telemetry == [(1, key, "LONG", 1)]
+
+
+async def test_telemetry_from_the_year_10000_on_is_not_stored(emulator):
+    """Section 3: acknowledged and lost, its neighbours are stored."""
+    async with raw_client(emulator) as client:
+        await client.connect()
+        times = [253402300799999, 253402300800000, 2**62]
+        client.publish("v1/devices/me/telemetry", json.dumps([{"ts": ts, "values": {"a": 1}} for ts in times]))
+        assert await client.read() == SUCCESS
+    assert [point.kind for point in emulator.device("device").stored_telemetry] == ["LONG", "DROPPED", "DROPPED"]
 
 
 async def test_strings_may_be_limited():

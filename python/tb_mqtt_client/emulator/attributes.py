@@ -40,12 +40,20 @@ def answer(device: Device, keys: AttributeKeys) -> dict[str, Any]:
 
 
 def gateway_answer(device: Device, request: GatewayAttributeRequest) -> dict[str, Any]:
-    """`value` when one key was asked for, `values` when several were; neither when nothing was found."""
+    """Return `value` when one key was asked for, `values` when several were, neither when nothing was found.
+
+    A request without keys gets all attributes of both scopes in one object, and a scope with a single one as `value`.
+    """
     reply: dict[str, Any] = {"id": request.id, "device": request.device}
-    asked = set(request.keys)
-    found = _found(_client(device) if request.client_scope else device.shared_attributes, request.keys)
-    if found:
-        reply |= {"value": next(iter(found.values()))} if len(asked) == 1 else {"values": found}
+    scopes = [_client(device) if request.client_scope else device.shared_attributes]
+    if not request.keys:
+        scopes = [_client(device), device.shared_attributes]
+    for scope in scopes:
+        found = _found(scope, request.keys) if request.keys else scope
+        if len(found) == 1 and len(set(request.keys)) <= 1:
+            reply["value"] = next(iter(found.values()))
+        elif found:
+            reply["values"] = reply.get("values", {}) | found
     return reply
 
 

@@ -200,8 +200,8 @@ def decode_publish(first_byte: int, body: bytes, level: int) -> PublishPacket:
 
 
 def decode_puback(body: bytes) -> int:
-    """Return the packet id. 0 is possible: the platform's own counter reaches it (contract section 1)."""
-    return _Fields(body).uint16()
+    """Return the packet id. The platform's own counter reaches 0, and still it refuses a PUBACK of 0 (contract section 1)."""
+    return _Fields(body).packet_id()
 
 
 def decode_subscribe(first_byte: int, body: bytes, level: int) -> tuple[int, list[tuple[str, int]]]:

@@ -34,7 +34,7 @@ class DeviceUplinks:
         elif uplink is Uplink.ATTRIBUTES:
             self._platform.take_attributes(device, payloads.attributes(self._json(packet)))
         elif uplink is Uplink.RPC_RESPONSE:
-            self._platform.take_rpc_response(device, payloads.request_id(rest), packet.payload)
+            self._platform.take_rpc_response(device, _adapted_id(rest), packet.payload)
         elif uplink is Uplink.RPC_REQUEST:
             self._rpc_request(packet, rest, device)
         elif uplink is Uplink.ATTRIBUTE_REQUEST:
@@ -52,13 +52,12 @@ class DeviceUplinks:
         return ACCEPTED
 
     def _attribute_request(self, packet: PublishPacket, rest: str, device: Device) -> None:
-        try:
-            request_id = payloads.request_id(rest)
-        except payloads.UnexpectedPayloadError as error:
-            # The adaptor of these requests turns everything into a refusal of the payload.
-            raise payloads.BadPayloadError(str(error)) from error
+        request_id = _adapted_id(rest)
         keys = payloads.attribute_keys(self._json(packet))
         self._platform.spend(device)
+        if any("" in (scope or ()) for scope in keys):
+            # The core fails, and the error is swallowed (contract section 2).
+            return
         answer = payloads.encode_json(attributes.answer(device, keys))
         self._session.reply(f"{response_prefix(packet.topic, rest)}{request_id}", answer)
 
@@ -69,10 +68,18 @@ class DeviceUplinks:
         limits = self._platform.announced_limits
         if method == "getSessionLimits" and packet.topic.startswith(RPC_REQUEST_V1) and limits is not None:
             reply = limits.reply(max_payload_size=self._platform.max_payload_size, is_gateway=device.is_gateway)
-            self._session.send(f"{prefix}{request_id}", payloads.encode_json(reply))
+            self._session.reply(f"{prefix}{request_id}", payloads.encode_json(reply))
         else:
             self._platform.spend(device)
             self._rpc.begin(device, request_id, method, params, prefix)
 
     def _json(self, packet: PublishPacket) -> Any:
         return payloads.decode_json(packet.payload, exact=self._platform.keep_data)
+
+
+def _adapted_id(text: str) -> int:
+    """Return the id of a request whose adaptor turns every error into a refusal of the payload (contract section 8)."""
+    try:
+        return payloads.request_id(text)
+    except payloads.UnexpectedPayloadError as error:
+        raise payloads.BadPayloadError(str(error)) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from tb_mqtt_client.emulator.rpc_call import RpcCall
-from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, keys_are_valid, stored
+from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, keys_are_valid, stored, ts_is_stored
 
 DEFAULT_PROFILE: Final = "default"
 DEFAULT_CLAIM_DURATION_MS: Final = 24 * 60 * 60 * 1000
@@ -150,7 +150,7 @@ class Device:
         """The kept datapoints as the platform would store them, dropped ones included. Built anew at each use."""
         found = []
         for ts, record in self.records:
-            valid = keys_are_valid(record)
+            valid = keys_are_valid(record) and ts_is_stored(ts)
             for key, value in record.items():
                 kind, as_stored = stored(value if valid else None)
                 found.append(StoredDatapoint(ts, key, kind, as_stored))

@@ -47,9 +47,7 @@ class Downlinks:
         packet_id, filters = codec.decode_unsubscribe(first_byte, body, self._session.level)
         codes = []
         for topic_filter in filters:
-            if topic_filter not in SUBSCRIBABLE:
-                codes.append(TOPIC_FILTER_INVALID)
-            elif topic_filter not in self._subscriptions:
+            if topic_filter not in self._subscriptions:
                 codes.append(NO_SUBSCRIPTION_EXISTED)
             else:
                 codes.append(SUCCESS)

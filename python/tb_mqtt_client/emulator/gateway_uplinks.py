@@ -12,15 +12,18 @@ from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
 from tb_mqtt_client.emulator.limits import DeviceLimitError, RateLimitedError
 from tb_mqtt_client.emulator.reason_codes import (
     ACCEPTED,
+    IMPLEMENTATION_SPECIFIC,
     NO_ANSWER,
     PAYLOAD_FORMAT_INVALID,
     QUOTA_EXCEEDED,
     SERVER_SHUTTING_DOWN,
     SUCCESS,
+    UNSPECIFIED_ERROR,
     Answer,
 )
 from tb_mqtt_client.emulator.rpc_call import RpcCall
 from tb_mqtt_client.emulator.session_view import SessionView
+from tb_mqtt_client.emulator.sub_sessions import CoreRefusedError, SubSessionRefusedError, SubSessions
 from tb_mqtt_client.emulator.topics import Uplink
 
 _DISCONNECT_NOTICE: Final = "v1/gateway/disconnect"
@@ -31,18 +34,13 @@ _OVER_LIMIT: Final = 150
 _Part: TypeAlias = tuple[str, Callable[[Device], bool]]
 
 
-class _SubSessionRefusedError(Exception):
-    """A device's session could not begin: the limits do not allow it."""
-
-
 class GatewayUplinks:
-    """The gateway's half of a session. Its sub-sessions are known by the name under which each was announced."""
+    """The gateway's half of a session."""
 
     def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
-        self._devices: dict[str, Device] = {}
-        self._names: dict[Device, str] = {}
+        self.sub_sessions = SubSessions(session)
 
     def take(self, uplink: Uplink, packet: PublishPacket, gateway: Device) -> Answer:
         """Process a message. Raises the errors of `payloads`."""
@@ -51,10 +49,12 @@ class GatewayUplinks:
             if uplink is Uplink.GATEWAY_CONNECT:
                 return self._connect(document, gateway)
             if uplink is Uplink.GATEWAY_DISCONNECT:
-                self._end(payloads.device_name(document), gateway)
+                self.sub_sessions.end(payloads.device_name(document), gateway)
                 return ACCEPTED
-            return self._take_parts(self._parts(uplink, document, gateway), gateway)
-        except _SubSessionRefusedError:
+            # The code for a device that the core does not find or create.
+            refusal = IMPLEMENTATION_SPECIFIC if uplink is Uplink.GATEWAY_ATTRIBUTE_REQUEST else UNSPECIFIED_ERROR
+            return self._take_parts(self._parts(uplink, document, gateway), gateway, refusal)
+        except SubSessionRefusedError:
             # An exception that escapes, since 4.2.1; a line in the log before.
             escapes = self._platform.version.acknowledges_gateway_once
             return self._platform.over_limit_answer(SERVER_SHUTTING_DOWN) if escapes else NO_ANSWER
@@ -62,15 +62,15 @@ class GatewayUplinks:
     # Downlinks.
 
     def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
-        return self._send("v1/gateway/attributes", {"device": self._names[device], "data": values})
+        return self._send("v1/gateway/attributes", {"device": self.sub_sessions.names[device], "data": values})
 
     def send_rpc(self, device: Device, call: RpcCall) -> bool:
         data = {"id": call.id, "method": call.method, "params": call.params}
-        return self._send("v1/gateway/rpc", {"device": self._names[device], "data": data})
+        return self._send("v1/gateway/rpc", {"device": self.sub_sessions.names[device], "data": data})
 
     def send_disconnect_notice(self, device: Device, reason: int) -> bool:
         """Only MQTT 5 has it."""
-        return self._notify(self._names[device], reason)
+        return self._notify(self.sub_sessions.names[device], reason)
 
     def _notify(self, name: str, reason: int) -> bool:
         return self._session.level >= MQTT_5 and self._send(_DISCONNECT_NOTICE, {"device": name, "reason": reason})
@@ -78,56 +78,18 @@ class GatewayUplinks:
     def _send(self, topic: str, message: dict[str, Any]) -> bool:
         return self._session.send(topic, payloads.encode_json(message))
 
-    # Sub-sessions.
-
-    def forget(self, device: Device) -> None:
-        """End a device's sub-session, which somebody else has now or nobody any more."""
-        name = self._names.pop(device, None)
-        if name is not None:
-            del self._devices[name]
-            device.session = None
-
-    def end_all(self, gateway: Device) -> None:
-        for name in list(self._devices):
-            self._end(name, gateway)
-
-    def _sub_device(self, name: str, gateway: Device, profile: str = DEFAULT_PROFILE) -> Device:
-        """The sub-device's session; any uplink begins one.
-
-        Raises `_SubSessionRefusedError` and `DeviceLimitError`.
-        """
-        device = self._devices.get(name)
-        if device is None:
-            if not self._platform.meter.take_sub_session(gateway):
-                raise _SubSessionRefusedError(name)
-            device = self._platform.registry.sub_device(name, profile, gateway)
-            if device.session is not None:
-                # Carried by another connection, or by this one under the name that it had: the newest session wins.
-                device.session.taken_over(device)
-            self._devices[name] = device
-            self._names[device] = name
-            device.session = self._session
-            device.counters.connections += 1
-            self._platform.rpc.subscribed(device)
-        return device
-
-    def _end(self, name: str, gateway: Device) -> None:
-        device = self._devices.get(name)
-        if device is not None:
-            # Closing a session is a message too, but nobody asks whether it was within the limits.
-            self._platform.meter.take(device, gateway)
-            self.forget(device)
-
     # Uplinks.
 
     def _connect(self, document: Any, gateway: Device) -> Answer:
         name = payloads.device_name(document)
         profile = document.get("type")
         try:
-            self._sub_device(name, gateway, profile if isinstance(profile, str) and profile else DEFAULT_PROFILE)
+            self.sub_sessions.get(name, gateway, profile if isinstance(profile, str) and profile else DEFAULT_PROFILE)
         except DeviceLimitError:
             tells = self._platform.version.acknowledges_connect_over_device_limit
             return Answer((QUOTA_EXCEEDED,)) if tells else NO_ANSWER
+        except CoreRefusedError:
+            return self._core_refused(UNSPECIFIED_ERROR)
         return ACCEPTED
 
     def _parts(self, uplink: Uplink, document: Any, gateway: Device) -> Iterable[_Part]:
@@ -148,18 +110,28 @@ class GatewayUplinks:
             request = payloads.gateway_attribute_request(document)
             yield request.device, partial(self._attribute_request, request=request, gateway=gateway)
 
-    def _take_parts(self, parts: Iterable[_Part], gateway: Device) -> Answer:
+    def _core_refused(self, code: int) -> Answer:
+        """Say so when the core's time is over; before 4.2.1 the gateway hears nothing."""
+        once = self._platform.version.acknowledges_gateway_once
+        return Answer((code,), delay_seconds=self._platform.core_timeout) if once else NO_ANSWER
+
+    def _take_parts(self, parts: Iterable[_Part], gateway: Device, core_refusal: int) -> Answer:
         """Process each device's part, whatever happens to the others."""
         codes: list[int | None] = []
+        refused_by_core = False
         limited: list[str] = []
         for name, take in parts:
             try:
-                codes.append(SUCCESS if take(self._sub_device(name, gateway)) else None)
+                device = self.sub_sessions.get(name, gateway)
+                self.sub_sessions.keep_alive(device)
+                codes.append(SUCCESS if take(device) else None)
+            except CoreRefusedError:
+                refused_by_core = True
             except payloads.BadPayloadError:
                 codes.append(PAYLOAD_FORMAT_INVALID)
             except DeviceLimitError:
                 codes.append(QUOTA_EXCEEDED if self._platform.version.acknowledges_gateway_once else None)
-            except _SubSessionRefusedError:
+            except SubSessionRefusedError:
                 if self._platform.over_limit == "platform":
                     raise
                 limited.append(name)
@@ -167,6 +139,9 @@ class GatewayUplinks:
             except RateLimitedError:
                 limited.append(name)
                 codes.append(QUOTA_EXCEEDED)
+        if refused_by_core and all(code in (SUCCESS, None) for code in codes):
+            # Any other failure would have been reported before.
+            return self._core_refused(core_refusal)
         return self._answer(codes, limited)
 
     def _answer(self, codes: list[int | None], limited: list[str]) -> Answer:
@@ -200,10 +175,18 @@ class GatewayUplinks:
         return True
 
     def _claim(self, device: Device, claim: Any, gateway: Device) -> bool:
-        return self._platform.take_claim(device, payloads.claim(claim), gateway)
+        try:
+            taken = payloads.claim(claim)
+        except payloads.UnexpectedPayloadError as error:
+            # One device's failure is caught on a gateway topic and becomes a PUBACK (contract section 4).
+            raise payloads.BadPayloadError(str(error)) from error
+        return self._platform.take_claim(device, taken, gateway)
 
     def _attribute_request(self, device: Device, request: payloads.GatewayAttributeRequest, gateway: Device) -> bool:
         self._platform.spend(device, gateway)
+        if "" in request.keys:
+            # The core fails, and the error is swallowed.
+            return True
         answer = attributes.gateway_answer(device, request)
         self._session.reply("v1/gateway/attributes/response", payloads.encode_json(answer))
         return True

@@ -128,10 +128,10 @@ def claim(document: Any) -> Claim:
     if not isinstance(document, dict):
         raise BadPayloadError("a claim must be an object")
     given = Claim()
-    secret_key, duration_ms = document.get("secretKey", given.secret_key), document.get("durationMs", given.duration_ms)
-    if not isinstance(secret_key, str) or type(duration_ms) is not int:
-        raise BadPayloadError("'secretKey' must be a string and 'durationMs' an integer")
-    return Claim(secret_key, duration_ms)
+    secret_key = document.get("secretKey", given.secret_key)
+    if not isinstance(secret_key, str):
+        raise BadPayloadError("'secretKey' must be a string")
+    return Claim(secret_key, _whole_number("durationMs", document.get("durationMs", given.duration_ms)))
 
 
 def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
@@ -139,8 +139,8 @@ def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
     identifier, device = required(document, "id", int), device_name(document)
     client_scope = required(document, "client", bool)
     keys = [required(document, "key", str)] if "key" in document else required(document, "keys", list)
-    if not keys or not all(isinstance(key, str) for key in keys):
-        raise GatewayFormError("'keys' must be strings, and at least one")
+    if not all(isinstance(key, str) for key in keys):
+        raise GatewayFormError("'keys' must be strings")
     return GatewayAttributeRequest(identifier, device, client_scope, keys)
 
 
@@ -236,15 +236,17 @@ def _record(element: Any, now: int) -> Record:
     if not isinstance(values, dict):
         raise BadPayloadError("'values' must be an object")
     ts = element["ts"]
-    return (ts if type(ts) is int else _timestamp(ts)), values
+    return (ts if type(ts) is int else _whole_number("ts", ts)), values
 
 
-def _timestamp(ts: Any) -> int:
-    if isinstance(ts, str) and _INTEGER.fullmatch(ts):
-        return int(ts)
-    if isinstance(ts, float) and isfinite(ts):
-        return int(ts)
-    raise UnexpectedPayloadError(f"ts {ts!r} is no number")
+def _whole_number(name: str, value: Any) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and isfinite(value):
+        return int(value)
+    raise UnexpectedPayloadError(f"{name} {value!r} is not a number")
 
 
 def _without_metadata(elements: list[Any]) -> tuple[list[Any], list[dict[str, Any]]]:

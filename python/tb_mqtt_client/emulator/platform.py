@@ -43,6 +43,8 @@ class Platform:
         enforce_limits: bool,
         over_limit: OverLimit,
         puback_delay: float,
+        core_timeout: float,
+        sub_device_inactivity: float | None,
         limits_clock: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,6 +53,12 @@ class Platform:
         self.meter = Meter(limits, enforces=enforce_limits, clock=limits_clock)
         self.over_limit = over_limit
         self.puback_delay = puback_delay
+        self.core_timeout = core_timeout
+        # The core does not answer: no sub-device session can begin.
+        self.core_away = False
+        # Names of sub-devices that the core refuses, besides those that are not valid.
+        self.refused_names: set[str] = set()
+        self.sub_device_inactivity = sub_device_inactivity
         # The reason code that a client is disconnected with while the platform restarts.
         self.restart_code: int | None = None
         self.max_payload_size = max_payload_size

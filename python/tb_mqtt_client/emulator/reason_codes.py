@@ -32,12 +32,13 @@ CONNECTION_RATE_EXCEEDED: Final = 0x9F
 class Answer:
     """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them.
 
-    With `drops_pubacks` the PUBACKs that are still unsent are lost (contract section 4).
+    `delay_seconds` is the time until the PUBACKs. With `drops_pubacks` those that are still unsent are lost (contract section 4).
     """
 
     codes: tuple[int, ...] = (SUCCESS,)
     closes: bool = False
     disconnect_reason: int | None = None
+    delay_seconds: float = 0.0
     drops_pubacks: bool = False
 
 

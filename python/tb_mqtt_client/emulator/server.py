@@ -53,6 +53,8 @@ class Emulator:
         inactivity_timeout: float | None = 600.0,
         over_limit: OverLimit = "platform",
         puback_delay: float = 0.0,
+        core_timeout: float = 13.0,
+        sub_device_inactivity: float | None = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``port`` 0: a free one. ``version``: of the platform, one of ``VERSIONS``.
@@ -62,7 +64,9 @@ class Emulator:
         value, beyond which a payload is refused. ``max_devices``: of the tenant. ``keep_data=False``: count only.
         ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a client-side RPC is answered with a
         timeout, ``provision_timeout`` until a provisioning session is closed after its answer, ``inactivity_timeout`` until a
-        client that says nothing is disconnected, ``puback_delay`` between a message that is accepted and its PUBACK.
+        client that says nothing is disconnected, ``sub_device_inactivity`` after a sub-device's last uplink until its session ends,
+        ``core_timeout`` until an announcement is refused that the core does not answer, ``puback_delay`` between a message that
+        is accepted and its PUBACK.
 
         ``over_limit``: what happens to a message over a rate limit. With ``"platform"`` the emulator does what the platform of
         this version does; with ``"refuse"`` it sends PUBACK 0x97 and keeps the connection; with ``"close"`` it closes the
@@ -72,6 +76,8 @@ class Emulator:
         """
         _check_over_limit(over_limit)
         _check_range("puback_delay", puback_delay, 0)
+        _check_range("core_timeout", core_timeout, 0)
+        _check_inactivity(sub_device_inactivity)
         _check_range("port", port, 0, 65535)
         _check_range("max_payload_size", max_payload_size, 1)
         for name, number in (
@@ -98,6 +104,8 @@ class Emulator:
             enforce_limits=enforce_limits,
             over_limit=over_limit,
             puback_delay=puback_delay,
+            core_timeout=core_timeout,
+            sub_device_inactivity=sub_device_inactivity,
             limits_clock=clock,
         )
         self._hooks = Hooks()
@@ -178,6 +186,51 @@ class Emulator:
     def puback_delay(self, seconds: float) -> None:
         _check_range("puback_delay", seconds, 0)
         self._platform.puback_delay = seconds
+
+    @property
+    def core_away(self) -> bool:
+        """Whether the platform's core does not answer, for example because its database is away.
+
+        Each message that needs a new sub-device session is then refused with 0x80 after ``core_timeout`` seconds.
+        """
+        return self._platform.core_away
+
+    @core_away.setter
+    def core_away(self, away: bool) -> None:
+        self._platform.core_away = away
+
+    @property
+    def core_timeout(self) -> float:
+        """Seconds until an announcement is refused that the core does not answer; a new value applies at once."""
+        return self._platform.core_timeout
+
+    @core_timeout.setter
+    def core_timeout(self, seconds: float) -> None:
+        _check_range("core_timeout", seconds, 0)
+        self._platform.core_timeout = seconds
+
+    @property
+    def refused_names(self) -> set[str]:
+        """Names of sub-devices that the core refuses, to add to and remove from.
+
+        Names that are blank, longer than 255 characters or look like markup are refused without being in it.
+        """
+        return self._platform.refused_names
+
+    @property
+    def sub_device_inactivity(self) -> float | None:
+        """Seconds after a sub-device's last uplink until its session ends, without a notice; None for never.
+
+        A new value applies at once, to open sessions too.
+        """
+        return self._platform.sub_device_inactivity
+
+    @sub_device_inactivity.setter
+    def sub_device_inactivity(self, seconds: float | None) -> None:
+        _check_inactivity(seconds)
+        self._platform.sub_device_inactivity = seconds
+        for session in self._sessions:
+            session.check_sub_device_inactivity()
 
     @property
     def api_usage_exceeded(self) -> bool:
@@ -323,6 +376,11 @@ class Emulator:
 
     def _session(self) -> Session:
         return Session(self._platform, self._hooks, self._sessions, self._background, self._errors.append)
+
+
+def _check_inactivity(seconds: float | None) -> None:
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"sub_device_inactivity must be a positive number of seconds or None, not {seconds!r}")
 
 
 def _check_over_limit(over_limit: str) -> None:

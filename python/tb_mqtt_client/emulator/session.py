@@ -89,7 +89,7 @@ class Session(Connection):
         if self.device is not None:
             # Closing a session is a message too, but nobody asks whether it was within the limits.
             self.platform.meter.take(self.device, None)
-            self._gateway_uplinks.end_all(self.device)
+            self._gateway_uplinks.sub_sessions.end_all(self.device)
             if self.device.session is self:
                 self.device.session = None
         super().connection_lost(exc)
@@ -106,7 +106,11 @@ class Session(Connection):
         if device is self.device:
             self.close(reason_code)
         else:
-            self._gateway_uplinks.forget(device)
+            self._gateway_uplinks.sub_sessions.forget(device)
+
+    def check_sub_device_inactivity(self) -> None:
+        """Apply a new `Platform.sub_device_inactivity`."""
+        self._gateway_uplinks.sub_sessions.check_inactivity()
 
     # Packets.
 
@@ -326,9 +330,10 @@ class Session(Connection):
             self._pubacks.clear()
         for code in answer.codes:
             if verdict is None:
-                self._acknowledge(packet, code)
+                self._acknowledge(packet, code, answer.delay_seconds)
             elif verdict.acknowledges:
-                self._acknowledge(packet, code if verdict.reason_code is None else verdict.reason_code, verdict.delay_seconds)
+                given = code if verdict.reason_code is None else verdict.reason_code
+                self._acknowledge(packet, given, answer.delay_seconds + verdict.delay_seconds)
         if self._replies:
             replies, self._replies = self._replies, []
             for topic, payload in replies:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum, auto
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from tb_mqtt_client.emulator.lenient_json import Number
@@ -12,6 +14,9 @@ from tb_mqtt_client.emulator.lenient_json import Number
 _MOST_DECIMAL_PLACES: Final = 16
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_KEY: Final = 255
+_FIRST_LOST_TS: Final = 253_402_300_800_000
+# What the platform's check against scripts refuses: the beginning of a tag, a template, control characters.
+_XSS: Final = re.compile(r"<\s*[A-Za-z]|\{\{.*\}\}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", re.DOTALL)
 # Beyond this the digits are not written out.
 _MOST_DIGITS: Final = 10_000
 
@@ -61,7 +66,7 @@ def stored(value: Any) -> StoredValue:
         return StoredValue(ValueKind.BOOLEAN, value)
     if isinstance(value, str):
         # The type cast, on by default: a string that looks like a number becomes one.
-        return _number(value) if _PARSABLE.fullmatch(value) else StoredValue(ValueKind.STRING, value)
+        return _number(value) if _PARSABLE.fullmatch(value) else StoredValue(ValueKind.STRING, value.replace("\0", ""))
     if isinstance(value, int):
         return _integer(value)
     if isinstance(value, float):
@@ -69,9 +74,23 @@ def stored(value: Any) -> StoredValue:
     return StoredValue(ValueKind.JSON, value)
 
 
-def keys_are_valid(keys: Any) -> bool:
-    """One bad key loses all that was sent with it, after the PUBACK. The platform's check for scripts in keys is left out."""
-    return all(key.strip() and len(key) <= _LONGEST_KEY for key in keys)
+def keys_are_valid(keys: Iterable[str]) -> bool:
+    """Return whether the platform takes all of these keys: one bad key loses all that was sent with it, after the PUBACK."""
+    return all(name_is_valid(key) for key in keys)
+
+
+@lru_cache(maxsize=50_000)
+def name_is_valid(name: str) -> bool:
+    """Return whether the platform takes a key, or the name of a device or profile.
+
+    It must not be blank, longer than 255 units of UTF-16, or look like markup, a template or control characters.
+    """
+    return bool(name.strip()) and len(name.encode("utf-16-le", "surrogatepass")) <= 2 * _LONGEST_KEY and not _XSS.search(name)
+
+
+def ts_is_stored(ts: int) -> bool:
+    """Return whether the platform stores telemetry of this time; from the year 10000 on it does not, and acknowledges it."""
+    return ts < _FIRST_LOST_TS
 
 
 def _number(text: str) -> StoredValue:
@@ -84,7 +103,11 @@ def _number(text: str) -> StoredValue:
     if _decimal_places(number) > _MOST_DECIMAL_PLACES:
         return StoredValue(ValueKind.STRING, f"{number:f}")
     # There is no negative zero in a decimal of the platform.
-    return StoredValue(ValueKind.DOUBLE, float(number) + 0.0)
+    double = float(number) + 0.0
+    if abs(double) >= _INT64.stop:
+        # Its text has an exponent then, and is read again as an integer that does not fit.
+        return StoredValue(ValueKind.STRING, f"{Decimal(repr(double)):f}")
+    return StoredValue(ValueKind.DOUBLE, double)
 
 
 def _decimal_places(number: Decimal) -> int:

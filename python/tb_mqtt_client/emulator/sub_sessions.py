@@ -1,0 +1,112 @@
+"""Sessions of the devices behind one gateway: how they begin, what keeps them alive, how they end (contract section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
+from tb_mqtt_client.emulator.session_view import SessionView
+from tb_mqtt_client.emulator.values import name_is_valid
+
+
+class SubSessionRefusedError(Exception):
+    """A limit does not allow the session of a sub-device."""
+
+
+class CoreRefusedError(Exception):
+    """The platform's core did not find or create a sub-device; the gateway hears of it when the core's time is over."""
+
+
+class SubSessions:
+    """The sub-devices of one gateway connection. Each is known by the name under which it was announced.
+
+    A session ends without a notice when its device has sent nothing for `Platform.sub_device_inactivity` seconds.
+    """
+
+    def __init__(self, session: SessionView) -> None:
+        self._session = session
+        self._platform = session.platform
+        self._loop_time = asyncio.get_running_loop().time
+        self._devices: dict[str, Device] = {}
+        self._names: dict[Device, str] = {}
+        # Times of the last uplinks, the oldest first.
+        self._last_uplinks: dict[Device, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def names(self) -> Mapping[Device, str]:
+        return self._names
+
+    def get(self, name: str, gateway: Device, profile: str = DEFAULT_PROFILE) -> Device:
+        """Return the device of this name, and begin its session if there is none.
+
+        Raises `SubSessionRefusedError`, `CoreRefusedError` and `DeviceLimitError`.
+        """
+        device = self._devices.get(name)
+        return self._begin(name, gateway, profile) if device is None else device
+
+    def keep_alive(self, device: Device) -> None:
+        """Note an uplink of the device."""
+        if device in self._names:
+            self._last_uplinks.pop(device, None)
+            self._last_uplinks[device] = self._loop_time()
+
+    def check_inactivity(self) -> None:
+        """End the sessions whose time is over, and wait for the next one."""
+        self._cancel_timer()
+        timeout = self._platform.sub_device_inactivity
+        if timeout is None:
+            return
+        now = self._loop_time()
+        for device, last_uplink in list(self._last_uplinks.items()):
+            if now - last_uplink < timeout:
+                self._timer = asyncio.get_running_loop().call_later(last_uplink + timeout - now, self.check_inactivity)
+                return
+            if device.gateway is not None:
+                self.end(self._names[device], device.gateway)
+
+    def end(self, name: str, gateway: Device) -> None:
+        device = self._devices.get(name)
+        if device is not None:
+            # Closing a session is a message too, but the platform does not check whether it was within the limits.
+            self._platform.meter.take(device, gateway)
+            self.forget(device)
+
+    def end_all(self, gateway: Device) -> None:
+        self._cancel_timer()
+        for name in list(self._devices):
+            self.end(name, gateway)
+
+    def forget(self, device: Device) -> None:
+        """End a device's session, which another connection has taken over, or whose device is deleted."""
+        name = self._names.pop(device, None)
+        if name is not None:
+            del self._devices[name]
+            self._last_uplinks.pop(device, None)
+            device.session = None
+
+    def _begin(self, name: str, gateway: Device, profile: str) -> Device:
+        platform = self._platform
+        if not platform.meter.take_sub_session(gateway):
+            raise SubSessionRefusedError(name)
+        if platform.core_away or name in platform.refused_names or not (name_is_valid(name) and name_is_valid(profile)):
+            raise CoreRefusedError(name)
+        device = platform.registry.sub_device(name, profile, gateway)
+        if device.session is not None:
+            # Carried by another connection, or by this one under the name that it had: the newest session wins.
+            device.session.taken_over(device)
+        self._devices[name] = device
+        self._names[device] = name
+        device.session = self._session
+        device.counters.connections += 1
+        self.keep_alive(device)
+        if self._timer is None:
+            self.check_inactivity()
+        platform.rpc.subscribed(device)
+        return device
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

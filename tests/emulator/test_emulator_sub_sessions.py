@@ -1,0 +1,177 @@
+"""Sessions of sub-devices on the emulated platform: refused by its core, ended for inactivity (contract section 4)."""
+
+import asyncio
+import json
+
+import pytest
+from raw_mqtt import raw_client
+
+from tb_mqtt_client.emulator import Emulator
+
+SUCCESS = (0x40, b"\0\x01")
+UPLINKS = {
+    "v1/gateway/telemetry": {"A": [{"a": 1}]},
+    "v1/gateway/attributes": {"A": {"a": 1}},
+    "v1/gateway/rpc": {"device": "A", "id": 1, "data": 1},
+    "v1/gateway/claim": {"A": {}},
+    "v1/gateway/attributes/request": {"id": 1, "device": "A", "client": True, "key": "a"},
+}
+CONNECT = {"v1/gateway/connect": {"device": "A"}}
+
+
+@pytest.fixture
+async def gateway(emulator):
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        yield client
+
+
+async def answered(client, topic, payload):
+    """Publish, and give the PUBACK; an attribute request has its response behind it."""
+    client.publish(topic, json.dumps(payload))
+    answer = await client.read()
+    if topic.endswith("request"):
+        await client.message()
+    return answer
+
+
+# Refused by the core.
+
+
+@pytest.mark.parametrize(("topic", "payload"), (UPLINKS | CONNECT).items())
+async def test_while_the_core_is_away_no_session_begins(emulator, gateway, topic, payload):
+    """0x80 when the core's time is over, 0x83 for an attribute request; the connection stays, and later it works."""
+    emulator.core_away = True
+    emulator.core_timeout = 0.01
+    gateway.publish(topic, json.dumps(payload))
+    # Other packets are answered meanwhile.
+    assert await gateway.silent()
+    code = b"\x83" if topic.endswith("request") else b"\x80"
+    assert await gateway.read() == (0x40, b"\0\x01" + code + b"\0")
+    assert "A" not in emulator.devices
+    emulator.core_away = False
+    assert await answered(gateway, topic, payload) == SUCCESS
+    emulator.core_away = True
+    assert await answered(gateway, topic, payload) == SUCCESS
+
+
+async def test_only_a_failure_of_the_core_waits_for_its_time(emulator, gateway):
+    """The other devices of a message are served, and another failure is reported at once."""
+    emulator.refused_names.add("refused")
+    emulator.core_timeout = 0.01
+    gateway.publish("v1/gateway/telemetry", '{"A":[{"a":1}],"refused":[{"a":1}],"B":[{"a":1}]}')
+    assert await gateway.silent()
+    assert {"A", "B"} <= set(emulator.devices)
+    assert await gateway.read() == (0x40, b"\0\x01\x80\0")
+    emulator.core_timeout = 60
+    gateway.publish("v1/gateway/telemetry", '{"refused":[{"a":1}],"A":[1]}')
+    assert await gateway.read() == (0x40, b"\0\x01\x99\0")
+    assert "refused" not in emulator.devices
+
+
+@pytest.mark.parametrize("name", [" ", "n" * 256, "\N{GRINNING FACE}" * 128, "<script>", "{{x}}", "a\0"])
+@pytest.mark.parametrize("connect", [{"device": "NAME"}, {"device": "A", "type": "NAME"}])
+async def test_names_that_the_core_never_takes(emulator, gateway, name, connect):
+    emulator.core_timeout = 0.001
+    connect = {key: value.replace("NAME", name) for key, value in connect.items()}
+    assert await answered(gateway, "v1/gateway/connect", connect) == (0x40, b"\0\x01\x80\0")
+    assert set(emulator.devices) == {"device", "gateway"}
+
+
+@pytest.mark.parametrize(("version", "mqtt", "answers"), [("4.3", 4, [SUCCESS]), ("4.2", 5, []), ("3.7", 4, [])])
+async def test_a_refusal_of_the_core_to_older_clients_and_by_older_servers(version, mqtt, answers):
+    async with Emulator(version=version, core_timeout=0.001) as emulator, raw_client(emulator, mqtt) as client:
+        emulator.add_gateway("GATEWAY")
+        emulator.core_away = True
+        await client.connect("GATEWAY")
+        client.publish("v1/gateway/connect", '{"device":"A"}')
+        assert [await client.read() for _ in answers] == answers
+        assert await client.silent()
+
+
+# Ended for inactivity.
+
+
+async def until_ended(device):
+    while device.connected:  # noqa: ASYNC110  # the platform gives no sign
+        await asyncio.sleep(0.001)
+
+
+async def test_a_quiet_sub_device_cannot_be_reached(emulator, gateway):
+    """No notice, no RPC and no update; what is sent then waits for nothing, a call waits for the next session."""
+    emulator.sub_device_inactivity = 0.05
+    await answered(gateway, "v1/gateway/connect", {"device": "A"})
+    assert await emulator.set_shared_attributes("A", {"a": 1})
+    await gateway.message()
+    await until_ended(emulator.device("A"))
+    assert not await emulator.set_shared_attributes("A", {"a": 2})
+    with pytest.raises(TimeoutError, match="not subscribed"):
+        await emulator.call_rpc("A", "m", timeout=0.001)
+    assert await gateway.silent()
+
+
+@pytest.mark.parametrize(("topic", "payload"), (UPLINKS | CONNECT).items())
+async def test_after_the_end_an_uplink_or_a_connect_begins_a_new_session(emulator, gateway, topic, payload):
+    emulator.sub_device_inactivity = 0.02
+    await answered(gateway, "v1/gateway/connect", {"device": "A"})
+    device = emulator.device("A")
+    await until_ended(device)
+    emulator.sub_device_inactivity = None
+    await answered(gateway, topic, payload)
+    assert (device.connected, device.counters.connections) == (True, 2)
+    assert await emulator.set_shared_attributes("A", {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "kept"),
+    [(topic, payload, True) for topic, payload in UPLINKS.items()]
+    + [
+        ("v1/gateway/attributes", {"A": {}}, True),
+        ("v1/gateway/attributes", {"A": {}, "B": {}}, True),
+        ("v1/gateway/telemetry", {"A": [{"ts": 1, "values": {}}]}, True),
+        ("v1/gateway/connect", {"device": "A"}, False),
+        ("v1/gateway/telemetry", {"B": [{"a": 1}]}, False),
+        ("v1/devices/me/telemetry", {"a": 1}, False),
+    ],
+)
+async def test_what_keeps_a_session_alive(emulator, gateway, monkeypatch, topic, payload, kept):
+    """Its own uplinks, empty ones included; neither `connect` nor what the gateway sends for itself or for others."""
+    emulator.sub_device_inactivity = 600
+    now = asyncio.get_running_loop().time()
+    await answered(gateway, "v1/gateway/connect", {"device": "A"})
+    [session] = emulator._sessions
+    sub_sessions = session._gateway_uplinks.sub_sessions
+    monkeypatch.setattr(sub_sessions, "_loop_time", lambda: now)
+    device = emulator.device("A")
+    for _ in range(2):
+        now += 400
+        await answered(gateway, topic, payload)
+        sub_sessions.check_inactivity()
+    assert (device.connected, device.counters.connections) == (kept, 1)
+
+
+async def test_sessions_end_one_by_one(emulator, gateway, monkeypatch):
+    now = asyncio.get_running_loop().time()
+    [session] = emulator._sessions
+    sub_sessions = session._gateway_uplinks.sub_sessions
+    monkeypatch.setattr(sub_sessions, "_loop_time", lambda: now)
+    for name in "ABC":
+        await answered(gateway, "v1/gateway/connect", {"device": name})
+        now += 100
+    await answered(gateway, "v1/gateway/attributes", {"A": {}})
+    reachable = []
+    for _ in range(5):
+        reachable.append("".join(name for name in "ABC" if emulator.device(name).connected))
+        now += 200
+        sub_sessions.check_inactivity()
+    assert reachable == ["ABC", "ABC", "AC", "", ""]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_inactivity_needs_a_time(seconds):
+    with pytest.raises(ValueError, match="sub_device_inactivity"):
+        Emulator(sub_device_inactivity=seconds)
+    emulator = Emulator(sub_device_inactivity=None)
+    with pytest.raises(ValueError, match="sub_device_inactivity"):
+        emulator.sub_device_inactivity = seconds
+    assert emulator.sub_device_inactivity is None
