@@ -3,6 +3,8 @@
 import logging
 import logging.config
 
+import pytest
+
 from tb_mqtt_client.common.logging_utils import TRACE_LEVEL, ExtendedLogger, get_logger
 
 
@@ -36,3 +38,22 @@ def test_loggers_of_another_class_are_left_as_they_are():
     finally:
         logging.setLoggerClass(logging.Logger)
     assert type(get_logger("theirs")) is Theirs
+
+
+@pytest.mark.parametrize("add", ["handler", "filter"])
+def test_a_handler_or_filter_that_raises_is_printed_and_breaks_nothing(add, capsys):
+    """Every line that the client logs goes to the program's handlers: theirs must not lose a message or end a connection."""
+
+    class Raising(logging.Handler):
+        def emit(self, _record):
+            raise RuntimeError("the disk is full")
+
+        def filter(self, _record):
+            if add == "filter":
+                raise RuntimeError("the disk is full")
+            return True
+
+    logger, raising = get_logger("tb_mqtt_client.test_raising"), Raising()
+    getattr(logger, f"add{add.capitalize()}")(raising)
+    logger.warning("a line")
+    assert "RuntimeError: the disk is full" in capsys.readouterr().err

@@ -340,6 +340,12 @@ class PatchUtils:
         """Watch for publishes that get no PUBACK, until the connection ends."""
         if self._retry_task is None:
             self._retry_task = asyncio.create_task(self._retry_loop(), name="tb-mqtt-client acknowledgements")
+            self._retry_task.add_done_callback(self._watch_ended)
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        """End the connection if nothing watches it any more: publishes without an acknowledgement would wait forever."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.fail(error)
 
     async def stop_retry_task(self) -> None:
         """Watch no longer."""

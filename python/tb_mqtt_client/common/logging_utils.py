@@ -22,6 +22,16 @@ class ExtendedLogger(logging.Logger):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         self.log(TRACE_LEVEL, message, *args, **kwargs)
 
+    def handle(self, record: logging.LogRecord) -> None:
+        """Pass a record to the handlers. The exception of a handler or filter is printed as ``logging`` prints those of its own.
+
+        A program's handler that raises must neither lose a message nor end a connection.
+        """
+        try:
+            super().handle(record)
+        except Exception:  # noqa: BLE001  # printed, with its traceback
+            logging.Handler().handleError(record)
+
 
 def get_logger(name: str | None = None) -> ExtendedLogger:
     """The logger of this name, with ``trace``, whoever made it first."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 from tb_mqtt_client.common.async_utils import is_cancelled, uninterrupted
@@ -170,9 +169,7 @@ class ConnectionKeeper:
         if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
             # The session worked before, and an administrator may fix the cause, so this goes on, but slowly.
             self._backoff.grow_to_longest()
-        # A log handler of the program may raise. There is no other place to report to, and reconnecting must not depend on it.
-        with suppress(Exception):
-            self._report(error)
+        self._report(error)
         return False
 
     def _report(self, error: BaseException) -> None:
@@ -184,8 +181,7 @@ class ConnectionKeeper:
 
     async def _delay(self) -> None:
         delay = self._backoff.next_delay()
-        with suppress(Exception):  # as above
-            logger.info("Connecting again in %.1f s", delay)
+        logger.info("Connecting again in %.1f s", delay)
         await asyncio.sleep(delay)
 
 

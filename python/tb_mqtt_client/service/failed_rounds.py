@@ -9,7 +9,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 
@@ -44,11 +43,9 @@ class FailedRounds:
 
     def failed(self, error: BaseException, items: Sequence[object] = ()) -> bool:
         """Report the exception of a round with these items. Return whether the only one of them is to be given up."""
-        # A log handler of the program may raise. There is no other place to report to, and the loop must not depend on it.
-        with suppress(Exception):
-            text = "Unexpected error in the %s queue, which goes on (items concerned: %d): %r"
-            kind = type(error).__name__
-            self._log.warn_of(kind, text, self._name, len(items), error, level=logging.ERROR, error=error)
+        text = "Unexpected error in the %s queue, which goes on (items concerned: %d): %r"
+        kind = type(error).__name__
+        self._log.warn_of(kind, text, self._name, len(items), error, level=logging.ERROR, error=error)
         # No item is the cause of a lack of memory.
         is_lack_of_memory = isinstance(error, MemoryError)
         self.pauses = len(items) <= 1 or is_lack_of_memory

@@ -380,8 +380,14 @@ class MessageService:
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
-        self._outcomes.acknowledged(message, reason_code)
-        self._note_drained()
+        try:
+            self._outcomes.acknowledged(message, reason_code)
+        except Exception:
+            # A defect, which is reported where the packet was read. The senders get at least what the platform said.
+            self._answers.answer(message, reason_code)
+            raise
+        finally:
+            self._note_drained()
 
     def _publish_service_again(self, message: MqttPublishMessage) -> None:
         self._worker_of(message).queue.prepend_all([message])

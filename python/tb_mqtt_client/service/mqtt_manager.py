@@ -449,13 +449,15 @@ class MQTTManager:
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
-        if connection is not None and connection.is_closing():
-            await connection.close()
-        elif connection is not None:
-            # The server may be the first to close then.
-            self._closing = True
-            await client.disconnect()
-        self._end_session(client, CLOSED_HERE)
+        try:
+            if connection is not None and connection.is_closing():
+                await connection.close()
+            elif connection is not None:
+                # The server may be the first to close then.
+                self._closing = True
+                await client.disconnect()
+        finally:
+            self._end_session(client, CLOSED_HERE)
 
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
         message = self._window.take(packet_id)
@@ -500,9 +502,19 @@ class MQTTManager:
         self._connected = False
         unacknowledged = self._window.close()
         self._subscriptions.end(cause)
-        self._on_connection_lost(unacknowledged, self.last_end)
+        # Each runs whatever the others raise: messages are taken back, and the next connection waits for the end of this one.
+        _run(self._on_connection_lost, unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:
-            callback(self.last_end)
+            _run(callback, self.last_end)
         if self._on_disconnect is not None:
             self._callbacks.start(self._on_disconnect())
         self._lost.set()
+
+
+def _run(callback: Callable[..., None], *arguments: object) -> None:
+    """Call a function. Its exception, which is a defect, goes to the loop's exception handler."""
+    try:
+        callback(*arguments)
+    except Exception as error:  # noqa: BLE001  # see above
+        context = {"message": "Error at the end of a session", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

@@ -1,0 +1,88 @@
+"""Defects of the client itself, such as no one knows of: what they may cost, and what they may not."""
+
+import asyncio
+
+import pytest
+from device_peer import make_client
+
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.service import outcomes
+
+
+@pytest.fixture
+async def contexts():
+    """What reaches the loop's exception handler."""
+    seen = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    return seen
+
+
+def fail(*_arguments):
+    raise LookupError("a defect")
+
+
+@pytest.mark.parametrize("code", [0, 0x97, 0x99])
+async def test_behind_a_puback(emulator, device, contexts, monkeypatch, code):
+    """The sender gets the platform's verdict, and the connection goes on."""
+    emulator.on_publish = lambda _: Verdict.refuse(code) if code else None
+    monkeypatch.setattr(outcomes.Outcomes, "acknowledged", fail)
+    async with asyncio.timeout(5):
+        assert (await device.send_timeseries({"a": 1})).reason_code == code
+    monkeypatch.undo()
+    emulator.on_publish = None
+    assert [str(context["exception"]) for context in contexts] == ["a defect"]
+    assert (await device.send_timeseries({"a": 1})).is_successful()
+    assert device.statistics.reconnects == 0
+
+
+async def test_at_the_end_of_a_session(emulator, device, contexts):
+    """The next session comes, and the other callbacks are called."""
+    ends = []
+    device._mqtt_manager.session_end_callbacks[:0] = [fail]
+    device._mqtt_manager.session_end_callbacks.append(ends.append)
+    await emulator.disconnect_device("device")
+    async with asyncio.timeout(5):
+        assert (await device.send_timeseries({"a": 1}, timeout=None)).is_successful()
+    assert len(ends) == 1
+    assert [str(context["exception"]) for context in contexts] == ["a defect"]
+    device._mqtt_manager.session_end_callbacks.remove(fail)
+
+
+async def test_in_the_watch_for_acknowledgements(emulator):
+    """Nothing may wait for ever for a PUBACK: the connection ends, and the data goes on the next one."""
+    client = make_client(emulator, ack_timeout=0.05)
+    await client.connect()
+    swallow = iter([True])
+    emulator.on_publish = lambda _: Verdict.ignore() if next(swallow, False) else None
+    client._mqtt_manager._patches.on_overdue = fail
+    async with asyncio.timeout(5):
+        assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
+    assert client.statistics.reconnects == 1
+    assert "a defect" in client.statistics.last_disconnect
+    await client.stop()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), MemoryError(), RecursionError(), OverflowError("too large")], ids=repr
+)
+async def test_in_name_resolution(emulator, monkeypatch, caplog, error):
+    """The first connect() raises it, a later attempt is reported and followed by the next."""
+    resolve, failures = asyncio.get_running_loop().getaddrinfo, [error] * 3
+
+    async def getaddrinfo(host, *arguments, **options):
+        if failures:
+            raise failures.pop()
+        return await resolve("127.0.0.1" if host == "platform.test" else host, *arguments, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    client = make_client(emulator, host="platform.test")
+    with pytest.raises(type(error)):
+        await client.connect()
+    failures.clear()
+    await client.connect()
+    failures[:] = [error] * 3
+    await emulator.disconnect_device("device")
+    async with asyncio.timeout(5):
+        assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
+    assert sum(repr(error) in message and "Connecting failed" in message for message in caplog.messages) == 3
+    await client.stop()
