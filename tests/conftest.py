@@ -4,8 +4,8 @@ import os
 
 from hypothesis import settings
 
-# The fixture that users get too, and a broker.
-pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin", "mosquitto_broker"]
+# The fixture that users get too, a broker, and a real ThingsBoard if there is one.
+pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin", "mosquitto_broker", "thingsboard.plugin"]
 
 # Times are measured by the benches, never by a property test: a busy machine must not fail one.
 settings.register_profile("default", deadline=None)

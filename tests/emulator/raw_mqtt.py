@@ -100,10 +100,11 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(emulator, version=5, ssl=None):
+async def raw_client(emulator, version=5, ssl=None, within=5):
+    """Connect to an emulator, or whatever has its host and port. All that is done must end within so many seconds."""
     reader, writer = await asyncio.open_connection(emulator.host, emulator.port, ssl=ssl)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(within):
             yield RawClient(reader, writer, version)
     finally:
         writer.close()

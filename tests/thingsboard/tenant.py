@@ -1,0 +1,271 @@
+"""A tenant of the ThingsBoard under test: makes entities under one prefix, reads what is stored, and removes what it made."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from thingsboard.rest import RestClient, RestError
+
+Scope: TypeAlias = Literal["CLIENT_SCOPE", "SHARED_SCOPE", "SERVER_SCOPE"]
+OtaKind: TypeAlias = Literal["FIRMWARE", "SOFTWARE"]
+
+# A PUBACK says that the message is queued: what is stored shows a little later, on a busy machine a little later still.
+STORED_WITHIN = 60.0
+_PAGE = 1000
+T = TypeVar("T")
+
+
+class Device(NamedTuple):
+    """A device; `token` is its access token."""
+
+    id: str
+    name: str
+    token: str
+
+
+class Point(NamedTuple):
+    """One stored datapoint; the type of `value` is the platform's."""
+
+    ts: int
+    value: Any
+
+
+class NotStoredError(AssertionError):
+    """The platform does not show in time what it was to show."""
+
+
+class Tenant:
+    """Every entity that it makes has a name with its prefix, and so must the devices that a gateway under test announces."""
+
+    def __init__(self, rest: RestClient, prefix: str) -> None:
+        self.rest = rest
+        self.prefix = prefix
+        self._numbers = itertools.count(1)
+
+    def name(self, purpose: str) -> str:
+        """Return an unused name for an entity."""
+        return f"{self.prefix}-{next(self._numbers)}-{purpose}"
+
+    # Devices.
+
+    async def device(
+        self,
+        name: str | None = None,
+        *,
+        gateway: bool = False,
+        profile_id: str | None = None,
+        credentials: dict[str, Any] | None = None,
+    ) -> Device:
+        """Make a device. Without `credentials` the platform chooses an access token."""
+        body: dict[str, Any] = {"name": name or self.name("gateway" if gateway else "device")}
+        if gateway:
+            body["additionalInfo"] = {"gateway": True}
+        if profile_id is not None:
+            body["deviceProfileId"] = {"entityType": "DEVICE_PROFILE", "id": profile_id}
+        if credentials is None:
+            made = await self.rest.post("/api/device", body)
+        else:
+            made = await self.rest.post("/api/device-with-credentials", {"device": body, "credentials": credentials})
+        return await self.as_device(made)
+
+    async def as_device(self, document: dict[str, Any]) -> Device:
+        """Return a device from its REST form."""
+        credentials = await self.credentials(document["id"]["id"])
+        return Device(document["id"]["id"], document["name"], credentials["credentialsId"])
+
+    async def credentials(self, device_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self.rest.get(f"/api/device/{device_id}/credentials")
+        return found
+
+    async def device_named(self, name: str) -> dict[str, Any] | None:
+        """Return the REST form of a device, or None if there is none of that name."""
+        try:
+            found: dict[str, Any] = await self.rest.get("/api/tenant/devices", deviceName=name)
+        except RestError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    async def until_device(self, name: str) -> Device:
+        """Return a device that a gateway announces, as soon as it exists."""
+        found = await until(lambda: self.device_named(name), f"the device {name!r}")
+        assert found is not None
+        return await self.as_device(found)
+
+    async def rename(self, device_id: str, name: str) -> None:
+        await self._change_device(device_id, {"name": name})
+
+    async def delete_device(self, device_id: str) -> None:
+        await self.rest.delete(f"/api/device/{device_id}")
+
+    async def _change_device(self, device_id: str, changes: dict[str, Any]) -> None:
+        document = await self.rest.get(f"/api/device/{device_id}")
+        await self.rest.post("/api/device", document | changes)
+
+    # Profiles and packages.
+
+    async def profile(self, **changes: Any) -> str:
+        """Make a device profile and return its id. `changes` are fields of its REST form."""
+        name = changes.pop("name", None) or self.name("profile")
+        data = {"configuration": {"type": "DEFAULT"}, "transportConfiguration": {"type": "DEFAULT"}, "alarms": None}
+        data["provisionConfiguration"] = changes.pop("provision", {"type": "DISABLED"})
+        body = {"name": name, "type": "DEFAULT", "transportType": "DEFAULT", "profileData": data} | changes
+        body.setdefault("provisionType", "DISABLED")
+        made = await self.rest.post("/api/deviceProfile", body)
+        profile_id: str = made["id"]["id"]
+        return profile_id
+
+    async def provisioning_profile(
+        self, strategy: Literal["ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES"] = "ALLOW_CREATE_NEW_DEVICES"
+    ) -> tuple[str, str, str]:
+        """Make a profile that devices register with, and return its id, key and secret."""
+        key, secret = self.name("key"), self.name("secret")
+        provision = {"type": strategy, "provisionDeviceSecret": secret}
+        return await self.profile(provisionType=strategy, provisionDeviceKey=key, provision=provision), key, secret
+
+    async def package(
+        self,
+        profile_id: str,
+        version: str,
+        data: bytes | None = None,
+        *,
+        kind: OtaKind = "FIRMWARE",
+        algorithm: str = "SHA256",
+        url: str = "",
+    ) -> str:
+        """Make an OTA package with an image or with a URL, and return its id."""
+        body: dict[str, Any] = {"title": self.name("package"), "version": version, "type": kind, "tag": None}
+        body["deviceProfileId"] = {"entityType": "DEVICE_PROFILE", "id": profile_id}
+        if data is None:
+            body |= {"url": url, "isURL": True}
+        made = await self.rest.post("/api/otaPackage", body)
+        if data is not None:
+            await self.rest.upload(f"/api/otaPackage/{made['id']['id']}", data, checksumAlgorithm=algorithm)
+        package_id: str = made["id"]["id"]
+        return package_id
+
+    async def assign_package(self, device_id: str, package_id: str | None, *, kind: OtaKind = "FIRMWARE") -> None:
+        """Assign a package, or take it away."""
+        field = "firmwareId" if kind == "FIRMWARE" else "softwareId"
+        assigned = None if package_id is None else {"entityType": "OTA_PACKAGE", "id": package_id}
+        await self._change_device(device_id, {field: assigned})
+
+    # What is stored.
+
+    async def telemetry(
+        self, device_id: str, keys: Iterable[str], *, start: int = 0, end: int = 10**15, limit: int = 50_000
+    ) -> dict[str, list[Point]]:
+        """Return the stored datapoints of these keys with `start <= ts < end`, the oldest first."""
+        query = {"keys": ",".join(keys), "startTs": start, "endTs": end, "limit": limit, "orderBy": "ASC"}
+        found = await self.rest.get(_telemetry(device_id, "values/timeseries"), **query, useStrictDataTypes="true")
+        return {key: [Point(point["ts"], point["value"]) for point in points] for key, points in found.items()}
+
+    async def latest(self, device_id: str) -> dict[str, Point]:
+        """Return the latest value of every key."""
+        found = await self.rest.get(_telemetry(device_id, "values/timeseries"), useStrictDataTypes="true")
+        # The platform answers with one null for keys that it was asked for and has not.
+        return {key: Point(points[0]["ts"], points[0]["value"]) for key, points in found.items() if points[0]["value"] is not None}
+
+    async def count(self, device_id: str, keys: Iterable[str], *, start: int, end: int) -> int:
+        """Return the number of stored datapoints of these keys with `start <= ts < end`."""
+        query = {"keys": ",".join(keys), "startTs": start, "endTs": end, "agg": "COUNT", "interval": end - start, "limit": 1}
+        found = await self.rest.get(_telemetry(device_id, "values/timeseries"), **query, useStrictDataTypes="true")
+        return sum(int(point["value"]) for points in found.values() for point in points)
+
+    async def attributes(self, device_id: str, scope: Scope = "CLIENT_SCOPE") -> dict[str, Any]:
+        """Return all attributes of a scope."""
+        found = await self.rest.get(_telemetry(device_id, f"values/attributes/{scope}"))
+        return {one["key"]: one["value"] for one in found}
+
+    async def set_shared(self, device_id: str, values: dict[str, Any]) -> None:
+        await self.rest.post(_telemetry(device_id, "attributes/SHARED_SCOPE"), values)
+
+    async def delete_shared(self, device_id: str, keys: Iterable[str]) -> None:
+        await self.rest.delete(_telemetry(device_id, "SHARED_SCOPE"), keys=",".join(keys))
+
+    async def rpc(self, device_id: str, method: str, params: Any = None, *, oneway: bool = False, timeout: float = 10) -> Any:
+        """Make a server-side RPC and return its reply.
+
+        Raises:
+            RestError: No reply within `timeout` seconds (status 504), or the device is not reachable (409).
+        """
+        body = {"method": method, "params": params, "persistent": False, "timeout": int(timeout * 1000)}
+        kind = "oneway" if oneway else "twoway"
+        return await self.rest.post(f"/api/rpc/{kind}/{device_id}", body)
+
+    # Customers.
+
+    async def customer_user(self) -> tuple[str, RestClient]:
+        """Make a customer with one user, and return the customer's id and the user's access to the REST API."""
+        made = await self.rest.post("/api/customer", {"title": self.name("customer")})
+        customer_id: str = made["id"]["id"]
+        owner = {"authority": "CUSTOMER_USER", "customerId": made["id"], "tenantId": made["tenantId"]}
+        return customer_id, await activated_user(self.rest, f"{self.name('user')}@example.com", owner)
+
+    # The end.
+
+    async def remove_everything(self) -> list[str]:
+        """Remove every entity with the prefix and return the names. Whatever fails, the others are tried."""
+        removed, failures = [], []
+        for listing, item, name in (
+            # Devices before their profiles, and packages between them: each refers to the next.
+            ("/api/tenant/devices", "/api/device", "name"),
+            ("/api/otaPackages", "/api/otaPackage", "title"),
+            ("/api/deviceProfiles", "/api/deviceProfile", "name"),
+            ("/api/customers", "/api/customer", "title"),
+        ):
+            for entity_id, found in await self._mine(listing, name):
+                try:
+                    await self.rest.delete(f"{item}/{entity_id}")
+                except RestError as error:
+                    # One that is gone is what was wanted.
+                    if error.status != 404:
+                        failures.append(error)
+                else:
+                    removed.append(found)
+        if failures:
+            raise ExceptionGroup(f"entities named {self.prefix}... could not be removed", failures)
+        return removed
+
+    async def _mine(self, listing: str, name: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for page in itertools.count():
+            answer = await self.rest.get(listing, pageSize=_PAGE, page=page, textSearch=self.prefix)
+            found += [(one["id"]["id"], one[name]) for one in answer["data"] if one[name].startswith(self.prefix)]
+            if not answer["hasNext"]:
+                break
+        return found
+
+
+async def activated_user(rest: RestClient, email: str, owner: dict[str, Any]) -> RestClient:
+    """Make a user with a password, and return the user's access to the REST API."""
+    made = await rest.post("/api/user", {"email": email} | owner, sendActivationMail="false")
+    link = await rest.get(f"/api/user/{made['id']['id']}/activationLink")
+    token = link.partition("activateToken=")[2].partition("&")[0]
+    user = RestClient(rest.url, email, f"pw-{email}")
+    activation = {"activateToken": token, "password": f"pw-{email}"}
+    await asyncio.to_thread(user.anonymous, "POST", "/api/noauth/activate", activation, query={"sendActivationMail": "false"})
+    return user
+
+
+async def until(read: Callable[[], Awaitable[T]], expected: str, *, within: float = STORED_WITHIN) -> T:
+    """Read again and again until the result is true, and return it.
+
+    Raises:
+        NotStoredError: It is not within `within` seconds; the text has `expected` and what was read last.
+    """
+    deadline = time.monotonic() + within
+    while not (found := await read()):
+        if time.monotonic() > deadline:
+            raise NotStoredError(f"ThingsBoard did not show {expected} within {within:g} s; the last reply was {found!r}")
+        await asyncio.sleep(0.1)
+    return found
+
+
+def _telemetry(device_id: str, path: str) -> str:
+    return f"/api/plugins/telemetry/DEVICE/{device_id}/{path}"
