@@ -55,6 +55,10 @@ test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distr
 	cargo test $(FUZZ_CRATE) --target-dir target --quiet
 	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: server-test
+server-test: $(STAMPS)/native $(STAMPS)/group-test ## The client against a running ThingsBoard: TB_URL=http://host:8080 TB_MQTT=host:1883 (docs/server_tests.md)
+	$(BIN)/python -m pytest --thingsboard tests/server tests/contract $(PYTEST_ARGS)
+
 .PHONY: wheel-test
 wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean environments of every Python found on this machine
 	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
@@ -69,6 +73,7 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases examples tests/typing
+	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases tests/thingsboard tests/contract/platforms.py
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
@@ -122,7 +127,7 @@ clean: ## Remove everything that the targets above have made
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The environment. A change of pyproject.toml brings everything in it up to date.
 

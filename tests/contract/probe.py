@@ -77,8 +77,8 @@ class Probe:
     async def settle(self) -> None:
         """Wait until the session takes packets as they come.
 
-        A server carries out what comes within milliseconds of its CONNACK in another thread, where an exception is swallowed: neither
-        a PUBACK nor a DISCONNECT follows.
+        A server carries out what comes within milliseconds of its CONNACK in another thread, where an exception is swallowed:
+        neither a PUBACK nor a DISCONNECT follows.
         """
         if self._patience:
             self.raw.write(b"\xc0\0")
