@@ -94,7 +94,6 @@ async def test_qos_2_is_granted_as_1(platform, device):
         assert await client.raw.read() == (0x90, b"\0\x07\0\x01")
 
 
-@pytest.mark.emulator_lacks("UNSUBACK 0x11 for a filter that was refused")
 async def test_unsubscribing_says_whether_there_was_a_subscription(platform, device):
     async with probe(platform, device.token) as client:
         granted, never, not_allowed = "v1/devices/me/attributes", "v1/devices/me/rpc/request/+", "v1/devices/me/#"
@@ -134,7 +133,6 @@ async def test_the_limit_is_on_the_remaining_length(platform, device, version, q
             assert (await client.publish(TELEMETRY, payload, qos=qos)).outcome == outcome
 
 
-@pytest.mark.emulator_lacks("DISCONNECT 0x81 for a PUBACK with id 0")
 async def test_a_puback_of_packet_id_0_ends_the_connection(platform, device):
     async with probe(platform, device.token) as client:
         client.raw.write(b"\x40\x02\0\0")

@@ -44,19 +44,13 @@ MALFORMED = [
     (ATTRIBUTES, '[{"a":1}]'),
     (ATTRIBUTES, "1"),
     ("v1/devices/me/attributes/request/x", "{}"),
-    pytest.param(
-        "v1/devices/me/rpc/response/x", '{"result":1}', marks=pytest.mark.emulator_lacks("0x99 for the id of an RPC response")
-    ),
+    ("v1/devices/me/rpc/response/x", '{"result":1}'),
 ]
 EXCEPTIONS = [
     (TELEMETRY, '{"ts":"yesterday","values":{"a":1}}'),
     ("v1/devices/me/rpc/request/x", '{"method":"m","params":{}}'),
     ("v1/devices/me/rpc/request/1", "{}"),
-    pytest.param(
-        "v1/devices/me/claim",
-        '{"secretKey":"s","durationMs":"long"}',
-        marks=pytest.mark.emulator_lacks("0x8B for the duration of a claim"),
-    ),
+    ("v1/devices/me/claim", '{"secretKey":"s","durationMs":"long"}'),
     ("v2/fw/request/1/chunk/0", "many"),
 ]
 
@@ -157,7 +151,6 @@ async def test_attributes_are_answered_by_scope(platform, device, request_payloa
         assert await response(client, topic.format("request"), request_payload, topic.format("response")) == answer
 
 
-@pytest.mark.emulator_lacks("no response to a request for the key of no letters")
 async def test_a_request_without_keys_in_a_list_that_is_empty_gets_no_response(platform, device):
     async with probe(platform, device.token) as client:
         answers = await client.publish("v1/devices/me/attributes/request/1", {"clientKeys": "", "sharedKeys": ""})
