@@ -12,6 +12,7 @@ from gmqtt import Client
 
 from tb_mqtt_client.common.exceptions import ConnectionLostError, SubscriptionRefusedError
 from tb_mqtt_client.common.mqtt_packets import Properties
+from tb_mqtt_client.common.running_timeout import running_timeout
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE
 
 
@@ -68,14 +69,16 @@ class Subscriptions:
         answer: asyncio.Future[int] = self.future()
         self._by_packet_id[packet_id] = answer
         try:
-            # Not asyncio.timeout: after a blocked loop both the answer and the end of the time may be there, and the answer counts.
-            await asyncio.wait([answer], timeout=self._timeout)
+            async with running_timeout(self._timeout):
+                await asyncio.wait([answer])
+        except TimeoutError:
+            # Both may come in the same turn of the loop, and the answer counts.
             if not answer.done():
-                raise TimeoutError(f"{self._server} did not acknowledge {what} within {self._timeout:g} s")
-            return answer.result()
+                raise TimeoutError(f"{self._server} did not acknowledge {what} within {self._timeout:g} s") from None
         finally:
             self._by_packet_id.pop(packet_id, None)
             answer.cancel()
+        return answer.result()
 
     def _granted(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
         self._take(packet_id, granted[0])

@@ -112,6 +112,28 @@ async def test_a_package_that_failed_is_tried_again_when_it_is_assigned_anew_onl
     assert await outcomes.next() == "1"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
+async def test_an_unexpected_error_does_not_end_the_watching(client, platform, tmp_path, error, caplog, monkeypatch):
+    """Without ``keep_watching`` the task raises it; with it, the log has it and the next package is installed."""
+
+    async def to_thread(*_arguments):
+        raise error
+
+    outcomes = Outcomes()
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    await platform.assign("main.bin", "1", IMAGE)
+    with pytest.raises(type(error)):
+        await (await client.update_firmware(firmware_save_path=tmp_path))
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_package=outcomes, keep_watching=True)
+    async with asyncio.timeout(10):
+        while not any("failed unexpectedly" in message for message in caplog.messages):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    monkeypatch.undo()
+    await platform.assign("main.bin", "2", IMAGE)
+    assert await outcomes.next() == "2"
+    assert not task.done()
+
+
 # The end of it.
 
 

@@ -123,7 +123,11 @@ class PackageUpdate:
             return UpdateResult(FirmwareStates.FAILED, error=text)
         except Exception as defect:
             await self._report(FirmwareStates.FAILED, repr(defect))
-            raise
+            if not self._options.keep_watching:
+                raise
+            # The task is there for the next package, too.
+            logger.exception("The update failed unexpectedly. The next assignment is waited for")
+            return UpdateResult(FirmwareStates.FAILED, error=repr(defect))
 
     async def _update(self) -> UpdateResult:
         package = await self._host.assigned_package(self._kind)
