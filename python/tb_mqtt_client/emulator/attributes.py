@@ -13,8 +13,13 @@ from tb_mqtt_client.emulator.payloads import AttributeKeys, GatewayAttributeRequ
 
 
 def set_shared(device: Device, values: Mapping[str, Any]) -> bool:
-    """Store, and send the update. False when nobody is subscribed to it."""
+    """Store, and send the update. Returns False when the device is not subscribed to it."""
     device.shared_attributes.update(values)
+    return send_update(device, values)
+
+
+def send_update(device: Device, values: Mapping[str, Any]) -> bool:
+    """Send an update without storing it. Returns False when the device is not subscribed to it."""
     return device.session is not None and device.session.send_attributes(device, dict(values))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -67,12 +69,31 @@ class Packages:
         self._assigned: dict[tuple[Device, str], OtaPackage] = {}
         self._cached: set[OtaPackage] = set()
 
-    def assign(self, device: Device, package: OtaPackage) -> bool:
-        """Tell the device: a deletion first, then the update. False when it is not subscribed."""
+    async def assign(
+        self, device: Device, package: OtaPackage, *, update_first: bool, gap: float, missing: Collection[str]
+    ) -> bool:
+        """Send the deletion and the update, in this order or the other. Returns False when the device is not subscribed.
+
+        For the seconds of `gap` between them, requests find neither the keys in `missing` nor those that a changed package
+        still lacks: the platform stores one attribute after the other.
+        """
         self._assigned[device, package.kind] = package
-        if absent := package.absent_attributes():
-            attributes.delete_shared(device, absent)
-        return attributes.set_shared(device, package.shared_attributes())
+        values = package.shared_attributes()
+        device.shared_attributes.update((key, value) for key, value in values.items() if key not in missing)
+        for key in missing:
+            device.shared_attributes.pop(key, None)
+        if update_first:
+            sent = attributes.send_update(device, values)
+        else:
+            attributes.delete_shared(device, package.absent_attributes())
+        if gap:
+            await asyncio.sleep(gap)
+        if update_first:
+            device.shared_attributes.update(values)
+            attributes.delete_shared(device, package.absent_attributes())
+        else:
+            sent = attributes.set_shared(device, values)
+        return sent
 
     def unassign(self, device: Device, kind: str) -> bool:
         self._assigned.pop((device, kind), None)

@@ -7,7 +7,7 @@ import json
 import math
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -289,9 +289,30 @@ class Emulator:
         """Number the device's RPC from 0 again, as after a restart of the server; calls without an answer get none."""
         self._platform.rpc.restart(self.device(device))
 
-    async def assign_package(self, device: str, package: OtaPackage) -> bool:
-        """Assign firmware or software. False when the device is not connected, or not subscribed to shared attributes."""
-        return self._platform.packages.assign(self.device(device), package)
+    async def assign_package(
+        self,
+        device: str,
+        package: OtaPackage,
+        *,
+        update_first: bool = False,
+        gap: float = 0.0,
+        missing: Collection[str] = (),
+    ) -> bool:
+        """Assign firmware or software: send a deletion of the attributes that it does not have, and the update.
+
+        Args:
+            device: The name or access token of the device.
+            package: The package.
+            update_first: Send the update before the deletion; the platform does either.
+            gap: Seconds between the two messages.
+            missing: Keys such as ``"fw_size"`` that attribute requests do not find during the gap: the platform stores one
+                attribute after the other.
+
+        Returns:
+            False if the device is not connected, or not subscribed to shared attributes.
+        """
+        packages = self._platform.packages
+        return await packages.assign(self.device(device), package, update_first=update_first, gap=gap, missing=missing)
 
     async def unassign_package(self, device: str, kind: OtaKind = "fw") -> bool:
         """Take a package away. False when the device is not connected, or not subscribed to shared attributes."""

@@ -23,6 +23,12 @@ async def client(emulator):
 
 
 @pytest.fixture(autouse=True)
+def assignments_settle_at_once(monkeypatch):
+    """The platform needs about a second, the emulator what a test says."""
+    monkeypatch.setattr(package_update, "SETTLING_SECONDS", 0.03)
+
+
+@pytest.fixture(autouse=True)
 async def nothing_is_left(tmp_path, monkeypatch):
     """No task, no file that is not whole; images go to the test's own folders."""
     monkeypatch.setattr(package_update.tempfile, "gettempdir", lambda: str(tmp_path))

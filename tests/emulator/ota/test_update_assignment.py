@@ -8,7 +8,7 @@ from ota_platform import ALL_STATES, DROP, IMAGE, config, once, subscriptions, u
 
 from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
-from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.emulator import OtaPackage, Verdict
 from tb_mqtt_client.emulator.checksums import checksum
 from tb_mqtt_client.service.device import firmware_updater
 from tb_mqtt_client.service.device.firmware_updater import FirmwareUpdater
@@ -247,3 +247,80 @@ async def test_verify_checksum(client):
     assert not verify(IMAGE, "sha256", checksum("SHA256", b""))
     for data, algorithm, expected in ((None, "md5", "x"), (b"", "md5", None), (b"", None, "x"), (b"", "sha1", "x")):
         assert not verify(data, algorithm, expected)
+
+
+# The assignment arrives in pieces.
+
+KEYS = ["fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorithm"]
+
+
+@pytest.mark.parametrize("missing", [[key] for key in KEYS] + [KEYS[2:], KEYS])
+@pytest.mark.parametrize("update_first", [False, True])
+@pytest.mark.parametrize("previous", [False, True])
+async def test_an_assignment_that_arrives_in_pieces_is_judged_when_it_is_complete(
+    client, emulator, platform, tmp_path, update_first, missing, previous
+):
+    """Contract section 7: a deletion and an update in either order, and attributes that are not stored yet."""
+    outcomes = Outcomes()
+    if previous:
+        await platform.assign("main.bin", "1", IMAGE[::-1])
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_package=outcomes, keep_watching=True)
+    if previous:
+        assert await outcomes.next() == "1"
+    package = OtaPackage("main.bin", "2", IMAGE)
+    # Longer than it takes to settle: the client asks in between.
+    await emulator.assign_package("device", package, update_first=update_first, gap=0.04, missing=missing)
+    assert await outcomes.next() == "2"
+    assert (tmp_path / "main.bin").read_bytes() == IMAGE
+    await client.stop()
+    assert platform.states() == ALL_STATES[:1] + ALL_STATES[1:] * (2 if previous else 1)
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("missing", ["fw_size", "fw_version"])
+async def test_an_update_that_begins_while_a_package_is_being_assigned(client, emulator, platform, tmp_path, missing):
+    assigned = asyncio.create_task(
+        emulator.assign_package("device", OtaPackage("main.bin", "2", IMAGE), gap=0.04, missing=[missing])
+    )
+    await asyncio.sleep(0)
+    result = await update(client, firmware_save_path=tmp_path)
+    await assigned
+    await client.stop()
+    assert (result.state, platform.states()) == (FirmwareStates.UPDATED, ALL_STATES)
+
+
+async def test_another_package_that_arrives_in_pieces_while_downloading(client, emulator, platform, tmp_path):
+    platform.refuse = once(DROP)
+    await platform.assign("first.bin", "1", IMAGE)
+    task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
+    await platform.wait_asked(4)
+    await emulator.assign_package("device", OtaPackage("second.bin", "2", IMAGE[::-1]), gap=0.04, missing=["fw_size"])
+    result = await task
+    assert (result.package.title, result.state) == ("second.bin", FirmwareStates.UPDATED)
+    assert "FAILED" not in platform.states()
+
+
+async def test_attributes_of_two_packages_are_not_a_failure(client, emulator, platform, tmp_path):
+    """A new title and version with the old size and checksum, found out by the checksum of the image."""
+    await platform.assign("main.bin", "2", IMAGE)
+    await platform.change(size=5000, checksum=checksum("SHA256", IMAGE[::-1][:5000]))
+    asked = []
+
+    def complete_the_attributes(_kind, _request_id, number, _size):
+        asked.append(number)
+        if len(asked) == 5:
+            values = {"fw_size": len(IMAGE), "fw_checksum": checksum("SHA256", IMAGE)}
+            emulator.device("device").shared_attributes.update(values)
+
+    platform.refuse = complete_the_attributes
+    assert (await update(client, firmware_save_path=tmp_path)).state is FirmwareStates.UPDATED
+    assert (tmp_path / "main.bin").read_bytes() == IMAGE
+
+
+async def test_attributes_that_stay_incomplete_are_a_failure_in_the_end(client, platform, tmp_path):
+    await platform.assign("main.bin", "2.0", IMAGE)
+    await platform.change(size=None)
+    result = await update(client, firmware_save_path=tmp_path)
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "the attribute fw_size is missing")
+    await client.stop()
+    assert platform.states() == ["IDLE", "FAILED", result.error]

@@ -17,6 +17,10 @@ LONGEST_FILE_NAME = 200
 """Bytes: file systems take 255, and a file that is not whole has a longer name."""
 
 
+class IncompletePackageError(ValueError):
+    """An attribute that every package has is missing. The platform may be about to store it."""
+
+
 @dataclass(frozen=True)
 class AssignedPackage:
     """What the shared attributes say of a package. One with a ``url`` is fetched there by the application."""
@@ -35,7 +39,9 @@ class AssignedPackage:
     def from_attributes(cls, kind: PackageKind, attributes: Mapping[str, Any]) -> Self | None:
         """From ``{"fw_title": ..., "fw_version": ..., ...}`` (``sw_...`` alike); ``None`` when nothing is assigned.
 
-        Raises ``ValueError`` that names what is missing or cannot be.
+        Raises:
+            IncompletePackageError: An attribute is missing.
+            ValueError: An attribute has a value that it cannot have.
         """
         given = {name: attributes.get(f"{kind}_{name}") for name in ("title", "version", "tag", "url")}
         if given["title"] is None and given["version"] is None:
@@ -73,7 +79,7 @@ class AssignedPackage:
 
 def _text(key: str, value: Any) -> str:
     if value is None:
-        raise ValueError(f"the attribute {key} is missing")
+        raise IncompletePackageError(f"the attribute {key} is missing")
     if not isinstance(value, str) or not value:
         raise ValueError(f"the attribute {key} must be a text that is not empty, not {value!r}")
     return value
@@ -82,7 +88,7 @@ def _text(key: str, value: Any) -> str:
 def _size(key: str, value: Any) -> int:
     """The platform sends a number; what was typed in as text is one too."""
     if value is None:
-        raise ValueError(f"the attribute {key} is missing")
+        raise IncompletePackageError(f"the attribute {key} is missing")
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise ValueError(f"the attribute {key} must be a number of bytes, not {value!r}")

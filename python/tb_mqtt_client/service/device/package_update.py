@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
-from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
+from tb_mqtt_client.entities.data.assigned_package import AssignedPackage, IncompletePackageError
 from tb_mqtt_client.service.callbacks import Callback, call
 from tb_mqtt_client.service.device.package_checksum import new_checksum
 from tb_mqtt_client.service.device.package_chunks import PackageChunks
@@ -24,6 +24,16 @@ from tb_mqtt_client.service.device.package_file import PackageFile
 
 logger = get_logger(__name__)
 
+SETTLING_SECONDS = 1.0
+"""Seconds without a change after which an assignment counts as complete.
+
+An assignment arrives as a deletion and an update, in either order, and the attributes are stored one after the other
+(platform_contract.md, section 7).
+"""
+SETTLING_ATTEMPTS = 3
+"""How often a package is asked for whose attributes are incomplete, with the time of settling in between."""
+MOST_CHANGES = 20
+"""Changes that are waited for: a program that changes the attributes all the time does not hold an update up for ever."""
 FAREWELL_SECONDS = 1.0
 """How long an update that is cancelled may wait for room in the queue, to tell the platform."""
 
@@ -60,7 +70,13 @@ class UpdateHost(Protocol):
         """Whether the device has this package."""
 
     async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
-        """Ask the platform. Raises ``PackageUpdateError`` when it does not answer, and ``ValueError`` for what is no package."""
+        """Ask the platform what is assigned.
+
+        Raises:
+            PackageUpdateError: The platform does not answer.
+            IncompletePackageError: An attribute of the package is missing.
+            ValueError: An attribute has a value that it cannot have.
+        """
 
     async def report_current(self, kind: PackageKind) -> None:
         """Tell the platform which package the device has, and the last state."""
@@ -101,11 +117,11 @@ class PackageUpdate:
         try:
             await self._host.report_current(self._kind)
             while True:
-                self._changed.clear()
                 result = await self._update_reporting()
                 if not self._options.keep_watching:
                     return result
                 await self._changed.wait()
+                await self._settle()
         except asyncio.CancelledError:
             await self._report_cancelled()
             raise
@@ -129,8 +145,28 @@ class PackageUpdate:
             logger.exception("The update failed unexpectedly. The next assignment is waited for")
             return UpdateResult(FirmwareStates.FAILED, error=repr(defect))
 
+    async def _settle(self) -> None:
+        """Wait until the assignment has not changed for a while."""
+        for _ in range(MOST_CHANGES):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(SETTLING_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _assigned_package(self) -> AssignedPackage | None:
+        """Ask what is assigned, and again while the answer is incomplete."""
+        for _ in range(SETTLING_ATTEMPTS - 1):
+            try:
+                return await self._host.assigned_package(self._kind)
+            except IncompletePackageError as incomplete:
+                logger.debug("The assigned package is incomplete, asking again in %g s: %s", SETTLING_SECONDS, incomplete)
+            await self._settle()
+        return await self._host.assigned_package(self._kind)
+
     async def _update(self) -> UpdateResult:
-        package = await self._host.assigned_package(self._kind)
+        package = await self._assigned_package()
         while package is not None and package != self._tried and not self._host.is_current(package):
             try:
                 return await (self._install_from_url(package) if package.url else self._install_image(package))
@@ -163,6 +199,8 @@ class PackageUpdate:
             self._tried = package
             await self._report(FirmwareStates.DOWNLOADED)
             if not file.is_intact(str(package.checksum)):
+                # The attributes may have been of two packages: changed in part when they were asked for.
+                await self._require_assigned(package)
                 raise PackageUpdateError(f"the {package.checksum_algorithm} checksum of the image is not {package.checksum}")
             await self._report(FirmwareStates.VERIFIED)
             path = await asyncio.to_thread(file.keep) if folder else None
@@ -199,14 +237,18 @@ class PackageUpdate:
         task = asyncio.create_task(self._fetch(package, file), name="tb-mqtt-client package download")
         try:
             while await _is_set_first(self._changed, task):
-                self._changed.clear()
-                assigned = await self._host.assigned_package(self._kind)
-                if assigned != package:
-                    raise _ReassignedError(assigned)
+                await self._settle()
+                await self._require_assigned(package)
             await task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def _require_assigned(self, package: AssignedPackage) -> None:
+        """Raise ``_ReassignedError`` if the platform wants another package meanwhile."""
+        assigned = await self._assigned_package()
+        if assigned != package:
+            raise _ReassignedError(assigned)
 
     async def _fetch(self, package: AssignedPackage, file: PackageFile) -> None:
         size = package.size or 0
