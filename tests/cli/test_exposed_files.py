@@ -1,6 +1,8 @@
 """A file with a secret that every user can read is named, with the command that changes this."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import trustme
@@ -12,17 +14,14 @@ TOKEN = 'access_token = "DEVICE-TOKEN"\n'
 
 
 @pytest.fixture
-def reachable(tmp_path):
-    """A folder that every user can enter: pytest's own are its user's only."""
-    changed = {}
-    for folder in (tmp_path, *tmp_path.parents):
-        mode = folder.stat().st_mode
-        if not mode & 0o001:
-            changed[folder] = mode
-            folder.chmod(mode | 0o001)
-    yield tmp_path
-    for folder, mode in changed.items():
-        folder.chmod(mode)
+def reachable():
+    """A folder that every user can enter, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        if not all(parent.stat().st_mode & 0o001 for parent in folder.resolve().parents):
+            pytest.skip("the folder for temporary files is private")
+        yield folder
 
 
 def file_with(path, text, mode):

@@ -39,7 +39,7 @@ async def test_nothing_to_do(tb_mqtt, emulator, device, tmp_path):
     assert (done.code, done.out) == (0, "✓ nothing is assigned\n")
     await emulator.assign_package("device", OtaPackage("pump.bin", "1.2", IMAGE))
     done = await tb_mqtt("firmware", "--current", "pump.bin", "1.2", env=device, cwd=tmp_path)
-    assert (done.code, done.out) == (0, "✓ pump.bin 1.2 is what the device has\n")
+    assert (done.code, done.out) == (0, "✓ pump.bin 1.2 is already installed\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,7 +26,7 @@ async def test_help_names_every_command_and_the_exit_codes(tb_mqtt):
     assert (done.code, done.err) == (0, "")
     for command in COMMANDS:
         assert f"\n  {command} " in done.out
-    assert "Exit codes: 0 all done and acknowledged" in done.out
+    assert "Exit codes: 0 everything done and acknowledged" in done.out
     assert (await tb_mqtt("--version")).out == f"tb-mqtt, version {__version__}\n"
 
 
@@ -96,7 +96,7 @@ def test_a_defect_keeps_the_secrets(monkeypatch, capsys):
     assert main(["doctor"]) == 70
     shown = capsys.readouterr().err
     assert "RuntimeError: something with *** went wrong" in shown
-    assert "This is a defect of tb-mqtt" in shown
+    assert "This is a bug in tb-mqtt" in shown
 
 
 CASES = {
@@ -176,7 +176,7 @@ async def test_a_demo_of_a_device_that_is_no_gateway(tb_mqtt, emulator):
     where = ("--host", emulator.host, "--port", str(emulator.port), "--token", "DEVICE-TOKEN")
     done = await tb_mqtt("demo", *where, "--duration", "0", "--points", "1", "--devices", "1")
     assert (done.code, done.out) == (2, "")
-    assert "there was no answer about the sub-device" in done.err
+    assert "no acknowledgement for the sub-device" in done.err
     assert "marked as a gateway" in done.err
 
 
@@ -184,7 +184,7 @@ async def test_a_demo_of_a_device_that_is_no_gateway(tb_mqtt, emulator):
 async def test_a_demo_of_an_amount_that_is_none(tb_mqtt, arguments):
     done = await tb_mqtt("demo", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert f"argument {arguments[0]}: '{arguments[1]}' is no" in done.err
+    assert f"argument {arguments[0]}: '{arguments[1]}' is not a" in done.err
 
 
 async def test_the_demo(tb_mqtt):

@@ -26,20 +26,20 @@ async def test_a_call_that_is_answered_with_an_error(tb_mqtt, emulator, device):
     emulator.on_client_rpc = fail
     done = await tb_mqtt("rpc", "m", env=device)
     assert (done.code, done.out) == (1, "")
-    assert 'The answer is an error: "unknown method"' in done.err
+    assert 'The response is an error: "unknown method"' in done.err
 
 
 async def test_a_call_that_nobody_answers(tb_mqtt, device):
     done = await tb_mqtt("rpc", "m", "--timeout", "0.2", env=device)
     assert (done.code, done.out) == (4, "")
-    assert "There was no answer within 0.2 s" in done.err
+    assert "No response within 0.2 s" in done.err
 
 
 async def test_a_call_that_the_rule_chain_does_not_answer(tb_mqtt):
     async with Emulator(client_rpc_timeout=0.1) as emulator:
         emulator.add_device("DEVICE-TOKEN", "device")
         done = await tb_mqtt("rpc", "m", "--host", emulator.host, "--port", str(emulator.port), "--token", "DEVICE-TOKEN")
-    assert (done.code, "rule chain did not answer" in done.err) == (4, True)
+    assert (done.code, "rule chain did not respond" in done.err) == (4, True)
 
 
 async def test_a_call_that_the_platform_refuses(tb_mqtt, emulator, device):
@@ -98,7 +98,7 @@ async def test_a_terminal_without_all_characters_gets_the_whole_answer(tb_mqtt, 
 async def test_attributes_that_do_not_exist(tb_mqtt, device):
     done = await tb_mqtt("attributes", "get", "--client", "serial,none", "--shared", "nor", env=device)
     assert (done.code, done.json) == (1, {"client": {"serial": "x"}, "shared": {}})
-    assert "There is no such attribute: client none, shared nor" in done.err
+    assert "Attribute not found: client none, shared nor" in done.err
 
 
 async def test_attributes_without_an_answer(tb_mqtt, emulator, device):
@@ -130,7 +130,7 @@ async def test_claiming(tb_mqtt, emulator, device, tmp_path, arguments, environm
     emulator.on_publish = lambda publish: claims.append(json.loads(publish.payload)) if publish.topic.endswith("/claim") else None
     done = await tb_mqtt("claim", *arguments, env=device | environment, cwd=tmp_path)
     assert (done.code, done.err, claims) == (0, "", [payload])
-    assert "whether it allows claiming it tells nobody" in done.out
+    assert "the platform does not say whether claiming is allowed" in done.out
     assert "abc-def" not in done.out
 
 

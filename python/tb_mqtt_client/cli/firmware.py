@@ -1,4 +1,4 @@
-"""``tb-mqtt firmware``: fetch, check and save what the platform has assigned."""
+"""``tb-mqtt firmware``: download, verify and save the assigned package."""
 
 from __future__ import annotations
 
@@ -18,10 +18,22 @@ from tb_mqtt_client.service.device.package_update import UpdateResult
 
 
 @click.command(cls=Command)
-@click.option("--save", "folder", metavar="FOLDER", type=click.Path(file_okay=False, exists=True), default=".", help="[default: .]")
+@click.option(
+    "--save",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, exists=True),
+    default=".",
+    help="Where to save it.  [default: .]",
+)
 @click.option("--kind", type=click.Choice(["fw", "sw"]), default="fw", help="Firmware or software.  [default: fw]")
-@click.option("--current", nargs=2, metavar="TITLE VERSION", help="What the device has: when it is this one, nothing is fetched.")
-@click.option("--chunk-size", metavar="BYTES", type=click.IntRange(1), help="[default: 32768, or what the server takes]")
+@click.option("--current", nargs=2, metavar="TITLE VERSION", help="The installed one; nothing is downloaded if it is assigned.")
+@click.option(
+    "--chunk-size",
+    metavar="BYTES",
+    type=click.IntRange(1),
+    help="Size of a chunk.  [default: 32768, or the most that the server allows]",
+)
 @connection_options
 @output_options
 def firmware(
@@ -32,10 +44,10 @@ def firmware(
     connection: ConnectionOptions,
     terminal: Terminal,
 ) -> int:
-    """Fetch the assigned firmware, verify its checksum and save it.
+    """Download the assigned firmware, verify its checksum and save it.
 
-    The platform is told each state as by a device: DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED once the file
-    is saved, or FAILED with the reason. It ends with 0 also when nothing is assigned.
+    Reports the states of an update to the platform: DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED once the file
+    is saved, or FAILED with the reason. The exit code is 0 also if nothing is assigned.
     """
     settings = load(connection, terminal.redactor)
     return run(_update(settings, {"firmware_save_path": folder, "kind": kind, "chunk_size": chunk_size}, current, terminal))
@@ -46,7 +58,7 @@ async def _update(settings: Settings, options: dict[str, Any], current: tuple[st
     if current is not None:
         _set_current(client, options["kind"], *current)
     async with connected(client, settings):
-        with terminal.progress("fetching", None, DownloadColumn(), TransferSpeedColumn()) as bar:
+        with terminal.progress("downloading", None, DownloadColumn(), TransferSpeedColumn()) as bar:
             result = await (await client.update_firmware(on_progress=bar.reached, **options))
     _show(result, options["kind"], terminal)
     if result.state is FirmwareStates.FAILED:
@@ -71,5 +83,5 @@ def _show(result: UpdateResult, kind: str, terminal: Terminal) -> None:
         text = f"{package.title} {package.version}, {package.size:,} bytes, {package.checksum_algorithm} verified: {result.path}"
         terminal.line(terminal.marked(terminal.out, "good", text))
     elif result.state is FirmwareStates.IDLE:
-        text = "nothing is assigned" if package is None else f"{package.title} {package.version} is what the device has"
+        text = "nothing is assigned" if package is None else f"{package.title} {package.version} is already installed"
         terminal.line(terminal.marked(terminal.out, "good", text))

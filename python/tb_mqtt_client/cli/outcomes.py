@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 5
     """Everything sent was acknowledged, but lines of the input were skipped, or datapoints were superseded."""
     DEFECT = 70
-    """A defect of this program."""
+    """A bug in this program."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

@@ -1,4 +1,4 @@
-"""All commands, and what becomes of their failures."""
+"""All commands, and how their failures are reported."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from tb_mqtt_client.cli.terminal import Redactor, Terminal
 from tb_mqtt_client.cli.visible import visible
 from tb_mqtt_client.cli.watch import watch
 
-EPILOG = """Exit codes: 0 all done and acknowledged; 1 something was refused, or the answer is an error; 2 options or input not
-usable; 3 no connection; 4 no answer in time; 5 all that was sent is acknowledged, but input was skipped; 130 interrupted."""
+EPILOG = """Exit codes: 0 everything done and acknowledged; 1 something refused, or the response is an error; 2 options or input
+unusable; 3 no connection; 4 no response in time; 5 acknowledged, but lines were skipped or datapoints superseded; 130 Ctrl-C;
+143 SIGTERM."""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tb-mqtt")
 def tb_mqtt() -> None:
-    """Talk MQTT with ThingsBoard as a device or as a gateway.
+    """Connect to ThingsBoard over MQTT as a device or as a gateway.
 
-    The server and the credentials: --host and --token-file of each command, or TB_HOST and TB_ACCESS_TOKEN in the
-    environment, or a file for --config. Begin with doctor, which tells what works; emulator is a server to try it all on.
+    Name the server and the credentials with --host and --token-file, in the environment (TB_HOST, TB_ACCESS_TOKEN), or
+    in a file (--config). Start with doctor, which checks the connection; emulator runs a server to try everything on.
     """
 
 
@@ -40,7 +41,7 @@ for command in (send, watch, rpc, attributes, provision, claim, firmware, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Run a command, and return its exit code."""
     redactor = Redactor()
     try:
         outcome = tb_mqtt.main(args=arguments, prog_name="tb-mqtt", standalone_mode=False, obj=redactor)
@@ -57,6 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Exception:  # noqa: BLE001  # the last place that can keep secrets out of a traceback
         print(visible(redactor.clean(traceback.format_exc()), keep="\n"), file=sys.stderr)
-        Terminal(redactor).failure("This is a defect of tb-mqtt", "please report it with the lines above")
+        Terminal(redactor).failure("This is a bug in tb-mqtt", "please report it with the lines above")
         return ExitCode.DEFECT
     return outcome if isinstance(outcome, int) else ExitCode.DONE

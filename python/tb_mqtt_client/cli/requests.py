@@ -1,4 +1,4 @@
-"""``tb-mqtt rpc``, ``attributes`` and ``claim``: one request, one answer."""
+"""``tb-mqtt rpc``, ``attributes`` and ``claim``: send one request, and print its response."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCStatus
 
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 Work = Callable[[DeviceClient], Awaitable[ExitCode]]
 
-_timeout = click.option("--timeout", **SECONDS, default=ANSWER_SECONDS, help="How long to wait for the answer.  [default: 10]")
+_timeout = click.option("--timeout", **SECONDS, default=RESPONSE_SECONDS, help="How long to wait for the response.  [default: 10]")
 
 
 @click.command(cls=Command)
@@ -36,9 +36,9 @@ _timeout = click.option("--timeout", **SECONDS, default=ANSWER_SECONDS, help="Ho
 @connection_options
 @output_options
 def rpc(method: str, params: str | None, timeout: float, connection: ConnectionOptions, terminal: Terminal) -> int:
-    """Call a method of the platform, and print its answer.
+    """Make a client-side RPC, and print its response.
 
-    The platform's rule chain answers. An answer that is an error ends with 1, none at all with 4.
+    The platform's rule chain responds. The exit code is 1 if the response is an error, and 4 if there is none.
 
     \b
       tb-mqtt rpc getCurrentTime
@@ -52,8 +52,8 @@ def rpc(method: str, params: str | None, timeout: float, connection: ConnectionO
             terminal.value(response.result)
             return ExitCode.DONE
         if response.status is RPCStatus.TIMEOUT:
-            raise CommandError("The platform's rule chain did not answer", ExitCode.TIMEOUT, "does it handle this method?")
-        raise CommandError(f"The answer is an error: {json.dumps(response.error, ensure_ascii=False)}", ExitCode.REFUSED)
+            raise CommandError("The platform's rule chain did not respond", ExitCode.TIMEOUT, "check that it handles this method")
+        raise CommandError(f"The response is an error: {json.dumps(response.error, ensure_ascii=False)}", ExitCode.REFUSED)
 
     return run(_requested(load(connection, terminal.redactor), call, timeout))
 
@@ -72,19 +72,19 @@ def attributes() -> None:
 def get(
     client_keys: tuple[str, ...], shared_keys: tuple[str, ...], timeout: float, connection: ConnectionOptions, terminal: Terminal
 ) -> int:
-    """Print attributes: the named ones, or all of both scopes.
+    """Print the named attributes, or all of both scopes.
 
-    It ends with 1 when one of the named does not exist.
+    The exit code is 1 if a named attribute does not exist.
     """
     asked = {"client": _split(client_keys), "shared": _split(shared_keys)}
 
     async def ask(client: DeviceClient) -> ExitCode:
-        answer = await client.request_attributes(asked["shared"] or None, asked["client"] or None, timeout)
-        found = {"client": _as_dict(answer.client), "shared": _as_dict(answer.shared)}
+        response = await client.request_attributes(asked["shared"] or None, asked["client"] or None, timeout)
+        found = {"client": _as_dict(response.client), "shared": _as_dict(response.shared)}
         terminal.value(found)
         missing = [f"{scope} {key}" for scope, keys in asked.items() for key in keys if key not in found[scope]]
         if missing:
-            terminal.failure(f"There is no such attribute: {', '.join(missing)}")
+            terminal.failure(f"Attribute not found: {', '.join(missing)}")
         return ExitCode.REFUSED if missing else ExitCode.DONE
 
     return run(_requested(load(connection, terminal.redactor), ask, timeout))
@@ -96,20 +96,20 @@ def get(
 @connection_options
 @output_options
 def set_(values: tuple[str, ...], timeout: float, connection: ConnectionOptions, terminal: Terminal) -> int:
-    """Set client attributes; a value is JSON if it can be, else text. The same as send --attributes."""
+    """Set client attributes, like send --attributes. A value is JSON if it can be, else text."""
     return send_values(values, load(connection, terminal.redactor), timeout, terminal)
 
 
 @click.command(cls=Command)
 @click.option("--secret-file", metavar="FILE", type=FILE, help="File with the secret.  [env of the secret: TB_CLAIM_SECRET]")
-@click.option("--duration", metavar="SECONDS", type=int, help="How long it may be claimed.  [default: the platform's, 24 hours]")
+@click.option("--duration", metavar="SECONDS", type=int, help="How long it can be claimed.  [default: the platform's, 24 hours]")
 @_timeout
 @connection_options
 @output_options
 def claim(secret_file: str | None, duration: int | None, timeout: float, connection: ConnectionOptions, terminal: Terminal) -> int:
-    """Let the device be claimed by who knows a secret.
+    """Let anyone who knows a secret claim the device.
 
-    Without a secret, who knows the device's name can claim it.
+    Without a secret, anyone who knows the device's name can claim it.
     """
     secret = os.environ.get("TB_CLAIM_SECRET", "")
     terminal.redactor.add(secret)
@@ -127,7 +127,7 @@ def claim(secret_file: str | None, duration: int | None, timeout: float, connect
         if terminal.as_json:
             terminal.document({"acknowledged": result.is_successful(), "reason": result.reason})
         elif result.is_successful():
-            text = "the platform took the request; whether it allows claiming it tells nobody"
+            text = "request acknowledged (the platform does not say whether claiming is allowed)"
             terminal.line(terminal.marked(terminal.out, "good", text))
         if not result.is_successful():
             raise CommandError(f"The platform refused the request: {result.reason}", ExitCode.REFUSED)
@@ -142,8 +142,8 @@ async def _requested(settings: Settings, work: Work, timeout: float) -> ExitCode
         try:
             return await work(client)
         except TimeoutError:
-            advice = "the platform may not answer this request; --timeout waits longer"
-            raise CommandError(f"There was no answer within {timeout:g} s", ExitCode.TIMEOUT, advice) from None
+            advice = "the platform does not respond to every request; --timeout waits longer"
+            raise CommandError(f"No response within {timeout:g} s", ExitCode.TIMEOUT, advice) from None
         except ConnectionLostError as error:
             raise CommandError(f"The connection was lost: {error}", ExitCode.NO_CONNECTION) from error
         except RequestRefusedError as error:

@@ -46,8 +46,8 @@ class Sender:
         self._sessions: dict[str, DeviceSession] = {}
         self._pending = 0
         self._room = asyncio.Semaphore(CALLS_PENDING)
-        self._all_answered = asyncio.Event()
-        self._all_answered.set()
+        self._all_settled = asyncio.Event()
+        self._all_settled.set()
         self._deadline: asyncio.Timeout | None = None
         self.records = 0
         """Records that the client accepted."""
@@ -69,7 +69,7 @@ class Sender:
                     await self._send_each(batches)
                 except CommandError as error:
                     failure = error
-                await self._all_answered.wait()
+                await self._all_settled.wait()
         except TimeoutError:
             advice = "is the connection up? --verbose shows the log, and tb-mqtt doctor checks each step"
             if self._sessions:
@@ -126,10 +126,10 @@ class Sender:
         self.records += 1
         self.timeless += record.ts is None
         self._pending += 1
-        self._all_answered.clear()
+        self._all_settled.clear()
         if self._pending == 1:
-            self._wait_for_answers()
-        delivery.add_done_callback(self._answered)
+            self._set_deadline()
+        delivery.add_done_callback(self._settled)
 
     async def _accept(self, record: Record) -> asyncio.Future[PublishResult]:
         """Pass a record to the client. Raises ``ValueError`` for values that the platform cannot store."""
@@ -150,14 +150,14 @@ class Sender:
             [delivery] = await client.send_timeseries(timeseries, wait_for_publish=False)
         return delivery
 
-    def _answered(self, _delivery: asyncio.Future[PublishResult]) -> None:
+    def _settled(self, _delivery: asyncio.Future[PublishResult]) -> None:
         self._room.release()
         self._pending -= 1
         if not self._pending:
-            self._all_answered.set()
-        self._wait_for_answers()
+            self._all_settled.set()
+        self._set_deadline()
 
-    def _wait_for_answers(self) -> None:
+    def _set_deadline(self) -> None:
         """Set the deadline anew: it applies only while acknowledgements are pending, not while waiting for input."""
         if self._deadline is not None and not self._deadline.expired():
             at = asyncio.get_running_loop().time() + self._orders.silence
@@ -195,7 +195,7 @@ class Outcome:
     def lost(self) -> int:
         """Return how many datapoints were acknowledged but will not be stored.
 
-        Of an attribute only the newest value matters, so a superseded one is no loss.
+        Of an attribute only the newest value matters, so a superseded one is not a loss.
         """
         return 0 if self.attributes else self.statistics.superseded
 

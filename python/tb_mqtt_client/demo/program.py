@@ -62,8 +62,8 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
             await _connect(client, endpoint.config)
             traffic = Traffic(client, Machine(), options.devices)
             devices = await traffic.register()
-            target = "its emulator" if options.host is None else f"{endpoint.config.host}:{endpoint.config.port}"
-            console.print(f"{devices} parts of this machine are sub-devices of a gateway, connected to {target}")
+            target = "a built-in emulator" if options.host is None else f"{endpoint.config.host}:{endpoint.config.port}"
+            console.print(f"{devices} parts of this machine as sub-devices of one gateway, connected to {target}")
             with Display(console) as display:
                 await _watched(display, "live metrics", None, traffic.answers, traffic.stream(options.duration))
                 before = client.statistics
@@ -114,7 +114,9 @@ async def _watched(
             draw(task.done())
             if not task.done() and time.monotonic() - answers.last_answer > SECONDS_WITHOUT_ANSWER:
                 waiting = answers.sent - answers.answered
-                raise DemoError(f"{waiting:,} datapoints wait, and no answer has come for {SECONDS_WITHOUT_ANSWER} s")
+                raise DemoError(
+                    f"{waiting:,} datapoints are unacknowledged, and nothing was acknowledged for {SECONDS_WITHOUT_ANSWER} s"
+                )
         await task
     finally:
         task.cancel()
@@ -166,12 +168,12 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration in seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration in seconds")
     return value
 
 
 def _count(text: str) -> int:
     # int() would take "1_000" and " 5 ".
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)

@@ -44,12 +44,12 @@ class Outcome:
     bulk_latencies: Latencies
 
     def disagreements(self) -> list[str]:
-        """Why this run is no success; empty when every datapoint was acknowledged and counted on both sides."""
+        """Return why this run failed. Empty if every datapoint was acknowledged and counted on both sides."""
         sent, tally = self.answers.sent, self.tally
         counts = {
             "accepted by the client": tally.accepted,
             "acknowledged": tally.acknowledged,
-            "answered to the caller": self.answers.answered,
+            "reported to the caller": self.answers.answered,
             "counted by the platform": self.platform_datapoints,
         }
         found = [
@@ -111,7 +111,7 @@ def show(console: Console, outcome: Outcome) -> None:
     if disagreements:
         return
     if outcome.platform_datapoints is None:
-        console.print("[bold green]✓[/] every datapoint was acknowledged; what this server stored, only it can tell")
+        console.print("[bold green]✓[/] every datapoint was acknowledged; a real server does not report how many it stored")
     else:
         console.print("[bold green]✓[/] every datapoint was acknowledged and counted on both sides")
 

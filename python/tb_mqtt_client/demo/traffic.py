@@ -62,13 +62,13 @@ class Traffic:
         """Announce every part of the machine as a sub-device; give their number."""
         readings = await self._read()
         if not readings:
-            raise DemoError("nothing of this machine is readable")
+            raise DemoError("no metrics of this machine can be read")
         for device, profile, _ in readings:
             session, result = await self._client.connect_device(device, profile, wait_for_publish=True)
             if not isinstance(result, PublishResult) or result.reason_code == LocalReasonCode.NOT_DELIVERED:
-                # The platform drops what a device sends for others without a word (platform_contract.md, section 4).
+                # The platform silently drops data for others from a device that is not a gateway (platform_contract.md, section 4).
                 raise DemoError(
-                    f"there was no answer about the sub-device {device!r}: "
+                    f"no acknowledgement for the sub-device {device!r}: "
                     "is the device with this token marked as a gateway in ThingsBoard?"
                 )
             if not result.is_successful():
