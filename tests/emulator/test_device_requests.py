@@ -327,8 +327,10 @@ async def test_a_call_that_was_given_up_is_never_sent(emulator, device):
     assert [request["method"] for _, request, _ in server.requests] == ["m"]
 
 
-async def test_stop_does_not_wait_for_a_call_that_was_given_up(device):
-    await device.disconnect()
+async def test_stop_does_not_wait_for_a_call_that_was_given_up(emulator, device):
+    # The client tries to reconnect, so that stop() waits for what is queued.
+    await emulator.stop()
+    await device._mqtt_manager.wait_lost()
     call = asyncio.create_task(device.call_rpc("m", timeout=0.05))
     while not device._requests._rpc_calls:  # noqa: ASYNC110
         await asyncio.sleep(0)

@@ -12,15 +12,29 @@ TELEMETRY, CONNECT = "v1/gateway/telemetry", "v1/gateway/connect"
 DISCONNECTS = (None, 0x00, 0x83, 0x8B, 0x8E, 0x97)
 QUOTA_EXCEEDED = 0x97
 PAYLOAD_FORMAT_INVALID = 0x99
+NONSENSE = (
+    b"\xff\xff\xff\xff\xff\xff",  # a packet without an end
+    b"\x20\x03\x00\x00\x00",  # a second CONNACK
+    b"\x30\x02\x00\x09",  # a PUBLISH that ends too early
+    b"\x36\x06\x00\x01a\x00\x01\x00",  # a PUBLISH of QoS 3
+    b"\x40\x00",  # a PUBACK without an id
+    b"\x40\x06\xff\xff\x00\x02\x7f\x00",  # with an unknown property
+    b"\x90\x03\xff\xff\x00",  # a SUBACK without codes
+    b"\x50\x02\xff\xff",  # a PUBREC nobody asked for
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+)
+"""What a server never says; none of it acknowledges anything."""
 
 
 class Faults:
     """Breaks the link, the emulator, or what the emulator answers. ``done`` counts what was done."""
 
-    def __init__(self, seed: int, link: FaultyLink, emulator: Emulator, ack_timeout: float) -> None:
+    def __init__(self, seed: int, link: FaultyLink, emulator: Emulator, gateway: str, ack_timeout: float) -> None:
+        """``gateway`` is the name of the client's device."""
         self._random = random.Random(seed)
         self._link = link
         self._emulator = emulator
+        self._gateway = gateway
         self._ack_timeout = ack_timeout
         self._topics = (TELEMETRY, CONNECT)
         self._verdict: Callable[[], Verdict] | None = None
@@ -30,7 +44,7 @@ class Faults:
         """Until cancelled."""
         faults: list[Callable[[], Awaitable[None]]] = [
             self._cut, self._freeze, self._half_open, self._restart, self._delay_pubacks,
-            self._swallow_puback, self._refuse_for_now, self._refuse_for_good, self._disconnect,
+            self._swallow_puback, self._refuse_for_now, self._refuse_for_good, self._disconnect, self._talk_nonsense,
         ]  # fmt: skip
         self._emulator.on_publish = self._judge
         while True:
@@ -100,3 +114,8 @@ class Faults:
 
     async def _disconnect(self) -> None:
         self._once(lambda: Verdict.close(self._random.choice(DISCONNECTS), store=self._random.random() < 0.5))
+
+    async def _talk_nonsense(self) -> None:
+        session = self._emulator.device(self._gateway).session
+        if session is not None:
+            session.write(self._random.choice(NONSENSE))

@@ -23,6 +23,7 @@ from tb_mqtt_client import GatewayClient, PublishResult
 from tb_mqtt_client.emulator import Emulator
 
 TOKEN = "soak-gateway"
+GATEWAY = "soak gateway"
 DEVICES = 20
 LARGEST_CALL = 500
 CALLS_IN_FLIGHT = 2_000
@@ -124,7 +125,7 @@ async def soak(seconds: float, seed: int) -> list[str]:
     source, ledger, process = Source(seed), Ledger(), psutil.Process()
     warm: InUse | None = None
     async with Emulator() as emulator, FaultyLink(emulator.host, emulator.port) as link:
-        emulator.add_gateway(TOKEN, name="soak gateway")
+        emulator.add_gateway(TOKEN, name=GATEWAY)
         client = GatewayClient({"host": link.host, "port": link.port, "access_token": TOKEN} | IMPATIENT)
         await client.connect()
         sessions = [(await client.connect_device(name, wait_for_publish=True))[0] for name in names]
@@ -136,7 +137,7 @@ async def soak(seconds: float, seed: int) -> list[str]:
             take(emulator, names, ledger)
             ledger.answer(names[device], rows, result)
 
-        faults = Faults(seed, link, emulator, IMPATIENT["ack_timeout"])
+        faults = Faults(seed, link, emulator, GATEWAY, IMPATIENT["ack_timeout"])
         breaking = asyncio.ensure_future(faults.run())
         began = line_at = time.monotonic()
         while (second := time.monotonic() - began) < seconds:
