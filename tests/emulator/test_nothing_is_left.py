@@ -191,6 +191,47 @@ async def test_stop_and_disconnect_that_are_cancelled_twice_end_all_the_same(emu
     assert contexts == []
 
 
+@CLIENTS
+@pytest.mark.parametrize("block", range(4))
+async def test_a_stop_at_any_moment_of_connect_leaves_no_task(emulator, kind, block, contexts):
+    token = "TOKEN" if kind is DeviceClient else "GATEWAY"
+    for turns in range(25 * block + 1, 25 * block + 26):
+        client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
+        connecting_now = asyncio.ensure_future(client.connect())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.stop(0)
+        await asyncio.wait([connecting_now])
+        connecting_now.exception()
+        assert client_tasks() == set()
+    assert contexts == []
+
+
+@CLIENTS
+@pytest.mark.parametrize("part", ["_requests", "firmware_updater", "_keeper", "_mqtt_manager", "_gateway_requests"])
+async def test_a_defect_in_one_part_of_stop_keeps_no_other_from_ending(emulator, kind, part):
+    token = "TOKEN" if kind is DeviceClient else "GATEWAY"
+    client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
+    await client.connect()
+    emulator.on_publish = lambda _: Verdict.ignore()
+    futures = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    owner = getattr(client, part, None)
+    if owner is None:
+        pytest.skip("a part of gateways")
+    stop = owner.stop
+
+    async def fail():
+        await stop()
+        raise LookupError("a defect")
+
+    owner.stop = fail
+    with pytest.raises(LookupError, match="a defect"):
+        await client.stop(0)
+    assert client_tasks() == set()
+    assert not client.health()["connected"]
+    assert [future.result().reason_code for future in futures] == [-1]
+
+
 PROGRAM = """
     import asyncio, gc
     from tb_mqtt_client import DeviceClient, GatewayClient

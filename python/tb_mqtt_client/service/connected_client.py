@@ -7,7 +7,7 @@ import logging
 import random
 import string
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from threading import get_ident
 from typing import Any, Self
 
@@ -148,12 +148,17 @@ class ConnectedClient(BaseClient):
     async def connect(self) -> None:
         """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
 
-        While the client disconnects or stops, it waits for that first. Sub-devices of a gateway are announced again by themselves.
+        Returns when the session is set up. A busy server is asked again. If this raises, no task is left, and queued data goes with
+        the next connection. A client that is disconnecting or stopping does that first. Sub-devices of a gateway are announced
+        again automatically. Does nothing while the client is connected or reconnecting.
 
-        Raises ``OSError`` when the server cannot be reached, ``ConnectionRefusedByServer`` (also a ``ConnectionError``) with the
-        server's reason, ``TimeoutError`` when it does not answer, ``NotConnectedError`` when the client is stopped meanwhile, and
-        ``ValueError`` without a host. ``RuntimeError`` in another event loop than the first time. A server that is busy is asked
-        again. Does nothing when the client is connected.
+        Raises:
+            OSError: The server cannot be reached, or breaks MQTT.
+            TimeoutError: The server does not answer; also an ``OSError``.
+            ConnectionRefusedByServer: The server refuses, with its reason; also a ``ConnectionError``.
+            NotConnectedError: The client is stopped meanwhile.
+            ValueError: There is no host.
+            RuntimeError: The event loop is another one than that of the first ``connect``.
         """
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
@@ -174,8 +179,9 @@ class ConnectedClient(BaseClient):
                 # No task may outlive a failed attempt: the program may drop the client. Queued data stays for the next one.
                 await uninterrupted(self._message_service.pause())
             raise
-        # Running since the session was set up, unless one of the loops has ended meanwhile.
-        self._message_service.start()
+        if self._keeper.is_running:
+            # Running since the session was set up, unless one of the loops has ended meanwhile.
+            self._message_service.start()
 
     async def __aenter__(self) -> Self:
         """Connect; what that raises leaves nothing behind."""
@@ -217,10 +223,12 @@ class ConnectedClient(BaseClient):
         """A connection is wanted from now on."""
 
     async def _disconnect(self) -> None:
-        await self._requests.stop()
-        await self._keeper.stop()
-        await self._mqtt_manager.stop()
-        await self._message_service.pause()
+        async with AsyncExitStack() as ends:
+            # Each comes whatever the ones before it raise, the last of these first.
+            ends.push_async_callback(self._message_service.pause)
+            ends.push_async_callback(self._mqtt_manager.stop)
+            ends.push_async_callback(self._keeper.stop)
+            await self._requests.stop()
 
     async def stop(self, timeout: float | None = BaseClient.DEFAULT_TIMEOUT) -> None:
         """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).

@@ -74,8 +74,10 @@ class DeviceClient(ConnectedClient):
 
     async def _disconnect(self) -> None:
         """An update is given up."""
-        await self.firmware_updater.stop()
-        await super()._disconnect()
+        try:
+            await self.firmware_updater.stop()
+        finally:
+            await super()._disconnect()
 
     async def _end_work(self) -> None:
         await self.firmware_updater.stop()

@@ -124,10 +124,12 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
     async def _disconnect(self) -> None:
         """Sub-devices stay registered, and are announced again after the next ``connect``."""
         self._announcer.set_closing(True)
-        await self._gateway_requests.stop()
-        for topic in GATEWAY_DOWNLINK_TOPICS:
-            self._mqtt_manager.send_unsubscribe(topic)
-        await super()._disconnect()
+        try:
+            await self._gateway_requests.stop()
+            for topic in GATEWAY_DOWNLINK_TOPICS:
+                self._mqtt_manager.send_unsubscribe(topic)
+        finally:
+            await super()._disconnect()
 
     @overload
     async def connect_device(
