@@ -305,7 +305,7 @@ async def test_fixture(tb_emulator):
     tb_emulator.add_device("token")
     with pytest.raises(ValueError, match="already in use"):
         tb_emulator.add_device("token")
-    with pytest.raises(LookupError, match="knows no device"):
+    with pytest.raises(LookupError, match="there is no device 'nobody'; devices: 'token'"):
         tb_emulator.device("nobody")
 
 

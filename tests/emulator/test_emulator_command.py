@@ -13,6 +13,7 @@ import trustme
 from raw_mqtt import RawClient, raw_client
 
 from tb_mqtt_client.emulator.__main__ import main
+from tb_mqtt_client.emulator.console import EventPrinter, printable
 
 
 class Address:
@@ -21,11 +22,11 @@ class Address:
 
 
 @asynccontextmanager
-async def command(*arguments):
+async def command(*arguments, stdin=asyncio.subprocess.DEVNULL):
     """Run it; give its process, what it said at its start, and where it listens."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-m", "tb_mqtt_client.emulator", "--port", "0", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
         async with asyncio.timeout(20):
@@ -39,7 +40,11 @@ async def command(*arguments):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_it_serves_until_it_is_stopped(number):
-    async with command("--device", "TOKEN=thermometer", "--gateway", "GATEWAY", "--server-version", "4.2") as (process, first, at):
+    async with command("--device", "TOKEN=thermometer", "--gateway", "GATEWAY", "--server-version", "4.2", "--quiet") as (
+        process,
+        first,
+        at,
+    ):
         assert first.rstrip().endswith("as version 4.2")
         assert await process.stdout.readline() == b"  device 'thermometer', access token 'TOKEN'\n"
         assert await process.stdout.readline() == b"  gateway 'GATEWAY', access token 'GATEWAY'\n"
@@ -49,7 +54,7 @@ async def test_it_serves_until_it_is_stopped(number):
             assert await client.read() == (0x40, b"\0\x01")
             process.send_signal(number)
             assert await client.read() is None
-        assert await process.stdout.readline() == b"Stopped after 1 sessions and 1 datapoints\n"
+        assert await process.stdout.readline() == b"Stopped after 1 session and 1 datapoint\n"
         assert await process.wait() == 0
 
 
@@ -137,3 +142,113 @@ def test_help_tells_all(capsys):
     told = capsys.readouterr().out
     for option in ("--device", "--provision", "--gateway-telemetry-datapoints", "--tls-client-ca", "--server-version", "Ctrl-C"):
         assert option in told
+
+
+# What it prints, and commands.
+
+
+async def read(process, count=1):
+    return [(await process.stdout.readline()).decode().rstrip("\n") for _ in range(count)]
+
+
+async def test_it_prints_what_arrives():
+    async with command("--device", "TOKEN=thermometer", "--gateway", "GATEWAY") as (process, _, at):
+        await read(process, 2)
+        async with raw_client(at, 4) as client:
+            assert (await client.connect("wrong", client_id="me"))[1][1] == 5
+        async with raw_client(at) as client:
+            await client.connect()
+            client.publish("v1/devices/me/telemetry", b'{"text":"\x1b[31m\xc3\xa4\xff"}')
+            await client.read()
+        async with raw_client(at, 4) as client:
+            await client.connect("GATEWAY")
+            client.publish("v1/gateway/connect", '{"device":"A"}')
+            await client.read()
+        assert await read(process, 8) == [
+            "refused a connection with 0x86: client id 'me', user name 'wrong'",
+            "thermometer connected with MQTT 5",
+            'thermometer -> v1/devices/me/telemetry {"text":"\\x1b[31m\u00e4\\xff"}',
+            "thermometer disconnected",
+            "GATEWAY connected with MQTT 3.1.1",
+            'GATEWAY -> v1/gateway/connect {"device":"A"}',
+            "A connected through GATEWAY",
+            "GATEWAY disconnected",
+        ]
+
+
+async def test_commands():
+    options = ["--device", "TOKEN=my thermometer", "--quiet"]
+    async with command(*options, stdin=asyncio.subprocess.PIPE) as (process, _, at), raw_client(at) as client:
+        await read(process)
+
+        async def typed(line):
+            process.stdin.write(line.encode() + b"\n")
+            await process.stdin.drain()
+
+        await typed('set TOKEN {"early": true}')
+        kept = "TOKEN: 1 shared attribute set, kept until the device asks: it is not connected or not subscribed"
+        assert await read(process) == [kept]
+        await client.connect()
+        await client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+")
+        await typed("set 'my thermometer' target=21.5 mode=eco name='two words'")
+        assert await client.message() == ("v1/devices/me/attributes", {"target": 21.5, "mode": "eco", "name": "two words"})
+        await typed('delete "my thermometer" mode name')
+        assert await client.message() == ("v1/devices/me/attributes", {"deleted": ["mode", "name"]})
+        assert await read(process, 2) == [
+            "my thermometer: 3 shared attributes set, update sent",
+            "my thermometer: 2 shared attributes deleted, update sent",
+        ]
+        await typed('rpc TOKEN heat {"on": true}')
+        assert await client.message() == ("v1/devices/me/rpc/request/0", {"method": "heat", "params": {"on": True}})
+        client.publish("v1/devices/me/rpc/response/0", '{"done":"\u00e4"}')
+        assert await read(process) == ['TOKEN replied to heat: {"done": "\u00e4"}']
+        await typed("devices")
+        assert await read(process) == ["my thermometer: connected, 0 datapoints"]
+        await typed("help")
+        assert (await read(process))[0] == "commands:"
+        # The end of the input is not the end of the emulator.
+        process.stdin.close()
+        await client.read()
+        assert await client.silent()
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("reboot TOKEN", "error: unknown command 'reboot'; type help for a list"),
+        ("rpc TOKEN", "error: write rpc DEVICE METHOD [PARAMS]"),
+        ("rpc TOKEN m {", "error: PARAMS must be JSON, not '{':"),
+        ("rpc other m", "error: there is no device 'other'; devices: 'TOKEN'"),
+        ("set TOKEN", "error: write set DEVICE KEY=VALUE ..."),
+        ("set TOKEN key", "error: 'key' is not KEY=VALUE"),
+        ("set TOKEN a='", 'error: "a=\'" cannot be read: No closing quotation'),
+        ("set TOKEN {1}", "error: '{1}' is not JSON:"),
+        ("delete TOKEN", "error: write delete DEVICE KEY ..."),
+    ],
+)
+async def test_commands_that_fail(tmp_path, line, error):
+    """Standard input may be a file, too."""
+    commands = tmp_path / "commands"
+    commands.write_text(f"{line}\n\ndevices")
+    with commands.open("rb") as stdin:
+        async with command("--device", "TOKEN", stdin=stdin) as (process, _, at):
+            _, failed, devices = await read(process, 3)
+            assert failed.startswith(error)
+            assert devices == "TOKEN: not connected, 0 datapoints"
+            async with raw_client(at) as client:
+                assert (await client.connect())[1][1] == 0
+
+
+async def test_a_flood_of_events_is_cut():
+    lines = []
+    printer = EventPrinter(lines.append)
+    for number in range(1234):
+        printer(str(number))
+    assert lines == [str(number) for number in range(50)]
+    printer.close()
+    assert lines[50:] == ["... and 1,184 more lines"]
+
+
+def test_a_long_text_is_cut():
+    assert printable("a\tb\u202ec") == "a\\tb\\u202ec"
+    assert printable("x" * 1000) == "x" * 500 + "... (1,000 characters)"

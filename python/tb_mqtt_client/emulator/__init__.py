@@ -8,7 +8,16 @@
 from tb_mqtt_client.emulator.client_rpc import ClientRpcError
 from tb_mqtt_client.emulator.credentials import BasicCredentials, X509Credentials
 from tb_mqtt_client.emulator.devices import Carrier, Claim, Counters, Datapoint, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import ConnectAttempt, ConnectVerdict, OnClientRpc, OnConnect, OnPublish, Publish, Verdict
+from tb_mqtt_client.emulator.hooks import (
+    ConnectAttempt,
+    ConnectVerdict,
+    OnClientRpc,
+    OnConnect,
+    OnEvent,
+    OnPublish,
+    Publish,
+    Verdict,
+)
 from tb_mqtt_client.emulator.limits import OverLimit, RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
 from tb_mqtt_client.emulator.server import Emulator
@@ -29,6 +38,7 @@ __all__ = [
     "Emulator",
     "OnClientRpc",
     "OnConnect",
+    "OnEvent",
     "OnPublish",
     "OtaPackage",
     "OverLimit",

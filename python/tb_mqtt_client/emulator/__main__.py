@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from tb_mqtt_client.emulator.console import Console, EventPrinter, counted
 from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
 from tb_mqtt_client.emulator.provisioning import STRATEGIES
 from tb_mqtt_client.emulator.server import Emulator
@@ -17,7 +19,8 @@ from tb_mqtt_client.emulator.versions import NEWEST, VERSIONS
 
 _DESCRIPTION = """\
 A stand-in for ThingsBoard's MQTT endpoint, to try clients against: it answers as the platform answers, and forgets
-everything when it ends. It has no user interface and no REST API; from Python it can do more (docs/emulator.md).
+everything when it ends. It prints what arrives, and takes commands while it runs: type help. It has no REST API;
+from Python it can do more (docs/emulator.md).
 """
 
 _EPILOG = """\
@@ -42,13 +45,34 @@ async def serve(arguments: argparse.Namespace) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with _emulator(arguments) as emulator:
         _describe(emulator, arguments)
+        errors: list[Exception] = []
+        printer = EventPrinter(_print)
+        console = Console(emulator, _print, errors.append)
+        if not arguments.quiet:
+            emulator.on_event = printer
+        console.open()
+        if sys.stdin is not None and sys.stdin.isatty():
+            _print("Type help for commands.")
         await stopped.wait()
+        emulator.on_event = None
+        printer.close()
+        await console.close()
         counters = emulator.counters
-        print(f"Stopped after {counters.connections} sessions and {counters.datapoints} datapoints", flush=True)
+        _print(f"Stopped after {counted(counters.connections, 'session')} and {counted(counters.datapoints, 'datapoint')}")
+        if errors:
+            raise ExceptionGroup("errors of commands", errors)
+
+
+def _print(line: str) -> None:
+    # Who reads the output may have ended; the emulator serves on.
+    with suppress(BrokenPipeError):
+        print(line, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: stopped by the user. 2: it could not begin."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = _parser()
     parsed = parser.parse_args(arguments)
     for option in ("tls_key", "tls_client_ca"):
@@ -154,7 +178,7 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
         number = int(text) if text.isascii() and text.isdecimal() else None
         if number is None or number < low or (high is not None and number > high):
             limits = f"from {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {limits}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
         return number
 
     return convert
@@ -171,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=_whole(0, 65535), default=1883, help="port to listen on; 0 takes a free one (default: %(default)s)"
     )
+    parser.add_argument("--quiet", action="store_true", help="do not print what arrives")
     parser.add_argument(
         "--server-version", choices=VERSIONS, default=NEWEST, help="version of the platform to act as (default: %(default)s)"
     )
@@ -190,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     for scope, whose in (("", "of a device, and a gateway's own"), ("gateway-", "of all devices behind one gateway")):
         for kind in ("messages", "telemetry-messages", "telemetry-datapoints"):
             limits.add_argument(f"--{scope}{kind}", metavar="N:S,...", help=f"{kind.replace('-', ' ')} {whose}")
-    limits.add_argument("--announce-only", action="store_true", help="tell the limits to clients, and let everything through")
+    limits.add_argument("--announce-only", action="store_true", help="announce the limits to clients, and do not enforce them")
     limits.add_argument(
         "--max-payload-size",
         type=_whole(1),

@@ -127,6 +127,9 @@ class ConnectVerdict:
 OnPublish: TypeAlias = Callable[[Publish], Verdict | None]
 OnConnect: TypeAlias = Callable[[ConnectAttempt], ConnectVerdict | None]
 
+# Called with one line of text.
+OnEvent: TypeAlias = Callable[[str], object]
+
 # (device, method, params) -> the reply, which JSON must be able to carry.
 OnClientRpc: TypeAlias = Callable[[Device, str, Any], Any | Awaitable[Any]]
 
@@ -138,3 +141,4 @@ class Hooks:
     on_connect: OnConnect | None = field(default=None)
     on_publish: OnPublish | None = field(default=None)
     on_client_rpc: OnClientRpc | None = field(default=None)
+    on_event: OnEvent | None = field(default=None)

@@ -49,7 +49,8 @@ class Registry:
         """Raises `LookupError` if there is no such device."""
         device = self.devices.get(name_or_token) or self._tokens.get(name_or_token)
         if device is None:
-            raise LookupError(f"the emulator knows no device {name_or_token!r}; it knows {sorted(self.devices)}")
+            known = ", ".join(repr(name) for name in sorted(self.devices)) or "none"
+            raise LookupError(f"there is no device {name_or_token!r}; devices: {known}")
         return device
 
     def credentials_of(self, device: Device) -> Credentials:

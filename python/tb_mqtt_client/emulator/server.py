@@ -15,7 +15,7 @@ from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
 from tb_mqtt_client.emulator.credentials import Credentials
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnPublish
+from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnEvent, OnPublish
 from tb_mqtt_client.emulator.limits import OVER_LIMIT, OverLimit, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
 from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
@@ -143,6 +143,15 @@ class Emulator:
     @on_client_rpc.setter
     def on_client_rpc(self, handler: OnClientRpc | None) -> None:
         self._hooks.on_client_rpc = handler
+
+    @property
+    def on_event(self) -> OnEvent | None:
+        """Called with a line of text for each connection, sub-device session and publish: ``emulator.on_event = print``."""
+        return self._hooks.on_event
+
+    @on_event.setter
+    def on_event(self, hook: OnEvent | None) -> None:
+        self._hooks.on_event = hook
 
     @property
     def counters(self) -> Counters:

@@ -48,6 +48,9 @@ from tb_mqtt_client.emulator.topics import (
 _DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES, Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
 
 
+_MQTT_VERSIONS: Final = {codec.MQTT_3_1: "3.1", codec.MQTT_3_1_1: "3.1.1", MQTT_5: "5"}
+
+
 class Session(Connection):
     """The rule: every packet that can be read is answered at once and in order, unless a hook decides otherwise.
 
@@ -87,6 +90,8 @@ class Session(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         self._sessions.discard(self)
         if self.device is not None:
+            if self.hooks.on_event is not None:
+                self.hooks.on_event(f"{self.device.name} disconnected")
             # Closing a session is a message too, but nobody asks whether it was within the limits.
             self.platform.meter.take(self.device, None)
             self._gateway_uplinks.sub_sessions.end_all(self.device)
@@ -183,6 +188,8 @@ class Session(Connection):
             self.device = device
             device.session = self
             self.count("connections")
+            if self.hooks.on_event is not None:
+                self.hooks.on_event(f"{device.name} connected with MQTT {_MQTT_VERSIONS[self.level]}")
         self.write(codec.encode_connack(SUCCESS, self.level, session_present=not connect.clean_start))
 
     def _open_late(self, connect: Connect, certificate: bytes | None) -> None:
@@ -195,6 +202,9 @@ class Session(Connection):
 
     def _refuse(self, connect: Connect, refusal: Refusal) -> None:
         self.platform.total.refused_connections += 1
+        if self.hooks.on_event is not None:
+            who = f"client id {connect.client_id!r}, user name {connect.username!r}"
+            self.hooks.on_event(f"refused a connection with 0x{refusal.code:02X}: {who}")
         self.write(refusal.connack(connect))
         self.close(refusal.disconnect_reason)
 
@@ -266,6 +276,8 @@ class Session(Connection):
         self.count("payload_bytes", len(packet.payload))
         for counters in (device.counters, self.platform.total):
             counters.largest_remaining_length = max(counters.largest_remaining_length, packet.remaining_length)
+        if self.hooks.on_event is not None:
+            self.hooks.on_event(f"{device.name} -> {packet.topic} {packet.payload.decode(errors='backslashreplace')}")
         verdict = self._ask_hook(packet, device)
         if verdict is None:
             self._process(packet, device, None)

@@ -85,6 +85,8 @@ class SubSessions:
             del self._devices[name]
             self._last_uplinks.pop(device, None)
             device.session = None
+            if self._session.hooks.on_event is not None:
+                self._session.hooks.on_event(f"{name} disconnected")
 
     def _begin(self, name: str, gateway: Device, profile: str) -> Device:
         platform = self._platform
@@ -100,6 +102,8 @@ class SubSessions:
         self._names[device] = name
         device.session = self._session
         device.counters.connections += 1
+        if self._session.hooks.on_event is not None:
+            self._session.hooks.on_event(f"{name} connected through {gateway.name}")
         self.keep_alive(device)
         if self._timer is None:
             self.check_inactivity()
