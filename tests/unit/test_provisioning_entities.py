@@ -198,6 +198,19 @@ def test_contract_9_provisioning_the_credentials_type_of_the_reply_counts(value,
     assert response.credentials_type is ProvisioningCredentialsType.MQTT_BASIC
 
 
+def test_credentials_without_a_type_are_those_that_were_asked_for(certificate):
+    """As SDK 2.0 read them."""
+    untyped = {"status": "SUCCESS", "credentialsValue": "issued"}
+    assert given_credentials(build(untyped).result) == {"access_token": "issued"}
+    basic = BasicProvisioningCredentials("key", "secret", "id", "user", "word")
+    response = build(untyped | {"credentialsValue": {"userName": "user"}}, basic)
+    assert given_credentials(response.result) == {"username": "user"}
+    assert response.credentials_type is ProvisioningCredentialsType.MQTT_BASIC
+    response = build({"status": "SUCCESS"}, x509(certificate))
+    assert given_credentials(response.result)["client_cert"] == str(certificate)
+    assert response.credentials_type is ProvisioningCredentialsType.X509_CERTIFICATE
+
+
 def test_a_certificate(certificate):
     payload = {"status": "SUCCESS", "credentialsType": "X509_CERTIFICATE", "credentialsValue": "hash"}
     paths = {"ca_cert": "ca.pem", "client_cert": str(certificate), "private_key": "key.pem"}

@@ -145,3 +145,24 @@ def test_limiter_lists_its_limits():
 def test_spending_from_a_window_that_is_not_there(clock):
     with pytest.raises(IndexError, match="window must be less than 1"):
         RateLimit("1:1", clock=clock).buckets.spend(1, clock.now, 1)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(0, 0), (1, 1), (2.5, 2.5), (10, 10), (50, 10)])
+def test_the_tokens_of_a_bucket_can_be_set(clock, tokens, expected):
+    """SDK 2.0 had a plain attribute. More than the capacity never fits in."""
+    bucket = GreedyTokenBucket(10, 2, clock=clock)
+    clock.now += 10**9
+    bucket.consume(7)
+    bucket.tokens = tokens
+    assert bucket.tokens == bucket.get_remaining_tokens() == pytest.approx(expected)
+    assert not bucket.can_consume(expected + 0.001)
+    clock.now += 10**8
+    assert bucket.get_remaining_tokens() == pytest.approx(min(expected + 0.5, 10))
+
+
+@pytest.mark.parametrize("tokens", [-1, float("nan")])
+def test_tokens_that_no_bucket_has_are_refused(clock, tokens):
+    bucket = GreedyTokenBucket(10, 2, clock=clock)
+    with pytest.raises(ValueError, match="tokens must be a number from 0 to"):
+        bucket.tokens = tokens
+    assert bucket.tokens == 10

@@ -16,6 +16,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TOPICS, TOPICS_WITH_DATAPOINTS_CHECK
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, Time
+from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
 
 logger = get_logger(__name__)
 
@@ -69,7 +70,10 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.properties = properties
         self.message_id: int | None = None
         self.datapoints = datapoints
-        self.delivery_futures = _future_list(delivery_futures)
+        futures = [delivery_futures] if isinstance(delivery_futures, asyncio.Future) else delivery_futures
+        if futures:
+            # In place of the property below, which would make one.
+            self.delivery_futures = list(futures)
         self.main_ts = main_ts
         self.original_payload = original_payload
         self.devices = 1
@@ -93,6 +97,11 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         return self.topic not in TOPICS_WITH_DATAPOINTS_CHECK
 
     @cached_property
+    def delivery_futures(self) -> list[Delivery]:
+        """The futures that are answered with the message's result. Without any given, one is made when it is asked for."""
+        return [new_delivery()]
+
+    @cached_property
     def uuid(self) -> uuid.UUID:
         """Identity of this message in logs."""
         return uuid.uuid4()
@@ -114,11 +123,3 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         )
 
     __str__ = __repr__
-
-
-def _future_list(futures: Delivery | Sequence[Delivery] | None) -> list[Delivery]:
-    if futures is None:
-        return [asyncio.get_running_loop().create_future()]
-    if isinstance(futures, asyncio.Future):
-        return [futures]
-    return list(futures) or [asyncio.get_running_loop().create_future()]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink, split_attributes, split_timeseries
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, future_map
+from tb_mqtt_client.common.async_utils import FutureMap, future_map
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+from tb_mqtt_client.entities.data.lazy_delivery import LazyDelivery, new_delivery
 
 DEFAULT_MAX_PAYLOAD_SIZE = 55000
 """Bytes; what SDK 2.0 used. A connected client uses what the server announced."""
@@ -118,13 +118,20 @@ class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
         )
         if len(messages) == len(parts) == 1 and not (messages[0].has_attributes() and messages[0].has_timeseries()):
             return [messages[0]]
-        return [self._tied(encoded, [messages[index] for index, _ in sources]) for encoded, sources in parts]
+        return self._tied([(encoded, [messages[index] for index, _ in sources]) for encoded, sources in parts])
 
-    def _tied(self, encoded: EncodedUplink, sources: list[MessageT]) -> MessageT:
-        parents = [parent for source in sources for parent in source.get_delivery_futures()]
-        if not parents:
-            return self._message_class.wrap(encoded)
-        delivery: Delivery = asyncio.get_running_loop().create_future()
-        for parent in parents:
-            self._futures.register(parent, [delivery])
-        return self._message_class.wrap(encoded, (delivery,))
+    def _tied(self, parts: list[tuple[EncodedUplink, list[MessageT]]]) -> list[MessageT]:
+        """Make the messages of the parts. Their futures are made all at once, when the first one is asked for."""
+
+        def make_all() -> None:
+            for part, (_, sources) in zip(deliveries, parts, strict=True):
+                delivery = new_delivery()
+                part.set(delivery)
+                for parent in dict.fromkeys(parent for source in sources for parent in source.get_delivery_futures()):
+                    self._futures.register(parent, [delivery])
+
+        deliveries = [LazyDelivery(make_all) for _ in parts]
+        return [
+            self._message_class.wrap(encoded, delivery if any(source.has_delivery_futures for source in sources) else ())
+            for delivery, (encoded, sources) in zip(deliveries, parts, strict=True)
+        ]

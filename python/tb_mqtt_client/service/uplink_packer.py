@@ -15,6 +15,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
+from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
 from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
 
 QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
@@ -105,7 +106,7 @@ class UplinkPacker:
         batch.conversions.append(packed.conversions)
         if packed.suspicious_ts is not None:
             batch.suspicious_ts.append(packed.suspicious_ts)
-        create_future = asyncio.get_running_loop().create_future
+        create_future = _future_maker()
         for payload in packed.payloads:
             delivery: Delivery = create_future()
             owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
@@ -123,6 +124,14 @@ class UplinkPacker:
             result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
             delivery.set_result(result)
             batch.oversized.append(Oversized(key, result, delivery))
+
+
+def _future_maker() -> Callable[[], Delivery]:
+    """Return what makes futures; programs use adapters where no event loop runs, too."""
+    try:
+        return asyncio.get_running_loop().create_future
+    except RuntimeError:
+        return new_delivery
 
 
 def build_uplink_messages(messages: Sequence[MqttPublishMessage], packer: UplinkPacker) -> list[MqttPublishMessage]:

@@ -81,6 +81,17 @@ class GreedyTokenBucket:
         """Tokens at ``last_updated``."""
         return self._buckets.tokens(self._last_updated_ns)[0]
 
+    @tokens.setter
+    def tokens(self, tokens: float) -> None:
+        """Set the tokens of now: at most the capacity. Raises ``ValueError`` for what is not a number from 0 on."""
+        if not tokens >= 0:
+            raise ValueError(f"tokens must be a number from 0 to {self.capacity}, not {tokens!r}")
+        self.refill()
+        # A bucket that was empty so long ago has as many now.
+        emptied = self._last_updated_ns - round(min(tokens / self.capacity, 1) * self.duration * 1e9)
+        self._buckets = TokenBuckets([(int(self.capacity), self.duration)], emptied)
+        self._buckets.spend(int(self.capacity), emptied)
+
     @property
     def last_updated(self) -> float:
         """Monotonic seconds of the last refill."""

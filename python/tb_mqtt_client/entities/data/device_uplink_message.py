@@ -11,19 +11,19 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
 
 from tb_mqtt_client._native import AttributeEntry, DeviceIdentity, EncodedUplink, TimeseriesEntry
+from tb_mqtt_client.entities.data.lazy_delivery import Futures, LazyDelivery
 
 DEFAULT_FIELDS_SIZE = 70
 """Bytes that ``size`` counts for a message without entries."""
 
 Time: TypeAlias = float | datetime | None
 """Milliseconds since the epoch, or a ``datetime`` with a timezone."""
-Futures = tuple["asyncio.Future[Any]", ...]
 
 
 class DeviceUplinkMessage:
     """Encoded datapoints, and the futures that are answered when they are delivered. Made by the builder; frozen."""
 
-    __slots__ = ("delivery_futures", "encoded", "names")
+    __slots__ = ("_deliveries", "_size", "encoded", "names")
 
     FIELDS_SIZE: ClassVar[int] = DEFAULT_FIELDS_SIZE
     BUILDER: ClassVar[str] = "DeviceUplinkMessageBuilder"
@@ -32,13 +32,14 @@ class DeviceUplinkMessage:
     """The datapoints."""
     names: tuple[str | None, str | None]
     """Device name and profile as they were given."""
-    delivery_futures: Futures
+    _deliveries: Futures | LazyDelivery
+    _size: int | None
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         raise TypeError(f"Direct instantiation of {cls.__name__} is not allowed. Use {cls.BUILDER} to construct instances.")
 
     @classmethod
-    def wrap(cls, encoded: EncodedUplink, delivery_futures: Iterable[asyncio.Future[Any]] = ()) -> Self:
+    def wrap(cls, encoded: EncodedUplink, delivery_futures: Iterable[asyncio.Future[Any]] | LazyDelivery = ()) -> Self:
         """A message of datapoints that are encoded already."""
         device = encoded.device
         return cls._made(encoded, (device.name, device.profile) if device else (None, None), delivery_futures)
@@ -50,22 +51,33 @@ class DeviceUplinkMessage:
         device_profile: str | None,
         attributes: Sequence[AttributeEntry],
         timeseries: Mapping[int, Sequence[TimeseriesEntry]],
-        delivery_futures: Sequence[asyncio.Future[Any]],
-        size: int | None = None,  # published; computed from the entries, so that it cannot disagree with them
+        delivery_futures: Sequence[asyncio.Future[Any]] | LazyDelivery,
+        size: int | None = None,
         main_ts: Time = None,
     ) -> Self:
-        """A message of entries. ``timeseries``: entries by timestamp in milliseconds, those without one under any key."""
+        """Make a message of entries.
+
+        ``timeseries`` holds entries by timestamp in milliseconds, those without one under any key. ``size`` is kept as it is given;
+        without it the size is computed from the entries.
+        """
         device = DeviceIdentity(device_name, device_profile or "default") if device_name else None
         entries = [entry for group in timeseries.values() for entry in group]
         encoded = EncodedUplink.of_entries(attributes, entries, main_ts, device)
-        return cls._made(encoded, (device_name, device_profile), delivery_futures)
+        return cls._made(encoded, (device_name, device_profile), delivery_futures, size)
 
     @classmethod
-    def _made(cls, encoded: EncodedUplink, names: tuple[str | None, str | None], futures: Iterable[asyncio.Future[Any]]) -> Self:
+    def _made(
+        cls,
+        encoded: EncodedUplink,
+        names: tuple[str | None, str | None],
+        futures: Iterable[asyncio.Future[Any]] | LazyDelivery,
+        size: int | None = None,
+    ) -> Self:
         message = object.__new__(cls)
         message._set("encoded", encoded)
         message._set("names", names)
-        message._set("delivery_futures", tuple(futures))
+        message._set("_deliveries", futures if isinstance(futures, LazyDelivery) else tuple(futures))
+        message._set("_size", size)
         return message
 
     def _set(self, name: str, value: Any) -> None:
@@ -74,7 +86,8 @@ class DeviceUplinkMessage:
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy has the datapoints; who waits for them waits for the original."""
         encoded = self.encoded
-        return _restored, (type(self), self.names, encoded.attribute_entries(), encoded.timeseries_entries(), encoded.main_ts)
+        entries = encoded.attribute_entries(), encoded.timeseries_entries()
+        return _restored, (type(self), self.names, *entries, self._size, encoded.main_ts)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -109,7 +122,9 @@ class DeviceUplinkMessage:
 
     @property
     def size(self) -> int:
-        """An estimate that counts each entry as if it travelled alone. Packing does not use it."""
+        """The size that ``build`` was given, or an estimate that counts each entry alone. Packing does not use it."""
+        if self._size is not None:
+            return self._size
         names = sum(len(name) for name in self.names if name is not None)
         return self.FIELDS_SIZE + names + self.encoded.entries_size
 
@@ -129,6 +144,17 @@ class DeviceUplinkMessage:
         """Whether there are timeseries datapoints."""
         return self.encoded.timeseries_count > 0
 
+    @property
+    def delivery_futures(self) -> Futures:
+        """The futures that are answered when the datapoints are delivered. A default one is made when it is asked for."""
+        deliveries = self._deliveries
+        return deliveries.get() if isinstance(deliveries, LazyDelivery) else deliveries
+
+    @property
+    def has_delivery_futures(self) -> bool:
+        """Whether there are futures, or will be when they are asked for."""
+        return bool(self._deliveries)
+
     def get_delivery_futures(self) -> Futures:
         """The futures that are answered when the datapoints are delivered."""
         return self.delivery_futures
@@ -141,8 +167,12 @@ class DeviceUplinkMessage:
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(device_name={self.device_name}, device_profile={self.device_profile}, "
-            f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self.delivery_futures})"
+            f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self._futures_so_far()})"
         )
+
+    def _futures_so_far(self) -> Futures:
+        deliveries = self._deliveries
+        return deliveries.made() if isinstance(deliveries, LazyDelivery) else deliveries
 
 
 def _restored(
@@ -150,9 +180,10 @@ def _restored(
     names: tuple[str | None, str | None],
     attributes: Sequence[AttributeEntry],
     timeseries: Sequence[TimeseriesEntry],
+    size: int | None,
     main_ts: int | None,
 ) -> DeviceUplinkMessage:
-    return cls.build(*names, attributes, {0: timeseries}, (), None, main_ts)
+    return cls.build(*names, attributes, {0: timeseries}, (), size, main_ts)
 
 
 class DeviceUplinkMessageBuilder:
@@ -167,6 +198,7 @@ class DeviceUplinkMessageBuilder:
         self._attributes: list[AttributeEntry] = []
         self._timeseries: OrderedDict[int, list[TimeseriesEntry]] = OrderedDict()
         self._delivery_futures: list[asyncio.Future[Any]] = []
+        self._default_delivery = LazyDelivery()
         self._main_ts: Time = None
 
     def set_device_name(self, device_name: str) -> Self:
@@ -204,15 +236,13 @@ class DeviceUplinkMessageBuilder:
         return self
 
     def build(self) -> DeviceUplinkMessage:
-        """The message. Without a future one is made, for the running loop."""
-        if not self._delivery_futures:
-            self._delivery_futures = [asyncio.get_running_loop().create_future()]
+        """Return the message. Without a future it gets one when it is asked for, which all messages of this builder share."""
         return self._message_class.build(
             self._device_name,
             self._device_profile or self._default_profile,
             self._attributes,
             self._timeseries,
-            self._delivery_futures,
+            self._delivery_futures or self._default_delivery,
             None,
             self._main_ts,
         )

@@ -26,7 +26,7 @@ class ProvisioningResponse(FactoryMade):
 
     @classmethod
     def build(cls, provision_request: ProvisioningRequest, payload: Mapping[str, Any]) -> Self:
-        """From the platform's answer (platform_contract.md, section 6).
+        """From the platform's answer (platform_contract.md, section 6). Without a type, the credentials are of the requested one.
 
         Raises ``KeyError`` when a success lacks a part of its credentials, and ``ValueError`` when it has none that are known.
         """
@@ -34,7 +34,8 @@ class ProvisioningResponse(FactoryMade):
         if status is not ProvisioningResponseStatus.SUCCESS:
             message = payload.get("errorMsg")
             return cls._made(status=status, error=None if message is None else str(message))
-        credentials_type = ProvisioningCredentialsType(payload["credentialsType"])
+        requested = provision_request.credentials.credentials_type
+        credentials_type = ProvisioningCredentialsType(payload.get("credentialsType", requested))
         config = device_config(provision_request)
         if credentials_type is ProvisioningCredentialsType.ACCESS_TOKEN:
             config.access_token = _text("credentialsValue", payload["credentialsValue"])
