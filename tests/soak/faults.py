@@ -2,16 +2,20 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from two_addresses import TwoAddresses
+
 from faulty_link import FaultyLink
-from tb_mqtt_client.emulator import Emulator, Publish, Verdict
+from tb_mqtt_client.emulator import Emulator, Publish, RateLimits, SessionLimits, Verdict
 
 TELEMETRY, CONNECT = "v1/gateway/telemetry", "v1/gateway/connect"
 DISCONNECTS = (None, 0x00, 0x83, 0x8B, 0x8E, 0x97)
 QUOTA_EXCEEDED = 0x97
 PAYLOAD_FORMAT_INVALID = 0x99
+"""The only reason for which data may be rejected here: all other faults are the network's or the server's."""
 NONSENSE = (
     b"\xff\xff\xff\xff\xff\xff",  # a packet without an end
     b"\x20\x03\x00\x00\x00",  # a second CONNACK
@@ -26,13 +30,33 @@ NONSENSE = (
 """What a server never says; none of it acknowledges anything."""
 
 
+LIMITS_REPLIES = (
+    None, True, 7, [], "x", {},
+    {"maxPayloadSize": 2**70}, {"maxPayloadSize": -1}, {"maxPayloadSize": "large"}, {"maxInflightMessages": 0},
+    {"rateLimits": None}, {"rateLimits": {"messages": 200}}, {"rateLimits": {"telemetryMessages": "10"}},
+    {"rateLimits": {"telemetryDataPoints": "99999999999999999999999:1"}}, {"rateLimits": {"messages": "5:0"}},
+    {"gatewayRateLimits": {"telemetryMessages": [1]}}, {"gatewayRateLimits": {"telemetryDataPoints": "1000000:1,,"}},
+)  # fmt: skip
+"""Replies to getSessionLimits in which nothing, or not everything, can be read."""
+UNANNOUNCED_LIMITS = (
+    {"telemetry_datapoints": "20000:1"},
+    {"telemetry_datapoints": "50000:1,300000:10"},
+    {"telemetry_messages": "20:1"},
+    {"messages": "100:1", "telemetry_datapoints": "30000:1"},
+)
+OVER_LIMIT = ("platform", "refuse", "close")
+
+
 class Faults:
     """Breaks the link, the emulator, or what the emulator answers. ``done`` counts what was done."""
 
-    def __init__(self, seed: int, link: FaultyLink, emulator: Emulator, gateway: str, ack_timeout: float) -> None:
+    def __init__(
+        self, seed: int, link: FaultyLink, addresses: TwoAddresses, emulator: Emulator, gateway: str, ack_timeout: float
+    ) -> None:
         """``gateway`` is the name of the client's device."""
         self._random = random.Random(seed)
         self._link = link
+        self._addresses = addresses
         self._emulator = emulator
         self._gateway = gateway
         self._ack_timeout = ack_timeout
@@ -45,17 +69,24 @@ class Faults:
         faults: list[Callable[[], Awaitable[None]]] = [
             self._cut, self._freeze, self._half_open, self._restart, self._delay_pubacks,
             self._swallow_puback, self._refuse_for_now, self._refuse_for_good, self._disconnect, self._talk_nonsense,
+            self._close_everybody, self._limit_without_notice, self._misreport_limits, self._slow_down, self._lose_an_address,
+            self._block_the_loop,
         ]  # fmt: skip
         self._emulator.on_publish = self._judge
         while True:
-            await asyncio.sleep(self._random.expovariate(1.0))
-            fault = self._random.choice(faults)
-            await fault()
-            self.done[fault.__name__.removeprefix("_")] += 1
+            # In a random order, but each in its turn: a soak of a minute has seen most of them.
+            for fault in self._random.sample(faults, len(faults)):
+                await asyncio.sleep(self._random.expovariate(1.0))
+                await fault()
+                self.done[fault.__name__.removeprefix("_")] += 1
 
     def end(self) -> None:
-        """Nothing goes wrong any more."""
-        self._emulator.on_publish = None
+        """Let nothing go wrong any more."""
+        self._emulator.on_publish = self._emulator.on_client_rpc = None
+        self._emulator.limits = SessionLimits()
+        self._emulator.over_limit = "platform"
+        self._link.rate = None
+        self._addresses.dead_first = False
         self._link.thaw()
         self._link.cut()
 
@@ -114,6 +145,45 @@ class Faults:
 
     async def _disconnect(self) -> None:
         self._once(lambda: Verdict.close(self._random.choice(DISCONNECTS), store=self._random.random() < 0.5))
+
+    async def _close_everybody(self) -> None:
+        """A server that closes each connection at its first data, without a reason: no message is to blame."""
+        self._verdict = lambda: Verdict.close(None, store=self._random.random() < 0.5)
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._verdict = None
+
+    async def _limit_without_notice(self) -> None:
+        """A limit of the tenant, which no client is told about."""
+        self._emulator.over_limit = self._random.choice(OVER_LIMIT)
+        self._emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(**self._random.choice(UNANNOUNCED_LIMITS)))
+        await asyncio.sleep(self._random.uniform(0, 6))
+        self._emulator.limits = SessionLimits()
+
+    async def _misreport_limits(self) -> None:
+        """On each connection, the reply to getSessionLimits is nonsense."""
+        self._emulator.on_client_rpc = lambda *_: self._random.choice(LIMITS_REPLIES)
+        self._emulator.limits = None
+        self._link.cut()
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._emulator.limits = SessionLimits()
+        self._link.cut()
+
+    async def _slow_down(self) -> None:
+        """A link of a modem: the buffers before it fill."""
+        self._link.rate = self._random.choice((5_000, 50_000, 500_000))
+        await asyncio.sleep(self._random.uniform(0, 4))
+        self._link.rate = None
+
+    async def _lose_an_address(self) -> None:
+        """The first of the server's two addresses swallows packets."""
+        self._addresses.dead_first = True
+        self._link.cut()
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._addresses.dead_first = False
+
+    async def _block_the_loop(self) -> None:
+        """A program that computes, or a machine that sleeps, for longer than any acknowledgement may take."""
+        time.sleep(self._random.uniform(0, 2 * self._ack_timeout))  # noqa: ASYNC251  # this is the fault
 
     async def _talk_nonsense(self) -> None:
         session = self._emulator.device(self._gateway).session

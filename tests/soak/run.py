@@ -15,8 +15,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import psutil
-from faults import Faults
+from faults import PAYLOAD_FORMAT_INVALID, Faults
 from memory_in_use import InUse, in_use
+from two_addresses import NAME, TwoAddresses
 
 from faulty_link import FaultyLink
 from tb_mqtt_client import GatewayClient, PublishResult
@@ -124,9 +125,13 @@ async def soak(seconds: float, seed: int) -> list[str]:
     names = [f"soak {number}" for number in range(DEVICES)]
     source, ledger, process = Source(seed), Ledger(), psutil.Process()
     warm: InUse | None = None
-    async with Emulator() as emulator, FaultyLink(emulator.host, emulator.port) as link:
+    async with (
+        Emulator() as emulator,
+        FaultyLink(emulator.host, emulator.port) as link,
+        TwoAddresses(link.port) as addresses,
+    ):
         emulator.add_gateway(TOKEN, name=GATEWAY)
-        client = GatewayClient({"host": link.host, "port": link.port, "access_token": TOKEN} | IMPATIENT)
+        client = GatewayClient({"host": NAME, "port": link.port, "access_token": TOKEN} | IMPATIENT)
         await client.connect()
         sessions = [(await client.connect_device(name, wait_for_publish=True))[0] for name in names]
         waiting: deque[tuple[int, list[Row], asyncio.Future[PublishResult]]] = deque()
@@ -137,7 +142,7 @@ async def soak(seconds: float, seed: int) -> list[str]:
             take(emulator, names, ledger)
             ledger.answer(names[device], rows, result)
 
-        faults = Faults(seed, link, emulator, GATEWAY, IMPATIENT["ack_timeout"])
+        faults = Faults(seed, link, addresses, emulator, GATEWAY, IMPATIENT["ack_timeout"])
         breaking = asyncio.ensure_future(faults.run())
         began = line_at = time.monotonic()
         while (second := time.monotonic() - began) < seconds:
@@ -159,7 +164,7 @@ async def soak(seconds: float, seed: int) -> list[str]:
                     flush=True,
                 )
         breaking.cancel()
-        await asyncio.gather(breaking, return_exceptions=True)
+        [broken] = await asyncio.gather(breaking, return_exceptions=True)
         faults.end()
         while waiting:
             await answer()
@@ -173,6 +178,10 @@ async def soak(seconds: float, seed: int) -> list[str]:
         f"{ledger.rows_again:,} rows arrived again"
     )
     problems = ledger.problems[:5]
+    if not isinstance(broken, asyncio.CancelledError):
+        problems.append(f"the faults ended with {broken!r}")
+    if totals.rejected_by_reason.keys() - {PAYLOAD_FORMAT_INVALID}:
+        problems.append(f"data was rejected for a fault of the network or the server: {totals.rejected_by_reason}")
     if totals.accepted != ledger.sent or totals.acknowledged + totals.rejected != ledger.sent:
         problems.append("the two sides have different sums")
     if totals.acknowledged < ledger.acknowledged:

@@ -44,16 +44,21 @@ class Source:
 @click.command(cls=Command)
 @click.argument("values", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-f", "--file", "path", metavar="FILE", help="Read records from a file, or from - (standard input).")
-@click.option("--format", "form", type=click.Choice(["ndjson", "csv"]), help="[default: by the file's ending, else ndjson]")
-@click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Between the cells of a CSV row.")
-@click.option("-a", "--attributes", is_flag=True, help="Client attributes instead of telemetry.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["ndjson", "csv"]),
+    help="Format of the records.  [default: by the file's ending, else ndjson]",
+)
+@click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Character between the cells of a CSV row.")
+@click.option("-a", "--attributes", is_flag=True, help="Send client attributes instead of telemetry.")
 @click.option("--ts", metavar="TIME", help="Time of KEY=VALUE: milliseconds since the epoch, or ISO 8601.  [default: now]")
 @click.option(
     "--ts-field",
     metavar="NAME",
     help=f"Field or column with the time.  [default: {DEFAULT_FIELD}; without it {_OR_GUESSED}, if its values are times]",
 )
-@click.option("--no-guess-ts", is_flag=True, help=f"Use no other field than {DEFAULT_FIELD} as the time.")
+@click.option("--no-guess-ts", is_flag=True, help=f"Never read the time from another field than {DEFAULT_FIELD}.")
 @click.option(
     "--ts-unit",
     type=click.Choice([unit.value for unit in Unit]),

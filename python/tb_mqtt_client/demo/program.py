@@ -146,14 +146,14 @@ async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tb_mqtt_client.demo",
-        description="Send this machine's own metrics through a GatewayClient and count every datapoint on both sides.",
+        description="Send this machine's metrics through a GatewayClient, and count every datapoint on both sides.",
     )
-    parser.add_argument("--host", help="a ThingsBoard server; without it the demo starts an emulator of one")
+    parser.add_argument("--host", help="a ThingsBoard server (default: a built-in emulator)")
     parser.add_argument("--port", type=int, help="its MQTT port (default: TB_PORT, or 1883)")
     parser.add_argument("--token", help="the gateway's access token (default: TB_ACCESS_TOKEN)")
     parser.add_argument("--duration", type=_seconds, default=5, help="seconds of live metrics (default: %(default)g)")
-    parser.add_argument("--points", type=_count, default=1_000_000, help="datapoints after that (default: %(default)d)")
-    parser.add_argument("--devices", type=_count, help="sub-devices; more than this machine has parts show them again")
+    parser.add_argument("--points", type=_count, default=1_000_000, help="datapoints to send afterwards (default: %(default)d)")
+    parser.add_argument("--devices", type=_count, help="number of sub-devices; beyond the parts of this machine, they repeat")
     options = parser.parse_args(arguments)
     if options.devices == 0:
         parser.error("--devices: at least 1")
