@@ -65,7 +65,7 @@ async def test_a_lost_session_is_established_again(caplog):
     await sessions.established.acquire()
     assert sessions.attempts == 4
     # An error without a text is told by its name.
-    assert "Connecting failed: TimeoutError()" in caplog.messages
+    assert "Connecting failed: TimeoutError(). Next attempt in 0.0 s" in caplog.messages
     assert not any(record.exc_info for record in caplog.records)
     await keeper.stop()
     await keeper.stop()
@@ -94,7 +94,7 @@ async def test_an_unexpected_failure_is_reported_and_followed_by_the_next_attemp
     assert sessions.attempts == 6
     failures = [record for record in caplog.records if record.getMessage().startswith("Connecting failed")]
     assert [record.getMessage() for record in failures] == [
-        f"Connecting failed: {cause}" for cause in (repr(error), repr(error), "refused", repr(error))
+        f"Connecting failed: {cause}. Next attempt in 0.0 s" for cause in (repr(error), repr(error), "refused", repr(error))
     ]
     # The traceback comes once a minute, with the others at DEBUG.
     [traceback] = [record for record in caplog.records if record.exc_info and record.levelno > logging.DEBUG]
@@ -155,7 +155,7 @@ async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
     sessions = Sessions()
     keeper, contexts = sessions.keeper(), []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
-    keeper._delay = None  # a defect that no attempt can catch
+    keeper._backoff = None  # a defect outside of any attempt
     await keeper.start()
     await sessions.established.acquire()
     ended = asyncio.Event()

@@ -128,10 +128,9 @@ class ConnectionKeeper:
         await self._establish_first()
         established.set_result(None)
         while True:
-            await self._succeeds(self._wait_for_end())
-            await self._delay()
-            while not await self._succeeds(self._establish()):
-                await self._delay()
+            await self._delay(await self._failure_of(self._wait_for_end()))
+            while (error := await self._failure_of(self._establish())) is not None:
+                await self._delay(error)
 
     async def _establish_first(self) -> None:
         while True:
@@ -140,8 +139,7 @@ class ConnectionKeeper:
             except ConnectionRefusedByServer as refusal:
                 if not is_transient(refusal):
                     raise
-                self._report(refusal)
-                await self._delay()
+                await self._delay(refusal)
             else:
                 return
 
@@ -153,35 +151,33 @@ class ConnectionKeeper:
             self._backoff.reset()
         logger.warning("The connection ended: %s", end.cause)
 
-    async def _succeeds(self, step: Awaitable[None]) -> bool:
-        """Return whether a step succeeded. Its failure, of whatever type, is reported, and must not end this loop."""
-        error: BaseException
+    async def _failure_of(self, step: Awaitable[None]) -> BaseException | None:
+        """Return the failure of a step, of whatever type: it must not end this loop."""
         try:
             await step
         except asyncio.CancelledError as cancellation:
             if is_cancelled():
                 raise
-            error = cancellation
-        except Exception as failure:  # noqa: BLE001  # reported below, with its cause
-            error = failure
-        else:
-            return True
+            return cancellation
+        except Exception as failure:  # noqa: BLE001  # reported by the caller, with its cause
+            return failure
+        return None
+
+    async def _delay(self, error: BaseException | None) -> None:
+        """Wait before the next attempt, and report the failure of the last one."""
         if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
             # The session worked before, and an administrator may fix the cause, so this goes on, but slowly.
             self._backoff.grow_to_longest()
-        self._report(error)
-        return False
-
-    def _report(self, error: BaseException) -> None:
-        if isinstance(error, EXPECTED_FAILURES):
-            logger.warning("Connecting failed: %s", str(error) or repr(error))
-            return
-        logger.warning("Connecting failed: %r", error)
-        self._unexpected_log.warn_of(type(error).__name__, "The cause is unexpected: %r", error, level=logging.ERROR, error=error)
-
-    async def _delay(self) -> None:
         delay = self._backoff.next_delay()
-        logger.info("Connecting again in %.1f s", delay)
+        if error is None:
+            logger.info("Connecting again in %.1f s", delay)
+        else:
+            is_expected = isinstance(error, EXPECTED_FAILURES)
+            cause = str(error) if is_expected and str(error) else repr(error)
+            logger.warning("Connecting failed: %s. Next attempt in %.1f s", cause, delay)
+            if not is_expected:
+                kind = type(error).__name__
+                self._unexpected_log.warn_of(kind, "The cause is unexpected: %s", cause, level=logging.ERROR, error=error)
         await asyncio.sleep(delay)
 
 
