@@ -126,6 +126,109 @@ async def test_deleted():
     assert traffic.queued() == [(A, 3)]
 
 
+async def data_of(device, devices=1):
+    message = MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"a":1}}]}', datapoints=1)
+    message.device, message.devices = device, devices
+    return message
+
+
+async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first():
+    traffic = Traffic()
+    messages = [await data_of(A) for _ in range(3)]
+    assert not traffic.keep_back(messages[0])
+    traffic.hold(A)
+    # Announced for the first time in this session: waited for.
+    assert not traffic.keep_back(messages[0])
+    traffic.gate.fail(A)
+    assert [traffic.keep_back(message) for message in messages] == [True] * 3
+    traffic.uplink(A, 1)
+    # Announced again, without an answer yet.
+    traffic.hold(A)
+    assert traffic.gate.blocks(A)
+    assert [bool(held) for held in traffic.gate.all_held()] == [True]
+    assert traffic.again == []
+    traffic.release(A)
+    # Each goes to the front of the queue.
+    assert traffic.again == messages[::-1]
+    assert traffic.queued() == [(A, 1)]
+    assert not traffic.gate.blocks(A)
+    assert not traffic.keep_back(messages[0])
+
+
+async def test_packed_data_of_a_device_that_was_refused_for_good_is_rejected():
+    traffic = Traffic()
+    messages = [await data_of(A) for _ in range(2)]
+    traffic.hold(A)
+    traffic.gate.fail(A)
+    assert traffic.keep_back(messages[0])
+    traffic.refuse(A, REFUSAL)
+    assert traffic.keep_back(messages[1])
+    assert traffic.rejected == [(message, REFUSAL) for message in messages]
+
+
+async def test_packed_data_of_several_devices_of_which_one_failed_goes_in_parts():
+    traffic = Traffic()
+    message = await data_of(A, devices=2)
+    traffic.gate.fail(A)
+    assert traffic.keep_back(message)
+    assert [list(held.packed) for held in traffic.gate.all_held()] == [[]]
+
+
+async def test_a_request_for_a_device_that_failed_is_kept_back():
+    traffic = Traffic()
+    message = await message_of(A)
+    traffic.gate.fail(A)
+    assert traffic.keep_back(message)
+    assert traffic.messages == []
+    traffic.release(A)
+    assert traffic.messages == [message]
+
+
+async def test_abandoned_data_is_rejected_and_what_comes_later_is_undelivered():
+    traffic = Traffic()
+    traffic.gate.fail(A)
+    traffic.uplink(A, 1)
+    traffic.abandon(A, REFUSAL)
+    assert [result for _, result in traffic.rejected] == [REFUSAL]
+    traffic.uplink(A, 2)
+    assert len(traffic.undelivered) == 1
+    traffic.gate.forget_moved()
+    assert not traffic.gate.watches
+
+
+async def test_an_abandoned_device_that_was_renamed_keeps_its_new_name():
+    traffic = Traffic()
+    traffic.gate.fail(A)
+    traffic.uplink(A, 1)
+    traffic.move(A, B)
+    traffic.abandon(A, REFUSAL)
+    traffic.uplink(A, 2)
+    assert traffic.queued() == [(B, 1), (B, 2)]
+
+
+async def test_what_is_taken_leaves_the_devices_held():
+    traffic = Traffic()
+    traffic.gate.fail(A)
+    traffic.uplink(A, 1)
+    [held] = traffic.gate.take_all()
+    assert len(held.uplinks) == 1
+    assert traffic.gate.blocks(A)
+    traffic.uplink(A, 2)
+    assert traffic.queued() == []
+
+
+async def test_nothing_waits_for_a_device_that_failed():
+    gate = DeviceGate()
+    gate.hold(B)
+    gate.hold(A)
+    waiting = asyncio.create_task(gate.wait_announced([A, B]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.fail(A)
+    await waiting
+    await gate.wait_announced([A])
+
+
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sampled_from([A, B, C, None])), max_size=30))
 def test_a_device_has_one_name_however_often_it_is_renamed(moves):
     """No chain of names is endless, and the last name of a device is its own."""

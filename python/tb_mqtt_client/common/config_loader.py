@@ -298,13 +298,28 @@ class DeviceConfig:
 class GatewayConfig(DeviceConfig):
     """Options of a ``GatewayClient``: those of ``DeviceConfig``, from ``TB_GW_HOST`` and so on before ``TB_HOST``.
 
-    ``combine_devices``: datapoints of several sub-devices travel in one payload.
+    - ``combine_devices``: datapoints of several sub-devices travel in one payload.
+    - ``announce_delay_min``, ``announce_delay_max``: seconds, the bounds of the delay before a sub-device is announced again that
+      the platform refused for a reason that may pass. Each delay is about twice as long as the one before.
+    - ``announce_attempts``, ``announce_timeout`` (seconds since the first refusal): when to give such a device up and reject its
+      data. ``None``, the default of both, is never.
     """
 
-    _options: ClassVar[dict[str, _Option]] = {**DeviceConfig._options, "combine_devices": _Option(True, _flag)}
+    _options: ClassVar[dict[str, _Option]] = {
+        **DeviceConfig._options,
+        "combine_devices": _Option(True, _flag),
+        "announce_delay_min": _Option(1.0, _seconds),
+        "announce_delay_max": _Option(300.0, _seconds),
+        "announce_attempts": _Option(None, _whole(1, _LARGEST)),
+        "announce_timeout": _Option(None, _seconds),
+    }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_GW_", "TB_")
 
     combine_devices: bool
+    announce_delay_min: float
+    announce_delay_max: float
+    announce_attempts: int | None
+    announce_timeout: float | None
 
     @classmethod
     def from_device_config(cls, config: DeviceConfig) -> GatewayConfig:

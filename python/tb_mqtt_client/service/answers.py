@@ -42,6 +42,8 @@ class Answers:
     def refused(self, item: Queued, announcement: PublishResult) -> None:
         """What is queued is of a device whose announcement was refused: it gets the same reason."""
         if isinstance(item, MqttPublishMessage):
+            if not item.is_service_message:
+                self._counter.refuse_queued(item.datapoints, announcement.reason_code)
             self.answer(item, announcement.reason_code)
             return
         encoded, delivery, _ = item

@@ -1,7 +1,8 @@
 """Which sub-devices' traffic may go.
 
-The rule: what is of a device waits until the platform has acknowledged that the device is there, and is turned away when it
-refused; the platform would otherwise create the device with the wrong profile, or once more (platform_contract.md, section 4).
+The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected when that was
+refused for good; the platform would otherwise create the device with the wrong profile, or once more (platform_contract.md,
+section 4).
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ class Held:
     uplinks: deque[QueuedUplink] = field(default_factory=deque)
     messages: list[MqttPublishMessage] = field(default_factory=list)
     """Without datapoints."""
+    packed: list[MqttPublishMessage] = field(default_factory=list)
+    """With datapoints of this device only, published before or about to be: older than the uplinks."""
 
     def __bool__(self) -> bool:
-        return bool(self.uplinks or self.messages)
+        return bool(self.uplinks or self.messages or self.packed)
 
 
 class DeviceGate:
-    """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass."""
+    """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass.
+
+    A device that was refused for a reason that may pass is both held and blocked: it stays so until it is accepted or given up.
+    """
 
     def __init__(self) -> None:
         self._held: dict[DeviceIdentity, Held] = {}
         self._refused: dict[DeviceIdentity, PublishResult] = {}
+        self._failed: set[DeviceIdentity] = set()
         self._moved: dict[DeviceIdentity, DeviceIdentity | None] = {}
         self._changed = asyncio.Event()
 
@@ -59,6 +66,12 @@ class DeviceGate:
         self._refused.pop(device, None)
         return self._let_go(device)
 
+    def fail(self, device: DeviceIdentity) -> None:
+        """Keep back data of a device that was refused, and is announced again later; nothing may wait for that."""
+        self.hold(device)
+        self._failed.add(device)
+        self._changed.set()
+
     def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
         """The announcement was refused: what was kept back, which gets the same answer as what comes."""
         self._refused[device] = result
@@ -77,6 +90,10 @@ class DeviceGate:
     def forget_moved(self) -> None:
         """Nothing is left that was queued before a device was renamed or deleted."""
         self._moved.clear()
+
+    def blocks(self, device: DeviceIdentity) -> bool:
+        """Return True if a device was refused, for good or until it is announced again."""
+        return device in self._failed or device in self._refused
 
     def current(self, device: DeviceIdentity) -> DeviceIdentity | None:
         """What a device is called now; ``None`` when it is gone."""
@@ -105,19 +122,20 @@ class DeviceGate:
                 return True
         return False
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._held.clear()
-        self._refused.clear()
-        self._moved.clear()
+    def take_all(self) -> list[Held]:
+        """Return what is kept back, by device, and keep it no longer. Which devices may pass stays as it is."""
+        taken = self.all_held()
+        self._held = {device: Held() for device in self._held}
+        return taken
 
     async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Wait until none of these is being announced."""
+        """Wait until none of these is being announced, or one is blocked: that may take for ever."""
         names = list(devices)
-        while any(device in self._held for device in names):
+        while any(device in self._held for device in names) and not any(map(self.blocks, names)):
             self._changed.clear()
             await self._changed.wait()
 
     def _let_go(self, device: DeviceIdentity) -> Held:
+        self._failed.discard(device)
         self._changed.set()
         return self._held.pop(device, None) or Held()

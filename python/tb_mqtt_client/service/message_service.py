@@ -143,13 +143,13 @@ class MessageService:
             self._gateway_rate_limiter,
             admission=self.admission,
             counter=self.counter,
-            fits=self._fits,
             give_up=self._give_up,
-            **options,
+            **{"fits": self._fits} | options,
         )
 
     def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
-        options = {"packer": packer, "room": self.room, "qos": qos, "on_suspicious_ts": self._timestamp_advice.note}
+        options = {"packer": packer, "room": self.room, "qos": qos}
+        options |= {"on_suspicious_ts": self._timestamp_advice.note, "fits": self._fits_session}
         return self._worker(UplinkQueueWorker, name, queue, **options, retry=self._retry_by_qos, on_oversized=self._note_drained)
 
     # The life of the loops.
@@ -209,10 +209,8 @@ class MessageService:
         for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
             queued += worker.queue.pop_now(len(worker.queue))
-        gate = self.sub_devices.gate
-        for held in gate.all_held():
-            queued += [*held.uplinks, *held.messages]
-        gate.clear()
+        for held in self.sub_devices.gate.take_all():
+            queued += [*held.packed, *held.uplinks, *held.messages]
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
             self._answers.undelivered(item)
@@ -363,10 +361,28 @@ class MessageService:
         for message in queue.pop_now(len(queue)):
             self._route_message(message)
 
+    def device_failed(self, device: DeviceIdentity) -> None:
+        """The device's connect was refused for a reason that may pass: keep back what is of it, packed data too."""
+        self.sub_devices.gate.fail(device)
+        self._take_back_packed()
+
     def reject_held(self, device: DeviceIdentity, announcement: PublishResult) -> None:
         """The device's connect was refused: answer what was kept back, and what comes, with the same reason."""
         self.sub_devices.refuse(device, announcement)
+        self._take_back_packed()
         self._note_drained()
+
+    def abandon_device(self, device: DeviceIdentity, announcement: PublishResult) -> None:
+        """The program has disconnected a device that was refused: reject what was kept back."""
+        self.sub_devices.abandon(device, announcement)
+        self._take_back_packed()
+        self._note_drained()
+
+    def _take_back_packed(self) -> None:
+        """Have packed data looked at again for devices that may not pass: an uplink worker does not look."""
+        packed = [message for worker in self._uplink_workers for message in worker.take_back()]
+        if packed:
+            self._retry_by_qos.put([], packed)
 
     def move_device(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
         """The device was renamed, or deleted (``None``): what waits for it goes under the new name, or is not delivered."""
@@ -408,7 +424,14 @@ class MessageService:
         self._note_drained()
 
     def _fits(self, message: MqttPublishMessage) -> bool:
-        """Whether a message may go in this session; when not, it was dealt with."""
+        """Whether a message may go now; when not, it was dealt with."""
+        if not self.sub_devices.keep_back(message):
+            return self._fits_session(message)
+        self._note_drained()
+        return False
+
+    def _fits_session(self, message: MqttPublishMessage) -> bool:
+        """The same for data that was packed since its devices were announced."""
         limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
         if not self.sub_devices.follow(message) and self._outcomes.fits(message, limit):
             return True

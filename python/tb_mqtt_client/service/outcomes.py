@@ -11,6 +11,7 @@ from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.statistics import DeliveryCounter
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import (
     BLAMING_DISCONNECTS,
     LIMITING_DISCONNECTS,
@@ -57,6 +58,10 @@ class Outcomes:
         if reason_code == 0:
             if not message.is_service_message:
                 self._counter.acknowledge(message.datapoints)
+            self._answers.answer(message, reason_code)
+        elif message.topic == GATEWAY_CONNECT_TOPIC:
+            # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
+            # platform ends the connection (platform_contract.md, section 4).
             self._answers.answer(message, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(message, reason_code)

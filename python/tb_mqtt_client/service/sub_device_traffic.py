@@ -75,10 +75,17 @@ class SubDeviceTraffic:
     def refuse(self, device: DeviceIdentity, announcement: PublishResult) -> None:
         """The announcement was refused: answer what was kept back, and what comes, with the same reason."""
         held = self.gate.refuse(device, announcement)
-        for uplink in held.uplinks:
-            self._reject(uplink, announcement)
-        for message in held.messages:
-            self._reject(message, announcement)
+        waiting: list[Queued] = [*held.packed, *held.uplinks, *held.messages]
+        for item in waiting:
+            self._reject(item, announcement)
+
+    def abandon(self, device: DeviceIdentity, announcement: PublishResult) -> None:
+        """Reject held data of a refused device that the program has disconnected; later data is answered as not delivered."""
+        if self.gate.current(device) != device:
+            # It was renamed or deleted, and its data has gone with that.
+            return
+        self.refuse(device, announcement)
+        self.gate.move(device, None)
 
     def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
         """A device was renamed, or deleted (``None``): what waits goes under the new name, or is answered as not delivered."""
@@ -108,6 +115,28 @@ class SubDeviceTraffic:
                 self._publish_again(message)
         return True
 
+    def keep_back(self, message: MqttPublishMessage) -> bool:
+        """Deal with a message that is about to be published and has a device in it that was refused.
+
+        False when there is none. A message of several devices is replaced by one for each, so that the others' data goes on.
+        """
+        if not self.gate.watches:
+            return False
+        devices = devices_of(message)
+        if not any(map(self.gate.blocks, devices)):
+            return False
+        if message.is_service_message:
+            self.put_message(message)
+        elif not self._send_in_parts(message):
+            [device] = devices
+            held, refusal = self.gate.held(device), self.gate.refusal(device)
+            if held is not None:
+                held.packed.append(message)
+            else:
+                assert refusal is not None
+                self._reject(message, refusal)
+        return True
+
     async def wait_announced(self, message: MqttPublishMessage) -> None:
         """Wait until all devices that a message is of have been announced in this session."""
         await self.gate.wait_announced(devices_of(message))
@@ -134,6 +163,9 @@ class SubDeviceTraffic:
         return None
 
     def _put(self, held: Held) -> None:
+        # Each goes before all others, so the last one first.
+        for message in reversed(held.packed):
+            self._publish_again(message)
         self.put_uplinks(list(held.uplinks))
         for message in held.messages:
             self.put_message(message)

@@ -1,4 +1,4 @@
-"""Tells the platform which sub-devices there are, and the sessions whether it knows.
+"""Announces sub-devices to the platform, and keeps the state of each session in line with what the platform has.
 
 The rule: a session is CONNECTED from the acknowledgement of its announcement until its platform session ends, and its traffic
 waits for that acknowledgement (platform_contract.md, section 4).
@@ -6,38 +6,58 @@ waits for that acknowledgement (platform_contract.md, section 4).
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
+from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
 
+logger = get_logger(__name__)
+
 SETTLED = frozenset({DeviceSessionState.DISCONNECTED, DeviceSessionState.CONNECTION_FAILED})
 """States that the end of the gateway's connection does not change."""
+
+NAMED_IN_LOG = 20
+"""Refused devices that get a line of their own at WARNING; of more, one a minute and reason does."""
 
 
 class Announcer:
     """The announcements of one gateway, and the states of its sessions."""
 
     def __init__(
-        self, adapter: GatewayMessageAdapter, message_service: MessageService, device_manager: DeviceManager, report: InboundReport
+        self,
+        config: GatewayConfig,
+        adapter: GatewayMessageAdapter,
+        message_service: MessageService,
+        device_manager: DeviceManager,
+        report: InboundReport,
     ) -> None:
         self._adapter = adapter
         self._message_service = message_service
         self._device_manager = device_manager
         self._report = report
+        self._retries = AnnouncementRetries(config, self._announce_due)
+        self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
+        self._callers: dict[DeviceSession, list[Delivery]] = {}
+        self._online = False
         self._state_after_end = DeviceSessionState.CONNECTION_LOST
 
     def publish_of(self, session: DeviceSession) -> MqttPublishMessage:
@@ -48,32 +68,36 @@ class Announcer:
     def announce(self, session: DeviceSession, publish: MqttPublishMessage) -> Delivery:
         """Queue an announcement and keep the device's traffic back until it is acknowledged.
 
-        The future is the caller's own; cancelling it changes nothing here.
+        The future is the caller's own; cancelling it changes nothing here. While the announcement is refused for a reason that may
+        pass, it is repeated, and the future gets the last result.
         """
-        identity = session.identity
-        self._message_service.sub_devices.hold(identity)
-        self._open[identity] += 1
-        delivery: Delivery = publish.delivery_futures[0].get_loop().create_future()
-        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity))
-        publish.delivery_futures.append(delivery)
-        self._message_service.submit(publish)
+        delivery: Delivery = asyncio.get_running_loop().create_future()
+        self._submit(session, publish, [delivery])
         return delivery
 
     def announce_again(self, session: DeviceSession) -> None:
         """The platform may have forgotten a device, or knows it by another name. An announcement that is queued goes by itself."""
         if session.identity not in self._open:
-            self.announce(session, self.publish_of(session))
+            self._submit(session, self.publish_of(session), [])
         self.change_state(session, DeviceSessionState.RECONNECTING)
 
     def announce_all(self) -> None:
         """A new connection: sub-sessions ended with the one before."""
+        self._online = True
         sessions = list(self._device_manager.all())
         self._message_service.hold_all(session.identity for session in sessions)
         for session in sessions:
             self.announce_again(session)
 
+    def refusal(self, session: DeviceSession) -> PublishResult | None:
+        """Return the platform's last refusal of a device that is to be announced again."""
+        refused = self._retries.get(session)
+        return refused.result if refused is not None else None
+
     def connection_ended(self) -> None:
         """The gateway's connection ended, and with it the sub-sessions."""
+        self._online = False
+        self._retries.pause()
         self._change_all(self._state_after_end)
 
     def set_closing(self, closing: bool) -> None:
@@ -81,6 +105,25 @@ class Announcer:
         self._state_after_end = DeviceSessionState.DISCONNECTED if closing else DeviceSessionState.CONNECTION_LOST
         if closing:
             self._change_all(DeviceSessionState.DISCONNECTED)
+
+    def forget(self, session: DeviceSession) -> None:
+        """End what is repeated for a session that the device manager has forgotten, and answer the callers who wait for that.
+
+        What was kept back for the device is rejected if it was refused; while an announcement is on its way, the answer to that
+        decides.
+        """
+        refused = self._retries.forget(session)
+        result = refused.result if refused is not None else self._message_service.sub_devices.gate.refusal(session.identity)
+        if result is not None and session.identity not in self._open:
+            self._message_service.abandon_device(session.identity, result)
+        self._answer_callers(session, result or _undelivered())
+
+    def stop(self) -> None:
+        """The client is stopped: answer who still waits for an announcement that is repeated."""
+        for session in self._device_manager.all():
+            self._retries.forget(session)
+        for session in list(self._callers):
+            self._answer_callers(session, _undelivered())
 
     def _change_all(self, state: DeviceSessionState) -> None:
         for session in self._device_manager.all():
@@ -98,19 +141,91 @@ class Announcer:
         except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             self._report.callback_failed(f"the state of {session.device_info.device_name}", error)
 
-    def _answered(self, session: DeviceSession, identity: DeviceIdentity, announcement: Delivery) -> None:
+    def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
+        identity = session.identity
+        self._message_service.sub_devices.hold(identity)
+        self._open[identity] += 1
+        self._retries.announced(session)
+        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, callers))
+        self._message_service.submit(publish)
+
+    def _announce_due(self, session: DeviceSession) -> None:
+        logger.debug("Announcing %r again", session.device_info.device_name)
+        self.announce_again(session)
+
+    def _answered(self, session: DeviceSession, identity: DeviceIdentity, callers: list[Delivery], announcement: Delivery) -> None:
         self._open[identity] -= 1
         if not self._open[identity]:
             del self._open[identity]
         result = announcement.result()
-        is_current = session.manager is not None and session.identity == identity
         if result.is_successful():
-            self._message_service.sub_devices.release(identity)
-            if is_current:
-                session.connected_at = now_ms()
-                session.update_last_seen()
-                self.change_state(session, DeviceSessionState.CONNECTED)
-        elif result.reason_code != LocalReasonCode.NOT_DELIVERED:
-            self._message_service.reject_held(identity, result)
-            if is_current:
-                self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
+            self._accepted(session, identity, result)
+            _answer(callers, result)
+        elif session.manager is None:
+            _answer(callers, result)
+            if identity not in self._open:
+                self._message_service.abandon_device(identity, result)
+        elif result.reason_code == LocalReasonCode.NOT_DELIVERED:
+            _answer(callers, result)
+            if self._online:
+                # The queues were cleared, and the device is not announced.
+                self.announce_again(session)
+        elif session.identity != identity or (identity in self._open and result.reason_code not in FINAL_REFUSALS):
+            # The announcement under the device's present name, or one that is on its way, decides.
+            self._callers.setdefault(session, []).extend(callers)
+        else:
+            self._callers.setdefault(session, []).extend(callers)
+            self._refused(session, result)
+
+    def _accepted(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> None:
+        if not self._online:
+            # The connection ended right after the acknowledgement, and the platform's session with it.
+            return
+        self._message_service.sub_devices.release(identity)
+        if session.manager is None or session.identity != identity:
+            return
+        refused = self._retries.forget(session)
+        if refused is not None:
+            name, attempts = session.device_info.device_name, refused.attempts
+            logger.info("The platform accepted device %r after %d refusals in %.0f s", name, attempts, refused.seconds())
+        session.connected_at = now_ms()
+        session.update_last_seen()
+        self.change_state(session, DeviceSessionState.CONNECTED)
+        self._answer_callers(session, result)
+
+    def _refused(self, session: DeviceSession, result: PublishResult) -> None:
+        delay = None if result.reason_code in FINAL_REFUSALS else self._retries.refused(session, result)
+        refused = self._retries.get(session)
+        name, reason = session.device_info.device_name, f"{result.reason} ({result.reason_code:#04x})"
+        if delay is None:
+            text = "The platform refused device %r: %s. Its data is rejected until the next connection (refusals: %d)"
+            self._log.warn_of(("final", result.reason_code), text, name, reason, refused.attempts if refused is not None else 1)
+            self._retries.forget(session)
+            self._message_service.reject_held(session.identity, result)
+            self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
+            self._answer_callers(session, result)
+            return
+        if refused is not None and refused.attempts > 1:
+            logger.debug("The platform refused device %r again: %s. Announcing it again in %.1f s", name, reason, delay)
+        else:
+            text = "The platform refused device %r: %s. Announcing it again in %.1f s; its data stays in the queue until then"
+            if len(self._retries) <= NAMED_IN_LOG:
+                logger.warning(text, name, reason, delay)
+            else:
+                self._log.warn_of(("again", result.reason_code), text, name, reason, delay)
+        self._message_service.device_failed(session.identity)
+        self.change_state(session, DeviceSessionState.RECONNECTING)
+
+    def _answer_callers(self, session: DeviceSession, result: PublishResult) -> None:
+        _answer(self._callers.pop(session, []), result)
+
+
+def _answer(callers: list[Delivery], result: PublishResult) -> None:
+    for delivery in callers:
+        # A caller who was cancelled while waiting has no use for the result.
+        if not delivery.done():
+            delivery.set_result(result)
+
+
+def _undelivered() -> PublishResult:
+    return PublishResult(GATEWAY_CONNECT_TOPIC, 1, -1, -1, LocalReasonCode.NOT_DELIVERED)

@@ -22,6 +22,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_DISCONNECT_TOPIC,
     GATEWAY_TELEMETRY_TOPIC,
 )
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
@@ -76,7 +77,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         self.event_dispatcher = DirectEventDispatcher(report)
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
         self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
-        self._announcer = Announcer(adapter, service, self.device_manager, report)
+        self._announcer = Announcer(self._config, adapter, service, self.device_manager, report)
         self._gateway_downlink = GatewayDownlink(
             self.event_dispatcher,
             adapter,
@@ -131,6 +132,10 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         finally:
             await super()._disconnect()
 
+    async def _shut_down(self) -> None:
+        await super()._shut_down()
+        self._announcer.stop()
+
     @overload
     async def connect_device(
         self,
@@ -161,9 +166,25 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
         """Announce a sub-device; the platform creates it with ``device_profile`` when it does not exist.
 
-        Returns its session (the same one for the same name, or for the first name of a device that was renamed) and the
-        ``PublishResult``, or a list with one future of it. The session's state is ``CONNECTED`` once the platform has acknowledged;
-        what is sent for the device is kept back until then. Raises ``ValueError`` for what is no name, or too long.
+        What is sent for the device is kept back until the platform has acknowledged the announcement. An announcement that is
+        refused for a reason that may pass is repeated, at growing intervals, until it is accepted or the bounds in the
+        configuration (``announce_attempts``, ``announce_timeout``) are reached.
+
+        Args:
+            device_name_or_device_connect_message: The device's name, or a message with name and profile.
+            device_profile: The profile of a device that is created.
+            wait_for_publish: Wait for at most ``OPERATIONAL_TIMEOUT`` seconds for the result.
+
+        Returns:
+            The session (the same one for the same name, or for the first name of a device that was renamed) and the
+            ``PublishResult``, or a list with one future of it. The session's state is ``CONNECTED`` once the platform has
+            acknowledged. When it has not after that time, the result has the reason code of its last refusal, or -1 without one.
+            The future waits until the announcement is accepted or given up.
+
+        Raises:
+            ValueError: The name or the profile is empty, not a ``str``, or too long for the server.
+            NotConnectedError: ``connect()`` was not called.
+
         """
         message = device_name_or_device_connect_message
         if not isinstance(message, DeviceConnectMessage):
@@ -179,7 +200,11 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         delivery = self._announcer.announce(session, publish)
         if not wait_for_publish:
             return session, [delivery]
-        return session, await self._wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        result = await self._wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        if result.reason_code == LocalReasonCode.NOT_DELIVERED:
+            # Why the platform has not taken the device, which is announced again.
+            result = self._announcer.refusal(session) or result
+        return session, result
 
     @overload
     async def disconnect_device(
@@ -206,6 +231,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         [delivery] = await self._sender.send_device_disconnect(message)
         self.device_manager.unregister(device_session.device_info.device_id)
         self._gateway_requests.forget(device_session)
+        self._announcer.forget(device_session)
         self._announcer.change_state(device_session, DeviceSessionState.DISCONNECTED)
         if not wait_for_publish:
             return device_session, [delivery]

@@ -124,6 +124,8 @@ class GatewayNotices:
             await self._drop(session)
             return
         self._device_manager.rename_device(old_name, new_name)
+        # Before data gets that name: it waits for the announcement, too.
+        self._message_service.sub_devices.hold(session.identity)
         self._message_service.move_device(old_identity, session.identity)
         self._announcer.announce_again(session)
         await self._tell(GatewayEventType.DEVICE_UPDATE, session)
@@ -131,6 +133,7 @@ class GatewayNotices:
     async def _drop(self, session: DeviceSession) -> None:
         self._device_manager.unregister(session.device_info.device_id)
         self._forget_requests(session)
+        self._announcer.forget(session)
         self._announcer.change_state(session, DeviceSessionState.DISCONNECTED)
         await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
 

@@ -1,0 +1,104 @@
+"""When a sub-device is announced again that the platform refused for a reason that may pass."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.timetable import Timetable
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+
+FINAL_REFUSALS = frozenset(
+    {
+        ReasonCode.MALFORMED_PACKET,
+        ReasonCode.PROTOCOL_ERROR,
+        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+        ReasonCode.NOT_AUTHORIZED,
+        ReasonCode.TOPIC_NAME_INVALID,
+        ReasonCode.PACKET_TOO_LARGE,
+        ReasonCode.PAYLOAD_FORMAT_INVALID,
+    }
+)
+"""The same announcement would be refused again. All other codes may pass: 0x80 is what the platform says when its database is away
+(and for names that it never takes), 0x97 that the tenant has as many devices as it may (platform_contract.md, section 4)."""
+
+COSTLY_REFUSALS = frozenset({ReasonCode.SERVER_SHUTTING_DOWN})
+"""The server ended the connection for the announcement: the next attempt may end it again, so it comes late."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """A device whose announcement was refused, and is repeated."""
+
+    since: float
+    """When it was refused first, by the loop's clock."""
+    result: PublishResult
+    """The last refusal."""
+    attempts: int = 0
+    """Refusals."""
+
+    def seconds(self) -> float:
+        """Return for how many seconds the device has been refused."""
+        return asyncio.get_running_loop().time() - self.since
+
+
+class AnnouncementRetries:
+    """Counts the refusals of each device, and calls a function when the device is to be announced again."""
+
+    def __init__(self, config: GatewayConfig, on_due: Callable[[DeviceSession], None]) -> None:
+        self._config = config
+        self._refused: dict[DeviceSession, Refused] = {}
+        self._due: Timetable[DeviceSession] = Timetable(on_due)
+
+    def get(self, session: DeviceSession) -> Refused | None:
+        """Return what is known of a device that was refused, and neither accepted nor given up since."""
+        return self._refused.get(session)
+
+    def __len__(self) -> int:
+        return len(self._refused)
+
+    def refused(self, session: DeviceSession, result: PublishResult) -> float | None:
+        """Count a refusal and return the seconds until the next attempt; ``None`` when there is to be none."""
+        loop = asyncio.get_running_loop()
+        refused = self._refused.setdefault(session, Refused(loop.time(), result))
+        refused.attempts += 1
+        refused.result = result
+        if self.is_hopeless(refused):
+            return None
+        delay = self._delay(refused)
+        self._due.set(session, delay)
+        return delay
+
+    def is_hopeless(self, refused: Refused) -> bool:
+        """Return True if the user's bounds of attempts or time are reached."""
+        attempts, timeout = self._config.announce_attempts, self._config.announce_timeout
+        return (attempts is not None and refused.attempts >= attempts) or (timeout is not None and refused.seconds() >= timeout)
+
+    def _delay(self, refused: Refused) -> float:
+        longest = max(self._config.announce_delay_min, self._config.announce_delay_max)
+        # The exponent is bounded: a device may be refused for years.
+        bound = min(longest, self._config.announce_delay_min * 2.0 ** min(refused.attempts - 1, 64))
+        if refused.result.reason_code in COSTLY_REFUSALS:
+            bound = longest
+        # At least half of the bound, so that no delay is shorter than the one before.
+        delay = random.uniform(bound / 2, bound)  # spreads load, hides nothing
+        timeout = self._config.announce_timeout
+        return delay if timeout is None else min(delay, timeout - refused.seconds())
+
+    def announced(self, session: DeviceSession) -> None:
+        """Forget the time of the next attempt: the device is being announced now."""
+        self._due.remove(session)
+
+    def forget(self, session: DeviceSession) -> Refused | None:
+        """Forget a device that was accepted, given up or removed. Returns what was known of it."""
+        self._due.remove(session)
+        return self._refused.pop(session, None)
+
+    def pause(self) -> None:
+        """Forget the times, not the refusals: the connection ended, and all devices are announced on the next one."""
+        self._due.clear()

@@ -1,0 +1,398 @@
+"""Announcements of sub-devices that the platform refuses: repeated or final, and what becomes of the devices' data meanwhile."""
+
+import asyncio
+import logging
+
+import pytest
+from gateway_wire import CONNECTED, DISCONNECTED, FAILED, LOST, RECONNECTING, States, Wire, announced
+
+from tb_mqtt_client import GatewayClient
+from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
+
+QUICK = {"announce_delay_min": 0.01, "announce_delay_max": 0.02}
+NEVER = 1000.0
+PASSING = [0x80, 0x88, 0x97, 0x98, 0xFE]
+FINAL = [0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x99]
+
+
+@pytest.fixture
+async def start(make_gateway):
+    """Connects gateways that announce refused devices again at once, and stops them."""
+    clients = []
+
+    async def start(**options):
+        clients.append(make_gateway(**QUICK | options))
+        await clients[-1].connect()
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.stop(timeout=0.01)
+
+
+def refusing(wire, times, code=0x80, name="D1"):
+    """Refuse that many announcements of a device."""
+    left = [code] * times
+
+    def verdict(publish):
+        if publish.topic == "v1/gateway/connect" and publish.json()["device"] == name and left:
+            return Verdict.refuse(left.pop())
+        return None
+
+    wire.verdict = verdict
+
+
+def warnings_of(caplog, text):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING and text in record.getMessage()]
+
+
+def counts_agree(client):
+    statistics = client.statistics
+    ended = statistics.acknowledged + statistics.rejected + statistics.dropped + statistics.undelivered
+    return statistics.accepted == ended + statistics.queued + statistics.in_flight
+
+
+async def in_flight(gateway, wire, sessions):
+    """One telemetry message with a datapoint of each session, which is published and not acknowledged."""
+    wire.verdict = lambda publish: Verdict.ignore() if publish.topic == "v1/gateway/telemetry" else None
+    futures = [await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False) for session in sessions]
+    assert set(await wire.next("telemetry")) == {session.device_info.device_name for session in sessions}
+    return futures
+
+
+@pytest.mark.parametrize("code", PASSING)
+async def test_an_announcement_refused_for_a_time_is_repeated_and_the_data_waits_for_it(emulator, start, caplog, code):
+    gateway, wire = await start(), Wire(emulator)
+    refusing(wire, 3, code)
+    session, [connecting] = await gateway.connect_device("D1", "p")
+    states = States(session)
+    telemetry = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    assert [result.reason_code for result in await asyncio.gather(connecting, telemetry)] == [0, 0]
+    await asked
+    assert states.seen == [RECONNECTING, CONNECTED]
+    assert [publish.topic.rpartition("/")[2] for publish in wire.publishes[:5]] == ["connect"] * 4 + ["telemetry"]
+    assert (emulator.device("D1").profile, emulator.device("D1").counters.connections) == ("p", 1)
+    [warning] = warnings_of(caplog, "D1")
+    assert f"({code:#04x})" in warning
+    assert "Announcing it again in 0.0 s" in warning
+    assert gateway.statistics.backpressure_pauses == 0
+
+
+@pytest.mark.parametrize("code", FINAL)
+async def test_an_announcement_that_would_be_refused_again_is_final_at_once(emulator, start, caplog, code):
+    gateway, wire = await start(), Wire(emulator)
+    refusing(wire, 1, code)
+    session, [connecting] = await gateway.connect_device("D1")
+    telemetry = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    assert [result.reason_code for result in await asyncio.gather(connecting, telemetry)] == [code, code]
+    assert session.state is FAILED
+    assert len(wire.of("connect")) == 1
+    assert (gateway.statistics.rejected, gateway.statistics.queued) == (1, 0)
+    [warning] = warnings_of(caplog, "'D1'")
+    assert f"({code:#04x})" in warning
+
+
+@pytest.mark.parametrize("bound", [{"announce_attempts": 3}, {"announce_timeout": 0.05}])
+async def test_giving_up_after_attempts_or_seconds_rejects_the_data_with_the_reason(emulator, start, bound):
+    gateway, wire = await start(**bound), Wire(emulator)
+    refusing(wire, 10_000)
+    session, [connecting] = await gateway.connect_device("D1")
+    states = States(session)
+    telemetry = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    assert [result.reason_code for result in await asyncio.gather(connecting, telemetry)] == [0x80, 0x80]
+    assert states.seen == [RECONNECTING, FAILED]
+    attempts = len(wire.of("connect"))
+    assert attempts == 3 if "announce_attempts" in bound else attempts >= 2
+    assert (await gateway.send_device_timeseries(session, {"a": 2})).reason_code == 0x80
+    assert (gateway.statistics.rejected_by_reason, gateway.statistics.queued) == ({0x80: 2}, 0)
+    # A new connection is a new chance.
+    wire.verdict = lambda _: None
+    await emulator.disconnect_device("GATEWAY")
+    await states.until(RECONNECTING, CONNECTED)
+    assert (await gateway.send_device_timeseries(session, {"a": 3})).is_successful()
+
+
+async def test_by_default_a_device_is_never_given_up(make_gateway):
+    config = make_gateway()._config
+    assert (config.announce_attempts, config.announce_timeout) == (None, None)
+    assert (config.announce_delay_min, config.announce_delay_max) == (1.0, 300.0)
+
+
+async def test_who_waits_for_an_announcement_gets_the_reason_of_its_refusal_in_time(emulator, start, monkeypatch):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    monkeypatch.setattr(GatewayClient, "OPERATIONAL_TIMEOUT", 0.02)
+    refusing(wire, 1)
+    session, result = await gateway.connect_device("D1", wait_for_publish=True)
+    assert (result.topic, result.reason_code, session.state) == ("v1/gateway/connect", 0x80, RECONNECTING)
+
+
+async def test_who_waits_for_an_announcement_gets_a_success_that_comes_in_time(emulator, start):
+    gateway, wire = await start(), Wire(emulator)
+    refusing(wire, 1)
+    _, result = await gateway.connect_device("D1", wait_for_publish=True)
+    assert result.is_successful()
+
+
+async def test_connecting_a_refused_device_again_announces_it_at_once(emulator, start):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    refusing(wire, 1)
+    session, [first] = await gateway.connect_device("D1")
+    await States(session).until(RECONNECTING)
+    _, [second] = await gateway.connect_device("D1")
+    assert [result.reason_code for result in await asyncio.gather(first, second)] == [0, 0]
+    assert (session.state, len(wire.of("connect"))) == (CONNECTED, 2)
+
+
+async def test_of_two_announcements_on_their_way_the_last_decides(emulator, start):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    refusing(wire, 1)
+    session, [first] = await gateway.connect_device("D1")
+    _, [second] = await gateway.connect_device("D1")
+    assert [result.reason_code for result in await asyncio.gather(first, second)] == [0, 0]
+    assert session.state is CONNECTED
+
+
+async def test_a_new_connection_announces_a_refused_device_at_once(emulator, start):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    refusing(wire, 1)
+    session, [connecting] = await gateway.connect_device("D1")
+    states = States(session)
+    telemetry = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    await states.until(RECONNECTING)
+    await emulator.disconnect_device("GATEWAY")
+    assert [result.reason_code for result in await asyncio.gather(connecting, telemetry)] == [0, 0]
+    assert states.seen == [RECONNECTING, LOST, RECONNECTING, CONNECTED]
+
+
+async def refused_with_data(emulator, gateway, name="D1"):
+    """A device that is to be announced again, the future of that, and a call that waits for it."""
+    wire = Wire(emulator)
+    refusing(wire, 10_000, name=name)
+    session, [connecting] = await gateway.connect_device(name)
+    data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    states = States(session)
+    await states.until(RECONNECTING)
+    return session, states, connecting, data, wire
+
+
+async def test_a_device_that_is_disconnected_is_not_announced_again(emulator, start):
+    """Its data is rejected with the platform's reason, and another session of the name begins anew."""
+    gateway = await start(announce_delay_min=NEVER)
+    session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
+    late = await gateway.send_device_timeseries(session, {"a": 2}, wait_for_publish=False)
+    await gateway.disconnect_device(session, wait_for_publish=True)
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
+    # Still on its way to the queue, or there.
+    assert (await late).reason_code in {0x80, -1}
+    assert states.seen[-1] is DISCONNECTED
+    assert len(gateway._announcer._retries) == len(gateway._announcer._retries._due) == 0
+    wire.verdict = lambda _: None
+    again = await announced(gateway)
+    assert (await gateway.send_device_timeseries(again, {"a": 3})).is_successful()
+    assert [point.value for point in emulator.device("D1").telemetry] == [3]
+    assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
+
+
+async def test_a_device_that_is_disconnected_while_its_announcement_is_on_its_way(emulator, start):
+    """The answer decides about its data, and nothing is announced again."""
+    gateway, wire = await start(), Wire(emulator)
+    refused = asyncio.Event()
+    wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.topic == "v1/gateway/connect" else None
+    session, [connecting] = await gateway.connect_device("D1")
+    connecting.add_done_callback(lambda _: refused.set())
+    data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    await gateway.disconnect_device(session)
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
+    assert wire.of("connect") == [{"device": "D1", "type": "default"}]
+    assert (gateway._announcer._callers, session.state) == ({}, DISCONNECTED)
+
+
+async def test_a_refused_device_that_is_deleted_is_not_announced_again(emulator, start):
+    gateway = await start(announce_delay_min=NEVER)
+    session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
+    await emulator.publish_to("GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_deleted", "params": "D1"})
+    await states.until(DISCONNECTED)
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, -1]
+    assert (session.manager, len(gateway._announcer._retries), len(wire.of("connect"))) == (None, 0, 1)
+    assert counts_agree(gateway)
+
+
+async def test_a_refused_device_that_is_renamed_is_announced_under_its_new_name(emulator, start):
+    gateway = await start(announce_delay_min=NEVER)
+    _, states, connecting, data, wire = await refused_with_data(emulator, gateway)
+    await emulator.publish_to(
+        "GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_renamed", "params": {"D1": "D2"}}
+    )
+    await states.until(RECONNECTING, CONNECTED)
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0, 0]
+    assert [document["device"] for document in wire.of("connect")] == ["D1", "D2"]
+    assert [point.key for point in emulator.device("D2").telemetry] == ["a"]
+    assert "D1" not in emulator.devices
+
+
+async def test_data_of_a_renamed_device_waits_for_the_announcement_of_its_new_name(emulator, start):
+    gateway = await start(announce_delay_min=NEVER)
+    _, _, _, data, wire = await refused_with_data(emulator, gateway)
+    refusing(wire, 1, name="D2")
+    await emulator.publish_to(
+        "GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_renamed", "params": {"D1": "D2"}}
+    )
+    while len(wire.of("connect")) < 2:
+        await wire.next("connect")
+    other = await announced(gateway, "D3")
+    await gateway.send_device_timeseries(other, {"a": 1})
+    assert not data.done()
+    assert [set(document) for document in wire.of("telemetry")] == [{"D3"}]
+
+
+async def test_stopping_answers_who_waits_for_a_refused_device(emulator, start):
+    gateway = await start(announce_delay_min=NEVER)
+    session, _, connecting, data, _ = await refused_with_data(emulator, gateway)
+    await gateway.stop(timeout=0.01)
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [-1, -1]
+    assert (session.state, gateway.statistics.undelivered, counts_agree(gateway)) == (DISCONNECTED, 1, True)
+    assert len(gateway._announcer._retries) == len(gateway._announcer._retries._due) == 0
+
+
+async def test_a_disconnected_gateway_announces_nothing_and_begins_anew(emulator, start):
+    gateway = await start()
+    session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
+    await gateway.disconnect()
+    assert (session.state, len(gateway._announcer._retries._due)) == (DISCONNECTED, 0)
+    wire.verdict = lambda _: None
+    await gateway.connect()
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0, 0]
+    assert states.seen[-3:] == [DISCONNECTED, RECONNECTING, CONNECTED]
+
+
+async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_make_room(emulator, start):
+    gateway = await start(announce_delay_min=NEVER, max_queued_messages=3, queue_policy="drop_oldest")
+    session, _, _, first, wire = await refused_with_data(emulator, gateway)
+    futures = [await gateway.send_device_timeseries(session, {"a": n}, wait_for_publish=False) for n in range(2, 6)]
+    assert gateway.statistics.queued_calls == 3
+    assert [(await future).reason_code for future in (first, *futures[:1])] == [-2, -2]
+    other = await announced(gateway, "D2")
+    assert (await gateway.send_device_timeseries(other, {"a": 1})).is_successful()
+    wire.verdict = lambda _: None
+    await gateway.connect_device("D1")
+    assert [(await future).reason_code for future in futures] == [-2, -2, 0, 0]
+    assert counts_agree(gateway)
+
+
+@pytest.mark.parametrize("refusals", [1, 3])
+async def test_data_in_flight_of_a_device_that_the_next_session_refuses_waits_and_blocks_nothing(emulator, start, refusals):
+    """One message held data of both; the platform would have made D1 anew, with the profile "default"."""
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    sessions = [await announced(gateway, "D1", "p"), await announced(gateway, "D2", "p")]
+    first = await in_flight(gateway, wire, sessions)
+    for _ in range(refusals):
+        states = States(sessions[0])
+        refusing(wire, 1)
+        await emulator.disconnect_device("GATEWAY")
+        await states.until(LOST, RECONNECTING)
+        assert (await first[1]).is_successful()
+        younger = [await gateway.send_device_timeseries(session, {"a": 2}, wait_for_publish=False) for session in sessions]
+        assert (await younger[1]).is_successful()
+        assert not first[0].done()
+        assert not younger[0].done()
+    assert all("D1" not in document for document in wire.of("telemetry")[1:])
+    await gateway.connect_device("D1")
+    assert [(await future).is_successful() for future in (first[0], younger[0])] == [True, True]
+    assert [values["a"] for _, values in emulator.device("D1").records] == [1] + [2] * refusals
+    assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
+
+
+async def test_data_in_flight_of_a_device_that_the_next_session_refuses_for_good_is_rejected(emulator, start):
+    gateway, wire = await start(), Wire(emulator)
+    sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
+    futures = await in_flight(gateway, wire, sessions)
+    refusing(wire, 1, 0x87)
+    await emulator.disconnect_device("GATEWAY")
+    assert [(await future).reason_code for future in futures] == [0x87, 0]
+    assert all("D1" not in document for document in wire.of("telemetry")[1:])
+    assert (gateway.statistics.rejected_by_reason, counts_agree(gateway)) == ({0x87: 1}, True)
+
+
+@pytest.mark.parametrize("ending", ["disconnected", "deleted", "renamed", "stopped"])
+async def test_packed_data_of_a_refused_device_is_answered_however_the_device_ends(emulator, start, ending):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
+    futures = await in_flight(gateway, wire, sessions)
+    states = States(sessions[0])
+    refusing(wire, 1)
+    await emulator.disconnect_device("GATEWAY")
+    await states.until(LOST, RECONNECTING)
+    assert (await futures[1]).is_successful()
+    if ending == "disconnected":
+        await gateway.disconnect_device(sessions[0])
+    elif ending == "stopped":
+        await gateway.stop(timeout=0.01)
+    else:
+        params = "D1" if ending == "deleted" else {"D1": "D3"}
+        request = {"method": f"gateway_device_{ending}", "params": params}
+        await emulator.publish_to("GATEWAY", "v1/devices/me/rpc/request/0", request)
+    expected = {"disconnected": 0x80, "deleted": -1, "renamed": 0, "stopped": -1}[ending]
+    assert (await futures[0]).reason_code == expected
+    assert all("D1" not in document for document in wire.of("telemetry")[1:])
+    assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
+
+
+async def test_packed_data_waiting_for_the_limits_is_kept_back_when_a_device_is_refused(emulator, start):
+    """It was packed when D1 was announced, and D1 is announced again since a notice, and refused."""
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="8:1"))
+    gateway, wire = await start(rate_limit_percentage=100, announce_delay_min=NEVER), Wire(emulator)
+    sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
+    futures = []
+    for n in range(12):
+        for session in sessions:
+            data = {"ts": n, "values": {"a": "x" * 20_000}}
+            futures.append(await gateway.send_device_timeseries(session, data, wait_for_publish=False))
+    await wire.next("telemetry")
+    refusing(wire, 1)
+    states = States(sessions[0])
+    await emulator.send_disconnect_notice("D1", 128)
+    await states.until(LOST, RECONNECTING)
+    # Acknowledged after the refusal.
+    await announced(gateway, "D3")
+    published = len(wire.of("telemetry"))
+    await asyncio.gather(*futures[1::2])
+    assert all("D1" not in document for document in wire.of("telemetry")[published + 1 :])
+    await gateway.connect_device("D1")
+    await asyncio.gather(*futures)
+    assert [point.ts for point in emulator.device("D1").telemetry] == list(range(12))
+
+
+async def test_clearing_the_queues_leaves_no_device_unannounced(emulator, start):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    refusing(wire, 1)
+    refused, _ = await gateway.connect_device("D1")
+    await States(refused).until(RECONNECTING)
+    session, [connecting] = await gateway.connect_device("D2")
+    await gateway._message_service.clear()
+    assert (await connecting).reason_code == -1
+    data = [await gateway.send_device_timeseries(one, {"a": 1}, wait_for_publish=False) for one in (refused, session)]
+    assert (await data[1]).is_successful()
+    assert not data[0].done()
+    assert session.state is CONNECTED
+
+
+async def test_an_acknowledgement_just_before_the_connection_ends_is_no_session(emulator, start):
+    """The state would say CONNECTED as long as the platform is away."""
+    gateway = await start()
+    session = await announced(gateway)
+    states, announcer = States(session), gateway._announcer
+    # What the transport does when the PUBACK and the end of the connection are in one read.
+    _, [again] = await gateway.connect_device("D1")
+    announcer.connection_ended()
+    assert (await again).is_successful()
+    assert states.seen[-1] is LOST
+
+
+async def test_a_thousand_refused_devices_do_not_fill_the_log(emulator, start, caplog):
+    gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
+    wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.topic == "v1/gateway/connect" else None
+    all_states = [States((await gateway.connect_device(f"D{number}"))[0]) for number in range(1000)]
+    for states in all_states:
+        await states.until(RECONNECTING)
+    assert 20 < len(warnings_of(caplog, "The platform refused device")) < 25

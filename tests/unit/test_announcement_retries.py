@@ -1,0 +1,87 @@
+"""How long a refused device waits until it is announced again."""
+
+import pytest
+
+from tb_mqtt_client import GatewayConfig
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
+from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+
+
+def refusal(code=0x80):
+    return PublishResult("v1/gateway/connect", 1, 1, 1, code)
+
+
+def retries_of(**options):
+    return AnnouncementRetries(GatewayConfig(options), lambda _: None), DeviceSession(DeviceInfo("D1", "p"))
+
+
+async def test_each_delay_is_longer_than_the_one_before_up_to_the_longest():
+    retries, session = retries_of(announce_delay_min=1, announce_delay_max=300)
+    delays = [retries.refused(session, refusal()) for _ in range(2000)]
+    bounds = [min(300, 2.0 ** min(attempt, 9)) for attempt in range(2000)]
+    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+    assert delays[:9] == sorted(delays[:9])
+    # Devices that were refused together are not announced together.
+    assert len({round(delay, 6) for delay in delays[9:]}) > 1900
+    retries.pause()
+
+
+async def test_accepted_once_the_delays_begin_anew():
+    retries, session = retries_of()
+    for _ in range(20):
+        retries.refused(session, refusal())
+    assert retries.forget(session).attempts == 20
+    assert retries.refused(session, refusal()) <= 1
+    assert retries.get(session).attempts == 1
+    retries.pause()
+
+
+async def test_a_pause_keeps_the_count():
+    retries, session = retries_of()
+    for _ in range(9):
+        retries.refused(session, refusal())
+    retries.pause()
+    assert retries.refused(session, refusal()) > 128
+    retries.pause()
+
+
+async def test_a_device_for_which_the_server_ended_the_connection_is_announced_late():
+    retries, session = retries_of()
+    assert retries.refused(session, refusal(ReasonCode.SERVER_SHUTTING_DOWN)) >= 150
+    retries.pause()
+
+
+@pytest.mark.parametrize("longest", [0.5, 1, 10])
+async def test_a_longest_delay_below_the_first_is_the_first(longest):
+    retries, session = retries_of(announce_delay_min=1, announce_delay_max=longest)
+    assert 0.5 <= retries.refused(session, refusal()) <= 1
+    retries.pause()
+
+
+async def test_given_up_after_attempts():
+    retries, session = retries_of(announce_attempts=3)
+    assert [retries.refused(session, refusal()) is None for _ in range(3)] == [False, False, True]
+    retries.pause()
+
+
+async def test_the_last_attempt_comes_when_the_time_is_over():
+    retries, session = retries_of(announce_timeout=0.7, announce_delay_min=100)
+    assert 0 < retries.refused(session, refusal()) <= 0.7
+    retries.pause()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("announce_attempts", 0), ("announce_timeout", 0), ("announce_delay_min", -1), ("announce_delay_max", "soon")],
+)
+def test_bounds_that_are_none_raise_and_name_the_option(option, value):
+    with pytest.raises(ValueError, match=option):
+        GatewayConfig({option: value})
+
+
+def test_what_the_platform_says_of_its_own_trouble_and_of_full_tenants_may_pass():
+    for code in (ReasonCode.UNSPECIFIED_ERROR, ReasonCode.QUOTA_EXCEEDED, ReasonCode.SERVER_BUSY):
+        assert code not in FINAL_REFUSALS
