@@ -14,10 +14,11 @@ def documented(pattern):
 
 
 def test_what_is_named_exists():
-    verdicts = documented(r"[^t]Verdict\.(\w+)")
+    verdicts = documented(r"\bVerdict\.(\w+)")
     assert verdicts
     assert verdicts <= set(dir(Verdict))
-    assert documented(r"ConnectVerdict\.(\w+)") <= set(dir(ConnectVerdict))
+    assert documented(r"\bConnectVerdict\.(\w+)") <= set(dir(ConnectVerdict))
+    assert documented(r"\bSendVerdict\.(\w+)") == {"delay", "drop", "replace"}
     for name in documented(r"(?<!\.)emulator\.(\w+)[( ]"):
         assert hasattr(Emulator, name), name
 

@@ -6,7 +6,7 @@ import struct
 import pytest
 from raw_mqtt import packet, raw_client, text
 
-from tb_mqtt_client.emulator import ConnectVerdict, Emulator, SessionLimits, Verdict
+from tb_mqtt_client.emulator import ConnectVerdict, Emulator, SendVerdict, SessionLimits, Verdict
 from tb_mqtt_client.emulator.handshake import Refusal
 
 TELEMETRY = "v1/devices/me/telemetry"
@@ -264,3 +264,87 @@ async def test_a_server_that_stops_sends_no_disconnect(emulator, version):
         await client.connect()
         await emulator.stop()
         assert await client.read() is None
+
+
+# What the emulator sends.
+
+
+async def test_a_connack_can_have_properties(emulator):
+    emulator.on_connect = lambda _: ConnectVerdict.accept(
+        {"receive_maximum": 10, "reason_string": "\u00e4", "retain_available": False}
+    )
+    async with raw_client(emulator) as client:
+        assert await client.connect() == (0x20, b"\0\0\x0a" + b"\x21\0\x0a" + b"\x1f\0\x02\xc3\xa4" + b"\x25\0")
+        client.publish(TELEMETRY, '{"a":1}')
+        assert await client.read() == SUCCESS
+    async with raw_client(emulator, 4) as client:
+        assert await client.connect() == (0x20, b"\0\0")
+
+
+async def test_a_connack_can_have_properties_that_it_must_not_have(emulator):
+    properties = b"\x21\0\x0a" * 50
+    emulator.on_connect = lambda _: ConnectVerdict.accept(properties)
+    async with raw_client(emulator) as client:
+        assert await client.connect() == (0x20, b"\0\0\x96\x01" + properties)
+
+
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({"receive_max": 1}, "'receive_max' is not a property of a CONNACK; known are session_expiry_interval"),
+        ({"receive_maximum": 65536}, "receive_maximum must be from 0 to 65535, not 65536"),
+        ({"receive_maximum": "1"}, "receive_maximum must be from 0 to 65535"),
+        ({"reason_string": 1}, "reason_string must be a text, not 1"),
+    ],
+)
+def test_properties_that_mqtt_does_not_have(properties, message):
+    with pytest.raises(ValueError, match=message):
+        ConnectVerdict.accept(properties)
+
+
+@pytest.mark.parametrize("kind", ["CONNACK", "SUBACK", "UNSUBACK", "PUBACK", "PINGRESP", "PUBLISH", "DISCONNECT"])
+@pytest.mark.parametrize("verdict", [SendVerdict.drop(), SendVerdict.replace(b"\xf0\0"), SendVerdict.delay(0.01)])
+async def test_a_packet_can_be_dropped_replaced_or_delayed(emulator, kind, verdict):
+    seen = []
+
+    def on_send(sending):
+        seen.append((sending.device and sending.device.name, sending.kind, sending.packet))
+        return verdict if sending.kind == kind else None
+
+    emulator.on_send = on_send
+    async with raw_client(emulator) as client:
+        client.write(connect_packet(5))
+        client.write(packet(0x82, b"\0\x02\0" + text("v1/devices/me/attributes") + b"\x01"))
+        client.publish(TELEMETRY, '{"a":1}', packet_id=3)
+        client.write(packet(0xA2, b"\0\x04\0" + text("v1/devices/me/rpc/request/+")))
+        client.write(b"\xc0\0")
+        client.publish("v1/devices/me/attributes/request/1", "{}", packet_id=5)
+        client.write(b"\xe0\0")
+        received = []
+        while (one := await client.read()) is not None:
+            received.append(one[0])
+    sent = {
+        "CONNACK": 0x20,
+        "SUBACK": 0x90,
+        "PUBACK": 0x40,
+        "UNSUBACK": 0xB0,
+        "PINGRESP": 0xD0,
+        "PUBLISH": 0x32,
+        "DISCONNECT": 0xE0,
+    }
+    assert [(device, name) for device, name, _ in seen] == [
+        ("device", name) for name in ("CONNACK", "SUBACK", "PUBACK", "UNSUBACK", "PINGRESP", "PUBACK", "PUBLISH", "DISCONNECT")
+    ]
+    # The connection ends before a delayed packet is due.
+    instead = [0xF0] if verdict.packet else []
+    expected = [one for _, name, _ in seen for one in (instead if name == kind else [sent[name]])]
+    assert received == expected
+
+
+async def test_a_delayed_suback_comes_late(emulator):
+    emulator.on_send = lambda sending: SendVerdict.delay(0.01) if sending.kind == "SUBACK" else None
+    async with raw_client(emulator) as client:
+        await client.connect()
+        client.write(packet(0x82, b"\0\x02\0" + text("v1/devices/me/attributes") + b"\x01"))
+        assert await client.silent()
+        assert await client.read() == (0x90, b"\0\x02\0\x01")

@@ -6,7 +6,7 @@ follows. The platform sends no properties and reads none (contract section 1), s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -18,6 +18,23 @@ MALFORMED_PACKET: Final = 0x81
 PROTOCOL_ERROR: Final = 0x82
 _LONGEST_VARIABLE_INTEGER: Final = 4
 _LONGEST_CLIENT_ID_3_1: Final = 23
+# Identifier and bytes of the value; 0 bytes for a text (MQTT 5, section 3.2.2.3).
+_CONNACK_PROPERTIES: Final = {
+    "session_expiry_interval": (0x11, 4),
+    "assigned_client_identifier": (0x12, 0),
+    "server_keep_alive": (0x13, 2),
+    "response_information": (0x1A, 0),
+    "server_reference": (0x1C, 0),
+    "reason_string": (0x1F, 0),
+    "receive_maximum": (0x21, 2),
+    "topic_alias_maximum": (0x22, 2),
+    "maximum_qos": (0x24, 1),
+    "retain_available": (0x25, 1),
+    "maximum_packet_size": (0x27, 4),
+    "wildcard_subscription_available": (0x28, 1),
+    "subscription_identifiers_available": (0x29, 1),
+    "shared_subscription_available": (0x2A, 1),
+}
 
 
 class PacketType(IntEnum):
@@ -236,9 +253,28 @@ def _request_fields(first_byte: int, body: bytes) -> _Fields:
     return _Fields(body)
 
 
-def encode_connack(reason_code: int, level: int, *, session_present: bool) -> bytes:
-    properties = b"\0" if level >= MQTT_5 else b""
-    return _packet(PacketType.CONNACK, bytes((session_present, reason_code)) + properties)
+def encode_connack(reason_code: int, level: int, *, session_present: bool, properties: bytes = b"") -> bytes:
+    """`properties` without their length; MQTT 3.1.1 has none."""
+    after = _variable_integer(len(properties)) + properties if level >= MQTT_5 else b""
+    return _packet(PacketType.CONNACK, bytes((session_present, reason_code)) + after)
+
+
+def encode_properties(properties: Mapping[str, int | str]) -> bytes:
+    """Encode properties of a CONNACK by their names. Raises `ValueError` for a name or a value that MQTT 5 does not have."""
+    encoded = b""
+    for name, value in properties.items():
+        if name not in _CONNACK_PROPERTIES:
+            raise ValueError(f"{name!r} is not a property of a CONNACK; known are {', '.join(_CONNACK_PROPERTIES)}")
+        identifier, size = _CONNACK_PROPERTIES[name]
+        if size and isinstance(value, int) and 0 <= value < 1 << 8 * size:
+            encoded += bytes([identifier]) + int(value).to_bytes(size)
+        elif not size and isinstance(value, str):
+            text = value.encode()
+            encoded += bytes([identifier]) + len(text).to_bytes(2) + text
+        else:
+            allowed = f"from 0 to {(1 << 8 * size) - 1}" if size else "a text"
+            raise ValueError(f"{name} must be {allowed}, not {value!r}")
+    return encoded
 
 
 def encode_puback(packet_id: int, reason_code: int, level: int) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tb_mqtt_client.emulator import payloads
+from tb_mqtt_client.emulator.codec import encode_properties
 from tb_mqtt_client.emulator.devices import Device
 
 
@@ -98,6 +99,21 @@ class ConnectVerdict:
     reason_code: int | None = None
     delay_seconds: float | None = 0.0
     drops: bool = False
+    # of the CONNACK, encoded, without their length
+    properties: bytes = b""
+
+    @classmethod
+    def accept(cls, properties: Mapping[str, int | str] | bytes) -> ConnectVerdict:
+        """Go on as the platform does, with these properties in the CONNACK, of which the platform itself sends none.
+
+        Args:
+            properties: Values by name, for example ``{"receive_maximum": 10}``; or bytes as they stand in the packet, without
+                their length, for what a server should not send.
+
+        Raises:
+            ValueError: A name or a value that MQTT 5 does not have.
+        """
+        return cls(properties=properties if isinstance(properties, bytes) else encode_properties(properties))
 
     @classmethod
     def refuse(cls, reason_code: int) -> ConnectVerdict:
@@ -123,9 +139,43 @@ class ConnectVerdict:
         return cls(drops=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A packet that the emulator is about to send; `kind` is its name in MQTT, for example "SUBACK"."""
+
+    device: Device | None
+    kind: str
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendVerdict:
+    """How to treat a packet otherwise than to send it at once. Made by the class methods below."""
+
+    packet: bytes | None = None
+    delay_seconds: float = 0.0
+    drops: bool = False
+
+    @classmethod
+    def drop(cls) -> SendVerdict:
+        """Never send it."""
+        return cls(drops=True)
+
+    @classmethod
+    def delay(cls, seconds: float) -> SendVerdict:
+        """Send it later; others overtake it."""
+        return cls(delay_seconds=seconds)
+
+    @classmethod
+    def replace(cls, packet: bytes) -> SendVerdict:
+        """Send these bytes instead."""
+        return cls(packet=packet)
+
+
 # Each returns None for "as the platform does". `[].append` is a useful one: it records and decides nothing.
 OnPublish: TypeAlias = Callable[[Publish], Verdict | None]
 OnConnect: TypeAlias = Callable[[ConnectAttempt], ConnectVerdict | None]
+OnSend: TypeAlias = Callable[[Sending], SendVerdict | None]
 
 # Called with one line of text.
 OnEvent: TypeAlias = Callable[[str], object]
@@ -141,4 +191,5 @@ class Hooks:
     on_connect: OnConnect | None = field(default=None)
     on_publish: OnPublish | None = field(default=None)
     on_client_rpc: OnClientRpc | None = field(default=None)
+    on_send: OnSend | None = field(default=None)
     on_event: OnEvent | None = field(default=None)

@@ -15,7 +15,7 @@ from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
 from tb_mqtt_client.emulator.credentials import Credentials
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnEvent, OnPublish
+from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnEvent, OnPublish, OnSend
 from tb_mqtt_client.emulator.limits import OVER_LIMIT, OverLimit, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
 from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
@@ -131,6 +131,15 @@ class Emulator:
     @on_connect.setter
     def on_connect(self, hook: OnConnect | None) -> None:
         self._hooks.on_connect = hook
+
+    @property
+    def on_send(self) -> OnSend | None:
+        """Asked about every packet that the emulator sends; may return a ``SendVerdict``."""
+        return self._hooks.on_send
+
+    @on_send.setter
+    def on_send(self, hook: OnSend | None) -> None:
+        self._hooks.on_send = hook
 
     @property
     def on_client_rpc(self) -> OnClientRpc | None:

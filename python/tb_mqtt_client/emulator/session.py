@@ -16,7 +16,7 @@ from tb_mqtt_client.emulator.devices import Device
 from tb_mqtt_client.emulator.downlinks import Downlinks
 from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
 from tb_mqtt_client.emulator.handshake import Refusal
-from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Verdict
+from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Sending, Verdict
 from tb_mqtt_client.emulator.limits import RateLimitedError, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaError
 from tb_mqtt_client.emulator.platform import Platform
@@ -163,6 +163,8 @@ class Session(Connection):
             verdict = self.hooks.on_connect(attempt)
         if verdict is None:
             self._open(connect, certificate)
+        elif verdict.properties:
+            self._open(connect, certificate, verdict.properties)
         elif verdict.drops:
             self.close()
         elif verdict.reason_code is not None:
@@ -172,7 +174,7 @@ class Session(Connection):
             if verdict.delay_seconds is not None:
                 self.timers.after(verdict.delay_seconds, self._open_late, connect, certificate)
 
-    def _open(self, connect: Connect, certificate: bytes | None) -> None:
+    def _open(self, connect: Connect, certificate: bytes | None, properties: bytes = b"") -> None:
         if handshake.wants_provisioning(connect):
             self._provisions = True
         else:
@@ -190,7 +192,8 @@ class Session(Connection):
             self.count("connections")
             if self.hooks.on_event is not None:
                 self.hooks.on_event(f"{device.name} connected with MQTT {_MQTT_VERSIONS[self.level]}")
-        self.write(codec.encode_connack(SUCCESS, self.level, session_present=not connect.clean_start))
+        session_present = not connect.clean_start
+        self.write(codec.encode_connack(SUCCESS, self.level, session_present=session_present, properties=properties))
 
     def _open_late(self, connect: Connect, certificate: bytes | None) -> None:
         waiting, self._waiting = self._waiting or [], None
@@ -238,7 +241,7 @@ class Session(Connection):
 
     def write(self, packet: bytes) -> None:
         self._write_pubacks()
-        super().write(packet)
+        self._send_packet(packet)
 
     def close(self, reason_code: int | None = None) -> None:
         """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
@@ -376,7 +379,22 @@ class Session(Connection):
         pubacks, self._pubacks = self._pubacks, []
         self.count("pubacks", len(pubacks))
         self.count("refusals", sum(reason_code >= 0x80 for reason_code, _ in pubacks))
-        super().write(b"".join(packet for _, packet in pubacks))
+        if self.hooks.on_send is None:
+            super().write(b"".join(packet for _, packet in pubacks))
+        else:
+            for _, packet in pubacks:
+                self._send_packet(packet)
+
+    def _send_packet(self, packet: bytes) -> None:
+        verdict = None
+        if self.hooks.on_send is not None:
+            verdict = self.hooks.on_send(Sending(self.device, PacketType(packet[0] >> 4).name, packet))
+        if verdict is None:
+            super().write(packet)
+        elif verdict.delay_seconds:
+            self.timers.after(verdict.delay_seconds, super().write, packet)
+        elif not verdict.drops:
+            super().write(packet if verdict.packet is None else verdict.packet)
 
     def count(self, name: str, amount: int = 1) -> None:
         total = self.platform.total
