@@ -18,7 +18,7 @@ SHELL := bash
 
 VENV := .venv
 # All that the package offers, so that the tests see all of it. Separate words: a comma would end an argument of `call`.
-EXTRAS := cli demo firmware metrics
+EXTRAS := cli demo firmware metrics proxy
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check

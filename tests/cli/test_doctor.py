@@ -109,7 +109,13 @@ async def test_a_name_that_nobody_knows(tb_mqtt):
     findings = await examined(tb_mqtt, "--host", "nowhere.invalid", "--token", "x")
     step, finding, _ = failure(findings)
     assert (step, finding.startswith("the name 'nowhere.invalid' is not known here")) == ("name", True)
-    assert findings["TCP"] == {"step": "TCP", "status": "skipped", "finding": "not tried", "advice": ""}
+    assert findings["TCP"] == {
+        "server": "nowhere.invalid:1883",
+        "step": "TCP",
+        "status": "skipped",
+        "finding": "not tried",
+        "advice": "",
+    }
 
 
 async def test_a_closed_port(tb_mqtt):
@@ -167,7 +173,7 @@ async def test_a_certificate_that_ends_soon(tb_mqtt, authority, ca_file):
 async def test_an_untrusted_certificate(tb_mqtt, authority):
     async with tls_emulator(authority) as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, "--tls", env=at(emulator)))
-    assert (step, "signed by nobody who is trusted here" in finding, "--ca-cert FILE" in advice) == ("TLS", True, True)
+    assert (step, "signed by an authority that is not trusted here" in finding, "--ca-cert FILE" in advice) == ("TLS", True, True)
     assert "for localhost, valid" in finding
 
 
@@ -175,7 +181,7 @@ async def test_another_authority(tb_mqtt, authority, ca_file):
     async with tls_emulator(trustme.CA()) as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator)))
     assert (step, advice) == ("TLS", f"is {ca_file} the authority that signed it?")
-    assert "signed by nobody who is trusted here" in finding
+    assert "signed by an authority that is not trusted here" in finding
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_the_settings_of_the_table_exist():
     rows = re.findall(r"^\| [^|]+ \| `--[^|]+\| (`TB_[^|]+)\| ([^|]+)\|$", DOCUMENT, re.MULTILINE)
     variables = {name for row, _ in rows for name in re.findall(r"`TB_(\w+)`", row)}
     keys = {name for _, row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert len(rows) == 7
+    assert len(rows) == 9
     assert variables <= {option.variable for option in GatewayConfig._options.values()}
     assert keys <= {*GatewayConfig.option_names(), *FILES_OF_SECRETS}
 

@@ -103,7 +103,7 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
     [
         ("", {}, "There is no host"),
         ("host = ", {}, "is no TOML"),
-        ('hots = "h"', {}, "unknown key 'hots'"),
+        ('hots = "h"', {}, "unknown key 'hots', did you mean 'host'?"),
         ('host = "h"\nport = "x"', {}, "port must be a whole number"),
         ('host = "h"\nport = 0', {}, "port must be from 1"),
         ('[test]\nhost = "h"', {}, "has profiles only"),
@@ -118,7 +118,7 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
         ('host = "h"\nca_cert = "none"', {}, "ca_cert: there is no file"),
         ('host = "h"\nca_cert = "empty"', {}, "ca_cert: "),
         ('host = "h"\nclient_cert = "empty"', {}, "client_cert and private_key must be set together"),
-        ('host = "h"\nclient_cert = "empty"\nprivate_key = "empty"', {}, "are no PEM files that belong together"),
+        ('host = "h"\nclient_cert = "empty"\nprivate_key = "empty"', {}, "must be a certificate and its key in PEM form"),
         ('host = "h"\naccess_token = 1234567', {}, "access_token must be a str"),
         ('host = "h"', {"token": "a", "token_file": "b"}, "--token and --token-file"),
     ],

@@ -10,11 +10,10 @@ from played_server import PlayedServer
 from raw_mqtt import packet
 
 from tb_mqtt_client import DeviceClient, GatewayClient
-from tb_mqtt_client.service import connecting
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 SHORT = 0.15
-OPTIONS = FAST | {"access_token": "t", "ack_timeout": SHORT, "limits_timeout": SHORT}
+OPTIONS = FAST | {"access_token": "t", "ack_timeout": SHORT, "limits_timeout": SHORT, "connect_timeout": SHORT}
 RESPONSE = "v1/devices/me/rpc/response/1"
 KINDS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
 
@@ -104,11 +103,6 @@ USED_WITHOUT = {
     for value in values
 }
 """What is used without its bad part: an answer to getSessionLimits, and what the one warning names."""
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch):
-    monkeypatch.setattr(connecting, "CONNECT_TIMEOUT", SHORT)
 
 
 @pytest.fixture(autouse=True)

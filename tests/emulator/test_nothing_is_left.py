@@ -14,7 +14,6 @@ from device_peer import FAST
 
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Verdict
-from tb_mqtt_client.service import connecting
 
 CLIENTS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
 
@@ -60,11 +59,10 @@ FAILURES = {
 
 @CLIENTS
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_failed_connect_leaves_no_task(kind, failure, contexts, monkeypatch):
-    monkeypatch.setattr(connecting, "CONNECT_TIMEOUT", 0.05)
+async def test_a_failed_connect_leaves_no_task(kind, failure, contexts):
     async with await answering(FAILURES[failure]) as server:
         host, port = server.sockets[0].getsockname()
-        client = kind(FAST | {"host": host, "port": port, "access_token": "t"})
+        client = kind(FAST | {"host": host, "port": port, "access_token": "t", "connect_timeout": 0.05})
         for _ in range(3):
             with pytest.raises(OSError):  # noqa: PT011  # each its own, see test_faults.py
                 await client.connect()

@@ -1,6 +1,5 @@
 """A connection of gmqtt with this package's patches, over a transport that only records: no socket, no server."""
 
-import asyncio
 from types import SimpleNamespace
 
 from gmqtt import Client
@@ -82,7 +81,7 @@ class PlayedConnection:
         self._keepalive = keepalive
         self.client = Client("client-id", clean_session=True)
         self.client._connection_state.protocol_version = version
-        self.patches = PatchUtils(self.client, on_lost=self.lost.append, **options)
+        self.patches = PatchUtils(self.client, on_lost=self.lost.append, open_transport=self._open_transport, **options)
         self.patches.apply(lambda packet_id, reason_code, _properties: self.acknowledged.append((packet_id, reason_code)))
         self.client.on_message = lambda _client, _topic, payload, _qos, _properties: self.received.append(payload)
         self.client.on_subscribe = lambda _client, packet_id, codes, _properties: self.answered.append((packet_id, codes))
@@ -91,23 +90,17 @@ class PlayedConnection:
 
     async def open(self, connack=CONNACK):
         """Connect, without a socket."""
-
-        async def create_connection(protocol_factory, *_args, **_kwargs):
-            protocol = protocol_factory()
-            protocol.connection_made(self.transport)
-            return self.transport, protocol
-
-        loop = asyncio.get_running_loop()
-        real, loop.create_connection = loop.create_connection, create_connection
-        try:
-            arguments = {"host": "h", "port": 1, "ssl": None, "clean_session": True, "keepalive": self._keepalive}
-            self.connection = self.client._connection = await self.client._create_connection(**arguments)
-        finally:
-            loop.create_connection = real
+        arguments = {"host": "h", "port": 1, "ssl": None, "clean_session": True, "keepalive": self._keepalive}
+        self.connection = self.client._connection = await self.client._create_connection(**arguments)
         self.protocol = self.connection._protocol
         if connack:
             self.say(connack)
         return self
+
+    async def _open_transport(self, protocol_factory):
+        protocol = protocol_factory()
+        protocol.connection_made(self.transport)
+        return self.transport, protocol
 
     @property
     def writes(self):

@@ -58,10 +58,10 @@ def test_an_explicit_none_is_not_set(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prot": 1}, "Unknown option 'prot', allowed are host"),
+        ({"prot": 1}, r"Unknown option 'prot', did you mean 'port'\? Allowed are host"),
         ({"port": "x"}, "port must be a whole number from 1 to 65535, not 'x'"),
         ({"port": 0}, "port must be from 1 to 65535, not 0"),
-        ({"host": 5}, "host must be a str, not 5"),
+        ({"host": 5}, "host must be a str or a list of str, not 5"),
         ({"round_floats": "sometimes"}, "round_floats must be true or false"),
         ({"use_system_ca": "maybe"}, "use_system_ca must be true or false"),
         ({"limits_timeout": 0}, "limits_timeout must be a positive number of seconds"),
@@ -161,23 +161,23 @@ def files(tmp_path_factory):
 
 
 def test_tls(files):
-    assert DeviceConfig().ssl_context() is None
+    assert DeviceConfig().make_ssl_context() is None
     system = DeviceConfig({"use_system_ca": True})
     assert (system.use_tls(), system.use_tls_auth()) == (True, False)
-    assert system.ssl_context().verify_mode is ssl.CERT_REQUIRED
-    own = DeviceConfig({"ca_cert": files["ca_cert"]}).ssl_context()
+    assert system.make_ssl_context().verify_mode is ssl.CERT_REQUIRED
+    own = DeviceConfig({"ca_cert": files["ca_cert"]}).make_ssl_context()
     assert len(own.get_ca_certs()) == 1
     assert own.check_hostname
     mutual = DeviceConfig({**files, "verify_hostname": False})
     assert (mutual.use_tls(), mutual.use_tls_auth()) == (True, True)
-    assert not mutual.ssl_context().check_hostname
+    assert not mutual.make_ssl_context().check_hostname
 
 
 def test_tls_files_that_are_not_usable(files, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ca_cert: there is no file .*missing\.pem"):
-        DeviceConfig({"ca_cert": tmp_path / "missing.pem"}).ssl_context()
+        DeviceConfig({"ca_cert": tmp_path / "missing.pem"}).make_ssl_context()
     with pytest.raises(ValueError, match="must be set together"):
-        DeviceConfig({"client_cert": files["client_cert"]}).ssl_context()
+        DeviceConfig({"client_cert": files["client_cert"]}).make_ssl_context()
     (tmp_path / "no.pem").write_text("this is no certificate")
     with pytest.raises(ssl.SSLError):
-        DeviceConfig({"ca_cert": tmp_path / "no.pem"}).ssl_context()
+        DeviceConfig({"ca_cert": tmp_path / "no.pem"}).make_ssl_context()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,10 +61,16 @@ class Handshake:
     certificate: Certificate
 
 
-async def shake_hands(address: str, port: int, context: ssl.SSLContext, server_name: str, seconds: float) -> Handshake:
-    """Connect, shake hands, and close without a word. Raises ``OSError``, which ``ssl.SSLError`` and ``TimeoutError`` are."""
+async def shake_hands(
+    connect: Callable[[], Awaitable[socket.socket]], context: ssl.SSLContext, server_name: str, seconds: float
+) -> Handshake:
+    """Connect, shake hands, and close without saying anything.
+
+    Raises ``OSError``, which ``ssl.SSLError`` and ``TimeoutError`` are.
+    """
     async with asyncio.timeout(seconds):
-        reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=server_name)
+        connection = await connect()
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname=server_name.partition("%")[0])
     try:
         await _objection(reader)
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")

@@ -6,20 +6,25 @@ The rule: nothing is stored on the platform. What each answer means is in platfo
 from __future__ import annotations
 
 import asyncio
+import copy
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tb_mqtt_client import DeviceClient
-from tb_mqtt_client.cli.causes import TLS_PORT, explain, network_cause, tls_cause
+from tb_mqtt_client.cli.causes import COMMAND_LINE, explain
 from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands, trusting_context
 from tb_mqtt_client.cli.settings import Settings
+from tb_mqtt_client.common.connection_failure import Cause, Failure
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
+from tb_mqtt_client.common.happy_eyeballs import ATTEMPT_DELAY, AddressInfo, connect_first, resolve
+from tb_mqtt_client.common.route import Step
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
+from tb_mqtt_client.entities.server_address import ServerAddress
 
 STEP_SECONDS = 10.0
 """How long one step waits for an answer."""
@@ -33,6 +38,8 @@ STEPS = ("settings", "name", "TCP", "TLS", "clock", "protocol", "credentials", "
 TAKEN_OVER = "another client with the same credentials took the session"
 ONE_EACH = "give each program a device of its own: two with the same credentials take the session from each other"
 GOOD, WARNING, BAD, SKIPPED = "good", "warning", "bad", "skipped"
+Connect = Callable[[], Awaitable[socket.socket]]
+"""Makes a connection to the server, without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,15 @@ class Failed(Exception):  # it ends an examination, it is no error of the progra
 class Examination:
     """One connection, examined."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, server: ServerAddress) -> None:
+        # Each of several servers on its own: the client must not go on to the next one.
+        config = copy.copy(settings.config)
+        config.host = str(server)
         self._settings = settings
-        self._config = settings.config
-        self._host = str(settings.config.host)
-        self._port = settings.config.port
+        self._config = config
+        [self._route] = config.routes()
+        self._route = replace(self._route, timeout=STEP_SECONDS)
+        self._server = server
 
     async def findings(self) -> AsyncIterator[Finding]:
         """The findings as they come. After one that is bad the rest is skipped."""
@@ -81,21 +92,25 @@ class Examination:
 
     async def _steps(self) -> AsyncIterator[Finding]:
         yield self._settings_finding()
-        addresses = await self._resolve()
-        yield Finding("name", GOOD, f"{self._host} is {', '.join(addresses)}")
-        address, finding = await self._connect(addresses)
+        if self._route.proxy is None:
+            addresses = await self._resolve()
+            yield Finding("name", GOOD, f"{self._server.host} is {', '.join(str(info[4][0]) for info in addresses)}")
+            connect, finding = await self._connect(addresses)
+        else:
+            yield Finding("name", SKIPPED, "the proxy resolves it")
+            connect, finding = await self._connect_through_proxy()
         yield finding
         certificate = None
         if self._config.use_tls():
-            handshake = await self._handshake(address)
+            handshake = await self._handshake(connect)
             certificate = handshake.certificate
             yield self._certificate_finding(handshake)
         else:
-            yield Finding("TLS", SKIPPED, "not used: everything, the credentials too, goes in clear")
+            yield Finding("TLS", SKIPPED, "not used: everything, including the credentials, is sent unencrypted")
         yield clock_finding(datetime.now(UTC), certificate)
         client = DeviceClient(self._config)
         try:
-            async for finding in self._session(client, address):
+            async for finding in self._session(client, connect):
                 yield finding
         finally:
             await client.stop()
@@ -107,63 +122,83 @@ class Examination:
         credentials = f"{kind} from {settings.origin_of_credentials}" if settings.origin_of_credentials else ""
         certificate = "a certificate of this client" if config.client_cert else ""
         means = " and ".join(filter(None, (credentials, certificate)))
-        text = f"{settings.target} {tls} (from {settings.origin_of_host}); {means or 'no credentials'}"
+        through = f" through {self._route.proxy}" if self._route.proxy else ""
+        text = f"{self._server} {tls}{through} (from {settings.origin_of_host}); {means or 'no credentials'}"
         if means:
             return Finding("settings", GOOD, text)
         return Finding("settings", WARNING, text, "give --token-file FILE, TB_ACCESS_TOKEN, or access_token in --config FILE")
 
-    async def _resolve(self) -> list[str]:
+    def _failed(self, step: Step, error: Exception) -> Cause:
+        return Failure.of(self._route, step, error).cause(COMMAND_LINE)
+
+    async def _resolve(self) -> list[AddressInfo]:
         try:
             async with asyncio.timeout(STEP_SECONDS):
-                found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except TimeoutError:
-            raise Failed("name", f"the name server did not answer within {STEP_SECONDS:g} s", "look at the network") from None
+                found = await resolve(self._server.host, self._server.port)
         except (OSError, UnicodeError) as error:
-            cause = explain(error, self._config)
+            cause = self._failed(Step.NAME, error)
             raise Failed("name", cause.finding, cause.advice) from error
         # Each address once, in the order in which a connection tries them.
-        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+        return list({str(info[4][0]): info for info in reversed(found)}.values())[::-1]
 
-    async def _connect(self, addresses: list[str]) -> tuple[str, Finding]:
-        """The first address that takes a connection."""
+    async def _connect(self, addresses: list[AddressInfo]) -> tuple[Connect, Finding]:
+        """Try each address; return how to connect to the first one that accepts."""
+        good: list[AddressInfo] = []
         errors: dict[str, OSError] = {}
-        for address in addresses:
+        for info in addresses:
             try:
                 async with asyncio.timeout(STEP_SECONDS):
-                    _, writer = await asyncio.open_connection(address, self._port)
+                    (await connect_first([info])).close()
             except OSError as error:
-                errors[address] = error
+                errors[str(info[4][0])] = error
                 continue
-            writer.close()
-            await writer.wait_closed()
-            text = f"{address} takes connections at port {self._port}"
-            if not errors:
-                return address, Finding("TCP", GOOD, text)
-            text += "".join(f"; {other}: {network_cause(error, self._config).finding}" for other, error in errors.items())
-            return address, Finding(
-                "TCP", WARNING, text, "clients try the addresses one after the other: connect by one that works"
-            )
-        cause = network_cause(errors[addresses[0]], self._config)
-        raise Failed("TCP", f"{cause.finding} ({', '.join(addresses)})", cause.advice)
+            good.append(info)
+        port = self._server.port
+        if not good:
+            cause = self._failed(Step.TCP, next(iter(errors.values())))
+            raise Failed("TCP", f"{cause.finding} ({', '.join(errors)})", cause.advice)
+        text = f"{', '.join(str(info[4][0]) for info in good)} accepts connections on port {port}"
 
-    async def _handshake(self, address: str) -> Handshake:
-        context = self._config.ssl_context()
+        def connect() -> Awaitable[socket.socket]:
+            return connect_first(good)
+
+        if not errors:
+            return connect, Finding("TCP", GOOD, text)
+        text += "".join(f"; {other}: {self._failed(Step.TCP, error).finding}" for other, error in errors.items())
+        advice = f"clients go on to the next address after {ATTEMPT_DELAY:g} s; correct the entry of the name server"
+        return connect, Finding("TCP", WARNING, text, advice)
+
+    async def _connect_through_proxy(self) -> tuple[Connect, Finding]:
+        proxy = self._route.proxy
+        assert proxy is not None
+
+        def connect() -> Awaitable[socket.socket]:
+            return proxy.connect(self._server.host, self._server.port)
+
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                (await connect()).close()
+        except OSError as error:
+            cause = self._failed(Step.PROXY, error)
+            raise Failed("TCP", cause.finding, cause.advice) from error
+        except ModuleNotFoundError as missing:
+            raise Failed("TCP", f"{proxy} cannot be used", str(missing)) from missing
+        return connect, Finding("TCP", GOOD, f"{proxy} connects to {self._server}")
+
+    async def _handshake(self, connect: Connect) -> Handshake:
+        context = self._route.ssl_context
         assert context is not None
         try:
-            return await shake_hands(address, self._port, context, self._host, STEP_SECONDS)
-        except ssl.SSLError as error:
-            cause = tls_cause(error, self._config)
-            certificate = await self._look_at_certificate(address) if isinstance(error, ssl.SSLCertVerificationError) else ""
-            raise Failed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
+            return await shake_hands(connect, context, self._server.host, STEP_SECONDS)
         except OSError as error:
-            advice = f"is this the port with TLS (usually {TLS_PORT})? For a port in clear leave TLS out"
-            why = str(error) or "it was closed"
-            raise Failed("TLS", f"port {self._port} does not answer a TLS handshake ({why})", advice) from error
+            cause = self._failed(Step.TLS, error)
+            certificate = await self._look_at_certificate(connect) if isinstance(error, ssl.SSLCertVerificationError) else ""
+            raise Failed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
 
-    async def _look_at_certificate(self, address: str) -> str:
-        """What is in a certificate that did not verify."""
+    async def _look_at_certificate(self, connect: Connect) -> str:
+        """Describe a certificate that did not verify."""
         try:
-            seen = (await shake_hands(address, self._port, trusting_context(), self._host, STEP_SECONDS)).certificate
+            seen = (await shake_hands(connect, trusting_context(), self._server.host, STEP_SECONDS)).certificate
         except (OSError, ValueError):
             return ""
         names = ", ".join(seen.names) or "no name"
@@ -179,39 +214,39 @@ class Examination:
             return Finding("TLS", WARNING, text, "the host name is not verified, so any certificate of this authority will do")
         return Finding("TLS", GOOD, text)
 
-    async def _session(self, client: DeviceClient, address: str) -> AsyncIterator[Finding]:
+    async def _session(self, client: DeviceClient, connect: Connect) -> AsyncIterator[Finding]:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 await client.connect()
         except ConnectionRefusedByServer as refusal:
             yield protocol_finding(refusal.protocol_version)
-            cause = explain(refusal, self._config)
+            cause = explain(refusal)
             raise Failed("credentials", cause.finding, cause.advice) from refusal
         except TimeoutError as error:
             advice = "is this an MQTT port? --verbose shows what the server answered, if anything"
             raise Failed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
         except (OSError, TBMQTTError) as error:
-            raise await self._no_session(error, client.health(), address) from error
+            raise await self._no_session(error, client.health(), connect) from error
         health = client.health()
         yield protocol_finding(health["mqtt_version"])
         yield self._credentials_finding(health)
         yield limits_finding(health, self._config.rate_limit_percentage)
         yield await self._payload_finding(client, health)
 
-    async def _no_session(self, error: Exception, health: dict[str, Any], address: str) -> Failed:
+    async def _no_session(self, error: Exception, health: dict[str, Any], connect: Connect) -> Failed:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
             return Failed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
         if health["connections"]:
             return Failed("protocol", f"the session ended at once: {health['last_disconnect']}", "look at the server's log")
-        if not self._config.use_tls() and await self._speaks_tls(address):
-            advice = "use TLS: --tls, or --ca-cert FILE for an authority of your own"
-            return Failed("protocol", f"port {self._port} speaks TLS, and the client spoke in clear", advice)
-        cause = explain(error, self._config)
+        if not self._config.use_tls() and await self._speaks_tls(connect):
+            cause = Failure.of(self._route, Step.MQTT, error).speaks_tls(COMMAND_LINE)
+            return Failed("protocol", cause.finding, cause.advice)
+        cause = explain(error)
         return Failed("protocol", f"no answer to CONNECT: {cause.finding}", f"is this an MQTT port? {cause.advice}")
 
-    async def _speaks_tls(self, address: str) -> bool:
+    async def _speaks_tls(self, connect: Connect) -> bool:
         try:
-            await shake_hands(address, self._port, trusting_context(), self._host, STEP_SECONDS)
+            await shake_hands(connect, trusting_context(), self._server.host, STEP_SECONDS)
         except (OSError, ValueError):
             return False
         return True

@@ -25,21 +25,26 @@ def doctor(connection: ConnectionOptions, terminal: Terminal) -> int:
     """Examine a connection step by step.
 
     Settings, name, TCP, TLS, clock, protocol, credentials, limits and payload size: each with what was found, and what to
-    try next. Nothing is stored on the server. A program that is connected with the same credentials loses its session for
-    a moment. It ends with 0 when no step failed, else with 1.
+    try next. Of several servers each one is examined. Nothing is stored on the server. A program that is connected with the
+    same credentials loses its session for a moment. It ends with 0 when no step failed, else with 1.
     """
     return run(_examine(load(connection, terminal.redactor), terminal))
 
 
 async def _examine(settings: Settings, terminal: Terminal) -> ExitCode:
     findings = []
-    async for finding in Examination(settings).findings():
-        findings.append(finding)
-        if not terminal.as_json:
-            _show(finding, terminal)
-    statuses = Counter(finding.status for finding in findings)
+    servers = settings.config.servers()
+    for server in servers:
+        if len(servers) > 1 and not terminal.as_json:
+            terminal.line(f"{server}:")
+        async for finding in Examination(settings, server).findings():
+            findings.append((server, finding))
+            if not terminal.as_json:
+                _show(finding, terminal)
+    statuses = Counter(finding.status for _, finding in findings)
     if terminal.as_json:
-        terminal.document({"ok": not statuses[BAD], "findings": [asdict(finding) for finding in findings]})
+        described = [{"server": str(server)} | asdict(finding) for server, finding in findings]
+        terminal.document({"ok": not statuses[BAD], "findings": described})
     elif statuses[BAD]:
         terminal.line(terminal.marked(terminal.out, "bad", "the connection does not work"))
     else:

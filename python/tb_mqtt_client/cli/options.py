@@ -76,7 +76,7 @@ def _output(*names: str, **settings: Any) -> Decorator:
 _CONNECTION = (
     _connection("--config", metavar="FILE", type=FILE, help="TOML file with any of these settings, and others of the client."),
     _connection("--profile", metavar="NAME", help="Table of that file to use; without it, what stands above all tables."),
-    _connection("--host", metavar="HOST", help="Server.  [env: TB_HOST]"),
+    _connection("--host", metavar="HOST", help="Server, or several with commas; also HOST:PORT and mqtts://HOST.  [env: TB_HOST]"),
     _connection("--port", metavar="PORT", type=click.IntRange(1, 65535), help="MQTT port.  [env: TB_PORT; default: 1883]"),
     _connection("--token-file", metavar="FILE", type=FILE, help="File with the access token.  [env of the token: TB_ACCESS_TOKEN]"),
     _connection("--token", metavar="TOKEN", help="Access token; others on this machine can see it in the list of processes."),
@@ -88,7 +88,23 @@ _CONNECTION = (
     _connection("--client-cert", metavar="FILE", type=FILE, help="Certificate of this client.  [env: TB_CLIENT_CERT]"),
     _connection("--private-key", metavar="FILE", type=FILE, help="Its private key.  [env: TB_PRIVATE_KEY]"),
     _connection(
+        "--private-key-password-file",
+        metavar="FILE",
+        type=FILE,
+        help="File with the password of that key.  [env of the password: TB_PRIVATE_KEY_PASSWORD]",
+    ),
+    _connection(
         "--verify-hostname/--no-verify-hostname", default=None, help="Whether the certificate must be for HOST.  [default: yes]"
+    ),
+    _connection(
+        "--tls-strict/--no-tls-strict",
+        default=None,
+        help="Whether certificates must follow RFC 5280 to the letter.  [default: as Python does]",
+    ),
+    _connection(
+        "--proxy",
+        metavar="URL",
+        help="http://HOST:PORT or socks5://HOST:PORT; one with a password belongs in the variable or a file.  [env: TB_PROXY]",
     ),
     _connection("--mqtt-version", type=click.Choice(["5", "3.1.1"]), help="[default: 5, and 3.1.1 where the server has no 5]"),
     _connection("--connect-timeout", **SECONDS, default=30.0, help="How long to wait for a session.  [default: 30]"),

@@ -87,6 +87,8 @@ def provision(
             tls=config.use_tls(),
             ca_cert=config.ca_cert,
             verify_hostname=config.verify_hostname,
+            tls_strict=config.tls_strict,
+            proxy=config.proxy,
         )
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error

@@ -14,6 +14,7 @@ from tb_mqtt_client.cli.causes import explain
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.connection_failure import failure_of
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.service.device.client import DeviceClient
 
@@ -48,5 +49,6 @@ async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[N
 
 def no_connection(error: Exception, config: DeviceConfig) -> CommandError:
     """Return the error that says why there is no connection, and how to find out more."""
-    cause = explain(error, config)
-    return CommandError(f"No connection to {config.host}:{config.port}: {cause.finding}", ExitCode.NO_CONNECTION, cause.advice)
+    cause, failure = explain(error), failure_of(error)
+    where = failure.where if failure is not None else ", ".join(map(str, config.servers()))
+    return CommandError(f"No connection to {where}: {cause.finding}", ExitCode.NO_CONNECTION, cause.advice)

@@ -8,22 +8,23 @@ these that has any, so that a token of the environment never goes to a server of
 from __future__ import annotations
 
 import os
-import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from tb_mqtt_client.cli.exposed_files import warn_if_exposed
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.option_hints import nearest_option
 
 CREDENTIALS = ("access_token", "username", "password")
-SECRETS = ("access_token", "password")
+SECRETS = ("access_token", "password", "private_key_password")
 PATHS = ("ca_cert", "client_cert", "private_key")
-FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password"}
+FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password", "private_key_password_file": "private_key_password"}
 LIMITS_TIMEOUT = 5.0
 """Seconds to wait for the server's limits: somebody is looking on."""
 
@@ -45,7 +46,10 @@ class ConnectionOptions:
     ca_cert: str | None = None
     client_cert: str | None = None
     private_key: str | None = None
+    private_key_password_file: str | None = None
     verify_hostname: bool | None = None
+    tls_strict: bool | None = None
+    proxy: str | None = None
     mqtt_version: str | None = None
     connect_timeout: float = 30.0
 
@@ -62,8 +66,8 @@ class Settings:
 
     @property
     def target(self) -> str:
-        """Host and port, for people."""
-        return f"{self.config.host}:{self.config.port}"
+        """Host and port of each server, for people."""
+        return ", ".join(map(str, self.config.servers()))
 
 
 def load(options: ConnectionOptions, redactor: Redactor, config_class: type[DeviceConfig] = DeviceConfig) -> Settings:
@@ -72,8 +76,10 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     Raises ``CommandError`` that names the option, key, variable or file that is not usable, and when there is no host.
     """
     # From the environment first, whatever is used of it later.
-    for variable in ("TB_ACCESS_TOKEN", "TB_PASSWORD", "TB_GW_ACCESS_TOKEN", "TB_GW_PASSWORD"):
-        redactor.add(os.environ.get(variable))
+    for prefix in ("TB_", "TB_GW_"):
+        for name in SECRETS:
+            redactor.add(os.environ.get(f"{prefix}{name.upper()}"))
+        _redact_proxy(os.environ.get(f"{prefix}PROXY"), redactor)
     explicit = _from_options(options, redactor)
     file = _from_file(options, redactor)
     origins = [explicit.keys(), file.keys()]
@@ -108,21 +114,21 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     )
 
 
+def _redact_proxy(url: object, redactor: Redactor) -> None:
+    """Make known the secrets of a proxy's URL, as it is written and as it is meant."""
+    # Whatever is between the slashes and the last @ sign: a URL that cannot be read may hold a secret, too.
+    credentials, at, _ = str(url).partition("://")[2].rpartition("@")
+    if at:
+        password = credentials.partition(":")[2]
+        for secret in (credentials, password, unquote(password)):
+            redactor.add(secret or None)
+
+
 def _check_certificates(config: DeviceConfig) -> None:
     try:
-        config.ssl_context()
-    except ssl.SSLError as error:
-        raise CommandError(f"{_unusable_files(config)} ({error.reason or error})", ExitCode.USAGE) from error
+        config.make_ssl_context()
     except (OSError, ValueError) as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
-
-
-def _unusable_files(config: DeviceConfig) -> str:
-    try:
-        ssl.create_default_context(cafile=config.ca_cert)
-    except ssl.SSLError:
-        return f"ca_cert: {config.ca_cert} is no certificate in PEM form"
-    return f"client_cert and private_key: {config.client_cert} and {config.private_key} are no PEM files that belong together"
 
 
 def _origin(names: set[str], origins: list[Any], options: ConnectionOptions) -> str:
@@ -136,9 +142,11 @@ def _place(options: ConnectionOptions) -> str:
 
 def _from_options(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]:
     redactor.add(options.token)
+    _redact_proxy(options.proxy, redactor)
     if options.token is not None and options.token_file is not None:
         raise CommandError("--token and --token-file: give one of them", ExitCode.USAGE)
-    names = {one.name for one in fields(options)} & set(DeviceConfig.option_names())
+    # That of the command line is for the whole of connecting, that of the configuration for one attempt.
+    names = {one.name for one in fields(options)} & set(DeviceConfig.option_names()) - {"connect_timeout"}
     given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
     for name, secret in FILES_OF_SECRETS.items():
         if (path := getattr(options, name)) is not None:
@@ -162,6 +170,7 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
         redactor.add(profile.get(name))
     if not profile.keys().isdisjoint(SECRETS):
         warn_if_exposed(options.config)
+    _redact_proxy(profile.get("proxy"), redactor)
     folder = Path(options.config).parent
     for name in (*PATHS, *FILES_OF_SECRETS):
         if (path := profile.get(name)) is None:
@@ -176,8 +185,10 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
             profile[secret] = read_secret(path, f"{_place(options)}: {name}", redactor)
     known = GatewayConfig.option_names()
     if unknown := profile.keys() - set(known):
-        allowed = ", ".join([*known, *FILES_OF_SECRETS])
-        raise CommandError(f"{_place(options)}: unknown key {sorted(unknown)[0]!r}", ExitCode.USAGE, f"allowed are {allowed}")
+        name, allowed = min(unknown), ", ".join([*known, *FILES_OF_SECRETS])
+        raise CommandError(
+            f"{_place(options)}: unknown key {name!r}{nearest_option(name, known)}", ExitCode.USAGE, f"allowed are {allowed}"
+        )
     return profile
 
 

@@ -6,16 +6,28 @@ constructor, then the environment (``TB_GW_…`` before ``TB_…`` for a gateway
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.option_hints import nearest_option
+from tb_mqtt_client.common.proxy import Proxy
+from tb_mqtt_client.common.route import CONNECT_TIMEOUT, Route
+from tb_mqtt_client.common.tls_context import TlsFiles
 from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.entities.server_address import (
+    LARGEST_PORT,
+    MQTT_OVER_TLS_PORT,
+    MQTT_PORT,
+    GivenServer,
+    ServerAddress,
+    parse_servers,
+)
 
 logger = get_logger(__name__)
 
@@ -41,23 +53,6 @@ def _mqtt_string(name: str, value: Any) -> str:
     if not carried:
         raise ValueError(f"{name} must be a text that MQTT can carry: UTF-8 of at most {_LONGEST_MQTT_STRING} bytes, without a NUL")
     return value
-
-
-_LONGEST_LABEL = 63
-"""Between the dots of a name (RFC 1035, section 2.3.4)."""
-
-
-def _host(name: str, value: Any) -> str:
-    host = _text(name, value)
-    try:
-        # The codec of other alphabets takes milliseconds to load.
-        labels = host if host.isascii() else host.encode("idna").decode()
-    except UnicodeError:
-        labels = "\0"
-    *inner, last = labels.split(".")
-    if "\0" in labels or not all(inner) or any(len(label) > _LONGEST_LABEL for label in (*inner, last)):
-        raise ValueError(f"{name} must be a name or an address, not {value!r}")
-    return host
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -93,6 +88,40 @@ def _seconds(name: str, value: Any) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
     return number
+
+
+_LONGEST_KEY_PASSWORD = 1024
+"""Bytes: OpenSSL's own limit."""
+
+
+def _key_password(name: str, value: Any) -> str:
+    # The value is never quoted: it is a secret.
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a str, not of type {type(value).__name__}")  # noqa: TRY004  # one error for all options
+    try:
+        usable = len(value.encode()) <= _LONGEST_KEY_PASSWORD
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{name} must be a text of at most {_LONGEST_KEY_PASSWORD} bytes in UTF-8")
+    return value
+
+
+def _proxy_url(name: str, value: Any) -> str | None:
+    # A variable that is set and empty switches the proxy off.
+    if value == "":
+        return None
+    Proxy.parse(name, value)
+    url: str = value
+    return url
+
+
+def _context(name: str, value: Any) -> ssl.SSLContext | Callable[[], ssl.SSLContext]:
+    if not isinstance(value, ssl.SSLContext) and not callable(value):
+        text = f"{name} must be an ssl.SSLContext or a function that returns one, not {value!r}"
+        raise ValueError(text)  # noqa: TRY004  # one error for all options
+    given: ssl.SSLContext | Callable[[], ssl.SSLContext] = value
+    return given
 
 
 class QueuePolicy(StrEnum):
@@ -139,9 +168,11 @@ class _Option:
 
 
 _TEXT = {
-    "host": _Option(None, _host, "HOST"),
+    "host": _Option(None, parse_servers, "HOST"),
     **{name: _Option(None, _mqtt_string, name.upper()) for name in ("access_token", "username", "password", "client_id")},
     **{name: _Option(None, _text, name.upper()) for name in ("ca_cert", "client_cert", "private_key")},
+    "private_key_password": _Option(None, _key_password, "PRIVATE_KEY_PASSWORD"),
+    "proxy": _Option(None, _proxy_url, "PROXY"),
 }
 _LARGEST = 2**31 - 1
 DEFAULT_MAX_QUEUED_BYTES = 256 * 2**20
@@ -151,9 +182,16 @@ class DeviceConfig:
     """Options of a ``DeviceClient``: attributes, keys of the dict and, for some, environment variables.
 
     From the environment too (``TB_HOST`` and so on): ``host``, ``port`` (1883), ``access_token``, ``username``, ``password``,
-    ``client_id``, ``qos`` (1), and the paths of PEM files ``ca_cert``, ``client_cert``, ``private_key``.
+    ``client_id``, ``qos`` (1), the paths of PEM files ``ca_cert``, ``client_cert``, ``private_key``, and ``private_key_password``.
 
+    - ``host``: a name or an address, ``host:port``, or a URL (``mqtts://host`` is TLS on port 8883); a list of these, or a text
+      with commas, names several servers. The attribute is the first one's name; ``servers()`` returns all.
     - ``use_system_ca`` (``TB_TLS``): TLS with the system's certificate authorities. ``verify_hostname``: as it says.
+      ``tls_strict``: whether certificates must follow RFC 5280 to the letter, on which Python 3.13 and later insist by default.
+    - ``ssl_context``: an ``ssl.SSLContext``, or a function that returns one and is called in a thread for each connection, in place
+      of the other TLS options.
+    - ``proxy`` (``TB_PROXY``): ``http://user:password@host:3128`` or ``socks5://host:1080``; the second needs the extra ``proxy``.
+    - ``connect_timeout``: seconds from the server's name to its CONNACK.
     - ``mqtt_version``: 5, or 4 for 3.1.1. ``keepalive``: seconds.
     - ``max_queued_messages``, ``max_queued_bytes``: what may wait between a call and the wire.
     - ``queue_policy``: ``"wait"``, ``"raise"``, ``"drop_oldest"`` or ``"drop_newest"`` when that is full, see ``QueuePolicy``.
@@ -174,10 +212,13 @@ class DeviceConfig:
 
     _options: ClassVar[dict[str, _Option]] = {
         **_TEXT,
-        "port": _Option(1883, _whole(1, 65535), "PORT"),
+        "port": _Option(MQTT_PORT, _whole(1, LARGEST_PORT), "PORT"),
         "qos": _Option(1, _qos, "QOS"),
         "use_system_ca": _Option(False, _flag, "TLS"),
         "verify_hostname": _Option(True, _flag),
+        "tls_strict": _Option(None, _flag),
+        "ssl_context": _Option(None, _context),
+        "connect_timeout": _Option(CONNECT_TIMEOUT, _seconds),
         "mqtt_version": _Option(5, _whole(4, 5)),
         "keepalive": _Option(60, _whole(1, 65535)),
         "max_queued_messages": _Option(1_000_000, _whole(1, _LARGEST)),
@@ -198,8 +239,8 @@ class DeviceConfig:
     }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
 
-    host: str | None
     port: int
+    _servers: tuple[GivenServer, ...]
     access_token: str | None
     username: str | None
     password: str | None
@@ -207,9 +248,14 @@ class DeviceConfig:
     ca_cert: str | None
     client_cert: str | None
     private_key: str | None
+    private_key_password: str | None
+    proxy: str | None
     qos: int
     use_system_ca: bool
     verify_hostname: bool
+    tls_strict: bool | None
+    ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None
+    connect_timeout: float
     mqtt_version: int
     keepalive: int
     max_queued_messages: int
@@ -228,13 +274,29 @@ class DeviceConfig:
     rpc_reply: RPCReply
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        if config is not None and not isinstance(config, Mapping):
+            # A text is not quoted: it may be an access token.
+            raise TypeError(
+                f"config must be a {type(self).__name__} or a dict such as "
+                f'{{"host": "tb.example.com", "access_token": "..."}}, not of type {type(config).__name__}'
+            )
         given = dict(config or {})
         unknown = given.keys() - self._options.keys()
         if unknown:
-            raise ValueError(f"Unknown option {sorted(unknown)[0]!r}, allowed are {', '.join(self._options)}")
+            name = min(unknown, key=str)
+            raise ValueError(f"Unknown option {name!r}{nearest_option(name, self._options)} Allowed are {', '.join(self._options)}")
+        files = sorted({"ca_cert", "client_cert", "private_key"} & given.keys())
+        if given.get("ssl_context") is not None and files:
+            raise ValueError(f"ssl_context and {files[0]}: give one of them, a context of your own has its own certificates")
+        sources = {}
         for name, option in self._options.items():
-            # Past the conversion of assignments: an error names the variable, and a warning comes once.
-            object.__setattr__(self, name, self._value(name, option, given.get(name)))
+            value, sources[name] = self._value(name, option, given.get(name))
+            if name != "host":
+                # Past the conversion of assignments: an error names the variable, and a warning comes once.
+                object.__setattr__(self, name, value)
+            else:
+                servers = value or ()
+        self._take_servers(servers, sources)
 
     # Hidden from type checkers, which would take every name for assignable.
     if not TYPE_CHECKING:
@@ -243,54 +305,113 @@ class DeviceConfig:
             option = self._options.get(name)
             if option is not None and (value is not None or option.default is not None):
                 value = option.convert(name, value)
-            super().__setattr__(name, value)
+            if name == "host":
+                # What is assigned later wins over all that was given before.
+                self._take_servers(value or (), {})
+            else:
+                super().__setattr__(name, value)
+
+    else:
+
+        @property
+        def host(self) -> str | None:
+            """Name or address of the first server."""
+
+        @host.setter
+        def host(self, value: str | Sequence[str] | None) -> None: ...
+
+    def _take_servers(self, servers: tuple[GivenServer, ...], sources: Mapping[str, float]) -> None:
+        """Set host, port and TLS from what a user wrote as ``host``.
+
+        Args:
+            servers: None, one or several.
+            sources: Where each option is from; the smaller number wins. An option that is missing counts as weaker than ``host``.
+        """
+        host_source = sources.get("host", 0)
+        tls = next((server.tls for server in servers if server.tls is not None), None)
+        if tls is False and self.use_tls():
+            raise ValueError("host says mqtt://, which is without TLS, but the other options ask for TLS: write mqtts://")
+        if tls and sources.get("use_system_ca", math.inf) <= host_source and not self.use_tls():
+            raise ValueError("host says mqtts://, which is TLS, but use_system_ca is false: leave one of them out")
+        port_source = sources.get("port", math.inf)
+        ports = {server.port for server in servers}
+        if ports and None not in ports and port_source == host_source and self.port not in ports:
+            raise ValueError(f"host names the port {servers[0].port} and port is {self.port}: leave one of them out")
+        if tls and not self.use_tls():
+            object.__setattr__(self, "use_system_ca", True)
+        if tls and (port_source == math.inf and (sources or self.port == MQTT_PORT)):
+            object.__setattr__(self, "port", MQTT_OVER_TLS_PORT)
+        if len(servers) == 1:
+            [server] = servers
+            if server.port is not None and port_source >= host_source:
+                object.__setattr__(self, "port", server.port)
+            servers = (GivenServer(server.host),)
+        object.__setattr__(self, "_servers", servers)
+        object.__setattr__(self, "host", servers[0].host if servers else None)
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """All options."""
         return tuple(cls._options)
 
-    def _value(self, name: str, option: _Option, given: Any) -> Any:
+    def _value(self, name: str, option: _Option, given: Any) -> tuple[Any, float]:
+        """Return the value of an option, and a number for where it is from: the smaller one wins."""
         if given is not None:
-            return option.convert(name, given)
-        for prefix in self._prefixes:
+            return option.convert(name, given), 0
+        for source, prefix in enumerate(self._prefixes, start=1):
             variable = f"{prefix}{option.variable}"
             if option.variable is not None and variable in os.environ:
-                return option.convert(variable, os.environ[variable])
-        return option.default
+                return option.convert(variable, os.environ[variable]), source
+        return option.default, math.inf
+
+    def servers(self) -> tuple[ServerAddress, ...]:
+        """Return all servers in the order in which they are tried."""
+        return tuple(ServerAddress(server.host, server.port or self.port) for server in self._servers)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return how each server is reached. Files are read now, or the function given as ``ssl_context`` is called.
+
+        Raises as ``make_ssl_context`` does.
+        """
+        context = self.make_ssl_context()
+        proxy = None if self.proxy is None else Proxy.parse("proxy", self.proxy)
+        return tuple(Route(server, context, proxy, self.connect_timeout, self.ca_cert) for server in self.servers())
 
     def use_tls(self) -> bool:
         """Whether the connection is encrypted."""
-        return self.use_system_ca or self.ca_cert is not None or self.client_cert is not None
+        return self.use_system_ca or any(one is not None for one in (self.ssl_context, self.ca_cert, self.client_cert))
 
     def use_tls_auth(self) -> bool:
         """Whether the client shows a certificate to a server whose authority is given."""
         return bool(self.ca_cert and self.client_cert and self.private_key)
 
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """The context of the connection, ``None`` without TLS. ``ca_cert`` replaces the system's authorities.
+    def make_ssl_context(self) -> ssl.SSLContext | None:
+        """Return a new context, ``None`` without TLS. With ``ssl_context`` it is that one, or what that function returns.
 
-        Raises ``FileNotFoundError`` that names the option, ``ValueError`` when only one of ``client_cert`` and ``private_key`` is
-        set, and ``ssl.SSLError`` for files that are no certificates.
+        ``ca_cert`` replaces the system's authorities.
+
+        Raises:
+            FileNotFoundError: A file is missing; the text names the option.
+            ValueError: Only one of ``client_cert`` and ``private_key`` is set, or the key is encrypted and there is no
+                ``private_key_password``.
+            ssl.SSLError: A file is not what its option says, or the password is wrong.
+            TypeError: The function does not return a context.
         """
         if not self.use_tls():
             return None
-        if bool(self.client_cert) != bool(self.private_key):
-            raise ValueError("client_cert and private_key must be set together")
-        for name in ("ca_cert", "client_cert", "private_key"):
-            path = getattr(self, name)
-            if path and not Path(path).is_file():
-                raise FileNotFoundError(f"{name}: there is no file {path}")
-        context = ssl.create_default_context(cafile=self.ca_cert)
-        context.check_hostname = self.verify_hostname
-        if self.client_cert and self.private_key:
-            context.load_cert_chain(self.client_cert, self.private_key)
+        given = self.ssl_context
+        if given is None:
+            files = TlsFiles(self.ca_cert, self.client_cert, self.private_key, self.private_key_password)
+            return replace(files, verify_hostname=self.verify_hostname, strict=self.tls_strict).context()
+        context = given if isinstance(given, ssl.SSLContext) else given()
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"the function given as ssl_context must return an ssl.SSLContext, not {context!r}")
         return context
 
     def __repr__(self) -> str:
         auth = "token" if self.access_token else "user/pass"
         return (
-            f"{type(self).__name__}(host={self.host}, port={self.port}, auth={auth} "
+            f"{type(self).__name__}(host={','.join(map(str, self._servers)) or None}, port={self.port}, auth={auth} "
             f"client_id={self.client_id} tls={self.use_tls()})"
         )
 
@@ -324,4 +445,9 @@ class GatewayConfig(DeviceConfig):
     @classmethod
     def from_device_config(cls, config: DeviceConfig) -> GatewayConfig:
         """The same options for a gateway."""
-        return cls({name: getattr(config, name) for name in DeviceConfig._options})
+        made = cls({name: getattr(config, name) for name in DeviceConfig._options if name != "host"})
+        if config._servers:
+            # As they were read: a port that one of them names is not in conflict with that of the others.
+            object.__setattr__(made, "_servers", config._servers)
+            object.__setattr__(made, "host", config.host)
+        return made

@@ -4,6 +4,7 @@ TBMQTTError
 +-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
 +-- ConnectionLostError (also ConnectionError)
 +-- ConnectionRefusedByServer (also ConnectionError)
++-- ProxyRefusedError (also ConnectionError)
 +-- SubscriptionRefusedError
 +-- RequestRefusedError
 +-- RPCError
@@ -32,6 +33,7 @@ __all__ = [
     "ExceptionHandler",
     "NoDeviceSessionError",
     "NotConnectedError",
+    "ProxyRefusedError",
     "RPCError",
     "RequestRefusedError",
     "SubscriptionRefusedError",
@@ -67,11 +69,20 @@ class ConnectionLostError(TBMQTTError, ConnectionError):
 class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after what happened, as ConnectionRefusedError is
     """The server answered CONNECT with a refusal."""
 
-    def __init__(self, reason_code: int, protocol_version: int) -> None:
-        """``protocol_version``: 5, or 4 for MQTT 3.1.1, by which ``reason_code`` is meant."""
-        super().__init__(f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
+    def __init__(self, reason_code: int, protocol_version: int, text: str | None = None) -> None:
+        """``protocol_version``: 5, or 4 for MQTT 3.1.1, by which ``reason_code`` is meant. ``text`` replaces the default one."""
+        super().__init__(text or f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
         self.reason_code = reason_code
         self.protocol_version = protocol_version
+
+
+class ProxyRefusedError(TBMQTTError, ConnectionError):
+    """The proxy answered, and does not connect to the server."""
+
+    def __init__(self, text: str, reply_code: int | None = None) -> None:
+        """``reply_code``: of the proxy's protocol: 407 of an HTTP proxy that wants credentials, for example."""
+        super().__init__(text)
+        self.reply_code = reply_code
 
 
 class SubscriptionRefusedError(TBMQTTError):

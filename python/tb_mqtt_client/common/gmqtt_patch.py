@@ -37,16 +37,16 @@ from tb_mqtt_client.common.mqtt_packets import (
     read_unsuback,
 )
 from tb_mqtt_client.common.packet_ids import PacketIds
+from tb_mqtt_client.common.route import Route, open_transport
 from tb_mqtt_client.common.session_terms import SessionTerms
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
+from tb_mqtt_client.entities.server_address import ServerAddress
 
 PacketHandler = Callable[[int, bytes], None]
 """Called with the first byte and the body of a packet."""
 PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
 
-TLS_SHUTDOWN_SECONDS = 1.0
-"""How long a server may take to answer the end of a TLS session; asyncio's own limit is 30."""
 BLOCKED_LOOP_SECONDS = 1.0
 """A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
 
@@ -77,6 +77,8 @@ class Loss:
 
 LostCallback = Callable[[Loss], None]
 """Called once."""
+OpenTransport = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
+"""Opens a transport for a protocol factory; returns the transport and its protocol."""
 OverdueCallback = Callable[[float], Awaitable[None]]
 """Called with the loop's time; ends the connection."""
 
@@ -140,8 +142,12 @@ class PatchUtils:
         *,
         on_lost: LostCallback | None = None,
         on_writable: WritableCallback | None = None,
+        open_transport: OpenTransport | None = None,
     ) -> None:
-        """``retry_interval``: seconds that the server has for a PUBACK. Nothing is watched once ``stop_event`` is set."""
+        """``retry_interval``: seconds that the server has for a PUBACK. Nothing is watched once ``stop_event`` is set.
+
+        ``open_transport`` opens the connection; without it, the host and port that ``connect()`` is given are connected directly.
+        """
         self.client = client
         self.retry_interval = retry_interval
         self.connack_properties: Properties = {}
@@ -153,6 +159,7 @@ class PatchUtils:
         self._stop_event = stop_event or asyncio.Event()
         self._on_lost = on_lost or _ignore
         self._on_writable = on_writable or _ignore
+        self._open_transport = open_transport
         self._disconnect: Loss | None = None
         self._handler = client._package_handler
         self._handler.id_generator = self.packet_ids = PacketIds()
@@ -327,9 +334,10 @@ class PatchUtils:
                 connection_state=client._connection_state,
                 id_generator=self.packet_ids,
             )
-            loop = asyncio.get_running_loop()
-            shutdown = TLS_SHUTDOWN_SECONDS if ssl else None
-            transport, protocol = await loop.create_connection(protocol_factory, host, port, ssl=ssl, ssl_shutdown_timeout=shutdown)
+            if self._open_transport is not None:
+                transport, protocol = await self._open_transport(protocol_factory)
+            else:
+                transport, protocol = await open_transport(protocol_factory, Route(ServerAddress(host, port), ssl or None))
             return PromptConnection(
                 transport, protocol, clean_session, keepalive, package_handler=handler, packet_ids=self.packet_ids
             )

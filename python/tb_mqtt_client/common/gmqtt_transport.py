@@ -89,7 +89,7 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
         """Handle what is complete. Raises ``NotMqttError``."""
         if not self._heard_connack:
             if data[0] & TYPE_BITS not in {PacketType.CONNACK, PacketType.AUTH}:
-                raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{data[0]:02x}")
+                raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{data[0]:02x}", first_byte=data[0])
             if self._connection is None:
                 raise NotMqttError("the server answered before it was asked", ReasonCode.PROTOCOL_ERROR)
             self._heard_connack = True

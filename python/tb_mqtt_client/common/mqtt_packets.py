@@ -49,10 +49,11 @@ TYPE_BITS: Final = 0xF0
 class NotMqttError(ConnectionError):
     """The peer sent bytes that break MQTT; the connection ends."""
 
-    def __init__(self, detail: str, reason_code: int = ReasonCode.MALFORMED_PACKET) -> None:
-        """``reason_code``: of the DISCONNECT that tells the peer."""
+    def __init__(self, detail: str, reason_code: int = ReasonCode.MALFORMED_PACKET, *, first_byte: int | None = None) -> None:
+        """``reason_code``: of the DISCONNECT that tells the peer. ``first_byte``: of a peer that does not speak MQTT at all."""
         super().__init__(detail)
         self.reason_code = int(reason_code)
+        self.first_byte = first_byte
 
 
 class Connack(NamedTuple):

@@ -62,7 +62,7 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
             await _connect(client, endpoint.config)
             traffic = Traffic(client, Machine(), options.devices)
             devices = await traffic.register()
-            target = "a built-in emulator" if options.host is None else f"{endpoint.config.host}:{endpoint.config.port}"
+            target = "a built-in emulator" if options.host is None else ", ".join(map(str, endpoint.config.servers()))
             console.print(f"{devices} parts of this machine as sub-devices of one gateway, connected to {target}")
             with Display(console) as display:
                 await _watched(display, "live metrics", None, traffic.answers, traffic.stream(options.duration))
@@ -98,8 +98,10 @@ async def _connect(client: GatewayClient, config: GatewayConfig) -> None:
     try:
         await client.connect()
     except (OSError, TBMQTTError) as error:
-        cause = explain(error, config)
-        raise _NoConnectionError(f"No connection to {config.host}:{config.port}: {cause.finding}; {cause.advice}") from error
+        cause = explain(error)
+        raise _NoConnectionError(
+            f"No connection to {', '.join(map(str, config.servers()))}: {cause.finding}; {cause.advice}"
+        ) from error
 
 
 async def _watched(

@@ -142,8 +142,9 @@ class ConnectedClient(BaseClient):
     def health(self) -> dict[str, Any]:
         """State of now, as JSON values: all of ``statistics`` and the connection, as ``health_snapshot`` says; and whose it is."""
         state = health_snapshot(self._mqtt_manager, self._admission, self._limits, self.statistics)
-        config = self._config
-        return {"client_id": self._client_id, "host": config.host, "port": config.port, "started": self._started} | state
+        server = self._session_setup.server or next(iter(self._config.servers()), None)
+        host, port = (None, self._config.port) if server is None else (server.host, server.port)
+        return {"client_id": self._client_id, "host": host, "port": port, "started": self._started} | state
 
     async def connect(self) -> None:
         """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
@@ -295,7 +296,11 @@ class ConnectedClient(BaseClient):
         if loop is not None and get_ident() == self._thread and loop.is_running():
             return
         if loop is None:
-            raise NotConnectedError("connect() must be called before anything is sent")
+            raise NotConnectedError(
+                "connect() must be called before anything is sent"
+                if self._loop is None
+                else "the client was stopped: connect() must be called again before anything is sent"
+            )
         self._require_own_loop()
 
     @property

@@ -22,11 +22,13 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.mqtt_packets import Properties
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
+from tb_mqtt_client.common.route import Route
 from tb_mqtt_client.common.session_terms import SessionTerms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
+from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.callbacks import CallbackTasks
-from tb_mqtt_client.service.connecting import connect_until_connack
+from tb_mqtt_client.service.connecting import ConnectionAttempt
 from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 from tb_mqtt_client.service.in_flight import InFlightWindow
@@ -186,38 +188,38 @@ class MQTTManager:
         keepalive: int = 60,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect; with MQTT 3.1.1 when the server knows no newer version. ``tls`` without a context trusts what the system does.
-
-        Raises ``OSError`` when there is no connection to be had, ``ConnectionRefusedByServer`` with the CONNACK's reason, and
-        ``TimeoutError`` when the server says nothing.
-        """
+        """Connect directly, as ``connect_by`` does. ``tls`` without a context trusts the system's authorities."""
         if tls and ssl_context is None:
             ssl_context = ssl.create_default_context()
+        await self.connect_by(Route(ServerAddress(host, port), ssl_context), username, password, keepalive)
+
+    async def connect_by(self, route: Route, username: str | None = None, password: str | None = None, keepalive: int = 60) -> None:
+        """Connect to the server of a route, with MQTT 3.1.1 if the server does not know a newer version.
+
+        Raises:
+            OSError: There is no connection to the server, or it was lost.
+            ConnectionRefusedByServer: The CONNACK is a refusal.
+            ProxyRefusedError: The proxy does not connect to the server.
+            TimeoutError: The time limit of the route was over.
+        """
         # A server that did not support MQTT 5 last time may have been upgraded since.
         self._mqtt_version = self._wanted_version
         try:
-            await self._connect_once(host, port, username, password, keepalive, ssl_context)
+            await self._connect_once(route, username, password, keepalive)
         except ConnectionRefusedByServer as refusal:
             if refusal.reason_code not in UNSUPPORTED_VERSION or self._wanted_version != MQTT_5:
                 raise
-            logger.info("%s:%d does not support MQTT 5, MQTT 3.1.1 is used for this connection", host, port)
+            logger.info("%s does not support MQTT 5, MQTT 3.1.1 is used for this connection", route.server)
             self._mqtt_version = MQTT_3_1_1
-            await self._connect_once(host, port, username, password, keepalive, ssl_context)
+            await self._connect_once(route, username, password, keepalive)
         if self._on_connect is not None:
             await self._on_connect()
         if self._take_limits is not None:
             await exchange_limits(self, *self._take_limits)
             self.set_rate_limits_received()
 
-    async def _connect_once(
-        self,
-        host: str,
-        port: int,
-        username: str | None,
-        password: str | None,
-        keepalive: int,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
+    async def _connect_once(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
+        attempt = ConnectionAttempt(route)
         # No Receive Maximum: what comes is acknowledged at once, so that a server has nothing to wait for.
         client = Client(self._client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
@@ -226,11 +228,12 @@ class MQTTManager:
             self._ack_timeout,
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self._window.set_socket_takes_more,
+            open_transport=attempt.open_transport,
         )
         patches.apply(self._handle_puback)
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
-        self._subscriptions.listen_to(client, f"{host}:{port}", self._ack_timeout)
+        self._subscriptions.listen_to(client, str(route.server), self._ack_timeout)
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
@@ -238,9 +241,7 @@ class MQTTManager:
         self._expects_disconnect = self._closing = False
         self._limits_receipt.start_over()
         try:
-            await connect_until_connack(
-                client, host, port, keepalive, ssl_context, self._mqtt_version, self._lost, lambda: self._end_so_far().cause
-            )
+            await attempt.connect(client, keepalive, self._mqtt_version, self._lost, self._end_so_far)
         except BaseException:
             await self._close(client)
             raise
@@ -248,25 +249,24 @@ class MQTTManager:
         self._window.set_receive_maximum(self.terms.receive_maximum)
         self._publishes_as_allowed = self.terms.maximum_qos > 0 and self.terms.retain_available
         if not self._publishes_as_allowed:
-            self._warn_of_terms(host, port)
+            self._warn_of_terms(route.server)
         self._monitor_ack_timeouts(patches)
         self._connected, self._connected_at = True, asyncio.get_running_loop().time()
         self.since = now_ms()
         self.connections += 1
 
-    def _warn_of_terms(self, host: str, port: int) -> None:
+    def _warn_of_terms(self, server: ServerAddress) -> None:
         if self._warned_of_terms:
             return
         self._warned_of_terms = True
         if not self.terms.maximum_qos:
             logger.warning(
-                "%s:%d accepts messages of QoS 0 only: they count as acknowledged when they are written, and what is lost on "
+                "%s accepts messages of QoS 0 only: they count as acknowledged when they are written, and what is lost on "
                 "the way is not sent again",
-                host,
-                port,
+                server,
             )
         if not self.terms.retain_available:
-            logger.info("%s:%d retains no messages: the retain flag is left out", host, port)
+            logger.info("%s retains no messages: the retain flag is left out", server)
 
     def enable_gateway_mode(self) -> None:
         """From now on ``set_rate_limits_received`` alone does not open for traffic: sub-devices have limits of their own."""
@@ -489,13 +489,13 @@ class MQTTManager:
             cause = f"DISCONNECT from the server: {reason_name(loss.reason_code)}{properties}"
         else:
             cause = repr(loss.error) if loss.error else "closed by the server"
-        self._end_session(client, cause, loss.reason_code)
+        self._end_session(client, cause, loss.reason_code, loss.error)
 
-    def _end_session(self, client: Client, cause: str, reason_code: int | None = None) -> None:
+    def _end_session(self, client: Client, cause: str, reason_code: int | None = None, error: Exception | None = None) -> None:
         if client is not self._client:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
-        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect)
+        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect, error)
         self._client = None
         if self._connected:
             self.since = now_ms()

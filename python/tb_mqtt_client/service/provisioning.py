@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import TBMQTTError
@@ -12,6 +13,7 @@ from tb_mqtt_client.constants.mqtt_topics import PROVISION_RESPONSE_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, reason_name
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
 from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse, device_config
+from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter, MessageAdapter
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
@@ -44,7 +46,9 @@ class ProvisioningClient:
         config = device_config(self._request)
         manager = MQTTManager(CLIENT_ID, mqtt_version=config.mqtt_version)
         try:
-            await manager.connect(self._host, self._port, keepalive=config.keepalive, ssl_context=config.ssl_context())
+            # There is one server, that of the request; the caller may have named another one.
+            [route, *_] = await asyncio.to_thread(config.routes) if config.use_tls() else config.routes()
+            await manager.connect_by(replace(route, server=ServerAddress(self._host, self._port)), keepalive=config.keepalive)
             return self._adapter.parse_provisioning_response(self._request, await self._exchange(manager, request))
         finally:
             await manager.stop()

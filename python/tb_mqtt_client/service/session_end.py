@@ -24,6 +24,8 @@ class SessionEnd:
     """How long it lasted, from its CONNACK."""
     expected: bool = False
     """Whether the server had said before what it would end it for."""
+    error: Exception | None = None
+    """Of the transport, or of reading."""
 
 
 SessionEndCallback = Callable[[SessionEnd], None]

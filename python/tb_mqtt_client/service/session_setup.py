@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.route import Route
 from tb_mqtt_client.common.running_timeout import running_timeout
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
@@ -15,7 +17,9 @@ from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
 )
+from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.failover import Failover
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.session_limits import SessionLimits, request_session_limits
 
@@ -54,27 +58,43 @@ class SessionSetup:
         self._free_topics = free_topics
         self._counted_topics = counted_topics
         self._server_is_silent = False
+        self._failover = Failover()
+
+    @property
+    def server(self) -> ServerAddress | None:
+        """The server that was tried last, which is the one of the session if there is one."""
+        return self._failover.current
 
     async def establish(self) -> None:
-        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect`` does.
+        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect_by`` does.
+
+        With several servers each is tried once.
 
         Ends when everything is subscribed, which may be after traffic began: when the limits have too few tokens left.
         """
+        await self._failover.reach(await self._routes(), self._establish_by)
+
+    async def _routes(self) -> tuple[Route, ...]:
+        """Files are read for each session, so that a renewed certificate is used; they may be on a slow disk."""
+        config = self._config
+        if config.use_tls() and not isinstance(config.ssl_context, ssl.SSLContext):
+            return await asyncio.to_thread(config.routes)
+        return config.routes()
+
+    async def _establish_by(self, route: Route) -> None:
         try:
-            await self._set_up(self._config)
+            await self._set_up(self._config, route)
         except BaseException:
             # A session that is half set up is of no use, and whoever tries again begins with a new one.
             await self._manager.disconnect()
             raise
 
-    async def _set_up(self, config: DeviceConfig) -> None:
-        await self._manager.connect(
-            str(config.host),
-            config.port,
+    async def _set_up(self, config: DeviceConfig, route: Route) -> None:
+        await self._manager.connect_by(
+            route,
             username=config.access_token or config.username,
             password=None if config.access_token else config.password,
             keepalive=config.keepalive,
-            ssl_context=config.ssl_context(),
         )
         await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
         # Two limits on one thing: the platform's counts what MQTT 5 counts, too, but for the fixed header.
@@ -84,7 +104,7 @@ class SessionSetup:
         await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
         self._manager.open_for_traffic()
-        logger.info("Connected to %s:%d, connections=%d", config.host, config.port, self._manager.connections)
+        logger.info("Connected to %s, connections=%d", route, self._manager.connections)
         # Telemetry costs no messages, so it does not wait for what lacks some.
         for topic in late:
             await self._wait_for_message_token(topic)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tb_mqtt_client.constants.provisioning import ProvisioningCredentialsType
-
-MQTT_OVER_TLS_PORT = 8883
-"""IANA's port of MQTT over TLS."""
-LARGEST_PORT = 65535
+from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_OVER_TLS_PORT, MQTT_PORT, parse_server
 
 
 def _text(name: str, value: Any) -> str:
@@ -99,47 +98,73 @@ class X509ProvisioningCredentials(ProvisioningCredentials):
 
 
 class ProvisioningRequest:
-    """Where to ask, with which credentials, and for which device.
-
-    ``device_name``: ``None`` for a name that the platform makes. ``gateway``: the device is a gateway (servers of 3.8 and later).
-
-    ``tls``: whether the connection is encrypted; ``None`` says yes when ``ca_cert`` is given or the port is 8883. ``ca_cert``: path
-    of the server's authority; without one that of X.509 credentials is used, and else the system's authorities are.
-    Raises ``ValueError`` that names the argument.
-    """
+    """Where to ask, with which credentials, and for which device."""
 
     def __init__(
         self,
         host: str,
         credentials: ProvisioningCredentials,
-        port: int = 1883,
+        port: int = MQTT_PORT,
         device_name: str | None = None,
         gateway: bool | None = False,
         *,
         tls: bool | None = None,
         ca_cert: str | None = None,
         verify_hostname: bool = True,
+        tls_strict: bool | None = None,
+        ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None,
+        proxy: str | None = None,
     ) -> None:
+        """Check and keep what is given.
+
+        Args:
+            host: A name or an address, ``host:port``, or a URL such as ``mqtts://host``.
+            credentials: Key and secret of the device profile, and the credentials that the device wants.
+            port: Used unless ``host`` names one.
+            device_name: ``None`` for a name that the platform makes.
+            gateway: Whether the device is a gateway (servers of 3.8 and later).
+            tls: Whether the connection is encrypted; ``None`` means yes if the URL says so, ``ca_cert`` or ``ssl_context`` is
+                given, or the port is 8883.
+            ca_cert: Path of the server's authority; without one that of X.509 credentials is used, or else the system's
+                authorities.
+            verify_hostname: Whether the server's certificate must be for ``host``.
+            tls_strict: As the option of ``DeviceConfig``.
+            ssl_context: As the option of ``DeviceConfig``.
+            proxy: As the option of ``DeviceConfig``.
+
+        Raises:
+            ValueError: An argument is not allowed; the text names it.
+        """
         if not isinstance(host, str) or not host:
             raise ValueError(f"host must be the name or address of the server, not {host!r}")
         if not isinstance(credentials, ProvisioningCredentials):
             raise ValueError(f"credentials must be ProvisioningCredentials, not {type(credentials).__name__}")  # noqa: TRY004
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= LARGEST_PORT:
             raise ValueError(f"port must be a whole number from 1 to {LARGEST_PORT}, not {port!r}")
-        self.host = host
+        server = parse_server("host", host)
+        if server.tls is not None and tls is not None and server.tls != tls:
+            raise ValueError(f"host says {'mqtts' if server.tls else 'mqtt'}://, and tls is {tls}: leave one of them out")
+        if server.port not in {None, port} and port != MQTT_PORT:
+            raise ValueError(f"host names the port {server.port} and port is {port}: leave one of them out")
+        if server.tls and port == MQTT_PORT:
+            port = MQTT_OVER_TLS_PORT
+        self.host = server.host
         self.credentials = credentials
-        self.port = port
+        self.port = server.port or port
         self.device_name = _text_or_none("device_name", device_name)
         self.gateway = gateway
-        self.tls = tls
+        self.tls = server.tls if tls is None else tls
         self.ca_cert = None if ca_cert is None else _path("ca_cert", ca_cert)
         self.verify_hostname = verify_hostname
+        self.tls_strict = tls_strict
+        self.ssl_context = ssl_context
+        self.proxy = proxy
 
     def use_tls(self) -> bool:
         """Whether the connection is encrypted."""
         if self.tls is not None:
             return self.tls
-        return self.ca_cert is not None or self.port == MQTT_OVER_TLS_PORT
+        return self.ca_cert is not None or self.ssl_context is not None or self.port == MQTT_OVER_TLS_PORT
 
     def server_authority(self) -> str | None:
         """Path of the authority that the server's certificate is judged by; ``None`` for the system's."""

@@ -66,11 +66,14 @@ def device_config(request: ProvisioningRequest) -> DeviceConfig:
             "port": request.port,
             "use_system_ca": request.use_tls(),
             "verify_hostname": request.verify_hostname,
+            "tls_strict": request.tls_strict,
+            "proxy": request.proxy,
         }
     )
     config.access_token = config.username = config.password = config.client_id = None
     config.client_cert = config.private_key = None
     config.ca_cert = request.server_authority() if request.use_tls() else None
+    config.ssl_context = request.ssl_context if request.use_tls() else None
     return config
 
 

@@ -1,0 +1,253 @@
+"""What ``connect()`` raises names the server, says what happened and what to do, and is of the class that programs catch."""
+
+import asyncio
+import copy
+import logging
+import pickle
+import socket
+import ssl
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+from device_peer import make_client
+
+from network_peers import resolve_as, serving, swallowing_address
+from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, NotConnectedError
+from tb_mqtt_client.emulator import Emulator
+from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
+
+SHORT = 0.2
+"""Seconds: a time limit of which the end is the test."""
+
+
+async def raised_by_connect(options):
+    client = DeviceClient(options)
+    try:
+        with pytest.raises(OSError) as raised:  # noqa: PT011  # each test looks at class and text
+            await client.connect()
+    finally:
+        await client.stop(0)
+    error = raised.value
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(twin), str(twin)) == (type(error), str(error))
+    return error
+
+
+async def closes(_reader, writer):
+    writer.close()
+
+
+async def says_nothing(reader, _writer):
+    await reader.read()
+
+
+async def answers_as_web_server(reader, writer):
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def tls_emulator(authority, *names, **options):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*(names or ("127.0.0.1",)), **options).configure_cert(context)
+    async with Emulator(ssl_context=context) as emulator:
+        emulator.add_device("TOKEN", "device")
+        yield emulator
+
+
+@pytest.fixture
+def ca_file(authority, tmp_path):
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return str(tmp_path / "ca.pem")
+
+
+async def test_an_unknown_name(monkeypatch):
+    resolve_as(monkeypatch, {})
+    error = await raised_by_connect({"host": "no-such-host.invalid"})
+    assert isinstance(error, socket.gaierror)
+    assert error.errno == socket.EAI_NONAME
+    assert "no-such-host.invalid:1883: the name 'no-such-host.invalid' is not known here" in str(error)
+    assert "check the spelling" in str(error)
+
+
+async def test_a_name_server_that_does_not_answer(monkeypatch):
+    resolve_as(monkeypatch, {"tb.test": None})
+    error = await raised_by_connect({"host": "tb.test", "connect_timeout": SHORT})
+    assert isinstance(error, TimeoutError)
+    assert str(error) == "tb.test:1883: the name 'tb.test' was not resolved within 0.2 s; check this machine's name server"
+
+
+async def test_a_closed_port():
+    error = await raised_by_connect({"host": "127.0.0.1", "port": 1})
+    assert isinstance(error, ConnectionRefusedError)
+    assert "127.0.0.1:1: nothing listens at port 1; is the server running" in str(error)
+
+
+async def test_an_address_that_swallows_packets():
+    with swallowing_address() as (host, port):
+        error = await raised_by_connect({"host": host, "port": port, "connect_timeout": SHORT})
+    assert isinstance(error, TimeoutError)
+    assert str(error).startswith(f"{host}:{port}: there was no answer within 0.2 s; a firewall may drop the packets")
+
+
+async def test_a_server_that_says_nothing():
+    async with serving(says_nothing) as port:
+        error = await raised_by_connect({"host": "127.0.0.1", "port": port, "connect_timeout": SHORT})
+    assert isinstance(error, TimeoutError)
+    assert f"127.0.0.1:{port}: the server accepted the connection, but sent no CONNACK within 0.2 s" in str(error)
+    assert "try use_system_ca=True, or ca_cert for an authority of your own (port 8883)" in str(error)
+
+
+async def test_a_server_that_says_nothing_in_the_tls_handshake():
+    async with serving(says_nothing) as port:
+        error = await raised_by_connect({"host": f"mqtts://127.0.0.1:{port}", "connect_timeout": SHORT})
+    assert isinstance(error, TimeoutError)
+    assert f"127.0.0.1:{port}: the server did not answer the TLS handshake within 0.2 s; is this the port with TLS" in str(error)
+
+
+async def test_a_server_that_closes():
+    async with serving(closes) as port:
+        error = await raised_by_connect({"host": "127.0.0.1", "port": port})
+    assert isinstance(error, ConnectionResetError)
+    assert f"127.0.0.1:{port}: the server closed the connection before it answered; a port that expects TLS does so" in str(error)
+
+
+async def test_a_server_that_closes_in_the_tls_handshake():
+    async with serving(closes) as port:
+        error = await raised_by_connect({"host": f"mqtts://127.0.0.1:{port}"})
+    assert f"127.0.0.1:{port}: port {port} does not " in str(error)
+    assert "TLS" in str(error)
+
+
+async def test_a_web_server():
+    async with serving(answers_as_web_server) as port:
+        error = await raised_by_connect({"host": "127.0.0.1", "port": port})
+    assert isinstance(error, ConnectionError)
+    assert f"127.0.0.1:{port}: port {port} is the port of a web server, not of MQTT; the MQTT port is usually 1883" in str(error)
+
+
+async def test_tls_at_a_port_in_clear(emulator):
+    error = await raised_by_connect({"host": f"mqtts://{emulator.host}:{emulator.port}"})
+    assert isinstance(error, OSError)
+    assert f"{emulator.host}:{emulator.port}: port {emulator.port} does not" in str(error)
+    assert "TLS" in str(error)
+
+
+async def test_clear_at_a_port_with_tls(authority):
+    async with tls_emulator(authority) as emulator:
+        error = await raised_by_connect({"host": emulator.host, "port": emulator.port})
+    assert isinstance(error, ConnectionError)
+    assert f"{emulator.host}:{emulator.port}: " in str(error)
+    assert "use_system_ca=True, or ca_cert for an authority of your own" in str(error)
+
+
+async def test_an_authority_that_is_not_trusted(authority):
+    async with tls_emulator(authority) as emulator:
+        error = await raised_by_connect({"host": f"mqtts://{emulator.host}:{emulator.port}"})
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert error.verify_code
+    assert error.reason == "CERTIFICATE_VERIFY_FAILED"
+    assert "is signed by an authority that is not trusted here; for an authority of your own, give its certificate: ca_cert" in str(
+        error
+    )
+
+
+async def test_another_authority(authority, ca_file):
+    async with tls_emulator(trustme.CA()) as emulator:
+        error = await raised_by_connect({"host": emulator.host, "port": emulator.port, "ca_cert": ca_file})
+    assert f"is {ca_file} the authority that signed it?" in str(error)
+
+
+async def test_a_certificate_for_another_name(authority, ca_file):
+    async with tls_emulator(authority, "platform.example") as emulator:
+        error = await raised_by_connect({"host": emulator.host, "port": emulator.port, "ca_cert": ca_file})
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert "the server's certificate is not for '127.0.0.1'" in str(error)
+    assert "verify_hostname=False accepts any" in str(error)
+
+
+def refuse_one_client(listening, context):
+    """asyncio's server closes without saying why; OpenSSL's own sends an alert."""
+    connection, _ = listening.accept()
+    with pytest.raises(ssl.SSLError), context.wrap_socket(connection, server_side=True):
+        pass
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_certificate_of_the_client_that_is_missing(authority, ca_file, version):
+    """In TLS 1.3 the refusal comes after the client's part of the handshake, when it has sent its CONNECT."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refusing = asyncio.ensure_future(asyncio.to_thread(refuse_one_client, listening, context))
+        error = await raised_by_connect({"host": "127.0.0.1", "port": listening.getsockname()[1], "ca_cert": ca_file})
+        await refusing
+    assert "client_cert and private_key" in str(error)
+    # An alert may be overtaken by the end of the connection.
+    assert "did not accept this client in the TLS handshake" in str(error) or "may want a certificate" in str(error)
+
+
+async def test_a_server_that_closes_after_the_tls_handshake(authority, ca_file):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with serving(closes, ssl=context) as port:
+        error = await raised_by_connect({"host": "127.0.0.1", "port": port, "ca_cert": ca_file})
+    assert isinstance(error, ConnectionResetError)
+    assert "the server may want a certificate of this client (client_cert and private_key)" in str(error)
+
+
+@pytest.mark.parametrize("version", [5, 4])
+async def test_a_wrong_token(emulator, version):
+    error = await raised_by_connect(
+        {"host": emulator.host, "port": emulator.port, "access_token": "WRONG-TOKEN", "mqtt_version": version}
+    )
+    assert isinstance(error, ConnectionRefusedByServer)
+    assert isinstance(error, ConnectionError)
+    assert error.protocol_version == version
+    assert f"{emulator.host}:{emulator.port}: the server knows no device with these credentials" in str(error)
+    assert "Manage credentials" in str(error)
+    assert "WRONG-TOKEN" not in str(error)
+
+
+async def test_no_credentials(emulator):
+    error = await raised_by_connect({"host": emulator.host, "port": emulator.port})
+    assert "give the device's access token: access_token (or TB_ACCESS_TOKEN)" in str(error)
+
+
+async def test_a_failed_reconnect_is_logged_with_the_server_and_the_advice(emulator, caplog):
+    caplog.set_level(logging.WARNING, "tb_mqtt_client")
+    async with make_client(emulator):
+        port = emulator.port
+        await emulator.stop()
+        async with asyncio.timeout(10):
+            while "nothing listens" not in caplog.text:  # noqa: ASYNC110  # the log has no event
+                await asyncio.sleep(0.005)
+    assert f"127.0.0.1:{port}: nothing listens at port {port}; is the server running" in caplog.text
+
+
+async def test_provisioning_over_tls_at_a_port_in_clear():
+    async with serving(closes) as port:
+        request = ProvisioningRequest("127.0.0.1", AccessTokenProvisioningCredentials("KEY", "SECRET"), port, tls=True)
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}: port {port} does not .*TLS"):
+            await DeviceClient.provision(request)
+
+
+async def test_what_is_sent_before_connect_and_after_stop_says_which(emulator):
+    client = make_client(emulator)
+    with pytest.raises(NotConnectedError, match=r"^connect\(\) must be called before anything is sent$"):
+        await client.send_timeseries({"a": 1})
+    async with client:
+        pass
+    with pytest.raises(NotConnectedError, match=r"^the client was stopped: connect\(\) must be called again"):
+        await client.send_timeseries({"a": 1})

@@ -1,0 +1,103 @@
+"""A name with several addresses: one that swallows packets does not keep a client from the others."""
+
+import asyncio
+import socket
+
+import pytest
+from device_peer import make_client
+
+from network_peers import resolve_as, serving, swallowing_address
+from tb_mqtt_client.common import happy_eyeballs
+from tb_mqtt_client.common.happy_eyeballs import connect_first
+from tb_mqtt_client.emulator import Emulator
+
+
+def test_the_next_address_is_tried_well_before_a_second():
+    assert happy_eyeballs.ATTEMPT_DELAY < 0.5
+
+
+async def test_a_first_address_that_swallows_packets_does_not_prevent_the_first_connect(emulator, monkeypatch):
+    with swallowing_address() as swallowing:
+        asked = resolve_as(monkeypatch, {"tb.test": [swallowing, (emulator.host, emulator.port)]})
+        client = make_client(emulator, host="tb.test", connect_timeout=5)
+        async with client:
+            assert (await client.send_timeseries({"a": 1})).is_successful()
+    assert asked == ["tb.test"]
+
+
+async def test_a_first_address_that_swallows_packets_does_not_prevent_a_reconnect(emulator, monkeypatch):
+    with swallowing_address() as swallowing:
+        names = {"tb.test": [(emulator.host, emulator.port)]}
+        resolve_as(monkeypatch, names)
+        async with make_client(emulator, host="tb.test", connect_timeout=5) as client:
+            names["tb.test"] = [swallowing, (emulator.host, emulator.port)]
+            await emulator.disconnect_device("TOKEN", 0x8B)
+            assert (await client.send_timeseries({"a": 1})).is_successful()
+            assert client.statistics.connections == 2
+
+
+async def test_addresses_that_refuse_cost_no_delay(emulator):
+    async with asyncio.timeout(10):
+        connection = await connect_first(addresses(("127.0.0.2", 1), ("::1", 1), (emulator.host, emulator.port)), 1000)
+    connection.close()
+
+
+async def test_all_addresses_of_a_name_fail(emulator, monkeypatch):
+    resolve_as(monkeypatch, {"tb.test": [("127.0.0.2", 1), ("127.0.0.1", 1)]})
+    client = make_client(emulator, host="tb.test", port=1883)
+    with pytest.raises(ConnectionRefusedError, match=r"tb\.test:1883: nothing listens at port 1883"):
+        await client.connect()
+    await client.stop()
+
+
+def addresses(*pairs):
+    families = {True: socket.AF_INET6, False: socket.AF_INET}
+    return [(families[":" in host], socket.SOCK_STREAM, 6, "", (host, port)) for host, port in pairs]
+
+
+async def test_an_error_of_a_family_that_this_machine_lacks_is_not_the_one_that_is_raised():
+    with pytest.raises(ConnectionRefusedError):
+        await connect_first(addresses(("2001:db8::1", 1), ("127.0.0.1", 1)), 0.001)
+
+
+async def test_a_name_without_an_address():
+    with pytest.raises(socket.gaierror):
+        await connect_first([])
+
+
+async def test_families_alternate():
+    order = happy_eyeballs._interleaved(addresses(("::1", 1), ("::2", 1), ("::3", 1), ("127.0.0.1", 1)))
+    assert [info[4][0] for info in order] == ["::1", "127.0.0.1", "::2", "::3"]
+
+
+async def test_only_one_connection_is_left_however_many_are_made():
+    ended = []
+
+    async def serve(reader, _writer):
+        ended.append(await reader.read())
+
+    async with serving(serve, "127.0.0.1") as first, serving(serve, "127.0.0.1") as second:
+        with swallowing_address() as swallowing:
+            pairs = (swallowing, ("127.0.0.1", first), ("127.0.0.1", second))
+            winner = await connect_first(addresses(*pairs), 0)
+        assert winner.getpeername()[1] in {first, second}
+        winner.close()
+        assert not [task for task in asyncio.all_tasks() if "attempt" in task.get_name()]
+
+
+async def test_a_cancelled_attempt_leaves_nothing():
+    with swallowing_address() as swallowing:
+        connecting = asyncio.ensure_future(connect_first(addresses(swallowing, swallowing), 0.001))
+        await asyncio.sleep(0.01)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+    assert not [task for task in asyncio.all_tasks() if "attempt" in task.get_name()]
+
+
+async def test_no_thread_is_needed_for_an_address(monkeypatch):
+    asked = resolve_as(monkeypatch, {})
+    async with Emulator() as emulator:
+        emulator.add_device("TOKEN", "device")
+        async with make_client(emulator):
+            assert asked == []
