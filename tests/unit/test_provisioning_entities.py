@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tb_mqtt_client import DeviceConfig
@@ -304,6 +304,7 @@ def dictionaries(values):
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda some: st.lists(some) | dictionaries(some))
 
 
+@example(b'{"status": "SUCCESS", "credentialsType": "MQTT_BASIC", "credentialsValue": {"clientId": []}}')
 @given(st.binary() | dictionaries(json_values).map(lambda value: json.dumps(value).encode()))
 def test_the_parser_never_raises(payload):
     """Whatever the payload is, there is a response: a success with a configuration, or something else without."""

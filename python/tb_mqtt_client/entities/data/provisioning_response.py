@@ -95,7 +95,7 @@ def _set_basic(config: DeviceConfig, values: Any) -> None:
     if not isinstance(values, dict):
         raise ValueError("credentialsValue of MQTT_BASIC must be an object")  # noqa: TRY004  # about JSON, not about an argument
     config.client_id, config.username, config.password = (
-        _text(name, value) if (value := values.get(name)) not in {None, ""} else None
+        None if (value := values.get(name)) is None or value == "" else _text(name, value)
         for name in ("clientId", "userName", "password")
     )
     if config.client_id is None and config.username is None:
