@@ -289,7 +289,7 @@ async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
         ({"TB_ACCESS_TOKEN": "another"}, "the server knows no device with these credentials"),
         ({"TB_HOST": "nowhere.invalid"}, "the name 'nowhere.invalid' is not known here"),
         ({"TB_PORT": "1"}, "nothing listens at port 1"),
-        ({"TB_TLS": "1"}, "a port in clear does so: leave TLS out"),
+        ({"TB_TLS": "1"}, "For a port in clear leave TLS out"),
     ],
 )
 async def test_no_connection(tb_mqtt, emulator, device, environment, finding):
