@@ -76,7 +76,7 @@ async def test_a_failed_connect_leaves_no_task(kind, failure, contexts):
 
 
 @CLIENTS
-async def test_a_connect_that_nobody_accepts_leaves_no_task(kind, contexts):
+async def test_refused_connections_leave_no_task(kind, contexts):
     async with await answering(b"") as server:
         port = server.sockets[0].getsockname()[1]
     for _ in range(10):

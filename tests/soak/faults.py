@@ -24,7 +24,7 @@ NONSENSE = (
     b"\x40\x00",  # a PUBACK without an id
     b"\x40\x06\xff\xff\x00\x02\x7f\x00",  # with an unknown property
     b"\x90\x03\xff\xff\x00",  # a SUBACK without codes
-    b"\x50\x02\xff\xff",  # a PUBREC nobody asked for
+    b"\x50\x02\xff\xff",  # a PUBREC for no publish
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
 )
 """What a server never says; none of it acknowledges anything."""

@@ -158,7 +158,7 @@ class ConnectedClient(BaseClient):
             TimeoutError: The server does not answer; also an ``OSError``.
             ConnectionRefusedByServer: The server refuses, with its reason; also a ``ConnectionError``.
             NotConnectedError: The client is stopped meanwhile.
-            ValueError: There is no host.
+            ValueError: No host is configured.
             RuntimeError: The event loop is another one than that of the first ``connect``.
         """
         self._loop = self._loop or asyncio.get_running_loop()

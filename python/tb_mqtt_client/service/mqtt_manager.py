@@ -382,7 +382,7 @@ class MQTTManager:
         Raises:
             SubscriptionRefusedError: The server refuses.
             ConnectionLostError: The connection ends first.
-            TimeoutError: There is no SUBACK within the time for acknowledgements.
+            TimeoutError: No SUBACK arrives within the time for acknowledgements.
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
@@ -394,7 +394,7 @@ class MQTTManager:
 
         Raises:
             ConnectionLostError: The connection ends first.
-            TimeoutError: There is no UNSUBACK within the time for acknowledgements.
+            TimeoutError: No UNSUBACK arrives within the time for acknowledgements.
         """
         packet_id = self.send_unsubscribe(topic)
         if packet_id is None:
