@@ -32,7 +32,7 @@ def test_forms():
     }
     assert repr(one) == "PublishResult(topic=t, qos=1, message_id=3, payload_size=4, reason_code=0, datapoints_count=0)"
     assert one != "t"
-    assert one.with_datapoints(9) == PublishResult("t", 1, -1, 4, 0, 9)
+    assert one.with_datapoints(9) == PublishResult("t", 1, 3, 4, 0, 9)
     with pytest.raises(TypeError):
         hash(one)
 

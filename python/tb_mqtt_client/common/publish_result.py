@@ -23,7 +23,7 @@ class PublishResult:
         reason_code: int,
         datapoints_count: int = 0,
     ) -> None:
-        """``message_id``: packet id, -1 when there is none or more than one. ``payload_size``: bytes on the wire."""
+        """``message_id``: packet id of the message, -1 if there was none or several. ``payload_size``: bytes on the wire."""
         self.topic = topic
         self.qos = 1 if qos is None else qos
         self.message_id = message_id
@@ -41,8 +41,8 @@ class PublishResult:
         return reason_name(self.reason_code)
 
     def with_datapoints(self, datapoints_count: int) -> PublishResult:
-        """The share of one call in a publish that carried the datapoints of several."""
-        return PublishResult(self.topic, self.qos, -1, self.payload_size, self.reason_code, datapoints_count)
+        """Return the result of one call whose datapoints were all in the publish, together with those of others perhaps."""
+        return PublishResult(self.topic, self.qos, self.message_id, self.payload_size, self.reason_code, datapoints_count)
 
     def as_dict(self) -> dict[str, Any]:
         """All attributes by name."""
