@@ -59,7 +59,7 @@ BAD_CALLS = [
     ("request_attributes", ([],), {}, ValueError, "ask for nothing"),
     ("request_attributes", ([""],), {}, ValueError, "non-empty"),
     ("send_rpc_response", (RPCResponse.build(None),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
-    ("send_rpc_response", (RPCResponse.build(-1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
+    ("send_rpc_response", (RPCResponse.build(-(2**31) - 1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     ("send_rpc_response", (RPCResponse.build("x"),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     # Not JSON.
     *((name, ({"a": wrong},), {}, UnsupportedValueError, r"^Invalid JSON \w+ at \$.*'a'$")

@@ -41,6 +41,16 @@ async def test_a_call_and_its_answer(emulator, device, callback):
     assert await answers.to(0, {"method": "m"}) == (0, {})
 
 
+@pytest.mark.parametrize("number", [-1, -5, -(2**31), 2**31 - 1])
+async def test_a_call_of_any_int32_is_answered(emulator, device, caplog, number):
+    """The platform's counter passes the end of its numbers."""
+    device.set_rpc_request_callback(lambda request: request.request_id)
+    answers = Answers(emulator)
+    async with asyncio.timeout(5):
+        assert await answers.to(number, {"method": "m"}) == (number, {"result": number})
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 class Unprintable(Exception):
     def __str__(self):
         return "told"

@@ -156,6 +156,14 @@ async def test_the_answer_on_the_wire(emulator, gateway, session):
     assert {publish.qos for publish in wire.publishes} == {1}
 
 
+@pytest.mark.parametrize("number", [-1, -(2**31), 2**31 - 1])
+async def test_a_call_of_any_int32_is_answered(emulator, gateway, session, number):
+    wire = Wire(emulator)
+    session.set_rpc_request_callback(lambda _session, request: request.request_id)
+    await emulator.publish_to("GATEWAY", RPC, call(number))
+    assert await wire.next("rpc") == {"device": "D1", "id": number, "data": {"result": number}}
+
+
 @pytest.mark.parametrize("value", [1, 0, False, "text", [], {"result": 1}])
 async def test_a_plain_value_is_the_result(emulator, gateway, session, value):
     session.set_rpc_request_callback(lambda *_: value)

@@ -76,8 +76,19 @@ async def test_contract_8_ids_that_the_server_cannot_read(request_id):
         adapter.build_attribute_request(AttributeRequest.of(request_id, None, None))
     with pytest.raises(ValueError, match=r"^RPCRequest must have a valid ID\.$"):
         adapter.build_rpc_request((await RPCRequest.build("m")).with_fields(request_id=request_id))
+
+
+@pytest.mark.parametrize("request_id", [None, -(2**31) - 1, 2**31, 1.0, True, "x", "-2147483649", "1.5", "", "\u0663"])
+def test_contract_8_ids_of_responses_that_the_server_cannot_read(request_id):
     with pytest.raises(ValueError, match=r"^RPCResponse must have a valid request ID\.$"):
-        adapter.build_rpc_response(RPCResponse.build(request_id))
+        JsonMessageAdapter().build_rpc_response(RPCResponse.build(request_id))
+
+
+@pytest.mark.parametrize("request_id", [-(2**31), -1, 0, 2**31 - 1])
+def test_a_response_has_the_id_of_the_platform_whatever_int32_it_is(request_id):
+    assert (
+        JsonMessageAdapter().build_rpc_response(RPCResponse.build(request_id)).topic == f"v1/devices/me/rpc/response/{request_id}"
+    )
 
 
 async def test_defect_54_an_id_may_be_text():

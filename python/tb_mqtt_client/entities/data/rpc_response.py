@@ -11,8 +11,8 @@ from tb_mqtt_client.constants.json_typing import validate_json_compatibility
 from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.factory_made import FactoryMade
 
-UNKNOWN_ID = -1
-"""Stands for the id of a response that a callback returns: the request has the id. The platform's ids start at 0."""
+UNKNOWN_ID = "unknown"
+"""Stands for the id of a response that a callback returns: the request has the id. The platform's ids are numbers."""
 
 
 class RPCStatus(Enum):

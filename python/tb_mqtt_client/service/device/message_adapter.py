@@ -130,7 +130,8 @@ class JsonMessageAdapter(MessageAdapter):
 
     def build_rpc_response(self, rpc_response: RPCResponse) -> MqttPublishMessage:
         """Write ``{"result": r}``, ``r`` or ``{"error": e}``, as the response or the client's ``rpc_reply`` says."""
-        request_id = _check_id(rpc_response.request_id, "RPCResponse must have a valid request ID.")
+        # The id is the platform's, an int32 counter that may have passed its end.
+        request_id = _check_id(rpc_response.request_id, "RPCResponse must have a valid request ID.", lowest=_INT32.start)
         reply = rpc_response.to_payload_format(self._rpc_reply)
         return json_publish(build_device_rpc_response_topic(request_id), reply, datapoints=1)
 
@@ -221,10 +222,10 @@ def _number_of(topic: str) -> int:
     return request_id
 
 
-def _check_id(request_id: int | str | None, complaint: str) -> int:
+def _check_id(request_id: int | str | None, complaint: str, *, lowest: int = 0) -> int:
     """An int, or its digits, that the server can read: it disconnects for others (platform_contract.md, section 8)."""
     if isinstance(request_id, str) and _NUMBER.fullmatch(request_id):
         request_id = int(request_id)
-    if type(request_id) is not int or request_id < 0 or request_id not in _INT32:
+    if type(request_id) is not int or request_id < lowest or request_id not in _INT32:
         raise ValueError(complaint)
     return request_id
