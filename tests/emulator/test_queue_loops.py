@@ -7,6 +7,7 @@ import pytest
 from device_peer import NoException, make_client
 
 from tb_mqtt_client import NotConnectedError
+from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.service import failed_rounds
 
 STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
@@ -175,3 +176,33 @@ async def test_a_loop_that_ends_for_good_is_seen_by_senders_until_connect_starts
     assert [str(context["exception"]) for context in contexts] == ["ends every loop"]
     del client._message_service._route
     await assert_unusable_until_connect(client, "initial queue.*ends every loop")
+
+
+@pytest.mark.parametrize("name", ["initial", "announcements"])
+async def test_sub_devices_work_again_after_a_loop_was_cancelled(emulator, make_gateway, name):
+    """Also one whose announcement was on its way, and one that was announced in vain meanwhile; and after the next connection."""
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    gateway = make_gateway(ack_timeout=0.1)
+    await gateway.connect()
+    known, _ = await gateway.connect_device("known", wait_for_publish=True)
+    emulator.on_publish = lambda _: Verdict.ignore()
+    announced, _ = await gateway.connect_device("announced")
+    queued = await gateway.send_device_timeseries(announced, {"a": 1}, wait_for_publish=False)
+    await asyncio.sleep(0.01)
+    [task] = [task for task in asyncio.all_tasks() if task.get_name() == f"tb-mqtt-client {name} queue"]
+    task.cancel()
+    assert (await asyncio.wait_for(queued, 10)).reason_code == -1
+    with pytest.raises(NotConnectedError, match="cancelled"):
+        await gateway.send_device_timeseries(known, {"a": 1})
+    with pytest.raises(NotConnectedError, match="cancelled"):
+        await gateway.connect_device("in vain")
+    emulator.on_publish = None
+    await gateway.connect()
+    in_vain, _ = await gateway.connect_device("in vain")
+    for _ in range(2):
+        for session in (known, announced, in_vain):
+            assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
+        await emulator.disconnect_device("gateway")
+    assert contexts == []
+    await gateway.stop()

@@ -171,6 +171,9 @@ class ConnectedClient(BaseClient):
             raise ValueError("host must be set, in the configuration or as TB_HOST")
         self._begin_work()
         self._stop_event.clear()
+        if self._message_service.has_failed:
+            # The queues were cleared, announcements of sub-devices included: only a new session brings both sides in line.
+            await self._mqtt_manager.disconnect()
         self._message_service.open()
         self._started = True
         try:

@@ -61,6 +61,11 @@ class Entrance:
         self._create_future = self._refuse
         self.close()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether ``fail`` was called since the last ``open``."""
+        return bool(self._failure)
+
     def require_open(self) -> None:
         """Raise ``NotConnectedError`` after ``fail``."""
         if self._failure:

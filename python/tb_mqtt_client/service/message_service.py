@@ -154,6 +154,11 @@ class MessageService:
 
     # The life of the loops.
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a loop has ended by itself: nothing is accepted until ``open``."""
+        return self.entrance.has_failed
+
     def open(self) -> None:
         """Accept messages and sends of the running loop. They stay queued until ``start``."""
         self.entrance.open()

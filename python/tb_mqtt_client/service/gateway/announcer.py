@@ -143,11 +143,12 @@ class Announcer:
 
     def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
         identity = session.identity
+        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, callers))
+        # Before anything is remembered: this raises if the queues have failed.
+        self._message_service.submit(publish)
         self._message_service.sub_devices.hold(identity)
         self._open[identity] += 1
         self._retries.announced(session)
-        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, callers))
-        self._message_service.submit(publish)
 
     def _announce_due(self, session: DeviceSession) -> None:
         logger.debug("Announcing %r again", session.device_info.device_name)
@@ -167,7 +168,7 @@ class Announcer:
                 self._message_service.abandon_device(identity, result)
         elif result.reason_code == LocalReasonCode.NOT_DELIVERED:
             _answer(callers, result)
-            if self._online:
+            if self._online and not self._message_service.has_failed:
                 # The queues were cleared, and the device is not announced.
                 self.announce_again(session)
         elif session.identity != identity or (identity in self._open and result.reason_code not in FINAL_REFUSALS):
