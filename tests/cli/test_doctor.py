@@ -63,12 +63,13 @@ async def test_a_connection_that_works(tb_mqtt, emulator, device):
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert (
-        lines[0] == f"✓ settings      127.0.0.1:{emulator.port} in clear (from the environment); access token from the environment"
+        lines[0]
+        == f"✓ settings      127.0.0.1:{emulator.port} without TLS (from the environment); access token from the environment"
     )
     assert "✓ protocol      MQTT 5" in lines
     assert "✓ credentials   accepted" in lines
     assert "✓ limits        messages 200:1, telemetryMessages 100:1,3000:60 (count:seconds, of which the client uses 80 %)" in lines
-    size = "packets of up to 65,536 bytes; telemetry payloads are filled to 65,507; one of 65,280 bytes was answered"
+    size = "max packet 65,536 bytes (telemetry payload 65,507); a 65,280-byte test packet got through"
     assert f"✓ payload size  {size}" in lines
     assert lines[-1] == "✓ the connection works"
     # Nothing is stored.
@@ -92,7 +93,7 @@ async def test_a_proxy_that_takes_smaller_packets(tb_mqtt, emulator, device):
     """The platform announces 64 KiB, and something before it ends the connection of who sends as much."""
     emulator.on_publish = lambda publish: Verdict.close() if publish.remaining_length > 32_000 else None
     step, finding, advice = failure(await examined(tb_mqtt, env=device))
-    assert (step, "one of 65,280 bytes ended the connection" in finding) == ("payload size", True)
+    assert (step, "a 65,280-byte test packet ended the connection" in finding) == ("payload size", True)
     assert "load balancer" in advice
 
 
@@ -151,7 +152,7 @@ async def test_a_session_that_is_taken_over(tb_mqtt, emulator, device):
     emulator.on_publish = lambda _publish: tasks.append(asyncio.ensure_future(take_over())) if not tasks else None
     step, finding, advice = failure(await examined(tb_mqtt, env=device))
     assert (step, finding) == ("credentials", "accepted, but another client with the same credentials took the session")
-    assert "a device of its own" in advice
+    assert "one device per program" in advice
 
 
 async def test_tls_that_works(tb_mqtt, authority, ca_file):
@@ -159,7 +160,7 @@ async def test_tls_that_works(tb_mqtt, authority, ca_file):
         findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
     assert findings["TLS"]["status"] == "good"
     assert findings["TLS"]["finding"].startswith("TLSv1.3, ")
-    assert "within the certificate's time" in findings["clock"]["finding"]
+    assert "within the certificate's validity" in findings["clock"]["finding"]
     assert findings["credentials"]["status"] == "good"
 
 
@@ -167,7 +168,7 @@ async def test_a_certificate_that_ends_soon(tb_mqtt, authority, ca_file):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
     async with tls_emulator(authority, not_after=soon) as emulator:
         findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
-    assert (findings["TLS"]["status"], findings["TLS"]["advice"]) == ("warning", "it ends in 2 days: renew it")
+    assert (findings["TLS"]["status"], findings["TLS"]["advice"]) == ("warning", "it expires in 2 days: renew it")
 
 
 async def test_an_untrusted_certificate(tb_mqtt, authority):
@@ -196,7 +197,7 @@ async def test_a_certificate_of_another_time(tb_mqtt, authority, ca_file, days, 
     step, found, advised = failure(findings)
     assert (step, finding in found, advice in advised) == ("TLS", True, True)
     assert f"valid {first:%Y-%m-%d} to {last:%Y-%m-%d}" in found
-    assert findings["clock"]["finding"].startswith("this machine says ")
+    assert findings["clock"]["finding"].startswith("this machine's clock shows ")
 
 
 async def test_a_certificate_of_another_name(tb_mqtt, authority, ca_file):
@@ -229,7 +230,7 @@ async def test_a_port_of_another_service(tb_mqtt, other_service, answer):
         findings = await examined(tb_mqtt, "--host", "127.0.0.1", "--port", port, "--token", "x", "--connect-timeout", "1")
     step, _, advice = failure(findings)
     assert step == "protocol"
-    assert "is this an MQTT port?" in advice
+    assert "check that this is an MQTT port" in advice
 
 
 async def test_mosquitto(tb_mqtt, mosquitto, tmp_path):
@@ -262,7 +263,7 @@ async def test_a_server_that_wants_a_certificate(tb_mqtt, mosquitto, tmp_path):
 
 def test_a_clock_that_cannot_be():
     finding = clock_finding(datetime.datetime(1970, 1, 1, 0, 3, tzinfo=datetime.UTC), None)
-    assert (finding.status, "which cannot be" in finding.finding) == ("bad", True)
+    assert (finding.status, "which is wrong" in finding.finding) == ("bad", True)
 
 
 def test_limits_that_are_null_or_empty_are_none():

@@ -32,14 +32,19 @@ def file_with(path, text, mode):
 
 @pytest.mark.parametrize(
     ("option", "text"),
-    [("--config", TOKEN), ("--config", 'username = "u"\npassword = "DEVICE-TOKEN"\n'), ("--token-file", "DEVICE-TOKEN\n")],
+    [
+        ("--config", TOKEN),
+        ("--config", 'username = "u"\npassword = "DEVICE-TOKEN"\n'),
+        ("--config", 'proxy = "http://user:password@127.0.0.1:1"\n'),
+        ("--token-file", "DEVICE-TOKEN\n"),
+    ],
 )
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o600, False), (0o640, False), (0o660, False)])
 async def test_a_file_that_everybody_can_read_is_named(tb_mqtt, emulator, device, reachable, option, text, mode, warned):
     file = file_with(reachable / "secret", text, mode)
     del device["TB_ACCESS_TOKEN"]
     done = await tb_mqtt("send", "a=1", option, str(file), env=device)
-    assert done.code == (3 if "password" in text else 0)
+    assert done.code == (3 if "password" in text or "proxy" in text else 0)
     warning = f"{file} holds a secret, and all users of this machine can read it: chmod 600 {file}\n"
     assert (warning in done.err) == warned
     assert "DEVICE-TOKEN" not in done.err

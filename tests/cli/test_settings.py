@@ -101,8 +101,8 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("", {}, "There is no host"),
-        ("host = ", {}, "is no TOML"),
+        ("", {}, "No host given"),
+        ("host = ", {}, "is not valid TOML"),
         ('hots = "h"', {}, "unknown key 'hots', did you mean 'host'?"),
         ('host = "h"\nport = "x"', {}, "port must be a whole number"),
         ('host = "h"\nport = 0', {}, "port must be from 1"),
@@ -113,7 +113,7 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
         ('host = "h"\nca_cert = ["a"]', {}, "ca_cert must be a path, not of type list"),
         ('host = "a..b"', {}, "host must be a name or an address"),
         ('host = "h"\ntoken_file = "empty"', {}, "is empty"),
-        ('host = "h"\ntoken_file = "binary"', {}, "is no text"),
+        ('host = "h"\ntoken_file = "binary"', {}, "is not a text file"),
         ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give one of them"),
         ('host = "h"\nca_cert = "none"', {}, "ca_cert: there is no file"),
         ('host = "h"\nca_cert = "empty"', {}, "ca_cert: "),

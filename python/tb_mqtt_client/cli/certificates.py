@@ -1,4 +1,4 @@
-"""What a certificate says, also one that did not verify: Python's ssl shows those of verified ones only."""
+"""Read certificates, also ones that did not verify: Python's ssl module shows the contents of verified ones only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OBJECTION_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Of a server."""
+    """A server's certificate."""
 
     subject: str
     issuer: str
@@ -28,7 +28,7 @@ class Certificate:
 
     @classmethod
     def parse(cls, der: bytes) -> Certificate:
-        """Read one. Raises ``ValueError`` for what is none."""
+        """Parse a certificate. Raises ``ValueError`` if it is not one."""
         certificate = x509.load_der_x509_certificate(der)
         try:
             alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -48,7 +48,7 @@ class Certificate:
 
     @property
     def validity(self) -> str:
-        """From when to when, UTC."""
+        """Return the first and the last day, UTC."""
         return f"{self.not_before:%Y-%m-%d} to {self.not_after:%Y-%m-%d}"
 
 
@@ -78,12 +78,12 @@ async def shake_hands(
         der = tls.getpeercert(binary_form=True) or b""
         return Handshake(tls.version() or "", cipher[0] if cipher else "", Certificate.parse(der))
     finally:
-        # No closing handshake: nothing was said that an attacker could cut off.
+        # No closing handshake: no data was sent that an attacker could cut off.
         writer.transport.abort()
 
 
 async def _objection(reader: asyncio.StreamReader) -> None:
-    """In TLS 1.3 the client is done before the server has judged its certificate: the alert comes a moment later."""
+    """Wait for an alert: in TLS 1.3 the client finishes before the server has checked the client's certificate."""
     try:
         async with asyncio.timeout(OBJECTION_SECONDS):
             if not await reader.read(1):
@@ -93,7 +93,7 @@ async def _objection(reader: asyncio.StreamReader) -> None:
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Verifies nothing: to look at a certificate, never to send anything."""
+    """Return a context that verifies nothing: to read a certificate, never to send anything."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,6 +1,6 @@
-"""The steps of ``tb-mqtt doctor``: from a name to a session, each with its finding and the next thing to try.
+"""The steps of ``tb-mqtt doctor``: from a name to a session, each with its finding and what to try next.
 
-The rule: nothing is stored on the platform. What each answer means is in platform_contract.md, sections 1 and 5.
+Nothing is stored on the platform. The server's codes and replies are described in platform_contract.md, sections 1 and 5.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.server_address import ServerAddress
 
 STEP_SECONDS = 10.0
-"""How long one step waits for an answer."""
+"""How long one step waits for the other side."""
 ROOM_FOR_REST = 256
-"""Bytes of a packet beside its padding: topic, ids and names."""
+"""Bytes of a packet besides its padding: topic, ids and names."""
 SOON_DAYS = 14
-"""A certificate that ends within so many days is worth a warning."""
+"""A certificate that expires within this many days gets a warning."""
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
-"""No clock that goes right is before this: the package is younger."""
+"""A clock that shows an earlier time is wrong: this package did not exist."""
 STEPS = ("settings", "name", "TCP", "TLS", "clock", "protocol", "credentials", "limits", "payload size")
 TAKEN_OVER = "another client with the same credentials took the session"
-ONE_EACH = "give each program a device of its own: two with the same credentials take the session from each other"
+ONE_EACH = "use one device per program: two programs with the same credentials take the session from each other"
 GOOD, WARNING, BAD, SKIPPED = "good", "warning", "bad", "skipped"
 Connect = Callable[[], Awaitable[socket.socket]]
 """Makes a connection to the server, without TLS."""
@@ -44,7 +44,7 @@ Connect = Callable[[], Awaitable[socket.socket]]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one step found. ``status``: good, warning, bad, or skipped when it could not be told."""
+    """The result of one step. ``status`` is good, warning, bad, or skipped if the step was not possible."""
 
     step: str
     status: str
@@ -52,8 +52,8 @@ class Finding:
     advice: str = ""
 
 
-class Failed(Exception):  # it ends an examination, it is no error of the program
-    """A step failed, so that the later ones cannot be taken."""
+class Failed(Exception):  # not an error of the program: it ends an examination
+    """A step failed, so the later ones are not possible."""
 
     def __init__(self, step: str, finding: str, advice: str) -> None:
         super().__init__(finding)
@@ -64,7 +64,7 @@ class Examination:
     """One connection, examined."""
 
     def __init__(self, settings: Settings, server: ServerAddress) -> None:
-        # Each of several servers on its own: the client must not go on to the next one.
+        # Each of several servers is examined by itself: the client must not continue with the next one.
         config = copy.copy(settings.config)
         config.host = str(server)
         self._settings = settings
@@ -74,20 +74,20 @@ class Examination:
         self._server = server
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """The findings as they come. After one that is bad the rest is skipped."""
-        told: set[str] = set()
+        """Yield the finding of each step. After a bad one, the remaining steps are skipped."""
+        reported: set[str] = set()
         try:
             async for finding in self._steps():
-                told.add(finding.step)
+                reported.add(finding.step)
                 yield finding
         except Failed as failed:
-            told.add(failed.finding.step)
+            reported.add(failed.finding.step)
             yield failed.finding
-            if "clock" not in told:
-                told.add("clock")
+            if "clock" not in reported:
+                reported.add("clock")
                 yield clock_finding(datetime.now(UTC), None)
         for step in STEPS:
-            if step not in told:
+            if step not in reported:
                 yield Finding(step, SKIPPED, "not tried")
 
     async def _steps(self) -> AsyncIterator[Finding]:
@@ -117,7 +117,7 @@ class Examination:
 
     def _settings_finding(self) -> Finding:
         settings, config = self._settings, self._config
-        tls = "with TLS" if config.use_tls() else "in clear"
+        tls = "with TLS" if config.use_tls() else "without TLS"
         kind = "access token" if config.access_token else "user name" if config.username else "password"
         credentials = f"{kind} from {settings.origin_of_credentials}" if settings.origin_of_credentials else ""
         certificate = "a certificate of this client" if config.client_cert else ""
@@ -202,16 +202,16 @@ class Examination:
         except (OSError, ValueError):
             return ""
         names = ", ".join(seen.names) or "no name"
-        return f"; it is of {seen.subject}, signed by {seen.issuer}, for {names}, valid {seen.validity}"
+        return f"; subject {seen.subject}, issuer {seen.issuer}, for {names}, valid {seen.validity}"
 
     def _certificate_finding(self, handshake: Handshake) -> Finding:
         certificate = handshake.certificate
         text = f"{handshake.version}, {handshake.cipher}; {certificate.subject} is verified, valid {certificate.validity}"
         days = (certificate.not_after - datetime.now(UTC)).days
         if days < SOON_DAYS:
-            return Finding("TLS", WARNING, text, f"it ends in {days} days: renew it")
+            return Finding("TLS", WARNING, text, f"it expires in {days} days: renew it")
         if not self._config.verify_hostname:
-            return Finding("TLS", WARNING, text, "the host name is not verified, so any certificate of this authority will do")
+            return Finding("TLS", WARNING, text, "the host name is not verified, so any certificate of this authority is accepted")
         return Finding("TLS", GOOD, text)
 
     async def _session(self, client: DeviceClient, connect: Connect) -> AsyncIterator[Finding]:
@@ -223,7 +223,7 @@ class Examination:
             cause = explain(refusal)
             raise Failed("credentials", cause.finding, cause.advice) from refusal
         except TimeoutError as error:
-            advice = "is this an MQTT port? --verbose shows what the server answered, if anything"
+            advice = "check that this is an MQTT port; --verbose shows the server's packets, if any"
             raise Failed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
         except (OSError, TBMQTTError) as error:
             raise await self._no_session(error, client.health(), connect) from error
@@ -237,12 +237,12 @@ class Examination:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
             return Failed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
         if health["connections"]:
-            return Failed("protocol", f"the session ended at once: {health['last_disconnect']}", "look at the server's log")
+            return Failed("protocol", f"the session ended immediately: {health['last_disconnect']}", "check the server's log")
         if not self._config.use_tls() and await self._speaks_tls(connect):
             cause = Failure.of(self._route, Step.MQTT, error).speaks_tls(COMMAND_LINE)
             return Failed("protocol", cause.finding, cause.advice)
         cause = explain(error)
-        return Failed("protocol", f"no answer to CONNECT: {cause.finding}", f"is this an MQTT port? {cause.advice}")
+        return Failed("protocol", f"no reply to CONNECT: {cause.finding}", f"check that this is an MQTT port; {cause.advice}")
 
     async def _speaks_tls(self, connect: Connect) -> bool:
         try:
@@ -258,41 +258,46 @@ class Examination:
         if self._settings.origin_of_credentials or self._config.client_cert:
             return Finding("credentials", GOOD, f"accepted{role}")
         return Finding(
-            "credentials", WARNING, f"accepted without any{role}", "the platform does so only for a client id that it knows"
+            "credentials", WARNING, f"accepted without any{role}", "the platform does this only for a client id that it knows"
         )
 
     async def _payload_finding(self, client: DeviceClient, health: dict[str, Any]) -> Finding:
         limit = health["limits"]["max_payload_size"]
-        text = f"packets of up to {limit:,} bytes; telemetry payloads are filled to {client.max_payload_size:,}"
+        text = f"max packet {limit:,} bytes (telemetry payload {client.max_payload_size:,})"
         if not health["limits"]["announced"]:
-            return Finding("payload size", SKIPPED, f"not told by the server; assumed: {text}")
-        # The platform ignores what is in the parameters, stores nothing, and answers on the spot (contract, section 5).
+            return Finding("payload size", SKIPPED, f"not announced by the server; assumed: {text}")
+        # The platform ignores the parameters, stores nothing, and replies immediately (platform_contract.md, section 5).
         size = limit - ROOM_FOR_REST
         request = await RPCRequest.build("getSessionLimits", {"padding": "x" * size})
         try:
             await client.send_rpc_request(request, timeout=STEP_SECONDS)
         except ConnectionLostError:
-            advice = "something between here and the platform takes less: raise the limit of the proxy or load balancer"
-            return Finding("payload size", BAD, f"{text}; but one of {size:,} bytes ended the connection", advice)
+            advice = "a proxy or load balancer before the platform has a lower limit: raise it"
+            return Finding("payload size", BAD, f"{text}; but a {size:,}-byte test packet ended the connection", advice)
         except TimeoutError:
-            return Finding("payload size", WARNING, f"{text}; one of {size:,} bytes got no answer", "is there a proxy between?")
-        return Finding("payload size", GOOD, f"{text}; one of {size:,} bytes was answered")
+            return Finding(
+                "payload size",
+                WARNING,
+                f"{text}; a {size:,}-byte test packet got no reply",
+                "check the limits of a proxy in between",
+            )
+        return Finding("payload size", GOOD, f"{text}; a {size:,}-byte test packet got through")
 
 
 def protocol_finding(mqtt_version: int) -> Finding:
-    """MQTT 5 or 3.1.1, and what the older one lacks."""
+    """Return the finding about MQTT 5 or 3.1.1, and what the older one lacks."""
     if mqtt_version >= 5:
         return Finding("protocol", GOOD, "MQTT 5")
-    advice = "a refusal of data cannot be told in 3.1.1: what is refused looks acknowledged. Use MQTT 5 where the server has it"
+    advice = "MQTT 3.1.1 has no reason codes: refused data looks acknowledged. Use MQTT 5 if the server supports it"
     return Finding("protocol", WARNING, "MQTT 3.1.1", advice)
 
 
 def limits_finding(health: dict[str, Any], percentage: int) -> Finding:
-    """The rate limits that the server announced."""
+    """Return the finding about the rate limits that the server announced."""
     limits = health["limits"]
     if not limits["announced"]:
-        advice = "a server before 3.8 tells none, nor does another broker. Limits that are not told may still end the connection"
-        return Finding("limits", WARNING, "the server did not tell its limits (getSessionLimits)", advice)
+        advice = "ThingsBoard before 3.8 and other brokers announce none; unannounced limits may still end the connection"
+        return Finding("limits", WARNING, "the server did not announce its limits (getSessionLimits)", advice)
     device, gateway = (_windows(limits[owner]) for owner in ("device", "gateway"))
     text = device or "unlimited"
     if limits["gateway"]:
@@ -307,12 +312,12 @@ def _windows(texts: dict[str, str | None]) -> str:
 
 
 def clock_finding(now: datetime, certificate: Certificate | None) -> Finding:
-    """What can be told of this machine's clock: MQTT carries no time of the server, a certificate has bounds of it."""
-    text = f"this machine says {now:%Y-%m-%d %H:%M:%S} UTC"
+    """Return the finding about this machine's clock. MQTT does not carry the server's time, but a certificate bounds it."""
+    text = f"this machine's clock shows {now:%Y-%m-%d %H:%M:%S} UTC"
     if now < EARLIEST:
-        advice = "set it: data without a time is stored with this one, and certificates do not verify"
-        return Finding("clock", BAD, f"{text}, which cannot be", advice)
-    advice = "compare it with a clock that you trust: data without a time is stored with this one"
+        advice = "set it: data without a time is stored under this time, and certificates do not verify"
+        return Finding("clock", BAD, f"{text}, which is wrong", advice)
+    advice = "compare it with a clock that you trust: data without a time is stored under this time"
     if certificate is None:
-        return Finding("clock", SKIPPED, f"{text}; MQTT does not tell the server's", advice)
-    return Finding("clock", GOOD, f"{text}, within the certificate's time; MQTT does not tell the server's, so more is not known")
+        return Finding("clock", SKIPPED, f"{text}; MQTT does not carry the server's time", advice)
+    return Finding("clock", GOOD, f"{text}, within the certificate's validity; MQTT does not carry the server's time")

@@ -1,4 +1,4 @@
-"""``tb-mqtt doctor``: why there is no connection, or what one is like."""
+"""``tb-mqtt doctor``: check a connection step by step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WIDTH = max(len(step) for step in STEPS)
 @connection_options
 @output_options
 def doctor(connection: ConnectionOptions, terminal: Terminal) -> int:
-    """Examine a connection step by step.
+    """Check a connection step by step.
 
-    Settings, name, TCP, TLS, clock, protocol, credentials, limits and payload size: each with what was found, and what to
-    try next. Of several servers each one is examined. Nothing is stored on the server. A program that is connected with the
-    same credentials loses its session for a moment. It ends with 0 when no step failed, else with 1.
+    Settings, name, TCP, TLS, clock, protocol, credentials, limits and payload size: each with a finding and what to try
+    next. Of several servers, each one is checked. Nothing is stored on the server. A program that is connected with the
+    same credentials loses its session for a moment. The exit code is 0 if no step failed, else 1.
     """
     return run(_examine(load(connection, terminal.redactor), terminal))
 

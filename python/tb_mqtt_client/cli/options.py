@@ -25,7 +25,7 @@ def _positive(_context: click.Context, _parameter: click.Parameter, value: float
 
 
 SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": float, "callback": _positive}
-"""What an option with a duration has."""
+"""Settings of an option that is a duration."""
 
 
 def json_value(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -74,8 +74,8 @@ def _output(*names: str, **settings: Any) -> Decorator:
 
 
 _CONNECTION = (
-    _connection("--config", metavar="FILE", type=FILE, help="TOML file with any of these settings, and others of the client."),
-    _connection("--profile", metavar="NAME", help="Table of that file to use; without it, what stands above all tables."),
+    _connection("--config", metavar="FILE", type=FILE, help="TOML file with these and other settings of the client."),
+    _connection("--profile", metavar="NAME", help="Table of that file to use.  [default: the keys outside any table]"),
     _connection("--host", metavar="HOST", help="Server, or several with commas; also HOST:PORT and mqtts://HOST.  [env: TB_HOST]"),
     _connection("--port", metavar="PORT", type=click.IntRange(1, 65535), help="MQTT port.  [env: TB_PORT; default: 1883]"),
     _connection("--token-file", metavar="FILE", type=FILE, help="File with the access token.  [env of the token: TB_ACCESS_TOKEN]"),
@@ -94,25 +94,29 @@ _CONNECTION = (
         help="File with the password of that key.  [env of the password: TB_PRIVATE_KEY_PASSWORD]",
     ),
     _connection(
-        "--verify-hostname/--no-verify-hostname", default=None, help="Whether the certificate must be for HOST.  [default: yes]"
+        "--verify-hostname/--no-verify-hostname", default=None, help="Require that the certificate is for HOST.  [default: yes]"
     ),
     _connection(
         "--tls-strict/--no-tls-strict",
         default=None,
-        help="Whether certificates must follow RFC 5280 to the letter.  [default: as Python does]",
+        help="Require that certificates follow RFC 5280 strictly.  [default: as Python does]",
     ),
     _connection(
         "--proxy",
         metavar="URL",
         help="http://HOST:PORT or socks5://HOST:PORT; one with a password belongs in the variable or a file.  [env: TB_PROXY]",
     ),
-    _connection("--mqtt-version", type=click.Choice(["5", "3.1.1"]), help="[default: 5, and 3.1.1 where the server has no 5]"),
+    _connection(
+        "--mqtt-version",
+        type=click.Choice(["5", "3.1.1"]),
+        help="MQTT version.  [default: 5, or 3.1.1 if the server does not support 5]",
+    ),
     _connection("--connect-timeout", **SECONDS, default=30.0, help="How long to wait for a session.  [default: 30]"),
 )
 _OUTPUT = (
-    _output("--json", "as_json", is_flag=True, help="The result as JSON."),
-    _output("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr; errors still."),
-    _output("-v", "--verbose", count=True, help="The client's log on stderr; twice for all of it."),
+    _output("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    _output("-q", "--quiet", is_flag=True, help="Print only errors on stderr, no progress or remarks."),
+    _output("-v", "--verbose", count=True, help="Print the client's log on stderr; twice for debug messages."),
 )
 
 

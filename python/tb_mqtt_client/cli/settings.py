@@ -26,12 +26,12 @@ SECRETS = ("access_token", "password", "private_key_password")
 PATHS = ("ca_cert", "client_cert", "private_key")
 FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password", "private_key_password_file": "private_key_password"}
 LIMITS_TIMEOUT = 5.0
-"""Seconds to wait for the server's limits: somebody is looking on."""
+"""Seconds to wait for the server's limits: the user is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """The options of the command line, ``None`` where none was given."""
+    """The options of the command line; ``None``: not given."""
 
     config: str | None = None
     profile: str | None = None
@@ -56,7 +56,7 @@ class ConnectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A configuration, and where its parts are from."""
+    """A configuration, and the places its parts come from."""
 
     config: DeviceConfig
     connect_timeout: float
@@ -71,7 +71,7 @@ class Settings:
 
 
 def load(options: ConnectionOptions, redactor: Redactor, config_class: type[DeviceConfig] = DeviceConfig) -> Settings:
-    """The settings of one run; their secrets are known to ``redactor`` before anything can fail over them.
+    """Return the settings of one run, after adding their secrets to ``redactor``.
 
     Raises ``CommandError`` that names the option, key, variable or file that is not usable, and when there is no host.
     """
@@ -98,7 +98,7 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
         config.use_system_ca, config.ca_cert, config.client_cert, config.private_key = False, None, None, None
     if not config.host:
         raise CommandError(
-            "There is no host to connect to",
+            "No host given",
             ExitCode.USAGE,
             "give --host HOST, TB_HOST in the environment, or host in --config FILE",
         )
@@ -115,7 +115,7 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
 
 
 def _redact_proxy(url: object, redactor: Redactor) -> None:
-    """Make known the secrets of a proxy's URL, as it is written and as it is meant."""
+    """Add the secrets of a proxy's URL to a redactor, as they are written and decoded."""
     # Whatever is between the slashes and the last @ sign: a URL that cannot be read may hold a secret, too.
     credentials, at, _ = str(url).partition("://")[2].rpartition("@")
     if at:
@@ -168,7 +168,7 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
     profile = _profile(Path(options.config), options.profile)
     for name in SECRETS:
         redactor.add(profile.get(name))
-    if not profile.keys().isdisjoint(SECRETS):
+    if not profile.keys().isdisjoint(SECRETS) or "@" in str(profile.get("proxy")):
         warn_if_exposed(options.config)
     _redact_proxy(profile.get("proxy"), redactor)
     folder = Path(options.config).parent
@@ -193,14 +193,14 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
 
 
 def _profile(path: Path, name: str | None) -> dict[str, Any]:
-    """One profile of a file: a table of this name, or what stands above all tables."""
+    """Return one profile of a file: the table of this name, or the keys outside any table."""
     try:
-        # Windows editors put a mark at the begin.
+        # Windows editors start a file with a byte order mark.
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     except ValueError as error:
-        raise CommandError(f"--config: {path} is no TOML: {error}", ExitCode.USAGE) from error
+        raise CommandError(f"--config: {path} is not valid TOML: {error}", ExitCode.USAGE) from error
     profiles = {key: value for key, value in document.items() if isinstance(value, dict)}
     if name is None:
         plain: Mapping[str, Any] = {key: value for key, value in document.items() if key not in profiles}
@@ -214,13 +214,13 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
 
 
 def read_secret(path: str, option: str, redactor: Redactor) -> str:
-    """The first line of a file."""
+    """Return the first line of a file."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise CommandError(f"{option}: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     except ValueError:
-        raise CommandError(f"{option}: {path} is no text", ExitCode.USAGE) from None
+        raise CommandError(f"{option}: {path} is not a text file", ExitCode.USAGE) from None
     secret = lines[0].strip() if lines else ""
     if not secret:
         raise CommandError(f"{option}: {path} is empty", ExitCode.USAGE)
