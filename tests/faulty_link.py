@@ -1,10 +1,14 @@
 """A TCP link between a client and a server that a test can cut, freeze, choke or silence."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from tb_mqtt_client import DeviceClient
+
+CHUNK_BYTES = 512
+"""What a link with a rate passes on at once."""
 
 
 class Direction:
@@ -29,7 +33,8 @@ class FaultyLink:
     """Listens on a free port and forwards to ``host``:``port``.
 
     ``plan`` is asked at each connection for the bytes that may pass up and down before it is cut (``None``: no cut). ``connack``
-    takes the place of the server's CONNACK.
+    takes the place of the server's CONNACK. ``rate``: bytes a second in each direction; the sender's TCP notices, unless the link
+    has ``hidden_buffers``, as a proxy or a modem has.
     """
 
     def __init__(
@@ -39,8 +44,13 @@ class FaultyLink:
         plan: Callable[[int], tuple[int | None, int | None]] | None = None,
         *,
         connack: bytes | None = None,
+        rate: float | None = None,
+        hidden_buffers: bool = False,
     ) -> None:
         self._target = host, port
+        self.rate = rate
+        self._small_buffers = rate is not None and not hidden_buffers
+        self._directions_up: list[Direction] = []
         self._connack = connack
         self._plan = plan or (lambda _connection: (None, None))
         self._flowing = asyncio.Event()
@@ -53,7 +63,11 @@ class FaultyLink:
         self.connections = 0
 
     async def __aenter__(self) -> "FaultyLink":
-        self._server = await asyncio.start_server(self._accept, self.host, self.port, limit=2**20)
+        listening = socket.create_server((self.host, self.port))
+        if self._small_buffers:
+            # Before the connections: each inherits it.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
+        self._server = await asyncio.start_server(self._accept, sock=listening, limit=CHUNK_BYTES if self._small_buffers else 2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -63,6 +77,11 @@ class FaultyLink:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of clients that the link has carried."""
+        return sum(direction.passed for direction in self._directions_up)
 
     def freeze(self) -> None:
         """Read nothing more from either end: buffers fill, nobody is told."""
@@ -90,9 +109,10 @@ class FaultyLink:
             writer.transport.abort()
             return
         ends = {writer, server_writer}
+        self._directions_up.append(Direction(up))
         self._writers |= ends
         pumps = [
-            asyncio.ensure_future(self._pump(reader, server_writer, Direction(up))),
+            asyncio.ensure_future(self._pump(reader, server_writer, self._directions_up[-1])),
             asyncio.ensure_future(self._pump_down(server_reader, writer, Direction(down))),
         ]
         self._tasks.update(pumps)
@@ -113,8 +133,10 @@ class FaultyLink:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         with suppress(ConnectionError):
-            while not direction.exhausted and (data := await reader.read(65536)):
+            while not direction.exhausted and (data := await reader.read(65536 if self.rate is None else CHUNK_BYTES)):
                 await self._flowing.wait()
+                if self.rate is not None:
+                    await asyncio.sleep(len(data) / self.rate)
                 if self._silent:
                     continue
                 data = direction.allowed(data)

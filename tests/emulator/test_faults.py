@@ -266,11 +266,14 @@ async def test_quota_refusals_are_sent_again(emulator, code, closes):
 async def test_refusals_of_all_that_is_in_flight_are_one_shortage(emulator):
     """Each of them used to double the pause."""
     refusals = iter(range(5))
+    client = DeviceClient(config(emulator, backpressure_delay=1.0))
+    await client.connect()
+    # A link is filled when it has proved that it carries as much.
+    for _ in range(2):
+        await asyncio.gather(*(client.send_timeseries({"ts": ts, "values": {"b": "x" * 40_000}}) for ts in range(8)))
     emulator.on_publish = lambda publish: (
         Verdict.refuse(0x97) if publish.topic == "v1/devices/me/telemetry" and next(refusals, None) is not None else None
     )
-    client = DeviceClient(config(emulator, backpressure_delay=1.0))
-    await client.connect()
     # Each needs a payload of its own, so that five are in flight.
     calls = [client.send_timeseries({"ts": ts, "values": {"a": "x" * 40_000}}) for ts in range(1, 7)]
     results = await asyncio.gather(*calls)

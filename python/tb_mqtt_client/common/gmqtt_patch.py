@@ -20,10 +20,11 @@ from gmqtt import Client, Message
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError
 from gmqtt.mqtt.package import PublishPacket as GmqttPublishPacket
-from gmqtt.storage import PersistentStorage
 
+from tb_mqtt_client.common.ack_watch import AckWatch
 from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
 from tb_mqtt_client.common.gmqtt_transport import PromptConnection, ReadingProtocol, WritableCallback
+from tb_mqtt_client.common.keep_alive import BLOCKED_LOOP_SECONDS
 from tb_mqtt_client.common.mqtt_packets import (
     TYPE_BITS,
     NotMqttError,
@@ -47,8 +48,8 @@ PacketHandler = Callable[[int, bytes], None]
 PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
 
-BLOCKED_LOOP_SECONDS = 1.0
-"""A timer that fires so much too late says that the loop was blocked: PUBACKs may be waiting to be read."""
+MAX_FORGIVEN = 3
+"""How often the time for a PUBACK begins anew after a blocked loop: one that is blocked all the time must notice a loss, too."""
 
 
 class _WithoutPayloads(logging.LoggerAdapter[logging.Logger]):
@@ -95,30 +96,6 @@ class PublishPacket(GmqttPublishPacket):  # type: ignore[misc]  # gmqtt has no t
         return built
 
 
-class _Unacknowledged(PersistentStorage):  # type: ignore[misc]  # gmqtt has no types
-    """When each publish was sent that has no PUBACK, by its packet id and oldest first.
-
-    Not the packets: what is unacknowledged is kept as messages by ``MQTTManager``, with the futures that wait for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent_at: dict[int, float] = {}
-        self.filled = asyncio.Event()
-
-    def push_message(self, mid: int, raw_package: bytes) -> None:
-        self.sent_at[mid] = asyncio.get_running_loop().time()
-        if not self.filled.is_set():
-            self.filled.set()
-
-    def oldest(self) -> float | None:
-        """The loop's time of the oldest publish."""
-        for sent_at in self.sent_at.values():
-            return sent_at
-        self.filled.clear()
-        return None
-
-
 class PatchUtils:
     """Changes one gmqtt client. The client must not be connected yet."""
 
@@ -156,6 +133,8 @@ class PatchUtils:
         """What the CONNACK allows."""
         self.on_overdue: OverdueCallback = self._fail_overdue
         """Called when a publish has no PUBACK in time."""
+        self.expected_seconds: Callable[[], float] = lambda: 0.0
+        """How long what is in flight may take on this link."""
         self._stop_event = stop_event or asyncio.Event()
         self._on_lost = on_lost or _ignore
         self._on_writable = on_writable or _ignore
@@ -164,7 +143,7 @@ class PatchUtils:
         self._handler = client._package_handler
         self._handler.id_generator = self.packet_ids = PacketIds()
         self._packet_handlers: dict[int, PacketHandler] = {}
-        self._unacknowledged = _Unacknowledged()
+        self._unacknowledged = AckWatch()
         self._retry_task: asyncio.Task[None] | None = None
 
     def apply(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
@@ -254,12 +233,12 @@ class PatchUtils:
 
     def patch_puback_handling(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
         """Read the reason code and the properties of every PUBACK."""
-        packet_ids, sent_at = self.packet_ids, self._unacknowledged.sent_at
+        packet_ids, unacknowledged = self.packet_ids, self._unacknowledged
 
         def handle(_first_byte: int, body: bytes) -> None:
             packet_id, reason_code, properties = read_acknowledgement("PUBACK", body, self._version)
             if packet_ids.acknowledge(packet_id, PacketType.PUBACK):
-                sent_at.pop(packet_id, None)
+                unacknowledged.acknowledge(packet_id)
             on_puback_with_reason_and_properties(packet_id, reason_code, properties)
 
         def ignore_surplus(first_byte: int, body: bytes) -> None:
@@ -285,6 +264,7 @@ class PatchUtils:
                 if packet_id in unreleased:
                     return
                 unreleased.add(packet_id)
+            GMQTT_LOGGER.debug("RECV %s, QoS %d: %s", topic, qos, payload)
             handler.on_message(topic, payload, qos, properties)
 
         def release(_first_byte: int, body: bytes) -> None:
@@ -330,7 +310,7 @@ class PatchUtils:
                 receive=self.receive,
                 on_lost=lost,
                 on_writable=self._on_writable,
-                expects_more=lambda: bool(self._unacknowledged.sent_at),
+                expects_more=lambda: self._unacknowledged.oldest is not None,
                 connection_state=client._connection_state,
                 id_generator=self.packet_ids,
             )
@@ -350,16 +330,18 @@ class PatchUtils:
             self._retry_task = asyncio.create_task(self._retry_loop(), name="tb-mqtt-client acknowledgements")
             self._retry_task.add_done_callback(self._watch_ended)
 
-    def _watch_ended(self, task: asyncio.Task[None]) -> None:
-        """End the connection if nothing watches it any more: publishes without an acknowledgement would wait forever."""
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self.fail(error)
-
     async def stop_retry_task(self) -> None:
         """Watch no longer."""
         if self._retry_task is not None:
             await end_tasks([self._retry_task])
             self._retry_task = None
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        """End the connection that nothing watches because of a defect: the next one is watched again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": f"{task.get_name()} failed, the connection is given up", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
+            self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     async def _retry_loop(self) -> None:
         """End the connection that swallows a publish, so that all its messages go on the next one.
@@ -368,19 +350,46 @@ class PatchUtils:
         would store it twice (platform_contract.md, fact 9).
         """
         time = asyncio.get_running_loop().time
-        unacknowledged, stop_event = self._unacknowledged, self._stop_event
+        watch, stop_event = self._unacknowledged, self._stop_event
+        forgiven = 0
         while not stop_event.is_set():
-            oldest = unacknowledged.oldest()
-            if oldest is None:
-                await await_or_stop(unacknowledged.filled.wait(), stop_event, None)
+            if watch.oldest is None:
+                watch.filled.clear()
+                await await_or_stop(watch.filled.wait(), stop_event, None)
                 continue
-            due = oldest + self.retry_interval
-            await self._wait_stopped(due)
-            if time() - due > BLOCKED_LOOP_SECONDS:
-                await self._wait_stopped(time() + BLOCKED_LOOP_SECONDS)
-            if self.overdue(now := time()) is not None and not stop_event.is_set():
+            since, patience = watch.since, self._patience()
+            await self._wait_stopped(since + patience / 2)
+            if watch.since != since:
+                forgiven = 0
+                continue
+            left = self._bytes_left()
+            await self._wait_stopped(due := since + patience)
+            if watch.since != since or stop_event.is_set():
+                forgiven = 0
+            elif time() - due > BLOCKED_LOOP_SECONDS and forgiven < MAX_FORGIVEN:
+                # PUBACKs may be waiting to be read, or the publish to be written.
+                forgiven += 1
+                watch.restart()
+            elif self._is_leaving(left):
+                watch.restart()
+            elif self.overdue(now := time()) is not None:
                 await self.on_overdue(now)
                 return
+
+    def _patience(self) -> float:
+        """Seconds that the server has for the oldest PUBACK: more on a link that is known to be slow."""
+        return self.retry_interval + min(self.retry_interval, self.expected_seconds())
+
+    def _bytes_left(self) -> int:
+        """Bytes that have reached the peer."""
+        protocol = self.client._connection._protocol
+        left: int = protocol.written - protocol.unsent_bytes()
+        return left
+
+    def _is_leaving(self, left: int) -> bool:
+        """Whether the oldest publish may be among bytes that are on their way, of which ``left`` had reached the peer before."""
+        unsent = self.client._connection._protocol.unsent_bytes()
+        return bool(unsent) and not self._unacknowledged.overtaken and self._bytes_left() > left
 
     async def _wait_stopped(self, until: float) -> None:
         """Wait for the stop event, but not longer than ``until``, of the loop's time."""
@@ -395,9 +404,8 @@ class PatchUtils:
 
     def overdue(self, now: float) -> int | None:
         """Packet id of the oldest publish, if it should have been acknowledged by ``now``, of the loop's time."""
-        for packet_id, sent_at in self._unacknowledged.sent_at.items():
-            return packet_id if sent_at + self.retry_interval <= now else None
-        return None
+        watch = self._unacknowledged
+        return watch.oldest if watch.oldest is not None and watch.since + self._patience() <= now else None
 
     def fail(self, error: Exception) -> None:
         """End the connection at once, because of ``error``."""

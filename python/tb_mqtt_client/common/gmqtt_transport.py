@@ -57,6 +57,8 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
         self._heard_connack = False
         self._error: Exception | None = None
         self._replies: list[bytes] | None = None
+        self.written = 0
+        """Bytes that were given to the transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         # MQTTProtocol's own would start the reading task.
@@ -110,6 +112,7 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
         # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
         elif not self._transport.is_closing():
             self._connection.keep_alive.last_out = time.monotonic()
+            self.written += len(data)
             self._transport.write(data)
 
     def unsent_bytes(self) -> int:

@@ -17,6 +17,6 @@ def unacknowledged_bytes(tcp_socket: Any) -> int:
     try:
         # For a TCP socket this is SIOCOUTQ, see tcp(7).
         return int.from_bytes(fcntl.ioctl(tcp_socket.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
-    except OSError:
-        # The socket is closed.
+    except (OSError, ValueError):
+        # The socket is closed; its descriptor is -1 then.
         return 0

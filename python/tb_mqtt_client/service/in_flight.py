@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.service.link_pace import LinkPace
 
+MOST_PUBLISHES = 65_000
+"""There are 65,535 packet ids, and service messages and subscriptions need some, too."""
 SERVICE_RESERVE = 16
 """Publishes beyond the window that only service messages may use: they do not wait behind telemetry."""
 
@@ -16,9 +19,13 @@ SERVICE_RESERVE = 16
 class InFlightWindow:
     """What is in flight, and whether more may be."""
 
-    def __init__(self, max_inflight: int) -> None:
-        self._max_inflight = max_inflight
-        self._limit = self._service_limit = max_inflight
+    def __init__(self, max_inflight: int, pace: LinkPace) -> None:
+        """At most ``max_inflight`` messages; in bytes, what ``pace`` finds that the link carries."""
+        self._max_inflight = min(max_inflight, MOST_PUBLISHES)
+        self._pace = pace
+        self.nbytes = 0
+        """Bytes of the payloads in flight."""
+        self._limit = self._service_limit = self._max_inflight
         self._messages: dict[int, MqttPublishMessage] = {}
         self._unwritten: list[MqttPublishMessage] = []
         self._socket_takes_more = True
@@ -52,6 +59,8 @@ class InFlightWindow:
         unacknowledged = [*self._messages.values(), *self._unwritten]
         self._messages.clear()
         self._unwritten.clear()
+        self.nbytes = 0
+        self._pace.connection_ended()
         self._update()
         return unacknowledged
 
@@ -63,6 +72,8 @@ class InFlightWindow:
     def add(self, packet_id: int, message: MqttPublishMessage) -> None:
         """A message was published."""
         self._messages[packet_id] = message
+        self.nbytes += message.payload_size
+        self._pace.published(packet_id, self.nbytes)
         self._update()
 
     def add_unwritten(self, message: MqttPublishMessage) -> None:
@@ -77,6 +88,9 @@ class InFlightWindow:
     def take(self, packet_id: int) -> MqttPublishMessage | None:
         """A publish was acknowledged. ``None`` when it is not in flight."""
         message = self._messages.pop(packet_id, None)
+        if message is not None:
+            self.nbytes -= message.payload_size
+            self._pace.acknowledged(packet_id)
         self._update()
         return message
 
@@ -84,7 +98,7 @@ class InFlightWindow:
         in_flight = len(self)
         takes_more = self.opened.is_set() and self._socket_takes_more
         _set(self.idle, in_flight == 0)
-        _set(self.writable, takes_more and in_flight < self._limit)
+        _set(self.writable, takes_more and in_flight < self._limit and self.nbytes < self._pace.window)
         _set(self.service_writable, takes_more and in_flight < self._service_limit)
 
 

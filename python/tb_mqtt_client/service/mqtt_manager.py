@@ -6,6 +6,7 @@ The rule: a message that was published leaves exactly once, when its PUBACK come
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -17,7 +18,7 @@ from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
 from tb_mqtt_client.common.gmqtt_transport import MAX_PACKET_SIZE
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.mqtt_packets import Properties
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -34,6 +35,7 @@ from tb_mqtt_client.service.device.message_adapter import MessageAdapter
 from tb_mqtt_client.service.in_flight import InFlightWindow
 from tb_mqtt_client.service.inbound import Handler, InboundDispatcher, RefusedCallback
 from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.link_pace import LinkPace
 from tb_mqtt_client.service.session_end import (
     AcknowledgedCallback,
     ConnectionLostCallback,
@@ -55,6 +57,8 @@ QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
 
 DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is given up."""
+WANTED_SHARE = 1 / 8
+"""Of the time for a PUBACK: how long one should take at most on a link that is slow. A few seconds."""
 MQTT_3_1_1, MQTT_5 = 4, 5
 CLOSED_HERE = "closed by this client"
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
@@ -114,7 +118,9 @@ class MQTTManager:
         self._connected_at = 0.0
         self._worked = False
         self._expects_disconnect = self._closing = False
-        self._window = InFlightWindow(max_inflight)
+        self._pace = LinkPace(ack_timeout * WANTED_SHARE, on_slow=self._note_slow_link)
+        self._window = InFlightWindow(max_inflight, self._pace)
+        self._log = OccasionalLog(logger)
         self._subscriptions = Subscriptions()
         self._limits_receipt = LimitsReceipt()
         self._callbacks = CallbackTasks("A callback of MQTTManager")
@@ -169,6 +175,20 @@ class MQTTManager:
     def in_flight(self) -> int:
         """Publishes without an acknowledgement."""
         return len(self._window)
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Payload bytes a second that the link carried while a publish was timed last; ``None`` before the first PUBACK."""
+        return self._pace.bytes_per_second
+
+    @property
+    def batch_bytes(self) -> int | None:
+        """Bytes that should be packed into messages now, so that a slow link carries them in seconds; ``None`` for no bound."""
+        return self._pace.batch_bytes(self._window.nbytes)
+
+    def _note_slow_link(self, rate: float) -> None:
+        text = "The link carries about %d bytes a second: at most %d bytes are in flight, and messages are kept small"
+        self._log.warn_of("slow link", text, rate, self._pace.window, level=logging.INFO)
 
     def is_connected(self) -> bool:
         """Whether a CONNACK was received and the connection has not ended since."""
@@ -231,6 +251,7 @@ class MQTTManager:
             open_transport=attempt.open_transport,
         )
         patches.apply(self._handle_puback)
+        patches.expected_seconds = lambda: self._pace.expected_seconds(self._window.nbytes)
         self._client, self._patches = client, patches
         client.on_message = self._handle_message
         self._subscriptions.listen_to(client, str(route.server), self._ack_timeout)
@@ -374,6 +395,7 @@ class MQTTManager:
         """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by."""
         if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
             message = self._window.get(packet_id)
+            self._pace.acknowledgement_missing()
             self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {message!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:

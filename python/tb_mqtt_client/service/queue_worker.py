@@ -312,11 +312,15 @@ class UplinkQueueWorker(MessageQueueWorker):
         return batch.messages
 
     def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
-        budget = BATCH_PAYLOADS * self.packer.payload_budget
+        budget, at_once = BATCH_PAYLOADS * self.packer.payload_budget, 100
+        link = self._mqtt_manager.batch_bytes
+        if link is not None and link < budget:
+            # Call by call: a hundred of them may be minutes on a slow link.
+            budget, at_once = link, 1
         uplinks: list[QueuedUplink] = []
         nbytes = 0
         while nbytes < budget and len(uplinks) < self._failures.at_most and not self.queue.is_empty():
-            taken = self.queue.pop_now(min(100, self._failures.at_most - len(uplinks)))
+            taken = self.queue.pop_now(min(at_once, self._failures.at_most - len(uplinks)))
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
         return uplinks, nbytes

@@ -1,0 +1,86 @@
+"""Links of a few kilobytes a second, twenty times as fast as those in the field, with times that are as much shorter."""
+
+import asyncio
+import logging
+import sys
+
+import pytest
+
+from faulty_link import FaultyLink
+from tb_mqtt_client import DeviceClient
+
+RATE = 40_000
+"""2 kB/s in the field."""
+ACK_TIMEOUT = 1.5
+"""30 s in the field."""
+
+
+def make(link, **options):
+    fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "limits_timeout": 2.0}
+    return DeviceClient(
+        fast | {"host": link.host, "port": link.port, "access_token": "TOKEN", "ack_timeout": ACK_TIMEOUT} | options
+    )
+
+
+@pytest.mark.parametrize("hidden_buffers", [False, True])
+async def test_everything_arrives_once_over_a_slow_link(emulator, hidden_buffers, caplog):
+    """None of 150 sends was acknowledged in 220 s: each connection was given up while its bytes were on their way."""
+    sizes = []
+    emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None
+    async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE, hidden_buffers=hidden_buffers) as link:
+        client = make(link)
+        await client.connect()
+        with caplog.at_level(logging.INFO):
+            futures = []
+            for ts in range(1, 76):
+                futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
+            results = await asyncio.gather(*futures)
+        assert {result.reason_code for result in results} == {0}
+        await client.stop()
+    assert client.statistics.connections == 1
+    assert link.bytes_up <= 1.2 * 75_000
+    # A message is half of what may be in flight, which takes a few seconds in the field.
+    assert max(sizes[2:]) <= RATE * ACK_TIMEOUT / 4
+    assert sum("bytes a second" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many bytes have left")
+async def test_a_large_message_is_waited_for_while_its_bytes_leave(emulator):
+    """One call that fills a message: twice its time for a PUBACK."""
+    async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE) as link:
+        client = make(link, ack_timeout=0.4)
+        await client.connect()
+        assert (await client.send_timeseries({"text": "x" * 60_000})).is_successful()
+        await client.stop()
+    assert client.statistics.connections == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many bytes have left")
+async def test_a_ping_behind_other_bytes_does_not_end_the_connection(emulator):
+    """At QoS 0 nothing comes back meanwhile."""
+    async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE) as link:
+        client = make(link, qos=0, keepalive=1)
+        await client.connect()
+        for ts in range(1, 101):
+            await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
+        while len(emulator.device("device").telemetry) < 100:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await client.stop()
+    assert client.statistics.connections == 1
+
+
+async def test_a_fast_link_gets_full_messages(emulator):
+    sizes = []
+    emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None
+    async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port) as link:
+        client = make(link)
+        await client.connect()
+        for _ in range(4):
+            futures = []
+            for ts in range(1, 501):
+                futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
+            await asyncio.gather(*futures)
+        await client.stop()
+    # The first acknowledgements lift the bound; from then on messages are as large as the server allows.
+    assert sum(size > 60_000 for size in sizes) > 20
+    assert len(sizes) < 45
