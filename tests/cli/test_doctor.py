@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 
+from network_peers import HttpProxy, resolve_as, running, swallowing_address
+from tb_mqtt_client.cli import checks
 from tb_mqtt_client.cli.checks import STEPS, clock_finding, limits_finding
+from tb_mqtt_client.cli.settings import ConnectionOptions, load
+from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
 
@@ -269,3 +273,62 @@ def test_a_clock_that_cannot_be():
 def test_limits_that_are_null_or_empty_are_none():
     limits = {"announced": True, "device": {"messages": None, "telemetryMessages": ""}, "gateway": {}}
     assert limits_finding({"limits": limits}, 80).finding == "unlimited"
+
+
+async def test_each_of_several_servers_is_examined(tb_mqtt, emulator, device):
+    hosts = {"TB_HOST": f"127.0.0.1:1,127.0.0.1:{emulator.port}"}
+    done = await tb_mqtt("doctor", "--json", env=device | hosts)
+    assert done.code == 1
+    findings = {(finding["server"], finding["step"]): finding for finding in done.json["findings"]}
+    assert findings["127.0.0.1:1", "TCP"]["status"] == "bad"
+    assert findings[f"127.0.0.1:{emulator.port}", "credentials"]["status"] == "good"
+    done = await tb_mqtt("doctor", env=device | hosts)
+    lines = done.out.splitlines()
+    assert lines.index("127.0.0.1:1:") < lines.index(f"127.0.0.1:{emulator.port}:")
+
+
+async def test_a_name_with_an_address_that_swallows_packets(monkeypatch, emulator):
+    """The doctor examines all addresses, a client goes on to the next one."""
+    monkeypatch.setattr(checks, "STEP_SECONDS", 0.2)
+    settings = load(ConnectionOptions(host="tb.test", port=emulator.port, token="DEVICE-TOKEN"), Redactor())
+    with swallowing_address() as swallowing:
+        resolve_as(monkeypatch, {"tb.test": [swallowing, (emulator.host, emulator.port)]})
+        [server] = settings.config.servers()
+        findings = {finding.step: finding async for finding in checks.Examination(settings, server).findings()}
+    assert findings["name"].finding == "tb.test is 127.0.0.2, 127.0.0.1"
+    assert findings["TCP"].status == "warning"
+    assert "127.0.0.1 accepts connections on port" in findings["TCP"].finding
+    assert "127.0.0.2: there was no answer within 0.2 s" in findings["TCP"].finding
+    assert findings["credentials"].status == "good"
+
+
+async def test_a_connection_through_a_proxy(tb_mqtt, emulator, device):
+    async with running(HttpProxy("user:hunter2")) as proxy:
+        findings = await examined(tb_mqtt, env=device | {"TB_PROXY": f"http://user:hunter2@127.0.0.1:{proxy.port}"})
+        assert (findings["name"]["status"], findings["name"]["finding"]) == ("skipped", "the proxy resolves it")
+        assert findings["TCP"]["finding"] == f"http://127.0.0.1:{proxy.port} connects to 127.0.0.1:{emulator.port}"
+        assert findings["credentials"]["status"] == "good"
+        assert f"through http://127.0.0.1:{proxy.port}" in findings["settings"]["finding"]
+        step, finding, advice = failure(await examined(tb_mqtt, "--proxy", f"http://127.0.0.1:{proxy.port}", env=device))
+        assert (step, "407 Proxy Authentication Required" in finding) == ("TCP", True)
+        assert "--proxy URL is http://user:password@host:port" in advice
+    step, finding, _ = failure(await examined(tb_mqtt, "--proxy", "http://127.0.0.1:1", env=device))
+    assert (step, "the proxy http://127.0.0.1:1 cannot be reached" in finding) == ("TCP", True)
+
+
+async def test_tls_through_a_proxy(tb_mqtt, authority, ca_file):
+    async with tls_emulator(authority) as emulator, running(HttpProxy()) as proxy:
+        arguments = "--ca-cert", ca_file, "--proxy", f"http://127.0.0.1:{proxy.port}"
+        findings = await examined(tb_mqtt, *arguments, env=at(emulator))
+        assert findings["TLS"]["status"] == findings["credentials"]["status"] == "good"
+
+
+async def test_no_output_shows_the_password_of_a_proxy_or_a_key(tb_mqtt, emulator, device, tmp_path):
+    for url in ("http://user:hunter2@127.0.0.1:1", "htp://user:hunter2@h", "http://user:hunter2@h:port"):
+        for arguments, environment in (((), {"TB_PROXY": url}), (("--proxy", url), {})):
+            done = await tb_mqtt("doctor", "-vv", *arguments, env=device | environment)
+            assert done.code in {1, 2}
+            assert "hunter2" not in done.out + done.err
+    (tmp_path / "password").write_text("hunter2")
+    done = await tb_mqtt("doctor", "-vv", "--private-key-password-file", str(tmp_path / "password"), env=device)
+    assert "hunter2" not in done.out + done.err

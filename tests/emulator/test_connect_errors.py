@@ -249,5 +249,5 @@ async def test_what_is_sent_before_connect_and_after_stop_says_which(emulator):
         await client.send_timeseries({"a": 1})
     async with client:
         pass
-    with pytest.raises(NotConnectedError, match=r"^the client was stopped: connect\(\) must be called again"):
+    with pytest.raises(NotConnectedError, match=r"^the client is stopped: connect\(\) must be called again"):
         await client.send_timeseries({"a": 1})

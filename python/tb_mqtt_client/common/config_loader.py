@@ -392,8 +392,8 @@ class DeviceConfig:
 
         Raises:
             FileNotFoundError: A file is missing; the text names the option.
-            ValueError: Only one of ``client_cert`` and ``private_key`` is set, or the key is encrypted and there is no
-                ``private_key_password``.
+            ValueError: Only one of ``client_cert`` and ``private_key`` is set, the key is encrypted and there is no
+                ``private_key_password``, or ``ssl_context`` is for servers.
             ssl.SSLError: A file is not what its option says, or the password is wrong.
             TypeError: The function does not return a context.
         """
@@ -406,6 +406,8 @@ class DeviceConfig:
         context = given if isinstance(given, ssl.SSLContext) else given()
         if not isinstance(context, ssl.SSLContext):
             raise TypeError(f"the function given as ssl_context must return an ssl.SSLContext, not {context!r}")
+        if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ValueError("ssl_context must be for clients (ssl.PROTOCOL_TLS_CLIENT), not for servers")
         return context
 
     def __repr__(self) -> str:

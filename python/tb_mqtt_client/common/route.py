@@ -85,7 +85,7 @@ async def open_transport(
     try:
         opened = await asyncio.get_running_loop().create_connection(protocol_factory, sock=connection, **options)
     except (TypeError, ValueError):
-        # A context that is not for clients. Otherwise the transport owns the socket.
+        # There is no transport yet, which would own the socket.
         connection.close()
         raise
     on_step(Step.MQTT)

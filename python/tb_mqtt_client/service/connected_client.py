@@ -302,7 +302,7 @@ class ConnectedClient(BaseClient):
             raise NotConnectedError(
                 "connect() must be called before anything is sent"
                 if self._loop is None
-                else "the client was stopped: connect() must be called again before anything is sent"
+                else "the client is stopped: connect() must be called again before anything is sent"
             )
         self._require_own_loop()
 
