@@ -151,7 +151,7 @@ async def test_what_keeps_a_session_alive(emulator, gateway, monkeypatch, topic,
 
 
 async def test_sessions_end_one_by_one(emulator, gateway, monkeypatch):
-    now = asyncio.get_running_loop().time()
+    now = 1000.0
     [session] = emulator._sessions
     sub_sessions = session._gateway_uplinks.sub_sessions
     monkeypatch.setattr(sub_sessions, "_loop_time", lambda: now)

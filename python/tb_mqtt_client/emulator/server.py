@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,22 +14,23 @@ from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
 from tb_mqtt_client.emulator.credentials import Credentials
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
-from tb_mqtt_client.emulator.hooks import Hooks, OnClientRpc, OnConnect, OnEvent, OnPublish, OnSend
-from tb_mqtt_client.emulator.limits import OVER_LIMIT, OverLimit, SessionLimits
+from tb_mqtt_client.emulator.hooks import Hooks
+from tb_mqtt_client.emulator.limits import OverLimit, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
 from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionProfile, Strategy
 from tb_mqtt_client.emulator.reason_codes import SERVER_SHUTTING_DOWN
 from tb_mqtt_client.emulator.session import Session
+from tb_mqtt_client.emulator.settings import EmulatorSettings, check_inactivity, check_over_limit, check_range
 from tb_mqtt_client.emulator.versions import NEWEST, Version, server_version
 
 
-class Emulator:
-    """A stand-in for the platform's MQTT endpoint.
+class Emulator(EmulatorSettings):
+    """An emulator of the platform's MQTT endpoint.
 
-    An async context manager: it listens inside, and at the end every connection is closed and an error inside the emulator is
-    raised. A device is named by its name or its access token wherever a method wants one; those behind gateways are devices
-    as all others.
+    An async context manager that listens while it is entered. On exit every connection is closed, and an error inside the
+    emulator or a hook is raised. Methods take a device by its name or its access token; devices behind gateways are devices
+    like all others.
     """
 
     def __init__(
@@ -57,39 +57,51 @@ class Emulator:
         sub_device_inactivity: float | None = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``port`` 0: a free one. ``version``: of the platform, one of ``VERSIONS``.
+        """Prepare an emulator; it listens from `start` on.
 
-        ``limits=None``: ``getSessionLimits`` is an ordinary RPC, as in servers before 3.8. ``enforce_limits=False``: limits are
-        announced and not counted. ``max_payload_size``: bytes of the remaining length. ``max_string_length``: characters of a
-        value, beyond which a payload is refused. ``max_devices``: of the tenant. ``keep_data=False``: count only.
-        ``history_limit``: records kept a device. Seconds: ``client_rpc_timeout`` until a client-side RPC is answered with a
-        timeout, ``provision_timeout`` until a provisioning session is closed after its answer, ``inactivity_timeout`` until a
-        client that says nothing is disconnected, ``sub_device_inactivity`` after a sub-device's last uplink until its session ends,
-        ``core_timeout`` until an announcement is refused that the core does not answer, ``puback_delay`` between a message that
-        is accepted and its PUBACK.
+        Args:
+            host: The address to listen on.
+            port: The port to listen on; 0 takes a free one.
+            version: The version of the platform to act as, one of ``VERSIONS``.
+            limits: The limits to announce and to enforce. With ``None``, ``getSessionLimits`` is an ordinary RPC, as in servers
+                before 3.8.
+            enforce_limits: Whether limits are enforced, or announced only.
+            max_payload_size: The largest remaining length of a packet, in bytes.
+            max_string_length: Characters of a value beyond which a payload is refused; None for any number.
+            max_devices: The number of devices that the tenant may have; None for any number.
+            accept_any_token: Whether an unknown access token makes a new device.
+            keep_data: Whether telemetry and attributes are kept, or counted only.
+            history_limit: The number of telemetry records kept for each device; None for all.
+            ssl_context: Serve TLS with this context.
+            client_rpc_timeout: Seconds until a client-side RPC without a reply is answered with a timeout.
+            provision_timeout: Seconds until a provisioning session is closed after its answer.
+            inactivity_timeout: Seconds until a client that sends nothing is disconnected; None for never.
+            over_limit: What happens to a message over a rate limit: ``"platform"`` does what the platform of this version does,
+                ``"refuse"`` sends PUBACK 0x97 and keeps the connection, ``"close"`` closes the connection without a reason.
+            puback_delay: Seconds between a message that is accepted and its PUBACK.
+            core_timeout: Seconds until an announcement is refused that the platform's core does not answer.
+            sub_device_inactivity: Seconds after a sub-device's last uplink until its session ends; None for never.
+            clock: Returns the seconds by which limits are refilled.
 
-        ``over_limit``: what happens to a message over a rate limit. With ``"platform"`` the emulator does what the platform of
-        this version does; with ``"refuse"`` it sends PUBACK 0x97 and keeps the connection; with ``"close"`` it closes the
-        connection without giving a reason. ``clock``: returns the seconds that limits are counted by.
-
-        Raises ``ValueError`` for an unknown version, for limits that cannot be counted, and for numbers out of range.
+        Raises:
+            ValueError: An unknown version, limits that cannot be counted, or a number out of range.
         """
-        _check_over_limit(over_limit)
-        _check_range("puback_delay", puback_delay, 0)
-        _check_range("core_timeout", core_timeout, 0)
-        _check_inactivity(sub_device_inactivity)
-        _check_range("port", port, 0, 65535)
-        _check_range("max_payload_size", max_payload_size, 1)
+        check_over_limit(over_limit)
+        check_range("puback_delay", puback_delay, 0)
+        check_range("core_timeout", core_timeout, 0)
+        check_inactivity(sub_device_inactivity)
+        check_range("port", port, 0, 65535)
+        check_range("max_payload_size", max_payload_size, 1)
         for name, number in (
             ("max_string_length", max_string_length),
             ("max_devices", max_devices),
             ("history_limit", history_limit),
         ):
-            _check_range(name, 0 if number is None else number, 0)
+            check_range(name, 0 if number is None else number, 0)
         self.host = host
         self.port = port
         self._ssl_context = ssl_context
-        self._platform = Platform(
+        platform = Platform(
             version=server_version(version),
             limits=limits,
             max_payload_size=max_payload_size,
@@ -108,59 +120,11 @@ class Emulator:
             sub_device_inactivity=sub_device_inactivity,
             limits_clock=clock,
         )
-        self._hooks = Hooks()
-        self._sessions: set[Session] = set()
+        self._open_sessions: set[Session] = set()
+        super().__init__(platform, Hooks(), self._open_sessions)
         self._errors: list[Exception] = []
         self._background = Background(self._errors.append)
         self._server: asyncio.Server | None = None
-
-    @property
-    def on_publish(self) -> OnPublish | None:
-        """Asked about every PUBLISH before the emulator decides; may return a ``Verdict``."""
-        return self._hooks.on_publish
-
-    @on_publish.setter
-    def on_publish(self, hook: OnPublish | None) -> None:
-        self._hooks.on_publish = hook
-
-    @property
-    def on_connect(self) -> OnConnect | None:
-        """Asked about every CONNECT before the emulator decides; may return a ``ConnectVerdict``."""
-        return self._hooks.on_connect
-
-    @on_connect.setter
-    def on_connect(self, hook: OnConnect | None) -> None:
-        self._hooks.on_connect = hook
-
-    @property
-    def on_send(self) -> OnSend | None:
-        """Asked about every packet that the emulator sends; may return a ``SendVerdict``."""
-        return self._hooks.on_send
-
-    @on_send.setter
-    def on_send(self, hook: OnSend | None) -> None:
-        self._hooks.on_send = hook
-
-    @property
-    def on_client_rpc(self) -> OnClientRpc | None:
-        """Answers client-side RPC: ``handler(device, method, params)``, plain or a coroutine function, returns the reply.
-
-        ``ClientRpcError("text")`` makes it ``{"error": "text"}``; without a handler it is ``{"error": "timeout"}`` in the end.
-        """
-        return self._hooks.on_client_rpc
-
-    @on_client_rpc.setter
-    def on_client_rpc(self, handler: OnClientRpc | None) -> None:
-        self._hooks.on_client_rpc = handler
-
-    @property
-    def on_event(self) -> OnEvent | None:
-        """Called with a line of text for each connection, sub-device session and publish: ``emulator.on_event = print``."""
-        return self._hooks.on_event
-
-    @on_event.setter
-    def on_event(self, hook: OnEvent | None) -> None:
-        self._hooks.on_event = hook
 
     @property
     def counters(self) -> Counters:
@@ -171,93 +135,6 @@ class Emulator:
     def devices(self) -> dict[str, Device]:
         """All devices by name, those behind gateways included."""
         return self._platform.registry.devices
-
-    @property
-    def limits(self) -> SessionLimits | None:
-        """The limits that are announced and enforced.
-
-        Limits that are set while clients are connected apply at once and are not announced to them. A limit that is unchanged
-        keeps its level, a changed one starts with full buckets, as in the platform.
-        """
-        return self._platform.limits
-
-    @limits.setter
-    def limits(self, limits: SessionLimits | None) -> None:
-        self._platform.set_limits(limits)
-
-    @property
-    def over_limit(self) -> OverLimit:
-        """What happens to a message over a rate limit, as in the constructor; a new value applies at once."""
-        return self._platform.over_limit
-
-    @over_limit.setter
-    def over_limit(self, over_limit: OverLimit) -> None:
-        _check_over_limit(over_limit)
-        self._platform.over_limit = over_limit
-
-    @property
-    def puback_delay(self) -> float:
-        """Seconds between a message that is accepted and its PUBACK; a new value applies at once."""
-        return self._platform.puback_delay
-
-    @puback_delay.setter
-    def puback_delay(self, seconds: float) -> None:
-        _check_range("puback_delay", seconds, 0)
-        self._platform.puback_delay = seconds
-
-    @property
-    def core_away(self) -> bool:
-        """Whether the platform's core does not answer, for example because its database is away.
-
-        Each message that needs a new sub-device session is then refused with 0x80 after ``core_timeout`` seconds.
-        """
-        return self._platform.core_away
-
-    @core_away.setter
-    def core_away(self, away: bool) -> None:
-        self._platform.core_away = away
-
-    @property
-    def core_timeout(self) -> float:
-        """Seconds until an announcement is refused that the core does not answer; a new value applies at once."""
-        return self._platform.core_timeout
-
-    @core_timeout.setter
-    def core_timeout(self, seconds: float) -> None:
-        _check_range("core_timeout", seconds, 0)
-        self._platform.core_timeout = seconds
-
-    @property
-    def refused_names(self) -> set[str]:
-        """Names of sub-devices that the core refuses, to add to and remove from.
-
-        Names that are blank, longer than 255 characters or look like markup are refused without being in it.
-        """
-        return self._platform.refused_names
-
-    @property
-    def sub_device_inactivity(self) -> float | None:
-        """Seconds after a sub-device's last uplink until its session ends, without a notice; None for never.
-
-        A new value applies at once, to open sessions too.
-        """
-        return self._platform.sub_device_inactivity
-
-    @sub_device_inactivity.setter
-    def sub_device_inactivity(self, seconds: float | None) -> None:
-        _check_inactivity(seconds)
-        self._platform.sub_device_inactivity = seconds
-        for session in self._sessions:
-            session.check_sub_device_inactivity()
-
-    @property
-    def api_usage_exceeded(self) -> bool:
-        """Whether the tenant has used up its API usage: every message is then treated as one over a limit."""
-        return self._platform.meter.transport_disabled
-
-    @api_usage_exceeded.setter
-    def api_usage_exceeded(self, exceeded: bool) -> None:
-        self._platform.meter.transport_disabled = exceeded
 
     def add_device(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
         """Register a device by its access token, basic credentials or certificate.
@@ -414,19 +291,4 @@ class Emulator:
             raise ExceptionGroup("errors inside the emulator", self._errors)
 
     def _session(self) -> Session:
-        return Session(self._platform, self._hooks, self._sessions, self._background, self._errors.append)
-
-
-def _check_inactivity(seconds: float | None) -> None:
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"sub_device_inactivity must be a positive number of seconds or None, not {seconds!r}")
-
-
-def _check_over_limit(over_limit: str) -> None:
-    if over_limit not in OVER_LIMIT:
-        raise ValueError(f"over_limit must be one of {', '.join(OVER_LIMIT)}, not {over_limit!r}")
-
-
-def _check_range(name: str, number: float, low: int, high: float = math.inf) -> None:
-    if not low <= number <= high:
-        raise ValueError(f"{name} must be at least {low}{'' if high == math.inf else f' and at most {high}'}, not {number!r}")
+        return Session(self._platform, self._hooks, self._open_sessions, self._background, self._errors.append)
