@@ -150,10 +150,18 @@ pub fn unsupported_value_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
     let text = json::text_of(name)?;
-    key::write(text, out).map_err(|refusal| refused_key(text, &refusal))?;
+    if !key::write_plain(text, out) {
+        write_unusual_key(text, out)?;
+    }
     let length = out.len() - start;
     out.push(b':');
     Ok(length)
+}
+
+/// Out of line, so that the usual case stays small where it is inlined.
+#[inline(never)]
+fn write_unusual_key(key: &str, out: &mut Vec<u8>) -> Result<(), PointRefusal> {
+    key::write(key, out).map_err(|refusal| refused_key(key, &refusal))
 }
 
 #[cold]
@@ -192,10 +200,19 @@ pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> Result<&'a str, PointRefusa
 /// Milliseconds since the epoch, or none.
 pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     let Some(ts) = ts.filter(|ts| !ts.is_none()) else { return Ok(Timestamp::NONE) };
+    if ts.is_exact_instance_of::<PyInt>()
+        && let Some(timestamp) = ts.extract().ok().and_then(Timestamp::new)
+    {
+        return Ok(timestamp);
+    }
+    other_timestamp(ts)
+}
+
+/// The time of what is not an integer, or one out of range.
+#[inline(never)]
+fn other_timestamp(ts: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
     // None for what is no time, and within that for one out of range.
-    let millis = if ts.is_exact_instance_of::<PyInt>() {
-        Some(ts.extract().ok())
-    } else if let Ok(float) = ts.cast_exact::<PyFloat>() {
+    let millis = if let Ok(float) = ts.cast_exact::<PyFloat>() {
         Some(whole_millis(float.value()))
     } else if ts.is_instance_of::<PyInt>() && !ts.is_exact_instance_of::<PyBool>() {
         Some(ts.extract().ok())
@@ -204,7 +221,8 @@ pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     } else {
         None
     };
-    millis.flatten().and_then(Timestamp::new).ok_or_else(|| refused_timestamp(ts, millis.is_some(), millis.flatten()))
+    let timestamp = millis.flatten().and_then(Timestamp::new);
+    timestamp.ok_or_else(|| refused_timestamp(ts, millis.is_some(), millis.flatten()))
 }
 
 #[cold]

@@ -53,21 +53,28 @@ fn is_blank(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
-/// Append a key in quotes.
-///
-/// # Errors
-/// When the platform cannot store it; nothing is appended then.
+/// Append a key in quotes, if it is one of the usual ones that need neither a closer look nor an escape. Whether it was.
 #[inline]
-pub fn write(key: &str, out: &mut Vec<u8>) -> Result<(), KeyRefusal> {
-    if is_plain(key.as_bytes()) {
+pub fn write_plain(key: &str, out: &mut Vec<u8>) -> bool {
+    let plain = is_plain(key.as_bytes());
+    if plain {
         out.reserve(key.len() + 2);
         out.push(b'"');
         out.extend_from_slice(key.as_bytes());
         out.push(b'"');
-        return Ok(());
     }
-    validate(key)?;
-    write_str(key, out);
+    plain
+}
+
+/// Append any key in quotes.
+///
+/// # Errors
+/// When the platform cannot store it; nothing is appended then.
+pub fn write(key: &str, out: &mut Vec<u8>) -> Result<(), KeyRefusal> {
+    if !write_plain(key, out) {
+        validate(key)?;
+        write_str(key, out);
+    }
     Ok(())
 }
 
@@ -76,24 +83,27 @@ pub fn write(key: &str, out: &mut Vec<u8>) -> Result<(), KeyRefusal> {
 fn is_plain(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    /// Begins the control characters beyond ASCII, among others.
+    const LATIN: u8 = 0xc2;
     let flags = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
-        let less = zero_byte(word ^ (ONES * u64::from(b'<')));
-        // Braces, the DEL character and all that is not ASCII. A carry comes only from a byte that is flagged itself.
-        let beyond = (word | word.wrapping_add(ONES * u64::from(0x80 - b'{'))) & HIGH;
-        control | quote | backslash | less | beyond
+        // Each of these sets the highest bit of a byte. A carry or borrow comes only from a byte that is flagged itself.
+        let control_or_quote = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+        // `<` and the backslash, and with the same bits a control character and `|`, which are flagged anyway.
+        let less_or_backslash = ((word | (ONES * 0x60)) ^ (ONES * 0x7c)).wrapping_sub(ONES);
+        // Braces and the DEL character.
+        let brace = word.wrapping_add(ONES * u64::from(0x80 - b'{'));
+        let latin = (word ^ (ONES * u64::from(LATIN))).wrapping_sub(ONES);
+        ((control_or_quote | less_or_backslash | brace) & !word | latin & word) & HIGH
     };
-    let starts_visibly = bytes.first().is_some_and(|first| *first != b' ');
-    if !starts_visibly || bytes.len() > MAX_KEY_LENGTH {
+    // No character that begins with another byte is white space. There are never more UTF-16 code units than bytes.
+    let is_visible = |first: &u8| !matches!(*first, b' ' | LATIN | 0xe1..=0xe3);
+    if !bytes.first().is_some_and(is_visible) || bytes.len() > MAX_KEY_LENGTH {
         return false;
     }
     // The last word may overlap the one before it: cheaper than a byte at a time.
     let Some(last) = bytes.last_chunk() else {
-        return bytes.iter().all(|byte| matches!(byte, b' '..b'{') && !matches!(byte, b'"' | b'\\' | b'<'));
+        return !bytes.iter().any(|byte| matches!(*byte, ..b' ' | b'{'..=0x7f | b'"' | b'\\' | b'<' | LATIN));
     };
     bytes.as_chunks().0.iter().fold(flags(last), |flagged, word| flagged | flags(word)) == 0
 }
@@ -115,11 +125,14 @@ pub fn validate(key: &str) -> Result<(), KeyRefusal> {
     if let Some(control) = key.chars().find(|character| character.is_control()) {
         return Err(KeyRefusal::Control(control));
     }
-    let opens_tag = |rest: &str| rest.trim_start().starts_with(|first: char| first.is_ascii_alphabetic());
-    if key.split('<').skip(1).any(opens_tag) {
-        return Err(KeyRefusal::Tag);
+    // Rare characters first: searching for more than one character at a time takes longer than all of the rest.
+    if key.contains('<') {
+        let opens_tag = |rest: &str| rest.trim_start().starts_with(|first: char| first.is_ascii_alphabetic());
+        if key.split('<').skip(1).any(opens_tag) {
+            return Err(KeyRefusal::Tag);
+        }
     }
-    if key.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}")) {
+    if key.contains('{') && key.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}")) {
         return Err(KeyRefusal::Template);
     }
     Ok(())
