@@ -36,6 +36,7 @@ MAY_IMPORT_NATIVE = {
     "service.admission",
     "service.device_gate",
     "service.gateway.announcer",
+    "service.gateway.keep_alive",
     "service.sub_device_traffic",
     "service.json_payloads",
     "service.answers",

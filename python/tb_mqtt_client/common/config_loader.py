@@ -82,9 +82,12 @@ def _whole(low: int, high: int) -> Callable[[str, Any], int]:
 
 def _seconds(name: str, value: Any) -> float:
     try:
-        number = float(value)
+        # float() would take True.
+        number = float(value) if not isinstance(value, bool) else None
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number of seconds, not {value!r}") from None
+        number = None
+    if number is None:
+        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
     return number
@@ -122,6 +125,10 @@ def _context(name: str, value: Any) -> ssl.SSLContext | Callable[[], ssl.SSLCont
         raise ValueError(text)  # noqa: TRY004  # one error for all options
     given: ssl.SSLContext | Callable[[], ssl.SSLContext] = value
     return given
+
+
+def _seconds_or_off(name: str, value: Any) -> float:
+    return 0.0 if not isinstance(value, bool) and value in (0, "0", None) else _seconds(name, value)
 
 
 class QueuePolicy(StrEnum):
@@ -426,6 +433,8 @@ class GatewayConfig(DeviceConfig):
       the platform refused for a reason that may pass. Each delay is about twice as long as the one before.
     - ``announce_attempts``, ``announce_timeout`` (seconds since the first refusal): when to give such a device up and reject its
       data. ``None``, the default of both, is never.
+    - ``sub_device_keepalive``: seconds after a sub-device's last uplink until it gets a keep-alive, 0 for none. Without one the
+      platform ends the session of a quiet device after 600 s, and the device gets no RPC and no attribute update.
     """
 
     _options: ClassVar[dict[str, _Option]] = {
@@ -435,6 +444,7 @@ class GatewayConfig(DeviceConfig):
         "announce_delay_max": _Option(300.0, _seconds),
         "announce_attempts": _Option(None, _whole(1, _LARGEST)),
         "announce_timeout": _Option(None, _seconds),
+        "sub_device_keepalive": _Option(240.0, _seconds_or_off),
     }
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_GW_", "TB_")
 
@@ -443,6 +453,7 @@ class GatewayConfig(DeviceConfig):
     announce_delay_max: float
     announce_attempts: int | None
     announce_timeout: float | None
+    sub_device_keepalive: float
 
     @classmethod
     def from_device_config(cls, config: DeviceConfig) -> GatewayConfig:

@@ -122,7 +122,8 @@ class Admission:
     def _needs(self, message: MqttPublishMessage) -> list[tuple[RateLimit, int]]:
         limiter = self._limiter_of(message)
         if message.is_service_message:
-            cost = FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else 1
+            # Of several devices: their keep-alive.
+            cost = FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else message.devices
             return [(limiter.message_rate_limit, cost)]
         return [
             (limiter.telemetry_message_rate_limit, message.devices),

@@ -14,6 +14,11 @@ def json_publish(topic: str, document: Any, qos: int = 1, datapoints: int = 0) -
     return MqttPublishMessage(topic, dumps(document), qos, datapoints=datapoints)
 
 
+def json_text(text: str) -> bytes:
+    """A text as JSON."""
+    return dumps(text)
+
+
 def json_value(payload: bytes) -> Any:
     """What a payload holds. Raises ``ValueError`` when it is no JSON."""
     try:

@@ -233,7 +233,7 @@ class MessageService:
         for worker in (self._retry_by_qos, *self._service_workers, *self._uplink_workers):
             queued += [*worker.unsent, *worker.queue.items_now()]
         for held in self.sub_devices.gate.all_held():
-            queued += [*held.uplinks, *held.messages]
+            queued += [*held.packed, *held.uplinks, *held.messages]
         return queued
 
     async def print_queues_statistics(self) -> None:
@@ -403,6 +403,8 @@ class MessageService:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         try:
             self._outcomes.acknowledged(message, reason_code)
+            if not reason_code and (message.packed is not None or message.device is not None):
+                self.sub_devices.on_acknowledged(message)
         except Exception:
             # A defect, which is reported where the packet was read. The senders get at least what the platform said.
             self._answers.answer(message, reason_code)

@@ -83,7 +83,7 @@ class Outcomes:
             self._retry.put([message])
             return
         message.refusals += 1
-        if message.refusals < SERVICE_ATTEMPTS:
+        if message.refusals < SERVICE_ATTEMPTS and message.resend:
             self._publish_service_again(message)
         else:
             self._answers.answer(message, reason_code)

@@ -31,6 +31,8 @@ class SubDeviceTraffic:
         ``send_in_parts`` replaces a message of several devices by one for each, and is false when there is only one.
         """
         self.gate = DeviceGate()
+        self.on_acknowledged: Callable[[MqttPublishMessage], None] = lambda _: None
+        """Called with messages of sub-devices that the platform has acknowledged."""
         self._queue = queue
         self._queue_message = queue_message
         self._answer_undelivered = answer_undelivered

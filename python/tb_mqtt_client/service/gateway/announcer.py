@@ -25,6 +25,7 @@ from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
@@ -48,11 +49,14 @@ class Announcer:
         message_service: MessageService,
         device_manager: DeviceManager,
         report: InboundReport,
+        keep_alive: SubDeviceKeepAlive,
     ) -> None:
         self._adapter = adapter
         self._message_service = message_service
         self._device_manager = device_manager
         self._report = report
+        self._keep_alive = keep_alive
+        keep_alive.on_refused = self._announce_devices
         self._retries = AnnouncementRetries(config, self._announce_due)
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
@@ -89,6 +93,12 @@ class Announcer:
         for session in sessions:
             self.announce_again(session)
 
+    def _announce_devices(self, devices: list[DeviceIdentity]) -> None:
+        for device in devices:
+            session = self._device_manager.get_by_name(device.name)
+            if session is not None and session.identity == device:
+                self.announce_again(session)
+
     def refusal(self, session: DeviceSession) -> PublishResult | None:
         """Return the platform's last refusal of a device that is to be announced again."""
         refused = self._retries.get(session)
@@ -98,6 +108,7 @@ class Announcer:
         """The gateway's connection ended, and with it the sub-sessions."""
         self._online = False
         self._retries.pause()
+        self._keep_alive.connection_ended()
         self._change_all(self._state_after_end)
 
     def set_closing(self, closing: bool) -> None:
@@ -112,11 +123,18 @@ class Announcer:
         What was kept back for the device is rejected if it was refused; while an announcement is on its way, the answer to that
         decides.
         """
+        self._keep_alive.forget(session.identity)
         refused = self._retries.forget(session)
         result = refused.result if refused is not None else self._message_service.sub_devices.gate.refusal(session.identity)
         if result is not None and session.identity not in self._open:
             self._message_service.abandon_device(session.identity, result)
         self._answer_callers(session, result or _undelivered())
+
+    def renamed(self, session: DeviceSession, old: DeviceIdentity) -> None:
+        """Announce a device under its new name."""
+        # A keep-alive would make the platform create a device of the old name.
+        self._keep_alive.forget(old)
+        self.announce_again(session)
 
     def stop(self) -> None:
         """The client is stopped: answer who still waits for an announcement that is repeated."""
@@ -189,12 +207,14 @@ class Announcer:
         if refused is not None:
             name, attempts = session.device_info.device_name, refused.attempts
             logger.info("The platform accepted device %r after %d refusals in %.0f s", name, attempts, refused.seconds())
+        self._keep_alive.announced(identity)
         session.connected_at = now_ms()
         session.update_last_seen()
         self.change_state(session, DeviceSessionState.CONNECTED)
         self._answer_callers(session, result)
 
     def _refused(self, session: DeviceSession, result: PublishResult) -> None:
+        self._keep_alive.forget(session.identity)
         delay = None if result.reason_code in FINAL_REFUSALS else self._retries.refused(session, result)
         refused = self._retries.get(session)
         name, reason = session.device_info.device_name, f"{result.reason} ({result.reason_code:#04x})"

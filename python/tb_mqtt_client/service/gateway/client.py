@@ -38,6 +38,7 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.downlink import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
+from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
@@ -77,7 +78,9 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         self.event_dispatcher = DirectEventDispatcher(report)
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
         self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
-        self._announcer = Announcer(self._config, adapter, service, self.device_manager, report)
+        self._keep_alive = SubDeviceKeepAlive(self._config, manager, self._admission)
+        service.sub_devices.on_acknowledged = self._keep_alive.acknowledged
+        self._announcer = Announcer(self._config, adapter, service, self.device_manager, report, self._keep_alive)
         self._gateway_downlink = GatewayDownlink(
             self.event_dispatcher,
             adapter,
@@ -441,3 +444,6 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         # One message token for each device entry: a payload must not need more than a window holds.
         message_limit = self._gateway_rate_limiter.telemetry_message_rate_limit.minimal_limit
         packer.max_devices = message_limit if self._config.combine_devices else 1
+        self._keep_alive.max_payload_size = splitter.max_payload_size
+        # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
+        self._keep_alive.max_devices = -(-self._gateway_rate_limiter.message_rate_limit.minimal_limit // 4)

@@ -127,7 +127,7 @@ class GatewayNotices:
         # Before data gets that name: it waits for the announcement, too.
         self._message_service.sub_devices.hold(session.identity)
         self._message_service.move_device(old_identity, session.identity)
-        self._announcer.announce_again(session)
+        self._announcer.renamed(session, old_identity)
         await self._tell(GatewayEventType.DEVICE_UPDATE, session)
 
     async def _drop(self, session: DeviceSession) -> None:

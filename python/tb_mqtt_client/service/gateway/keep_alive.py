@@ -1,0 +1,166 @@
+"""Keeps quiet sub-devices reachable.
+
+The platform ends the session of a sub-device some time after the device's own last uplink (600 s by default) and tells nobody; the
+device gets no RPC and no attribute update then (platform_contract.md, section 4). The rule: of every device that was announced on
+this connection, an uplink is published at least every ``sub_device_keepalive`` seconds, half of that later at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+
+from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
+from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.gateway.keep_alive_message import KeepAliveMessage
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.sub_device_traffic import devices_of
+
+logger = get_logger(__name__)
+
+FEWEST_DEVICES = 100
+"""Devices of one message, if so many are quiet."""
+MESSAGES_A_ROUND = 32
+"""Messages for all devices when all are quiet, unless that makes them smaller than ``FEWEST_DEVICES``."""
+SPREAD = 64
+"""The interval between two messages is the keep-alive time divided by this: all devices take half of that time."""
+EARLY = 8
+"""A device goes with others when it would be due within the keep-alive time divided by this."""
+
+LOOKED_AT_A_SECOND = 20_000
+LOOKED_AT_AT_ONCE = 50_000
+"""How many devices of acknowledged data are looked at. At a higher rate some data is not looked at, which costs its devices a
+keep-alive that they would not need; each costs 0.3 us."""
+
+
+class SubDeviceKeepAlive:
+    """Knows when each device's last uplink was acknowledged, and publishes empty attributes of those that are quiet."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        manager: MQTTManager,
+        admission: Admission,
+    ) -> None:
+        self._config = config
+        self._manager = manager
+        self._admission = admission
+        self.on_refused: Callable[[list[DeviceIdentity]], None] = lambda _: None
+        """Called with devices that the platform may have forgotten."""
+        self.max_payload_size = 0
+        """Bytes of one message."""
+        self.max_devices = 0
+        """Devices of one message; 0 for no bound."""
+        # The longest quiet first.
+        self._last_uplinks: dict[DeviceIdentity, float] = {}
+        self._looks = float(LOOKED_AT_AT_ONCE)
+        self._looked_at = 0.0
+        self._filled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._log = OccasionalLog(logger)
+
+    def __len__(self) -> int:
+        return len(self._last_uplinks)
+
+    def announced(self, device: DeviceIdentity) -> None:
+        """The platform has acknowledged the device. On a session that is there already that renews nothing."""
+        interval = self._config.sub_device_keepalive
+        if not interval or device in self._last_uplinks:
+            return
+        self._last_uplinks[device] = asyncio.get_running_loop().time()
+        self._filled.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(interval), name="tb-mqtt-client sub-device keep-alive")
+
+    def acknowledged(self, message: MqttPublishMessage) -> None:
+        """The platform has acknowledged a message of sub-devices."""
+        if not self._last_uplinks:
+            return
+        now = asyncio.get_running_loop().time()
+        self._looks = min(LOOKED_AT_AT_ONCE, self._looks + (now - self._looked_at) * LOOKED_AT_A_SECOND)
+        self._looked_at = now
+        if message.devices <= self._looks:
+            self._looks -= message.devices
+            self._renew(devices_of(message), now)
+
+    def forget(self, device: DeviceIdentity) -> None:
+        """The device is not to be kept alive: it is disconnected, renamed, deleted or refused."""
+        self._last_uplinks.pop(device, None)
+        if not self._last_uplinks:
+            self._filled.clear()
+
+    def connection_ended(self) -> None:
+        """All sessions of sub-devices ended with the connection."""
+        self._last_uplinks.clear()
+        self._filled.clear()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _renew(self, devices: Iterable[DeviceIdentity], now: float) -> None:
+        last_uplinks = self._last_uplinks
+        for device in devices:
+            if last_uplinks.pop(device, None) is not None:
+                last_uplinks[device] = now
+
+    async def _run(self, interval: float) -> None:
+        while True:
+            try:
+                await self._keep_alive(interval)
+            except Exception as error:  # noqa: BLE001  # reported with its cause: the other devices must stay reachable
+                text = "Unexpected error while keeping quiet sub-devices reachable; it goes on: %r"
+                self._log.warn_of(type(error).__name__, text, error, level=logging.ERROR, error=error)
+                await asyncio.sleep(interval / SPREAD)
+
+    async def _keep_alive(self, interval: float) -> None:
+        """Wait until a device is due, and publish one message."""
+        await wait_for_set(self._filled)
+        loop = asyncio.get_running_loop()
+        due = next(iter(self._last_uplinks.values())) + interval
+        if (seconds := due - loop.time()) > 0:
+            await asyncio.sleep(seconds)
+            return
+        await self._manager.wait_writable_for_service()
+        devices = self._quiet(loop.time() - interval + interval / EARLY)
+        if not devices:
+            return
+        message = KeepAliveMessage.build((device.name for device in devices), self.max_payload_size)
+        if seconds := self._admission.try_take(message):
+            self._warn_if_late(loop.time() - due, interval)
+            await self._admission.wait(seconds)
+            return
+        devices = devices[: message.devices]
+        message.delivery_futures[0].add_done_callback(partial(self._answered, devices))
+        self._manager.publish_now(message)
+        logger.debug("%d quiet sub-devices are kept reachable", len(devices))
+        # Unless it is refused: then they are announced again.
+        self._renew(devices, loop.time())
+        await asyncio.sleep(interval / SPREAD)
+
+    def _quiet(self, since: float) -> list[DeviceIdentity]:
+        """Return devices without an uplink since then, the longest quiet first, at most as many as go in a message."""
+        at_most = max(FEWEST_DEVICES, -(-len(self._last_uplinks) // MESSAGES_A_ROUND))
+        first = islice(self._last_uplinks.items(), min(at_most, self.max_devices or at_most))
+        return [device for device, last_uplink in first if last_uplink <= since]
+
+    def _warn_if_late(self, seconds: float, interval: float) -> None:
+        if seconds > interval:
+            text = "The limits admit too few messages to keep %d sub-devices reachable: one is %.0f s late"
+            self._log.warn_of("late", text, len(self), seconds)
+
+    def _answered(self, devices: list[DeviceIdentity], answer: Delivery) -> None:
+        result = answer.result()
+        if result.is_successful():
+            return
+        logger.info("A keep-alive of %d sub-devices was refused (%s): they are announced again", len(devices), result.reason)
+        known = [device for device in devices if device in self._last_uplinks]
+        for device in known:
+            self.forget(device)
+        self.on_refused(known)

@@ -1,0 +1,164 @@
+"""Quiet sub-devices stay reachable, although the platform ends a session after the device's own last uplink."""
+
+import asyncio
+
+import pytest
+from gateway_wire import CONNECTED, LOST, RECONNECTING, States, Wire, announced
+
+from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
+
+QUICK = {"sub_device_keepalive": 0.05, "announce_delay_min": 1000.0}
+
+
+@pytest.fixture
+async def start(make_gateway):
+    """Connects gateways with a short keep-alive, and stops them."""
+    clients = []
+
+    async def start(**options):
+        clients.append(make_gateway(**QUICK | options))
+        await clients[-1].connect()
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.stop(timeout=0.01)
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
+
+
+async def until(wire, names):
+    """The next keep-alives, until each of these devices had one."""
+    left = set(names)
+    while left:
+        left -= set(await wire.next("attributes"))
+
+
+def kept_alive(wire):
+    return {name for document in wire.of("attributes") for name in document}
+
+
+async def test_a_device_that_only_receives_is_reachable_for_longer_than_its_session_would_last(emulator, start):
+    """RPC and attribute updates come, while the gateway and its other devices are quiet, too."""
+    emulator.sub_device_inactivity = 0.5
+    gateway, wire = await start(), Wire(emulator)
+    session, updated = await announced(gateway, "relay", "relays"), asyncio.Queue()
+    session.set_rpc_request_callback(lambda _session, request: request.params)
+    session.set_attribute_update_callback(lambda _session, update: updated.put_nowait(update.as_dict()))
+    ends = asyncio.get_running_loop().time() + 0.7
+    while asyncio.get_running_loop().time() < ends:
+        await until(wire, ["relay"])
+    assert await emulator.call_rpc("relay", "switch", "on") == {"result": "on"}
+    assert await emulator.set_shared_attributes("relay", {"mode": 1})
+    assert await updated.get() == {"mode": 1}
+    assert emulator.device("relay").profile == "relays"
+    assert (emulator.device("relay").attributes, emulator.device("relay").telemetry) == ({}, [])
+    assert gateway.statistics.accepted == 0
+
+
+async def test_switched_off_the_platform_ends_the_session(emulator, start):
+    """What the keep-alive is for."""
+    emulator.sub_device_inactivity = 0.05
+    gateway = await start(sub_device_keepalive=0)
+    ended = asyncio.Event()
+    emulator.on_event = lambda text: ended.set() if text == "relay disconnected" else None
+    await announced(gateway, "relay")
+    await ended.wait()
+    assert not await emulator.set_shared_attributes("relay", {"mode": 1})
+
+
+async def test_many_devices_share_a_message(emulator, start):
+    gateway, wire = await start(sub_device_keepalive=0.2), Wire(emulator)
+    names = [f"D{number}" for number in range(100)]
+    for name in names:
+        await announced(gateway, name)
+    await until(wire, names)
+    assert len(wire.of("attributes")) < 20
+
+
+@pytest.mark.parametrize("ending", ["disconnected", "deleted", "renamed"])
+async def test_a_device_that_is_gone_is_not_made_anew(emulator, start, ending):
+    gateway = await start()
+    session, wire = await announced(gateway, "old"), Wire(emulator)
+    await announced(gateway, "other")
+    await until(wire, ["old", "other"])
+    states = States(session)
+    if ending == "disconnected":
+        await gateway.disconnect_device(session, wait_for_publish=True)
+    elif ending == "deleted":
+        await emulator.delete_device("old")
+    else:
+        await emulator.rename_device("old", "new")
+    while not states.seen or states.seen[-1] is RECONNECTING:
+        await wire.next("attributes")
+    wire.publishes.clear()
+    for _ in range(3):
+        await until(wire, ["new", "other"] if ending == "renamed" else ["other"])
+    assert "old" not in kept_alive(wire)
+    assert ("old" in emulator.devices) is (ending == "disconnected")
+
+
+async def test_a_refused_device_gets_none_until_it_is_accepted(emulator, start):
+    gateway, wire = await start(), Wire(emulator)
+    wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.json() == {"device": "D1", "type": "p"} else None
+    session, _ = await gateway.connect_device("D1", "p")
+    await States(session).until(RECONNECTING)
+    await announced(gateway, "D2")
+    for _ in range(3):
+        await until(wire, ["D2"])
+    assert kept_alive(wire) == {"D2"}
+    wire.verdict = lambda _: None
+    await announced(gateway, "D1", "p")
+    await until(wire, ["D1"])
+    assert emulator.device("D1").profile == "p"
+
+
+@pytest.mark.parametrize("code", [0x80, 0x99])
+async def test_after_a_refusal_the_devices_are_announced_again(emulator, start, code):
+    gateway, wire = await start(), Wire(emulator)
+    refusals = [Verdict.refuse(code)]
+    sessions = [await announced(gateway, name) for name in ("D1", "D2")]
+    all_states = [States(session) for session in sessions]
+    wire.verdict = lambda publish: refusals.pop() if publish.topic.endswith("/attributes") and refusals else None
+    refused = await wire.next("attributes")
+    for session, states in zip(sessions, all_states, strict=True):
+        if session.device_info.device_name in refused:
+            await states.until(RECONNECTING, CONNECTED)
+    assert {document["device"] for document in wire.of("connect")} >= set(refused)
+    await until(wire, ["D1", "D2"])
+
+
+async def test_on_a_new_connection_no_device_gets_one_before_it_is_announced(emulator, start):
+    """It would begin its session with the profile "default"."""
+    gateway, wire = await start(), Wire(emulator)
+    session = await announced(gateway, "D1", "p")
+    states = States(session)
+    await until(wire, ["D1"])
+    held = []
+
+    def hold(publish):
+        if publish.topic == "v1/gateway/connect" and publish.json()["device"] == "D1":
+            held.append(publish)
+            return Verdict.delay(0.2)
+        return None
+
+    wire.publishes.clear()
+    wire.verdict = hold
+    await emulator.disconnect_device("GATEWAY")
+    await states.until(LOST, RECONNECTING, CONNECTED)
+    assert (len(held), kept_alive(wire)) == (1, set())
+    await until(wire, ["D1"])
+
+
+async def test_the_limits_are_kept(emulator, start):
+    """Each device of a keep-alive is a message for the platform, which disconnects a gateway that sends more."""
+    emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="60:1"))
+    gateway, wire = await start(sub_device_keepalive=0.2), Wire(emulator)
+    names = [f"D{number}" for number in range(40)]
+    futures = [(await gateway.connect_device(name))[1][0] for name in names]
+    await asyncio.gather(*futures)
+    await until(wire, names)
+    await until(wire, names)
+    assert max(len(document) for document in wire.of("attributes")) <= 60 * 0.8 / 4
+    assert gateway.statistics.connections == 1
+    assert gateway.statistics.backpressure_pauses == 0

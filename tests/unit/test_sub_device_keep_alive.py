@@ -1,0 +1,290 @@
+"""Which sub-devices get a keep-alive, when, and in how many messages."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from passing_loop import Clock
+
+from tb_mqtt_client import GatewayConfig
+from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
+from tb_mqtt_client.service.gateway import keep_alive
+from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
+from tb_mqtt_client.service.gateway.keep_alive_message import KeepAliveMessage
+
+SECONDS = 240
+DEVICES = [DeviceIdentity(f"meter {number:05}") for number in range(10_000)]
+
+
+class Manager:
+    """Notes what is published, and when."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.published = []
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    async def wait_writable_for_service(self):
+        await self.writable.wait()
+
+    def publish_now(self, message):
+        self.published.append((self.clock.now, message))
+
+    def entries(self):
+        """(time, device) of all keep-alives."""
+        return [(when, name) for when, message in self.published for name in json.loads(message.payload)]
+
+
+class Admission:
+    """Lets that many devices a second through."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.rate = self.free_at = 0.0
+
+    def try_take(self, message):
+        if not self.rate:
+            return 0.0
+        if self.free_at > self.clock.now:
+            return self.free_at - self.clock.now
+        self.free_at = self.clock.now + message.devices / self.rate
+        return 0.0
+
+    async def wait(self, seconds):
+        await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+def site():
+    """A keep-alive, with all around it played."""
+    clock = Clock()
+    manager, admission = Manager(clock), Admission(clock)
+    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": SECONDS}), manager, admission)
+    kept.max_payload_size = 65_500
+    refused = []
+    kept.on_refused = refused.extend
+
+    def run(method, *arguments):
+        async def call():
+            return method(*arguments)
+
+        return clock.run_until_complete(call())
+
+    def data_of(*devices):
+        """Data of these devices that the platform acknowledged."""
+        message = SimpleNamespace(
+            device=None, devices=len(devices), packed=SimpleNamespace(device_identities=lambda: list(devices))
+        )
+        run(kept.acknowledged, message)
+
+    yield SimpleNamespace(clock=clock, manager=manager, admission=admission, kept=kept, refused=refused, run=run, data_of=data_of)
+    run(kept.connection_ended)
+    clock.run_until(clock.now)
+    clock.close()
+
+
+def gaps(entries, until):
+    """The longest time without an uplink, by device; all were announced at 0."""
+    times = {}
+    for when, name in entries:
+        times.setdefault(name, [0.0]).append(when)
+    return {name: max(later - earlier for earlier, later in zip(of, [*of[1:], until], strict=True)) for name, of in times.items()}
+
+
+@pytest.mark.parametrize("count", [1, 10, 150, 10_000])
+def test_each_quiet_device_has_an_uplink_in_time_and_none_too_often(site, count):
+    for device in DEVICES[:count]:
+        site.run(site.kept.announced, device)
+    hour = 3600
+    site.clock.run_until(hour)
+    entries = site.manager.entries()
+    longest = gaps(entries, hour)
+    assert len(longest) == count
+    assert max(longest.values()) <= 1.5 * SECONDS + 1
+    assert len(entries) / count <= hour / SECONDS / (1 - 1 / keep_alive.EARLY) + 1
+    messages = len(site.manager.published)
+    assert messages <= hour / SECONDS * 8 / 7 * max(1, min(count / 100, 32)) + 32
+    assert all(
+        message.payload_size <= 65_500 and message.topic == GATEWAY_ATTRIBUTES_TOPIC for _, message in site.manager.published
+    )
+
+
+def test_a_device_that_sends_gets_no_keep_alive(site):
+    chatty, quiet = DEVICES[:5], DEVICES[5:8]
+    for device in (*chatty, *quiet):
+        site.run(site.kept.announced, device)
+    for now in range(10, 2000, 10):
+        site.clock.run_until(now)
+        site.data_of(*chatty)
+    assert {name for _, name in site.manager.entries()} == {device.name for device in quiet}
+
+
+def test_a_device_that_stops_sending_gets_one_in_time(site):
+    site.run(site.kept.announced, DEVICES[0])
+    for now in range(0, 1000, 100):
+        site.clock.run_until(now)
+        site.data_of(DEVICES[0])
+    site.clock.run_until(1400)
+    assert site.manager.entries() == [(900 + SECONDS, DEVICES[0].name), (900 + 2 * SECONDS, DEVICES[0].name)]
+
+
+def test_messages_of_one_device_count_too(site):
+    site.run(site.kept.announced, DEVICES[0])
+    site.clock.run_until(200)
+    message = MqttPublishMessage("v1/gateway/attributes/request", b"{}")
+    message.device = DEVICES[0]
+    site.run(site.kept.acknowledged, message)
+    site.clock.run_until(200 + SECONDS - 1)
+    assert site.manager.published == []
+
+
+def test_announcing_a_live_device_again_renews_nothing(site):
+    """The platform does not either."""
+    for now in (0, 100, 200):
+        site.clock.run_until(now)
+        site.run(site.kept.announced, DEVICES[0])
+    site.clock.run_until(SECONDS)
+    assert site.manager.entries() == [(SECONDS, DEVICES[0].name)]
+
+
+def test_what_is_sent_faster_than_is_looked_at_costs_no_more(site):
+    """Each device is found again soon, and gets no keep-alive."""
+    looked_at = []
+    devices = DEVICES[:1000]
+    for device in devices:
+        site.run(site.kept.announced, device)
+
+    def look():
+        looked_at.append(site.clock.now)
+        return devices
+
+    message = SimpleNamespace(device=None, devices=1000, packed=SimpleNamespace(device_identities=look))
+    for now in range(300):
+        site.clock.run_until(now)
+        for _ in range(100):
+            site.run(site.kept.acknowledged, message)
+    bound = keep_alive.LOOKED_AT_AT_ONCE / 1000 + 300 * keep_alive.LOOKED_AT_A_SECOND / 1000
+    assert bound * 0.9 < len(looked_at) <= bound
+    assert site.manager.published == []
+
+
+def test_no_payload_and_no_window_of_the_limits_is_exceeded(site):
+    site.kept.max_devices, site.kept.max_payload_size = 50, 1000
+    for device in DEVICES[:500]:
+        site.run(site.kept.announced, device)
+    site.clock.run_until(2 * SECONDS)
+    assert {message.devices for _, message in site.manager.published} == {50}
+    site.kept.max_devices = 0
+    site.clock.run_until(3 * SECONDS)
+    sizes = [message.payload_size for _, message in site.manager.published]
+    assert 980 < max(sizes) <= 1000
+
+
+def test_limits_that_admit_too_little_are_told_and_delay_only(site, caplog):
+    site.admission.rate = 1.0
+    for device in DEVICES[:1000]:
+        site.run(site.kept.announced, device)
+    site.clock.run_until(3000)
+    entries = site.manager.entries()
+    assert len({name for _, name in entries}) == 1000
+    assert 2500 < len(entries) <= 3000
+    assert "The limits admit too few messages to keep 1000 sub-devices reachable" in caplog.text
+
+
+def test_nothing_is_published_while_the_window_is_full(site):
+    site.run(site.kept.announced, DEVICES[0])
+    site.manager.writable.clear()
+    site.clock.run_until(SECONDS + 50)
+    assert site.manager.published == []
+    site.manager.writable.set()
+    site.clock.run_until(SECONDS + 51)
+    assert len(site.manager.published) == 1
+
+
+def test_devices_of_a_refused_keep_alive_are_reported_and_forgotten(site):
+    for device in DEVICES[:3]:
+        site.run(site.kept.announced, device)
+    site.clock.run_until(SECONDS)
+    [(_, message)] = site.manager.published
+    site.run(site.kept.forget, DEVICES[1])
+    message.delivery_futures[0].set_result(message.result(0x80))
+    site.clock.run_until(3 * SECONDS)
+    assert site.refused == [DEVICES[0], DEVICES[2]]
+    assert (len(site.kept), len(site.manager.published)) == (0, 1)
+
+
+def test_a_device_that_is_forgotten_gets_none(site):
+    for device in DEVICES[:3]:
+        site.run(site.kept.announced, device)
+    site.run(site.kept.forget, DEVICES[0])
+    site.run(site.kept.forget, DEVICES[9])
+    site.clock.run_until(SECONDS)
+    assert [name for _, name in site.manager.entries()] == [device.name for device in DEVICES[1:3]]
+    for device in DEVICES[1:3]:
+        site.run(site.kept.forget, device)
+    site.clock.run_until(3 * SECONDS)
+    assert len(site.manager.published) == 1
+    # And begins anew when it is announced again.
+    site.run(site.kept.announced, DEVICES[0])
+    site.clock.run_until(4 * SECONDS)
+    assert site.manager.entries()[-1] == (4 * SECONDS, DEVICES[0].name)
+
+
+def test_the_end_of_the_connection_ends_it(site):
+    site.run(site.kept.announced, DEVICES[0])
+    site.run(site.kept.connection_ended)
+    site.clock.run_until(3 * SECONDS)
+    assert site.manager.published == []
+    assert asyncio.all_tasks(site.clock) == set()
+    site.run(site.kept.announced, DEVICES[0])
+    site.clock.run_until(4 * SECONDS)
+    assert len(site.manager.published) == 1
+
+
+def test_an_unexpected_error_is_reported_and_the_devices_stay_reachable(site, caplog):
+    errors = iter([ZeroDivisionError("by zero")])
+
+    def fail_once(_message):
+        for error in errors:
+            raise error
+        return 0.0
+
+    site.admission.try_take = fail_once
+    site.run(site.kept.announced, DEVICES[0])
+    site.clock.run_until(SECONDS + 10)
+    assert len(site.manager.published) == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_switched_off_there_is_nothing(site):
+    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": 0}), site.manager, site.admission)
+    site.run(kept.announced, DEVICES[0])
+    assert (len(kept), asyncio.all_tasks(site.clock)) == (0, set())
+
+
+@pytest.mark.parametrize("names", [["A"], ['quo"te', "é", "\n"], ["x" * 300, "y"], [f"D{number}" for number in range(200)]])
+@pytest.mark.parametrize("max_size", [1, 100, 65_500])
+def test_a_message_has_as_many_names_as_fit(names, max_size):
+    message = KeepAliveMessage.build(iter(names), max_size)
+    assert json.loads(message.payload) == {name: {} for name in names[: message.devices]}
+    assert message.payload_size <= max_size or message.devices == 1
+    if message.devices < len(names):
+        assert KeepAliveMessage.build(names[: message.devices + 1], 10**6).payload_size > max_size
+    assert message.is_service_message
+    assert not message.is_device_message
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), ("0", 0), (60, 60), ("90.5", 90.5)])
+def test_the_option_in_seconds(value, expected):
+    assert GatewayConfig({"sub_device_keepalive": value}).sub_device_keepalive == expected
+    assert GatewayConfig().sub_device_keepalive == 240
+
+
+@pytest.mark.parametrize("value", [-1, "often", True, float("nan")])
+def test_an_option_that_is_none_raises(value):
+    with pytest.raises(ValueError, match="sub_device_keepalive"):
+        GatewayConfig({"sub_device_keepalive": value})
