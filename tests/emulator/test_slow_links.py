@@ -69,6 +69,23 @@ async def test_a_ping_behind_other_bytes_does_not_end_the_connection(emulator):
     assert client.statistics.connections == 1
 
 
+@pytest.mark.parametrize("by_server", [False, True])
+async def test_messages_without_acknowledgements_are_full_from_the_beginning(emulator, by_server):
+    """At QoS 0 nothing can be measured, whether the user or the server's Maximum QoS wants it."""
+    sizes = []
+    emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None
+    connack = b"\x20\x05\x00\x00\x02\x24\x00" if by_server else None
+    async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, connack=connack) as link:
+        client = make(link, qos=1 if by_server else 0)
+        await client.connect()
+        futures = []
+        for ts in range(1, 501):
+            futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
+        await asyncio.gather(*futures)
+        await client.stop()
+    assert len(sizes) < 12
+
+
 async def test_a_fast_link_gets_full_messages(emulator):
     sizes = []
     emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None

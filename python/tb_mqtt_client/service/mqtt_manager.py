@@ -184,7 +184,7 @@ class MQTTManager:
     @property
     def batch_bytes(self) -> int | None:
         """Bytes that should be packed into messages now, so that a slow link carries them in seconds; ``None`` for no bound."""
-        return self._pace.batch_bytes(self._window.nbytes)
+        return self._pace.batch_bytes(self._window.nbytes) if self.terms.maximum_qos else None
 
     def _note_slow_link(self, rate: float) -> None:
         text = "The link carries about %d bytes a second: at most %d bytes are in flight, and messages are kept small"

@@ -313,9 +313,10 @@ class UplinkQueueWorker(MessageQueueWorker):
 
     def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
         budget, at_once = BATCH_PAYLOADS * self.packer.payload_budget, 100
-        link = self._mqtt_manager.batch_bytes
-        if link is not None and link < budget:
-            # Call by call: a hundred of them may be minutes on a slow link.
+        # Without acknowledgements a link shows nothing.
+        link = self._mqtt_manager.batch_bytes if self._qos else None
+        if is_bounded := link is not None and link < budget:
+            # A hundred calls may be minutes on a slow link: the first one tells how many fit.
             budget, at_once = link, 1
         uplinks: list[QueuedUplink] = []
         nbytes = 0
@@ -323,4 +324,6 @@ class UplinkQueueWorker(MessageQueueWorker):
             taken = self.queue.pop_now(min(at_once, self._failures.at_most - len(uplinks)))
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
+            if is_bounded:
+                at_once = max(1, min(100, (budget - nbytes) * len(uplinks) // max(1, nbytes)))
         return uplinks, nbytes
