@@ -1,8 +1,11 @@
 """What one connection does with the bytes that come: when they are acknowledged, by TCP and by MQTT, and what ends it."""
 
+import asyncio
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from played_connection import CONNACK, PINGREQ, PINGRESP, PlayedConnection, answer, packet, puback, publish
 
 from tb_mqtt_client.common.gmqtt_transport import QUICK_ACKNOWLEDGEMENT
@@ -133,6 +136,33 @@ async def test_a_packet_that_breaks_mqtt_ends_the_connection_with_its_cause(vers
     assert isinstance(loss.error, ConnectionError)
     assert str(loss.error)
     assert (caplog.records, errors) == ([], [])
+
+
+ANY_PACKETS = st.lists(
+    st.tuples(st.integers(0, 255), st.binary(max_size=30)).map(lambda one: packet(*one))
+    | st.sampled_from([puback(1), publish(7, b"{}"), publish(8, b"{}", qos=0), answer(0x90, 2), answer(0xB0, 3), PINGRESP])
+    | st.binary(max_size=10),
+    max_size=8,
+)
+
+
+@given(ANY_PACKETS, st.sampled_from([4, 5]))
+def test_whatever_a_server_sends_is_handled_or_ends_the_connection_with_a_cause(pieces, version):
+    async def play():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+        played = await PlayedConnection(version=version).open(CONNACK if version == 5 else b"\x20\x02\x00\x00")
+        played.publish()
+        played.client.subscribe("t")
+        played.client.unsubscribe("t")
+        for piece in pieces:
+            played.say(piece)
+        played.protocol.connection_lost(None)
+        assert errors == []
+        [loss] = played.lost
+        assert (loss.error is not None or loss.reason_code is not None) == played.transport.aborted
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize(
