@@ -1,4 +1,4 @@
-"""What the emulator does later: timers and tasks, each held by somebody who ends them."""
+"""What the emulator does later: timers and tasks, each with an owner that ends them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tb_mqtt_client.emulator.reason_codes import IMPLEMENTATION_SPECIFIC, SERVER
 class Connection(asyncio.Protocol, ABC):
     """Feeds packets to `_handle` in their order, and writes what it is given.
 
-    `report` is told of an error inside the emulator; the client then sees what it sees of an exception inside the platform.
+    `report` is called with an error inside the emulator; the client then gets what it gets when the platform meets an exception.
     Without a byte from the client for `inactivity_timeout` seconds the connection ends; keep alive is not looked at.
     """
 

@@ -1,4 +1,4 @@
-"""How a device shows the platform who it is (contract section 1)."""
+"""Credentials of devices (contract section 1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Credentials: TypeAlias = str | BasicCredentials | X509Credentials
 
 
 def certificate_der(pem: str) -> bytes:
-    """Raises `ValueError` for what is no certificate."""
+    """Convert a certificate. Raises `ValueError` for a text that is not one."""
     return ssl.PEM_cert_to_DER_cert(pem.strip())
 
 

@@ -48,7 +48,7 @@ class DeviceUplinks:
             raise payloads.BadPayloadError("the emulator has no device profiles with Protobuf")
         else:
             # A topic of provisioning, or one that only the platform publishes on.
-            raise AssertionError(f"{uplink} is no uplink of a device")
+            raise AssertionError(f"{uplink} is not an uplink of a device")
         return ACCEPTED
 
     def _attribute_request(self, packet: PublishPacket, rest: str, device: Device) -> None:

@@ -94,7 +94,7 @@ class Downlinks:
             self._delivered(self._session.device, call)
 
     def _delivered(self, device: Device, call: RpcCall) -> None:
-        # The RPC's new status is a message like others, but nobody asks whether it was within the limits.
+        # The RPC's new status counts as a message, but the platform does not check it against the limits.
         self._platform.meter.take(device, None)
         self._platform.rpc.acknowledged(device, call)
 

@@ -18,7 +18,7 @@ from tb_mqtt_client.emulator.reason_codes import (
     SERVER_UNAVAILABLE,
 )
 
-# The user name or client id of who has no credentials yet (contract section 6).
+# The user name or client id of a device that has no credentials yet (contract section 6).
 _PROVISION: Final = "provision"
 
 # CONNACK codes of MQTT 5 as those of MQTT 3.1.1; what is not here is "server unavailable".

@@ -24,7 +24,7 @@ class Publish:
     remaining_length: int
 
     def json(self) -> Any:
-        """Return the payload, parsed; raises `ValueError` if it is no JSON."""
+        """Return the payload, parsed; raises `ValueError` if it is not JSON."""
         try:
             return payloads.decode_json(self.payload)
         except payloads.BadPayloadError as error:

@@ -1,4 +1,4 @@
-"""JSON as the platform's parser takes it: numbers with their text, and some of what is no JSON (contract section 3).
+"""JSON as the platform's parser takes it: numbers with their text, and some forms that JSON does not have (contract section 3).
 
 Names without quotes, single quotes, comments, NaN and Infinity are taken; trailing garbage is not. Left out of what the
 platform's parser takes: strings without quotes, `;` and `=` as separators, and numbers with leading zeros.
@@ -21,7 +21,7 @@ _ESCAPED_OR_QUOTE: Final = re.compile(r"""\\.|\"""", re.DOTALL)
 
 
 class Number(float):
-    """A number that is no integer, with the `text` that stood in the payload: how many places it had decides how it is stored."""
+    """A number with a fraction or an exponent, and its `text`: the number of places in it decides how it is stored."""
 
     __slots__ = ("text",)
     text: str

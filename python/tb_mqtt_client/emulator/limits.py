@@ -69,7 +69,7 @@ class SessionLimits:
 
 
 def windows(text: str | None) -> list[tuple[int, int]]:
-    """(capacity, seconds) of each window. Raises `ValueError` for what is no list of windows."""
+    """(capacity, seconds) of each window. Raises `ValueError` for any other text."""
     found = []
     for window in (text or "").removesuffix(",").split(",") if text else []:
         matched = _WINDOW.fullmatch(window)

@@ -56,7 +56,7 @@ class GatewayFormError(Exception):
 
 
 def decode_json(payload: bytes, *, exact: bool = True) -> Any:
-    """Parse a payload as the platform does. `exact=False` may lose the text of numbers: enough for who only counts."""
+    """Parse a payload as the platform does. `exact=False` may lose the text of numbers, which is enough for counting."""
     if _fast_loads is not None and not (exact and _needs_care(payload)):
         # What the strict parser refuses the lenient one may take.
         with suppress(ValueError):
@@ -203,7 +203,7 @@ def request_id(text: str) -> int:
 
 def int32(text: str, name: str) -> int:
     if not _INTEGER.fullmatch(text) or not -(2**31) <= (number := int(text)) < 2**31:
-        raise UnexpectedPayloadError(f"{text!r} is no {name}")
+        raise UnexpectedPayloadError(f"{text!r} is not a valid {name}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Which devices the platform has, and who they are."""
+"""The devices that the platform has, and their credentials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Registry:
         return device
 
     def find(self, name_or_token: str) -> Device:
-        """Raises `LookupError` if there is no such device."""
+        """Return a device. Raises `LookupError` if there is none of this name or token."""
         device = self.devices.get(name_or_token) or self._tokens.get(name_or_token)
         if device is None:
             known = ", ".join(repr(name) for name in sorted(self.devices)) or "none"

@@ -226,9 +226,16 @@ class Emulator(EmulatorSettings):
         self._platform.delete(self.device(device))
 
     async def send_disconnect_notice(self, device: str, reason: int) -> bool:
-        """Tell a gateway on ``v1/gateway/disconnect`` that the platform has trouble with a device: 128, 129 or 150.
+        """Send a gateway a notice on ``v1/gateway/disconnect`` that the platform has trouble with a device.
 
-        The sub-session goes on. False when the device is not connected through a gateway, or the gateway is no MQTT 5 client.
+        The device's session goes on.
+
+        Args:
+            device: The name or access token of the device.
+            reason: 128, 129 or 150.
+
+        Returns:
+            False if the device is not connected through a gateway, or its gateway does not speak MQTT 5.
         """
         found = self.device(device)
         return found.session is not None and found.session.send_disconnect_notice(found, reason)

@@ -1,6 +1,6 @@
 """Remote calls from the server to devices (contract sections 2 and 4).
 
-Ids per device, from 0; a call waits for a subscription, and is sent again with the same id to who subscribes while it waits.
+Each device has ids from 0. A call waits for a subscription, and is sent again with the same id when the device subscribes anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ServerRpc:
         self._calls: dict[Device, _Calls] = {}
 
     async def call(self, device: Device, method: str, params: Any, *, oneway: bool, timeout: float) -> Any:
-        """Return the parsed answer (text if it is no JSON), None for a one-way call. Raises `TimeoutError`."""
+        """Return the parsed answer (text if it is not JSON), None for a one-way call. Raises `TimeoutError`."""
         # What JSON cannot carry raises here, at the caller.
         encode_json(params)
         call = self._begin(device, method, params, oneway=oneway)

@@ -92,7 +92,7 @@ class Session(Connection):
         if self.device is not None:
             if self.hooks.on_event is not None:
                 self.hooks.on_event(f"{self.device.name} disconnected")
-            # Closing a session is a message too, but nobody asks whether it was within the limits.
+            # Closing a session counts as a message, but the platform does not check it against the limits.
             self.platform.meter.take(self.device, None)
             self._gateway_uplinks.sub_sessions.end_all(self.device)
             if self.device.session is self:
@@ -129,7 +129,7 @@ class Session(Connection):
         elif first_byte >> 4 == PacketType.CONNECT:
             self._connect(codec.decode_connect(body))
         else:
-            raise ProtocolViolationError("the first packet is no CONNECT", PROTOCOL_ERROR)
+            raise ProtocolViolationError("the first packet is not a CONNECT", PROTOCOL_ERROR)
 
     def _handle_in_session(self, packet_type: int, first_byte: int, body: bytes) -> None:
         if self.platform.restart_code is not None and packet_type in {PacketType.PUBLISH, PacketType.SUBSCRIBE}:
@@ -304,7 +304,7 @@ class Session(Connection):
     def _process(self, packet: PublishPacket, device: Device, verdict: Verdict | None) -> None:
         uplink, rest = classify(packet.topic)
         if packet.topic.startswith(GATEWAY_PREFIX) and not device.is_gateway:
-            # Dropped without a word (contract section 4).
+            # Dropped without an answer (contract section 4).
             return
         if uplink in _DATA:
             self.count("data_publishes")

@@ -19,7 +19,7 @@ class SessionView(Carrier, Protocol):
     timers: Timers
     # of MQTT: 3, 4 or 5
     level: int
-    # None until the client has said who it is
+    # None until the client is authenticated
     device: Device | None
 
     def reply(self, topic: str, payload: bytes) -> None:

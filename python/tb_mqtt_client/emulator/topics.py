@@ -88,7 +88,7 @@ _RESPONSES: Final = {
     "v2/r/req/": "v2/r/res/",
 }
 
-# The platform sends these only to who subscribed; everything else it sends at QoS 1 unasked (contract, fact 7).
+# The platform sends these only to subscribers; everything else it sends at QoS 1 unasked (contract, fact 7).
 ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
 RPC_REQUESTS: Final = frozenset(
     {"v1/devices/me/rpc/request/+", "v2/r/req/+", "v2/r/req/j/+", "v2/r/req/p/+"},

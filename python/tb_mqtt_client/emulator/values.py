@@ -102,7 +102,7 @@ def _number(text: str) -> StoredValue:
         return _integer(int(number))
     if _decimal_places(number) > _MOST_DECIMAL_PLACES:
         return StoredValue(ValueKind.STRING, f"{number:f}")
-    # There is no negative zero in a decimal of the platform.
+    # The platform has no negative zero.
     double = float(number) + 0.0
     if abs(double) >= _INT64.stop:
         # Its text has an exponent then, and is read again as an integer that does not fit.

@@ -11,7 +11,7 @@ NEWEST: Final[Version] = "4.3"
 
 @dataclass(frozen=True, slots=True)
 class ServerVersion:
-    """The differences by name, so that nobody else compares versions."""
+    """The differences by name, so that no other module compares versions."""
 
     # 3.8: getSessionLimits, `metadata` of gateway telemetry, `gateway` in a provision request
     answers_session_limits: bool = True
