@@ -13,7 +13,7 @@ import trustme
 from device_peer import make_client
 
 from network_peers import resolve_as, serving, swallowing_address
-from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, NotConnectedError
+from tb_mqtt_client import ConnectionLostError, ConnectionRefusedByServer, DeviceClient, NotConnectedError
 from tb_mqtt_client.emulator import Emulator
 from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
 
@@ -205,6 +205,28 @@ async def test_a_server_that_closes_after_the_tls_handshake(authority, ca_file):
         error = await raised_by_connect({"host": "127.0.0.1", "port": port, "ca_cert": ca_file})
     assert isinstance(error, ConnectionResetError)
     assert "the server may want a certificate of this client (client_cert and private_key)" in str(error)
+
+
+async def test_a_server_that_closes_while_the_session_is_set_up():
+    async def serve(reader, writer):
+        await reader.read(1)
+        writer.write(b"\x20\x03\x00\x00\x00")
+        await reader.readuntil(b"v1/devices/me/")
+        writer.close()
+
+    async with serving(serve) as port:
+        error = await raised_by_connect({"host": "127.0.0.1", "port": port, "access_token": "T"})
+    assert isinstance(error, ConnectionLostError)
+    assert str(error).startswith(f"127.0.0.1:{port}: the connection ended")
+
+
+async def test_the_end_of_a_connection_is_logged_with_the_server(emulator, caplog):
+    async with make_client(emulator) as client:
+        await emulator.disconnect_device("TOKEN", 0x8B)
+        assert (await client.send_timeseries({"a": 1})).is_successful()
+        # Not here: the server has fields of its own.
+        assert client.health()["last_disconnect"].startswith("DISCONNECT from the server")
+    assert f"The connection ended: {emulator.host}:{emulator.port}: DISCONNECT from the server" in caplog.text
 
 
 @pytest.mark.parametrize("version", [5, 4])

@@ -149,7 +149,7 @@ class ConnectionKeeper:
         worked = end.worked and end.reason_code != ReasonCode.SESSION_TAKEN_OVER
         if worked or end.seconds > self._backoff.longest:
             self._backoff.reset()
-        logger.warning("The connection ended: %s", end.cause)
+        logger.warning("The connection ended: %s", end)
 
     async def _failure_of(self, step: Awaitable[None]) -> BaseException | None:
         """Return the failure of a step, of whatever type: it must not end this loop."""

@@ -114,6 +114,7 @@ class MQTTManager:
         self._ack_timeout = ack_timeout
         self._client: Client | None = None
         self._patches: PatchUtils | None = None
+        self._server: ServerAddress | None = None
         self._connected = False
         self._connected_at = 0.0
         self._worked = False
@@ -252,7 +253,7 @@ class MQTTManager:
         )
         patches.apply(self._handle_puback)
         patches.expected_seconds = lambda: self._pace.expected_seconds(self._window.nbytes)
-        self._client, self._patches = client, patches
+        self._client, self._patches, self._server = client, patches, route.server
         client.on_message = self._handle_message
         self._subscriptions.listen_to(client, str(route.server), self._ack_timeout)
         if username is not None:
@@ -517,7 +518,7 @@ class MQTTManager:
         if client is not self._client:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
-        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect, error)
+        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect, error, self._server)
         self._client = None
         if self._connected:
             self.since = now_ms()

@@ -8,6 +8,7 @@ from typing import Any
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.server_address import ServerAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class SessionEnd:
     """Whether the server had said before what it would end it for."""
     error: Exception | None = None
     """Of the transport, or of reading."""
+    server: ServerAddress | None = None
+
+    def __str__(self) -> str:
+        return self.cause if self.server is None else f"{self.server}: {self.cause}"
 
 
 SessionEndCallback = Callable[[SessionEnd], None]

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
+from tb_mqtt_client.common.exceptions import ConnectionLostError, SubscriptionRefusedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.route import Route
 from tb_mqtt_client.common.running_timeout import running_timeout
@@ -84,6 +84,11 @@ class SessionSetup:
     async def _establish_by(self, route: Route) -> None:
         try:
             await self._set_up(self._config, route)
+        except ConnectionLostError as error:
+            await self._manager.disconnect()
+            if str(route.server) in str(error):
+                raise
+            raise ConnectionLostError(f"{route}: {error}") from error
         except BaseException:
             # A session that is half set up is of no use, and whoever tries again begins with a new one.
             await self._manager.disconnect()
