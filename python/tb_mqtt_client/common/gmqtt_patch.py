@@ -127,8 +127,6 @@ class PatchUtils:
         """
         self.client = client
         self.retry_interval = retry_interval
-        self.connack_properties: Properties = {}
-        """Lists of values by name; empty with MQTT 3.1.1."""
         self.terms = SessionTerms()
         """What the CONNACK allows."""
         self.on_overdue: OverdueCallback = self._fail_overdue
@@ -183,7 +181,7 @@ class PatchUtils:
         self.client._persistent_storage = self._unacknowledged
 
     def patch_handle_connack(self) -> None:
-        """Let ``connect()`` raise every refusal, instead of retrying some of them; keep the properties."""
+        """Let ``connect()`` raise every refusal, instead of retrying some of them; keep what the session allows."""
         handler = self._handler
 
         def handle(_first_byte: int, body: bytes) -> None:
@@ -191,7 +189,6 @@ class PatchUtils:
                 raise NotMqttError("a second CONNACK came", ReasonCode.PROTOCOL_ERROR)
             connack = read_connack(body, self._version)
             handler._error = MQTTConnectError(connack.reason_code) if connack.reason_code else None
-            self.connack_properties = connack.properties
             self.terms = SessionTerms.of(connack.properties)
             if not connack.reason_code:
                 handler.current_connection.start_keep_alive(self.terms.server_keep_alive)
