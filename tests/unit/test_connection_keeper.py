@@ -15,7 +15,13 @@ def test_full_jitter_within_growing_bounds(monkeypatch):
     bounds = []
     monkeypatch.setattr(random, "uniform", lambda low, high: bounds.append((low, high)) or high)
     backoff = Backoff(1.0, 5.0)
-    assert [backoff.next_delay() for _ in range(4)] == [1.0, 2.0, 4.0, 5.0]
+    delays = [backoff.next_delay() for _ in range(20)]
+    assert delays[:4] == [1.0] * 4
+    # A quarter of what was waited before, so that the end of a short outage is noticed soon.
+    assert delays[4:12] == [max(1.0, sum(delays[:index]) / 4) for index in range(4, 12)]
+    assert delays[12:] == [5.0] * 8
+    backoff.grow_to_longest()
+    assert backoff.next_delay() == 5.0
     backoff.reset()
     assert backoff.next_delay() == 1.0
     assert {low for low, _ in bounds} == {0}

@@ -20,28 +20,38 @@ EXPECTED_FAILURES = (OSError, TBMQTTError)
 """Failures of network and server, whose text says everything. All others are logged with their traceback."""
 
 
+SHARE_OF_OUTAGE = 0.25
+"""A delay is at most this much of the time that was waited before it: a short outage is over soon after its end."""
+
+
 class Backoff:
-    """Delays between attempts: exponential, with full jitter."""
+    """Delays between attempts: they grow with the length of the outage, with full jitter."""
 
     def __init__(self, first: float = 1.0, longest: float = 30.0) -> None:
-        """Seconds: the bound of the first delay, and the bound of all."""
+        """Create the delays of one client.
+
+        Args:
+            first: Seconds, the bound of the first delays.
+            longest: Seconds, the bound of all delays.
+        """
         self._first = first
         self.longest = max(first, longest)
-        self._bound = first
+        self._waited = 0.0
 
     def next_delay(self) -> float:
-        """Seconds to wait before the next attempt."""
-        bound = min(self.longest, self._bound)
-        self._bound = bound * 2
-        return random.uniform(0, bound)  # spreads load, hides nothing
+        """Return the seconds to wait before the next attempt."""
+        bound = min(self.longest, max(self._first, SHARE_OF_OUTAGE * self._waited))
+        delay = random.uniform(0, bound)  # spreads load, hides nothing
+        self._waited += bound
+        return delay
 
     def reset(self) -> None:
-        """A session worked."""
-        self._bound = self._first
+        """Begin anew: a session worked."""
+        self._waited = 0.0
 
     def grow_to_longest(self) -> None:
-        """Nothing is to be expected from the next attempt."""
-        self._bound = self.longest
+        """Use the longest delay: the next attempt is unlikely to succeed."""
+        self._waited = self.longest / SHARE_OF_OUTAGE
 
 
 def is_transient(refusal: ConnectionRefusedByServer) -> bool:
