@@ -181,3 +181,19 @@ def test_tls_files_that_are_not_usable(files, tmp_path):
     (tmp_path / "no.pem").write_text("this is no certificate")
     with pytest.raises(ssl.SSLError):
         DeviceConfig({"ca_cert": tmp_path / "no.pem"}).make_ssl_context()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [5, "100:1", ["100:1"], {"telemetry": "100:1"}, {"messages": 5}, {"messages": ""}, {"messages": "100"}, {"messages": "0:1"},
+     {"messages": "1:0"}, {"messages": "-1:1"}, {"messages": "1:1,x"}, {"messages": "1e3:1"}, {"messages": f"{2**64}:1"}],
+)  # fmt: skip
+def test_rate_limits_that_cannot_be_used(value):
+    with pytest.raises(ValueError, match="rate_limits"):
+        DeviceConfig({"rate_limits": value})
+
+
+def test_rate_limits_of_the_user():
+    texts = {"messages": "50:1", "telemetry_datapoints": "100:1,3000:60", "telemetry_messages": None}
+    assert DeviceConfig({"rate_limits": texts}).rate_limits == {"messages": "50:1", "telemetry_datapoints": "100:1,3000:60"}
+    assert DeviceConfig().rate_limits is None

@@ -41,7 +41,9 @@ MAY_IMPORT_NATIVE = {
     "service.json_payloads",
     "service.answers",
     "service.entrance",
+    "service.learned_limits",
     "service.message_service",
+    "service.outcomes",
     "service.uplink_packer",
 }
 

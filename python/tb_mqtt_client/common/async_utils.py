@@ -53,14 +53,21 @@ class FutureMap:
         for parent, _ in added:
             open_children[parent] = open_children.get(parent, 0) + 1
 
-    def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, int]]) -> None:
-        """Make the owners of ``child`` wait for its parts instead; each part takes over the next so many owners, in order."""
-        owners = iter(self._owners.pop(child, ()))
-        for part, count in parts:
-            taken_over = [next(owners) for _ in range(count)]
-            self.register_owners(part, taken_over)
-            for parent, _ in taken_over:
-                self._open_children[parent] -= 1
+    def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, Iterable[tuple[int, int]]]]) -> None:
+        """Make the owners of ``child`` wait for its parts instead.
+
+        Args:
+            child: The future of a publish that is replaced.
+            parts: Future of each part, and its sources: the place of an owner among those of ``child``, and how many of the
+                owner's datapoints the part carries. Each owner is in at least one part.
+        """
+        owners = self._owners.pop(child, [])
+        if not owners:
+            return
+        for part, sources in parts:
+            self.register_owners(part, [(owners[place][0], datapoints) for place, datapoints in sources])
+        for parent, _ in owners:
+            self._open_children[parent] -= 1
 
     def get_parents(self, child: Delivery) -> list[Delivery]:
         """The calls that wait for ``child``."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.option_hints import nearest_option
 from tb_mqtt_client.common.proxy import Proxy
+from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.common.route import CONNECT_TIMEOUT, Route
 from tb_mqtt_client.common.tls_context import TlsFiles
 from tb_mqtt_client.constants.rpc_reply import RPCReply
@@ -166,6 +167,24 @@ def _qos(name: str, value: Any) -> int:
     return qos
 
 
+RATE_LIMIT_NAMES = ("messages", "telemetry_messages", "telemetry_datapoints")
+
+
+def _rate_limits(name: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f'{name} must be a dict such as {{"telemetry_messages": "100:1"}}, not {value!r}')  # noqa: TRY004  # one error for all options
+    for key, text in value.items():
+        if key not in RATE_LIMIT_NAMES:
+            raise ValueError(f"{name} has the keys {', '.join(RATE_LIMIT_NAMES)}, not {key!r}")
+        try:
+            usable = text is None or all(min(parse_window(window)) > 0 for window in split_windows(text) or [text])
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise ValueError(f'{name}[{key!r}] must be windows of count:seconds such as "100:1,3000:60", not {text!r}')
+    return {key: text for key, text in value.items() if text is not None}
+
+
 @dataclass(frozen=True)
 class _Option:
     default: Any
@@ -206,10 +225,13 @@ class DeviceConfig:
       which one is missing.
     - ``reconnect_delay_min``, ``reconnect_delay_max``: seconds, the bounds of the delay before the first and any later attempt.
     - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
+    - ``rate_limits``: limits of your own, in addition to the server's, for all that the client publishes:
+      ``{"messages": "50:1", "telemetry_messages": "100:1,3000:60", "telemetry_datapoints": "2000:1"}``. All of them is used.
     - ``round_floats`` (``TB_ROUND_FLOATS``): floats of more than 16 decimal places, which the platform would store as text, are
       rounded to 16. When it is false every float is sent in its shortest form.
     - ``limits_timeout``: seconds to wait for the server's limits; servers before 3.8 and other brokers never tell them.
-    - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded.
+    - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded; the pause doubles,
+      up to a minute, while the server acknowledges nothing.
     - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
     - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
     - ``rpc_reply``: ``"wrapped"`` sends the result of a server-side RPC as ``{"result": value}``, ``"plain"`` as the value alone.
@@ -237,9 +259,10 @@ class DeviceConfig:
         "reconnect_delay_min": _Option(1.0, _seconds),
         "reconnect_delay_max": _Option(30.0, _seconds),
         "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
+        "rate_limits": _Option(None, _rate_limits),
         "round_floats": _Option(True, _flag, "ROUND_FLOATS"),
         "limits_timeout": _Option(5.0, _seconds),
-        "backpressure_delay": _Option(10.0, _seconds),
+        "backpressure_delay": _Option(1.0, _seconds),
         "rpc_callback_timeout": _Option(60.0, _seconds),
         "max_inbound_messages": _Option(1000, _whole(1, _LARGEST)),
         "rpc_reply": _Option(RPCReply.WRAPPED, _rpc_reply),
@@ -273,6 +296,7 @@ class DeviceConfig:
     reconnect_delay_min: float
     reconnect_delay_max: float
     rate_limit_percentage: int
+    rate_limits: dict[str, str] | None
     round_floats: bool
     limits_timeout: float
     backpressure_delay: float

@@ -42,7 +42,8 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
     ``device`` is whose the payload is when it was cut out of a larger one.
     ``is_sent`` says whether there was a PUBLISH, ``refusals`` counts what may be tried again, and a ``suspect`` message may be the
-    one for which the server ended a connection. Without ``resend`` a message is of its session only.
+    one for which the server ended a connection. ``stamp`` says what had been published before it. Without ``resend`` a message is
+    of its session only.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.is_sent = False
         self.refusals = 0
         self.suspect = False
+        self.stamp: object = None
         self.resend = True
 
     @property

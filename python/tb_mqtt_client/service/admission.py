@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 from tb_mqtt_client._native import TokenBuckets, take_all
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import EMPTY_RATE_LIMIT, RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, unlimited
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
+from tb_mqtt_client.service.learned_limits import Amounts, LearnedLimits, Stamp
+from tb_mqtt_client.service.message_bounds import MessageBounds, smallest_bound
 
 logger = get_logger(__name__)
 
 FIRST_CONTACT_COST = 2
 """Messages that the announcement of a sub-device costs: its creation and its session (platform_contract.md, section 4)."""
 NANOSECONDS = 1e9
+
+
+@dataclass(slots=True)
+class Traffic:
+    """One kind of messages, and all limits that it is counted on."""
+
+    learned: LearnedLimits
+    announced: list[RateLimit]
+    own: list[RateLimit] = field(default_factory=list)
+    """The user's."""
+
+    def largest(self, index: int) -> int:
+        """Return the most that one message may take from the limits at ``index``; 0 for no bound."""
+        bounds = [limits[index].minimal_limit for limits in (self.announced, self.own) if limits]
+        return smallest_bound(*bounds, self.learned.limits[index].largest)
 
 
 class Admission:
@@ -34,14 +53,18 @@ class Admission:
         """``device`` limits the connected device's own traffic, ``gateway`` the sum of its sub-devices (``None``: no limits);
         monotonic nanoseconds.
         """
-        self._device = device
-        self._gateway = gateway or unlimited("gateway")
         self.backpressure = backpressure
         self._clock = clock
         self._changed = asyncio.Event()
         self._waiting = 0
         self._limited_since = 0
         self._nanoseconds_limited = 0
+        self._log = OccasionalLog(logger)
+        device_limits, gateway_limits = device, gateway or unlimited("gateway")
+        self._device_service = _service_traffic("device", device_limits)
+        self._device_data = _data_traffic("device", device_limits)
+        self._gateway_service = _service_traffic("gateway", gateway_limits)
+        self._gateway_data = _data_traffic("gateway", gateway_limits)
 
     @property
     def seconds_limited(self) -> float:
@@ -54,37 +77,128 @@ class Admission:
         """Whether a message waits for the limits now, or for the end of a pause."""
         return self._waiting > 0
 
+    def set_own_limits(self, limiter: RateLimiter) -> None:
+        """Apply limits of the user to all that the client publishes, in addition to those of the server."""
+        of_data = [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit]
+        for traffic in (self._device_service, self._gateway_service):
+            traffic.own = [limiter.message_rate_limit] if limiter.message_rate_limit.has_limit() else []
+        for traffic in (self._device_data, self._gateway_data):
+            traffic.own = of_data if any(limit.has_limit() for limit in of_data) else []
+
+    def bounds(self, *, gateway: bool) -> MessageBounds:
+        """Return how much a message with datapoints may hold."""
+        traffic = self._gateway_data if gateway else self._device_data
+        return MessageBounds(datapoints=traffic.largest(0), devices=traffic.largest(1))
+
     def try_take(self, message: MqttPublishMessage) -> float:
         """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
-        return self._try_take(self._needs(message), message)
+        traffic, amounts = self._traffic_of(message), _amounts(message)
+        now = self._clock()
+        wait = self._try_take(traffic, amounts, now, message)
+        if not wait:
+            message.stamp = traffic.learned.record(amounts, now)
+        return wait
 
     def try_take_subscription(self, topic: str) -> float:
         """The same for a SUBSCRIBE that the server counts as a message of the device (platform_contract.md, section 5)."""
-        return self._try_take([(self._device.message_rate_limit, 1)], topic)
+        now = self._clock()
+        wait = self._try_take(self._device_service, (1,), now, topic)
+        if not wait:
+            self._device_service.learned.record((1,), now)
+        return wait
 
-    def _try_take(self, needs: list[tuple[RateLimit, int]], what: object) -> float:
+    def _try_take(self, traffic: Traffic, amounts: Amounts, now: int, what: object) -> float:
         pause = self.backpressure.remaining()
         if pause > 0:
             return pause
-        # A service message larger than a window of today could never go otherwise.
-        requests = [(limit.buckets, min(needed, limit.minimal_limit or needed)) for limit, needed in needs]
-        wait = take_all(requests, self._clock())
+        requests = [_request(limit, amount) for limit, amount in zip(traffic.announced, amounts, strict=True)]
+        if traffic.own:
+            requests += [_request(limit, amount) for limit, amount in zip(traffic.own, amounts, strict=True)]
+        learned = traffic.learned
+        if learned.active:
+            requests += learned.requests(amounts, now)
+        wait = take_all(requests, now)
         if wait is None:
             return 0.0
+        if learned.active:
+            learned.note_limited(amounts, now)
         nanoseconds, capacity, seconds = wait
         logger.debug("Limit %d:%g reached, %r waits %.3f s", capacity, seconds, what, nanoseconds / NANOSECONDS)
         return nanoseconds / NANOSECONDS
 
     def admits_ever(self, message: MqttPublishMessage) -> bool:
         """Whether the limits of now have room for so many datapoints and devices in one message."""
-        return message.is_service_message or all(
-            needed <= (limit.minimal_limit or needed) for limit, needed in self._needs(message)
+        if message.is_service_message:
+            return True
+        traffic = self._traffic_of(message)
+        # One datapoint of one device cannot be made smaller: an estimate must not stand in its way.
+        return all(
+            amount <= 1 or not (largest := traffic.largest(index)) or amount <= largest
+            for index, amount in enumerate(_amounts(message))
         )
+
+    def refused(self, message: MqttPublishMessage, source: str) -> bool:
+        """Learn from a PUBACK that refused a message for a quota. Returns False when it tells nothing new.
+
+        The server works on the messages of one connection in their order (platform_contract.md, section 4), so those before this
+        one were accepted, even if their PUBACKs never come.
+        """
+        return self._learn([message], source)
+
+    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str) -> bool:
+        """Learn from the end of a connection that exceeded a limit. ``messages``: those of one kind without PUBACK, in order."""
+        return self._learn(list(messages), source)
+
+    def _learn(self, messages: list[MqttPublishMessage], source: str) -> bool:
+        first, last = messages[0], messages[-1]
+        if not isinstance(first.stamp, Stamp) or not isinstance(last.stamp, Stamp):
+            return False
+        traffic = self._traffic_of(first)
+        learned = traffic.learned.learn(first.stamp, last.stamp, _amounts(last), source, self._clock())
+        for limit in learned:
+            state = limit.state()
+            self._log.warn_of(
+                state.limit,
+                "The server enforces a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
+                "If this is not the limit that was exceeded, the client finds out by itself",
+                state.limit,
+                source,
+                state.estimate,
+                state.per_second,
+            )
+        if learned:
+            self.limits_changed()
+        return bool(learned)
+
+    def connection_lost(self) -> None:
+        """Take into account that a connection ended for another reason than a limit: limits may have changed meanwhile."""
+        now = self._clock()
+        for traffic in self._all():
+            traffic.learned.connection_lost(now)
+
+    def learned_limits(self) -> list[dict[str, Any]]:
+        """Return what was learned from refusals, as JSON values: limit, per_second, estimate, source, refusals."""
+        return [
+            {
+                "limit": state.limit,
+                "per_second": state.per_second,
+                "estimate": state.estimate,
+                "source": state.source,
+                "refusals": state.refusals,
+            }
+            for traffic in self._all()
+            for limit in traffic.learned.limits
+            if limit.rate is not None
+            for state in [limit.state()]
+        ]
 
     def likely_limit(self, message: MqttPublishMessage) -> str:
         """For the log, when the server says that a limit was exceeded: which one it may have been."""
         now = self._clock()
-        fullest = [(_least_filled(limit.buckets, now), limit.name) for limit, _ in self._needs(message) if limit.has_limit()]
+        traffic = self._traffic_of(message)
+        fullest = [
+            (_least_filled(limit.buckets, now), limit.name) for limit in (*traffic.announced, *traffic.own) if limit.has_limit()
+        ]
         if not fullest:
             return "one that the server did not announce, such as the tenant's"
         return f"{min(fullest)[1]}, or one that the server did not announce, such as the tenant's"
@@ -111,24 +225,41 @@ class Admission:
 
     def limits_of(self, message: MqttPublishMessage) -> tuple[RateLimit, RateLimit]:
         """The limits of messages and of datapoints that a message is counted on."""
-        limiter = self._limiter_of(message)
+        announced = self._traffic_of(message).announced
         if message.is_service_message:
-            return limiter.message_rate_limit, EMPTY_RATE_LIMIT
-        return limiter.telemetry_message_rate_limit, limiter.telemetry_datapoints_rate_limit
+            return announced[0], EMPTY_RATE_LIMIT
+        datapoints, messages = announced
+        return messages, datapoints
 
-    def _limiter_of(self, message: MqttPublishMessage) -> RateLimiter:
-        return self._device if message.is_device_message else self._gateway
+    def _traffic_of(self, message: MqttPublishMessage) -> Traffic:
+        if message.is_device_message:
+            return self._device_service if message.is_service_message else self._device_data
+        return self._gateway_service if message.is_service_message else self._gateway_data
 
-    def _needs(self, message: MqttPublishMessage) -> list[tuple[RateLimit, int]]:
-        limiter = self._limiter_of(message)
-        if message.is_service_message:
-            # Of several devices: their keep-alive.
-            cost = FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else message.devices
-            return [(limiter.message_rate_limit, cost)]
-        return [
-            (limiter.telemetry_message_rate_limit, message.devices),
-            (limiter.telemetry_datapoints_rate_limit, message.datapoints - message.superseded),
-        ]
+    def _all(self) -> tuple[Traffic, ...]:
+        return self._device_service, self._device_data, self._gateway_service, self._gateway_data
+
+
+def _service_traffic(whose: str, limiter: RateLimiter) -> Traffic:
+    return Traffic(LearnedLimits(f"{whose} messages"), [limiter.message_rate_limit])
+
+
+def _data_traffic(whose: str, limiter: RateLimiter) -> Traffic:
+    learned = LearnedLimits(f"{whose} telemetry datapoints", f"{whose} telemetry messages")
+    return Traffic(learned, [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit])
+
+
+def _amounts(message: MqttPublishMessage) -> Amounts:
+    """Return what a message takes from each limit of its ``Traffic``."""
+    if message.is_service_message:
+        # Of several devices: their keep-alive.
+        return (FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else message.devices,)
+    return message.datapoints - message.superseded, message.devices
+
+
+def _request(limit: RateLimit, amount: int) -> tuple[TokenBuckets, int]:
+    # A service message larger than a window of today could never go otherwise.
+    return limit.buckets, min(amount, limit.minimal_limit or amount)
 
 
 def _least_filled(buckets: TokenBuckets, now: int) -> float:

@@ -17,7 +17,7 @@ from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.rate_limit.rate_limiter import unlimited
+from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -85,6 +85,7 @@ class ConnectedClient(BaseClient):
             queue_policy=self._config.queue_policy,
         )
         self._admission = self._message_service.admission
+        self._admission.set_own_limits(own_limits(self._config.rate_limits or {}))
         self._downlink = DeviceDownlink(
             self._message_adapter,
             self._report,

@@ -18,7 +18,9 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
     - ``last_disconnect``: why the last session ended; ``last_disconnect_code``: the reason code of the server's DISCONNECT.
     - ``limited``: whether a message waits for the limits or for the end of a pause; ``paused_seconds``: what is left of a pause.
     - ``limits``: what the server announced, ``max_payload_size`` in bytes of the remaining length. With ``announced`` false these
-      are the defaults, for a server that did not tell its own.
+      are the defaults, for a server that did not tell its own. ``learned``: a dict for each limit that the server enforces without
+      announcing it: ``limit`` (which one), ``per_second`` (used at present), ``estimate`` (of the limit, per second), ``source``
+      (the refusal that it was learned from) and ``refusals`` (how many).
     """
     end = manager.last_end
     return {
@@ -34,6 +36,7 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
             "max_payload_size": limits.max_payload_size,
             "device": dict(limits.device),
             "gateway": dict(limits.gateway),
+            "learned": admission.learned_limits(),
         },
         **statistics.as_dict(),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tb_mqtt_client._native import Payload
 from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -27,7 +28,7 @@ from tb_mqtt_client.service.session_end import SessionEnd
 logger = get_logger(__name__)
 
 SERVICE_ATTEMPTS = 3
-"""How often a message without datapoints is published that the platform refuses for its quota, or disconnects for."""
+"""How often a message without datapoints is published that the platform disconnects for."""
 SUSPECT_ATTEMPTS = 2
 """How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
 
@@ -52,12 +53,15 @@ class Outcomes:
         self._retry = retry
         self._publish_service_again = publish_service_again
         self._log = OccasionalLog(logger)
+        self._quota_refusal = False
+        """Whether the server refused a message of this session for a quota: it ends the connection then."""
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         if reason_code == 0:
             if not message.is_service_message:
                 self._counter.acknowledge(message.datapoints)
+            self._admission.backpressure.notify_acknowledged()
             self._answers.answer(message, reason_code)
         elif message.topic == GATEWAY_CONNECT_TOPIC:
             # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
@@ -72,18 +76,15 @@ class Outcomes:
             self._refused(message, reason_code)
 
     def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
-        likely = self._admission.likely_limit(message)
-        text = "The platform refused %r for now: %s. The limit: %s"
-        self._log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), likely)
-        if not self._admission.backpressure.should_pause():
-            # Once: all that was in flight is refused for the same shortage.
-            self._admission.backpressure.notify_quota_exceeded()
+        self._quota_refusal = True
+        self._admission.refused(message, f"PUBACK {reason_name(reason_code)}")
+        text = "The platform refused %r for now, and it is sent again: %s. The limit: %s"
+        self._log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), self._admission.likely_limit(message))
+        self._admission.backpressure.notify_quota_exceeded()
         if not message.is_service_message:
             self._counter.take_back(message.datapoints, message.superseded)
             self._retry.put([message])
-            return
-        message.refusals += 1
-        if message.refusals < SERVICE_ATTEMPTS and message.resend:
+        elif message.resend:
             self._publish_service_again(message)
         else:
             self._answers.answer(message, reason_code)
@@ -101,17 +102,31 @@ class Outcomes:
         for message in messages:
             if not message.is_service_message:
                 self._counter.take_back(message.datapoints, message.superseded)
-        if end.reason_code in BLAMING_DISCONNECTS:
-            messages = self._without_the_guilty(messages, end.reason_code)
+        if not self._is_for_limit(messages, end):
+            self._admission.connection_lost()
+            if end.reason_code in BLAMING_DISCONNECTS:
+                messages = self._without_the_guilty(messages, end.reason_code)
+        self._quota_refusal = False
         uplinks = [message for message in messages if not message.is_service_message]
-        if end.reason_code in LIMITING_DISCONNECTS and not end.expected:
-            self._admission.backpressure.notify_disconnect()
-            if uplinks:
-                logger.warning("A limit was exceeded: %s", self._admission.likely_limit(uplinks[0]))
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
             logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
         return messages
+
+    def _is_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+        """Return whether a limit explains the end of the connection; learn from it."""
+        if self._quota_refusal:
+            return True
+        if end.expected:
+            return False
+        over_limit = over_limit_candidates(messages, end.reason_code)
+        if over_limit:
+            assert end.reason_code is not None
+            self._admission.disconnected_for_limit(over_limit, f"DISCONNECT {reason_name(end.reason_code)}")
+        if over_limit or end.reason_code in LIMITING_DISCONNECTS:
+            self._admission.backpressure.notify_disconnect()
+            return True
+        return False
 
     def _without_the_guilty(self, messages: list[MqttPublishMessage], reason_code: int) -> list[MqttPublishMessage]:
         """The server may have disconnected for one of these: each goes alone next time, and is given up after some of those."""
@@ -135,12 +150,13 @@ class Outcomes:
         small_enough = message.payload_size <= payload_limit
         if small_enough and self._admission.admits_ever(message):
             return True
-        if not self.send_in_parts(message):
+        bounds = self._admission.bounds(gateway=not message.is_device_message)
+        if not self._replace_by_parts(message, payload_limit, bounds.datapoints, bounds.devices):
             self._given_up(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
         return False
 
     def _given_up(self, message: MqttPublishMessage, reason_code: int) -> None:
-        text = "%r is given up and counts as rejected: %s"
+        text = "Giving up on %r (counted as rejected): %s"
         self._log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
             self._counter.refuse_queued(message.datapoints, reason_code)
@@ -148,18 +164,50 @@ class Outcomes:
 
     def send_in_parts(self, message: MqttPublishMessage) -> bool:
         """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
-        if message.packed is None or message.devices < 2:
+        return message.devices > 1 and self._replace_by_parts(message, message.payload_size, 0, 1)
+
+    def _replace_by_parts(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> bool:
+        """Queue smaller messages in place of one. False when it cannot be cut."""
+        if message.packed is None:
             return False
-        sources = [datapoints for _, datapoints in message.packed.sources]
-        parts, owners, first = [], [], 0
-        for device, payload, written, count in message.packed.split_by_device():
-            answered_for = sum(sources[first : first + count])
-            first += count
-            part = MqttPublishMessage(message.topic, payload, message.qos, datapoints=answered_for)
-            part.device, part.superseded = device, answered_for - written
-            part.payload_limit, part.suspect = message.payload_limit, message.suspect
-            parts.append(part)
-            owners.append((part.delivery_futures[0], count))
-        self._futures.replace_child(message.delivery_futures[0], owners)
+        payloads = message.packed.split(max_size, max_datapoints, max_devices)
+        if len(payloads) < 2:
+            return False
+        parts = [part_of(message, payload) for payload in payloads]
+        owners = zip(parts, payloads, strict=True)
+        self._futures.replace_child(
+            message.delivery_futures[0], [(part.delivery_futures[0], payload.sources) for part, payload in owners]
+        )
         self._retry.put(parts)
         return True
+
+
+def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage:
+    """Return the message that carries a part of another one."""
+    answered_for = sum(datapoints for _, datapoints in payload.sources)
+    part = MqttPublishMessage(message.topic, payload.data, message.qos, datapoints=answered_for)
+    part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
+    part.payload_limit, part.suspect = message.payload_limit, message.suspect
+    return part
+
+
+def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int | None) -> list[MqttPublishMessage]:
+    """Return the messages in flight of the one kind that exceeded a limit, if the end of the connection says so.
+
+    Over a limit of the device's own traffic the platform sends DISCONNECT 0x83, and 0x8B while it makes the session of a sub-device
+    (platform_contract.md, sections 0 and 4).
+    """
+    if reason_code == ReasonCode.SERVER_SHUTTING_DOWN:
+        return [message for message in messages if message.topic == GATEWAY_CONNECT_TOPIC]
+    if reason_code not in LIMITING_DISCONNECTS:
+        return []
+    if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
+        messages = [message for message in messages if message.is_device_message]
+    return next(
+        (
+            kind
+            for is_device, is_service in ((True, False), (False, False), (True, True), (False, True))
+            if (kind := [one for one in messages if (one.is_device_message, one.is_service_message) == (is_device, is_service)])
+        ),
+        [],
+    )

@@ -6,6 +6,7 @@ The rule: what a worker holds is in ``unsent``, where a lost connection or the e
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.failed_rounds import FailedRounds
+from tb_mqtt_client.service.message_bounds import MessageBounds
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.uplink_packer import QueuedUplink, UplinkPacker
 
@@ -26,6 +28,8 @@ logger = get_logger(__name__)
 
 BATCH_PAYLOADS = 32
 """Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
+BATCH_PAYLOADS_LIMITED = 4
+"""The same while a limit of datapoints makes the payloads smaller."""
 
 GiveUpCallback = Callable[[Any], None]
 """Answers a message or a queued uplink that cannot be sent because of an unexpected error."""
@@ -282,9 +286,10 @@ class UplinkQueueWorker(MessageQueueWorker):
 
     def _take_batch(self) -> Iterable[MqttPublishMessage]:
         """Pack what is queued."""
-        uplinks, nbytes = self._pop_batch()
+        bounds = self._admission.bounds(gateway=self.packer.gateway)
+        uplinks, nbytes = self._pop_batch(bounds)
         try:
-            batch = self.packer.pack(uplinks, self._qos)
+            batch = self.packer.pack(uplinks, self._qos, bounds)
         except BaseException as error:
             # The end of this loop finds them here.
             self.queue.prepend_all(uplinks)
@@ -311,19 +316,26 @@ class UplinkQueueWorker(MessageQueueWorker):
             self._on_oversized()
         return batch.messages
 
-    def _pop_batch(self) -> tuple[list[QueuedUplink], int]:
+    def _pop_batch(self, bounds: MessageBounds) -> tuple[list[QueuedUplink], int]:
         budget, at_once = BATCH_PAYLOADS * self.packer.payload_budget, 100
         # Without acknowledgements a link shows nothing.
         link = self._mqtt_manager.batch_bytes if self._qos else None
         if is_bounded := link is not None and link < budget:
             # A hundred calls may be minutes on a slow link: the first one tells how many fit.
             budget, at_once = link, 1
+        max_datapoints = sys.maxsize
+        if bounds.datapoints:
+            # The messages of a batch wait for their turn, and data that gathers meanwhile cannot join them.
+            max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * bounds.datapoints, 1
         uplinks: list[QueuedUplink] = []
-        nbytes = 0
-        while nbytes < budget and len(uplinks) < self._failures.at_most and not self.queue.is_empty():
-            taken = self.queue.pop_now(min(at_once, self._failures.at_most - len(uplinks)))
+        nbytes = datapoints = 0
+        at_most = self._failures.at_most
+        while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and not self.queue.is_empty():
+            taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
-            if is_bounded:
+            if bounds.datapoints:
+                datapoints += sum([encoded.datapoints for encoded, _, _ in taken])
+            elif is_bounded:
                 at_once = max(1, min(100, (budget - nbytes) * len(uplinks) // max(1, nbytes)))
         return uplinks, nbytes

@@ -17,6 +17,7 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
 from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
 from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
+from tb_mqtt_client.service.message_bounds import NO_BOUNDS, MessageBounds, smallest_bound
 
 QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 """One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
@@ -64,7 +65,7 @@ class UplinkPacker:
         self._topics = timeseries_topic, attributes_topic
         self._splitter = splitter
         self.future_map = future_map
-        self._gateway = gateway
+        self.gateway = gateway
         self.max_devices = 1
 
     @property
@@ -72,18 +73,19 @@ class UplinkPacker:
         """Bytes of one payload."""
         return self._splitter.payload_budget
 
-    def pack(self, uplinks: Sequence[QueuedUplink], qos: int) -> PackedBatch:
-        """Write timeseries, then attributes, into as few payloads as the splitter's limits allow."""
+    def pack(self, uplinks: Sequence[QueuedUplink], qos: int, bounds: MessageBounds = NO_BOUNDS) -> PackedBatch:
+        """Write timeseries, then attributes, into as few payloads as ``bounds`` and the splitter's limits allow."""
         encoded = [encoded for encoded, _, _ in uplinks]
         deliveries = [delivery for _, delivery, _ in uplinks]
         splitter = self._splitter
-        max_datapoints, max_devices = splitter.max_datapoints, self.max_devices
+        max_datapoints = smallest_bound(splitter.max_datapoints, bounds.datapoints)
+        max_devices = smallest_bound(self.max_devices, bounds.devices)
         # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
         packings: tuple[Packing, ...] = partial(pack_timeseries, now_ms=now_ms()), pack_attributes
         max_size = splitter.payload_budget
         # All payloads first: an error there must not leave calls tied to messages that are never sent.
         packed = [
-            pack(encoded, gateway=self._gateway, max_size=max_size, max_datapoints=max_datapoints, max_devices=max_devices)
+            pack(encoded, gateway=self.gateway, max_size=max_size, max_datapoints=max_datapoints, max_devices=max_devices)
             for pack in packings
         ]
         batch = PackedBatch([], [], [], [])
@@ -116,7 +118,7 @@ class UplinkPacker:
             message.devices = payload.devices
             message.superseded = answered_for - payload.datapoints
             message.payload_limit = max_size
-            message.packed = payload if self._gateway else None
+            message.packed = payload
             batch.messages.append(message)
         for index, key, size in packed.oversized:
             delivery = create_future()

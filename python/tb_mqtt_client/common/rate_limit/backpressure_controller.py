@@ -1,4 +1,4 @@
-"""A pause of all publishing, after the server said that it was too much."""
+"""A pause of all publishing, after the server refused something for a quota."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 
 logger = get_logger(__name__)
 
-DEFAULT_DELAY = 10.0
-"""Seconds of the first pause."""
-EVENTS_WINDOW = 60.0
-"""Seconds in which an event counts for the length of the next pause."""
-LARGEST_FACTOR = 10
+DEFAULT_DELAY = 1.0
+"""Seconds of the first pause. The platform's shortest window is a second long: after that it takes something again."""
+LONGEST_DELAY = 60.0
+"""Seconds; unless the first pause is longer."""
 
 
 class BackpressureController:
-    """The pause doubles with each event within a minute of the last, up to tenfold."""
+    """Pauses that double while the server refuses everything.
+
+    How fast to go on afterwards is up to the learned limits. A pause is for what no rate is slow enough for: a quota that is used
+    up for hours, such as the API usage of a tenant.
+    """
 
     def __init__(
         self,
@@ -27,12 +30,17 @@ class BackpressureController:
         delay: float = DEFAULT_DELAY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``delay``: seconds of the first pause. Nothing pauses once ``main_stop_event`` is set."""
+        """Create a controller that does not pause.
+
+        Args:
+            main_stop_event: Nothing pauses once it is set.
+            delay: Seconds of the first pause.
+            clock: Returns monotonic seconds.
+        """
         self._main_stop_event = main_stop_event
         self._delay = delay
         self._clock = clock
         self._until = 0.0
-        self._last_event = float("-inf")
         self._events = 0
         self.pauses = 0
         """How often a pause began or grew."""
@@ -40,19 +48,27 @@ class BackpressureController:
         self._pauses_log = OccasionalLog(logger, clock=clock)
 
     def notify_quota_exceeded(self, delay_seconds: float | None = None) -> None:
-        """The server refused a message for its quota. ``delay_seconds``: this long, instead of the growing pause."""
+        """Pause, because the server refused a message for its quota.
+
+        Args:
+            delay_seconds: The length of this pause, in place of the growing one.
+        """
         self._pause(delay_seconds, "the server refused a message for its quota")
 
     def notify_disconnect(self, delay_seconds: float | None = None) -> None:
-        """The server ended the connection for its limits."""
-        self._pause(delay_seconds, "the server ended the connection")
+        """Pause, because the server ended the connection for its limits; ``delay_seconds`` as above."""
+        self._pause(delay_seconds, "the server ended the connection for a limit")
+
+    def notify_acknowledged(self) -> None:
+        """Begin anew with the first pause: the server takes something."""
+        self._events = 0
 
     def should_pause(self) -> bool:
-        """Whether publishing pauses now."""
+        """Return whether publishing pauses now."""
         return self.remaining() > 0
 
     def remaining(self) -> float:
-        """Seconds until publishing goes on."""
+        """Return the seconds until publishing goes on."""
         if self._main_stop_event.is_set():
             return 0.0
         return max(0.0, self._until - self._clock())
@@ -60,16 +76,17 @@ class BackpressureController:
     def clear(self) -> None:
         """Go on at once, and forget earlier events."""
         self._until = 0.0
-        self._last_event = float("-inf")
         self._events = 0
 
     def _pause(self, delay_seconds: float | None, cause: str) -> None:
-        now = self._clock()
-        self._events = self._events + 1 if now - self._last_event <= EVENTS_WINDOW else 1
-        self._last_event = now
         if delay_seconds is None:
-            delay_seconds = self._delay * min(LARGEST_FACTOR, 2 ** (self._events - 1))
-        if now + delay_seconds > self._until:
-            self._until = now + delay_seconds
+            if self.should_pause():
+                # The same shortage: a refusal may come with a notice for each device, and with the end of the connection.
+                return
+            delay_seconds = min(max(LONGEST_DELAY, self._delay), self._delay * 2.0 ** min(self._events, 32))
+        self._events += 1
+        until = self._clock() + delay_seconds
+        if until > self._until:
+            self._until = until
             self.pauses += 1
             self._pauses_log.warn_of(cause, "Publishing pauses for %g s: %s", delay_seconds, cause)

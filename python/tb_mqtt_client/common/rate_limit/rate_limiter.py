@@ -1,5 +1,6 @@
 """The three limits that the platform has for one kind of traffic."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
@@ -25,3 +26,14 @@ def unlimited(name: str) -> RateLimiter:
         RateLimit("", f"{name} telemetry messages"),
         RateLimit("", f"{name} telemetry datapoints"),
     )
+
+
+def own_limits(texts: Mapping[str, str]) -> RateLimiter:
+    """Return limits of the user: all of them is used, since they count what this client sends and nothing else.
+
+    Args:
+        texts: ``"100:1,3000:60"`` by ``messages``, ``telemetry_messages`` and ``telemetry_datapoints``; a missing one is no limit.
+    """
+    names = "messages", "telemetry_messages", "telemetry_datapoints"
+    limits = [RateLimit(texts.get(name), f"your own limit of {name}", percentage=100) for name in names]
+    return RateLimiter(*limits)
