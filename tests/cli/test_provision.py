@@ -7,6 +7,7 @@ import tomllib
 import pytest
 import trustme
 
+from network_peers import HttpProxy, running
 from tb_mqtt_client.emulator import Emulator
 
 SECRET = "secret-of-the-profile"
@@ -42,6 +43,18 @@ async def test_basic_credentials(tb_mqtt, emulator, place, tmp_path):
     assert done.json == {"status": "SUCCESS", "credentials_type": "MQTT_BASIC", "file": "m.toml"}
     assert tomllib.loads((tmp_path / "m.toml").read_text())["password"] == 'p"\\ä😀\x7fw'
     assert (await tb_mqtt("send", "a=1", "--config", "m.toml", cwd=tmp_path)).code == 0
+
+
+async def test_how_the_server_is_reached_is_kept(tb_mqtt, emulator, place, tmp_path):
+    async with running(HttpProxy("user:hunter2")) as proxy:
+        url = f"http://user:hunter2@127.0.0.1:{proxy.port}"
+        options = ("--no-verify-hostname", "--no-tls-strict", "--proxy", url)
+        done = await tb_mqtt("provision", *options, "--save", "m.toml", env=place, cwd=tmp_path)
+        assert (done.code, "hunter2" in done.out + done.err) == (0, False)
+        saved = tomllib.loads((tmp_path / "m.toml").read_text())
+        assert (saved["verify_hostname"], saved["tls_strict"], saved["proxy"]) == (False, False, url)
+        assert (await tb_mqtt("send", "a=1", "--config", "m.toml", cwd=tmp_path)).code == 0
+    assert len(proxy.asked) == 2
 
 
 async def test_a_gateway(tb_mqtt, emulator, place, tmp_path):

@@ -39,6 +39,37 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_environment(t
     assert settings().config.host == "environment"
 
 
+def test_the_command_line_wins_also_where_a_host_names_its_port(tmp_path, monkeypatch):
+    def servers(**options):
+        return [str(server) for server in settings(**options).config.servers()]
+
+    file = write(tmp_path / "tb.toml", 'host = "file:2"\n')
+    with_port = write(tmp_path / "port.toml", 'host = "file"\nport = 2\n')
+    assert servers(config=file, port=3) == servers(config=with_port, port=3) == ["file:3"]
+    assert servers(config=with_port, host="option:3") == ["option:3"]
+    assert servers(config=with_port, host="option,other:3") == ["option:1883", "other:3"]
+    assert servers(config=with_port, host="option") == ["option:2"]
+    monkeypatch.setenv("TB_HOST", "environment:4")
+    assert servers(port=3) == ["environment:3"]
+    assert servers(config=file) == ["file:2"]
+    with pytest.raises(CommandError, match="host names the port 3 and port is 5"):
+        settings(host="option:3", port=5)
+
+
+def test_connection_options_of_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TB_PROXY", "http://environment")
+    password = write(tmp_path / "password", "of the key\n")
+    options = {"tls_strict": False, "proxy": "http://option", "private_key_password_file": password}
+    config = settings(host="mqtts://h", **options, connect_timeout=50).config
+    assert (config.tls_strict, config.proxy, config.private_key_password) == (False, "http://option", "of the key")
+    # That of the command line is for all attempts together.
+    assert config.connect_timeout == 10
+    assert settings(host="h").config.proxy == "http://environment"
+    file = write(tmp_path / "tb.toml", 'host = ["a", "b:2"]\nprivate_key_password_file = "password"\n')
+    config = settings(config=file).config
+    assert ([str(server) for server in config.servers()], config.private_key_password) == (["a:1883", "b:2"], "of the key")
+
+
 def test_credentials_come_from_one_place_only(tmp_path, monkeypatch):
     """A token of the environment never goes to a server of a file that has credentials of its own."""
     monkeypatch.setenv("TB_HOST", "h")

@@ -27,7 +27,9 @@ from tb_mqtt_client.entities.data.provisioning_request import (
 )
 
 OWNER_ONLY = 0o600
-KEPT = ("host", "port", "use_system_ca", *PATHS, *CREDENTIALS, "client_id")
+KEPT = ("host", "port", "use_system_ca", "verify_hostname", "tls_strict", "proxy", *PATHS, *CREDENTIALS, "client_id")
+DEFAULTS = {"use_system_ca": False, "verify_hostname": True}
+"""Of what is kept; ``None`` for everything else."""
 
 
 @click.command(cls=Command)
@@ -155,7 +157,7 @@ def _toml(config: DeviceConfig) -> str:
     for name in PATHS:
         if values[name] is not None:
             values[name] = str(Path(values[name]).absolute())
-    return "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items() if value not in {None, False})
+    return "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items() if value != DEFAULTS.get(name))
 
 
 def _toml_value(value: str | int | bool) -> str:

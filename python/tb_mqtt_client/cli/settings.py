@@ -20,6 +20,7 @@ from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.option_hints import nearest_option
+from tb_mqtt_client.entities.server_address import parse_servers
 
 CREDENTIALS = ("access_token", "username", "password")
 SECRETS = ("access_token", "password", "private_key_password")
@@ -86,8 +87,11 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     if not explicit.keys().isdisjoint(CREDENTIALS):
         file = {name: value for name, value in file.items() if name not in CREDENTIALS}
     given = {"limits_timeout": LIMITS_TIMEOUT} | file | explicit
+    late = _later_port(given, explicit)
     try:
         config = config_class(given)
+        if late is not None:
+            config.port = late
     except ValueError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     if not given.keys().isdisjoint(CREDENTIALS):
@@ -112,6 +116,31 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
         origin_of_host=_origin({"host"}, origins, options),
         origin_of_credentials=_origin(set(CREDENTIALS), origins, options) if has_credentials else "",
     )
+
+
+def _later_port(given: dict[str, Any], explicit: Mapping[str, Any]) -> int | None:
+    """Let the command line win where a host and a port are from two places, and the host names a port too.
+
+    Args:
+        given: All settings; the port that loses is removed.
+        explicit: Those of the command line.
+
+    Returns:
+        A port of the command line that replaces the one in the file's host.
+    """
+    if "port" in explicit and "host" not in explicit:
+        return given.pop("port") if "host" in given else None
+    if "host" in explicit and "port" not in explicit and _names_port(explicit["host"]):
+        given.pop("port", None)
+    return None
+
+
+def _names_port(host: Any) -> bool:
+    try:
+        return any(server.port is not None for server in parse_servers("host", host))
+    except ValueError:
+        # Reported when the configuration is made.
+        return False
 
 
 def _redact_proxy(url: object, redactor: Redactor) -> None:
