@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 from gateway_wire import CONNECTED, DISCONNECTED, FAILED, LOST, RECONNECTING, States, Wire, announced
 
 from tb_mqtt_client import GatewayClient
+from tb_mqtt_client.common.exceptions import BackpressureException, DeviceNotConnectedError, NotConnectedError
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 
 QUICK = {"announce_delay_min": 0.01, "announce_delay_max": 0.02}
@@ -267,7 +269,7 @@ async def test_a_disconnected_gateway_announces_nothing_and_begins_anew(emulator
 
 
 async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_make_room(emulator, start):
-    gateway = await start(announce_delay_min=NEVER, max_queued_messages=3, queue_policy="drop_oldest")
+    gateway = await start(announce_delay_min=NEVER, max_queued_messages=6, queue_policy="drop_oldest")
     session, _, _, first, wire = await refused_with_data(emulator, gateway)
     futures = [await gateway.send_device_timeseries(session, {"a": n}, wait_for_publish=False) for n in range(2, 6)]
     assert gateway.statistics.queued_calls == 3
@@ -276,8 +278,66 @@ async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_make_ro
     assert (await gateway.send_device_timeseries(other, {"a": 1})).is_successful()
     wire.verdict = lambda _: None
     await gateway.connect_device("D1")
-    assert [(await future).reason_code for future in futures] == [-2, -2, 0, 0]
+    assert [(await future).reason_code for future in futures] == [-2, 0, 0, 0]
     assert counts_agree(gateway)
+
+
+async def send_many(gateway, session, count=50):
+    return [await gateway.send_device_timeseries(session, {"a": n}, wait_for_publish=False) for n in range(count)]
+
+
+@pytest.mark.parametrize("bound", [{"max_queued_messages": 20}, {"max_queued_bytes": 400}])
+@pytest.mark.parametrize("policy", ["wait", "raise", "drop_oldest", "drop_newest"])
+async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, start, policy, bound):
+    """One name that the platform never takes must not stop a gateway. Each of its sends ends by the policy."""
+    gateway = await start(announce_delay_min=NEVER, queue_policy=policy, **bound)
+    session, _, _, _, wire = await refused_with_data(emulator, gateway)
+    sending = asyncio.create_task(send_many(gateway, session))
+    other = await announced(gateway, "D2")
+    for n in range(50):
+        assert (await gateway.send_device_timeseries(other, {"b": n})).is_successful()
+    if policy == "raise":
+        with pytest.raises(BackpressureException, match="The platform refuses device 'D1'"):
+            await sending
+    share = gateway._message_service.sub_devices.gate.share
+    assert share.messages >= 5
+    assert share.messages <= 10 or "max_queued_bytes" in bound
+    assert share.bytes <= 200 + 10
+    assert (gateway.statistics.dropped > 0) is policy.startswith("drop")
+    assert sending.done() is (policy != "wait")
+    # Accepted, everything goes on.
+    wire.verdict = lambda _: None
+    await announced(gateway, "D1")
+    if policy != "raise":
+        results = await asyncio.gather(*await sending)
+        codes = {result.reason_code for result in results}
+        assert codes == ({0} if policy == "wait" else {0, -2})
+    assert (await gateway.send_device_timeseries(session, {"a": 99})).is_successful()
+    await asyncio.gather(*await send_many(gateway, session, 5))
+    assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
+
+
+@pytest.mark.parametrize("ending", ["stopped", "disconnected", "given up"])
+async def test_who_waits_with_data_of_a_refused_device_is_answered(emulator, start, ending):
+    gateway = await start(announce_delay_min=NEVER, max_queued_messages=4, announce_attempts=2)
+    session, states, _, _, _ = await refused_with_data(emulator, gateway)
+    sending = asyncio.create_task(send_many(gateway, session, 10))
+    await announced(gateway, "D2")
+    assert not sending.done()
+    if ending == "stopped":
+        await gateway.stop(timeout=0.01)
+        with pytest.raises(NotConnectedError):
+            await sending
+        return
+    if ending == "disconnected":
+        await gateway.disconnect_device(session)
+    else:
+        await gateway.connect_device("D1")
+        await states.until(FAILED)
+    with suppress(DeviceNotConnectedError):
+        assert {result.reason_code for result in await asyncio.gather(*await sending)} <= {0x80, -1}
+    await gateway.stop(timeout=1)
+    assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
 
 
 @pytest.mark.parametrize("refusals", [1, 3])

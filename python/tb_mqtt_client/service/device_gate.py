@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.uplink_packer import QueuedUplink
+from tb_mqtt_client.service.refused_share import RefusedShare
+from tb_mqtt_client.service.uplink_packer import ENCODED, NUMBER, QueuedUplink
 
 
 @dataclass(slots=True)
@@ -31,6 +33,11 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self.uplinks or self.messages or self.packed)
 
+    @property
+    def nbytes(self) -> int:
+        """Encoded bytes of the uplinks."""
+        return sum(uplink[ENCODED].nbytes for uplink in self.uplinks)
+
 
 class DeviceGate:
     """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass.
@@ -38,7 +45,9 @@ class DeviceGate:
     A device that was refused for a reason that may pass is both held and blocked: it stays so until it is accepted or given up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: RefusedShare | None = None) -> None:
+        """``share`` counts the data of devices that are refused; by default it has no bound."""
+        self.share = share or RefusedShare()
         self._held: dict[DeviceIdentity, Held] = {}
         self._refused: dict[DeviceIdentity, PublishResult] = {}
         self._failed: set[DeviceIdentity] = set()
@@ -69,7 +78,10 @@ class DeviceGate:
     def fail(self, device: DeviceIdentity) -> None:
         """Keep back data of a device that was refused, and is announced again later; nothing may wait for that."""
         self.hold(device)
-        self._failed.add(device)
+        if device not in self._failed:
+            held = self._held[device]
+            self._failed.add(device)
+            self._count(len(held.uplinks), held.nbytes)
         self._changed.set()
 
     def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
@@ -94,6 +106,38 @@ class DeviceGate:
     def blocks(self, device: DeviceIdentity) -> bool:
         """Return True if a device was refused, for good or until it is announced again."""
         return device in self._failed or device in self._refused
+
+    def fails(self, device: DeviceIdentity) -> bool:
+        """Return True if a device was refused, and is announced again."""
+        return self.current(device) in self._failed
+
+    def keep(self, device: DeviceIdentity, uplink: QueuedUplink) -> bool:
+        """Keep a send back if its device is held. False when it is not."""
+        held = self._held.get(device)
+        if held is None:
+            return False
+        held.uplinks.append(uplink)
+        if device in self._failed:
+            self._count(1, uplink[ENCODED].nbytes)
+        return True
+
+    def oldest(self, *, of_refused: bool = False) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is kept back, and how to take it. ``None`` when there is none."""
+        devices: Iterable[DeviceIdentity] = self._failed if of_refused else self._held
+        firsts = [(uplinks[0][NUMBER], device) for device in devices if (uplinks := self._held[device].uplinks)]
+        if not firsts:
+            return None
+        number, device = min(firsts, key=lambda first: first[0])
+        return number, partial(self._take_first, device)
+
+    def _take_first(self, device: DeviceIdentity) -> QueuedUplink:
+        uplink = self._held[device].uplinks.popleft()
+        if device in self._failed:
+            self._count(-1, -uplink[ENCODED].nbytes)
+        return uplink
+
+    def _count(self, messages: int, nbytes: int) -> None:
+        self.share.update(len(self._failed), messages, nbytes)
 
     def current(self, device: DeviceIdentity) -> DeviceIdentity | None:
         """What a device is called now; ``None`` when it is gone."""
@@ -126,7 +170,18 @@ class DeviceGate:
         """Return what is kept back, by device, and keep it no longer. Which devices may pass stays as it is."""
         taken = self.all_held()
         self._held = {device: Held() for device in self._held}
+        self._count(-self.share.messages, -self.share.bytes)
+        self._changed.set()
         return taken
+
+    async def wait_changed(self) -> None:
+        """Wait until a device was refused, or may pass, or ``wake`` is called."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Have everybody who waits look again."""
+        self._changed.set()
 
     async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
         """Wait until none of these is being announced, or one is blocked: that may take for ever."""
@@ -136,6 +191,9 @@ class DeviceGate:
             await self._changed.wait()
 
     def _let_go(self, device: DeviceIdentity) -> Held:
-        self._failed.discard(device)
+        held = self._held.pop(device, None) or Held()
+        if device in self._failed:
+            self._failed.remove(device)
+            self._count(-len(held.uplinks), -held.nbytes)
         self._changed.set()
-        return self._held.pop(device, None) or Held()
+        return held

@@ -13,6 +13,7 @@ from tb_mqtt_client.common.exceptions import BackpressureException, NotConnected
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.service.answers import Answers
+from tb_mqtt_client.service.device_gate import DeviceGate
 from tb_mqtt_client.service.uplink_packer import QueuedUplink
 
 
@@ -28,17 +29,22 @@ class Entrance:
         policy: QueuePolicy,
         calls_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
+        gate: DeviceGate | None = None,
     ) -> None:
         """``take_oldest`` takes the oldest call of which nothing is packed so far out of its queue.
 
-        After ``calls_a_turn`` calls the other tasks of the loop get their turn.
+        After ``calls_a_turn`` calls the other tasks of the loop get their turn. ``gate`` knows which devices are refused: their
+        data takes its share of the room only.
         """
         self._initial_queue = initial_queue
         self._room = room
         self._counter = counter
         self._answers = answers
         self._policy = policy
-        self._calls_a_turn = calls_a_turn
+        self._calls_a_turn = self._calls_until_accept = calls_a_turn
+        self._gate = gate or DeviceGate()
+        self._gate.share.on_change = self._look_at_each
+        self._closed = False
         self._take_oldest = take_oldest
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
@@ -48,11 +54,14 @@ class Entrance:
         """Accept calls of the running loop."""
         self._failure = ""
         self._create_future = asyncio.get_running_loop().create_future
+        self._closed = False
         self._room.open()
 
     def close(self) -> None:
         """Those who wait for room get a ``NotConnectedError``."""
+        self._closed = True
         self._room.close()
+        self._gate.wake()
 
     def fail(self, failure: str) -> None:
         """Accept nothing until ``open``: sends get a ``NotConnectedError`` that says why."""
@@ -80,7 +89,7 @@ class Entrance:
         No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
         """
         # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
-        if self._accepted % self._calls_a_turn == 0 or not self._room.try_take(encoded.nbytes):
+        if self._accepted % self._calls_until_accept == 0 or not self._room.try_take(encoded.nbytes):
             return None
         return self._accept(encoded)
 
@@ -89,14 +98,45 @@ class Entrance:
 
         Raises ``BackpressureException`` when that is the choice, ``NotConnectedError`` when the client is stopped meanwhile.
         """
-        if self._accepted % self._calls_a_turn == 0:
+        if self._accepted % self._calls_until_accept == 0:
             await asyncio.sleep(0)
+        if self._gate.share.is_used_up and not await self._has_share(encoded):
+            return self._dropped(encoded)
         if self._room.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
             return self._accept(encoded)
+        return self._dropped(encoded)
+
+    def _look_at_each(self, looks: bool) -> None:
+        """Let every send come through ``accept``, where sends of refused devices are told apart, or only some again."""
+        self._calls_until_accept = 1 if looks else self._calls_a_turn
+
+    async def _has_share(self, encoded: EncodedUplink) -> bool:
+        """Whether a send may take room, as far as its device is concerned. A refused one has to wait, by the policy."""
+        gate, device = self._gate, encoded.device
+        while device is not None and gate.share.is_used_up and gate.fails(device):
+            if self._policy is QueuePolicy.RAISE:
+                text = f"The platform refuses device {device.name!r}, and data of refused devices takes half of the queue already"
+                raise BackpressureException(text)
+            if self._policy is QueuePolicy.DROP_NEWEST:
+                return False
+            if self._policy is QueuePolicy.DROP_OLDEST and (oldest := gate.oldest(of_refused=True)) is not None:
+                self._drop(oldest[1]())
+                continue
+            await gate.wait_changed()
+            if self._closed:
+                raise NotConnectedError("the client was stopped while this call waited for room in its queue")
+        return True
+
+    def _dropped(self, encoded: EncodedUplink) -> Delivery:
         delivery = self._create_future()
         self._counter.accept(encoded.datapoints)
         self._answers.dropped(encoded, delivery)
         return delivery
+
+    def _drop(self, uplink: QueuedUplink) -> None:
+        encoded, delivery, _ = uplink
+        self._room.give_back(1, encoded.nbytes)
+        self._answers.dropped(encoded, delivery)
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         try:
@@ -119,9 +159,7 @@ class Entrance:
             return False
         if self._policy is QueuePolicy.DROP_OLDEST:
             while (oldest := self._take_oldest()) is not None:
-                encoded, delivery, _ = oldest
-                self._room.give_back(1, encoded.nbytes)
-                self._answers.dropped(encoded, delivery)
+                self._drop(oldest)
                 if self._room.try_take(nbytes):
                     return True
         await self._room.take(nbytes)

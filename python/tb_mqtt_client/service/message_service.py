@@ -24,12 +24,14 @@ from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_
 from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.answers import Answers
 from tb_mqtt_client.service.device.message_adapter import MessageAdapter
+from tb_mqtt_client.service.device_gate import DeviceGate
 from tb_mqtt_client.service.entrance import Entrance
 from tb_mqtt_client.service.failed_rounds import FailedRounds
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.outcomes import Outcomes
 from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
+from tb_mqtt_client.service.refused_share import RefusedShare
 from tb_mqtt_client.service.session_end import SessionEnd
 from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
 from tb_mqtt_client.service.uplink_packer import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
@@ -83,8 +85,9 @@ class MessageService:
         """Bytes of the session's largest packet, without its first two to five."""
         self._answers = Answers(self._futures, self.counter, self.room)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
+        gate = DeviceGate(RefusedShare(max_queue_size, max_queued_bytes, batch_collect_max_count))
         self.entrance = Entrance(
-            self._initial, self.room, self.counter, self._answers, queue_policy, batch_collect_max_count, self._take_oldest
+            self._initial, self.room, self.counter, self._answers, queue_policy, batch_collect_max_count, self._take_oldest, gate
         )
         """Where calls with datapoints come in."""
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
@@ -112,6 +115,7 @@ class MessageService:
             self._answers.refused,
             self._outcomes.send_in_parts,
             lambda message: self._retry_by_qos.put([message]),
+            gate,
         )
         if gateway_message_adapter is not None:
             self.set_gateway_message_adapter(gateway_message_adapter)
@@ -265,8 +269,8 @@ class MessageService:
         candidates: list[tuple[int, Callable[[], Queued]]] = [
             (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
         ]
-        all_held = [held.uplinks for held in self.sub_devices.gate.all_held()]
-        candidates += [(uplinks[0][NUMBER], uplinks.popleft) for uplinks in all_held if uplinks]
+        if (held := self.sub_devices.gate.oldest()) is not None:
+            candidates.append(held)
         if not candidates and isinstance(first := self._initial.first_now(), tuple):
             candidates.append((first[NUMBER], self._initial.take_now))
         if not candidates:

@@ -25,12 +25,13 @@ class SubDeviceTraffic:
         reject: Callable[[Queued, PublishResult], None],
         send_in_parts: Callable[[MqttPublishMessage], bool],
         publish_again: Callable[[MqttPublishMessage], None],
+        gate: DeviceGate | None = None,
     ) -> None:
         """``answer_undelivered`` and ``reject`` (with a refused announcement) answer what will not be sent.
 
         ``send_in_parts`` replaces a message of several devices by one for each, and is false when there is only one.
         """
-        self.gate = DeviceGate()
+        self.gate = gate or DeviceGate()
         self.on_acknowledged: Callable[[MqttPublishMessage], None] = lambda _: None
         """Called with messages of sub-devices that the platform has acknowledged."""
         self._queue = queue
@@ -155,13 +156,12 @@ class SubDeviceTraffic:
             return None
         if current != device:
             uplink = encoded.with_device(current), delivery, number
-        held, refusal = self.gate.held(current), self.gate.refusal(current)
-        if held is not None:
-            held.uplinks.append(uplink)
-        elif refusal is not None:
-            self._reject(uplink, refusal)
-        else:
+        if self.gate.keep(current, uplink):
+            return None
+        refusal = self.gate.refusal(current)
+        if refusal is None:
             return uplink
+        self._reject(uplink, refusal)
         return None
 
     def _put(self, held: Held) -> None:
