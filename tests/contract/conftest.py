@@ -14,7 +14,7 @@ from thingsboard.settings import Settings
 @pytest.fixture
 async def platform(request: pytest.FixtureRequest, thingsboard: Settings | None) -> AsyncIterator[Platform]:
     if thingsboard is None:
-        async with Emulator() as emulator:
+        async with Emulator(core_timeout=0) as emulator:
             yield EmulatorPlatform(emulator)
     else:
         # A fixture by its name: the emulator has no tenant to open.

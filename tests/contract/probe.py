@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -158,6 +159,14 @@ class Probe:
         else:
             raise AssertionError(f"an unexpected packet of type {kind}: {body!r}")
         return True
+
+    async def until_updates(self, platform: Platform, name: str, topic: str) -> None:
+        """Wait until updates of a device's shared attributes arrive: a subscription takes effect a moment after its SUBACK."""
+        for number in itertools.count():
+            await platform.set_shared(name, {"arrives": number})
+            found = await self.answers(patience=1 if self._patience else None)
+            if any(message.topic == topic for message in found.messages):
+                return
 
     async def stored(self, read: Callable[[], Awaitable[Any]], expected: Any) -> None:
         """Wait until the platform shows what is expected: a PUBACK says only that the data is on its way."""

@@ -164,6 +164,7 @@ async def test_a_request_without_keys_in_a_list_that_is_empty_gets_no_response(p
 async def test_attribute_updates_and_deletions_arrive_as_two_kinds_of_messages(platform, device):
     async with probe(platform, device.token) as client:
         await client.subscribe("v1/devices/me/attributes")
+        await client.until_updates(platform, device.name, "v1/devices/me/attributes")
         await platform.set_shared(device.name, {"a": 1, "b": "x"})
         assert (await client.message()).payload == {"a": 1, "b": "x"}
         await platform.delete_shared(device.name, ["a"])

@@ -306,6 +306,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 
 @example(b'{"status": "SUCCESS", "credentialsType": "MQTT_BASIC", "credentialsValue": {"clientId": []}}')
 @given(st.binary() | dictionaries(json_values).map(lambda value: json.dumps(value).encode()))
+@example(b'{"status":"SUCCESS","credentialsType":"MQTT_BASIC","credentialsValue":{"clientId":[]}}')
 def test_the_parser_never_raises(payload):
     """Whatever the payload is, there is a response: a success with a configuration, or something else without."""
     response = JsonMessageAdapter().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
