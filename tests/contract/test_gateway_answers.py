@@ -137,12 +137,23 @@ async def test_valid_data_of_qos_0_is_stored_and_answered_with_nothing(platform,
         await client.stored(lambda: platform.telemetry(names["A"]), {"a": [(TS, 1)]})
 
 
-@pytest.mark.parametrize(("version", "outcome"), [(5, NOTHING), (4, CLOSED)])
-async def test_invalid_json_of_qos_0_is_answered_with_nothing_or_a_close(platform, gateway, version, outcome):
-    async with probe(platform, gateway.token, version) as client:
-        answers = await client.publish(TELEMETRY, "{", qos=0)
+@pytest.mark.parametrize(
+    ("payload", "outcome"),
+    [
+        pytest.param("{", disconnected(0x99), marks=pytest.mark.emulator_lacks("invalid JSON of QoS 0 ends the connection")),
+        ("{}", disconnected(0x83)),
+        ('{"A":{}}', disconnected(0x83)),
+        ('{"A":[1]}', NOTHING),
+    ],
+)
+async def test_bad_data_of_qos_0(platform, gateway, names, payload, outcome):
+    async with probe(platform, gateway.token) as client:
+        answers = await client.publish(TELEMETRY, named(payload, names), qos=0)
         assert answers.outcome == outcome
         assert answers.messages == []
+    async with probe(platform, gateway.token, version=4) as client:
+        answers = await client.publish(TELEMETRY, named(payload, names), qos=0)
+        assert (answers.outcome, answers.messages) == (CLOSED, [])
 
 
 async def test_an_entry_of_the_wrong_container_is_skipped_and_the_others_are_stored(platform, gateway, names):
@@ -266,7 +277,6 @@ async def test_a_name_that_the_platform_refuses_is_answered_late_with_0x80(platf
     patience = 60 if platform.patience else None
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": device_name}, patience=patience)).outcome == refused(0x80)
-        assert (await client.publish(TELEMETRY, {device_name: [{"a": 1}]}, patience=patience)).outcome == refused(0x80)
 
 
 @pytest.mark.emulator_lacks("an empty name of data is refused by the core")
