@@ -81,6 +81,24 @@ async def test_an_announcement_refused_for_a_time_is_repeated_and_the_data_waits
     assert gateway.statistics.backpressure_pauses == 0
 
 
+async def test_devices_that_are_announced_while_the_platforms_core_is_away_are_there_when_it_is_back(emulator, start):
+    """And one with a name that it never takes keeps none of them waiting."""
+    emulator.core_timeout = 0.05
+    emulator.core_away = True
+    emulator.refused_names.add("bad")
+    gateway = await start()
+    sessions = [(await gateway.connect_device(name, "p"))[0] for name in ("bad", "D1", "D2")]
+    all_states = [States(session) for session in sessions]
+    futures = [await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False) for session in sessions]
+    for states in all_states:
+        await states.until(RECONNECTING)
+    emulator.core_away = False
+    assert [(await future).is_successful() for future in futures[1:]] == [True, True]
+    assert [emulator.device(name).profile for name in ("D1", "D2")] == ["p", "p"]
+    assert not futures[0].done()
+    assert sessions[0].state is RECONNECTING
+
+
 @pytest.mark.parametrize("code", FINAL)
 async def test_an_announcement_that_would_be_refused_again_is_final_at_once(emulator, start, caplog, code):
     gateway, wire = await start(), Wire(emulator)

@@ -150,6 +150,19 @@ async def test_on_a_new_connection_no_device_gets_one_before_it_is_announced(emu
     await until(wire, ["D1"])
 
 
+async def test_a_limit_that_is_not_announced_makes_the_messages_smaller(emulator, start):
+    """The platform ends the connection for the first keep-alive: 60 devices are more than the tenant may send in a second."""
+    gateway, wire = await start(sub_device_keepalive=0.3, backpressure_delay=0.02), Wire(emulator)
+    names = [f"D{number}" for number in range(60)]
+    await asyncio.gather(*[(await gateway.connect_device(name))[1][0] for name in names])
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(messages="40:1"))
+    while not (learned := gateway._admission.learned_limits()):
+        assert await wire.next("attributes")
+    assert learned[0]["limit"] == "gateway messages"
+    for _ in range(5):
+        assert len(await wire.next("attributes")) <= 20
+
+
 async def test_the_limits_are_kept(emulator, start):
     """Each device of a keep-alive is a message for the platform, which disconnects a gateway that sends more."""
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="60:1"))
@@ -157,7 +170,6 @@ async def test_the_limits_are_kept(emulator, start):
     names = [f"D{number}" for number in range(40)]
     futures = [(await gateway.connect_device(name))[1][0] for name in names]
     await asyncio.gather(*futures)
-    await until(wire, names)
     await until(wire, names)
     assert max(len(document) for document in wire.of("attributes")) <= 60 * 0.8 / 4
     assert gateway.statistics.connections == 1

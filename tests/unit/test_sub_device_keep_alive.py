@@ -45,6 +45,11 @@ class Admission:
     def __init__(self, clock):
         self.clock = clock
         self.rate = self.free_at = 0.0
+        self.largest = 0
+
+    def largest_service_message(self, *, gateway):
+        assert gateway
+        return self.largest
 
     def try_take(self, message):
         if not self.rate:
@@ -173,12 +178,12 @@ def test_what_is_sent_faster_than_is_looked_at_costs_no_more(site):
 
 
 def test_no_payload_and_no_window_of_the_limits_is_exceeded(site):
-    site.kept.max_devices, site.kept.max_payload_size = 50, 1000
+    site.admission.largest, site.kept.max_payload_size = 200, 1000
     for device in DEVICES[:500]:
         site.run(site.kept.announced, device)
     site.clock.run_until(2 * SECONDS)
     assert {message.devices for _, message in site.manager.published} == {50}
-    site.kept.max_devices = 0
+    site.admission.largest = 0
     site.clock.run_until(3 * SECONDS)
     sizes = [message.payload_size for _, message in site.manager.published]
     assert 980 < max(sizes) <= 1000

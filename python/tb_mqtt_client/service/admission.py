@@ -90,6 +90,10 @@ class Admission:
         traffic = self._gateway_data if gateway else self._device_data
         return MessageBounds(datapoints=traffic.largest(0), devices=traffic.largest(1))
 
+    def largest_service_message(self, *, gateway: bool) -> int:
+        """Return how many of the limit ``messages`` one message may take at most; 0 for no bound."""
+        return (self._gateway_service if gateway else self._device_service).largest(0)
+
     def try_take(self, message: MqttPublishMessage) -> float:
         """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
         traffic, amounts = self._traffic_of(message), _amounts(message)

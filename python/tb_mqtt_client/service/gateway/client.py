@@ -445,5 +445,3 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         message_limit = self._gateway_rate_limiter.telemetry_message_rate_limit.minimal_limit
         packer.max_devices = message_limit if self._config.combine_devices else 1
         self._keep_alive.max_payload_size = splitter.max_payload_size
-        # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
-        self._keep_alive.max_devices = -(-self._gateway_rate_limiter.message_rate_limit.minimal_limit // 4)

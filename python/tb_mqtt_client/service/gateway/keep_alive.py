@@ -33,6 +33,8 @@ SPREAD = 64
 """The interval between two messages is the keep-alive time divided by this: all devices take half of that time."""
 EARLY = 8
 """A device goes with others when it would be due within the keep-alive time divided by this."""
+PART_OF_WINDOW = 4
+"""A message takes at most the smallest window of the limits divided by this."""
 
 LOOKED_AT_A_SECOND = 20_000
 LOOKED_AT_AT_ONCE = 50_000
@@ -56,8 +58,6 @@ class SubDeviceKeepAlive:
         """Called with devices that the platform may have forgotten."""
         self.max_payload_size = 0
         """Bytes of one message."""
-        self.max_devices = 0
-        """Devices of one message; 0 for no bound."""
         # The longest quiet first.
         self._last_uplinks: dict[DeviceIdentity, float] = {}
         self._looks = float(LOOKED_AT_AT_ONCE)
@@ -147,7 +147,10 @@ class SubDeviceKeepAlive:
     def _quiet(self, since: float) -> list[DeviceIdentity]:
         """Return devices without an uplink since then, the longest quiet first, at most as many as go in a message."""
         at_most = max(FEWEST_DEVICES, -(-len(self._last_uplinks) // MESSAGES_A_ROUND))
-        first = islice(self._last_uplinks.items(), min(at_most, self.max_devices or at_most))
+        if largest := self._admission.largest_service_message(gateway=True):
+            # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
+            at_most = min(at_most, -(-largest // PART_OF_WINDOW))
+        first = islice(self._last_uplinks.items(), at_most)
         return [device for device, last_uplink in first if last_uplink <= since]
 
     def _warn_if_late(self, seconds: float, interval: float) -> None:
