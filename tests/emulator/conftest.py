@@ -12,8 +12,9 @@ FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure
 
 
 @pytest.fixture
-async def emulator():
-    async with Emulator() as emulator:
+async def emulator(request):
+    """A test may name the version."""
+    async with Emulator(**{"version": request.param} if hasattr(request, "param") else {}) as emulator:
         emulator.add_device("TOKEN", "device")
         emulator.add_gateway("GATEWAY", "gateway")
         yield emulator

@@ -99,6 +99,28 @@ async def test_devices_that_are_announced_while_the_platforms_core_is_away_are_t
     assert sessions[0].state is RECONNECTING
 
 
+@pytest.mark.parametrize("emulator", ["4.2"], indirect=True)
+async def test_an_announcement_that_is_never_acknowledged_costs_no_connection(emulator, start, caplog):
+    """Servers before 4.2.1 say nothing at all when they do not take a device."""
+    emulator.refused_names.add("bad")
+    gateway = await start(ack_timeout=0.1)
+    bad, _ = await gateway.connect_device("bad")
+    states = States(bad)
+    data = await gateway.send_device_timeseries(bad, {"a": 1}, wait_for_publish=False)
+    good = await announced(gateway, "good")
+    await states.until(RECONNECTING)
+    wire = Wire(emulator)
+    for _ in range(2):
+        assert (await wire.next("connect"))["device"] == "bad"
+        assert (await gateway.send_device_timeseries(good, {"a": 1})).is_successful()
+    assert gateway.statistics.connections == 1
+    [warning] = warnings_of(caplog, "'bad'")
+    assert "no acknowledgement" in warning
+    emulator.refused_names.clear()
+    assert (await data).is_successful()
+    assert states.seen == [RECONNECTING, CONNECTED]
+
+
 @pytest.mark.parametrize("code", FINAL)
 async def test_an_announcement_that_would_be_refused_again_is_final_at_once(emulator, start, caplog, code):
     gateway, wire = await start(), Wire(emulator)
@@ -465,6 +487,29 @@ async def test_an_acknowledgement_just_before_the_connection_ends_is_no_session(
     announcer.connection_ended()
     assert (await again).is_successful()
     assert states.seen[-1] is LOST
+
+
+async def test_an_announcement_that_a_later_session_does_not_take_for_its_size_is_refused_for_good(emulator, start):
+    gateway, wire = await start(), Wire(emulator)
+    session = await announced(gateway, "D" * 200)
+    states = States(session)
+    emulator._platform.max_payload_size = 200
+    await emulator.disconnect_device("GATEWAY")
+    await states.until(LOST, RECONNECTING, FAILED)
+    assert wire.of("connect")[1:] == []
+    assert (await gateway.send_device_timeseries(session, {"a": 1})).reason_code == 0x95
+
+
+async def test_a_refusal_just_before_the_connection_ends_is_no_reason_to_announce_before_the_next_one(emulator, start):
+    gateway, wire = await start(), Wire(emulator)
+    session = await announced(gateway)
+    states = States(session)
+    refusing(wire, 1)
+    await gateway.connect_device("D1")
+    await wire.next("connect")
+    gateway._announcer.connection_ended()
+    await announced(gateway, "D2")
+    assert (states.seen, len(gateway._announcer._retries._due)) == ([LOST], 0)
 
 
 async def test_a_thousand_refused_devices_do_not_fill_the_log(emulator, start, caplog):

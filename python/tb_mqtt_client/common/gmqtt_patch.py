@@ -369,9 +369,11 @@ class PatchUtils:
                 watch.restart()
             elif self._is_leaving(left):
                 watch.restart()
-            elif self.overdue(now := time()) is not None:
+            elif (packet_id := self.overdue(now := time())) is not None:
                 await self.on_overdue(now)
-                return
+                if watch.oldest == packet_id:
+                    # The connection is given up for it.
+                    return
 
     def _patience(self) -> float:
         """Seconds that the server has for the oldest PUBACK: more on a link that is known to be slow."""
@@ -403,6 +405,10 @@ class PatchUtils:
         """Packet id of the oldest publish, if it should have been acknowledged by ``now``, of the loop's time."""
         watch = self._unacknowledged
         return watch.oldest if watch.oldest is not None and watch.since + self._patience() <= now else None
+
+    def forgo(self, packet_id: int) -> None:
+        """Wait no longer for a PUBACK. Until it comes, the packet id is not used again on this connection."""
+        self._unacknowledged.acknowledge(packet_id)
 
     def fail(self, error: Exception) -> None:
         """End the connection at once, because of ``error``."""

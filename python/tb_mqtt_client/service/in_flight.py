@@ -94,6 +94,11 @@ class InFlightWindow:
         self._update()
         return message
 
+    def forgo(self, packet_id: int) -> None:
+        """A publish is not waited for any longer."""
+        self._pace.forget(packet_id)
+        self.take(packet_id)
+
     def _update(self) -> None:
         in_flight = len(self)
         takes_more = self.opened.is_set() and self._socket_takes_more

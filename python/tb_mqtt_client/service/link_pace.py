@@ -65,6 +65,11 @@ class LinkPace:
             self._timed = None
             self._take_sample(self._timed_bytes, self._clock() - self._timed_since)
 
+    def forget(self, packet_id: int) -> None:
+        """Take no sample from a message whose acknowledgement does not come."""
+        if packet_id == self._timed:
+            self._timed = None
+
     def connection_ended(self) -> None:
         """Forget the publish that is timed. What is known about the link stays."""
         self._timed = None

@@ -25,8 +25,8 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
 from tb_mqtt_client.common.route import Route
 from tb_mqtt_client.common.session_terms import SessionTerms
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION
-from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, ReasonCode, reason_name
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, GATEWAY_CONNECT_TOPIC
+from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.callbacks import CallbackTasks
 from tb_mqtt_client.service.connecting import ConnectionAttempt
@@ -393,9 +393,18 @@ class MQTTManager:
         patches.start_retry_task()
 
     async def check_pending_publishes(self, time_to_check: float) -> None:
-        """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by."""
+        """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by.
+
+        The announcement of a sub-device counts as not delivered instead: servers before 4.2.1 never acknowledge one that they do
+        not take (platform_contract.md, section 4), and pings show whether the connection works.
+        """
         if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
             message = self._window.get(packet_id)
+            if message is not None and message.topic == GATEWAY_CONNECT_TOPIC:
+                self._patches.forgo(packet_id)
+                self._window.forgo(packet_id)
+                self._acknowledged(message, LocalReasonCode.NOT_DELIVERED)
+                return
             self._pace.acknowledgement_missing()
             self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {message!r}"))
 

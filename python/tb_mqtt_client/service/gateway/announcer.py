@@ -184,17 +184,26 @@ class Announcer:
             _answer(callers, result)
             if identity not in self._open:
                 self._message_service.abandon_device(identity, result)
-        elif result.reason_code == LocalReasonCode.NOT_DELIVERED:
+        elif result.reason_code == LocalReasonCode.NOT_DELIVERED and (result.message_id < 0 or not self._announces):
             _answer(callers, result)
-            if self._online and not self._message_service.has_failed:
-                # The queues were cleared, and the device is not announced.
+            if self._announces:
+                # The queues were cleared before it was published.
                 self.announce_again(session)
-        elif session.identity != identity or (identity in self._open and result.reason_code not in FINAL_REFUSALS):
-            # The announcement under the device's present name, or one that is on its way, decides.
-            self._callers.setdefault(session, []).extend(callers)
         else:
             self._callers.setdefault(session, []).extend(callers)
-            self._refused(session, result)
+            if not self._is_decided_elsewhere(session, identity, result):
+                self._refused(session, result)
+
+    @property
+    def _announces(self) -> bool:
+        """Whether there is a session, and loops that publish in it."""
+        return self._online and not self._message_service.has_failed
+
+    def _is_decided_elsewhere(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> bool:
+        """Whether another announcement of the device follows: under its new name, on its way, or on the next connection."""
+        if session.identity != identity:
+            return True
+        return result.reason_code not in FINAL_REFUSALS and (identity in self._open or not self._online)
 
     def _accepted(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> None:
         if not self._online:
@@ -217,7 +226,9 @@ class Announcer:
         self._keep_alive.forget(session.identity)
         delay = None if result.reason_code in FINAL_REFUSALS else self._retries.refused(session, result)
         refused = self._retries.get(session)
-        name, reason = session.device_info.device_name, f"{result.reason} ({result.reason_code:#04x})"
+        name = session.device_info.device_name
+        is_answer = result.reason_code != LocalReasonCode.NOT_DELIVERED
+        reason = f"{result.reason} ({result.reason_code:#04x})" if is_answer else "no acknowledgement"
         if delay is None:
             text = "The platform refused device %r: %s. Its data is rejected until the next connection (refusals: %d)"
             self._log.warn_of(("final", result.reason_code), text, name, reason, refused.attempts if refused is not None else 1)
