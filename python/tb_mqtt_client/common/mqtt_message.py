@@ -41,9 +41,8 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     message's ``PublishResult``. ``datapoints`` are those that it answers for, ``superseded`` those of them that are not in the
     payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
     ``device`` is whose the payload is when it was cut out of a larger one.
-    ``is_sent`` says whether there was a PUBLISH, ``refusals`` counts what may be tried again, and a ``suspect`` message may be the
-    one for which the server ended a connection. ``stamp`` says what had been published before it. Without ``resend`` a message is
-    of its session only.
+    ``is_sent`` says whether there was a PUBLISH. ``losses`` counts the connections that ended while it was in flight, and perhaps
+    because of it. ``stamp`` says what had been published before it. Without ``resend`` a message is of its session only.
     """
 
     def __init__(
@@ -83,8 +82,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.packed: Payload | None = None
         self.device: DeviceIdentity | None = None
         self.is_sent = False
-        self.refusals = 0
-        self.suspect = False
+        self.losses = 0
         self.stamp: object = None
         self.resend = True
 

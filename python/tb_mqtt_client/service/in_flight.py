@@ -38,6 +38,9 @@ class InFlightWindow:
         self.idle = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
+        self.worked = asyncio.Event()
+        """Set when the server has acknowledged something since the session was set up."""
+        self._reserved = False
 
     def __len__(self) -> int:
         return len(self._messages) + len(self._unwritten)
@@ -55,6 +58,7 @@ class InFlightWindow:
     def close(self) -> list[MqttPublishMessage]:
         """The session has ended: what was in flight, in the order of its publishing."""
         self.opened.clear()
+        self.worked.clear()
         self._socket_takes_more = True
         unacknowledged = [*self._messages.values(), *self._unwritten]
         self._messages.clear()
@@ -63,6 +67,21 @@ class InFlightWindow:
         self._pace.connection_ended()
         self._update()
         return unacknowledged
+
+    def note_worked(self) -> None:
+        """The server has acknowledged something."""
+        if not self.worked.is_set():
+            self.worked.set()
+
+    def reserve(self) -> None:
+        """Let no further message wait for room with success until ``release``."""
+        self._reserved = True
+        self._update()
+
+    def release(self) -> None:
+        """End what ``reserve`` began."""
+        self._reserved = False
+        self._update()
 
     def set_socket_takes_more(self, takes_more: bool) -> None:
         """Whether the socket takes more bytes."""
@@ -101,7 +120,7 @@ class InFlightWindow:
 
     def _update(self) -> None:
         in_flight = len(self)
-        takes_more = self.opened.is_set() and self._socket_takes_more
+        takes_more = self.opened.is_set() and self._socket_takes_more and not self._reserved
         _set(self.idle, in_flight == 0)
         _set(self.writable, takes_more and in_flight < self._limit and self.nbytes < self._pace.window)
         _set(self.service_writable, takes_more and in_flight < self._service_limit)

@@ -34,6 +34,7 @@ from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWo
 from tb_mqtt_client.service.refused_share import RefusedShare
 from tb_mqtt_client.service.session_end import SessionEnd
 from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
+from tb_mqtt_client.service.suspects import SuspectWorker
 from tb_mqtt_client.service.uplink_packer import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
 
 logger = get_logger(__name__)
@@ -100,6 +101,9 @@ class MessageService:
         self._outcomes = Outcomes(
             self._answers, self._futures, self.counter, self.admission, self._retry_by_qos, self._publish_service_again
         )
+        self._suspects = self._outcomes.suspects
+        options = {"suspects": self._suspects, "wait_announced": self._wait_announced}
+        self._suspect_worker = self._worker(SuspectWorker, "suspects", AsyncDeque(), **options)
         self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
         # There may be thousands of them after a reconnect: a call's answer cannot wait behind them.
         self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
@@ -174,7 +178,7 @@ class MessageService:
         self.open()
         self._start_loop("initial", self._dispatch_initial_queue_loop())
         self._start_loop("retry by QoS", self._dispatch_retry_by_qos_queue_loop())
-        for worker in (*self._service_workers, *self._uplink_workers):
+        for worker in (self._suspect_worker, *self._service_workers, *self._uplink_workers):
             self._start_loop(worker.name, worker.run())
 
     def _start_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
@@ -214,7 +218,7 @@ class MessageService:
         self._clear_now()
 
     def _clear_now(self) -> None:
-        queued: list[Queued] = [*self._retry_by_qos.clear()]
+        queued: list[Queued] = [*self._retry_by_qos.clear(), *self._suspects.clear()]
         for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
             queued += worker.queue.pop_now(len(worker.queue))
@@ -227,13 +231,13 @@ class MessageService:
 
     def is_empty(self) -> bool:
         """Whether nothing is queued, held or in a worker's hands."""
-        workers = (self._retry_by_qos, *self._service_workers, *self._uplink_workers)
+        workers = (self._retry_by_qos, self._suspect_worker, *self._service_workers, *self._uplink_workers)
         workers_empty = all(worker.is_empty() for worker in workers)
         return workers_empty and self._initial.is_empty() and not any(self.sub_devices.gate.all_held())
 
     def _all_queued(self) -> list[Queued]:
         """Return what is queued, held or taken by a worker, wherever it is."""
-        queued = self._initial.items_now()
+        queued: list[Queued] = [*self._initial.items_now(), *self._suspects.all()]
         for worker in (self._retry_by_qos, *self._service_workers, *self._uplink_workers):
             queued += [*worker.unsent, *worker.queue.items_now()]
         for held in self.sub_devices.gate.all_held():
@@ -245,6 +249,7 @@ class MessageService:
         queues = {"initial": len(self._initial)}
         for worker in (*self._service_workers, *self._uplink_workers, self._retry_by_qos):
             queues[worker.name] = len(worker.queue) + len(worker.unsent)
+        queues[self._suspect_worker.name] = len(self._suspects.all())
         logger.info("Queued: %s", ", ".join(f"{name} {length}" for name, length in queues.items()))
 
     # The way in.
@@ -288,8 +293,8 @@ class MessageService:
 
     def withdraw(self, message: MqttPublishMessage) -> None:
         """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
-        queued = self._initial.remove_now(message) or self._service.remove(message) or self.sub_devices.gate.remove(message)
-        if queued:
+        places = (self._initial.remove_now, self._service.remove, self.sub_devices.gate.remove, self._suspects.remove)
+        if any(remove(message) for remove in places):
             self._answers.undelivered(message)
             self._note_drained()
 

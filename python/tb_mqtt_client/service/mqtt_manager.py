@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from gmqtt import Client
@@ -336,6 +337,37 @@ class MQTTManager:
         """Wait until every publish is acknowledged."""
         await wait_for_set(self._window.idle)
 
+    @property
+    def has_worked(self) -> bool:
+        """Whether the server has acknowledged something in this session since it was set up."""
+        return self._window.worked.is_set()
+
+    async def wait_worked(self, seconds: float) -> bool:
+        """Wait until a session is set up, and until the server has acknowledged something in it, but not longer than ``seconds``.
+
+        Returns:
+            Whether it has.
+        """
+        await wait_for_set(self._window.opened)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._window.worked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Keep everything else from being published while the block runs, which begins when nothing is in flight."""
+        self._window.reserve()
+        try:
+            while not (self.is_ready() and self._window.idle.is_set()):
+                await wait_for_set(self._window.opened)
+                await self.wait_idle()
+            yield
+        finally:
+            self._window.release()
+
     def expect_disconnect(self) -> None:
         """The server said why it will end this session: its reason code, which may stand for several things, tells nothing more."""
         self._expects_disconnect = True
@@ -501,6 +533,7 @@ class MQTTManager:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), message, properties)
         if reason_code < FIRST_FAILURE and self._window.opened.is_set():
             self._worked = True
+            self._window.note_worked()
         self._acknowledged(message, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
 
     def _acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
@@ -521,13 +554,24 @@ class MQTTManager:
             cause = f"DISCONNECT from the server: {reason_name(loss.reason_code)}{properties}"
         else:
             cause = repr(loss.error) if loss.error else "closed by the server"
-        self._end_session(client, cause, loss.reason_code, loss.error)
+        is_reset = isinstance(loss.error, ConnectionResetError | BrokenPipeError)
+        by_server = loss.reason_code is not None or loss.error is None or is_reset
+        self._end_session(client, cause, loss.reason_code, loss.error, by_server=by_server)
 
-    def _end_session(self, client: Client, cause: str, reason_code: int | None = None, error: Exception | None = None) -> None:
+    def _end_session(
+        self,
+        client: Client,
+        cause: str,
+        reason_code: int | None = None,
+        error: Exception | None = None,
+        *,
+        by_server: bool = False,
+    ) -> None:
         if client is not self._client:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
-        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, self._expects_disconnect, error, self._server)
+        expected = self._expects_disconnect
+        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, expected, error, by_server, self._server)
         self._client = None
         if self._connected:
             self.since = now_ms()

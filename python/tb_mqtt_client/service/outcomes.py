@@ -14,7 +14,6 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.statistics import DeliveryCounter
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import (
-    BLAMING_DISCONNECTS,
     LIMITING_DISCONNECTS,
     QUOTA_REFUSALS,
     ReasonCode,
@@ -24,13 +23,14 @@ from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.answers import Answers
 from tb_mqtt_client.service.queue_worker import RetryQueueWorker
 from tb_mqtt_client.service.session_end import SessionEnd
+from tb_mqtt_client.service.suspects import CLEAR_BLAME, Suspects, is_suspicious
 
 logger = get_logger(__name__)
 
-SERVICE_ATTEMPTS = 3
-"""How often a message without datapoints is published that the platform disconnects for."""
-SUSPECT_ATTEMPTS = 2
-"""How often the platform may disconnect for a message that was in flight alone, until the message is given up."""
+SUSPICIOUS_LOSSES = 2
+"""How many connections in a row may end with a message in flight until the message is a suspect."""
+ANNOUNCEMENT_LOSSES = 3
+"""The same for an announcement, which the announcer repeats then, later and apart from others."""
 
 
 class Outcomes:
@@ -53,11 +53,15 @@ class Outcomes:
         self._retry = retry
         self._publish_service_again = publish_service_again
         self._log = OccasionalLog(logger)
+        self.suspects = Suspects(self._halve)
+        """Messages that may have ended a connection."""
         self._quota_refusal = False
         """Whether the server refused a message of this session for a quota: it ends the connection then."""
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
+        if self.suspects.current is not None:
+            self.suspects.settled(message)
         if reason_code == 0:
             if not message.is_service_message:
                 self._counter.acknowledge(message.datapoints)
@@ -102,10 +106,15 @@ class Outcomes:
         for message in messages:
             if not message.is_service_message:
                 self._counter.take_back(message.datapoints, message.superseded)
-        if not self._is_for_limit(messages, end):
+        in_trial = self.suspects.current.messages if self.suspects.current is not None else []
+        messages = [message for message in messages if message not in in_trial]
+        if self._is_for_limit([*in_trial, *messages], end):
+            self.suspects.end()
+        else:
             self._admission.connection_lost()
-            if end.reason_code in BLAMING_DISCONNECTS:
-                messages = self._without_the_guilty(messages, end.reason_code)
+            self._reject(self.suspects.failed(end), end)
+            if is_suspicious(end):
+                messages = self._without_suspects(messages, end)
         self._quota_refusal = False
         uplinks = [message for message in messages if not message.is_service_message]
         if uplinks:
@@ -128,19 +137,43 @@ class Outcomes:
             return True
         return False
 
-    def _without_the_guilty(self, messages: list[MqttPublishMessage], reason_code: int) -> list[MqttPublishMessage]:
-        """The server may have disconnected for one of these: each goes alone next time, and is given up after some of those."""
-        kept = []
+    def _without_suspects(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
+        """Set aside the messages that may have ended the connection; return the others.
+
+        Without a clear reason nothing is suspected that was in flight once: connections end for many reasons.
+        """
+        allowed = 1 if end.reason_code in CLEAR_BLAME else SUSPICIOUS_LOSSES
+        kept: list[MqttPublishMessage] = []
+        suspects: list[MqttPublishMessage] = []
+        # Of a server that is silent only the message that waits longest is known to have got no answer.
+        silent = isinstance(end.error, TimeoutError)
         for message in messages:
-            alone = message.suspect and len(messages) == 1
-            if alone or message.is_service_message:
-                message.refusals += 1
-            if message.refusals < (SERVICE_ATTEMPTS if message.is_service_message else SUSPECT_ATTEMPTS):
-                message.suspect = True
+            if silent and message is not messages[0]:
                 kept.append(message)
-            elif not self.send_in_parts(message):
-                self._given_up(message, reason_code)
+                continue
+            message.losses += 1
+            if message.topic == GATEWAY_CONNECT_TOPIC:
+                if message.losses < ANNOUNCEMENT_LOSSES:
+                    kept.append(message)
+                else:
+                    self._answers.answer(message, _code_of(end))
+            else:
+                (kept if message.losses < allowed else suspects).append(message)
+        self.suspects.add(suspects)
         return kept
+
+    def _reject(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
+        """Answer messages for which the server ends every connection."""
+        for message in messages:
+            self._given_up(message, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
+
+    def _halve(self, message: MqttPublishMessage) -> list[MqttPublishMessage]:
+        """Replace a message that carries several sends by halves, but never tear what one send has."""
+        if message.packed is None or len(message.packed.sources) < 2:
+            return []
+        if message.devices > 1:
+            return self._cut(message, message.payload_size, 0, (message.devices + 1) // 2)
+        return self._cut(message, message.payload_size, (message.packed.datapoints + 1) // 2, 0)
 
     def fits(self, message: MqttPublishMessage, payload_limit: int) -> bool:
         """Whether a message is within this session's limits; when not, it is sent in parts or given up.
@@ -152,12 +185,13 @@ class Outcomes:
             return True
         bounds = self._admission.bounds(gateway=not message.is_device_message)
         if not self._replace_by_parts(message, payload_limit, bounds.datapoints, bounds.devices):
-            self._given_up(message, ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE)
+            reason_code = ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE
+            self._given_up(message, reason_code, reason_name(reason_code))
         return False
 
-    def _given_up(self, message: MqttPublishMessage, reason_code: int) -> None:
+    def _given_up(self, message: MqttPublishMessage, reason_code: int, why: str) -> None:
         text = "Giving up on %r (counted as rejected): %s"
-        self._log.warn_of(("given up", reason_code), text, message, reason_name(reason_code))
+        self._log.warn_of(("given up", reason_code), text, message, why)
         if not message.is_service_message:
             self._counter.refuse_queued(message.datapoints, reason_code)
         self._answers.answer(message, reason_code)
@@ -168,18 +202,20 @@ class Outcomes:
 
     def _replace_by_parts(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> bool:
         """Queue smaller messages in place of one. False when it cannot be cut."""
-        if message.packed is None:
-            return False
-        payloads = message.packed.split(max_size, max_datapoints, max_devices)
+        parts = self._cut(message, max_size, max_datapoints, max_devices)
+        if parts:
+            self._retry.put(parts)
+        return bool(parts)
+
+    def _cut(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> list[MqttPublishMessage]:
+        """Make smaller messages of one, which they replace for its senders. An empty list when it cannot be cut."""
+        payloads = message.packed.split(max_size, max_datapoints, max_devices) if message.packed is not None else []
         if len(payloads) < 2:
-            return False
+            return []
         parts = [part_of(message, payload) for payload in payloads]
-        owners = zip(parts, payloads, strict=True)
-        self._futures.replace_child(
-            message.delivery_futures[0], [(part.delivery_futures[0], payload.sources) for part, payload in owners]
-        )
-        self._retry.put(parts)
-        return True
+        sources = [(part.delivery_futures[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
+        self._futures.replace_child(message.delivery_futures[0], sources)
+        return parts
 
 
 def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage:
@@ -187,8 +223,12 @@ def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage
     answered_for = sum(datapoints for _, datapoints in payload.sources)
     part = MqttPublishMessage(message.topic, payload.data, message.qos, datapoints=answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
-    part.payload_limit, part.suspect = message.payload_limit, message.suspect
+    part.payload_limit, part.losses = message.payload_limit, message.losses
     return part
+
+
+def _code_of(end: SessionEnd) -> int:
+    return end.reason_code if end.reason_code is not None else ReasonCode.UNSPECIFIED_ERROR
 
 
 def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int | None) -> list[MqttPublishMessage]:

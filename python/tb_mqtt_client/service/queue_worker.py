@@ -226,14 +226,8 @@ class RetryQueueWorker(MessageQueueWorker):
             await self._wait_ready()
             self.unsent.extend(self._take_batch())
         while self.unsent:
-            message = self.unsent[0]
-            await self._wait_announced(message)
-            if message.suspect:
-                # Alone, so that the server's reaction tells whether it was this one.
-                await self._mqtt_manager.wait_idle()
+            await self._wait_announced(self.unsent[0])
             await self._send_first()
-            if message.suspect:
-                await self._mqtt_manager.wait_idle()
         if self.queue.is_empty():
             self._done.set()
 

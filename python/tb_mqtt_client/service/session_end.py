@@ -27,6 +27,8 @@ class SessionEnd:
     """Whether the server had said before what it would end it for."""
     error: Exception | None = None
     """Of the transport, or of reading."""
+    by_server: bool = False
+    """Whether the server ended it, or whatever looks the same from here."""
     server: ServerAddress | None = None
 
     def __str__(self) -> str:

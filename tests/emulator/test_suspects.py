@@ -1,0 +1,133 @@
+"""Messages for which the server ends the connection: they are found and rejected, and all others arrive."""
+
+import asyncio
+
+import pytest
+
+from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+
+SOME_TIME = 30.0
+"""Seconds that nothing here needs; a guard against hanging."""
+POISON = "x" * 50
+
+
+@pytest.fixture
+def make(emulator):
+    """Makes clients that reconnect at once, and for which a minute of strikes is a tenth of a second."""
+
+    def make(kind=DeviceClient, token="TOKEN", **options):
+        fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
+        client = kind(fast | {"host": emulator.host, "port": emulator.port, "access_token": token} | options)
+        client._message_service._suspects.interval = 0.05
+        return client
+
+    return make
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110  # the client has no event for this
+        await asyncio.sleep(0.005)
+
+
+def judge_poison(verdict):
+    return lambda publish: verdict if POISON.encode() in publish.payload else None
+
+
+@pytest.mark.parametrize("version", [5, 4])
+@pytest.mark.parametrize("verdict", [Verdict.close(), Verdict.cut(), Verdict.close(0x8B)], ids=["closed", "reset", "0x8B"])
+async def test_fifty_good_sends_beside_a_bad_one_arrive(emulator, make, version, verdict):
+    """MQTT 3.1.1 has no reason codes: the platform just closes, for example for a string that is too long."""
+    emulator.on_publish = judge_poison(verdict)
+    async with make(mqtt_version=version) as client:
+        good = [await client.send_timeseries({"ts": ts, "values": {"a": ts}}, wait_for_publish=False) for ts in range(1, 26)]
+        [bad] = await client.send_timeseries({"ts": 26, "values": {"a": POISON}}, wait_for_publish=False)
+        good += [await client.send_timeseries({"ts": ts, "values": {"a": ts}}, wait_for_publish=False) for ts in range(27, 52)]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*(future for [future] in good))
+            assert {result.reason_code for result in results} == {0}
+            # While the bad one is tried again, new data goes on.
+            assert (await client.send_timeseries({"b": 1})).is_successful()
+            rejected = await bad
+        assert (rejected.reason_code, rejected.datapoints_count) == (
+            0x8B if verdict.disconnect_reason and version == 5 else 0x80,
+            1,
+        )
+        assert client.statistics.rejected == 1
+    assert {point.ts for point in emulator.device("device").telemetry if point.key == "a"} == set(range(1, 52)) - {26}
+
+
+async def test_a_bad_sub_device_is_found_among_others(emulator, make):
+    emulator.on_publish = judge_poison(Verdict.close())
+    async with make(GatewayClient, "GATEWAY") as client:
+        sessions = [(await client.connect_device(f"device {number}", wait_for_publish=True))[0] for number in range(10)]
+        futures = [
+            await client.send_device_timeseries(session, {"a": POISON if number == 3 else 1}, wait_for_publish=False)
+            for number, session in enumerate(sessions)
+        ]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*futures)
+    assert [result.reason_code for result in results] == [0x80 if number == 3 else 0 for number in range(10)]
+
+
+async def test_a_rolling_restart_rejects_nothing(emulator, make):
+    """The server ends every connection with 0x8B for a while, three and more times in a row."""
+    async with make() as client:
+        ends = iter(range(12))
+        emulator.on_publish = lambda _: Verdict.close(0x8B) if next(ends, None) is not None else None
+        futures = [await client.send_timeseries({"ts": ts, "values": {"a": 1}}, wait_for_publish=False) for ts in range(1, 21)]
+        claim = await client.claim_device(ClaimRequest.build("secret"), wait_for_publish=False, timeout=None)
+        async with asyncio.timeout(SOME_TIME):
+            results = [await future for [future] in futures]
+            assert (await claim).is_successful()
+        assert {result.reason_code for result in results} == {0}
+        assert next(ends, None) is None
+
+
+@pytest.mark.parametrize("verdict", [Verdict.close(), Verdict.cut()], ids=["closed", "reset"])
+async def test_an_outage_rejects_nothing(emulator, make, verdict):
+    async with make() as client:
+        outage = True
+        emulator.on_publish = lambda _: verdict if outage else None
+        futures = [await client.send_timeseries({"ts": ts, "values": {"a": 1}}, wait_for_publish=False) for ts in range(1, 21)]
+        async with asyncio.timeout(SOME_TIME):
+            await until(lambda: client.statistics.connections >= 15)
+            outage = False
+            results = [await future for [future] in futures]
+        assert {result.reason_code for result in results} == {0}
+
+
+async def test_a_message_without_datapoints_does_not_block_others(emulator, make):
+    emulator.on_publish = lambda publish: Verdict.close() if publish.topic.endswith("/claim") else None
+    async with make() as client:
+        claim = await client.claim_device(ClaimRequest.build("secret"), wait_for_publish=False, timeout=None)
+        async with asyncio.timeout(SOME_TIME):
+            for number in range(20):
+                assert (await client.send_timeseries({"a": number})).is_successful()
+                assert (await client.request_attributes(["a"], timeout=None)) is not None
+                await asyncio.sleep(0.01)
+            assert (await claim).reason_code == 0x80
+
+
+async def test_a_message_that_is_never_acknowledged_does_not_block_others(emulator, make):
+    emulator.on_publish = judge_poison(Verdict.ignore())
+    async with make(ack_timeout=0.2) as client:
+        [bad] = await client.send_timeseries({"ts": 1, "values": {"b": POISON}}, wait_for_publish=False)
+        async with asyncio.timeout(SOME_TIME):
+            while not bad.done():
+                assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
+                await asyncio.sleep(0.01)
+        assert (await bad).reason_code == 0x80
+
+
+async def test_stop_answers_suspects(emulator, make):
+    client = make()
+    await client.connect()
+    emulator.on_publish = lambda publish: Verdict.close() if publish.topic.endswith("telemetry") else None
+    futures = [await client.send_timeseries({"ts": ts, "values": {"a": 1}}, wait_for_publish=False) for ts in range(1, 6)]
+    async with asyncio.timeout(SOME_TIME):
+        await until(lambda: not client._message_service._suspects.is_empty())
+    await client.stop(timeout=0.1)
+    assert {future.result().reason_code for [future] in futures} == {-1}
+    assert client.statistics.undelivered == 5

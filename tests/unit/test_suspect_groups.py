@@ -1,0 +1,169 @@
+"""Which messages are rejected because the server ends the connection: groups, halves and strikes on a fake clock."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.service.session_end import SessionEnd
+from tb_mqtt_client.service.suspects import STRIKES, Suspects, is_suspicious
+
+CLOSED = SessionEnd("closed by the server", by_server=True)
+SHUTTING_DOWN = SessionEnd("DISCONNECT", 0x8B, by_server=True)
+
+
+class Sends:
+    """Messages that carry sends, named by numbers; the test's own ``halve``."""
+
+    def __init__(self, now=0.0):
+        self.now = now
+        self.carried = {}
+        self.suspects = Suspects(self.halve, lambda: self.now)
+
+    def message(self, sends):
+        message = MqttPublishMessage("v1/devices/me/telemetry", b"{}")
+        self.carried[message] = list(sends)
+        return message
+
+    def halve(self, message):
+        sends = self.carried[message]
+        middle = len(sends) // 2
+        return [self.message(sends[:middle]), self.message(sends[middle:])] if len(sends) > 1 else []
+
+    async def next_group(self):
+        """The next group of which a trial may begin, at once or when the clock has come so far."""
+        waiting = asyncio.ensure_future(self.suspects.wait_due())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            self.now = min(group.not_before for group in self.suspects._groups)
+            return await self.suspects.wait_due()
+        return waiting.result()
+
+
+async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
+    """Publish groups until no suspect is left. Returns what was acknowledged, what was rejected, and how many sessions ended."""
+    suspects, acknowledged, rejected, ends = sends.suspects, [], [], 0
+    for _ in range(rounds):
+        if suspects.is_empty():
+            break
+        group = await sends.next_group()
+        assert suspects.begin(group, worked=worked())
+        bad = [message for message in group.messages if poison & set(sends.carried[message])]
+        if bad:
+            # The server works in order: what comes before the bad one is acknowledged.
+            for message in group.messages[: group.messages.index(bad[0])]:
+                acknowledged += sends.carried[message]
+                suspects.settled(message)
+            ends += 1
+            for message in suspects.failed(end):
+                rejected += sends.carried[message]
+        else:
+            for message in list(group.messages):
+                acknowledged += sends.carried[message]
+                suspects.settled(message)
+            suspects.end()
+    return acknowledged, rejected, ends
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    picks=st.sets(st.integers(0, 10**6), max_size=3),
+    end=st.sampled_from([CLOSED, SHUTTING_DOWN]),
+)
+async def test_the_bad_sends_are_rejected_and_no_other(sizes, picks, end):
+    sends = Sends()
+    total = sum(sizes)
+    poison = {pick % total for pick in picks}
+    numbers = iter(range(total))
+    sends.suspects.add([sends.message([next(numbers) for _ in range(size)]) for size in sizes])
+    acknowledged, rejected, _ = await isolate(sends, poison, end)
+    assert sends.suspects.is_empty()
+    assert set(rejected) == poison
+    assert sorted(acknowledged) == sorted(set(range(total)) - poison)
+
+
+async def test_one_bad_send_among_fifty_costs_few_connections():
+    sends = Sends()
+    sends.suspects.add([sends.message(range(51))])
+    acknowledged, rejected, ends = await isolate(sends, {17}, CLOSED)
+    assert (len(acknowledged), rejected) == (50, [17])
+    assert ends <= 6 + STRIKES
+    assert sends.now >= 60.0
+
+
+@pytest.mark.parametrize("end", [CLOSED, SHUTTING_DOWN])
+async def test_a_server_that_ends_every_connection_rejects_nothing(end):
+    """For days: no session acknowledges anything."""
+    sends = Sends()
+    sends.suspects.add([sends.message([number]) for number in range(10)])
+    _, rejected, ends = await isolate(sends, set(range(10)), end, worked=lambda: False, rounds=3000)
+    assert (rejected, ends) == ([], 3000)
+    assert sorted(number for message in sends.suspects.all() for number in sends.carried[message]) == list(range(10))
+    # The trials of one message are five minutes apart by then.
+    assert sends.now > 3000 / 10 * 200
+
+
+async def test_strikes_are_spread_over_a_minute():
+    sends = Sends()
+    sends.suspects.add([sends.message([1])])
+    times = []
+    for _ in range(STRIKES):
+        group = await sends.next_group()
+        times.append(sends.now)
+        assert sends.suspects.begin(group, worked=True)
+        rejected = sends.suspects.failed(CLOSED)
+    assert times == [0.0, 30.0, 60.0]
+    assert len(rejected) == 1
+
+
+@pytest.mark.parametrize("code", [0x81, 0x82, 0x90, 0x95, 0x99])
+async def test_a_reason_that_names_the_message_needs_no_second_strike(code):
+    sends = Sends()
+    sends.suspects.add([sends.message([1])])
+    assert sends.suspects.begin(await sends.next_group(), worked=False)
+    assert len(sends.suspects.failed(SessionEnd("DISCONNECT", code, by_server=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (CLOSED, True),
+        (SHUTTING_DOWN, True),
+        (SessionEnd("no PUBACK", error=TimeoutError()), True),
+        (SessionEnd("closed by this client"), False),
+        (SessionEnd("taken over", 0x8E, by_server=True), False),
+        (SessionEnd("busy", 0x89, by_server=True), False),
+        (SessionEnd("no route", error=OSError(113, "No route to host")), False),
+    ],
+)
+def test_what_may_be_due_to_a_message(end, expected):
+    assert is_suspicious(end) is expected
+
+
+async def test_a_trial_that_ends_for_another_reason_begins_again():
+    sends = Sends()
+    sends.suspects.add([sends.message([1]), sends.message([2])])
+    group = await sends.next_group()
+    assert sends.suspects.begin(group, worked=True)
+    assert sends.suspects.failed(SessionEnd("closed by this client")) == []
+    assert await sends.next_group() is group
+    assert (group.failures, len(group.messages)) == (0, 2)
+
+
+async def test_a_suspect_can_be_taken_out_but_not_while_it_is_tried():
+    sends = Sends()
+    first, second = sends.message([1]), sends.message([2])
+    sends.suspects.add([first, second])
+    assert sends.suspects.remove(first)
+    assert sends.suspects.begin(await sends.next_group(), worked=True)
+    assert not sends.suspects.remove(second)
+    sends.suspects.end()
+    assert sends.suspects.clear() == [second]
+    assert sends.suspects.is_empty()
