@@ -46,12 +46,14 @@ class Admission:
         self.clock = clock
         self.rate = self.free_at = 0.0
         self.largest = 0
+        self.asked_at = []
 
     def largest_service_message(self, *, gateway):
         assert gateway
         return self.largest
 
     def try_take(self, message):
+        self.asked_at.append(self.clock.now)
         if not self.rate:
             return 0.0
         if self.free_at > self.clock.now:
@@ -198,6 +200,37 @@ def test_limits_that_admit_too_little_are_told_and_delay_only(site, caplog):
     assert len({name for _, name in entries}) == 1000
     assert 2500 < len(entries) <= 3000
     assert "The limits admit too few messages to keep 1000 sub-devices reachable" in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "published_at"), [(50, 50), (1000, SECONDS / 2)])
+def test_announcements_and_responses_go_first_but_not_for_ever(site, seconds, published_at):
+    site.run(site.kept.announced, DEVICES[0])
+    site.kept.others_wait = lambda: site.clock.now < SECONDS + seconds
+    site.clock.run_until(SECONDS + 300)
+    [when, *_] = [when for when, _ in site.manager.published]
+    assert published_at <= when - SECONDS <= published_at + SECONDS / keep_alive.SPREAD
+
+
+def test_a_message_takes_more_tokens_than_an_announcement_unless_there_are_no_more(site):
+    """The one that needs fewer gets them first."""
+    for device in DEVICES[:10]:
+        site.run(site.kept.announced, device)
+    for largest, expected in ((2, 2), (4, 3), (16, 4)):
+        site.admission.largest = largest
+        site.manager.published.clear()
+        site.clock.run_until(site.clock.now + SECONDS + 1)
+        assert site.manager.published[0][1].devices == expected
+
+
+def test_after_waiting_for_the_limits_others_have_as_much_time(site):
+    site.admission.rate = 1.0
+    for device in DEVICES[:400]:
+        site.run(site.kept.announced, device)
+    site.clock.run_until(2 * SECONDS)
+    # 100 devices at one a second.
+    assert [when for when, _ in site.manager.published[:2]] == [SECONDS, SECONDS + 100]
+    [asked, *_] = [when for when in site.admission.asked_at if when > SECONDS + 100]
+    assert asked - (SECONDS + 100) >= 100 - SECONDS / keep_alive.SPREAD
 
 
 def test_nothing_is_published_while_the_window_is_full(site):

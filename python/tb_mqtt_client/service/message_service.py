@@ -229,6 +229,10 @@ class MessageService:
             self._answers.undelivered(item)
         self._note_drained()
 
+    def has_service_messages(self) -> bool:
+        """Whether messages without datapoints are queued or in a worker's hands, for the limits or the window."""
+        return not all(worker.is_empty() for worker in self._service_workers)
+
     def is_empty(self) -> bool:
         """Whether nothing is queued, held or in a worker's hands."""
         workers = (self._retry_by_qos, self._suspect_worker, *self._service_workers, *self._uplink_workers)

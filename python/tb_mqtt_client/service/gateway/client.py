@@ -79,6 +79,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
         self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
         self._keep_alive = SubDeviceKeepAlive(self._config, manager, self._admission)
+        self._keep_alive.others_wait = service.has_service_messages
         service.sub_devices.on_acknowledged = self._keep_alive.acknowledged
         self._announcer = Announcer(self._config, adapter, service, self.device_manager, report, self._keep_alive)
         self._gateway_downlink = GatewayDownlink(

@@ -18,7 +18,7 @@ from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.admission import FIRST_CONTACT_COST, Admission
 from tb_mqtt_client.service.gateway.keep_alive_message import KeepAliveMessage
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.sub_device_traffic import devices_of
@@ -58,10 +58,13 @@ class SubDeviceKeepAlive:
         """Called with devices that the platform may have forgotten."""
         self.max_payload_size = 0
         """Bytes of one message."""
+        self.others_wait: Callable[[], bool] = lambda: False
+        """Whether announcements, requests or responses are queued, which go first."""
         # The longest quiet first.
         self._last_uplinks: dict[DeviceIdentity, float] = {}
         self._looks = float(LOOKED_AT_AT_ONCE)
         self._looked_at = 0.0
+        self._seconds_limited = 0.0
         self._filled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = OccasionalLog(logger)
@@ -128,12 +131,17 @@ class SubDeviceKeepAlive:
             await asyncio.sleep(seconds)
             return
         await self._manager.wait_writable_for_service()
+        late = loop.time() - due
+        if late < interval / 2 and self.others_wait():
+            await asyncio.sleep(interval / SPREAD)
+            return
         devices = self._quiet(loop.time() - interval + interval / EARLY)
         if not devices:
             return
         message = KeepAliveMessage.build((device.name for device in devices), self.max_payload_size)
         if seconds := self._admission.try_take(message):
-            self._warn_if_late(loop.time() - due, interval)
+            self._warn_if_late(late, interval)
+            self._seconds_limited += seconds
             await self._admission.wait(seconds)
             return
         devices = devices[: message.devices]
@@ -142,14 +150,18 @@ class SubDeviceKeepAlive:
         logger.debug("%d quiet sub-devices are kept reachable", len(devices))
         # Unless it is refused: then they are announced again.
         self._renew(devices, loop.time())
-        await asyncio.sleep(interval / SPREAD)
+        # Keep-alives use half of a limit at most, so that other messages get the rest.
+        pause, self._seconds_limited = max(interval / SPREAD, self._seconds_limited), 0.0
+        await asyncio.sleep(pause)
 
     def _quiet(self, since: float) -> list[DeviceIdentity]:
         """Return devices without an uplink since then, the longest quiet first, at most as many as go in a message."""
         at_most = max(FEWEST_DEVICES, -(-len(self._last_uplinks) // MESSAGES_A_ROUND))
         if largest := self._admission.largest_service_message(gateway=True):
             # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
-            at_most = min(at_most, -(-largest // PART_OF_WINDOW))
+            # But more than an announcement, which gets the tokens first because it needs fewer.
+            part = max(-(-largest // PART_OF_WINDOW), FIRST_CONTACT_COST + 1)
+            at_most = min(at_most, part, largest)
         first = islice(self._last_uplinks.items(), at_most)
         return [device for device, last_uplink in first if last_uplink <= since]
 
