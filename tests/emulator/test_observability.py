@@ -40,6 +40,7 @@ async def test_health_over_the_life_of_a_client(emulator):
         "max_payload_size": 65536,
         "device": {"messages": "10:1", "telemetryMessages": None, "telemetryDataPoints": "300:1"},
         "gateway": {},
+        "learned": [],
     }
     await emulator.disconnect_device("TOKEN", 0x8E)
     [delivery] = await client.send_timeseries({"a": 3}, wait_for_publish=False)
@@ -87,7 +88,8 @@ async def test_health_of_a_server_that_tells_no_limits():
         emulator.add_device("TOKEN", "device")
         client = DeviceClient(config(emulator, limits_timeout=0.05))
         await client.connect()
-        assert client.health()["limits"] == {"announced": False, "max_payload_size": 65536, "device": {}, "gateway": {}}
+        limits = {"announced": False, "max_payload_size": 65536, "device": {}, "gateway": {}, "learned": []}
+        assert client.health()["limits"] == limits
         await client.stop()
 
 
@@ -150,18 +152,26 @@ async def test_refused_messages_leave_one_line(emulator, caplog):
 
 
 async def test_messages_refused_for_now_leave_few_lines(emulator, caplog):
-    refusals = iter(range(MESSAGES))
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    # A link is filled when it has proved that it carries as much.
+    for _ in range(3):
+        await asyncio.gather(*[client.send_timeseries({"ts": ts, "values": {"warm up": "x" * 40_000}}) for ts in range(16)])
+    # All that is in flight at one moment.
+    refused = []
 
     def judge(publish):
-        return Verdict.refuse(0x97) if publish.topic.endswith("/telemetry") and next(refusals, None) is not None else None
+        if publish.topic.endswith("/telemetry") and client.statistics.messages_returned == 0:
+            refused.append(publish)
+            return Verdict.refuse(0x97)
+        return None
 
     emulator.on_publish = judge
     with caplog.at_level(logging.INFO, "tb_mqtt_client"):
-        client = DeviceClient(config(emulator, backpressure_delay=1e-6))
-        await client.connect()
-        await asyncio.gather(*[client.send_timeseries({f"k{number}": "x" * 2000}) for number in range(MESSAGES)])
+        await asyncio.gather(*[client.send_timeseries({"ts": ts, "values": {"a": "x" * 20_000}}) for ts in range(20)])
         await client.stop()
-    assert client.statistics.messages_returned == MESSAGES
+    assert client.statistics.messages_returned == len(refused) > 1
+    # What was learned, what was refused, the pause, and the end.
     assert len(loud(caplog)) == 4, [record.getMessage() for record in loud(caplog)]
 
 

@@ -78,11 +78,22 @@ class Client:
 
 
 def run(
-    server, offered, seconds, *, a_message=25.0, is_gateway=True, latency=0.002, outage=None, backlog=0, clients=1, change=None
+    server,
+    offered,
+    seconds,
+    *,
+    a_message=25.0,
+    is_gateway=True,
+    latency=0.002,
+    outage=None,
+    backlog=0,
+    clients=1,
+    change=None,
+    seed=1,
 ):
     """``offered``: datapoints a second and client. ``change``: (second, the server from then on)."""
     senders = [Client(a_message, is_gateway, backlog) for _ in range(clients)]
-    rng = random.Random(1)
+    rng = random.Random(seed)
     for step in range(int(seconds / STEP)):
         now = step * STEP
         if change and now >= change[0]:
@@ -133,9 +144,11 @@ def test_a_backlog_is_gone_in_the_time_that_arithmetic_allows_and_a_quarter():
     assert behind[begin + int(1.25 * allowed) + 1] <= 2 * 10_000
 
 
-def test_two_gateways_share_a_limit():
-    clients = run(Server([(20_000, 1)]), 5_000, 70, clients=2, outage=(5, 25))
-    assert [client.connections for client in clients] <= [6, 6]
+@pytest.mark.parametrize("seed", range(4))
+def test_two_gateways_share_a_limit(seed):
+    """After an outage both send their backlogs; the first to be refused may get a small share, but not for long."""
+    clients = run(Server([(20_000, 1)]), 5_000, 90, clients=2, outage=(5, 25), seed=seed)
+    assert all(client.connections <= 8 for client in clients)
     assert all(client.queued < 5_000 for client in clients)
 
 

@@ -28,8 +28,10 @@ HOLD_UNSETTLED: Final = 10.0
 """Seconds while estimates differ: the limit is shared with others, or was changed."""
 HOLD_WEAK: Final = 3.0
 """Seconds after a refusal of the first thing that was tried: it says little about the limit."""
-HOLD_AFTER_OUTAGE: Final = 15.0
+HOLD_AFTER_OUTAGE: Final = 6.0
 """Seconds after a connection was lost for another reason: the limit may have been changed meanwhile."""
+RECOVERY: Final = 60.0
+"""Seconds after an outage in which an estimate holds for that long only."""
 LONGEST_HOLD: Final = 600.0
 MEMORY: Final = 120.0
 """Seconds of publishes that are remembered."""
@@ -105,7 +107,7 @@ class LearnedLimit:
         if self.rate is None:
             return 0
         if self._hold_until is None:
-            return max(1, int(self.rate / 4))
+            return max(1, int(self.rate / 8))
         return max(1, int(self.rate * 0.3), int(min(self.rate * 0.6, SMALL_RATE)))
 
     def state(self) -> LearnedState:
@@ -129,8 +131,16 @@ class LearnedLimit:
         """Return whether less than half of a second's tokens are left, or a message waited for them a moment ago."""
         return self._bucket.tokens(now_ns)[0] < self._bucket.smallest_capacity / 2 or now_ns / NANOSECONDS - self._limited_at < 1.0
 
-    def learn(self, low: float, high: float, source: str, now_ns: int) -> None:
-        """Take a refusal into account: ``low`` and ``high`` are the bounds of the server's limit, per second."""
+    def learn(self, low: float, high: float, source: str, now_ns: int, *, is_unsettled: bool) -> None:
+        """Take a refusal into account.
+
+        Args:
+            low: The smallest that the server's limit may be, per second.
+            high: The largest.
+            source: What refused, for people.
+            now_ns: Monotonic nanoseconds.
+            is_unsettled: Whether others may use more of the limit now than they will soon.
+        """
         now = now_ns / NANOSECONDS
         self.refusals += 1
         self.source = source
@@ -140,18 +150,20 @@ class LearnedLimit:
             # Hardly anything was let through: the message alone was too large, or others have used up the limit.
             rate, ceiling = max(high / 4, min(high, 1.0)), SHARE * high
         else:
-            rate, ceiling = SHARE * low, SHARE * ((low + high) / 2 if sharp else high)
+            rate, ceiling = SHARE * low, SHARE * ((low + high) / 12 if sharp else high)
         if weak:
             self._hold, self._sustained = HOLD_WEAK, 0.0
         elif self.rate is None:
             self._hold, self._sustained = HOLD, 0.0
         else:
             rate, ceiling = self._reconcile(rate, ceiling, sharp, now)
+        if is_unsettled:
+            self._hold = min(self._hold, HOLD_AFTER_OUTAGE)
         self.estimate = ceiling / SHARE
         self.rate = max(rate, SMALLEST_RATE)
         self._ceiling = self._settled = max(ceiling, self.rate)
-        # From sharp bounds the middle is reached in 20 seconds; otherwise the rate doubles each second.
-        self._growth = math.log2(self._ceiling / self.rate) / 20 if sharp else 1.0
+        # From sharp bounds the middle is reached in 12 seconds; otherwise the rate doubles each second.
+        self._growth = math.log2(self._ceiling / self.rate) / 12 if sharp else 1.0
         self._hold_until, self._probing = None, False
         self._changed_at = self._refused_at = now
         self._set_buckets(now_ns, empty=True)
@@ -232,6 +244,9 @@ class LearnedLimits:
         self._moments: deque[Moment] = deque()
         self._period = 0
         self._refused_at: float | None = None
+        self._resumed_at: float | None = None
+        """When something was published first after the last outage."""
+        self._is_away = False
         self._second = 0
         self._in_second: Amounts = self._totals
         self._most_in_second: Amounts = self._totals
@@ -259,6 +274,8 @@ class LearnedLimits:
         """Count a message that is about to be published."""
         now = now_ns / NANOSECONDS
         totals, moments = self._totals, self._moments
+        if self._is_away:
+            self._is_away, self._resumed_at = False, now
         if not moments or now - moments[-1].seconds >= RESOLUTION:
             moments.append(Moment(now, totals))
             while now - moments[0].seconds > MEMORY:
@@ -287,8 +304,10 @@ class LearnedLimits:
             for index in range(len(self.limits))
         ]
         blamed = self._blame(last.totals, refused, low, high, now_ns)
+        # After an outage others send their backlogs, too.
+        is_unsettled = self._resumed_at is not None and now - self._resumed_at < RECOVERY
         for index in blamed:
-            self.limits[index].learn(low[index], high[index], source, now_ns)
+            self.limits[index].learn(low[index], high[index], source, now_ns, is_unsettled=is_unsettled)
             self._most_in_second = tuple(
                 min(most, int(self.limits[index].rate or most)) if one == index else most
                 for one, most in enumerate(self._most_in_second)
@@ -303,6 +322,7 @@ class LearnedLimits:
 
     def connection_lost(self, now_ns: int) -> None:
         """Try more soon: the connection ended for another reason than a limit."""
+        self._is_away = True
         for limit in self.limits:
             limit.connection_lost(now_ns)
 
