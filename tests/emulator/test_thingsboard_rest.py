@@ -135,14 +135,18 @@ async def test_cleaning_up_removes_what_has_the_prefix_and_nothing_else(server, 
         ("GET", "/api/tenant/devices"): [(200, listing("run-1-device", "other run-1", "run-2"))],
         ("GET", "/api/otaPackages"): [(200, listing("run-1-package", key="title"))],
         ("GET", "/api/deviceProfiles"): [(200, listing("default"))],
-        ("GET", "/api/customers"): [(200, listing(key="title"))],
+        ("GET", "/api/ruleChains"): [(400, "no such thing")],
+        ("GET", "/api/customers"): [(200, listing("run-1-customer", key="title"))],
+        ("DELETE", "/api/customer/id%20of%20run-1-customer"): [(200, "")],
         ("DELETE", "/api/device/id%20of%20run-1-device"): [(500, "trouble")],
         ("DELETE", "/api/otaPackage/id%20of%20run-1-package"): [(200, "")],
     }
     # One that fails does not keep the others.
-    with pytest.raises(ExceptionGroup, match="run-1"):
+    with pytest.raises(ExceptionGroup, match="run-1") as raised:
         await Tenant(client, "run-1").remove_everything()
-    assert server.asked("DELETE") == ["/api/device/id%20of%20run-1-device", "/api/otaPackage/id%20of%20run-1-package"]
+    assert [error.status for error in raised.value.exceptions] == [500, 400]
+    removed = ["device/id%20of%20run-1-device", "otaPackage/id%20of%20run-1-package", "customer/id%20of%20run-1-customer"]
+    assert server.asked("DELETE") == [f"/api/{path}" for path in removed]
 
 
 async def test_tenants_with_limits_are_removed_with_their_profiles_also_after_a_failure(server, client):

@@ -112,6 +112,8 @@ class Tenant:
     async def profile(self, **changes: Any) -> str:
         """Make a device profile and return its id. `changes` are fields of its REST form."""
         name = changes.pop("name", None) or self.name("profile")
+        if "rule_chain" in changes:
+            changes["defaultRuleChainId"] = {"entityType": "RULE_CHAIN", "id": changes.pop("rule_chain")}
         data = {"configuration": {"type": "DEFAULT"}, "transportConfiguration": {"type": "DEFAULT"}, "alarms": None}
         data["provisionConfiguration"] = changes.pop("provision", {"type": "DISABLED"})
         body = {"name": name, "type": "DEFAULT", "transportType": "DEFAULT", "profileData": data} | changes
@@ -127,6 +129,16 @@ class Tenant:
         key, secret = self.name("key"), self.name("secret")
         provision = {"type": strategy, "provisionDeviceSecret": secret}
         return await self.profile(provisionType=strategy, provisionDeviceKey=key, provision=provision), key, secret
+
+    async def echo_rule_chain(self) -> str:
+        """Make a rule chain that answers a client-side RPC with its own method and params, and return its id."""
+        made = await self.rest.post("/api/ruleChain", {"name": self.name("echo"), "type": "CORE", "debugMode": False})
+        names = {f"{name}MetaDataAttribute": name for name in ("serviceId", "sessionId", "requestId")}
+        node = {"type": "org.thingsboard.rule.engine.rpc.TbSendRPCReplyNode", "name": "reply", "configuration": names}
+        chain = {"ruleChainId": made["id"], "firstNodeIndex": 0, "nodes": [node | {"additionalInfo": {}}], "connections": []}
+        await self.rest.post("/api/ruleChain/metadata", chain | {"ruleChainConnections": []})
+        rule_chain_id: str = made["id"]["id"]
+        return rule_chain_id
 
     async def package(
         self,
@@ -213,13 +225,19 @@ class Tenant:
         """Remove every entity with the prefix and return the names. Whatever fails, the others are tried."""
         removed, failures = [], []
         for listing, item, name in (
-            # Devices before their profiles, and packages between them: each refers to the next.
+            # In this order: a device refers to its packages and its profile, and a profile to its rule chain.
             ("/api/tenant/devices", "/api/device", "name"),
             ("/api/otaPackages", "/api/otaPackage", "title"),
             ("/api/deviceProfiles", "/api/deviceProfile", "name"),
+            ("/api/ruleChains", "/api/ruleChain", "name"),
             ("/api/customers", "/api/customer", "title"),
         ):
-            for entity_id, found in await self._mine(listing, name):
+            try:
+                mine = await self._mine(listing, name)
+            except RestError as error:
+                failures.append(error)
+                continue
+            for entity_id, found in mine:
                 try:
                     await self.rest.delete(f"{item}/{entity_id}")
                 except RestError as error:

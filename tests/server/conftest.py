@@ -1,0 +1,90 @@
+"""Clients of the ThingsBoard under test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tb_mqtt_client import DeviceClient, GatewayClient
+from thingsboard.settings import Settings
+from thingsboard.tenant import Device, NotStoredError, Tenant, until
+
+
+@pytest.fixture(scope="session")
+def address(thingsboard: Settings) -> dict[str, Any]:
+    """The options of every client."""
+    return {"host": thingsboard.mqtt_host, "port": thingsboard.mqtt_port}
+
+
+@pytest.fixture
+async def device(tenant: Tenant) -> Device:
+    return await tenant.device()
+
+
+@pytest.fixture
+async def client(address, device):
+    """A connected client of the device."""
+    async with DeviceClient(address | {"access_token": device.token}) as made:
+        yield made
+
+
+@pytest.fixture
+async def gateway_device(tenant: Tenant) -> Device:
+    return await tenant.device(gateway=True)
+
+
+@pytest.fixture
+async def gateway(address, gateway_device):
+    """A connected client of the gateway."""
+    async with GatewayClient(address | {"access_token": gateway_device.token}) as made:
+        yield made
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Awaitable[Any]], Any], Awaitable[None]]:
+    """Waits until something read is as expected: a PUBACK says only that data is on its way."""
+
+    async def wait(read: Callable[[], Awaitable[Any]], expected: Any) -> None:
+        found = None
+
+        async def is_so() -> bool:
+            nonlocal found
+            found = await read()
+            return bool(found == expected)
+
+        with suppress(NotStoredError):
+            await until(is_so, "it")
+        # Says what is different.
+        assert found == expected
+
+    return wait
+
+
+class Received:
+    """A callback that keeps what it is called with, in order."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def __call__(self, *arguments: Any) -> None:
+        self._queue.put_nowait(arguments if len(arguments) > 1 else arguments[0])
+
+    async def next(self, within: float = 60) -> Any:
+        async with asyncio.timeout(within):
+            return await self._queue.get()
+
+    async def until(self, accepted: Callable[[Any], bool], within: float = 60) -> Any:
+        """Return the first one that is accepted; those before it are dropped."""
+        async with asyncio.timeout(within):
+            while not accepted(found := await self._queue.get()):
+                pass
+        return found
+
+
+@pytest.fixture
+def received() -> Received:
+    return Received()
