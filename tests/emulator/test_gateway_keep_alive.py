@@ -151,15 +151,15 @@ async def test_on_a_new_connection_no_device_gets_one_before_it_is_announced(emu
 
 
 async def test_a_limit_that_is_not_announced_makes_the_messages_smaller(emulator, start):
-    """The platform ends the connection for the first keep-alive: 60 devices are more than the tenant may send in a second."""
+    """The platform ends the connection for the first keep-alive: 20 devices are more than the tenant may send in a second."""
     gateway, wire = await start(sub_device_keepalive=0.3, backpressure_delay=0.02), Wire(emulator)
-    names = [f"D{number}" for number in range(60)]
+    names = [f"D{number}" for number in range(20)]
     await asyncio.gather(*[(await gateway.connect_device(name))[1][0] for name in names])
-    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(messages="40:1"))
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(messages="19:1"))
     while not (learned := gateway._admission.learned_limits()):
         assert await wire.next("attributes")
     assert learned[0]["limit"] == "gateway messages"
-    assert len(await wire.next("attributes")) <= 20
+    assert len(await wire.next("attributes")) <= 10
 
 
 async def test_the_limits_are_kept(emulator, start):

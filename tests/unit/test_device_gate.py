@@ -136,9 +136,6 @@ async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first()
     traffic = Traffic()
     messages = [await data_of(A) for _ in range(3)]
     assert not traffic.keep_back(messages[0])
-    traffic.hold(A)
-    # Announced for the first time in this session: waited for.
-    assert not traffic.keep_back(messages[0])
     traffic.gate.fail(A)
     assert [traffic.keep_back(message) for message in messages] == [True] * 3
     traffic.uplink(A, 1)
@@ -153,6 +150,17 @@ async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first()
     assert traffic.queued() == [(A, 1)]
     assert not traffic.gate.blocks(A)
     assert not traffic.keep_back(messages[0])
+
+
+async def test_packed_data_of_a_device_that_is_being_announced_is_kept_back():
+    """Whoever publishes it has waited for the announcement, perhaps in the session before."""
+    traffic = Traffic()
+    message = await data_of(A)
+    traffic.hold(A)
+    assert traffic.keep_back(message)
+    traffic.release(A)
+    assert traffic.again == [message]
+    assert not traffic.keep_back(message)
 
 
 async def test_packed_data_of_a_device_that_was_refused_for_good_is_rejected():

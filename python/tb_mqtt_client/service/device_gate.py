@@ -107,6 +107,10 @@ class DeviceGate:
         """Return True if a device was refused, for good or until it is announced again."""
         return device in self._failed or device in self._refused
 
+    def lets_pass(self, device: DeviceIdentity) -> bool:
+        """Return True if data of a device may be published: it was announced, as far as this gate knows, and not refused."""
+        return device not in self._held and device not in self._refused
+
     def fails(self, device: DeviceIdentity) -> bool:
         """Return True if a device was refused, and is announced again."""
         return self.current(device) in self._failed

@@ -119,14 +119,14 @@ class SubDeviceTraffic:
         return True
 
     def keep_back(self, message: MqttPublishMessage) -> bool:
-        """Deal with a message that is about to be published and has a device in it that was refused.
+        """Deal with a message that is about to be published and has a device in it that is being announced, or was refused.
 
         False when there is none. A message of several devices is replaced by one for each, so that the others' data goes on.
         """
         if not self.gate.watches:
             return False
         devices = devices_of(message)
-        if not any(map(self.gate.blocks, devices)):
+        if all(map(self.gate.lets_pass, devices)):
             return False
         if message.is_service_message:
             self.put_message(message)
