@@ -71,6 +71,36 @@ async def test_a_bad_sub_device_is_found_among_others(emulator, make):
     assert [result.reason_code for result in results] == [0x80 if number == 3 else 0 for number in range(10)]
 
 
+async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_its_device(emulator, make):
+    """The connection ends while a trial waits for what is in flight. All devices are announced anew on the next one."""
+    announced, early, unacknowledged = set(), [], iter(range(1))
+
+    def judge(publish):
+        session = publish.device.session
+        if publish.topic == "v1/gateway/connect":
+            announced.add(session)
+        elif publish.topic == "v1/gateway/telemetry" and session not in announced:
+            early.append(publish.payload)
+        if b"unacknowledged" in publish.payload and next(unacknowledged, None) is not None:
+            return Verdict.ignore()
+        return judge_poison(Verdict.close())(publish)
+
+    emulator.on_publish = judge
+    async with make(GatewayClient, "GATEWAY") as client:
+        suspects, window = client._message_service._suspects, client._mqtt_manager._window
+        suspects.interval = 0.2
+        session, _ = await client.connect_device("device behind it", wait_for_publish=True)
+        bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
+        async with asyncio.timeout(SOME_TIME):
+            await until(lambda: any(group.strikes for group in suspects._groups) and client.health()["ready"])
+            [good] = await client.send_timeseries({"unacknowledged": 1}, wait_for_publish=False)
+            await until(lambda: window._reserved and len(window))
+            await emulator.disconnect_device("GATEWAY")
+            assert (await good).is_successful()
+            assert (await bad).reason_code == 0x80
+    assert early == []
+
+
 async def test_a_rolling_restart_rejects_nothing(emulator, make):
     """The server ends every connection with 0x8B for a while, three and more times in a row."""
     async with make() as client:

@@ -333,6 +333,10 @@ class MQTTManager:
         """The same for a message without datapoints, for which some room is kept."""
         await wait_for_set(self._window.service_writable)
 
+    async def wait_opened(self) -> None:
+        """Wait until a session is set up."""
+        await wait_for_set(self._window.opened)
+
     async def wait_idle(self) -> None:
         """Wait until every publish is acknowledged."""
         await wait_for_set(self._window.idle)
@@ -348,7 +352,7 @@ class MQTTManager:
         Returns:
             Whether it has.
         """
-        await wait_for_set(self._window.opened)
+        await self.wait_opened()
         try:
             async with asyncio.timeout(seconds):
                 await self._window.worked.wait()
@@ -362,7 +366,7 @@ class MQTTManager:
         self._window.reserve()
         try:
             while not (self.is_ready() and self._window.idle.is_set()):
-                await wait_for_set(self._window.opened)
+                await self.wait_opened()
                 await self.wait_idle()
             yield
         finally:

@@ -222,30 +222,37 @@ class SuspectWorker(MessageQueueWorker):
     async def _work(self) -> None:
         """Do one trial."""
         group = await self._suspects.wait_due()
+        manager = self._mqtt_manager
+        await manager.wait_opened()
+        session = manager.connections
         for message in list(group.messages):
             await self._wait_announced(message)
-        manager = self._mqtt_manager
         worked = await manager.wait_worked(PROOF_SECONDS)
         async with manager.alone():
+            if not self._is_in(session):
+                # The devices are announced anew, and what the server acknowledged was in another session.
+                return
             if not worked and len(group.messages) == 1:
                 # There is nothing else to be acknowledged, and the message would stay a suspect.
-                await self._publish_in(manager.connections, EmptyMessage())
+                await self._publish_in(session, EmptyMessage())
                 await manager.wait_idle()
                 worked = manager.has_worked
-            if not manager.is_ready() or not self._suspects.begin(group, worked=worked):
+            if not self._is_in(session) or not self._suspects.begin(group, worked=worked):
                 return
             try:
-                session = manager.connections
                 for message in list(group.messages):
                     await self._publish_in(session, message)
                 await manager.wait_idle()
             finally:
                 self._suspects.end()
 
+    def _is_in(self, session: int) -> bool:
+        """Return whether the session of this number is open for traffic."""
+        return self._mqtt_manager.is_ready() and self._mqtt_manager.connections == session
+
     async def _publish_in(self, session: int, message: MqttPublishMessage) -> None:
         """Publish a message when the limits admit it, unless the session ends before."""
-        manager = self._mqtt_manager
-        while manager.is_ready() and manager.connections == session:
+        while self._is_in(session):
             if not self._fits(message):
                 self._suspects.settled(message)
                 return
