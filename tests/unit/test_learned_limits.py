@@ -189,6 +189,29 @@ def test_one_shortage_teaches_once():
     assert limits.learn(second, second, (1000, 1), "test", 10**6 + 1) == []
 
 
+@pytest.mark.parametrize("amount", [1, 50])
+@pytest.mark.parametrize("refused_after", [0.0, 20.0])
+def test_an_estimate_of_one_a_second_or_less_grows_although_its_waits_are_long(refused_after, amount):
+    """A worker waits for as long as it has to, which is more than a second then, and not for a moment at a time."""
+    limits = LearnedLimits("messages")
+    now = int(refused_after * 1e9)
+    stamp = limits.record((1,), 0) if refused_after else limits.record((1,), now)
+    assert limits.learn(stamp, stamp, (1,), "test", now)
+    first_rate = limits.limits[0].rate
+    assert first_rate <= 1
+    published, end = 0, now + 180 * 10**9
+    while now < end and published < 10_000:
+        wait = take_all(limits.requests((amount,), now), now)
+        if wait is None:
+            limits.record((amount,), now)
+            published += 1
+        else:
+            limits.note_limited((amount,), now)
+            # A timer is never early.
+            now += wait[0] + 10**6
+    assert limits.limits[0].rate > 20 * first_rate
+
+
 def test_a_load_below_the_estimate_is_never_limited():
     [client] = run(Server([(1000, 1)]), 3000, 10)
     [known] = [limit for limit in client.limits.limits if limit.rate is not None]

@@ -40,6 +40,8 @@ RESOLUTION: Final = 0.02
 PEAK: Final = 1.5
 """How much faster than the rate a message may follow the one before, so that tokens saved up do not leave in one burst."""
 PEAK_SECONDS: Final = 0.15
+LONGEST_WAITS: Final = 2.0
+"""A limit that has made no message wait for the time of so many tokens, or for a second, is not in use: it does not grow."""
 SMALL_RATE: Final = 50
 """So many, but not most of the tokens of a second, fit in one message even when the rate is small: records stay whole."""
 
@@ -201,7 +203,7 @@ class LearnedLimit:
         if elapsed < 0.05 or self.rate is None:
             return
         self._changed_at = now
-        if now - self._limited_at > 1.0:
+        if now - self._limited_at > max(1.0, LONGEST_WAITS / self.rate):
             return
         elapsed = min(elapsed, 1.0)
         if self.rate < self._ceiling * 0.999:
