@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tb_mqtt_client import DeviceClient, GatewayClient
-from tb_mqtt_client.emulator import RateLimits, SessionLimits
+from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 
 FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
 SOME_TIME = 30.0
@@ -43,12 +43,56 @@ async def test_a_gateway_s_message_larger_than_the_tenant_s_limit_is_cut_until_i
     } for number in range(10))  # fmt: skip
 
 
-async def test_a_device_s_message_larger_than_the_tenant_s_limit_is_cut_until_it_passes(emulator, config):
+@pytest.mark.parametrize("version", [5, 4])
+async def test_a_device_s_message_larger_than_the_tenant_s_limit_is_cut_until_it_passes(emulator, config, version):
+    """With MQTT 3.1.1 the connection just closes, as for a message that the platform cannot read."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="300:1"))
-    async with DeviceClient(config("TOKEN", **QUICK)) as client:
+    async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=version)) as client:
         async with asyncio.timeout(SOME_TIME):
             result = await client.send_timeseries(records(60))
         assert (result.reason_code, result.datapoints_count) == (0, 600)
+
+
+async def test_closes_without_a_reason_make_the_client_publish_slower(emulator, config):
+    """MQTT 3.1.1 has no reason codes. A client that goes on as before loses one connection after the other."""
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="2000:1"))
+    received = []
+    emulator.on_publish = lambda publish: received.append(publish.payload.count(b'"k'))
+    async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=4)) as client:
+        futures = [(await client.send_timeseries(records(1)[0] | {"ts": ts}, wait_for_publish=False))[0] for ts in range(1, 601)]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*futures)
+        assert {result.reason_code for result in results} == {0}
+        assert [limit["limit"] for limit in client.health()["limits"]["learned"]]
+        assert client.statistics.connections <= 10
+    assert sum(received) <= 3 * 6000
+
+
+async def test_one_close_without_a_reason_limits_nothing(emulator, config):
+    """A server that stops just closes, too."""
+    async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=4)) as client:
+        closes = iter([Verdict.close()])
+        emulator.on_publish = lambda _: next(closes, None)
+        futures = [(await client.send_timeseries(records(1)[0] | {"ts": ts}, wait_for_publish=False))[0] for ts in range(1, 50)]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*futures)
+        assert {result.reason_code for result in results} == {0}
+        assert client.health()["limits"]["learned"] == []
+        assert client.statistics.backpressure_pauses == 0
+
+
+@pytest.mark.parametrize("emulator", ["4.2", "4.2.1"], indirect=True)
+async def test_a_gateway_learns_from_each_version_s_way_to_refuse(config, emulator):
+    """Servers before 4.2.1 send a notice about the sub-device and close; newer ones acknowledge with 0x97."""
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="600:1"))
+    async with GatewayClient(config("GATEWAY", **QUICK, combine_devices=False)) as client:
+        session, _ = await client.connect_device("device", wait_for_publish=True)
+        futures = [await client.send_device_timeseries(session, record, wait_for_publish=False) for record in records(90)]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*futures)
+        assert {result.reason_code for result in results} == {0}
+        assert client.health()["limits"]["learned"]
+        assert client._message_service._suspects.is_empty()
 
 
 async def test_new_sub_device_sessions_are_paced_by_what_was_learned(emulator, config):

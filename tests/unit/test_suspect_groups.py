@@ -28,7 +28,8 @@ class Sends:
         self.carried[message] = list(sends)
         return message
 
-    def halve(self, message):
+    def halve(self, message, tears_sends):
+        self.tears_sends = tears_sends
         sends = self.carried[message]
         middle = len(sends) // 2
         return [self.message(sends[:middle]), self.message(sends[middle:])] if len(sends) > 1 else []
@@ -145,6 +146,16 @@ async def test_a_reason_that_names_the_message_needs_no_second_strike(code):
 )
 def test_what_may_be_due_to_a_message(end, expected):
     assert is_suspicious(end) is expected
+
+
+@pytest.mark.parametrize("tells_reasons", [True, False])
+async def test_a_send_is_torn_only_if_the_server_could_not_have_said_why_it_closed(tells_reasons):
+    """Its datapoints may exceed a limit, which is no reason to reject it."""
+    sends = Sends()
+    sends.suspects.add([sends.message([1])])
+    assert sends.suspects.begin(await sends.next_group(), worked=True)
+    assert sends.suspects.failed(SessionEnd("closed", by_server=True, tells_reasons=tells_reasons)) == []
+    assert sends.tears_sends is not tells_reasons
 
 
 async def test_a_trial_that_ends_for_another_reason_begins_again():

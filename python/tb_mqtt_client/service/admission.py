@@ -149,22 +149,26 @@ class Admission:
         """
         return self._learn([message], source)
 
-    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str) -> bool:
-        """Learn from the end of a connection that exceeded a limit. ``messages``: those of one kind without PUBACK, in order."""
-        return self._learn(list(messages), source)
+    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str, *, is_guess: bool = False) -> bool:
+        """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
 
-    def _learn(self, messages: list[MqttPublishMessage], source: str) -> bool:
+        ``messages``: those of one kind without PUBACK, in order.
+        """
+        return self._learn(list(messages), source, is_guess=is_guess)
+
+    def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> bool:
         first, last = messages[0], messages[-1]
         if not isinstance(first.stamp, Stamp) or not isinstance(last.stamp, Stamp):
             return False
         traffic = self._traffic_of(first)
-        learned = traffic.learned.learn(first.stamp, last.stamp, _amounts(last), source, self._clock())
+        learned = traffic.learned.learn(first.stamp, last.stamp, _amounts(last), source, self._clock(), is_guess=is_guess)
         for limit in learned:
             state = limit.state()
             self._log.warn_of(
                 state.limit,
-                "The server enforces a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
+                "The server %s a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
                 "If this is not the limit that was exceeded, the client finds out by itself",
+                "may enforce" if is_guess else "enforces",
                 state.limit,
                 source,
                 state.estimate,
@@ -173,6 +177,13 @@ class Admission:
         if learned:
             self.limits_changed()
         return bool(learned)
+
+    def retract(self, messages: Iterable[MqttPublishMessage]) -> None:
+        """Do not count messages without PUBACK as accepted: their connection may have ended for a limit."""
+        # Backwards, so that the first message of each kind has the last word.
+        for message in reversed(list(messages)):
+            if isinstance(message.stamp, Stamp):
+                self._traffic_of(message).learned.retract(message.stamp)
 
     def connection_lost(self) -> None:
         """Take into account that a connection ended for another reason than a limit: limits may have changed meanwhile."""

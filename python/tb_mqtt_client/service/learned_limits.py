@@ -133,7 +133,7 @@ class LearnedLimit:
         """Return whether less than half of a second's tokens are left, or a message waited for them a moment ago."""
         return self._bucket.tokens(now_ns)[0] < self._bucket.smallest_capacity / 2 or now_ns / NANOSECONDS - self._limited_at < 1.0
 
-    def learn(self, low: float, high: float, source: str, now_ns: int, *, is_unsettled: bool) -> None:
+    def learn(self, low: float, high: float, source: str, now_ns: int, *, is_unsettled: bool, is_guess: bool = False) -> None:
         """Take a refusal into account.
 
         Args:
@@ -142,6 +142,7 @@ class LearnedLimit:
             source: What refused, for people.
             now_ns: Monotonic nanoseconds.
             is_unsettled: Whether others may use more of the limit now than they will soon.
+            is_guess: Whether there may have been no refusal: more is tried soon.
         """
         now = now_ns / NANOSECONDS
         self.refusals += 1
@@ -156,7 +157,7 @@ class LearnedLimit:
         if weak:
             self._hold, self._sustained = HOLD_WEAK, 0.0
         elif self.rate is None:
-            self._hold, self._sustained = HOLD, 0.0
+            self._hold, self._sustained = HOLD_UNSETTLED if is_guess else HOLD, 0.0
         else:
             rate, ceiling = self._reconcile(rate, ceiling, sharp, now)
         if is_unsettled:
@@ -290,12 +291,14 @@ class LearnedLimits:
         self._totals = tuple([one + more for one, more in zip(totals, amounts, strict=True)])
         return Stamp(self._period, totals)
 
-    def learn(self, first: Stamp, last: Stamp, refused: Amounts, source: str, now_ns: int) -> list[LearnedLimit]:
+    def learn(
+        self, first: Stamp, last: Stamp, refused: Amounts, source: str, now_ns: int, *, is_guess: bool = False
+    ) -> list[LearnedLimit]:
         """Learn from a refusal; return the limits that are blamed for it.
 
         All that was published before ``first`` was accepted, and nothing from ``last`` on; what came between may have been.
         ``refused``: the amounts of the message that was refused. A refusal of something published before the last refusal tells
-        nothing new.
+        nothing new. ``is_guess``: there may have been no refusal.
         """
         if first.period != self._period:
             return []
@@ -309,18 +312,26 @@ class LearnedLimits:
         # After an outage others send their backlogs, too.
         is_unsettled = self._resumed_at is not None and now - self._resumed_at < RECOVERY
         for index in blamed:
-            self.limits[index].learn(low[index], high[index], source, now_ns, is_unsettled=is_unsettled)
+            self.limits[index].learn(low[index], high[index], source, now_ns, is_unsettled=is_unsettled, is_guess=is_guess)
             self._most_in_second = tuple(
                 min(most, int(self.limits[index].rate or most)) if one == index else most
                 for one, most in enumerate(self._most_in_second)
             )
         self._period += 1
-        self._totals = last.totals
-        while self._moments and self._moments[-1].totals[0] > last.totals[0]:
-            self._moments.pop()
+        self._return_to(last.totals)
         self._refused_at = now
         self._moments.append(Moment(now, last.totals))
         return [self.limits[index] for index in blamed]
+
+    def retract(self, first: Stamp) -> None:
+        """Do not count what was published from ``first`` on as accepted: its connection may have ended for a limit."""
+        if first.period == self._period:
+            self._return_to(first.totals)
+
+    def _return_to(self, totals: Amounts) -> None:
+        self._totals = totals
+        while self._moments and self._moments[-1].totals[0] > totals[0]:
+            self._moments.pop()
 
     def connection_lost(self, now_ns: int) -> None:
         """Try more soon: the connection ended for another reason than a limit."""

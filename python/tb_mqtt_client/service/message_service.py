@@ -425,6 +425,10 @@ class MessageService:
         finally:
             self._note_drained()
 
+    def quota_exceeded(self) -> None:
+        """The platform said that sub-devices exceed a quota, for which it ends the connection."""
+        self._outcomes.noticed_quota()
+
     def _publish_service_again(self, message: MqttPublishMessage) -> None:
         self._worker_of(message).queue.prepend_all([message])
 

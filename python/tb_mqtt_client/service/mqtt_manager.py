@@ -575,7 +575,17 @@ class MQTTManager:
             return
         seconds = asyncio.get_running_loop().time() - self._connected_at if self._connected else 0.0
         expected = self._expects_disconnect
-        self.last_end = SessionEnd(cause, reason_code, self._worked, seconds, expected, error, by_server, self._server)
+        self.last_end = SessionEnd(
+            cause,
+            reason_code,
+            self._worked,
+            seconds,
+            expected,
+            error,
+            by_server,
+            tells_reasons=self._mqtt_version == MQTT_5,
+            server=self._server,
+        )
         self._client = None
         if self._connected:
             self.since = now_ms()

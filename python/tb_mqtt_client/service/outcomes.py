@@ -5,6 +5,7 @@ The rule: each outcome is counted once, and ends in an answer or in the retry qu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tb_mqtt_client._native import Payload
@@ -29,6 +30,8 @@ logger = get_logger(__name__)
 
 SUSPICIOUS_LOSSES = 2
 """How many connections in a row may end with a message in flight until the message is a suspect."""
+CLOSES_SECONDS = 60.0
+"""If a server that cannot give reasons closes two connections within so many seconds, a limit may be the reason."""
 ANNOUNCEMENT_LOSSES = 3
 """The same for an announcement, which the announcer repeats then, later and apart from others."""
 
@@ -44,8 +47,9 @@ class Outcomes:
         admission: Admission,
         retry: RetryQueueWorker,
         publish_service_again: Callable[[MqttPublishMessage], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``publish_service_again`` queues a message without datapoints before all others of its kind."""
+        """``publish_service_again`` queues a message without datapoints before all others of its kind; monotonic seconds."""
         self._answers = answers
         self._futures = futures
         self._counter = counter
@@ -57,6 +61,11 @@ class Outcomes:
         """Messages that may have ended a connection."""
         self._quota_refusal = False
         """Whether the server refused a message of this session for a quota: it ends the connection then."""
+        self._quota_notice = False
+        """Whether it said so of a sub-device, as servers before 4.2.1 do, which refuse no message for it."""
+        self._clock = clock
+        self._closed_at: float | None = None
+        """When a connection with messages in flight was closed last by a server that cannot say why."""
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
@@ -78,6 +87,11 @@ class Outcomes:
             logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
         else:
             self._refused(message, reason_code)
+
+    def noticed_quota(self) -> None:
+        """Take into account that the server ends this session because sub-devices exceed a quota."""
+        self._quota_notice = True
+        self._admission.backpressure.notify_quota_exceeded()
 
     def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
         self._quota_refusal = True
@@ -106,16 +120,17 @@ class Outcomes:
         for message in messages:
             if not message.is_service_message:
                 self._counter.take_back(message.datapoints, message.superseded)
-        in_trial = self.suspects.current.messages if self.suspects.current is not None else []
-        messages = [message for message in messages if message not in in_trial]
-        if self._is_for_limit([*in_trial, *messages], end):
+        in_flight, in_trial = messages, self.suspects.current.messages if self.suspects.current is not None else []
+        messages = [message for message in in_flight if message not in in_trial]
+        if self._is_for_limit(in_flight, end):
             self.suspects.end()
         else:
-            self._admission.connection_lost()
+            if not self._may_be_for_limit(messages, end):
+                self._admission.connection_lost()
             self._reject(self.suspects.failed(end), end)
             if is_suspicious(end):
                 messages = self._without_suspects(messages, end)
-        self._quota_refusal = False
+        self._quota_refusal = self._quota_notice = False
         uplinks = [message for message in messages if not message.is_service_message]
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
@@ -128,6 +143,11 @@ class Outcomes:
             return True
         if end.expected:
             return False
+        if self._quota_notice:
+            of_sub_devices = of_one_kind([message for message in messages if not message.is_device_message])
+            if of_sub_devices:
+                self._admission.disconnected_for_limit(of_sub_devices, "notice of the platform about sub-devices")
+            return True
         over_limit = over_limit_candidates(messages, end.reason_code)
         if over_limit:
             assert end.reason_code is not None
@@ -136,6 +156,23 @@ class Outcomes:
             self._admission.backpressure.notify_disconnect()
             return True
         return False
+
+    def _may_be_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+        """Return whether a limit may explain that a server without reason codes closes connections; then publish slower.
+
+        Over a limit the platform just closes an MQTT 3.1.1 connection (platform_contract.md, section 0). It does so for a message
+        that it cannot read, too, and when it stops: a single one says nothing. ``messages``: those in flight that are not suspects,
+        each of which is to end one connection at most.
+        """
+        if end.tells_reasons or not end.by_server or not messages:
+            return False
+        last, self._closed_at = self._closed_at, self._clock()
+        if last is None or self._closed_at - last > CLOSES_SECONDS:
+            self._admission.retract(messages)
+            return False
+        self._admission.disconnected_for_limit(of_one_kind(messages), "connections closed without a reason", is_guess=True)
+        self._admission.backpressure.notify_disconnect()
+        return True
 
     def _without_suspects(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
         """Set aside the messages that may have ended the connection; return the others.
@@ -167,9 +204,9 @@ class Outcomes:
         for message in messages:
             self._given_up(message, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
 
-    def _halve(self, message: MqttPublishMessage) -> list[MqttPublishMessage]:
-        """Replace a message that carries several sends by halves, but never tear what one send has."""
-        if message.packed is None or len(message.packed.sources) < 2:
+    def _halve(self, message: MqttPublishMessage, tears_sends: bool) -> list[MqttPublishMessage]:
+        """Replace a message that carries several sends by halves; what one send has is torn only if ``tears_sends``."""
+        if message.packed is None or (len(message.packed.sources) < 2 and not tears_sends):
             return []
         if message.devices > 1:
             return self._cut(message, message.payload_size, 0, (message.devices + 1) // 2)
@@ -243,6 +280,11 @@ def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int |
         return []
     if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
         messages = [message for message in messages if message.is_device_message]
+    return of_one_kind(messages)
+
+
+def of_one_kind(messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
+    """Return the messages of the kind that is most likely to exceed a limit."""
     return next(
         (
             kind

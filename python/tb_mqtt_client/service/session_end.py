@@ -29,6 +29,8 @@ class SessionEnd:
     """Of the transport, or of reading."""
     by_server: bool = False
     """Whether the server ended it, or whatever looks the same from here."""
+    tells_reasons: bool = True
+    """Whether the server could have said why: MQTT 3.1.1 has no reason codes."""
     server: ServerAddress | None = None
 
     def __str__(self) -> str:

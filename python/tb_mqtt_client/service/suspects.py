@@ -25,13 +25,16 @@ STRIKES = 3
 """How often a message has to end the connection on its own until it is rejected."""
 STRIKE_INTERVAL = 30.0
 """Seconds between two of these, so that they are spread over a minute."""
+RECOVERY_SHARE = 1 / 30
+"""Of the interval, so a second: the break before a part of a group is tried if the server cannot give reasons."""
 LONGEST_INTERVAL = 300.0
 """Seconds between two trials of a message in sessions in which nothing else is acknowledged."""
 PROOF_SECONDS = 0.3
 """How long a trial waits for the server to acknowledge something else first."""
 
-Halve = Callable[[MqttPublishMessage], list[MqttPublishMessage]]
-"""Replaces a message that carries several sends by two or more; an empty list if it carries one only."""
+Halve = Callable[[MqttPublishMessage, bool], list[MqttPublishMessage]]
+"""Replaces a message that carries several sends by two or more, and, if the second argument is True, one that carries several
+datapoints of a single send. An empty list if there is nothing to replace."""
 
 
 def is_suspicious(end: SessionEnd) -> bool:
@@ -141,26 +144,31 @@ class Suspects:
             return []
         group.failures += 1
         self._groups.remove(group)
-        if len(group.messages) > 1 or self._halved(group):
-            self._split(group)
+        if len(group.messages) > 1 or self._halved(group, end):
+            # A limit may be the reason that was not given: it has to recover.
+            self._split(group, 0.0 if end.tells_reasons else self._clock() + self.interval * RECOVERY_SHARE)
             return []
         return self._judge(group, end)
 
-    def _split(self, group: Group) -> None:
+    def _split(self, group: Group, not_before: float) -> None:
         if not self._worked and group.failures < 2:
             # Perhaps the server ends every connection: the same again.
+            group.not_before = not_before
             self._append(group)
             return
         middle = (len(group.messages) + 1) // 2
         for part in (group.messages[:middle], group.messages[middle:]):
             if part:
-                self._append(Group(part))
+                self._append(Group(part, not_before=not_before))
 
-    def _halved(self, group: Group) -> bool:
-        """Replace the only message of a group by its halves, if it carries several sends."""
+    def _halved(self, group: Group, end: SessionEnd) -> bool:
+        """Replace the only message of a group by its halves, if it carries several sends.
+
+        Without a reason the message may as well have exceeded a limit: then datapoints of one send are parted, too.
+        """
         if not self._worked and group.failures < 2:
             return False
-        halves = self._halve(group.messages[0])
+        halves = self._halve(group.messages[0], not end.tells_reasons)
         if halves:
             group.messages = halves
         return bool(halves)

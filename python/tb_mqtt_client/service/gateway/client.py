@@ -106,7 +106,6 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             self._announcer,
             service,
             self.event_dispatcher,
-            self._admission.backpressure,
             report,
             self._gateway_requests.forget,
         )

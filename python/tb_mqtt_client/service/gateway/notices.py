@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import QUOTA_REFUSALS, reason_name
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
@@ -43,7 +42,6 @@ class GatewayNotices:
         announcer: Announcer,
         message_service: MessageService,
         dispatcher: DirectEventDispatcher,
-        backpressure: BackpressureController,
         report: InboundReport,
         forget_requests: Callable[[DeviceSession], None],
     ) -> None:
@@ -51,7 +49,6 @@ class GatewayNotices:
         self._announcer = announcer
         self._message_service = message_service
         self._dispatcher = dispatcher
-        self._backpressure = backpressure
         self._report = report
         self._forget_requests = forget_requests
 
@@ -80,7 +77,7 @@ class GatewayNotices:
             return
         self._report.device_disconnected(session.device_info.device_name, reason_name(reason))
         if reason in QUOTA_REFUSALS:
-            self._backpressure.notify_quota_exceeded()
+            self._message_service.quota_exceeded()
         self._announcer.change_state(session, DeviceSessionState.CONNECTION_LOST)
         self._announcer.announce_again(session)
         await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
