@@ -174,6 +174,35 @@ def test_a_message_larger_than_the_limit_is_cut_until_it_passes(capacity, is_gat
     assert client.connections <= 12
 
 
+@pytest.mark.parametrize("is_gateway", [True, False])
+def test_the_estimate_that_is_reported_is_the_server_s_limit(is_gateway):
+    [client] = run(Server([(20_000, 1)]), 30_000, 61, is_gateway=is_gateway)
+    [state] = [limit.state() for limit in client.limits.limits if limit.rate is not None]
+    assert state.estimate == pytest.approx(20_000, rel=0.1)
+    assert 0.9 * 20_000 <= state.per_second <= state.estimate
+
+
+def test_a_small_limit_lets_through_what_it_should_while_it_is_adapted_and_asked_often():
+    """Several workers ask for the same limit: parts of a token must not get lost whenever the rate changes."""
+    limits = LearnedLimits("datapoints", "messages")
+    now = 10**9
+    stamps = []
+    for _ in range(100):
+        stamps.append(limits.record((1, 1), now))
+        now += 10**9 // 4
+    # A limit of 4 to 4.4 messages a second: the client begins at the lower bound, and grows for 20 seconds.
+    assert limits.learn(stamps[-16], stamps[-1], (1, 1), "test", now)
+    taken = 0
+    for _ in range(200):
+        now += 6 * 10**7
+        if take_all(limits.requests((1, 1), now), now) is None:
+            limits.record((1, 1), now)
+            taken += 1
+        else:
+            limits.note_limited((1, 1), now)
+    assert taken >= 0.8 * 12 * min(limit.rate for limit in limits.limits if limit.rate is not None)
+
+
 def test_nothing_is_limited_before_the_first_refusal():
     limits = LearnedLimits("datapoints", "messages")
     limits.record((1000, 10), 0)

@@ -12,7 +12,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from operator import add
+from typing import Final, NamedTuple
 
 from tb_mqtt_client._native import TokenBuckets
 
@@ -49,16 +50,14 @@ Amounts = tuple[int, ...]
 """What one message takes from each limit of its kind of traffic."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """Totals of a kind of traffic when something was published."""
 
     seconds: float
     totals: Amounts
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What had been published when a message was. Kept with the message until its acknowledgement."""
 
     period: int
@@ -93,8 +92,6 @@ class LearnedLimit:
         """Per second."""
         self.rate: float | None = None
         """Per second; ``None`` while no limit is known."""
-        self.roundness = 0
-        """Significant digits of the roundest number that the limit may be: people choose round ones."""
         self._ceiling = self._settled = self._sustained = 0.0
         self._growth = 0.0
         self._hold = HOLD
@@ -147,13 +144,12 @@ class LearnedLimit:
         now = now_ns / NANOSECONDS
         self.refusals += 1
         self.source = source
-        self.roundness = roundness(low, high)
         sharp, weak = high <= 1.2 * low, low <= 0.05 * high
         if weak:
             # Hardly anything was let through: the message alone was too large, or others have used up the limit.
             rate, ceiling = max(high / 4, min(high, 1.0)), SHARE * high
         else:
-            rate, ceiling = SHARE * low, SHARE * ((low + high) / 12 if sharp else high)
+            rate, ceiling = SHARE * low, SHARE * ((low + high) / 2 if sharp else high)
         if weak:
             self._hold, self._sustained = HOLD_WEAK, 0.0
         elif self.rate is None:
@@ -185,12 +181,6 @@ class LearnedLimit:
         else:
             self._sustained = 0.0
         return rate, ceiling
-
-    def forget(self) -> None:
-        """Limit nothing any longer."""
-        self.rate = None
-        self._sustained = 0.0
-        self._bucket = self._peak = TokenBuckets([], 0)
 
     def connection_lost(self, now_ns: int) -> None:
         """Try more soon: the connection ended for another reason than this limit."""
@@ -229,11 +219,13 @@ class LearnedLimit:
 
 
 def _replaced(old: TokenBuckets, rate: float, seconds: float, now_ns: int, *, empty: bool) -> TokenBuckets:
-    """Return a bucket for another rate that holds the tokens of the old one."""
+    """Return a bucket for another rate that holds the tokens of the old one, parts of a token too: small rates grow by parts."""
     capacity = max(1, int(rate * seconds))
-    new = TokenBuckets([(capacity, capacity / rate)], now_ns)
-    left = 0.0 if empty or not old.windows else old.tokens(now_ns)[0]
-    new.spend(max(0, math.ceil(capacity - left)), now_ns)
+    left = 0.0 if empty or not old.windows else min(old.tokens(now_ns)[0], capacity)
+    # A bucket that was empty so long ago has as many now.
+    emptied = now_ns - int(left / rate * NANOSECONDS)
+    new = TokenBuckets([(capacity, capacity / rate)], emptied)
+    new.spend(capacity, emptied)
     return new
 
 
@@ -250,14 +242,13 @@ class LearnedLimits:
         self._resumed_at: float | None = None
         """When something was published first after the last outage."""
         self._is_away = False
+        self._next_moment = -math.inf
         self._second = 0
-        self._in_second: Amounts = self._totals
+        self._at_second: Amounts = self._totals
+        """The totals when this second began."""
         self._most_in_second: Amounts = self._totals
-
-    @property
-    def active(self) -> bool:
-        """Return whether a limit is known."""
-        return any(limit.rate is not None for limit in self.limits)
+        self.active = False
+        """Whether a limit is known."""
 
     def requests(self, amounts: Amounts, now_ns: int) -> list[tuple[TokenBuckets, int]]:
         """Return what a message with these amounts has to take, in the form of ``take_all``."""
@@ -274,22 +265,27 @@ class LearnedLimits:
             limit.note_limited(amount, now_ns)
 
     def record(self, amounts: Amounts, now_ns: int) -> Stamp:
-        """Count a message that is about to be published."""
+        """Count a message that is about to be published. Every message comes here, also while no limit is known."""
         now = now_ns / NANOSECONDS
-        totals, moments = self._totals, self._moments
+        totals = self._totals
+        if now >= self._next_moment:
+            self._remember(now)
+        self._totals = tuple(map(add, totals, amounts))
+        return Stamp(self._period, totals)
+
+    def _remember(self, now: float) -> None:
+        """Remember what had been published when."""
         if self._is_away:
             self._is_away, self._resumed_at = False, now
-        if not moments or now - moments[-1].seconds >= RESOLUTION:
-            moments.append(Moment(now, totals))
-            while now - moments[0].seconds > MEMORY:
-                moments.popleft()
-        second = int(now)
-        if second != self._second:
-            self._most_in_second = tuple(map(max, self._most_in_second, self._in_second))
-            self._second, self._in_second = second, (0,) * len(amounts)
-        self._in_second = tuple([one + more for one, more in zip(self._in_second, amounts, strict=True)])
-        self._totals = tuple([one + more for one, more in zip(totals, amounts, strict=True)])
-        return Stamp(self._period, totals)
+        self._next_moment = now + RESOLUTION
+        moments = self._moments
+        moments.append(Moment(now, self._totals))
+        while now - moments[0].seconds > MEMORY:
+            moments.popleft()
+        if (second := int(now)) != self._second:
+            in_second = [after - before for after, before in zip(self._totals, self._at_second, strict=True)]
+            self._most_in_second = tuple(map(max, self._most_in_second, in_second))
+            self._second, self._at_second = second, self._totals
 
     def learn(
         self, first: Stamp, last: Stamp, refused: Amounts, source: str, now_ns: int, *, is_guess: bool = False
@@ -317,6 +313,7 @@ class LearnedLimits:
                 min(most, int(self.limits[index].rate or most)) if one == index else most
                 for one, most in enumerate(self._most_in_second)
             )
+        self.active = self.active or bool(blamed)
         self._period += 1
         self._return_to(last.totals)
         self._refused_at = now
@@ -329,13 +326,13 @@ class LearnedLimits:
             self._return_to(first.totals)
 
     def _return_to(self, totals: Amounts) -> None:
-        self._totals = totals
+        self._totals, self._at_second = totals, tuple(map(min, self._at_second, totals))
         while self._moments and self._moments[-1].totals[0] > totals[0]:
             self._moments.pop()
 
     def connection_lost(self, now_ns: int) -> None:
         """Try more soon: the connection ended for another reason than a limit."""
-        self._is_away = True
+        self._is_away, self._next_moment = True, -math.inf
         for limit in self.limits:
             limit.connection_lost(now_ns)
 
