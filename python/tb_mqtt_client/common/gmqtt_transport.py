@@ -29,14 +29,20 @@ WritableCallback = Callable[[bool], None]
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """What may wait for the socket before publishing pauses: a few large payloads."""
+READ_BUFFER_BYTES = 64 * 1024
+"""Bytes of one read, at most."""
 MAX_PACKET_SIZE = 64 * 1024 * 1024
 """Bytes of the largest packet that is accepted: a firmware image in one message, and a bound for what a server can make us keep."""
 QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
 """Linux only."""
 
 
-class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
-    """Reads packets as they come, and reports why the transport ended and whether the socket takes more."""
+class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # gmqtt has no types
+    """Reads packets as they come, and reports why the transport ended and whether the socket takes more.
+
+    It owns the buffer that is read into. A transport without one allocates 256 KiB for each read, for which the system maps and
+    clears pages: that cost as much as all else that is done for a PUBACK.
+    """
 
     def __init__(
         self,
@@ -54,17 +60,26 @@ class ReadingProtocol(MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
         self._on_writable = on_writable
         self._expects_more = expects_more
         self._packets = PacketReader(MAX_PACKET_SIZE)
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._heard_connack = False
         self._error: Exception | None = None
         self._replies: list[bytes] | None = None
         self.written = 0
         """Bytes that were given to the transport."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         # MQTTProtocol's own would start the reading task.
         BaseMQTTProtocol.connection_made(self, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._socket = transport.get_extra_info("socket")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the transport may write what it reads."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read what the transport has written."""
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
