@@ -16,7 +16,7 @@ from tb_mqtt_client.common.rate_limit.rate_limit import EMPTY_RATE_LIMIT, RateLi
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, unlimited
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.service.learned_limits import Amounts, LearnedLimits, Stamp
-from tb_mqtt_client.service.message_bounds import MessageBounds, smallest_bound
+from tb_mqtt_client.service.message_bounds import NO_BOUNDS, MessageBounds, smallest_bound
 
 logger = get_logger(__name__)
 
@@ -33,11 +33,20 @@ class Traffic:
     announced: list[RateLimit]
     own: list[RateLimit] = field(default_factory=list)
     """The user's."""
+    largest_known: tuple[int, ...] = ()
+    """The most that one message may take by ``announced`` and ``own``, as of the last ``refresh``; 0 for no bound."""
 
-    def largest(self, index: int) -> int:
-        """Return the most that one message may take from the limits at ``index``; 0 for no bound."""
-        bounds = [limits[index].minimal_limit for limits in (self.announced, self.own) if limits]
-        return smallest_bound(*bounds, self.learned.limits[index].largest)
+    def refresh(self) -> None:
+        """Take new windows of ``announced`` and ``own`` into account."""
+        both = [limits for limits in (self.announced, self.own) if limits]
+        self.largest_known = tuple(smallest_bound(*[limit.minimal_limit for limit in pair]) for pair in zip(*both, strict=True))
+
+    def largest(self) -> tuple[int, ...]:
+        """Return the most that one message may take from each limit; 0 for no bound."""
+        if not self.learned.active:
+            return self.largest_known
+        pairs = zip(self.largest_known, self.learned.limits, strict=True)
+        return tuple([smallest_bound(known, limit.largest) for known, limit in pairs])
 
 
 class Admission:
@@ -65,6 +74,8 @@ class Admission:
         self._device_data = _data_traffic("device", device_limits)
         self._gateway_service = _service_traffic("gateway", gateway_limits)
         self._gateway_data = _data_traffic("gateway", gateway_limits)
+        for traffic in self._all():
+            traffic.refresh()
 
     @property
     def seconds_limited(self) -> float:
@@ -84,15 +95,17 @@ class Admission:
             traffic.own = [limiter.message_rate_limit] if limiter.message_rate_limit.has_limit() else []
         for traffic in (self._device_data, self._gateway_data):
             traffic.own = of_data if any(limit.has_limit() for limit in of_data) else []
+        self.limits_changed()
 
     def bounds(self, *, gateway: bool) -> MessageBounds:
         """Return how much a message with datapoints may hold."""
-        traffic = self._gateway_data if gateway else self._device_data
-        return MessageBounds(datapoints=traffic.largest(0), devices=traffic.largest(1))
+        datapoints, devices = (self._gateway_data if gateway else self._device_data).largest()
+        return MessageBounds(datapoints, devices) if datapoints or devices else NO_BOUNDS
 
     def largest_service_message(self, *, gateway: bool) -> int:
         """Return how many of the limit ``messages`` one message may take at most; 0 for no bound."""
-        return (self._gateway_service if gateway else self._device_service).largest(0)
+        [largest] = (self._gateway_service if gateway else self._device_service).largest()
+        return largest
 
     def try_take(self, message: MqttPublishMessage) -> float:
         """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
@@ -134,12 +147,12 @@ class Admission:
         """Whether the limits of now have room for so many datapoints and devices in one message."""
         if message.is_service_message:
             return True
-        traffic = self._traffic_of(message)
+        datapoints, devices = self._traffic_of(message).largest()
+        if not datapoints and not devices:
+            return True
         # One datapoint of one device cannot be made smaller: an estimate must not stand in its way.
-        return all(
-            amount <= 1 or not (largest := traffic.largest(index)) or amount <= largest
-            for index, amount in enumerate(_amounts(message))
-        )
+        written = message.datapoints - message.superseded
+        return (written <= max(1, datapoints) or not datapoints) and (message.devices <= max(1, devices) or not devices)
 
     def refused(self, message: MqttPublishMessage, source: str) -> bool:
         """Learn from a PUBACK that refused a message for a quota. Returns False when it tells nothing new.
@@ -235,7 +248,9 @@ class Admission:
                 self._nanoseconds_limited += self._clock() - self._limited_since
 
     def limits_changed(self) -> None:
-        """Wake those who wait by the old limits."""
+        """Apply new windows: wake the workers that wait by the old ones."""
+        for traffic in self._all():
+            traffic.refresh()
         self._changed.set()
 
     def limits_of(self, message: MqttPublishMessage) -> tuple[RateLimit, RateLimit]:
