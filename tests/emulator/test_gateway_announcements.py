@@ -512,6 +512,65 @@ async def test_a_refusal_just_before_the_connection_ends_is_no_reason_to_announc
     assert (states.seen, len(gateway._announcer._retries._due)) == ([LOST], 0)
 
 
+ENDS = {
+    "closed": Verdict.close(),
+    "reset": Verdict.cut(),
+    "0x8B": Verdict.close(0x8B),
+    "0x83": Verdict.close(0x83),
+    "0x99": Verdict.close(0x99),
+}
+
+
+def ending(wire, name, verdict):
+    """End the connection whenever this device is announced."""
+    wire.verdict = lambda publish: verdict if publish.topic == "v1/gateway/connect" and publish.json()["device"] == name else None
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("version", "end"), [(5, end) for end in ENDS] + [(4, "closed")])
+async def test_an_announcement_for_which_the_server_ends_the_connection_stops_no_other_device(emulator, start, end, version, first):
+    """Each new connection announces all devices: with that one among them, none would ever be announced."""
+    gateway, wire = await start(mqtt_version=version), Wire(emulator)
+    ending(wire, "bad", ENDS[end])
+    names = ["bad", "D1", "D2"] if first else ["D1", "D2", "bad"]
+    sessions = {name: (await gateway.connect_device(name, "p"))[0] for name in names}
+    data = {
+        name: await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False) for name, session in sessions.items()
+    }
+    assert [(await data[name]).reason_code for name in ("D1", "D2")] == [0, 0]
+    # Tried again and again, with growing delays, it may work at last.
+    assert not data["bad"].done()
+    wire.verdict = lambda _: None
+    assert (await data["bad"]).is_successful()
+    assert {emulator.device(name).profile for name in names} == {"p"}
+    assert counts_agree(gateway)
+
+
+async def test_an_announcement_that_ends_connections_is_given_up_by_the_user_s_bounds(emulator, start):
+    gateway, wire = await start(announce_attempts=2), Wire(emulator)
+    ending(wire, "bad", Verdict.close())
+    bad, [connecting] = await gateway.connect_device("bad")
+    data = await gateway.send_device_timeseries(bad, {"a": 1}, wait_for_publish=False)
+    other, _ = await gateway.connect_device("D1")
+    for _ in range(3):
+        assert (await gateway.send_device_timeseries(other, {"a": 1})).is_successful()
+        await emulator.disconnect_device("GATEWAY")
+    assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
+    # It is announced once on each connection, and its data is rejected again.
+    assert (await gateway.send_device_timeseries(bad, {"a": 2})).reason_code == 0x80
+    assert (await gateway.send_device_timeseries(other, {"a": 2})).is_successful()
+    assert counts_agree(gateway)
+
+
+async def test_devices_in_flight_with_an_announcement_that_ends_the_connection_are_not_rejected(emulator, start):
+    """The reason code of a DISCONNECT is for one message, and no one knows for which."""
+    gateway, wire = await start(announce_attempts=50), Wire(emulator)
+    ending(wire, "bad", Verdict.close(0x81))
+    names = [f"D{number}" for number in range(10)]
+    futures = [(await gateway.connect_device(name))[1][0] for name in ["bad", *names]]
+    assert [(await future).reason_code for future in futures[1:]] == [0] * len(names)
+
+
 async def test_a_thousand_refused_devices_do_not_fill_the_log(emulator, start, caplog):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.topic == "v1/gateway/connect" else None

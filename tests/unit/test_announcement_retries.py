@@ -1,5 +1,7 @@
 """How long a refused device waits until it is announced again."""
 
+import asyncio
+
 import pytest
 
 from tb_mqtt_client import GatewayConfig
@@ -48,10 +50,57 @@ async def test_a_pause_keeps_the_count():
     retries.pause()
 
 
-async def test_a_device_for_which_the_server_ended_the_connection_is_announced_late():
-    retries, session = retries_of()
-    assert retries.refused(session, refusal(ReasonCode.SERVER_SHUTTING_DOWN)) >= 150
+async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_one():
+    retries, session = retries_of(announce_delay_min=1)
+    assert not retries.postpone(session)
+    retries.refused(session, refusal())
+    assert not retries.postpone(session)
     retries.pause()
+    for attempt in range(9):
+        delay = retries.refused(session, refusal(), ends_connections=True)
+        # The connection that it belongs to is over.
+        assert session not in retries._due
+        assert retries.postpone(session)
+        assert session in retries._due
+        assert delay >= 2.0 ** (attempt - 1)
+        retries.pause()
+    assert retries.forget(session).ends_connections
+    assert not retries.postpone(session)
+
+
+async def test_devices_that_may_end_connections_are_announced_one_at_a_time():
+    announced: asyncio.Queue = asyncio.Queue()
+    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.001, "announce_attempts": 2}), announced.put_nowait)
+    sessions = [DeviceSession(DeviceInfo(f"D{number}", "p")) for number in range(4)]
+    for session in sessions:
+        # In flight with the others, which counts for none of them.
+        assert retries.refused(session, refusal(), ends_connections=True) is not None
+        assert retries.postpone(session)
+    done = []
+    for end in (retries.answered, retries.forget, retries.answered):
+        done.append(await announced.get())
+        while len(retries._waiting) < 4 - len(done):  # noqa: ASYNC110  # they become due one after the other
+            await asyncio.sleep(0.001)
+        assert announced.empty()
+        end(done[-1])
+    done.append(await announced.get())
+    assert set(done) == set(sessions)
+    # The connection ends: the next one announces all again.
+    retries.pause()
+    assert retries.refused(sessions[0], refusal(), ends_connections=True) is not None
+    assert retries.refused(sessions[0], refusal(), ends_connections=True) is None
+
+
+async def test_a_device_that_may_end_connections_comes_no_sooner_because_the_time_has_passed():
+    due = asyncio.Event()
+    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01}), lambda _: due.set())
+    session = DeviceSession(DeviceInfo("D1", "p"))
+    retries.refused(session, refusal(), ends_connections=True)
+    await asyncio.sleep(0.02)
+    assert retries.postpone(session)
+    await asyncio.sleep(0)
+    assert not due.is_set()
+    await due.wait()
 
 
 @pytest.mark.parametrize("longest", [0.5, 1, 10])

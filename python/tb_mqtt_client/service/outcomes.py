@@ -33,7 +33,7 @@ SUSPICIOUS_LOSSES = 2
 CLOSES_SECONDS = 60.0
 """If a server that cannot give reasons closes two connections within so many seconds, a limit may be the reason."""
 ANNOUNCEMENT_LOSSES = 3
-"""The same for an announcement, which the announcer repeats then, later and apart from others."""
+"""The same for an announcement, which the announcer repeats then, later and apart from others: see ``ends_connections``."""
 
 
 class Outcomes:
@@ -124,6 +124,8 @@ class Outcomes:
         messages = [message for message in in_flight if message not in in_trial]
         if self._is_for_limit(in_flight, end):
             self.suspects.end()
+            if self._may_be_for_announcement(in_flight, end):
+                messages = self._without_announcements(messages)
         else:
             if not self._may_be_for_limit(messages, end):
                 self._admission.connection_lost()
@@ -174,6 +176,13 @@ class Outcomes:
         self._admission.backpressure.notify_disconnect()
         return True
 
+    def _may_be_for_announcement(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+        """Return whether announcements are as likely as a limit to be why the connection ended."""
+        if self._quota_refusal or self._quota_notice or end.expected:
+            return False
+        over_limit = over_limit_candidates(messages, end.reason_code)
+        return not over_limit or over_limit[0].topic == GATEWAY_CONNECT_TOPIC
+
     def _without_suspects(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
         """Set aside the messages that may have ended the connection; return the others.
 
@@ -188,15 +197,26 @@ class Outcomes:
             if silent and message is not messages[0]:
                 kept.append(message)
                 continue
-            message.losses += 1
             if message.topic == GATEWAY_CONNECT_TOPIC:
-                if message.losses < ANNOUNCEMENT_LOSSES:
-                    kept.append(message)
-                else:
-                    self._answers.answer(message, _code_of(end))
+                kept += self._without_announcements([message])
             else:
+                message.losses += 1
                 (kept if message.losses < allowed else suspects).append(message)
         self.suspects.add(suspects)
+        return kept
+
+    def _without_announcements(self, messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
+        """Answer announcements that were in flight too often when a connection ended; return the other messages.
+
+        The code that is given says nothing final: it may be another one for which the server ends the connection.
+        """
+        kept: list[MqttPublishMessage] = []
+        for message in messages:
+            message.losses += message.topic == GATEWAY_CONNECT_TOPIC
+            if ends_connections(message):
+                self._answers.answer(message, ReasonCode.UNSPECIFIED_ERROR)
+            else:
+                kept.append(message)
         return kept
 
     def _reject(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
@@ -262,6 +282,11 @@ def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
     part.payload_limit, part.losses = message.payload_limit, message.losses
     return part
+
+
+def ends_connections(message: MqttPublishMessage) -> bool:
+    """Return whether an announcement may be what the server ends connections for."""
+    return message.topic == GATEWAY_CONNECT_TOPIC and message.losses >= ANNOUNCEMENT_LOSSES
 
 
 def _code_of(end: SessionEnd) -> int:

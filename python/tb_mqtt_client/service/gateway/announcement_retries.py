@@ -27,9 +27,6 @@ FINAL_REFUSALS = frozenset(
 """The same announcement would be refused again. All other codes may pass: 0x80 is what the platform says when its database is away
 (and for names that it never takes), 0x97 that the tenant has as many devices as it may (platform_contract.md, section 4)."""
 
-COSTLY_REFUSALS = frozenset({ReasonCode.SERVER_SHUTTING_DOWN})
-"""The server ended the connection for the announcement: the next attempt may end it again, so it comes late."""
-
 
 @dataclass(slots=True)
 class Refused:
@@ -41,6 +38,10 @@ class Refused:
     """The last refusal."""
     attempts: int = 0
     """Refusals."""
+    ends_connections: bool = False
+    """Whether the server may have ended connections for its announcement."""
+    next_attempt: float = 0.0
+    """When it is to be announced again, by the loop's clock."""
 
     def seconds(self) -> float:
         """Return for how many seconds the device has been refused."""
@@ -53,7 +54,11 @@ class AnnouncementRetries:
     def __init__(self, config: GatewayConfig, on_due: Callable[[DeviceSession], None]) -> None:
         self._config = config
         self._refused: dict[DeviceSession, Refused] = {}
-        self._due: Timetable[DeviceSession] = Timetable(on_due)
+        self._on_due = on_due
+        self._due: Timetable[DeviceSession] = Timetable(self._is_due)
+        # Devices that may end connections are announced one at a time, so that it shows which of them does.
+        self._alone: DeviceSession | None = None
+        self._waiting: dict[DeviceSession, None] = {}
 
     def get(self, session: DeviceSession) -> Refused | None:
         """Return what is known of a device that was refused, and neither accepted nor given up since."""
@@ -62,17 +67,61 @@ class AnnouncementRetries:
     def __len__(self) -> int:
         return len(self._refused)
 
-    def refused(self, session: DeviceSession, result: PublishResult) -> float | None:
-        """Count a refusal and return the seconds until the next attempt; ``None`` when there is to be none."""
-        loop = asyncio.get_running_loop()
-        refused = self._refused.setdefault(session, Refused(loop.time(), result))
-        refused.attempts += 1
+    def refused(self, session: DeviceSession, result: PublishResult, *, ends_connections: bool = False) -> float | None:
+        """Count a refusal and return the seconds until the next attempt; ``None`` when there is to be none.
+
+        Args:
+            session: The device.
+            result: Of its announcement.
+            ends_connections: Whether the server may have ended connections for it. The next one says when it is announced again:
+                see ``postpone``.
+        """
+        now = asyncio.get_running_loop().time()
+        refused = self._refused.setdefault(session, Refused(now, result))
         refused.result = result
+        if not ends_connections or refused.ends_connections:
+            # The first time it was in flight with others, which are as likely to be why the connection ended.
+            refused.attempts += 1
+        refused.ends_connections = refused.ends_connections or ends_connections
+        delay = self._delay(refused)
+        refused.next_attempt = now + delay
         if self.is_hopeless(refused):
             return None
-        delay = self._delay(refused)
-        self._due.set(session, delay)
+        if not ends_connections:
+            self._due.set(session, delay)
         return delay
+
+    def postpone(self, session: DeviceSession) -> bool:
+        """Have a device that may end connections announced apart from those that are announced on a new one.
+
+        Returns:
+            Whether it is such a device.
+        """
+        refused = self._refused.get(session)
+        if refused is None or not refused.ends_connections:
+            return False
+        delay = refused.next_attempt - asyncio.get_running_loop().time()
+        self._due.set(session, max(delay, self._config.announce_delay_min))
+        return True
+
+    def answered(self, session: DeviceSession) -> None:
+        """Note that an announcement of a device was acknowledged, refused or lost: the next one may go."""
+        self._waiting.pop(session, None)
+        if self._alone is session:
+            self._alone = None
+            if self._waiting:
+                following = next(iter(self._waiting))
+                del self._waiting[following]
+                self._is_due(following)
+
+    def _is_due(self, session: DeviceSession) -> None:
+        refused = self._refused.get(session)
+        if refused is not None and refused.ends_connections:
+            if self._alone is not None:
+                self._waiting[session] = None
+                return
+            self._alone = session
+        self._on_due(session)
 
     def is_hopeless(self, refused: Refused) -> bool:
         """Return True if the user's bounds of attempts or time are reached."""
@@ -82,9 +131,7 @@ class AnnouncementRetries:
     def _delay(self, refused: Refused) -> float:
         longest = max(self._config.announce_delay_min, self._config.announce_delay_max)
         # The exponent is bounded: a device may be refused for years.
-        bound = min(longest, self._config.announce_delay_min * 2.0 ** min(refused.attempts - 1, 64))
-        if refused.result.reason_code in COSTLY_REFUSALS:
-            bound = longest
+        bound = min(longest, self._config.announce_delay_min * 2.0 ** min(max(0, refused.attempts - 1), 64))
         # At least half of the bound, so that no delay is shorter than the one before.
         delay = random.uniform(bound / 2, bound)  # spreads load, hides nothing
         timeout = self._config.announce_timeout
@@ -97,8 +144,12 @@ class AnnouncementRetries:
     def forget(self, session: DeviceSession) -> Refused | None:
         """Forget a device that was accepted, given up or removed. Returns what was known of it."""
         self._due.remove(session)
-        return self._refused.pop(session, None)
+        refused = self._refused.pop(session, None)
+        self.answered(session)
+        return refused
 
     def pause(self) -> None:
         """Forget the times, not the refusals: the connection ended, and all devices are announced on the next one."""
         self._due.clear()
+        self._waiting.clear()
+        self._alone = None

@@ -29,6 +29,7 @@ from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
 from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
+from tb_mqtt_client.service.outcomes import ANNOUNCEMENT_LOSSES, ends_connections
 
 logger = get_logger(__name__)
 
@@ -91,7 +92,12 @@ class Announcer:
         sessions = list(self._device_manager.all())
         self._message_service.hold_all(session.identity for session in sessions)
         for session in sessions:
-            self.announce_again(session)
+            if self._retries.postpone(session):
+                # The server may end this connection for it, too: the others are announced first.
+                self._message_service.device_failed(session.identity)
+                self.change_state(session, DeviceSessionState.RECONNECTING)
+            else:
+                self.announce_again(session)
 
     def _announce_devices(self, devices: list[DeviceIdentity]) -> None:
         for device in devices:
@@ -161,18 +167,30 @@ class Announcer:
 
     def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
         identity = session.identity
-        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, callers))
+        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, publish, callers))
         # Before anything is remembered: this raises if the queues have failed.
         self._message_service.submit(publish)
         self._message_service.sub_devices.hold(identity)
         self._open[identity] += 1
         self._retries.announced(session)
+        refused = self._retries.get(session)
+        if refused is not None and refused.ends_connections:
+            # One connection more is enough to know.
+            publish.losses = ANNOUNCEMENT_LOSSES - 1
 
     def _announce_due(self, session: DeviceSession) -> None:
         logger.debug("Announcing %r again", session.device_info.device_name)
         self.announce_again(session)
 
-    def _answered(self, session: DeviceSession, identity: DeviceIdentity, callers: list[Delivery], announcement: Delivery) -> None:
+    def _answered(
+        self,
+        session: DeviceSession,
+        identity: DeviceIdentity,
+        publish: MqttPublishMessage,
+        callers: list[Delivery],
+        announcement: Delivery,
+    ) -> None:
+        self._retries.answered(session)
         self._open[identity] -= 1
         if not self._open[identity]:
             del self._open[identity]
@@ -191,7 +209,9 @@ class Announcer:
                 self.announce_again(session)
         else:
             self._callers.setdefault(session, []).extend(callers)
-            if not self._is_decided_elsewhere(session, identity, result):
+            if session.identity == identity and ends_connections(publish):
+                self._refused(session, result, ends_connections=True)
+            elif not self._is_decided_elsewhere(session, identity, result):
                 self._refused(session, result)
 
     @property
@@ -222,17 +242,23 @@ class Announcer:
         self.change_state(session, DeviceSessionState.CONNECTED)
         self._answer_callers(session, result)
 
-    def _refused(self, session: DeviceSession, result: PublishResult) -> None:
+    def _refused(self, session: DeviceSession, result: PublishResult, *, ends_connections: bool = False) -> None:
         self._keep_alive.forget(session.identity)
-        delay = None if result.reason_code in FINAL_REFUSALS else self._retries.refused(session, result)
+        is_final = result.reason_code in FINAL_REFUSALS
+        delay = None if is_final else self._retries.refused(session, result, ends_connections=ends_connections)
         refused = self._retries.get(session)
         name = session.device_info.device_name
-        is_answer = result.reason_code != LocalReasonCode.NOT_DELIVERED
-        reason = f"{result.reason} ({result.reason_code:#04x})" if is_answer else "no acknowledgement"
+        if ends_connections:
+            reason = "the connection ended each time before the acknowledgement"
+        elif result.reason_code == LocalReasonCode.NOT_DELIVERED:
+            reason = "no acknowledgement"
+        else:
+            reason = f"{result.reason} ({result.reason_code:#04x})"
         if delay is None:
             text = "The platform refused device %r: %s. Its data is rejected until the next connection (refusals: %d)"
             self._log.warn_of(("final", result.reason_code), text, name, reason, refused.attempts if refused is not None else 1)
-            self._retries.forget(session)
+            if not ends_connections:
+                self._retries.forget(session)
             self._message_service.reject_held(session.identity, result)
             self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
             self._answer_callers(session, result)
@@ -246,7 +272,8 @@ class Announcer:
             else:
                 self._log.warn_of(("again", result.reason_code), text, name, reason, delay)
         self._message_service.device_failed(session.identity)
-        self.change_state(session, DeviceSessionState.RECONNECTING)
+        if self._online:
+            self.change_state(session, DeviceSessionState.RECONNECTING)
 
     def _answer_callers(self, session: DeviceSession, result: PublishResult) -> None:
         _answer(self._callers.pop(session, []), result)
