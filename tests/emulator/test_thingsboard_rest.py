@@ -100,6 +100,16 @@ def test_a_server_that_is_away_for_the_moment_is_asked_again(server, client, sle
     assert slept == [0.1, 0.2]
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_what_may_have_been_carried_out_is_not_done_twice(server, client, slept, status):
+    """504 is an RPC that the device did not answer."""
+    server.replies["POST", "/api/rpc"] = [(status, "no answer"), (200, "fine")]
+    with pytest.raises(RestError) as raised:
+        client.request("POST", "/api/rpc")
+    assert raised.value.status == status
+    assert not slept
+
+
 def test_what_is_refused_is_not_tried_again(server, client, slept):
     with pytest.raises(RestError, match="GET /api/nothing was answered with 404: no such thing") as raised:
         client.request("GET", "/api/nothing")

@@ -58,7 +58,10 @@ async def counted(tenant, device_id, keys, records, count):
 
 async def test_a_quiet_sub_device_stays_reachable(tenant, address, gateway_device, thingsboard, received):
     """The server ends its session after TB_INACTIVITY without a notice, unless the client renews it."""
-    async with GatewayClient(address | {"access_token": gateway_device.token}) as gateway:
+    # The defaults suit the server's default. It ends a connection without packets after the same time.
+    seconds = thingsboard.inactivity
+    options = {} if seconds >= 600 else {"keepalive": max(1, int(seconds / 4)), "sub_device_keepalive": seconds / 4}
+    async with GatewayClient(address | {"access_token": gateway_device.token} | options) as gateway:
         session, _ = await gateway.connect_device(tenant.name("relay"), wait_for_publish=True)
         session.set_rpc_request_callback(lambda _session, request: request.params)
         session.set_attribute_update_callback(received)
@@ -66,13 +69,15 @@ async def test_a_quiet_sub_device_stays_reachable(tenant, address, gateway_devic
         await until(lambda: answered(tenant, relay, 0), "an answer at the beginning")
         # Another device sends, so that the gateway itself is not quiet.
         busy, _ = await gateway.connect_device(tenant.name("busy"), wait_for_publish=True)
-        for number in range(int(thingsboard.inactivity * 1.25 / 5)):
-            await asyncio.sleep(5)
+        for number in range(20):
+            await asyncio.sleep(seconds * 1.25 / 20)
             await gateway.send_device_timeseries(busy, {"a": number})
         assert await answered(tenant, relay, 1)
         await tenant.set_shared(relay.id, {"period": 10})
         _, update = await received.next()
         assert update.as_dict() == {"period": 10}
+        # A new connection would have made new sessions.
+        assert gateway.statistics.connections == 1
 
 
 async def answered(tenant, device, params):

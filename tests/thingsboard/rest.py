@@ -13,9 +13,11 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
 
-# Answers of a server that starts, or of the proxy in front of it; 429 is its own limit of REST requests.
-_TRY_AGAIN = frozenset({429, 502, 503, 504})
-_MAY_REPEAT = frozenset({"GET", "DELETE"})
+# Answers of a server that starts, or of the proxy in front of it; 429 is its own limit of REST requests. None was carried out.
+_TRY_AGAIN = frozenset({429, 503})
+# These may have been, so only what may be done twice is tried again. 504 is also an RPC that the device did not answer.
+_TRY_AGAIN_IF_HARMLESS = frozenset({502, 504})
+_HARMLESS = frozenset({"GET", "DELETE"})
 
 
 class RestError(Exception):
@@ -103,11 +105,11 @@ class RestClient:
             except urllib.error.HTTPError as error:
                 text = error.read().decode(errors="replace")
                 failure = RestError(f"{method} {path} was answered with {error.code}: {text}", error.code)
-                may_repeat = error.code in _TRY_AGAIN
+                may_repeat = error.code in _TRY_AGAIN or (method in _HARMLESS and error.code in _TRY_AGAIN_IF_HARMLESS)
             except (OSError, HTTPException) as error:
                 cause = error.reason if isinstance(error, urllib.error.URLError) else error
                 failure = RestError(f"{method} {self.url}{path} failed: {cause or type(cause).__name__}")
-                may_repeat = method in _MAY_REPEAT or isinstance(cause, ConnectionRefusedError)
+                may_repeat = method in _HARMLESS or isinstance(cause, ConnectionRefusedError)
             if not may_repeat or time.monotonic() + delay > deadline:
                 raise failure
             self._sleep(delay)
