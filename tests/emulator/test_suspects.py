@@ -7,6 +7,7 @@ import pytest
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.service.suspects import STRIKES
 
 SOME_TIME = 30.0
 """Seconds that nothing here needs; a guard against hanging."""
@@ -92,7 +93,7 @@ async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_i
         session, _ = await client.connect_device("device behind it", wait_for_publish=True)
         bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
         async with asyncio.timeout(SOME_TIME):
-            await until(lambda: any(group.strikes for group in suspects._groups) and client.health()["ready"])
+            await until(lambda: any(group.failures for group in suspects._groups) and client.health()["ready"])
             [good] = await client.send_timeseries({"unacknowledged": 1}, wait_for_publish=False)
             await until(lambda: window._reserved and len(window))
             await emulator.disconnect_device("GATEWAY")
@@ -126,6 +127,22 @@ async def test_an_outage_rejects_nothing(emulator, make, verdict):
             outage = False
             results = [await future for [future] in futures]
         assert {result.reason_code for result in results} == {0}
+
+
+async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator, make):
+    """The platform's message queue is away: each connection ends at its first data."""
+    async with make() as client:
+        outage = True
+        emulator.on_publish = lambda publish: (
+            Verdict.close() if outage and publish.topic.endswith(("telemetry", "attributes")) and publish.payload != b"{}" else None
+        )
+        [future] = await client.send_timeseries({"ts": 1, "values": {"a": 1}}, wait_for_publish=False)
+        async with asyncio.timeout(SOME_TIME):
+            await until(
+                lambda: future.done() or any(group.failures > STRIKES for group in client._message_service._suspects._groups)
+            )
+            outage = False
+            assert (await future).is_successful()
 
 
 async def test_a_message_without_datapoints_does_not_block_others(emulator, make):

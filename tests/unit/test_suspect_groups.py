@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,9 @@ class Sends:
     def __init__(self, now=0.0):
         self.now = now
         self.carried = {}
-        self.suspects = Suspects(self.halve, lambda: self.now)
+        self.others = itertools.count()
+        """Other messages with datapoints that were acknowledged: more each time, unless a test changes that."""
+        self.suspects = Suspects(self.halve, lambda: next(self.others), lambda: self.now)
 
     def message(self, sends):
         message = MqttPublishMessage("v1/devices/me/telemetry", b"{}")
@@ -109,6 +112,29 @@ async def test_a_server_that_ends_every_connection_rejects_nothing(end):
     assert sorted(number for message in sends.suspects.all() for number in sends.carried[message]) == list(range(10))
     # The trials of one message are five minutes apart by then.
     assert sends.now > 3000 / 10 * 200
+
+
+async def test_data_is_rejected_only_if_other_data_was_acknowledged_since_it_is_a_suspect():
+    """For days: the server takes announcements and requests, and has lost what it puts data into."""
+    sends = Sends()
+    sends.others = itertools.repeat(7)
+    sends.suspects.add([sends.message([number]) for number in range(10)])
+    _, rejected, ends = await isolate(sends, set(range(10)), CLOSED, rounds=3000)
+    assert (rejected, ends) == ([], 3000)
+    assert sends.now > 3000 / 10 * 200
+    # It takes data again, but one of these.
+    sends.others = itertools.repeat(8)
+    acknowledged, rejected, _ = await isolate(sends, {3}, CLOSED)
+    assert (sorted(acknowledged), rejected) == ([0, 1, 2, 4, 5, 6, 7, 8, 9], [3])
+
+
+async def test_a_message_without_datapoints_is_rejected_by_itself():
+    sends = Sends()
+    sends.others = itertools.repeat(0)
+    message = MqttPublishMessage("v1/devices/me/claim", b"{}")
+    sends.carried[message] = [1]
+    sends.suspects.add([message])
+    assert (await isolate(sends, {1}, CLOSED))[1] == [1]
 
 
 async def test_strikes_are_spread_over_a_minute():

@@ -57,7 +57,7 @@ class Outcomes:
         self._retry = retry
         self._publish_service_again = publish_service_again
         self._log = OccasionalLog(logger)
-        self.suspects = Suspects(self._halve)
+        self.suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
         self._quota_refusal = False
         """Whether the server refused a message of this session for a quota: it ends the connection then."""

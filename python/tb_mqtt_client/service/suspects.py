@@ -2,6 +2,8 @@
 
 The rule: trouble of the server never rejects data. A message is rejected only if it ends the connection again and again while it is
 the only one in flight, in sessions in which the server acknowledges others, over at least a minute. All others go on meanwhile.
+One with datapoints is rejected only if others with datapoints were acknowledged since it is a suspect: a server that has lost its
+message queue or its database still acknowledges requests and announcements.
 """
 
 from __future__ import annotations
@@ -55,19 +57,23 @@ class Group:
     """Those of a single message, in a session that worked."""
     first_strike: float | None = None
     not_before: float = 0.0
+    data_before: int = 0
+    """Messages with datapoints that the server had acknowledged when these became suspects."""
 
 
 class Suspects:
     """The groups, and what becomes of them."""
 
-    def __init__(self, halve: Halve, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, halve: Halve, data_acknowledged: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty collection.
 
         Args:
             halve: Cuts a message that carries several sends.
+            data_acknowledged: Returns how many messages with datapoints the server has acknowledged.
             clock: Returns monotonic seconds.
         """
         self._halve = halve
+        self._data_acknowledged = data_acknowledged
         self._clock = clock
         self._groups: deque[Group] = deque()
         self._filled = asyncio.Event()
@@ -94,7 +100,7 @@ class Suspects:
     def add(self, messages: list[MqttPublishMessage]) -> None:
         """Suspect messages that were in flight together."""
         if messages:
-            self._append(Group(messages))
+            self._append(Group(messages, data_before=self._data_acknowledged()))
 
     def remove(self, message: MqttPublishMessage) -> bool:
         """Take a message out. False when it is not here, or in flight."""
@@ -159,7 +165,7 @@ class Suspects:
         middle = (len(group.messages) + 1) // 2
         for part in (group.messages[:middle], group.messages[middle:]):
             if part:
-                self._append(Group(part, not_before=not_before))
+                self._append(Group(part, not_before=not_before, data_before=group.data_before))
 
     def _halved(self, group: Group, end: SessionEnd) -> bool:
         """Replace the only message of a group by its halves, if it carries several sends.
@@ -178,7 +184,7 @@ class Suspects:
         now = self._clock()
         if end.reason_code in CLEAR_BLAME:
             return group.messages
-        if self._worked:
+        if self._worked and self._takes_others(group):
             group.strikes += 1
             if group.first_strike is None:
                 group.first_strike = now
@@ -189,6 +195,10 @@ class Suspects:
             group.not_before = now + min(LONGEST_INTERVAL, self.interval * 2.0 ** min(group.failures - 1, 16))
         self._append(group)
         return []
+
+    def _takes_others(self, group: Group) -> bool:
+        """Return whether the server has acknowledged something like the only message of a group since that is a suspect."""
+        return group.messages[0].is_service_message or self._data_acknowledged() > group.data_before
 
     def _append(self, group: Group) -> None:
         self._groups.append(group)
