@@ -7,6 +7,7 @@ import pytest
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.service import suspects
 from tb_mqtt_client.service.suspects import STRIKES
 
 SOME_TIME = 30.0
@@ -143,6 +144,25 @@ async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator
             )
             outage = False
             assert (await future).is_successful()
+
+
+async def test_a_server_that_closes_every_connection_does_not_fill_the_memory_with_suspects(emulator, make, monkeypatch):
+    """Suspects are not in the queue, so that its bounds do not hold for them."""
+    monkeypatch.setattr(suspects, "MOST_SUSPECTS", 20)
+    async with make(max_inflight_messages=10) as client:
+        outage = True
+        emulator.on_publish = lambda publish: Verdict.close() if outage and publish.topic.endswith("telemetry") else None
+        # One message each.
+        futures = [
+            await client.send_timeseries({"ts": ts, "values": {"a": "x" * 40_000}}, wait_for_publish=False) for ts in range(1, 101)
+        ]
+        async with asyncio.timeout(SOME_TIME):
+            await until(lambda: client.statistics.connections >= 100)
+            assert len(client._message_service._suspects.all()) <= 20
+            assert client.statistics.queued >= 80
+            outage = False
+            results = [await future for [future] in futures]
+        assert {result.reason_code for result in results} == {0}
 
 
 async def test_a_message_without_datapoints_does_not_block_others(emulator, make):

@@ -68,6 +68,18 @@ async def test_closes_without_a_reason_make_the_client_publish_slower(emulator, 
     assert sum(received) <= 3 * 6000
 
 
+@pytest.mark.parametrize("version", [5, 4])
+async def test_a_limit_is_learned_at_qos_0_too(emulator, config, version):
+    """Nothing is acknowledged there, and nothing sent again: a message over the limit is lost each time."""
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="600:1"))
+    async with DeviceClient(config("TOKEN", **QUICK, qos=0, mqtt_version=version)) as client:
+        async with asyncio.timeout(SOME_TIME):
+            while len(emulator.device("device").telemetry) < 1000:
+                await client.send_timeseries(records(100), wait_for_publish=False)
+                await asyncio.sleep(0.5)
+        assert client.health()["limits"]["learned"]
+
+
 async def test_one_close_without_a_reason_limits_nothing(emulator, config):
     """A server that stops just closes, too."""
     async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=4)) as client:

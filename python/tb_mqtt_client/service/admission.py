@@ -169,12 +169,25 @@ class Admission:
         """
         return self._learn(list(messages), source, is_guess=is_guess)
 
+    def disconnected_for_limit_at_qos_0(self, message: MqttPublishMessage, source: str, *, is_guess: bool = False) -> bool:
+        """Learn as ``disconnected_for_limit`` does where nothing is acknowledged. ``message``: the last one that was published."""
+        learned = self._traffic_of(message).learned
+        first, last = learned.unsure(self._clock())
+        if first == last:
+            return False
+        return self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
+
     def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> bool:
         first, last = messages[0], messages[-1]
         if not isinstance(first.stamp, Stamp) or not isinstance(last.stamp, Stamp):
             return False
-        traffic = self._traffic_of(first)
-        learned = traffic.learned.learn(first.stamp, last.stamp, _amounts(last), source, self._clock(), is_guess=is_guess)
+        learned = self._traffic_of(first).learned
+        return self._learn_between(learned, first.stamp, last.stamp, _amounts(last), source, is_guess=is_guess)
+
+    def _learn_between(
+        self, limits: LearnedLimits, first: Stamp, last: Stamp, refused: Amounts, source: str, *, is_guess: bool
+    ) -> bool:
+        learned = limits.learn(first, last, refused, source, self._clock(), is_guess=is_guess)
         for limit in learned:
             state = limit.state()
             self._log.warn_of(

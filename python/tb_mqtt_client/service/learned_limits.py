@@ -34,6 +34,8 @@ HOLD_AFTER_OUTAGE: Final = 6.0
 RECOVERY: Final = 60.0
 """Seconds after an outage in which an estimate holds for that long only."""
 LONGEST_HOLD: Final = 600.0
+UNSURE_SECONDS: Final = 2.0
+"""Without acknowledgements: what was published so long before a refusal was accepted."""
 MEMORY: Final = 120.0
 """Seconds of publishes that are remembered."""
 RESOLUTION: Final = 0.02
@@ -319,6 +321,12 @@ class LearnedLimits:
         self._refused_at = now
         self._moments.append(Moment(now, last.totals))
         return [self.limits[index] for index in blamed]
+
+    def unsure(self, now_ns: int) -> tuple[Stamp, Stamp]:
+        """Return stamps of what may have been refused among messages that get no acknowledgements: the last seconds of them."""
+        now = now_ns / NANOSECONDS
+        recent = (moment.totals for moment in self._moments if now - moment.seconds <= UNSURE_SECONDS)
+        return Stamp(self._period, next(recent, self._totals)), Stamp(self._period, self._totals)
 
     def retract(self, first: Stamp) -> None:
         """Do not count what was published from ``first`` on as accepted: its connection may have ended for a limit."""

@@ -66,11 +66,15 @@ class Outcomes:
         self._clock = clock
         self._closed_at: float | None = None
         """When a connection with messages in flight was closed last by a server that cannot say why."""
+        self._last_of_qos_0: MqttPublishMessage | None = None
+        """The last message of this session that counts as acknowledged because it was written."""
 
     def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         if self.suspects.current is not None:
             self.suspects.settled(message)
+        if not message.qos:
+            self._last_of_qos_0 = message
         if reason_code == 0:
             if not message.is_service_message:
                 self._counter.acknowledge(message.datapoints)
@@ -133,6 +137,7 @@ class Outcomes:
             if is_suspicious(end):
                 messages = self._without_suspects(messages, end)
         self._quota_refusal = self._quota_notice = False
+        self._last_of_qos_0 = None
         uplinks = [message for message in messages if not message.is_service_message]
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
@@ -146,18 +151,23 @@ class Outcomes:
         if end.expected:
             return False
         if self._quota_notice:
-            of_sub_devices = of_one_kind([message for message in messages if not message.is_device_message])
-            if of_sub_devices:
-                self._admission.disconnected_for_limit(of_sub_devices, "notice of the platform about sub-devices")
+            of_sub_devices = [message for message in messages if not message.is_device_message]
+            self._learn_from(of_sub_devices, "notice of the platform about sub-devices")
             return True
         over_limit = over_limit_candidates(messages, end.reason_code)
-        if over_limit:
-            assert end.reason_code is not None
-            self._admission.disconnected_for_limit(over_limit, f"DISCONNECT {reason_name(end.reason_code)}")
         if over_limit or end.reason_code in LIMITING_DISCONNECTS:
+            assert end.reason_code is not None
+            self._learn_from(over_limit, f"DISCONNECT {reason_name(end.reason_code)}")
             self._admission.backpressure.notify_disconnect()
             return True
         return False
+
+    def _learn_from(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
+        """Learn a limit from messages in flight, or from those of QoS 0, which never are."""
+        if messages:
+            self._admission.disconnected_for_limit(of_one_kind(messages), source, is_guess=is_guess)
+        elif self._last_of_qos_0 is not None:
+            self._admission.disconnected_for_limit_at_qos_0(self._last_of_qos_0, source, is_guess=is_guess)
 
     def _may_be_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
         """Return whether a limit may explain that a server without reason codes closes connections; then publish slower.
@@ -166,13 +176,13 @@ class Outcomes:
         that it cannot read, too, and when it stops: a single one says nothing. ``messages``: those in flight that are not suspects,
         each of which is to end one connection at most.
         """
-        if end.tells_reasons or not end.by_server or not messages:
+        if end.tells_reasons or not end.by_server or not (messages or self._last_of_qos_0):
             return False
         last, self._closed_at = self._closed_at, self._clock()
         if last is None or self._closed_at - last > CLOSES_SECONDS:
             self._admission.retract(messages)
             return False
-        self._admission.disconnected_for_limit(of_one_kind(messages), "connections closed without a reason", is_guess=True)
+        self._learn_from(messages, "connections closed without a reason", is_guess=True)
         self._admission.backpressure.notify_disconnect()
         return True
 
@@ -193,6 +203,7 @@ class Outcomes:
         suspects: list[MqttPublishMessage] = []
         # Of a server that is silent only the message that waits longest is known to have got no answer.
         silent = isinstance(end.error, TimeoutError)
+        room = self.suspects.room()
         for message in messages:
             if silent and message is not messages[0]:
                 kept.append(message)
@@ -201,7 +212,8 @@ class Outcomes:
                 kept += self._without_announcements([message])
             else:
                 message.losses += 1
-                (kept if message.losses < allowed else suspects).append(message)
+                is_suspect = message.losses >= allowed and len(suspects) < room
+                (suspects if is_suspect else kept).append(message)
         self.suspects.add(suspects)
         return kept
 
@@ -294,7 +306,7 @@ def _code_of(end: SessionEnd) -> int:
 
 
 def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int | None) -> list[MqttPublishMessage]:
-    """Return the messages in flight of the one kind that exceeded a limit, if the end of the connection says so.
+    """Return the messages in flight that may have exceeded a limit, if the end of the connection says so.
 
     Over a limit of the device's own traffic the platform sends DISCONNECT 0x83, and 0x8B while it makes the session of a sub-device
     (platform_contract.md, sections 0 and 4).
@@ -304,8 +316,8 @@ def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int |
     if reason_code not in LIMITING_DISCONNECTS:
         return []
     if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
-        messages = [message for message in messages if message.is_device_message]
-    return of_one_kind(messages)
+        return [message for message in messages if message.is_device_message]
+    return messages
 
 
 def of_one_kind(messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:

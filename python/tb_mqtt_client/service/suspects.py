@@ -23,6 +23,8 @@ from tb_mqtt_client.service.session_end import SessionEnd
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
 """Reason codes of a DISCONNECT that is for a message. 0x8B may be for one, or for a server that stops."""
+MOST_SUSPECTS = 300
+"""Messages that are suspects at most: they are not in the queue, whose bounds do not count them."""
 STRIKES = 3
 """How often a message has to end the connection on its own until it is rejected."""
 STRIKE_INTERVAL = 30.0
@@ -86,6 +88,10 @@ class Suspects:
     def is_empty(self) -> bool:
         """Return whether there is no suspect."""
         return not self._groups
+
+    def room(self) -> int:
+        """Return how many messages may be added."""
+        return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self._groups))
 
     def all(self) -> list[MqttPublishMessage]:
         """Return all suspects."""
