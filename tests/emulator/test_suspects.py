@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tb_mqtt_client import DeviceClient, GatewayClient
-from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.service import suspects
 from tb_mqtt_client.service.suspects import STRIKES
@@ -186,6 +186,75 @@ async def test_a_message_that_is_never_acknowledged_does_not_block_others(emulat
                 assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
                 await asyncio.sleep(0.01)
         assert (await bad).reason_code == 0x80
+
+
+async def suspects_of_one_trial(emulator, client, count, on_connect=None):
+    """Messages that were in flight together when two connections ended. ``on_connect``: of the emulator, for the next ones."""
+    arrived = []
+
+    def judge(publish):
+        if publish.topic.endswith("telemetry"):
+            arrived.append(publish)
+            if len(arrived) == 2 * count:
+                emulator.on_connect = on_connect
+            return Verdict.ignore() if len(arrived) % count else Verdict.close()
+        return None
+
+    emulator.on_publish = judge
+    futures = []
+    async with asyncio.timeout(SOME_TIME):
+        for ts in range(1, count + 1):
+            futures += await client.send_timeseries({"ts": ts, "values": {"a": "x"}}, wait_for_publish=False)
+            await until(lambda sent=ts: len(arrived) >= sent)
+        await until(lambda: len(client._message_service._suspects.all()) == count)
+    return futures
+
+
+async def test_a_trial_keeps_the_receive_maximum(emulator, make):
+    """It may be smaller than in the session in which the messages were in flight together."""
+    in_flight, most = set(), []
+
+    def publish(publish):
+        if publish.topic.endswith("telemetry"):
+            in_flight.add(publish.packet_id)
+            most.append(len(in_flight))
+        return Verdict.delay(0.02)
+
+    def send(sending):
+        if sending.kind == "PUBACK":
+            in_flight.discard(int.from_bytes(sending.packet[2:4]))
+
+    async with make() as client:
+        smaller = ConnectVerdict.accept({"receive_maximum": 2})
+        futures = await suspects_of_one_trial(emulator, client, 5, lambda _: smaller)
+        emulator.on_publish, emulator.on_send = publish, send
+        async with asyncio.timeout(SOME_TIME):
+            assert all(result.is_successful() for result in await asyncio.gather(*futures))
+    assert max(most) <= 2
+
+
+async def test_clearing_the_queues_during_a_trial_counts_each_message_once(emulator, make):
+    async with make() as client:
+        futures = await suspects_of_one_trial(emulator, client, 3)
+        service = client._message_service
+        arrived = asyncio.Event()
+
+        def ignore(publish):
+            if publish.topic.endswith("telemetry"):
+                arrived.set()
+                return Verdict.delay(0.05)
+            return None
+
+        emulator.on_publish = ignore
+        async with asyncio.timeout(SOME_TIME):
+            await arrived.wait()
+            in_flight = client.statistics.in_flight
+            await service.clear()
+            assert client.statistics.queued == 0
+            codes = [result.reason_code for result in await asyncio.gather(*futures)]
+        assert (codes.count(0), codes.count(-1)) == (in_flight, 3 - in_flight)
+        statistics = client.statistics
+        assert (statistics.acknowledged, statistics.undelivered, statistics.in_flight) == (in_flight, 3 - in_flight, 0)
 
 
 async def test_stop_answers_suspects(emulator, make):

@@ -35,6 +35,8 @@ class InFlightWindow:
         """Set while a message may be published."""
         self.service_writable = asyncio.Event()
         """Set while one without datapoints may be."""
+        self.has_room = asyncio.Event()
+        """Set while a message may be published by whoever has reserved the window."""
         self.idle = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
@@ -120,10 +122,12 @@ class InFlightWindow:
 
     def _update(self) -> None:
         in_flight = len(self)
-        takes_more = self.opened.is_set() and self._socket_takes_more and not self._reserved
+        takes_more = self.opened.is_set() and self._socket_takes_more
+        has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
         _set(self.idle, in_flight == 0)
-        _set(self.writable, takes_more and in_flight < self._limit and self.nbytes < self._pace.window)
-        _set(self.service_writable, takes_more and in_flight < self._service_limit)
+        _set(self.has_room, has_room)
+        _set(self.writable, has_room and not self._reserved)
+        _set(self.service_writable, takes_more and not self._reserved and in_flight < self._service_limit)
 
 
 def _set(event: asyncio.Event, value: bool) -> None:

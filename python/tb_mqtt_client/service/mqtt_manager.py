@@ -333,6 +333,14 @@ class MQTTManager:
         """The same for a message without datapoints, for which some room is kept."""
         await wait_for_set(self._window.service_writable)
 
+    def has_room(self) -> bool:
+        """Return whether a message may be published within ``alone``."""
+        return self._window.has_room.is_set()
+
+    async def wait_room(self) -> None:
+        """Wait until a message may be published within ``alone``, in this session or in another one."""
+        await wait_for_set(self._window.has_room)
+
     async def wait_opened(self) -> None:
         """Wait until a session is set up."""
         await wait_for_set(self._window.opened)

@@ -83,6 +83,7 @@ class Suspects:
         """Seconds between two trials of a single message."""
         self.current: Group | None = None
         """The group whose trial is running."""
+        self._in_flight: set[MqttPublishMessage] = set()
         self._worked = False
 
     def is_empty(self) -> bool:
@@ -98,10 +99,13 @@ class Suspects:
         return [message for group in self._groups for message in group.messages]
 
     def clear(self) -> list[MqttPublishMessage]:
-        """Remove all suspects, and return them."""
-        messages = self.all()
-        self._groups.clear()
-        return messages
+        """Remove all suspects that are not in flight, and return them."""
+        left = [message for message in self.all() if message not in self._in_flight]
+        for group in list(self._groups):
+            group.messages = [message for message in group.messages if message in self._in_flight]
+            if not group.messages:
+                self._groups.remove(group)
+        return left
 
     def add(self, messages: list[MqttPublishMessage]) -> None:
         """Suspect messages that were in flight together."""
@@ -115,6 +119,11 @@ class Suspects:
                 self._take(group, message)
                 return True
         return False
+
+    def published(self, message: MqttPublishMessage) -> None:
+        """Note that a message of the running trial, if there is one, is in flight."""
+        if self.current is not None:
+            self._in_flight.add(message)
 
     def settled(self, message: MqttPublishMessage) -> None:
         """Take a message of the running trial out: it was acknowledged, refused, or replaced by its parts."""
@@ -146,10 +155,12 @@ class Suspects:
     def end(self) -> None:
         """End the trial."""
         self.current = None
+        self._in_flight.clear()
 
     def failed(self, end: SessionEnd) -> list[MqttPublishMessage]:
         """Decide what becomes of the group whose trial ended with the connection; return the messages to be rejected."""
-        group, self.current = self.current, None
+        group = self.current
+        self.end()
         if group is None or group not in self._groups:
             return []
         if not is_suspicious(end):
@@ -280,7 +291,11 @@ class SuspectWorker(MessageQueueWorker):
             if not self._fits(message):
                 self._suspects.settled(message)
                 return
+            if not self._mqtt_manager.has_room():
+                await self._mqtt_manager.wait_room()
+                continue
             wait = self._try_publish(message)
             if not wait:
+                self._suspects.published(message)
                 return
             await self._admission.wait(wait)
