@@ -158,7 +158,7 @@ class Sender:
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        """Set the deadline anew: it applies only while acknowledgements are pending, not while waiting for input."""
+        """Restart the deadline: it applies only while acknowledgements are pending, not while waiting for input."""
         if self._deadline is not None and not self._deadline.expired():
             at = asyncio.get_running_loop().time() + self._orders.silence
             self._deadline.reschedule(at if self._pending else None)

@@ -1,7 +1,7 @@
 """What gmqtt 0.8 lacks, added to one client at a time.
 
 gmqtt drops the reason code of an acknowledgement, frees a packet id for an acknowledgement of any kind, reconnects by itself,
-replays stored packets, waits for ever for a CONNACK that does not come, and logs a malformed packet with a traceback and goes on.
+replays stored packets, waits forever for a CONNACK that does not come, and logs a malformed packet with a traceback and goes on.
 ``PatchUtils`` gives one client what replaces that: gmqtt writes the packets, and those of the server are read and handled here.
 gmqtt's classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal that is leaned on here.
 """
@@ -49,7 +49,7 @@ PubackCallback = Callable[[int, int, Properties], None]
 """Called with packet id, reason code and properties of a PUBACK."""
 
 MAX_FORGIVEN = 3
-"""How often the time for a PUBACK begins anew after a blocked loop: one that is blocked all the time must notice a loss, too."""
+"""How often the time for a PUBACK is restarted after a blocked loop, so that a loop that is always blocked notices a loss."""
 
 
 class _WithoutPayloads(logging.LoggerAdapter[logging.Logger]):
@@ -274,7 +274,7 @@ class PatchUtils:
         self._packet_handlers[PacketType.PUBREL] = release
 
     def patch_subscription_answers(self) -> None:
-        """Give SUBACKs and UNSUBACKs to whoever subscribed, each only for a packet of its own kind."""
+        """Hand SUBACKs and UNSUBACKs to the subscriber, each only for a packet of its own kind."""
         handler, packet_ids = self._handler, self.packet_ids
 
         def granted(_first_byte: int, body: bytes) -> None:

@@ -116,7 +116,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
             receive(first_byte, body)
 
     def _refuse(self, error: NotMqttError) -> None:
-        """End the connection because of what came; a server of MQTT 5 is told why, if that goes out at once."""
+        """End the connection because of what came; an MQTT 5 server gets the reason if it can be written at once."""
         if self._heard_connack and self.proto_ver >= MQTT_5 and not self._transport.get_write_buffer_size():
             self.send_disconnect(error.reason_code)
         self.fail(error)
@@ -179,7 +179,7 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
     def start_keep_alive(self, server_keep_alive: int | None) -> None:
         """Begin to ping, as often as the server wants in place of what the CONNECT said (MQTT 5, section 3.2.2.3.14).
 
-        A server that wants none (0) allows pings all the same, and without them its end could go unnoticed for ever.
+        A server that wants none (0) allows pings anyway, and without them its end could stay unnoticed forever.
         """
         self.keep_alive.restart(server_keep_alive or self._keepalive)
 

@@ -50,7 +50,7 @@ class NotMqttError(ConnectionError):
     """The peer sent bytes that break MQTT; the connection ends."""
 
     def __init__(self, detail: str, reason_code: int = ReasonCode.MALFORMED_PACKET, *, first_byte: int | None = None) -> None:
-        """``reason_code``: of the DISCONNECT that tells the peer. ``first_byte``: of a peer that does not speak MQTT at all."""
+        """``reason_code``: of the DISCONNECT for the peer. ``first_byte``: of a peer that does not speak MQTT at all."""
         super().__init__(detail)
         self.reason_code = int(reason_code)
         self.first_byte = first_byte
@@ -161,7 +161,7 @@ def read_properties(data: bytes) -> Properties:
 
 
 def read_connack(body: bytes, version: int) -> Connack:
-    """Read the body of a CONNACK. One that refuses may leave its properties out, or have some that nobody can read.
+    """Read the body of a CONNACK. A refusal may have no properties, or unreadable ones.
 
     Raises:
         NotMqttError: It is malformed.

@@ -10,7 +10,7 @@ from typing import Final
 from tb_mqtt_client.common.keep_alive import BLOCKED_LOOP_SECONDS
 
 MAX_FORGIVEN: Final = 3
-"""How often a limit begins anew: a loop that is blocked all the time must come to an end, too."""
+"""How often a limit is restarted. A loop that is blocked all the time must end, too."""
 
 
 @asynccontextmanager
@@ -18,7 +18,7 @@ async def running_timeout(seconds: float) -> AsyncIterator[None]:
     """Limit the time in a block, as ``asyncio.timeout`` does, for as long as the event loop runs.
 
     When the limit is noticed late because the loop was blocked, the process was stopped or the machine slept, the answer may lie in
-    the socket unread: the limit begins anew.
+    the socket unread: the limit is restarted.
 
     Args:
         seconds: The limit.

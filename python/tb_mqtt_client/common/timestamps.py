@@ -1,4 +1,4 @@
-"""Warns when timestamps do not seem to be in milliseconds: the platform stores them all the same, where no dashboard looks."""
+"""Warns when timestamps do not seem to be in milliseconds: the platform stores them anyway, where no dashboard looks."""
 
 from __future__ import annotations
 

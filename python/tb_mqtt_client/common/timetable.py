@@ -18,7 +18,7 @@ class Timetable(Generic[K]):
         """What ``on_due`` raises goes to the loop's exception handler; the other keys stay due."""
         self._on_due = on_due
         self._entries: dict[K, int] = {}
-        # Entries of keys that were removed or set anew stay here until they are due, told apart by their number.
+        # Entries of keys that were removed or set again stay here until they are due. Their number shows that they are outdated.
         self._heap: list[tuple[float, int, K]] = []
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None

@@ -84,7 +84,7 @@ class Console:
             while self._read():
                 pass
         except (NotImplementedError, OSError, ValueError):
-            # Windows, and streams that are no files, have no commands.
+            # Commands cannot be read on Windows, or from streams that are not files.
             return
 
     async def close(self) -> None:

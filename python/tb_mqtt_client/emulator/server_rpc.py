@@ -1,6 +1,6 @@
 """Remote calls from the server to devices (contract sections 2 and 4).
 
-Each device has ids from 0. A call waits for a subscription, and is sent again with the same id when the device subscribes anew.
+Each device has ids from 0. A call waits for a subscription, and is sent again with the same id when the device subscribes again.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class Admission:
         return (written <= max(1, datapoints) or not datapoints) and (message.devices <= max(1, devices) or not devices)
 
     def refused(self, message: MqttPublishMessage, source: str) -> bool:
-        """Learn from a PUBACK that refused a message for a quota. Returns False when it tells nothing new.
+        """Learn from a PUBACK that refused a message for a quota. Returns False if nothing was learned.
 
         The server works on the messages of one connection in their order (platform_contract.md, section 4), so those before this
         one were accepted, even if their PUBACKs never come.

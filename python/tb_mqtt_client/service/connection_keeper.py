@@ -46,7 +46,7 @@ class Backoff:
         return delay
 
     def reset(self) -> None:
-        """Begin anew: a session worked."""
+        """Start over: a session worked."""
         self._waited = 0.0
 
     def grow_to_longest(self) -> None:
@@ -98,7 +98,7 @@ class ConnectionKeeper:
             await asyncio.wait([established])
         except asyncio.CancelledError:
             if self._starting == 1 and not established.done():
-                # The task is let go in this turn already: a start() that comes now begins anew.
+                # The task is let go in this turn already: a start() that comes now starts over.
                 await uninterrupted(_ended(self._let_go()))
             raise
         finally:
@@ -119,7 +119,7 @@ class ConnectionKeeper:
         return task
 
     def _resolve(self, established: asyncio.Future[None], task: asyncio.Task[None]) -> None:
-        """Let no caller wait in vain, and none believe in a session that nothing keeps."""
+        """Resolve callers that wait, so that none relies on a session that nothing keeps."""
         if self._task is task:
             self._task = None
         error = None if task.cancelled() else task.exception()
@@ -155,7 +155,7 @@ class ConnectionKeeper:
 
     async def _wait_for_end(self) -> None:
         end = await self._wait_lost()
-        # Two clients with the same credentials take the session from each other: that is no success.
+        # Two clients with the same credentials take the session from each other: that does not count as success.
         worked = end.worked and end.reason_code != ReasonCode.SESSION_TAKEN_OVER
         if worked or end.seconds > self._backoff.longest:
             self._backoff.reset()

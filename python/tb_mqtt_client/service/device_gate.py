@@ -184,11 +184,11 @@ class DeviceGate:
         await self._changed.wait()
 
     def wake(self) -> None:
-        """Have everybody who waits look again."""
+        """Wake all waiters, which check again."""
         self._changed.set()
 
     async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Wait until none of these is being announced, or one is blocked: that may take for ever."""
+        """Wait until none of these is being announced, or until one is blocked. There is no time limit."""
         names = list(devices)
         while any(device in self._held for device in names) and not any(map(self.blocks, names)):
             self._changed.clear()

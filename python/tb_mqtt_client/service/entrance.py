@@ -107,7 +107,7 @@ class Entrance:
         return self._dropped(encoded)
 
     def _look_at_each(self, looks: bool) -> None:
-        """Let every send come through ``accept``, where sends of refused devices are told apart, or only some again."""
+        """Let every send come through ``accept``, which recognizes sends of refused devices, or only some again."""
         self._calls_until_accept = 1 if looks else self._calls_a_turn
 
     async def _has_share(self, encoded: EncodedUplink) -> bool:

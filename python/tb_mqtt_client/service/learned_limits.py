@@ -295,8 +295,8 @@ class LearnedLimits:
         """Learn from a refusal; return the limits that are blamed for it.
 
         All that was published before ``first`` was accepted, and nothing from ``last`` on; what came between may have been.
-        ``refused``: the amounts of the message that was refused. A refusal of something published before the last refusal tells
-        nothing new. ``is_guess``: there may have been no refusal.
+        ``refused``: the amounts of the message that was refused. A refusal of something published before the last refusal adds
+        nothing. ``is_guess``: there may have been no refusal.
         """
         if first.period != self._period:
             return []

@@ -477,7 +477,7 @@ class MessageService:
         return not self._mqtt_manager.in_flight and self.is_empty()
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """End everything if a loop ended by itself, which is a defect: no sender may wait in vain."""
+        """End everything if a loop ended by itself, which is a defect: no sender may wait forever."""
         if task not in self._tasks or self._stop_event.is_set():
             return
         error = None if task.cancelled() else task.exception()

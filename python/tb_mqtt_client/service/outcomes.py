@@ -33,7 +33,7 @@ SUSPICIOUS_LOSSES = 2
 CLOSES_SECONDS = 60.0
 """If a server that cannot give reasons closes two connections within so many seconds, a limit may be the reason."""
 ANNOUNCEMENT_LOSSES = 3
-"""The same for an announcement, which the announcer repeats then, later and apart from others: see ``ends_connections``."""
+"""The number for an announcement, which the announcer then repeats, later and apart from others: see ``ends_connections``."""
 
 
 class Outcomes:

@@ -61,7 +61,7 @@ class MessageQueueWorker:
         self.name = name
         self.queue = queue
         self.unsent: deque[MqttPublishMessage] = deque()
-        """Taken from the queue, but not published so far."""
+        """Taken from the queue, but not published yet."""
         self._stop_event = stop_event
         self._mqtt_manager = mqtt_manager
         self._admission = admission or Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
@@ -89,7 +89,7 @@ class MessageQueueWorker:
 
     async def _work(self) -> None:
         """Do one round: take a batch when it may be published, and publish it."""
-        # Somebody else may have taken what was queued, and `work_now` may have begun with it.
+        # Another worker may have taken the queued messages, and `work_now` may have begun with them.
         while self.queue.is_empty() and not self.unsent:
             await self.queue.wait_put()
         if not self.unsent:
@@ -315,7 +315,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         # Without acknowledgements a link shows nothing.
         link = self._mqtt_manager.batch_bytes if self._qos else None
         if is_bounded := link is not None and link < budget:
-            # A hundred calls may be minutes on a slow link: the first one tells how many fit.
+            # A hundred calls may be minutes on a slow link: the first one shows how many fit.
             budget, at_once = link, 1
         max_datapoints = sys.maxsize
         if bounds.datapoints:

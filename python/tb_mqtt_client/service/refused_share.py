@@ -1,6 +1,6 @@
 """How much of the queue data of refused sub-devices may take.
 
-The rule: devices that the platform refuses, perhaps for ever, leave half of the queue to the others.
+The rule: devices that the platform refuses, perhaps permanently, leave half of the queue to the others.
 """
 
 from __future__ import annotations

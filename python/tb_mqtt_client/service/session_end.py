@@ -28,7 +28,7 @@ class SessionEnd:
     error: Exception | None = None
     """Of the transport, or of reading."""
     by_server: bool = False
-    """Whether the server ended it, or whatever looks the same from here."""
+    """Whether the server ended it, or something that cannot be distinguished from that."""
     tells_reasons: bool = True
     """Whether the server could have said why: MQTT 3.1.1 has no reason codes."""
     server: ServerAddress | None = None

@@ -87,7 +87,7 @@ class Suspects:
         self._worked = False
 
     def is_empty(self) -> bool:
-        """Return whether there is no suspect."""
+        """Return True if there are no suspects."""
         return not self._groups
 
     def room(self) -> int:
@@ -175,7 +175,7 @@ class Suspects:
 
     def _split(self, group: Group, not_before: float) -> None:
         if not self._worked and group.failures < 2:
-            # Perhaps the server ends every connection: the same again.
+            # Perhaps the server ends every connection: try the group once more.
             group.not_before = not_before
             self._append(group)
             return
@@ -251,7 +251,7 @@ class SuspectWorker(MessageQueueWorker):
         self._wait_announced = wait_announced
 
     def is_empty(self) -> bool:
-        """Return whether there is no suspect."""
+        """Return True if there are no suspects."""
         return self._suspects.is_empty()
 
     async def _work(self) -> None:
@@ -265,7 +265,7 @@ class SuspectWorker(MessageQueueWorker):
         worked = await manager.wait_worked(PROOF_SECONDS)
         async with manager.alone():
             if not self._is_in(session):
-                # The devices are announced anew, and what the server acknowledged was in another session.
+                # The devices are announced again, and what the server acknowledged was in another session.
                 return
             if not worked and len(group.messages) == 1:
                 # There is nothing else to be acknowledged, and the message would stay a suspect.

@@ -60,7 +60,7 @@ class BackpressureController:
         self._pause(delay_seconds, "the server ended the connection for a limit")
 
     def notify_acknowledged(self) -> None:
-        """Begin anew with the first pause: the server takes something."""
+        """Start over with the first pause: the server accepts something."""
         self._events = 0
 
     def should_pause(self) -> bool:
@@ -81,7 +81,7 @@ class BackpressureController:
     def _pause(self, delay_seconds: float | None, cause: str) -> None:
         if delay_seconds is None:
             if self.should_pause():
-                # The same shortage: a refusal may come with a notice for each device, and with the end of the connection.
+                # One shortage: a refusal may come with a notice for each device, and with the end of the connection.
                 return
             delay_seconds = min(max(LONGEST_DELAY, self._delay), self._delay * 2.0 ** min(self._events, 32))
         self._events += 1

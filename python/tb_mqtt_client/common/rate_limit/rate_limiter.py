@@ -32,7 +32,8 @@ def own_limits(texts: Mapping[str, str]) -> RateLimiter:
     """Return limits of the user: all of them is used, since they count what this client sends and nothing else.
 
     Args:
-        texts: ``"100:1,3000:60"`` by ``messages``, ``telemetry_messages`` and ``telemetry_datapoints``; a missing one is no limit.
+        texts: ``"100:1,3000:60"`` by ``messages``, ``telemetry_messages`` and
+            ``telemetry_datapoints``; a missing one does not limit.
     """
     names = "messages", "telemetry_messages", "telemetry_datapoints"
     limits = [RateLimit(texts.get(name), f"your own limit of {name}", percentage=100) for name in names]

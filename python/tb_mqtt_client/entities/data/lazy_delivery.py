@@ -14,7 +14,7 @@ Futures = tuple["asyncio.Future[Any]", ...]
 def new_delivery() -> asyncio.Future[Any]:
     """Make a future with a ``uuid``, for the running event loop or else for the current one of this thread."""
     delivery = _loop().create_future()
-    delivery.uuid = uuid.uuid4()  # type: ignore[attr-defined]  # published: programs tell futures apart by it
+    delivery.uuid = uuid.uuid4()  # type: ignore[attr-defined]  # published: programs distinguish futures by it
     return delivery
 
 
@@ -24,7 +24,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     except RuntimeError:
         pass
     try:
-        # Before Python 3.14 this makes a loop where there is none, and says that it will not do so for ever.
+        # Before Python 3.14 this makes a loop if there is none, with a deprecation warning.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return asyncio.get_event_loop()

@@ -33,7 +33,7 @@ An assignment arrives as a deletion and an update, in either order, and the attr
 SETTLING_ATTEMPTS = 3
 """How often a package is asked for whose attributes are incomplete, with the time of settling in between."""
 MOST_CHANGES = 20
-"""Changes that are waited for: a program that changes the attributes all the time does not hold an update up for ever."""
+"""Changes that are waited for: a program that changes the attributes all the time must not delay an update indefinitely."""
 FAREWELL_SECONDS = 1.0
 """How long an update that is cancelled may wait for room in the queue, to tell the platform."""
 

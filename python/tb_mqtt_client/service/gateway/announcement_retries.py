@@ -24,8 +24,9 @@ FINAL_REFUSALS = frozenset(
         ReasonCode.PAYLOAD_FORMAT_INVALID,
     }
 )
-"""The same announcement would be refused again. All other codes may pass: 0x80 is what the platform says when its database is away
-(and for names that it never takes), 0x97 that the tenant has as many devices as it may (platform_contract.md, section 4)."""
+"""An identical announcement would be refused again. All other codes may pass: the platform answers 0x80 when its database is
+away (and for names that it never accepts), and 0x97 when the tenant has as many devices as it may (platform_contract.md,
+section 4)."""
 
 
 @dataclass(slots=True)

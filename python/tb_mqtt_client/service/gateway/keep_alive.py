@@ -1,6 +1,6 @@
 """Keeps quiet sub-devices reachable.
 
-The platform ends the session of a sub-device some time after the device's own last uplink (600 s by default) and tells nobody; the
+The platform ends the session of a sub-device some time after the device's own last uplink (600 s by default) without a notice; the
 device gets no RPC and no attribute update then (platform_contract.md, section 4). The rule: of every device that was announced on
 this connection, an uplink is published at least every ``sub_device_keepalive`` seconds, half of that later at the latest.
 """
