@@ -259,11 +259,6 @@ class Payload:
             of this payload, and how many datapoints of that source the part answers for. Over all parts, the counts of a
             source add up to its count here. A datapoint that a later value replaced is counted by the part with that value.
         """
-    def split_by_device(self) -> list[tuple[DeviceIdentity, bytes, int, int]]:
-        """A gateway payload as one payload a device: ``(device, payload, datapoints written, number of sources)``, in order.
-
-        The sources of the parts, one after the other, are those of the whole. Empty for a device's own payload.
-        """
 
 @final
 class PackedUplinks:

@@ -239,23 +239,25 @@ def test_a_payload_in_parts_is_the_same_payload(kind, given_calls, limit):
     """A payload that is refused is sent again device by device: nothing is lost or told to the wrong call."""
     uplinks, _ = both(given_calls, True)
     for payload in getattr(_native, f"pack_{kind}")(uplinks, gateway=True, **limit).payloads:
-        parts = payload.split_by_device()
-        whole = [pair for _, part, _, _ in parts for pair in orjson.loads(part).items()]
+        parts = payload.split(10**6, 0, 1)
+        whole = [pair for part in parts for pair in orjson.loads(part.data).items()]
         assert whole == list(orjson.loads(payload.data).items())
-        assert b"{" + b",".join(part[1:-1] for _, part, _, _ in parts) + b"}" == payload.data
-        assert [device for device, _, _, _ in parts] == payload.device_identities()
-        assert sum(datapoints for _, _, datapoints, _ in parts) == payload.datapoints
+        assert b"{" + b",".join(part.data[1:-1] for part in parts) + b"}" == payload.data
+        assert [device for part in parts for device in part.device_identities()] == payload.device_identities()
+        assert [part.devices for part in parts] == [1] * payload.devices
+        assert sum(part.datapoints for part in parts) == payload.datapoints
         sources = iter(payload.sources)
-        for device, _, datapoints, count in parts:
-            own = [next(sources) for _ in range(count)]
+        for part in parts:
+            [device] = part.device_identities()
+            own = [next(sources) for _ in part.sources]
             assert {uplinks[index].device for index, _ in own} == {device}
-            assert sum(answered for _, answered in own) >= datapoints
+            assert [answered for _, answered in own] == [answered for _, answered in part.sources]
         assert list(sources) == []
 
 
-def test_a_devices_own_payload_has_no_parts():
+def test_a_devices_own_payload_names_no_device():
     [payload] = _native.pack_timeseries([_native.EncodedUplink.timeseries({"a": 1}, 0)], gateway=False, max_size=99).payloads
-    assert (payload.split_by_device(), payload.device_identities()) == ([], [])
+    assert payload.device_identities() == []
 
 
 def both_packed(given_calls, kind, gateway):

@@ -25,9 +25,6 @@ pub struct Payload {
     rest: Part<()>,
 }
 
-/// Device, payload, datapoints written, and the number of sources.
-type DevicePart = (DeviceIdentity, Py<PyBytes>, usize, usize);
-
 impl Payload {
     fn new(py: Python<'_>, layout: Layout, part: Part<Vec<u8>>) -> Self {
         let data = PyBytes::new(py, &part.output).unbind();
@@ -64,23 +61,6 @@ impl Payload {
     #[pyo3(signature = (max_size, max_datapoints = 0, max_devices = 0))]
     fn split(&self, py: Python<'_>, max_size: usize, max_datapoints: usize, max_devices: usize) -> Vec<Self> {
         self.repack(py, Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices))
-    }
-
-    fn split_by_device(&self, py: Python<'_>) -> Vec<DevicePart> {
-        if self.rest.entries.is_empty() {
-            return Vec::new();
-        }
-        let parts = self.repack(py, Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 1));
-        parts
-            .into_iter()
-            .flat_map(|part| {
-                let sources = part.rest.attribution.sources().len();
-                let Self { data, rest, .. } = part;
-                rest.entries
-                    .into_iter()
-                    .map(move |entry| (DeviceIdentity(entry.device), data.clone_ref(py), rest.datapoints, sources))
-            })
-            .collect()
     }
 }
 
