@@ -154,39 +154,37 @@ class Admission:
         written = message.datapoints - message.superseded
         return (written <= max(1, datapoints) or not datapoints) and (message.devices <= max(1, devices) or not devices)
 
-    def refused(self, message: MqttPublishMessage, source: str) -> bool:
-        """Learn from a PUBACK that refused a message for a quota. Returns False if nothing was learned.
+    def refused(self, message: MqttPublishMessage, source: str) -> None:
+        """Learn from a PUBACK that refused a message for a quota.
 
         The server works on the messages of one connection in their order (platform_contract.md, section 4), so those before this
         one were accepted, even if their PUBACKs never come.
         """
-        return self._learn([message], source)
+        self._learn([message], source)
 
-    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str, *, is_guess: bool = False) -> bool:
+    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
         """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
 
         ``messages``: those of one kind without PUBACK, in order.
         """
-        return self._learn(list(messages), source, is_guess=is_guess)
+        self._learn(list(messages), source, is_guess=is_guess)
 
-    def disconnected_for_limit_at_qos_0(self, message: MqttPublishMessage, source: str, *, is_guess: bool = False) -> bool:
+    def disconnected_for_limit_at_qos_0(self, message: MqttPublishMessage, source: str, *, is_guess: bool = False) -> None:
         """Learn as ``disconnected_for_limit`` does where nothing is acknowledged. ``message``: the last one that was published."""
         learned = self._traffic_of(message).learned
         first, last = learned.unsure(self._clock())
-        if first == last:
-            return False
-        return self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
+        if first != last:
+            self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
 
-    def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> bool:
+    def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
         first, last = messages[0], messages[-1]
-        if not isinstance(first.stamp, Stamp) or not isinstance(last.stamp, Stamp):
-            return False
-        learned = self._traffic_of(first).learned
-        return self._learn_between(learned, first.stamp, last.stamp, _amounts(last), source, is_guess=is_guess)
+        if isinstance(first.stamp, Stamp) and isinstance(last.stamp, Stamp):
+            learned = self._traffic_of(first).learned
+            self._learn_between(learned, first.stamp, last.stamp, _amounts(last), source, is_guess=is_guess)
 
     def _learn_between(
         self, limits: LearnedLimits, first: Stamp, last: Stamp, refused: Amounts, source: str, *, is_guess: bool
-    ) -> bool:
+    ) -> None:
         learned = limits.learn(first, last, refused, source, self._clock(), is_guess=is_guess)
         for limit in learned:
             state = limit.state()
@@ -202,7 +200,6 @@ class Admission:
             )
         if learned:
             self.limits_changed()
-        return bool(learned)
 
     def retract(self, messages: Iterable[MqttPublishMessage]) -> None:
         """Do not count messages without PUBACK as accepted: their connection may have ended for a limit."""
