@@ -174,3 +174,17 @@ async def test_what_is_sent_after_a_connect_that_failed_goes_with_the_next(emula
     await client.connect()
     assert (await future).is_successful()
     await client.stop()
+
+
+@pytest.mark.parametrize("client_id", ["plain", "gerät", "温度計 🌡", ""])
+async def test_a_client_id_of_any_characters_connects(emulator, client_id):
+    """Their bytes count in a CONNECT, not their number."""
+    attempts = []
+    emulator.on_connect = attempts.append
+    options = {"client_id": client_id} if client_id else {}
+    client = make_client(emulator, **options)
+    await client.connect()
+    assert (await client.send_timeseries({"a": 1})).is_successful()
+    await client.stop()
+    [attempt] = attempts
+    assert attempt.client_id == client_id or not client_id

@@ -243,7 +243,9 @@ class MQTTManager:
     async def _connect_once(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
         attempt = ConnectionAttempt(route)
         # No Receive Maximum: what comes is acknowledged at once, so that a server has nothing to wait for.
-        client = Client(self._client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
+        # As bytes, since gmqtt counts the characters of a text, of which some take several bytes.
+        client_id = self._client_id.encode()
+        client = Client(client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
             client,
             self._main_stop_event,
