@@ -5,6 +5,8 @@ import pickle
 
 import pytest
 
+import tb_mqtt_client
+from tb_mqtt_client.common import exceptions
 from tb_mqtt_client.common.exceptions import (
     BackpressureException,
     ConnectionLostError,
@@ -12,9 +14,11 @@ from tb_mqtt_client.common.exceptions import (
     DeviceNotConnectedError,
     NoDeviceSessionError,
     NotConnectedError,
+    ProxyRefusedError,
     RequestRefusedError,
     RPCError,
     SubscriptionRefusedError,
+    TBMQTTError,
 )
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
@@ -23,6 +27,7 @@ ERRORS = [
     NotConnectedError("text"),
     ConnectionLostError("text"),
     ConnectionRefusedByServer(ReasonCode.NOT_AUTHORIZED, 5),
+    ProxyRefusedError("text", 407),
     SubscriptionRefusedError("v1/devices/me/attributes", ReasonCode.NOT_AUTHORIZED),
     RequestRefusedError("v1/devices/me/rpc/request/1", ReasonCode.TOPIC_NAME_INVALID),
     RPCError(RPCResponse.build(1, error={"code": 5})),
@@ -39,6 +44,12 @@ def test_copies_say_and_carry_the_same(error, copied):
     twin = copied(error)
     assert type(twin) is type(error)
     assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_errors_of_clients_are_imported_from_the_package():
+    errors = {name for name, kind in vars(exceptions).items() if isinstance(kind, type) and issubclass(kind, TBMQTTError)}
+    # Raised by a handler that is used without a client.
+    assert errors - {"RPCError"} <= set(tb_mqtt_client.__all__)
 
 
 def test_a_note_goes_with_it():
