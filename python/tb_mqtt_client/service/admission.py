@@ -23,6 +23,8 @@ logger = get_logger(__name__)
 FIRST_CONTACT_COST = 2
 """Messages that the announcement of a sub-device costs: its creation and its session (platform_contract.md, section 4)."""
 NANOSECONDS = 1e9
+BLAME_SECONDS = 30.0
+"""If connections end for limits within so many seconds, the kind of traffic that was blamed first may be innocent."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,9 @@ class Admission:
         self._limited_since = 0
         self._nanoseconds_limited = 0
         self._log = OccasionalLog(logger)
+        self._blamed: Traffic | None = None
+        self._blamed_at = 0
+        """For the limits of which kind of traffic a connection ended last, and when."""
         device_limits, gateway_limits = device, gateway or unlimited("gateway")
         self._device_service = _service_traffic("device", device_limits)
         self._device_data = _data_traffic("device", device_limits)
@@ -165,9 +170,25 @@ class Admission:
     def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
         """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
 
-        ``messages``: those of one kind without PUBACK, in order.
+        ``messages``: those without PUBACK that may have exceeded it, in order.
         """
-        self._learn(list(messages), source, is_guess=is_guess)
+        self._learn(self._of_likeliest_kind(list(messages)), source, is_guess=is_guess)
+
+    def _of_likeliest_kind(self, messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
+        """Return the messages of the kind of traffic whose limit was exceeded, which the server does not say.
+
+        That is data, unless data was slowed down for the last refusal and there are as many messages of another kind as ever.
+        """
+        order = self._device_data, self._gateway_data, self._device_service, self._gateway_service
+        kinds = [(one, of) for one in order if (of := [message for message in messages if self._traffic_of(message) is one])]
+        (first, likeliest), others = kinds[0], kinds[1:]
+        now = self._clock()
+        if first is self._blamed and now - self._blamed_at < BLAME_SECONDS * NANOSECONDS:
+            for other, of in others:
+                if other.learned.is_at_peak(now):
+                    first.learned.doubt(now)
+                    return of
+        return likeliest
 
     def disconnected_for_limit_at_qos_0(self, message: MqttPublishMessage, source: str, *, is_guess: bool = False) -> None:
         """Learn as ``disconnected_for_limit`` does where nothing is acknowledged. ``message``: the last one that was published."""
@@ -179,7 +200,8 @@ class Admission:
     def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
         first, last = messages[0], messages[-1]
         if isinstance(first.stamp, Stamp) and isinstance(last.stamp, Stamp):
-            learned = self._traffic_of(first).learned
+            self._blamed, self._blamed_at = self._traffic_of(first), self._clock()
+            learned = self._blamed.learned
             self._learn_between(learned, first.stamp, last.stamp, _amounts(last), source, is_guess=is_guess)
 
     def _learn_between(

@@ -34,6 +34,8 @@ HOLD_AFTER_OUTAGE: Final = 6.0
 RECOVERY: Final = 60.0
 """Seconds after an outage in which an estimate holds for that long only."""
 LONGEST_HOLD: Final = 600.0
+FEW_MESSAGES: Final = 3
+"""So many messages in a second, of any kind, exceed no limit that matters."""
 UNSURE_SECONDS: Final = 2.0
 """Without acknowledgements: what was published so long before a refusal was accepted."""
 MEMORY: Final = 120.0
@@ -189,6 +191,11 @@ class LearnedLimit:
         if self._hold_until is not None:
             self._hold_until = min(self._hold_until, now_ns / NANOSECONDS + HOLD_AFTER_OUTAGE)
 
+    def doubt(self, now_ns: int) -> None:
+        """Try more soon: something else was probably refused."""
+        self._hold = HOLD_AFTER_OUTAGE
+        self.connection_lost(now_ns)
+
     def _adapt(self, now_ns: int) -> None:
         """Grow with the time in which the limit was in use."""
         now = now_ns / NANOSECONDS
@@ -327,6 +334,17 @@ class LearnedLimits:
         now = now_ns / NANOSECONDS
         recent = (moment.totals for moment in self._moments if now - moment.seconds <= UNSURE_SECONDS)
         return Stamp(self._period, next(recent, self._totals)), Stamp(self._period, self._totals)
+
+    def doubt(self, now_ns: int) -> None:
+        """Try more soon: another kind of traffic was probably refused."""
+        for limit in self.limits:
+            limit.doubt(now_ns)
+
+    def is_at_peak(self, now_ns: int) -> bool:
+        """Return True if about as much as ever was published in the last second, and more than a few messages."""
+        now = now_ns / NANOSECONDS
+        recent = self._recent(self._totals, now)[-1]
+        return recent >= FEW_MESSAGES and recent >= 0.9 * self._most_in_second[-1]
 
     def retract(self, first: Stamp) -> None:
         """Do not count what was published from ``first`` on as accepted: its connection may have ended for a limit."""

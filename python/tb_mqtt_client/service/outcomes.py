@@ -165,7 +165,7 @@ class Outcomes:
     def _learn_from(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
         """Learn a limit from messages in flight, or from those of QoS 0, which never are."""
         if messages:
-            self._admission.disconnected_for_limit(of_one_kind(messages), source, is_guess=is_guess)
+            self._admission.disconnected_for_limit(messages, source, is_guess=is_guess)
         elif self._last_of_qos_0 is not None:
             self._admission.disconnected_for_limit_at_qos_0(self._last_of_qos_0, source, is_guess=is_guess)
 
@@ -318,15 +318,3 @@ def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int |
     if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
         return [message for message in messages if message.is_device_message]
     return messages
-
-
-def of_one_kind(messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
-    """Return the messages of the kind that is most likely to exceed a limit."""
-    return next(
-        (
-            kind
-            for is_device, is_service in ((True, False), (False, False), (True, True), (False, True))
-            if (kind := [one for one in messages if (one.is_device_message, one.is_service_message) == (is_device, is_service)])
-        ),
-        [],
-    )
