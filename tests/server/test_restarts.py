@@ -1,4 +1,4 @@
-"""A server that restarts under clients that send: they come back by themselves, and nothing is lost."""
+"""A server that restarts under clients that send: they come back by themselves, and lose nothing."""
 
 import asyncio
 import time
@@ -30,8 +30,14 @@ def restart(thingsboard):
 
 
 async def test_nothing_is_lost_and_everything_works_again(tenant, address, device, gateway_device, thingsboard, restart, received):
-    """Of a device and a gateway that send all the time, before, while and after."""
+    """Of a device and a gateway that send all the time, before, while and after.
+
+    A server acknowledges what it has queued. With the queue in memory, which is the default, it loses what it acknowledged in its
+    last moments. So that part may be missing: what was acknowledged on the first connection and not stored yet.
+    """
     futures, stopped = [], asyncio.Event()
+    # For each client: the number of the connection on which each datapoint was acknowledged.
+    connections = {DeviceClient: {}, GatewayClient: {}}
     async with (
         DeviceClient(address | {"access_token": device.token}) as client,
         GatewayClient(address | {"access_token": gateway_device.token}) as gateway,
@@ -40,38 +46,49 @@ async def test_nothing_is_lost_and_everything_works_again(tenant, address, devic
         client.set_attribute_update_callback(received)
         session, _ = await gateway.connect_device(tenant.name("meter"), wait_for_publish=True)
         session.set_rpc_request_callback(lambda _session, request: request.params)
+        meter = await tenant.until_device(session.device_info.device_name)
+
+        def watch(future, sender, number):
+            futures.append(future)
+            numbers = connections[type(sender)]
+            future.add_done_callback(lambda _: numbers.setdefault(number, sender.statistics.connections))
 
         async def keep_sending():
             number = 0
             while not stopped.is_set():
                 record = {"ts": TS + number, "values": {"a": number}}
-                futures.extend(await client.send_timeseries(record, wait_for_publish=False))
-                futures.append(await gateway.send_device_timeseries(session, record, wait_for_publish=False))
+                [future] = await client.send_timeseries(record, wait_for_publish=False)
+                watch(future, client, number)
+                watch(await gateway.send_device_timeseries(session, record, wait_for_publish=False), gateway, number)
                 number += 1
                 await asyncio.sleep(0.05)
-            return number
 
         sending = asyncio.create_task(keep_sending())
-        await asyncio.sleep(2)
+        first = range(20)
+        for device_id in (device.id, meter.id):
+            await until(lambda device_id=device_id: has(tenant, device_id, first), "the datapoints before the restart")
         await restart()
-        meter = await until(
-            lambda: reachable(tenant, session.device_info.device_name), "the server", within=thingsboard.start_timeout
-        )
-        await until(lambda: answered(tenant, device.id), "an answer of the device", within=thingsboard.start_timeout)
-        await until(lambda: answered(tenant, meter.id), "an answer of the meter", within=thingsboard.start_timeout)
+        within = thingsboard.start_timeout
+        await until(lambda: reachable(tenant, device.name), "the server", within=within)
+        for device_id in (device.id, meter.id):
+            await until(lambda device_id=device_id: answered(tenant, device_id), "an answer by RPC", within=within)
         await tenant.set_shared(device.id, {"period": 10})
         assert (await received.until(lambda update: "period" in update.as_dict())).as_dict() == {"period": 10}
         stopped.set()
-        count = await sending
+        await sending
         async with asyncio.timeout(120):
             results = await asyncio.gather(*futures)
     assert all(result.is_successful() for result in results)
-    for device_id in (device.id, meter.id):
-        assert await until(lambda device_id=device_id: complete(tenant, device_id, count), f"{count} datapoints")
+    for device_id, kind in ((device.id, DeviceClient), (meter.id, GatewayClient)):
+        afterwards = {number for number, connection in connections[kind].items() if connection > 1}
+        assert len(afterwards) > len(first)
+        expected = {*first, *afterwards}
+        await until(lambda device_id=device_id, expected=expected: has(tenant, device_id, expected), "all datapoints")
 
 
-async def complete(tenant, device_id, count):
-    return await tenant.count(device_id, ["a"], start=TS, end=TS + count) == count
+async def has(tenant, device_id, numbers):
+    found = await tenant.telemetry(device_id, ["a"], start=TS)
+    return {point.value for point in found.get("a", [])} >= set(numbers)
 
 
 async def reachable(tenant, name):
