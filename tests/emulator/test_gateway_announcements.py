@@ -357,6 +357,34 @@ async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, s
     assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
 
 
+@pytest.mark.parametrize("policy", ["wait", "raise", "drop_oldest", "drop_newest"])
+@pytest.mark.parametrize("bound", [{"max_queued_bytes": 400}, {"max_queued_messages": 1}])
+async def test_a_send_that_needs_the_room_of_refused_devices_passes_alone(emulator, start, policy, bound):
+    """It may wait for the others, but not for data that stays for as long as the platform refuses its device."""
+    gateway = await start(announce_delay_min=NEVER, queue_policy=policy, **bound)
+    await refused_with_data(emulator, gateway)
+    other = await announced(gateway, "D2")
+    async with asyncio.timeout(5):
+        for size in (1, 390, 1000, 1):
+            assert (await gateway.send_device_timeseries(other, {"b": "x" * size})).is_successful()
+    assert counts_agree(gateway)
+
+
+async def test_a_send_that_waits_for_room_passes_when_all_other_devices_are_refused(emulator, start):
+    gateway = await start(announce_delay_min=NEVER, max_queued_bytes=400)
+    *_, wire = await refused_with_data(emulator, gateway)
+    other = await announced(gateway, "D2")
+    wire.verdict = lambda publish: Verdict.ignore() if publish.topic == "v1/gateway/connect" else None
+    third, _ = await gateway.connect_device("D3")
+    await wire.next("connect")
+    first = await gateway.send_device_timeseries(third, {"a": "x" * 50}, wait_for_publish=False)
+    large = asyncio.create_task(gateway.send_device_timeseries(other, {"b": "x" * 390}))
+    await asyncio.sleep(0)
+    gateway._message_service.device_failed(third.identity)
+    assert (await large).is_successful()
+    assert not first.done()
+
+
 @pytest.mark.parametrize("ending", ["stopped", "disconnected", "given up"])
 async def test_who_waits_with_data_of_a_refused_device_is_answered(emulator, start, ending):
     gateway = await start(announce_delay_min=NEVER, max_queued_messages=4, announce_attempts=2)
@@ -526,8 +554,11 @@ def ending(wire, name, verdict):
     wire.verdict = lambda publish: verdict if publish.topic == "v1/gateway/connect" and publish.json()["device"] == name else None
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize(("version", "end"), [(5, end) for end in ENDS] + [(4, "closed")])
+@pytest.mark.parametrize(
+    ("version", "end", "first"),
+    [(5, end, first) for end in ("closed", "reset", "0x83", "0x99") for first in (True, False)]
+    + [(5, "0x8B", True), (4, "closed", False)],
+)
 async def test_an_announcement_for_which_the_server_ends_the_connection_stops_no_other_device(emulator, start, end, version, first):
     """Each new connection announces all devices: with that one among them, none would ever be announced."""
     gateway, wire = await start(mqtt_version=version), Wire(emulator)
@@ -560,6 +591,16 @@ async def test_an_announcement_that_ends_connections_is_given_up_by_the_user_s_b
     assert (await gateway.send_device_timeseries(bad, {"a": 2})).reason_code == 0x80
     assert (await gateway.send_device_timeseries(other, {"a": 2})).is_successful()
     assert counts_agree(gateway)
+
+
+async def test_an_announcement_that_ends_connections_again_and_again_is_not_taken_for_a_limit(emulator, start):
+    """The announcements of the others would become slower each time, and never be done before the next end."""
+    gateway, wire = await start(), Wire(emulator)
+    ending(wire, "bad", Verdict.close(0x8B))
+    await gateway.connect_device("bad")
+    for _ in range(7):
+        await wire.next("connect")
+    assert [limit["refusals"] for limit in gateway.health()["limits"]["learned"]] == [3]
 
 
 async def test_devices_in_flight_with_an_announcement_that_ends_the_connection_are_not_rejected(emulator, start):

@@ -68,27 +68,59 @@ async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_
     assert not retries.postpone(session)
 
 
-async def test_devices_that_may_end_connections_are_announced_one_at_a_time():
-    announced: asyncio.Queue = asyncio.Queue()
-    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.001, "announce_attempts": 2}), announced.put_nowait)
+async def test_devices_that_may_end_connections_are_announced_one_at_a_time_and_after_others():
+    open_announcements, arrived = [], asyncio.Event()
+
+    def announce(session):
+        open_announcements.append(session)
+        arrived.set()
+
+    config = GatewayConfig({"announce_delay_min": 0.001, "announce_attempts": 2})
+    retries = AnnouncementRetries(config, announce, lambda: bool(open_announcements))
     sessions = [DeviceSession(DeviceInfo(f"D{number}", "p")) for number in range(4)]
     for session in sessions:
         # In flight with the others, which counts for none of them.
         assert retries.refused(session, refusal(), ends_connections=True) is not None
         assert retries.postpone(session)
+    open_announcements.append("another device")
+    while len(retries._waiting) < len(sessions):  # noqa: ASYNC110  # they become due one after the other
+        await asyncio.sleep(0.001)
+    assert not arrived.is_set()
     done = []
-    for end in (retries.answered, retries.forget, retries.answered):
-        done.append(await announced.get())
-        while len(retries._waiting) < 4 - len(done):  # noqa: ASYNC110  # they become due one after the other
-            await asyncio.sleep(0.001)
-        assert announced.empty()
-        end(done[-1])
-    done.append(await announced.get())
+    for _ in sessions:
+        open_announcements.clear()
+        retries.answered()
+        done += open_announcements
+        assert len(open_announcements) == 1
     assert set(done) == set(sessions)
-    # The connection ends: the next one announces all again.
-    retries.pause()
     assert retries.refused(sessions[0], refusal(), ends_connections=True) is not None
     assert retries.refused(sessions[0], refusal(), ends_connections=True) is None
+
+
+async def test_a_device_that_was_to_be_announced_before_goes_before_one_that_ends_each_connection():
+    due: asyncio.Queue = asyncio.Queue()
+    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01, "announce_delay_max": 0.01}), due.put_nowait)
+    bad, good = (DeviceSession(DeviceInfo(name, "p")) for name in ("bad", "good"))
+    for session in (bad, good):
+        retries.refused(session, refusal(), ends_connections=True)
+    await asyncio.sleep(0.02)
+    retries.refused(bad, refusal(), ends_connections=True)
+    for session in (bad, good):
+        retries.postpone(session)
+    assert await due.get() is good
+    retries.pause()
+
+
+async def test_a_connection_that_ends_begins_the_order_anew():
+    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.001}), lambda _: None, lambda: True)
+    session = DeviceSession(DeviceInfo("D1", "p"))
+    retries.refused(session, refusal(), ends_connections=True)
+    retries.postpone(session)
+    while not retries._waiting:  # noqa: ASYNC110  # until it is due
+        await asyncio.sleep(0.001)
+    retries.pause()
+    assert (len(retries._waiting), retries.postpone(session)) == (0, True)
+    retries.pause()
 
 
 async def test_a_device_that_may_end_connections_comes_no_sooner_because_the_time_has_passed():

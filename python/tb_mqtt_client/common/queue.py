@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from tb_mqtt_client.common.async_utils import wait_for_set
@@ -154,6 +154,8 @@ class QueueRoom:
         self._max_bytes = max_bytes
         self.messages = 0
         self.bytes = 0
+        self.set_aside: Callable[[], int] = lambda: 0
+        """Returns how many of the messages may stay for any time, so that the others do not wait for the room that these take."""
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
 
@@ -174,8 +176,12 @@ class QueueRoom:
 
     def try_take(self, nbytes: int) -> bool:
         """Take room for one message, if there is some and nobody waits for it."""
-        # As `_fits`, written out: every call comes by here.
-        if self._waiting or (self.messages and (self.messages >= self._max_messages or self.bytes + nbytes > self._max_bytes)):
+        # As the first part of `_fits`, written out: every call comes by here.
+        if self._waiting or (
+            self.messages
+            and (self.messages >= self._max_messages or self.bytes + nbytes > self._max_bytes)
+            and not self._fits(nbytes)
+        ):
             return False
         self.messages += 1
         self.bytes += nbytes
@@ -195,18 +201,21 @@ class QueueRoom:
             self.bytes += nbytes
         finally:
             self._waiting.remove(place)
-            self._wake_first()
+            self.wake_first()
 
     def give_back(self, messages: int, nbytes: int) -> None:
         """Free the room of messages that left the queues."""
         self.messages -= messages
         self.bytes -= nbytes
-        self._wake_first()
+        self.wake_first()
 
     def _fits(self, nbytes: int) -> bool:
+        if self.messages < self._max_messages and self.bytes + nbytes <= self._max_bytes:
+            return True
         # A single message larger than all the room may pass when it is alone: refusing it would be for ever.
-        return not self.messages or (self.messages < self._max_messages and self.bytes + nbytes <= self._max_bytes)
+        return self.messages <= self.set_aside()
 
-    def _wake_first(self) -> None:
+    def wake_first(self) -> None:
+        """Let the first who waits look again."""
         if self._waiting:
             self._waiting[0].set()

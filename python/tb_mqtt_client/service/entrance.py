@@ -43,7 +43,8 @@ class Entrance:
         self._policy = policy
         self._calls_a_turn = self._calls_until_accept = calls_a_turn
         self._gate = gate or DeviceGate()
-        self._gate.share.on_change = self._look_at_each
+        self._gate.share.on_change = self._share_changed
+        room.set_aside = lambda: self._gate.share.messages
         self._closed = False
         self._take_oldest = take_oldest
         self._accepted = 0
@@ -106,9 +107,11 @@ class Entrance:
             return self._accept(encoded)
         return self._dropped(encoded)
 
-    def _look_at_each(self, looks: bool) -> None:
+    def _share_changed(self, looks: bool) -> None:
         """Let every send come through ``accept``, which recognizes sends of refused devices, or only some again."""
         self._calls_until_accept = 1 if looks else self._calls_a_turn
+        # All that is queued may be data of refused devices by now.
+        self._room.wake_first()
 
     async def _has_share(self, encoded: EncodedUplink) -> bool:
         """Whether a send may take room, as far as its device is concerned. A refused one has to wait, by the policy."""

@@ -126,7 +126,10 @@ class Outcomes:
                 self._counter.take_back(message.datapoints, message.superseded)
         in_flight, in_trial = messages, self.suspects.current.messages if self.suspects.current is not None else []
         messages = [message for message in in_flight if message not in in_trial]
-        if self._is_for_limit(in_flight, end):
+        if self._is_for_known_announcement(in_flight, end):
+            self.suspects.end()
+            messages = self._without_announcements(messages)
+        elif self._is_for_limit(in_flight, end):
             self.suspects.end()
             if self._may_be_for_announcement(in_flight, end):
                 messages = self._without_announcements(messages)
@@ -185,6 +188,12 @@ class Outcomes:
         self._learn_from(messages, "connections closed without a reason", is_guess=True)
         self._admission.backpressure.notify_disconnect()
         return True
+
+    def _is_for_known_announcement(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+        """Return whether an announcement that has ended connections before explains this end, not a limit or other message."""
+        if self._quota_refusal or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
+            return False
+        return any(map(ends_connections, messages)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
 
     def _may_be_for_announcement(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
         """Return whether announcements are as likely as a limit to be why the connection ended."""
@@ -297,7 +306,7 @@ def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage
 
 
 def ends_connections(message: MqttPublishMessage) -> bool:
-    """Return whether an announcement may be what the server ends connections for."""
+    """Return whether an announcement may be, or an earlier one of the same device was, what the server ends connections for."""
     return message.topic == GATEWAY_CONNECT_TOPIC and message.losses >= ANNOUNCEMENT_LOSSES
 
 

@@ -52,13 +52,22 @@ class Refused:
 class AnnouncementRetries:
     """Counts the refusals of each device, and calls a function when the device is to be announced again."""
 
-    def __init__(self, config: GatewayConfig, on_due: Callable[[DeviceSession], None]) -> None:
+    def __init__(
+        self, config: GatewayConfig, on_due: Callable[[DeviceSession], None], is_announcing: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Create an empty collection.
+
+        Args:
+            config: The bounds.
+            on_due: Announces a device.
+            is_announcing: Returns whether an announcement is on its way: one that may end the connection waits for that.
+        """
         self._config = config
         self._refused: dict[DeviceSession, Refused] = {}
         self._on_due = on_due
         self._due: Timetable[DeviceSession] = Timetable(self._is_due)
-        # Devices that may end connections are announced one at a time, so that it shows which of them does.
-        self._alone: DeviceSession | None = None
+        self._is_announcing = is_announcing
+        # Devices that may end connections are announced one at a time and after all others, so that it shows which of them does.
         self._waiting: dict[DeviceSession, None] = {}
 
     def get(self, session: DeviceSession) -> Refused | None:
@@ -101,28 +110,24 @@ class AnnouncementRetries:
         refused = self._refused.get(session)
         if refused is None or not refused.ends_connections:
             return False
-        delay = refused.next_attempt - asyncio.get_running_loop().time()
-        self._due.set(session, max(delay, self._config.announce_delay_min))
+        # What was to be announced before goes first, so that no other device keeps it from being announced.
+        left = max(0.0, refused.next_attempt - asyncio.get_running_loop().time())
+        self._due.set(session, self._config.announce_delay_min + left)
         return True
 
-    def answered(self, session: DeviceSession) -> None:
-        """Note that an announcement of a device was acknowledged, refused or lost: the next one may go."""
-        self._waiting.pop(session, None)
-        if self._alone is session:
-            self._alone = None
-            if self._waiting:
-                following = next(iter(self._waiting))
-                del self._waiting[following]
-                self._is_due(following)
+    def answered(self) -> None:
+        """Announce the next device that waits until no other announcement is on its way."""
+        while self._waiting and not self._is_announcing():
+            session = next(iter(self._waiting))
+            del self._waiting[session]
+            self._on_due(session)
 
     def _is_due(self, session: DeviceSession) -> None:
         refused = self._refused.get(session)
-        if refused is not None and refused.ends_connections:
-            if self._alone is not None:
-                self._waiting[session] = None
-                return
-            self._alone = session
-        self._on_due(session)
+        if refused is not None and refused.ends_connections and self._is_announcing():
+            self._waiting[session] = None
+        else:
+            self._on_due(session)
 
     def is_hopeless(self, refused: Refused) -> bool:
         """Return True if the user's bounds of attempts or time are reached."""
@@ -141,16 +146,14 @@ class AnnouncementRetries:
     def announced(self, session: DeviceSession) -> None:
         """Forget the time of the next attempt: the device is being announced now."""
         self._due.remove(session)
+        self._waiting.pop(session, None)
 
     def forget(self, session: DeviceSession) -> Refused | None:
         """Forget a device that was accepted, given up or removed. Returns what was known of it."""
-        self._due.remove(session)
-        refused = self._refused.pop(session, None)
-        self.answered(session)
-        return refused
+        self.announced(session)
+        return self._refused.pop(session, None)
 
     def pause(self) -> None:
         """Forget the times, not the refusals: the connection ended, and all devices are announced on the next one."""
         self._due.clear()
         self._waiting.clear()
-        self._alone = None

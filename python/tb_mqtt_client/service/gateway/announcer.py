@@ -58,7 +58,7 @@ class Announcer:
         self._report = report
         self._keep_alive = keep_alive
         keep_alive.on_refused = self._announce_devices
-        self._retries = AnnouncementRetries(config, self._announce_due)
+        self._retries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
         self._callers: dict[DeviceSession, list[Delivery]] = {}
@@ -176,7 +176,7 @@ class Announcer:
         refused = self._retries.get(session)
         if refused is not None and refused.ends_connections:
             # One connection more is enough to know.
-            publish.losses = ANNOUNCEMENT_LOSSES - 1
+            publish.losses = ANNOUNCEMENT_LOSSES
 
     def _announce_due(self, session: DeviceSession) -> None:
         logger.debug("Announcing %r again", session.device_info.device_name)
@@ -190,7 +190,17 @@ class Announcer:
         callers: list[Delivery],
         announcement: Delivery,
     ) -> None:
-        self._retries.answered(session)
+        self._take_answer(session, identity, publish, callers, announcement)
+        self._retries.answered()
+
+    def _take_answer(
+        self,
+        session: DeviceSession,
+        identity: DeviceIdentity,
+        publish: MqttPublishMessage,
+        callers: list[Delivery],
+        announcement: Delivery,
+    ) -> None:
         self._open[identity] -= 1
         if not self._open[identity]:
             del self._open[identity]
@@ -209,7 +219,7 @@ class Announcer:
                 self.announce_again(session)
         else:
             self._callers.setdefault(session, []).extend(callers)
-            if session.identity == identity and ends_connections(publish):
+            if session.identity == identity and ends_connections(publish) and not self._online:
                 self._refused(session, result, ends_connections=True)
             elif not self._is_decided_elsewhere(session, identity, result):
                 self._refused(session, result)
