@@ -61,6 +61,8 @@ DEFAULT_ACK_TIMEOUT = 30.0
 WANTED_SHARE = 1 / 8
 """Of the time for a PUBACK: how long one should take at most on a link that is slow. A few seconds."""
 MQTT_3_1_1, MQTT_5 = 4, 5
+COMBINED_REMEMBERED = 100
+"""Acknowledged messages of several devices that are remembered: a server's PUBACKs for one message come close together."""
 CLOSED_HERE = "closed by this client"
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 """CONNACK codes of a server that does not know MQTT 5: 3.1.1 section 3.2.2.3 and MQTT 5 section 3.2.2.2."""
@@ -138,6 +140,9 @@ class MQTTManager:
         """How the last session ended."""
         self.session_end_callbacks: list[SessionEndCallback] = []
         """Called when a session has ended, after its messages were taken back."""
+        self.on_acknowledged_in_parts: Callable[[], None] = _nothing
+        """Called when a message of several devices got a second PUBACK: the first one was not for all of it."""
+        self._combined: dict[int, None] = {}
         self.since: int | None = None
         """When the connection came or ended, whichever was last: milliseconds since the epoch."""
         if rpc_response_handler is not None:
@@ -265,6 +270,7 @@ class MQTTManager:
         self._worked = False
         self._expects_disconnect = self._closing = False
         self._limits_receipt.start_over()
+        self._combined.clear()
         try:
             await attempt.connect(client, keepalive, self._mqtt_version, self._lost, self._end_so_far)
         except BaseException:
@@ -542,7 +548,14 @@ class MQTTManager:
         if message is None:
             # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (contract, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
+            if packet_id in self._combined:
+                self._combined.clear()
+                self.on_acknowledged_in_parts()
             return
+        if message.devices > 1:
+            self._combined[packet_id] = None
+            if len(self._combined) > COMBINED_REMEMBERED:
+                del self._combined[next(iter(self._combined))]
         if reason_code >= FIRST_FAILURE:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), message, properties)
         if reason_code < FIRST_FAILURE and self._window.opened.is_set():
@@ -609,6 +622,9 @@ class MQTTManager:
         if self._on_disconnect is not None:
             self._callbacks.start(self._on_disconnect())
         self._lost.set()
+
+
+def _nothing() -> None: ...
 
 
 def _run(callback: Callable[..., None], *arguments: object) -> None:

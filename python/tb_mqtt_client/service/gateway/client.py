@@ -74,6 +74,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         """The sessions."""
         super().__init__(config)
         self._has_warned_of_version = False
+        self._combines_devices = self._config.combine_devices
         adapter, manager, service, report = self._gateway_message_adapter, self._mqtt_manager, self._message_service, self._report
         self.event_dispatcher = DirectEventDispatcher(report)
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
@@ -111,6 +112,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         )
         notices.register_at(manager, self._downlink.rpc_requests)
         manager.session_end_callbacks.append(lambda _: self._announcer.connection_ended())
+        manager.on_acknowledged_in_parts = self._stop_combining
 
     @staticmethod
     def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> GatewayConfig:
@@ -436,6 +438,17 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             "server that supports it"
         )
 
+    def _stop_combining(self) -> None:
+        """Send one device a message from now on, since the server does not acknowledge a combined message as a whole."""
+        if not self._combines_devices:
+            return
+        self._combines_devices = False
+        self._gateway_message_adapter.packer.max_devices = 1
+        logger.warning(
+            "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. From now on a message "
+            "has the data of one device. Set combine_devices to false to have that from the first message on"
+        )
+
     def _apply_limits(self, limits: SessionLimits) -> None:
         super()._apply_limits(limits)
         packer, splitter = self._gateway_message_adapter.packer, self._gateway_message_adapter.splitter
@@ -443,5 +456,5 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         splitter.max_datapoints = self._gateway_rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
         # One message token for each device entry: a payload must not need more than a window holds.
         message_limit = self._gateway_rate_limiter.telemetry_message_rate_limit.minimal_limit
-        packer.max_devices = message_limit if self._config.combine_devices else 1
+        packer.max_devices = message_limit if self._combines_devices else 1
         self._keep_alive.max_payload_size = splitter.max_payload_size
