@@ -427,7 +427,9 @@ class MessageService:
 
     def quota_exceeded(self) -> None:
         """The platform said that sub-devices exceed a quota, for which it ends the connection."""
-        self._outcomes.noticed_quota()
+        # A notice may be read when its session has ended already, and says nothing about the next one.
+        if self._mqtt_manager.is_ready():
+            self._outcomes.noticed_quota()
 
     def _publish_service_again(self, message: MqttPublishMessage) -> None:
         self._worker_of(message).queue.prepend_all([message])
