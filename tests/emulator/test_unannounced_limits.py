@@ -107,6 +107,18 @@ async def test_a_gateway_learns_from_each_version_s_way_to_refuse(config, emulat
         assert client._message_service._suspects.is_empty()
 
 
+async def test_messages_do_not_get_smaller_for_a_limit_of_messages(emulator, config):
+    """Smaller ones carried less and less, and were refused all the same: three datapoints a second in the end."""
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_messages="3:1"))
+    async with DeviceClient(config("TOKEN", **QUICK)) as client:
+        data = [{"ts": 1_700_000_000_000 + number, "values": {"k": "x" * 200}} for number in range(2000)]
+        futures = [await client.send_timeseries(one, wait_for_publish=False) for one in data]
+        async with asyncio.timeout(SOME_TIME):
+            results = await asyncio.gather(*(future for [future] in futures))
+        assert {result.reason_code for result in results} == {0}
+        assert [limit["limit"] for limit in client.health()["limits"]["learned"]] == ["device telemetry messages"]
+
+
 async def test_new_sub_device_sessions_are_paced_by_what_was_learned(emulator, config):
     """The fifth new session in two seconds costs the connection, and each connection announces all devices again."""
     emulator.limits = SessionLimits(sub_sessions="4:2")

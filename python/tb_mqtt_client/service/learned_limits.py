@@ -45,6 +45,8 @@ RESOLUTION: Final = 0.02
 PEAK: Final = 1.5
 """How much faster than the rate a message may follow the one before, so that tokens saved up do not leave in one burst."""
 PEAK_SECONDS: Final = 0.15
+SOME: Final = 1.5
+"""Fewer messages a second say nothing about a limit of messages."""
 LONGEST_WAITS: Final = 2.0
 """A limit that has made no message wait for the time of so many tokens, or for a second, is not in use: it does not grow."""
 SMALL_RATE: Final = 50
@@ -186,6 +188,10 @@ class LearnedLimit:
             self._sustained = 0.0
         return rate, ceiling
 
+    def acquit(self) -> None:
+        """Limit nothing any longer: something else was refused."""
+        self.rate = None
+
     def connection_lost(self, now_ns: int) -> None:
         """Try more soon: the connection ended for another reason than this limit."""
         if self._hold_until is not None:
@@ -256,6 +262,8 @@ class LearnedLimits:
         self._at_second: Amounts = self._totals
         """The totals when this second began."""
         self._most_in_second: Amounts = self._totals
+        self._accepted_before: list[float] = [0.0] * len(names)
+        """The rates that were let through before the last refusal."""
         self.active = False
         """Whether a limit is known."""
 
@@ -314,6 +322,7 @@ class LearnedLimits:
             for index in range(len(self.limits))
         ]
         blamed = self._blame(last.totals, refused, low, high, now_ns)
+        self._accepted_before = low
         # After an outage others send their backlogs, too.
         is_unsettled = self._resumed_at is not None and now - self._resumed_at < RECOVERY
         for index in blamed:
@@ -382,6 +391,8 @@ class LearnedLimits:
         indices = range(len(self.limits))
         known = [index for index in indices if self.limits[index].rate is not None]
         used_up = [index for index in known if self.limits[index].is_used_up(now_ns)]
+        if known and (constant := self._constant(used_up or known, low)):
+            return constant
         if used_up:
             return used_up
         recent = self._recent(totals, now_ns / NANOSECONDS)
@@ -392,6 +403,21 @@ class LearnedLimits:
             return known or list(indices)
         # One at a time, the one of the rounder number first: if it is innocent, the next refusal shows that.
         return [min(unproven, key=lambda index: roundness(low[index], high[index]))]
+
+    def _constant(self, blamed: list[int], low: Sequence[float]) -> list[int]:
+        """Return the limits of which as much was accepted as before the last refusal, while less was of the ``blamed`` ones.
+
+        Under a limit of messages smaller messages carry less and less, and are refused all the same. The limits that were blamed
+        are innocent then.
+        """
+        before = self._accepted_before
+        unknown = [index for index, limit in enumerate(self.limits) if limit.rate is None]
+        constant = [index for index in unknown if low[index] >= SOME and 0.5 * before[index] <= low[index] <= 1.5 * before[index]]
+        if not constant or any(low[index] > 0.7 * before[index] for index in blamed):
+            return []
+        for index in blamed:
+            self.limits[index].acquit()
+        return constant
 
     def _recent(self, totals: Amounts, now: float) -> Amounts:
         """Return what was accepted in the last second."""
