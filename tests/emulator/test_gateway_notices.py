@@ -111,6 +111,44 @@ async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emula
     await gateway.stop()
 
 
+@pytest.mark.parametrize("new_name", ["n", "a much longer name than before " * 3])
+@pytest.mark.parametrize("limit", ["bytes", "datapoints", "the connection ends"])
+async def test_data_in_flight_of_a_renamed_device_is_divided_as_any_other(emulator, make_gateway, limit, new_name):
+    """It is larger than the next session takes, or one of its sends ends the connection."""
+    gateway = make_gateway(max_inflight_messages=1)
+    gateway._message_service._suspects.interval = 0.01
+    await gateway.connect()
+    session, wire = await announced(gateway, "old", "p"), Wire(emulator)
+    states = States(session)
+    wire.verdict = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
+    # The first one fills the window, so that the others travel together.
+    futures = [
+        await gateway.send_device_timeseries(session, {"ts": ts, "values": {"a": "x" * 40, "b": ts}}, wait_for_publish=False)
+        for ts in range(1, 32)
+    ]
+    await wire.next("telemetry")
+    wire.verdict = lambda publish: Verdict.ignore() if b'"b":30' in publish.payload else None
+    await emulator.disconnect_device("GATEWAY")
+    while len((await wire.next("telemetry"))["old"]) < 20:
+        pass
+    await emulator.rename_device("old", new_name)
+    await states.until(RECONNECTING, CONNECTED)
+    bad = b'"b":7' if limit == "the connection ends" else b"nothing"
+    wire.verdict = lambda publish: Verdict.close() if bad in publish.payload else None
+    if limit == "bytes":
+        emulator._platform.max_payload_size = 700
+    elif limit == "datapoints":
+        emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_datapoints="40:1"))
+    await emulator.disconnect_device("GATEWAY")
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*futures)
+    expected = {ts for ts in range(1, 32) if limit != "the connection ends" or ts != 7}
+    assert {ts for ts, result in enumerate(results, start=1) if result.is_successful()} == expected
+    assert {point.ts for point in emulator.device(new_name).telemetry} == expected
+    assert "old" not in emulator.devices
+    await gateway.stop()
+
+
 async def test_a_rename_to_a_name_that_is_known_here(emulator, gateway):
     """The program connected the new name before the notice came: the old session ends, and the new one gets what waited."""
     old, new = await announced(gateway, "old"), await announced(gateway, "new")

@@ -40,7 +40,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
     ``payload`` is bytes, or an uplink message that an adapter has yet to write. ``delivery_futures`` are answered with the
     message's ``PublishResult``. ``datapoints`` are those that it answers for, ``superseded`` those of them that are not in the
     payload, ``devices`` the device entries in it, which the server counts as messages, and ``packed`` says where they are;
-    ``device`` is whose the payload is when it was cut out of a larger one.
+    ``device`` is whose the payload is when it has no datapoints, or when the device was renamed since they were packed.
     ``is_sent`` says whether there was a PUBLISH. ``losses`` counts the connections that ended while it was in flight, and perhaps
     because of it. ``stamp`` says what had been published before it. Without ``resend`` a message is of its session only.
     """

@@ -24,6 +24,7 @@ from tb_mqtt_client.service.admission import Admission
 from tb_mqtt_client.service.answers import Answers
 from tb_mqtt_client.service.queue_worker import RetryQueueWorker
 from tb_mqtt_client.service.session_end import SessionEnd
+from tb_mqtt_client.service.sub_device_traffic import rename
 from tb_mqtt_client.service.suspects import CLEAR_BLAME, Suspects, is_suspicious
 
 logger = get_logger(__name__)
@@ -287,7 +288,11 @@ class Outcomes:
 
     def _cut(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> list[MqttPublishMessage]:
         """Make smaller messages of one, which they replace for its senders. An empty list when it cannot be cut."""
-        payloads = message.packed.split(max_size, max_datapoints, max_devices) if message.packed is not None else []
+        if message.packed is None:
+            return []
+        # The name of a renamed device may be longer than the one that is packed.
+        growth = max(0, message.payload_size - len(message.packed.data))
+        payloads = message.packed.split(max_size - growth, max_datapoints, max_devices)
         if len(payloads) < 2:
             return []
         parts = [part_of(message, payload) for payload in payloads]
@@ -302,6 +307,9 @@ def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage
     part = MqttPublishMessage(message.topic, payload.data, message.qos, datapoints=answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
     part.payload_limit, part.losses = message.payload_limit, message.losses
+    if message.device is not None:
+        [packed_for] = payload.device_identities()
+        rename(part, packed_for, message.device)
     return part
 
 

@@ -114,7 +114,7 @@ class SubDeviceTraffic:
             if name_of_now is None:
                 self._answer_undelivered(message)
             else:
-                _rename(message, device, name_of_now)
+                rename(message, device, name_of_now)
                 self._publish_again(message)
         return True
 
@@ -180,9 +180,12 @@ def devices_of(message: MqttPublishMessage) -> list[DeviceIdentity]:
     return message.packed.device_identities() if message.packed is not None else []
 
 
-def _rename(message: MqttPublishMessage, device: DeviceIdentity, to: DeviceIdentity) -> None:
-    """Write the payload of one device anew: ``{"name":`` is how it begins."""
+def rename(message: MqttPublishMessage, device: DeviceIdentity, to: DeviceIdentity) -> None:
+    """Rewrite a single-device payload under the new device name. It begins with ``{"name":``.
+
+    What is packed keeps the old name: parts of the message are renamed when it is cut.
+    """
     assert isinstance(message.payload, bytes)
     message.payload = b"{" + dumps(to.name) + message.payload[1 + len(dumps(device.name)) :]
     message.payload_size = len(message.payload)
-    message.device, message.packed = to, None
+    message.device = to
