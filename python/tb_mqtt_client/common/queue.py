@@ -216,6 +216,6 @@ class QueueRoom:
         return self.messages <= self.set_aside()
 
     def wake_first(self) -> None:
-        """Let the first who waits look again."""
+        """Wake the sender that has waited longest, so that it checks for room again."""
         if self._waiting:
             self._waiting[0].set()

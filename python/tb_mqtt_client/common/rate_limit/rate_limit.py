@@ -83,7 +83,7 @@ class GreedyTokenBucket:
 
     @tokens.setter
     def tokens(self, tokens: float) -> None:
-        """Set the tokens of now: at most the capacity. Raises ``ValueError`` for anything but a number of at least 0."""
+        """Set the number of tokens, at most the capacity. Raises ``ValueError`` for anything but a number of at least 0."""
         if not tokens >= 0:
             raise ValueError(f"tokens must be a number from 0 to {self.capacity}, not {tokens!r}")
         self.refill()
