@@ -15,9 +15,9 @@ from tb_mqtt_client.common.exceptions import (
     TBMQTTError,
     UnsupportedValueError,
 )
+from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.runner import run
-from tb_mqtt_client.common.statistics import Statistics
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
 from tb_mqtt_client.constants.rpc_reply import RPCReply
@@ -32,7 +32,6 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     ProvisioningRequest,
     X509ProvisioningCredentials,
 )
-from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
@@ -44,10 +43,11 @@ from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.client import DeviceClient
-from tb_mqtt_client.service.device.package_update import UpdateResult
 from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.ota.update import UpdateResult
 
 __all__ = [
     "AccessTokenProvisioningCredentials",

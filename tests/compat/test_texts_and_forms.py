@@ -13,6 +13,7 @@ import pytest
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import BackpressureException
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.constants import mqtt_topics
@@ -29,7 +30,6 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     BasicProvisioningCredentials,
     ProvisioningRequest,
 )
-from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
@@ -46,8 +46,8 @@ from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
-from tb_mqtt_client.service.device.handlers.rpc_requests_handler import RPCRequestsHandler
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
+from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
 
 ENTRY = AttributeEntry("a", 1)
 RESULT = PublishResult("t", None, 1, 2, 0, 3)

@@ -7,7 +7,7 @@ import pytest
 from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_windows
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
-from tb_mqtt_client.service import session_setup
+from tb_mqtt_client.service.session import setup
 
 
 def config(emulator, token="TOKEN", **options):
@@ -71,7 +71,7 @@ async def test_defect_19_contract_9_a_server_that_does_not_tell_its_limits():
 
 async def test_a_server_that_was_silent_is_not_waited_for_so_long_again(monkeypatch, caplog):
     caplog.set_level("INFO", "tb_mqtt_client")
-    monkeypatch.setattr(session_setup, "SILENT_SERVER_SECONDS", 0.02)
+    monkeypatch.setattr(setup, "SILENT_SERVER_SECONDS", 0.02)
 
     def waited():
         lines = [record.getMessage() for record in caplog.records if "did not tell its limits" in record.getMessage()]

@@ -6,7 +6,7 @@ import pytest
 from device_peer import make_client
 
 from tb_mqtt_client.emulator import Verdict
-from tb_mqtt_client.service import outcomes
+from tb_mqtt_client.service.delivery import outcomes
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from device_peer import make_client
 
 from tb_mqtt_client import AttributeEntry, DeviceClient, TimeseriesEntry
-from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ExceptionHandler
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
 
 
 def tasks():

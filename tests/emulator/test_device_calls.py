@@ -7,7 +7,7 @@ import pytest
 from device_peer import ATTRIBUTES, CALL, Answers, NoException, cancelled, make_client
 
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service import platform_calls
+from tb_mqtt_client.service.requests import server_rpc
 
 
 async def plain_coroutine(request):
@@ -299,7 +299,7 @@ async def test_contract_8_a_call_under_no_number_is_not_answered(emulator, devic
 
 
 async def test_calls_beyond_the_bound_get_an_error(emulator, monkeypatch):
-    monkeypatch.setattr(platform_calls, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(server_rpc, "MAX_REFUSALS", 2)
     client = make_client(emulator, max_inbound_messages=3)
     release = asyncio.Event()
 

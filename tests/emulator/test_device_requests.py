@@ -13,7 +13,7 @@ from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCStatus
-from tb_mqtt_client.service.device import requests
+from tb_mqtt_client.service.requests import device as requests
 
 ATTRIBUTES = "v1/devices/me/attributes/"
 RPC = "v1/devices/me/rpc/"

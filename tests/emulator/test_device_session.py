@@ -9,7 +9,7 @@ from device_peer import ANSWER, ATTRIBUTES, CALL, Answers, make_client
 from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
-from tb_mqtt_client.service import inbound_report
+from tb_mqtt_client.service.requests import dispatch
 
 
 async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(emulator):
@@ -111,7 +111,7 @@ async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emula
 
 
 async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, caplog, monkeypatch):
-    monkeypatch.setattr(inbound_report, "QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr(dispatch, "QUIET_SECONDS", 1000.0)
     session = emulator.device("device").session
     with caplog.at_level(logging.WARNING):
         for topic in ("x", "v1/devices/me", f"{ATTRIBUTES}/response/1/2", f"{ATTRIBUTES}/response/77", f"{ANSWER}77"):

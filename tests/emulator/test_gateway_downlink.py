@@ -7,6 +7,7 @@ import pytest
 from gateway_wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tb_mqtt_client.service.gateway.handlers import gateway_attribute_updates_handler
 
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common import async_utils
@@ -14,8 +15,7 @@ from tb_mqtt_client.emulator import Emulator, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
-from tb_mqtt_client.service import platform_calls
-from tb_mqtt_client.service.gateway.handlers import gateway_attribute_updates_handler
+from tb_mqtt_client.service.requests import server_rpc
 
 ATTRIBUTES, RPC = "v1/gateway/attributes", "v1/gateway/rpc"
 
@@ -291,7 +291,7 @@ async def test_a_call_that_comes_twice_while_it_runs_is_answered_once(emulator, 
 
 
 async def test_calls_beyond_the_bound_get_an_error(emulator, make_gateway, monkeypatch):
-    monkeypatch.setattr(platform_calls, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(server_rpc, "MAX_REFUSALS", 2)
     gateway = make_gateway(max_inbound_messages=2)
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)

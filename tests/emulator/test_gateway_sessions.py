@@ -11,8 +11,8 @@ from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict, codec, d
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.service.base_client import BaseClient
-from tb_mqtt_client.service.gateway.downlink import GATEWAY_DOWNLINK_TOPICS
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
+from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS
 
 
 def filters_in(monkeypatch, packet):

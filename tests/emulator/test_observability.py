@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 
 from tb_mqtt_client import AttributeRequest, ConnectionRefusedByServer, DeviceClient, GatewayClient
-from tb_mqtt_client.common.statistics import DELIVERY_STATES
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 from tb_mqtt_client.metrics import ClientMetrics
+from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
 
 MESSAGES = 1000
 

@@ -15,11 +15,11 @@ from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
-from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
-from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
 from tb_mqtt_client.service.message_service import MessageQueueWorker, MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.handlers import RPCResponseHandler
 
 TELEMETRY = "v1/devices/me/telemetry"
 

@@ -9,7 +9,6 @@ import trustme
 
 from faulty_link import FaultyLink
 from tb_mqtt_client import ConnectionLostError, ConnectionRefusedByServer, DeviceClient, TBMQTTError
-from tb_mqtt_client.common.provisioning_client import ProvisioningClient
 from tb_mqtt_client.constants.provisioning import ProvisioningCredentialsType, ProvisioningResponseStatus
 from tb_mqtt_client.emulator import BasicCredentials, ConnectVerdict, Emulator, Verdict
 from tb_mqtt_client.emulator.session import Session
@@ -19,6 +18,7 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     ProvisioningRequest,
     X509ProvisioningCredentials,
 )
+from tb_mqtt_client.service.requests.provisioning import ProvisioningClient
 
 TOKEN = AccessTokenProvisioningCredentials("key", "secret")
 

@@ -8,7 +8,7 @@ from device_peer import NoException, make_client
 
 from tb_mqtt_client import NotConnectedError
 from tb_mqtt_client.emulator import Verdict
-from tb_mqtt_client.service import failed_rounds
+from tb_mqtt_client.service.delivery import workers
 
 STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
 POISON = {f"poison {number}": number for number in range(7)}
@@ -17,7 +17,7 @@ POISON = {f"poison {number}": number for number in range(7)}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(failed_rounds, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from device_peer import make_client
 
 from network_peers import resolve_as, serving, swallowing_address
-from tb_mqtt_client.common import happy_eyeballs
-from tb_mqtt_client.common.happy_eyeballs import connect_first
+from tb_mqtt_client.common.network import happy_eyeballs
+from tb_mqtt_client.common.network.happy_eyeballs import connect_first
 from tb_mqtt_client.emulator import Emulator
 
 

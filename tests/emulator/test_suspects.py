@@ -7,8 +7,8 @@ import pytest
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
-from tb_mqtt_client.service import suspects
-from tb_mqtt_client.service.suspects import STRIKES
+from tb_mqtt_client.service.delivery import suspects
+from tb_mqtt_client.service.delivery.suspects import STRIKES
 
 SOME_TIME = 30.0
 """Seconds that nothing here needs; a guard against hanging."""

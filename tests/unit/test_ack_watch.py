@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from played_connection import PlayedConnection, puback
 
-from tb_mqtt_client.common.ack_watch import AckWatch
+from tb_mqtt_client.common.mqtt.acknowledgements import AckWatch
 
 INTERVAL = 0.5
 """Seconds for a PUBACK: long enough for a busy machine, as what happens in time here happens at a tenth of it."""

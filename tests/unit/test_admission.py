@@ -7,7 +7,7 @@ import pytest
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import unlimited
-from tb_mqtt_client.service.admission import Admission
+from tb_mqtt_client.service.delivery.admission import Admission
 
 
 class Sender:

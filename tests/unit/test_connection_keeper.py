@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.service.connection_keeper import Backoff, ConnectionKeeper
-from tb_mqtt_client.service.session_end import SessionEnd
+from tb_mqtt_client.service.session.end import SessionEnd
+from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 
 
 def test_full_jitter_within_growing_bounds(monkeypatch):

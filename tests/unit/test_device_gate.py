@@ -10,8 +10,8 @@ from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
-from tb_mqtt_client.service.device_gate import DeviceGate
-from tb_mqtt_client.service.sub_device_traffic import SubDeviceTraffic
+from tb_mqtt_client.service.gateway.gate import DeviceGate
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 
 A, B, C = (DeviceIdentity(name) for name in "ABC")
 REFUSAL = PublishResult("v1/gateway/connect", 1, 1, 1, 0x87)

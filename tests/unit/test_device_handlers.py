@@ -19,15 +19,16 @@ from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessa
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
-from tb_mqtt_client.service.callbacks import call_reporting
-from tb_mqtt_client.service.device.handlers.attribute_updates_handler import AttributeUpdatesHandler
-from tb_mqtt_client.service.device.handlers.requested_attributes_response_handler import RequestedAttributeResponseHandler
-from tb_mqtt_client.service.device.handlers.rpc_requests_handler import RPCRequestsHandler
-from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter, MessageAdapter, request_id_of
-from tb_mqtt_client.service.inbound import InboundDispatcher, matches
-from tb_mqtt_client.service.inbound_report import QUIET_SECONDS, InboundReport
-from tb_mqtt_client.service.pending_requests import PendingRequests
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, MessageAdapter, request_id_of
+from tb_mqtt_client.service.requests.callbacks import call_reporting
+from tb_mqtt_client.service.requests.dispatch import QUIET_SECONDS, InboundDispatcher, InboundReport, matches
+from tb_mqtt_client.service.requests.handlers import (
+    AttributeUpdatesHandler,
+    RequestedAttributeResponseHandler,
+    RPCRequestsHandler,
+    RPCResponseHandler,
+)
+from tb_mqtt_client.service.requests.pending import PendingRequests
 
 ATTRIBUTES = "v1/devices/me/attributes"
 HANDLERS = (AttributeUpdatesHandler, RPCRequestsHandler, RequestedAttributeResponseHandler, RPCResponseHandler)

@@ -10,7 +10,7 @@ from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
-from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 CONNECT = GatewayEventType.GATEWAY_CONNECT
 

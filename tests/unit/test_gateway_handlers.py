@@ -25,18 +25,18 @@ from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRe
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
 from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
-from tb_mqtt_client.service.gateway.handlers.gateway_attribute_updates_handler import GatewayAttributeUpdatesHandler
-from tb_mqtt_client.service.gateway.handlers.gateway_requested_attributes_response_handler import (
+from tb_mqtt_client.service.gateway.incoming import (
+    GatewayAttributeUpdatesHandler,
     GatewayRequestedAttributeResponseHandler,
+    GatewayRPCHandler,
 )
-from tb_mqtt_client.service.gateway.handlers.gateway_rpc_handler import GatewayRPCHandler
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
-from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
+from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 ADAPTER = JsonGatewayMessageAdapter()
 RPC, ATTRIBUTES, RESPONSE = "v1/gateway/rpc", "v1/gateway/attributes", "v1/gateway/attributes/response"

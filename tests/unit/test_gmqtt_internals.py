@@ -1,6 +1,6 @@
 """Every internal of gmqtt that this package leans on.
 
-That is ``common/gmqtt_patch.py``, ``common/gmqtt_transport.py``, ``common/mqtt_packets.py`` and ``service/mqtt_manager.py``.
+That is ``common/gmqtt_patch.py``, ``common/mqtt/transport.py``, ``common/mqtt/packets.py`` and ``service/mqtt_manager.py``.
 
 When one of these fails after a new release of gmqtt, read what changed there before the range in pyproject.toml is widened.
 """

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_connection import CONNACK, PINGREQ, PINGRESP, PlayedConnection, answer, packet, puback, publish
 
-from tb_mqtt_client.common.gmqtt_transport import QUICK_ACKNOWLEDGEMENT
+from tb_mqtt_client.common.mqtt.transport import QUICK_ACKNOWLEDGEMENT
 
 ENDLESS_LENGTH = b"\x30\xff\xff\xff\xff"
 

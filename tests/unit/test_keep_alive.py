@@ -3,7 +3,7 @@
 import pytest
 from fake_timers import FakeTimers
 
-from tb_mqtt_client.common.keep_alive import KeepAlive
+from tb_mqtt_client.common.mqtt.keep_alive import KeepAlive
 
 KEEP_ALIVE = 10.0
 

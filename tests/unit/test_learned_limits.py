@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tb_mqtt_client._native import TokenBuckets, take_all
-from tb_mqtt_client.service.learned_limits import LearnedLimits, roundness
+from tb_mqtt_client.service.delivery.learned_limits import LearnedLimits, roundness
 
 STEP = 0.002
 """Seconds of the clock's tick."""

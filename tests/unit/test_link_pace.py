@@ -2,7 +2,7 @@
 
 import pytest
 
-from tb_mqtt_client.service.link_pace import FAST_BYTES, LEAST_BYTES, START_BYTES, LinkPace
+from tb_mqtt_client.service.session.in_flight import FAST_BYTES, LEAST_BYTES, START_BYTES, LinkPace
 
 WANTED = 3.75
 """Seconds, as with the default ``ack_timeout``."""

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tb_mqtt_client.common.statistics import DELIVERY_STATES, DeliveryCounter, Statistics
 from tb_mqtt_client.metrics import _BY_REASON, _METRICS, ClientMetrics
+from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES, DeliveryCounter, Statistics
 
 
 class FakeClient:

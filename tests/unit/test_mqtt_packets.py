@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.common.mqtt_packets import (
+from tb_mqtt_client.common.mqtt.packets import (
     NotMqttError,
     PacketType,
     read_acknowledgement,

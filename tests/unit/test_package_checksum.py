@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tb_mqtt_client.emulator import checksums
-from tb_mqtt_client.service.device.package_checksum import is_checksum, known_algorithm, new_checksum
+from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_checksum
 
 ALGORITHMS = ["MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128"]
 FOX = b"The quick brown fox jumps over the lazy dog"

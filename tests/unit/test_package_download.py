@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from tb_mqtt_client.common.exceptions import ConnectionLostError, TBMQTTError
 from tb_mqtt_client.constants.firmware import PackageKind
-from tb_mqtt_client.service.device import package_download
-from tb_mqtt_client.service.device.package_checksum import new_checksum
-from tb_mqtt_client.service.device.package_chunks import PackageChunks, PackageRefusedError
-from tb_mqtt_client.service.device.package_download import ATTEMPTS, PackageUpdateError
-from tb_mqtt_client.service.device.package_file import PackageFile
+from tb_mqtt_client.service.ota import download as download_module
+from tb_mqtt_client.service.ota.download import ATTEMPTS, PackageChunks, PackageRefusedError, PackageUpdateError
+from tb_mqtt_client.service.ota.files import PackageFile, new_checksum
 
 IMAGE = bytes(range(256)) * 4
 
@@ -53,7 +51,7 @@ async def download(chunks, file, chunk_size=100):
     async def on_progress(received):
         progress.append(received)
 
-    await package_download.download(chunks, file, len(IMAGE), chunk_size, on_progress)
+    await download_module.download(chunks, file, len(IMAGE), chunk_size, on_progress)
     assert file.read() == IMAGE
     return progress
 

@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from tb_mqtt_client.service.device.package_checksum import new_checksum
-from tb_mqtt_client.service.device.package_file import PackageFile
+from tb_mqtt_client.service.ota.files import PackageFile, new_checksum
 
 
 @pytest.fixture

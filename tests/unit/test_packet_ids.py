@@ -4,8 +4,8 @@ import pytest
 from played_connection import PlayedConnection, answer, puback
 
 from tb_mqtt_client import BackpressureException
-from tb_mqtt_client.common.mqtt_packets import PacketType
-from tb_mqtt_client.common.packet_ids import PacketIds
+from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
+from tb_mqtt_client.common.mqtt.packets import PacketType
 
 PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK = 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0
 SURPLUS = {"PUBREC": PUBREC, "PUBREL": PUBREL, "PUBCOMP": PUBCOMP, "SUBACK": SUBACK, "UNSUBACK": UNSUBACK}

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.common.mqtt_packets import NotMqttError
-from tb_mqtt_client.common.packet_reader import PacketReader
+from tb_mqtt_client.common.mqtt.packets import NotMqttError, PacketReader
 
 
 def length_of(size):

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tb_mqtt_client import DeviceConfig
+from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.constants.provisioning import ProvisioningCredentialsType, ProvisioningResponseStatus
 from tb_mqtt_client.entities.data.provisioning_request import (
     AccessTokenProvisioningCredentials,
@@ -17,8 +18,7 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     ProvisioningRequest,
     X509ProvisioningCredentials,
 )
-from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
 
 TOKEN = AccessTokenProvisioningCredentials("key", "secret")
 SUCCESS = {"status": "SUCCESS", "credentialsType": "ACCESS_TOKEN", "credentialsValue": "issued"}

@@ -1,8 +1,7 @@
 """How much of the queue refused devices may take, and what is counted."""
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
-from tb_mqtt_client.service.device_gate import DeviceGate
-from tb_mqtt_client.service.refused_share import RefusedShare
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 
 A, B = DeviceIdentity("A"), DeviceIdentity("B")
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tb_mqtt_client.common import running_timeout as module
-from tb_mqtt_client.common.running_timeout import running_timeout
+from tb_mqtt_client.common import timing as module
+from tb_mqtt_client.common.timing import running_timeout
 
 
 async def answer_after(seconds, future):

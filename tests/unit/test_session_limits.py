@@ -14,8 +14,8 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.service.admission import Admission
-from tb_mqtt_client.service.session_limits import LIMIT_NAMES, SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.session.limits import LIMIT_NAMES, SessionLimits, apply_rate_limits
 
 
 class Clock:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tb_mqtt_client.common.mqtt_packets import NotMqttError
-from tb_mqtt_client.common.session_terms import SessionTerms
-from tb_mqtt_client.service.session_limits import SessionLimits
+from tb_mqtt_client.common.mqtt.packets import NotMqttError
+from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
+from tb_mqtt_client.service.session.limits import SessionLimits
 
 
 def test_a_server_that_says_nothing_allows_what_mqtt_does():

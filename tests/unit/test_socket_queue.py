@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from tb_mqtt_client.common.socket_queue import unacknowledged_bytes
+from tb_mqtt_client.common.mqtt.transport import unacknowledged_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells it")

@@ -12,8 +12,7 @@ from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
 from tb_mqtt_client.service.gateway import keep_alive
-from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
-from tb_mqtt_client.service.gateway.keep_alive_message import KeepAliveMessage
+from tb_mqtt_client.service.gateway.keep_alive import KeepAliveMessage, SubDeviceKeepAlive
 
 SECONDS = 240
 DEVICES = [DeviceIdentity(f"meter {number:05}") for number in range(10_000)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passing_loop import Clock
 
-from tb_mqtt_client.common.timetable import Timetable
+from tb_mqtt_client.common.timing import Timetable
 
 
 @pytest.fixture

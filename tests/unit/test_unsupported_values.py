@@ -13,8 +13,7 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
-from tb_mqtt_client.service.json_payloads import json_publish
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, json_publish
 
 
 class Text(str):

@@ -13,9 +13,9 @@ from tb_mqtt_client.common.async_utils import future_map
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
-from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 
 

@@ -17,9 +17,9 @@ from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisi
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessage, GatewayUplinkMessageBuilder
-from tb_mqtt_client.service.device.message_adapter import JsonMessageAdapter
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
-from tb_mqtt_client.service.gateway.message_adapter import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 
 BUILDERS = [DeviceUplinkMessageBuilder, GatewayUplinkMessageBuilder]

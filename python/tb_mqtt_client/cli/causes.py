@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tb_mqtt_client.common.connection_failure import LOOK_CLOSER, Cause, OptionNames, failure_of
+from tb_mqtt_client.common.network.connection_failure import LOOK_CLOSER, Cause, OptionNames, failure_of
 
 COMMAND_LINE = OptionNames(
     token="--token-file FILE, TB_ACCESS_TOKEN, or access_token in --config FILE",

@@ -18,10 +18,10 @@ from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.cli.causes import COMMAND_LINE, explain
 from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands, trusting_context
 from tb_mqtt_client.cli.settings import Settings
-from tb_mqtt_client.common.connection_failure import Cause, Failure
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
-from tb_mqtt_client.common.happy_eyeballs import ATTEMPT_DELAY, AddressInfo, connect_first, resolve
-from tb_mqtt_client.common.route import Step
+from tb_mqtt_client.common.network.connection_failure import Cause, Failure
+from tb_mqtt_client.common.network.happy_eyeballs import ATTEMPT_DELAY, AddressInfo, connect_first, resolve
+from tb_mqtt_client.common.network.route import Step
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.server_address import ServerAddress

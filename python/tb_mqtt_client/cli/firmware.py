@@ -14,7 +14,7 @@ from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
 from tb_mqtt_client.constants.firmware import FirmwareStates
-from tb_mqtt_client.service.device.package_update import UpdateResult
+from tb_mqtt_client.service.ota.update import UpdateResult
 
 
 @click.command(cls=Command)

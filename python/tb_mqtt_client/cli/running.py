@@ -14,8 +14,8 @@ from tb_mqtt_client.cli.causes import explain
 from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.connection_failure import failure_of
 from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.network.connection_failure import failure_of
 from tb_mqtt_client.service.device.client import DeviceClient
 
 

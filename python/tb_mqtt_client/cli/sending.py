@@ -14,9 +14,9 @@ from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch
 from tb_mqtt_client.cli.records import BadLine, Parsed, Record
 from tb_mqtt_client.cli.terminal import Terminal, counted
-from tb_mqtt_client.common.clock import now_ms
-from tb_mqtt_client.common.statistics import DELIVERY_STATES
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import reason_name
+from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 CALLS_PENDING = 10_000

@@ -14,7 +14,7 @@ from tb_mqtt_client.cli.outcomes import ExitCode
 from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
-from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest

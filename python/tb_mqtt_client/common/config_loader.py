@@ -15,11 +15,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.network.proxy import Proxy
+from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT, Route
+from tb_mqtt_client.common.network.tls_context import TlsFiles
 from tb_mqtt_client.common.option_hints import nearest_option
-from tb_mqtt_client.common.proxy import Proxy
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
-from tb_mqtt_client.common.route import CONNECT_TIMEOUT, Route
-from tb_mqtt_client.common.tls_context import TlsFiles
 from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.server_address import (
     LARGEST_PORT,

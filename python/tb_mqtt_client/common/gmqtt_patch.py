@@ -21,11 +21,10 @@ from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError
 from gmqtt.mqtt.package import PublishPacket as GmqttPublishPacket
 
-from tb_mqtt_client.common.ack_watch import AckWatch
 from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
-from tb_mqtt_client.common.gmqtt_transport import PromptConnection, ReadingProtocol, WritableCallback
-from tb_mqtt_client.common.keep_alive import BLOCKED_LOOP_SECONDS
-from tb_mqtt_client.common.mqtt_packets import (
+from tb_mqtt_client.common.mqtt.acknowledgements import AckWatch, PacketIds
+from tb_mqtt_client.common.mqtt.keep_alive import BLOCKED_LOOP_SECONDS
+from tb_mqtt_client.common.mqtt.packets import (
     TYPE_BITS,
     NotMqttError,
     PacketType,
@@ -37,9 +36,9 @@ from tb_mqtt_client.common.mqtt_packets import (
     read_suback,
     read_unsuback,
 )
-from tb_mqtt_client.common.packet_ids import PacketIds
-from tb_mqtt_client.common.route import Route, open_transport
-from tb_mqtt_client.common.session_terms import SessionTerms
+from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
+from tb_mqtt_client.common.mqtt.transport import PromptConnection, ReadingProtocol, WritableCallback
+from tb_mqtt_client.common.network.route import Route, open_transport
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 

@@ -9,7 +9,7 @@ from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.callbacks import Callback
+from tb_mqtt_client.service.requests.callbacks import Callback
 
 
 class BaseClient(ABC):

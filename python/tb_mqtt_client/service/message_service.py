@@ -18,24 +18,22 @@ from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, Mqt
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.common.statistics import DeliveryCounter
-from tb_mqtt_client.common.timestamps import TimestampAdvice
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
-from tb_mqtt_client.service.admission import Admission
-from tb_mqtt_client.service.answers import Answers
-from tb_mqtt_client.service.device.message_adapter import MessageAdapter
-from tb_mqtt_client.service.device_gate import DeviceGate
-from tb_mqtt_client.service.entrance import Entrance
-from tb_mqtt_client.service.failed_rounds import FailedRounds
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
+from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.intake import Entrance
+from tb_mqtt_client.service.delivery.outcomes import Outcomes
+from tb_mqtt_client.service.delivery.packing import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
+from tb_mqtt_client.service.delivery.receipts import Answers
+from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.suspects import SuspectWorker
+from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
+from tb_mqtt_client.service.delivery.workers import FailedRounds, MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
+from tb_mqtt_client.service.formats.json_device import MessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
+from tb_mqtt_client.service.gateway.traffic import Queued, SubDeviceTraffic
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.outcomes import Outcomes
-from tb_mqtt_client.service.queue_worker import MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
-from tb_mqtt_client.service.refused_share import RefusedShare
-from tb_mqtt_client.service.session_end import SessionEnd
-from tb_mqtt_client.service.sub_device_traffic import Queued, SubDeviceTraffic
-from tb_mqtt_client.service.suspects import SuspectWorker
-from tb_mqtt_client.service.uplink_packer import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
+from tb_mqtt_client.service.session.end import SessionEnd
 
 logger = get_logger(__name__)
 

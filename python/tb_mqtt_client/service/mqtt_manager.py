@@ -15,29 +15,26 @@ from typing import Any, Final
 from gmqtt import Client
 
 from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
-from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
-from tb_mqtt_client.common.gmqtt_transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.mqtt.packets import Properties
+from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
+from tb_mqtt_client.common.mqtt.transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.mqtt_packets import Properties
+from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
-from tb_mqtt_client.common.route import Route
-from tb_mqtt_client.common.session_terms import SessionTerms
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
-from tb_mqtt_client.service.callbacks import CallbackTasks
-from tb_mqtt_client.service.connecting import ConnectionAttempt
-from tb_mqtt_client.service.device.handlers.rpc_response_handler import RPCResponseHandler
-from tb_mqtt_client.service.device.message_adapter import MessageAdapter
-from tb_mqtt_client.service.in_flight import InFlightWindow
-from tb_mqtt_client.service.inbound import Handler, InboundDispatcher, RefusedCallback
-from tb_mqtt_client.service.inbound_report import InboundReport
-from tb_mqtt_client.service.link_pace import LinkPace
-from tb_mqtt_client.service.session_end import (
+from tb_mqtt_client.service.formats.json_device import MessageAdapter
+from tb_mqtt_client.service.requests.callbacks import CallbackTasks
+from tb_mqtt_client.service.requests.dispatch import Handler, InboundDispatcher, InboundReport, RefusedCallback
+from tb_mqtt_client.service.requests.handlers import RPCResponseHandler
+from tb_mqtt_client.service.session.connecting import ConnectionAttempt
+from tb_mqtt_client.service.session.end import (
     AcknowledgedCallback,
     ConnectionLostCallback,
     EventCallback,
@@ -47,8 +44,9 @@ from tb_mqtt_client.service.session_end import (
     answer,
     answer_undelivered,
 )
-from tb_mqtt_client.service.session_limits import LimitsHandler, LimitsReceipt, exchange_limits
-from tb_mqtt_client.service.subscriptions import Subscriptions
+from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
+from tb_mqtt_client.service.session.limits import LimitsHandler, LimitsReceipt, exchange_limits
+from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 

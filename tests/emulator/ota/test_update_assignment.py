@@ -10,8 +10,8 @@ from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
 from tb_mqtt_client.emulator import OtaPackage, Verdict
 from tb_mqtt_client.emulator.checksums import checksum
-from tb_mqtt_client.service.device import firmware_updater
-from tb_mqtt_client.service.device.firmware_updater import FirmwareUpdater
+from tb_mqtt_client.service.ota import updater
+from tb_mqtt_client.service.ota.updater import FirmwareUpdater
 
 # The assignment changes.
 
@@ -186,7 +186,7 @@ async def test_another_update_while_one_runs(client, platform, tmp_path):
 
 
 async def test_a_platform_that_does_not_say_what_is_assigned(emulator, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(firmware_updater, "ATTRIBUTES_TIMEOUT", 0.02)
+    monkeypatch.setattr(updater, "ATTRIBUTES_TIMEOUT", 0.02)
     emulator.on_publish = lambda publish: DROP if "attributes/request" in publish.topic else None
     result = await update(client, firmware_save_path=tmp_path)
     assert (result.state, result.error) == (FirmwareStates.FAILED, "the platform does not say which package is assigned")

@@ -10,26 +10,26 @@ from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
-from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
-from tb_mqtt_client.entities.data.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.base_client import BaseClient
-from tb_mqtt_client.service.callbacks import Callback, require_callable
-from tb_mqtt_client.service.connected_client import ConnectedClient
-from tb_mqtt_client.service.device.firmware_updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
-from tb_mqtt_client.service.device.package_update import UpdateResult
-from tb_mqtt_client.service.provisioning import ProvisioningClient
+from tb_mqtt_client.service.engine import ConnectedClient
+from tb_mqtt_client.service.ota.update import UpdateResult
+from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
+from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
+from tb_mqtt_client.service.requests.provisioning import ProvisioningClient
 
 logger = get_logger(__name__)
 

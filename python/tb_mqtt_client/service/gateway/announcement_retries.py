@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.timetable import Timetable
+from tb_mqtt_client.common.timing import Timetable
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 

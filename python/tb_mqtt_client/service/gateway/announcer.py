@@ -12,24 +12,24 @@ from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
-from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
+from tb_mqtt_client.service.delivery.outcomes import ANNOUNCEMENT_LOSSES, ends_connections
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
 from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
-from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.message_service import MessageService
-from tb_mqtt_client.service.outcomes import ANNOUNCEMENT_LOSSES, ends_connections
+from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
+from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 logger = get_logger(__name__)
 

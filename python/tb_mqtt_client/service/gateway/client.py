@@ -8,12 +8,12 @@ from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.clock import now_ms
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MQTT_5
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
     GATEWAY_ATTRIBUTES_TOPIC,
@@ -32,19 +32,19 @@ from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRe
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
-from tb_mqtt_client.service.gateway.downlink import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
+from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
-from tb_mqtt_client.service.session_limits import SessionLimits
-from tb_mqtt_client.service.session_setup import ANSWER_TOPICS
+from tb_mqtt_client.service.session.limits import SessionLimits
+from tb_mqtt_client.service.session.setup import ANSWER_TOPICS
 
 logger = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.clock import now_ms
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
-from tb_mqtt_client.service.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
-from tb_mqtt_client.service.inbound_report import InboundReport
+from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
+from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 EventCallback: TypeAlias = Callable[..., Awaitable[Any]] | Callable[..., Any]
 """A plain function or a coroutine function; gets the event, and the other arguments of ``dispatch``."""

@@ -18,10 +18,43 @@ from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.service.admission import FIRST_CONTACT_COST, Admission
-from tb_mqtt_client.service.gateway.keep_alive_message import KeepAliveMessage
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
+from tb_mqtt_client.service.delivery.admission import FIRST_CONTACT_COST, Admission
+from tb_mqtt_client.service.formats.json_device import json_text
+from tb_mqtt_client.service.gateway.traffic import devices_of
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.sub_device_traffic import devices_of
+
+
+class KeepAliveMessage(MqttPublishMessage):
+    """Empty attributes of several sub-devices: an uplink of each, of which the platform stores nothing.
+
+    It is published once, in its session or not at all. The server counts each device in it as one of ``messages``
+    (platform_contract.md, section 5: data without datapoints).
+    """
+
+    def __init__(self, payload: bytes, devices: int) -> None:
+        super().__init__(GATEWAY_ATTRIBUTES_TOPIC, payload, 1)
+        self.devices = devices
+        self.resend = False
+
+    @property
+    def is_service_message(self) -> bool:
+        """Return True: the message has no datapoints, whatever its topic."""
+        return True
+
+    @classmethod
+    def build(cls, device_names: Iterable[str], max_size: int) -> KeepAliveMessage:
+        """Return a message with as many of the first names as fit in ``max_size`` bytes, and at least one."""
+        entries: list[bytes] = []
+        size = 1
+        for name in device_names:
+            entry = json_text(name) + b":{}"
+            size += len(entry) + 1
+            if entries and size > max_size:
+                break
+            entries.append(entry)
+        return cls(b"{" + b",".join(entries) + b"}", len(entries))
+
 
 logger = get_logger(__name__)
 

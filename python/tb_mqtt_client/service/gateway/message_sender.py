@@ -13,7 +13,7 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAtt
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessage
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
 from tb_mqtt_client.service.message_service import MessageService
 
 

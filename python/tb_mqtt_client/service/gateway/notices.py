@@ -14,15 +14,15 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
-from tb_mqtt_client.service.device.handlers.rpc_requests_handler import RPCRequestsHandler
+from tb_mqtt_client.service.formats.json_device import json_object
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
-from tb_mqtt_client.service.inbound_report import InboundReport
-from tb_mqtt_client.service.json_payloads import json_object
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.dispatch import InboundReport
+from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
 
 logger = get_logger(__name__)
 

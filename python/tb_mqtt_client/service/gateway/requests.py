@@ -15,17 +15,17 @@ from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_REQUEST_TOPI
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode, ReasonCode
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
-from tb_mqtt_client.service.callbacks import call_reporting
+from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
-from tb_mqtt_client.service.gateway.handlers.gateway_requested_attributes_response_handler import (
+from tb_mqtt_client.service.gateway.incoming import (
     GatewayRequestedAttributeResponseHandler,
     RequestKey,
     key_of,
 )
-from tb_mqtt_client.service.gateway.message_adapter import GatewayMessageAdapter
-from tb_mqtt_client.service.inbound_report import InboundReport
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.requests import Requests, Send, Withdraw
+from tb_mqtt_client.service.requests.callbacks import call_reporting
+from tb_mqtt_client.service.requests.dispatch import InboundReport
+from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
 
 logger = get_logger(__name__)
 

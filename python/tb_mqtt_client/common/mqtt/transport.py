@@ -1,0 +1,226 @@
+"""The bytes of one connection: gmqtt's protocol and connection, with what they lack.
+
+gmqtt reads in a task that ends silently at a malformed packet while the connection stays open, copies what is unread with each
+piece that arrives, does not report why a transport ended and when the socket takes no more, and waits for a peer that does not
+read when it closes. These are subclasses for the connections that ``gmqtt_patch.py`` makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gmqtt.mqtt.connection import MQTTConnection
+from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
+
+from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
+from tb_mqtt_client.common.mqtt.keep_alive import KeepAlive
+from tb_mqtt_client.common.mqtt.packets import MQTT_5, TYPE_BITS, NotMqttError, PacketReader, PacketType
+from tb_mqtt_client.constants.reason_codes import ReasonCode
+
+
+def unacknowledged_bytes(tcp_socket: Any) -> int:
+    """Return the bytes that the system took and that the peer's TCP has not acknowledged; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    # Other systems lack these modules, or know the request for terminals only.
+    import fcntl  # noqa: PLC0415
+    import termios  # noqa: PLC0415
+
+    try:
+        # For a TCP socket this is SIOCOUTQ, see tcp(7).
+        return int.from_bytes(fcntl.ioctl(tcp_socket.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+    except (OSError, ValueError):
+        # The socket is closed; its descriptor is -1 then.
+        return 0
+
+
+WritableCallback = Callable[[bool], None]
+"""Called with whether the socket takes more."""
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""What may wait for the socket before publishing pauses: a few large payloads."""
+READ_BUFFER_BYTES = 64 * 1024
+"""Bytes of one read, at most."""
+MAX_PACKET_SIZE = 64 * 1024 * 1024
+"""Bytes of the largest packet that is accepted: a firmware image in one message, and a bound for what a server can make us keep."""
+QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only."""
+
+
+class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # gmqtt has no types
+    """Reads packets as they come, and reports why the transport ended and whether the socket takes more.
+
+    It owns the buffer that is read into. A transport without one allocates 256 KiB for each read, for which the system maps and
+    clears pages: that cost as much as all else that is done for a PUBACK.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        receive: Callable[[int, bytes], None],
+        on_lost: Callable[[Exception | None], None],
+        on_writable: WritableCallback,
+        expects_more: Callable[[], bool],
+        **kwargs: Any,
+    ) -> None:
+        """``receive`` handles a packet, and raises ``NotMqttError`` for one that ends the connection."""
+        super().__init__(*args, **kwargs)
+        self._receive = receive
+        self._on_lost = on_lost
+        self._on_writable = on_writable
+        self._expects_more = expects_more
+        self._packets = PacketReader(MAX_PACKET_SIZE)
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self._heard_connack = False
+        self._error: Exception | None = None
+        self._replies: list[bytes] | None = None
+        self.written = 0
+        """Bytes that were given to the transport."""
+
+    def connection_made(self, transport: Any) -> None:
+        # MQTTProtocol's own would start the reading task.
+        BaseMQTTProtocol.connection_made(self, transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._socket = transport.get_extra_info("socket")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the transport may write what it reads."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read what the transport has written."""
+        self.data_received(bytes(self._buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        # A PUBACK each for all that came at once goes out in one write, which is most of what it costs.
+        replies: list[bytes] = []
+        self._replies = replies
+        try:
+            self._read_packets(data)
+        except NotMqttError as error:
+            self._replies = None
+            self._refuse(error)
+            return
+        finally:
+            self._replies = None
+        if replies:
+            self.write_data(b"".join(replies))
+        if QUICK_ACKNOWLEDGEMENT is not None and self._expects_more():
+            # A server without TCP_NODELAY, such as Mosquitto, sends no PUBACK before its last one is acknowledged by TCP, which
+            # the kernel puts off for 40 ms when there is nothing to send. It forgets this option, so it is set each time.
+            self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)
+
+    def _read_packets(self, data: bytes) -> None:
+        """Handle what is complete. Raises ``NotMqttError``."""
+        if not self._heard_connack:
+            if data[0] & TYPE_BITS not in {PacketType.CONNACK, PacketType.AUTH}:
+                raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{data[0]:02x}", first_byte=data[0])
+            if self._connection is None:
+                raise NotMqttError("the server answered before it was asked", ReasonCode.PROTOCOL_ERROR)
+            self._heard_connack = True
+        self._connection.keep_alive.last_in = time.monotonic()
+        receive = self._receive
+        for first_byte, body in self._packets.read(data):
+            receive(first_byte, body)
+
+    def _refuse(self, error: NotMqttError) -> None:
+        """End the connection because of what came; an MQTT 5 server gets the reason if it can be written at once."""
+        if self._heard_connack and self.proto_ver >= MQTT_5 and not self._transport.get_write_buffer_size():
+            self.send_disconnect(error.reason_code)
+        self.fail(error)
+
+    def write_data(self, data: bytes) -> None:
+        if self._replies is not None:
+            self._replies.append(data)
+        # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
+        elif not self._transport.is_closing():
+            self._connection.keep_alive.last_out = time.monotonic()
+            self.written += len(data)
+            self._transport.write(data)
+
+    def unsent_bytes(self) -> int:
+        """Return the bytes that were written and that have not reached the peer, as far as the system says."""
+        waiting: int = self._transport.get_write_buffer_size()
+        return waiting + unacknowledged_bytes(self._socket)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because of ``error``."""
+        self._error = self._error or error
+        self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """Close: nothing can be acknowledged any more."""
+        return False
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._on_writable(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._on_writable(True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connection is not None:
+            self._connection.keep_alive.stop()
+            # Without the error, which gmqtt would log with its traceback: who is told here logs the cause.
+            super().connection_lost(None)
+        self._on_lost(self._error or exc)
+
+
+class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
+    """Ends at once when the peer does not read, or is silent although it was pinged: a polite end would wait for it."""
+
+    def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # gmqtt's own timer judges silence without having asked.
+        self._keep_connection_callback.cancel()
+        self._packet_ids = packet_ids
+        self.keep_alive = KeepAlive(
+            0,
+            asyncio.get_running_loop(),
+            ping=self._send_ping_request,
+            unsent_bytes=self._protocol.unsent_bytes,
+            on_silent=self._end_silent,
+        )
+
+    def start_keep_alive(self, server_keep_alive: int | None) -> None:
+        """Begin to ping, as often as the server wants in place of what the CONNECT said (MQTT 5, section 3.2.2.3.14).
+
+        A server that wants none (0) allows pings anyway, and without them its end could stay unnoticed forever.
+        """
+        self.keep_alive.restart(server_keep_alive or self._keepalive)
+
+    def _end_silent(self, seconds: float) -> None:
+        keep_alive = f"{self.keep_alive.seconds:g} s"
+        self._protocol.fail(
+            TimeoutError(f"the server sent nothing for {seconds:.0f} s and answered no ping; keep-alive {keep_alive}")
+        )
+
+    def subscribe(self, subscription: Any, **kwargs: Any) -> int:
+        """Write a SUBSCRIBE. Return its packet id, which the SUBACK frees."""
+        packet_id: int = super().subscribe(subscription, **kwargs)
+        self._packet_ids.await_answer(packet_id, PacketType.SUBACK)
+        return packet_id
+
+    def unsubscribe(self, topic: Any, **kwargs: Any) -> int:
+        """Write an UNSUBSCRIBE. Return its packet id, which the UNSUBACK frees."""
+        packet_id: int = super().unsubscribe(topic, **kwargs)
+        self._packet_ids.await_answer(packet_id, PacketType.UNSUBACK)
+        return packet_id
+
+    async def close(self) -> None:
+        self.keep_alive.stop()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        # What goes wrong while it ends is of no interest: the peer may have ended it first, or be gone.
+        with suppress(OSError):
+            await super().close()

@@ -1,1 +1,0 @@
-"""What is done with each kind of message that a device gets."""

@@ -1,0 +1,1 @@
+"""Payload formats: how messages are written and read."""

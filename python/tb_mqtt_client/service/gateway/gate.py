@@ -1,0 +1,233 @@
+"""Which sub-devices' traffic may go.
+
+The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected when that was
+refused for good; the platform would otherwise create the device with the wrong profile, or once more (platform_contract.md,
+section 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.delivery.packing import ENCODED, NUMBER, QueuedUplink
+
+LARGE_SEND_BYTES = 65_536
+
+
+class RefusedShare:
+    """Counts what is kept back for devices that were refused and are to be announced again."""
+
+    def __init__(self, max_messages: int = sys.maxsize, max_bytes: int = sys.maxsize, at_once: int = 0) -> None:
+        """``max_messages`` and ``max_bytes`` are those of the queue; ``at_once``: sends that may be accepted before they count."""
+        self._max_messages = max(1, max_messages // 2)
+        self._max_bytes = max_bytes // 2
+        self._at_once = at_once
+        self.messages = 0
+        self.bytes = 0
+        self.on_change: Callable[[bool], None] = lambda _: None
+        """Called with whether each send has to be looked at, because the share may soon be used up."""
+
+    @property
+    def is_used_up(self) -> bool:
+        """Return True if data of refused devices has to wait, or is dropped."""
+        return self.messages >= self._max_messages or self.bytes >= self._max_bytes
+
+    def update(self, refused_devices: int, messages: int, nbytes: int) -> None:
+        """Count messages that are kept back (negative: that left). ``refused_devices``: how many devices there are now."""
+        self.messages += messages
+        self.bytes += nbytes
+        is_near = (
+            self.messages + self._at_once >= self._max_messages or self.bytes + self._at_once * LARGE_SEND_BYTES >= self._max_bytes
+        )
+        self.on_change(refused_devices > 0 and is_near)
+
+
+@dataclass(slots=True)
+class Held:
+    """What waits for one device."""
+
+    uplinks: deque[QueuedUplink] = field(default_factory=deque)
+    messages: list[MqttPublishMessage] = field(default_factory=list)
+    """Without datapoints."""
+    packed: list[MqttPublishMessage] = field(default_factory=list)
+    """With datapoints of this device only, published before or about to be: older than the uplinks."""
+
+    def __bool__(self) -> bool:
+        return bool(self.uplinks or self.messages or self.packed)
+
+    @property
+    def nbytes(self) -> int:
+        """Encoded bytes of the uplinks."""
+        return sum(uplink[ENCODED].nbytes for uplink in self.uplinks)
+
+
+class DeviceGate:
+    """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass.
+
+    A device that was refused for a reason that may pass is both held and blocked: it stays so until it is accepted or given up.
+    """
+
+    def __init__(self, share: RefusedShare | None = None) -> None:
+        """``share`` counts the data of devices that are refused; by default it has no bound."""
+        self.share = share or RefusedShare()
+        self._held: dict[DeviceIdentity, Held] = {}
+        self._refused: dict[DeviceIdentity, PublishResult] = {}
+        self._failed: set[DeviceIdentity] = set()
+        self._moved: dict[DeviceIdentity, DeviceIdentity | None] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is a device that may not pass, or not as it is."""
+        return bool(self._held or self._refused or self._moved)
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is a device that was renamed or deleted."""
+        return bool(self._moved)
+
+    def hold(self, device: DeviceIdentity) -> None:
+        """A device is announced: keep back what is of it."""
+        self._refused.pop(device, None)
+        self._moved.pop(device, None)
+        self._held.setdefault(device, Held())
+
+    def release(self, device: DeviceIdentity) -> Held:
+        """The announcement was acknowledged: what was kept back."""
+        self._refused.pop(device, None)
+        return self._let_go(device)
+
+    def fail(self, device: DeviceIdentity) -> None:
+        """Keep back data of a device that was refused, and is announced again later; nothing may wait for that."""
+        self.hold(device)
+        if device not in self._failed:
+            held = self._held[device]
+            self._failed.add(device)
+            self._count(len(held.uplinks), held.nbytes)
+        self._changed.set()
+
+    def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
+        """The announcement was refused: what was kept back, which gets the same answer as what comes."""
+        self._refused[device] = result
+        return self._let_go(device)
+
+    def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> Held:
+        """A device was renamed, or deleted (``None``): what was kept back."""
+        if to is not None:
+            # It is a name of now, whatever it was before: so no chain of names is endless.
+            self._moved.pop(to, None)
+        if to != device:
+            self._moved[device] = to
+        self._refused.pop(device, None)
+        return self._let_go(device)
+
+    def forget_moved(self) -> None:
+        """Nothing is left that was queued before a device was renamed or deleted."""
+        self._moved.clear()
+
+    def blocks(self, device: DeviceIdentity) -> bool:
+        """Return True if a device was refused, for good or until it is announced again."""
+        return device in self._failed or device in self._refused
+
+    def lets_pass(self, device: DeviceIdentity) -> bool:
+        """Return True if data of a device may be published: it was announced, as far as this gate knows, and not refused."""
+        return device not in self._held and device not in self._refused
+
+    def fails(self, device: DeviceIdentity) -> bool:
+        """Return True if a device was refused, and is announced again."""
+        return self.current(device) in self._failed
+
+    def keep(self, device: DeviceIdentity, uplink: QueuedUplink) -> bool:
+        """Keep a send back if its device is held. False when it is not."""
+        held = self._held.get(device)
+        if held is None:
+            return False
+        held.uplinks.append(uplink)
+        if device in self._failed:
+            self._count(1, uplink[ENCODED].nbytes)
+        return True
+
+    def oldest(self, *, of_refused: bool = False) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is kept back, and how to take it. ``None`` when there is none."""
+        devices: Iterable[DeviceIdentity] = self._failed if of_refused else self._held
+        firsts = [(uplinks[0][NUMBER], device) for device in devices if (uplinks := self._held[device].uplinks)]
+        if not firsts:
+            return None
+        number, device = min(firsts, key=lambda first: first[0])
+        return number, partial(self._take_first, device)
+
+    def _take_first(self, device: DeviceIdentity) -> QueuedUplink:
+        uplink = self._held[device].uplinks.popleft()
+        if device in self._failed:
+            self._count(-1, -uplink[ENCODED].nbytes)
+        return uplink
+
+    def _count(self, messages: int, nbytes: int) -> None:
+        self.share.update(len(self._failed), messages, nbytes)
+
+    def current(self, device: DeviceIdentity) -> DeviceIdentity | None:
+        """What a device is called now; ``None`` when it is gone."""
+        found: DeviceIdentity | None = device
+        while found in self._moved:
+            found = self._moved[found]
+        return found
+
+    def held(self, device: DeviceIdentity) -> Held | None:
+        """Where to put what is of a device that is being announced."""
+        return self._held.get(device)
+
+    def refusal(self, device: DeviceIdentity) -> PublishResult | None:
+        """How a device's announcement was refused."""
+        return self._refused.get(device)
+
+    def all_held(self) -> list[Held]:
+        """What is kept back, by device."""
+        return list(self._held.values())
+
+    def remove(self, message: MqttPublishMessage) -> bool:
+        """Take back a message. False when it is not here."""
+        for held in self._held.values():
+            if message in held.messages:
+                held.messages.remove(message)
+                return True
+        return False
+
+    def take_all(self) -> list[Held]:
+        """Return what is kept back, by device, and keep it no longer. Which devices may pass stays as it is."""
+        taken = self.all_held()
+        self._held = {device: Held() for device in self._held}
+        self._count(-self.share.messages, -self.share.bytes)
+        self._changed.set()
+        return taken
+
+    async def wait_changed(self) -> None:
+        """Wait until a device was refused, or may pass, or ``wake`` is called."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Wake all waiters, which check again."""
+        self._changed.set()
+
+    async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
+        """Wait until none of these is being announced, or until one is blocked. There is no time limit."""
+        names = list(devices)
+        while any(device in self._held for device in names) and not any(map(self.blocks, names)):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _let_go(self, device: DeviceIdentity) -> Held:
+        held = self._held.pop(device, None) or Held()
+        if device in self._failed:
+            self._failed.remove(device)
+            self._count(-len(held.uplinks), -held.nbytes)
+        self._changed.set()
+        return held

@@ -1,0 +1,301 @@
+"""One update: what is assigned, its image, its checksum, and the application that installs it.
+
+The rule: whatever happens, the platform is told how it ended, and nothing is left subscribed, running or half written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
+from tb_mqtt_client.entities.data.assigned_package import AssignedPackage, IncompletePackageError
+from tb_mqtt_client.service.ota.download import PackageChunks, PackageUpdateError, download
+from tb_mqtt_client.service.ota.files import PackageFile, new_checksum
+from tb_mqtt_client.service.requests.callbacks import Callback, call
+
+logger = get_logger(__name__)
+
+SETTLING_SECONDS = 1.0
+"""Seconds without a change after which an assignment counts as complete.
+
+An assignment arrives as a deletion and an update, in either order, and the attributes are stored one after the other
+(platform_contract.md, section 7).
+"""
+SETTLING_ATTEMPTS = 3
+"""How often a package is asked for whose attributes are incomplete, with the time of settling in between."""
+MOST_CHANGES = 20
+"""Changes that are waited for: a program that changes the attributes all the time must not delay an update indefinitely."""
+FAREWELL_SECONDS = 1.0
+"""How long an update that is cancelled may wait for room in the queue, to tell the platform."""
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """How an update ended: UPDATED, FAILED, or IDLE when there was nothing to do."""
+
+    state: FirmwareStates
+    package: AssignedPackage | None = None
+    path: Path | None = None
+    """Where the image was saved."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """What the application wants, checked."""
+
+    kind: PackageKind
+    folder: Path | None
+    """Where the image stays; ``None`` when it does not."""
+    on_received_callback: Callback[Any] | None
+    on_package: Callback[Any] | None
+    on_progress: Callback[Any] | None
+    chunk_size: int
+    keep_watching: bool
+
+
+class UpdateHost(Protocol):
+    """What an update needs of its device."""
+
+    def is_current(self, package: AssignedPackage) -> bool:
+        """Whether the device has this package."""
+
+    async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
+        """Ask the platform what is assigned.
+
+        Raises:
+            PackageUpdateError: The platform does not answer.
+            IncompletePackageError: An attribute of the package is missing.
+            ValueError: An attribute has a value that it cannot have.
+        """
+
+    async def report_current(self, kind: PackageKind) -> None:
+        """Tell the platform which package the device has, and the last state."""
+
+    async def report(self, kind: PackageKind, state: FirmwareStates, error: str | None = None) -> None:
+        """Tell the platform the state."""
+
+    async def report_installed(self, package: AssignedPackage) -> None:
+        """The device has another package now: keep that in mind, and tell the platform."""
+
+    async def report_progress(self, callback: Callback[Any], received: int, size: int) -> None:
+        """Tell the application; what it raises is its own affair."""
+
+
+class PackageUpdate:
+    """Runs in a task of its own."""
+
+    def __init__(self, host: UpdateHost, chunks: PackageChunks, options: UpdateOptions) -> None:
+        self._host = host
+        self._chunks = chunks
+        self._options = options
+        self._kind = options.kind
+        self._state = FirmwareStates.IDLE
+        self._changed = asyncio.Event()
+        self._tried: AssignedPackage | None = None
+
+    def assignment_changed(self) -> None:
+        """The platform says that the package is another one, or assigned anew."""
+        self._tried = None
+        self._changed.set()
+
+    def session_ended(self) -> None:
+        """The platform may say so while nobody listens."""
+        self._changed.set()
+
+    async def run(self) -> UpdateResult:
+        """Update to what is assigned; with ``keep_watching``, to everything that is assigned until this is cancelled."""
+        try:
+            await self._host.report_current(self._kind)
+            while True:
+                result = await self._update_reporting()
+                if not self._options.keep_watching:
+                    return result
+                await self._changed.wait()
+                await self._settle()
+        except asyncio.CancelledError:
+            await self._report_cancelled()
+            raise
+        finally:
+            self._chunks.close()
+
+    async def _update_reporting(self) -> UpdateResult:
+        """One update, whose failure is told to the platform and to the log."""
+        try:
+            return await self._update()
+        except (TBMQTTError, OSError, ValueError, ImportError) as error:
+            text = str(error) or repr(error)
+            logger.error("The update failed: %s", text, exc_info=_traceback_of(error))  # noqa: TRY400  # ours are told by their text
+            await self._report(FirmwareStates.FAILED, text)
+            return UpdateResult(FirmwareStates.FAILED, error=text)
+        except Exception as defect:
+            await self._report(FirmwareStates.FAILED, repr(defect))
+            if not self._options.keep_watching:
+                raise
+            # The task is there for the next package, too.
+            logger.exception("The update failed unexpectedly. The next assignment is waited for")
+            return UpdateResult(FirmwareStates.FAILED, error=repr(defect))
+
+    async def _settle(self) -> None:
+        """Wait until the assignment has not changed for a while."""
+        for _ in range(MOST_CHANGES):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(SETTLING_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _assigned_package(self) -> AssignedPackage | None:
+        """Ask what is assigned, and again while the answer is incomplete."""
+        for _ in range(SETTLING_ATTEMPTS - 1):
+            try:
+                return await self._host.assigned_package(self._kind)
+            except IncompletePackageError as incomplete:
+                logger.debug("The assigned package is incomplete, asking again in %g s: %s", SETTLING_SECONDS, incomplete)
+            await self._settle()
+        return await self._host.assigned_package(self._kind)
+
+    async def _update(self) -> UpdateResult:
+        package = await self._assigned_package()
+        while package is not None and package != self._tried and not self._host.is_current(package):
+            try:
+                return await (self._install_from_url(package) if package.url else self._install_image(package))
+            except _ReassignedError as change:
+                logger.info("Another package was assigned: %s", change.package)
+                package = change.package
+                if package is None:
+                    raise PackageUpdateError("the package was unassigned") from None
+        return UpdateResult(FirmwareStates.IDLE, package)
+
+    async def _install_from_url(self, package: AssignedPackage) -> UpdateResult:
+        on_package = self._options.on_package
+        self._tried = package
+        if on_package is None:
+            raise PackageUpdateError(f"the package is at {package.url}: on_package is needed to fetch it from there")
+        await self._install(package, lambda: call(on_package, package, None))
+        return UpdateResult(FirmwareStates.UPDATED, package)
+
+    async def _install_image(self, package: AssignedPackage) -> UpdateResult:
+        folder = self._options.folder
+        # Whatever cannot be used is told before anything is fetched.
+        checksum = new_checksum(str(package.checksum_algorithm))
+        name = package.file_name if folder else f"{self._kind}-image"
+        file = PackageFile(folder or Path(tempfile.gettempdir()), name, checksum)
+        try:
+            await self._report(FirmwareStates.DOWNLOADING)
+            await asyncio.to_thread(file.open)
+            await self._download(package, file)
+            # From here on another session is no reason to try it again.
+            self._tried = package
+            await self._report(FirmwareStates.DOWNLOADED)
+            if not file.is_intact(str(package.checksum)):
+                # The attributes may have been of two packages: changed in part when they were asked for.
+                await self._require_assigned(package)
+                raise PackageUpdateError(f"the {package.checksum_algorithm} checksum of the image is not {package.checksum}")
+            await self._report(FirmwareStates.VERIFIED)
+            path = await asyncio.to_thread(file.keep) if folder else None
+            await self._install(package, lambda: self._hand_over(package, file))
+            return UpdateResult(FirmwareStates.UPDATED, package, path)
+        finally:
+            file.discard()
+
+    async def _install(self, package: AssignedPackage, install: Callable[[], Awaitable[Any]]) -> None:
+        """Let the application install the package, which fails when its callback raises."""
+        await self._report(FirmwareStates.UPDATING)
+        try:
+            await install()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise PackageUpdateError("something that the callback awaited was cancelled") from error
+        except Exception as error:
+            raise PackageUpdateError(f"{type(error).__name__}: {error}") from error
+        self._state = FirmwareStates.UPDATED
+        await self._host.report_installed(package)
+
+    async def _hand_over(self, package: AssignedPackage, file: PackageFile) -> None:
+        options = self._options
+        if options.on_package is not None:
+            await call(options.on_package, package, file.path)
+        if options.on_received_callback is not None:
+            image = await asyncio.to_thread(file.read)
+            await call(options.on_received_callback, image, current_info(package, FirmwareStates.UPDATED))
+
+    async def _download(self, package: AssignedPackage, file: PackageFile) -> None:
+        """Fetch the image. Raises ``_ReassignedError`` when the platform wants another package meanwhile."""
+        task = asyncio.create_task(self._fetch(package, file), name="tb-mqtt-client package download")
+        try:
+            while await _is_set_first(self._changed, task):
+                await self._settle()
+                await self._require_assigned(package)
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _require_assigned(self, package: AssignedPackage) -> None:
+        """Raise ``_ReassignedError`` if the platform wants another package meanwhile."""
+        assigned = await self._assigned_package()
+        if assigned != package:
+            raise _ReassignedError(assigned)
+
+    async def _fetch(self, package: AssignedPackage, file: PackageFile) -> None:
+        size = package.size or 0
+        on_progress = self._options.on_progress
+
+        async def progress(received: int) -> None:
+            if on_progress is not None:
+                await self._host.report_progress(on_progress, received, size)
+
+        await download(self._chunks, file, size, self._options.chunk_size, progress)
+
+    async def _report(self, state: FirmwareStates, error: str | None = None) -> None:
+        self._state = state
+        await self._host.report(self._kind, state, error)
+
+    async def _report_cancelled(self) -> None:
+        if self._state in {FirmwareStates.IDLE, FirmwareStates.UPDATED, FirmwareStates.FAILED}:
+            return
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._report(FirmwareStates.FAILED, "the update was cancelled")
+        except TimeoutError:
+            logger.warning("The platform is not told that the update was cancelled: the queue is full")
+
+
+class _ReassignedError(Exception):
+    """The platform wants another package, or none."""
+
+    def __init__(self, package: AssignedPackage | None) -> None:
+        super().__init__()
+        self.package = package
+
+
+async def _is_set_first(event: asyncio.Event, task: asyncio.Task[Any]) -> bool:
+    """Wait for an event or a task; whether it is the event."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return event.is_set()
+
+
+def _traceback_of(error: Exception) -> BaseException | None:
+    """What a callback of the application raised."""
+    return error.__cause__ if isinstance(error, PackageUpdateError) else None
+
+
+def current_info(package: AssignedPackage, state: FirmwareStates) -> dict[str, Any]:
+    """``{"current_fw_title": ..., "current_fw_version": ..., "fw_state": ...}``, for software alike."""
+    kind = package.kind
+    return {f"current_{kind}_title": package.title, f"current_{kind}_version": package.version, f"{kind}_state": state.value}

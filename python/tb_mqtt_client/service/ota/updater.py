@@ -1,0 +1,228 @@
+"""Firmware and software updates of a device (platform_contract.md, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tb_mqtt_client.common.async_utils import end_tasks
+from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, package_keys
+from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.service.ota.download import ATTEMPTS, DEFAULT_CHUNK_SIZE, PackageChunks, PackageUpdateError
+from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_checksum
+from tb_mqtt_client.service.ota.update import PackageUpdate, UpdateOptions, UpdateResult, current_info
+from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, require_callable
+from tb_mqtt_client.service.session.end import SessionEnd
+
+if TYPE_CHECKING:
+    from tb_mqtt_client.service.device.client import DeviceClient
+
+logger = get_logger(__name__)
+
+DEFAULT_CHUNK_TIMEOUT = 10.0
+"""Seconds that the platform may take for a chunk until it is asked again."""
+ATTRIBUTES_TIMEOUT = 10.0
+"""Seconds that the platform may take to say what is assigned, until it is asked again."""
+LONGEST_ERROR = 1000
+"""Characters of an error that the platform is told."""
+
+_updating: ContextVar[asyncio.Task[UpdateResult] | None] = ContextVar("_updating", default=None)
+"""The update that runs: its callback may be in another task, and may stop the client."""
+
+
+class FirmwareUpdater:
+    """One update at a time: the platform does not say whose an error is.
+
+    ``current_firmware_info`` and ``current_software_info`` are what the device says it has. They are not stored: a program that
+    knows better sets them before it asks for an update, or the installed package is fetched once more.
+    """
+
+    def __init__(self, client: DeviceClient) -> None:
+        self._client = client
+        self.current_firmware_info = _initial_info(PackageKind.FIRMWARE)
+        self.current_software_info = _initial_info(PackageKind.SOFTWARE)
+        self._task: asyncio.Task[UpdateResult] | None = None
+        self._update: PackageUpdate | None = None
+        self._kind = PackageKind.FIRMWARE
+        # Never used again in a session: the platform would serve the package that it found first.
+        self._request_ids = itertools.count(1)
+        self._last_report_ts = 0
+        client._downlink.attribute_updates.listeners.append(self.attributes_updated)
+        client._mqtt_manager.session_end_callbacks.append(self.session_ended)
+
+    async def update(
+        self,
+        on_received_callback: Callback[Any] | None = None,
+        save_firmware: bool = True,
+        firmware_save_path: str | os.PathLike[str] | None = None,
+        *,
+        kind: PackageKind | str = PackageKind.FIRMWARE,
+        on_package: Callback[Any] | None = None,
+        on_progress: Callback[Any] | None = None,
+        chunk_size: int | None = None,
+        chunk_timeout: float = DEFAULT_CHUNK_TIMEOUT,
+        keep_watching: bool = False,
+    ) -> asyncio.Task[UpdateResult]:
+        """See ``DeviceClient.update_firmware``."""
+        for name, callback in (
+            ("on_received_callback", on_received_callback),
+            ("on_package", on_package),
+            ("on_progress", on_progress),
+        ):
+            if callback is not None:
+                require_callable(name, callback)
+        if on_package is None and on_received_callback is None and not save_firmware:
+            raise ValueError("save_firmware must be true, or on_package or on_received_callback given: nobody would get the image")
+        if not isinstance(chunk_timeout, int | float) or not 0 < chunk_timeout < float("inf"):
+            raise ValueError(f"chunk_timeout must be a positive number of seconds, not {chunk_timeout!r}")
+        options = UpdateOptions(
+            _kind(kind),
+            _folder(firmware_save_path) if save_firmware else None,
+            on_received_callback,
+            on_package,
+            on_progress,
+            self._chunk_size(chunk_size),
+            keep_watching,
+        )
+        self._client._require_started()
+        if self._task is not None and not self._task.done():
+            raise RuntimeError("an update is running already: wait for it, or cancel it")
+        return self._start(options, chunk_timeout)
+
+    def _start(self, options: UpdateOptions, chunk_timeout: float) -> asyncio.Task[UpdateResult]:
+        client = self._client
+        chunks = PackageChunks(
+            client._mqtt_manager, client._admission, options.kind, chunk_timeout, lambda: next(self._request_ids)
+        )
+        self._kind = options.kind
+        self._update = PackageUpdate(self, chunks, options)
+        self._task = asyncio.create_task(self._run(self._update), name="tb-mqtt-client update")
+        # A task that is cancelled before it begins does not come to closing them.
+        self._task.add_done_callback(lambda _: chunks.close())
+        return self._task
+
+    async def _run(self, update: PackageUpdate) -> UpdateResult:
+        _updating.set(self._task)
+        return await update.run()
+
+    def verify_checksum(self, firmware_data: bytes | None, checksum_alg: str | None, checksum: str | None) -> bool:
+        """Whether the data has this checksum, as the platform writes it; false when something is missing or not known.
+
+        Raises ``ModuleNotFoundError`` when the algorithm needs a package that is not installed.
+        """
+        if firmware_data is None or checksum is None or checksum_alg is None or not known_algorithm(checksum_alg):
+            return False
+        computed = new_checksum(checksum_alg)
+        computed.update(firmware_data)
+        return is_checksum(computed, checksum)
+
+    def attributes_updated(self, update: AttributeUpdate) -> None:
+        """The client's shared attributes have changed."""
+        if self._update is not None and {*update.keys(), *update.deleted_keys} & {*package_keys(self._kind)}:
+            self._update.assignment_changed()
+
+    def session_ended(self, _end: SessionEnd) -> None:
+        """Until there is another one, nobody hears of changes."""
+        if self._update is not None:
+            self._update.session_ended()
+
+    async def stop(self) -> None:
+        """Give the update up, except when its own callback stops the client."""
+        if self._task is not None and self._task is not _updating.get():
+            await end_tasks([self._task])
+
+    # What an update needs.
+
+    def is_current(self, package: AssignedPackage) -> bool:
+        info = self._info(package.kind)
+        names = f"current_{package.kind}_title", f"current_{package.kind}_version"
+        return (package.title, package.version) == tuple(info.get(name) for name in names)
+
+    async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
+        for _ in range(ATTEMPTS):
+            # A client that is offline for long has nobody to ask.
+            await self._client._mqtt_manager.wait_writable_for_service()
+            request = await AttributeRequest.build(shared_keys=package_keys(kind))
+            try:
+                response = await self._client._requests.attributes(request, ATTRIBUTES_TIMEOUT)
+            except TimeoutError:
+                continue
+            return AssignedPackage.from_attributes(kind, {entry.key: entry.value for entry in response.shared})
+        raise PackageUpdateError("the platform does not say which package is assigned")
+
+    async def report_current(self, kind: PackageKind) -> None:
+        await self._send(self._info(kind))
+
+    async def report(self, kind: PackageKind, state: FirmwareStates, error: str | None = None) -> None:
+        self._set_info(kind, self._info(kind) | {f"{kind}_state": state.value})
+        await self._send(self._info(kind) | ({} if error is None else {f"{kind}_error": _text(error)}))
+
+    async def report_installed(self, package: AssignedPackage) -> None:
+        self._set_info(package.kind, current_info(package, FirmwareStates.UPDATED))
+        await self._send(self._info(package.kind))
+
+    async def report_progress(self, callback: Callback[Any], received: int, size: int) -> None:
+        await call_reporting(self._client._report, "the progress of an update", callback, received, size)
+
+    async def _send(self, values: dict[str, Any]) -> None:
+        """As telemetry of a millisecond of its own: a later state would take the place of one with the same time."""
+        self._last_report_ts = max(now_ms(), self._last_report_ts + 1)
+        data = {"ts": self._last_report_ts, "values": values}
+        try:
+            await self._client.send_timeseries(data, wait_for_publish=False)
+        except (BackpressureException, NotConnectedError) as error:
+            # An installed image stays installed, whether the platform hears of it or not.
+            logger.warning("The platform is not told %s: %s", values, error)
+
+    def _info(self, kind: PackageKind) -> dict[str, Any]:
+        """What the device says it has; a program may have set a part of it."""
+        info = self.current_firmware_info if kind is PackageKind.FIRMWARE else self.current_software_info
+        return _initial_info(kind) | info
+
+    def _set_info(self, kind: PackageKind, info: dict[str, Any]) -> None:
+        if kind is PackageKind.FIRMWARE:
+            self.current_firmware_info = info
+        else:
+            self.current_software_info = info
+
+    def _chunk_size(self, wanted: int | None) -> int:
+        largest = self._client._message_service.max_remaining_length
+        if wanted is None:
+            return min(DEFAULT_CHUNK_SIZE, largest)
+        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+            raise ValueError(f"chunk_size must be a positive number of bytes, not {wanted!r}")
+        return min(wanted, largest)
+
+
+def _text(error: str) -> str:
+    """What an exception says, as the platform can store it."""
+    return error[:LONGEST_ERROR].encode(errors="replace").decode()
+
+
+def _initial_info(kind: PackageKind) -> dict[str, Any]:
+    return current_info(AssignedPackage(kind, "Initial", "v0"), FirmwareStates.IDLE)
+
+
+def _kind(kind: PackageKind | str) -> PackageKind:
+    try:
+        return PackageKind(kind)
+    except ValueError:
+        raise ValueError(f"kind must be one of {', '.join(PackageKind)}, not {kind!r}") from None
+
+
+def _folder(path: str | os.PathLike[str] | None) -> Path:
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise ValueError(f"firmware_save_path must be a path, not {path!r}")  # one error for all of its values
+    folder = Path(path or ".")
+    if not folder.is_dir():
+        raise ValueError(f"firmware_save_path must be a folder that exists, not {str(path)!r}")
+    return folder.absolute()

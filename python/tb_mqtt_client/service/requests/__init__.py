@@ -1,0 +1,1 @@
+"""Requests and responses in both directions, and the callbacks of the user that take part."""

@@ -1,0 +1,202 @@
+"""What the server allows in a session: its answer to ``getSessionLimits`` (platform_contract.md, section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import reprlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
+from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
+from tb_mqtt_client.common.timing import running_timeout
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+    build_device_rpc_request_topic,
+    build_device_rpc_response_topic,
+)
+from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.formats.json_device import MessageAdapter
+from tb_mqtt_client.service.requests.dispatch import Handler
+
+logger = get_logger(__name__)
+
+LimitsHandler = Callable[[RPCResponse], Coroutine[Any, Any, None]]
+
+LIMITS_TIMEOUT = 10.0
+"""Seconds that a server has to tell its limits."""
+REQUEST = b'{"method":"getSessionLimits","params":{}}'
+
+DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_REMAINING_LENGTH
+"""Bytes of remaining length, for servers that do not tell (before 3.8)."""
+
+MAX_REMAINING_LENGTH = 268_435_455
+"""Bytes: no MQTT packet can be longer (MQTT 5, section 1.5.5)."""
+MIN_REMAINING_LENGTH = 80
+"""Bytes: a smaller limit cannot be true, because the request that it answers was about as long."""
+MAX_ANNOUNCED_SIZE = 2**31 - 1
+"""The platform's own type for this size is a 32-bit integer."""
+LIMIT_NAMES = ("messages", "telemetryMessages", "telemetryDataPoints")
+"""The platform's names of the limits in ``RateLimiter.values()``, in the same order."""
+
+RateLimitTexts = dict[str, str | None]
+"""``"100:1,3000:60"`` by the platform's names: messages, telemetryMessages, telemetryDataPoints. ``None``: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Limits of one session. The defaults are for servers that do not tell theirs."""
+
+    max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE
+    """Bytes of the MQTT remaining length (platform_contract.md, fact 6)."""
+    device: RateLimitTexts = field(default_factory=dict)
+    """For the connected device's own traffic."""
+    gateway: RateLimitTexts = field(default_factory=dict)
+    """For the sum of a gateway's sub-devices (platform_contract.md, fact 4)."""
+    announced: bool = False
+    """Whether the server told them."""
+
+    def within(self, max_remaining_length: int) -> SessionLimits:
+        """Return these limits for a session whose packets may not be larger than this either."""
+        return replace(self, max_payload_size=min(self.max_payload_size, max_remaining_length))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> SessionLimits:
+        """Read the server's reply to ``getSessionLimits``.
+
+        Fields that are missing or unusable get their defaults; one warning names all unusable ones.
+
+        Raises:
+            ValueError: the payload is something else, such as the error of an old server, or not JSON.
+            RecursionError: the JSON is nested too deeply.
+        """
+        reply = json.loads(payload)
+        if not isinstance(reply, dict) or "error" in reply:
+            raise ValueError(f"not an answer to getSessionLimits: {payload[:200]!r}")
+        reader = _Reader()
+        limits = cls(
+            reader.payload_size(reply.get("maxPayloadSize")),
+            reader.rate_limits(reply.get("rateLimits"), "rateLimits"),
+            reader.rate_limits(reply.get("gatewayRateLimits"), "gatewayRateLimits"),
+            announced=True,
+        )
+        if reader.unusable:
+            logger.warning("The server's limits are used without these unusable fields: %s", ", ".join(reader.unusable))
+        return limits
+
+
+class _Reader:
+    """Reads the fields of one reply, and collects descriptions of those that are unusable."""
+
+    def __init__(self) -> None:
+        self.unusable: list[str] = []
+
+    def payload_size(self, value: object) -> int:
+        """Return a size in bytes that a client can keep to."""
+        if value is None:
+            return DEFAULT_MAX_PAYLOAD_SIZE
+        if type(value) is not int or not MIN_REMAINING_LENGTH <= value <= MAX_ANNOUNCED_SIZE:
+            self._skip("maxPayloadSize", value)
+            return DEFAULT_MAX_PAYLOAD_SIZE
+        return min(value, MAX_REMAINING_LENGTH)
+
+    def rate_limits(self, value: object, name: str) -> RateLimitTexts:
+        """Return the texts of the three limits, each with its usable windows only."""
+        if isinstance(value, dict):
+            return {key: self._windows(value[key], f"{name}.{key}") for key in LIMIT_NAMES if key in value}
+        if value is not None:
+            self._skip(name, value)
+        return {}
+
+    def _windows(self, value: object, name: str) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self._skip(name, value)
+            return None
+        usable = [window for window in split_windows(value) if self._is_usable(window, name)]
+        return ",".join(usable)
+
+    def _is_usable(self, window: str, name: str) -> bool:
+        try:
+            parse_window(window)
+        except ValueError:
+            self._skip(name, window)
+            return False
+        return True
+
+    def _skip(self, name: str, value: object) -> None:
+        self.unusable.append(f"{name}={reprlib.repr(value)}")
+
+
+def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: int) -> None:
+    """Set the three limits of one limiter. What was spent stays spent: the server's buckets survive a reconnect."""
+    for name, limit in zip(LIMIT_NAMES, limiter.values(), strict=True):
+        limit.set_windows_of(texts.get(name), percentage)
+
+
+class LimitsReceipt:
+    """Which limits of a session are known. Traffic opens when all are: a gateway's sub-devices have limits of their own."""
+
+    def __init__(self) -> None:
+        self.is_gateway = False
+        self._own = self._of_sub_devices = False
+
+    def start_over(self) -> None:
+        """A session knows nothing of the one before."""
+        self._own = self._of_sub_devices = False
+
+    def take(self, *, own: bool = False, of_sub_devices: bool = False) -> bool:
+        """Some are known now: whether all are."""
+        self._own |= own
+        self._of_sub_devices |= of_sub_devices
+        return self._own and (self._of_sub_devices or not self.is_gateway)
+
+
+class Session(Protocol):
+    """What ``MQTTManager`` has for who asks the server something in a session."""
+
+    def session_future(self) -> asyncio.Future[Any]: ...
+    def register_handler(self, topic_filter: str, handler: Handler) -> None: ...
+    def unregister_handler(self, topic_filter: str) -> None: ...
+    async def subscribe(self, topic: str) -> None: ...
+    def publish_now(self, message: MqttPublishMessage) -> None: ...
+
+
+async def request_session_limits(session: Session, request_id: int) -> bytes:
+    """Ask for the limits of this session: the answer as it came.
+
+    Servers before 3.8 do not answer, and other brokers neither. Raises ``ConnectionLostError`` when the session ends.
+    """
+    reply: asyncio.Future[bytes] = session.session_future()
+
+    async def receive(_topic: str, payload: bytes) -> None:
+        if not reply.done():
+            reply.set_result(payload)
+
+    topic = build_device_rpc_response_topic(request_id)
+    session.register_handler(topic, receive)
+    try:
+        request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
+        request.resend = False
+        session.publish_now(request)
+        return await reply
+    finally:
+        session.unregister_handler(topic)
+        reply.cancel()
+
+
+async def exchange_limits(session: Session, handler: LimitsHandler, adapter: MessageAdapter) -> None:
+    """Ask for the limits of a session that nobody else sets up, and give them to ``handler`` as ``adapter`` reads them."""
+    await session.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
+    try:
+        async with running_timeout(LIMITS_TIMEOUT):
+            reply = await request_session_limits(session, 1)
+    except TimeoutError:
+        logger.info("The server did not tell its limits within %g s", LIMITS_TIMEOUT)
+    else:
+        await handler(adapter.parse_rpc_response(build_device_rpc_response_topic(1), reply))

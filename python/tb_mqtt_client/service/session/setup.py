@@ -1,0 +1,203 @@
+"""From TCP to a session in which traffic may flow: connection, subscriptions, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+
+from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError, TBMQTTError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.network.connection_failure import failure_of
+from tb_mqtt_client.common.network.route import Route
+from tb_mqtt_client.common.timing import running_timeout
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
+    DEVICE_ATTRIBUTES_TOPIC,
+    DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
+    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+)
+from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.session.limits import SessionLimits, request_session_limits
+
+logger = get_logger(__name__)
+
+
+class Failover:
+    """Tries servers in their order, beginning with the one that worked last."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self.current: ServerAddress | None = None
+        """The server that was tried last, which is the one of the session if there is one."""
+
+    async def reach(self, routes: Sequence[Route], attempt: Callable[[Route], Awaitable[None]]) -> None:
+        """Try each server once, until an attempt succeeds. The next call begins with that one, or after the last one that failed.
+
+        Args:
+            routes: All servers.
+            attempt: Sets a session up; raises if that fails.
+
+        Raises:
+            OSError: No server was reached. With several servers a refusal is raised rather than a server that is away; the text
+                says what happened at the others.
+            TBMQTTError: As above.
+        """
+        errors: list[Exception] = []
+        for _ in routes:
+            route = routes[self._next % len(routes)]
+            self.current = route.server
+            try:
+                await attempt(route)
+            except Exception as error:
+                self._next = (self._next + 1) % len(routes)
+                if not isinstance(error, OSError | TBMQTTError):
+                    raise
+                errors.append(error)
+                if len(errors) < len(routes):
+                    following = routes[self._next].server
+                    logger.warning("Connecting failed, %s is tried next: %s", following, str(error) or repr(error))
+            else:
+                return
+        if len(errors) == 1:
+            raise errors[0]
+        raise _for_all(errors)
+
+
+def _for_all(errors: list[Exception]) -> Exception:
+    # What a server says is worth more than that another one is away.
+    telling = next((error for error in errors if isinstance(error, ConnectionRefusedByServer)), errors[-1])
+    others = "; ".join(str(error) for error in errors if error is not telling)
+    failure = failure_of(telling)
+    if failure is not None:
+        return failure.raised(f"; the other servers: {others}")
+    telling.add_note(f"The other servers: {others}")
+    return telling
+
+
+ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
+"""Answers to requests: the platform sends them unasked and does not count their subscriptions; other brokers need them."""
+COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
+"""Each costs the device a message; over the limit the platform grants it and sends nothing (platform_contract.md, section 2)."""
+
+SILENT_SERVER_SECONDS = 1.0
+"""How long a server is waited for that did not tell its limits in the session before; one that tells them does so on the spot."""
+
+
+class SessionSetup:
+    """Sets each session up anew: the platform remembers nothing of the one before (platform_contract.md, fact 8)."""
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        manager: MQTTManager,
+        admission: Admission,
+        next_rpc_id: Callable[[], int],
+        apply_limits: Callable[[SessionLimits], None],
+        prepare_traffic: Callable[[], Awaitable[None]],
+        free_topics: tuple[str, ...],
+        counted_topics: tuple[str, ...],
+    ) -> None:
+        """``prepare_traffic`` does what has to be done before queued messages may go."""
+        self._config = config
+        self._manager = manager
+        self._admission = admission
+        self._next_rpc_id = next_rpc_id
+        self._apply_limits = apply_limits
+        self._prepare_traffic = prepare_traffic
+        self._free_topics = free_topics
+        self._counted_topics = counted_topics
+        self._server_is_silent = False
+        self._failover = Failover()
+
+    @property
+    def server(self) -> ServerAddress | None:
+        """The server that was tried last, which is the one of the session if there is one."""
+        return self._failover.current
+
+    async def establish(self) -> None:
+        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect_by`` does.
+
+        With several servers each is tried once.
+
+        Ends when everything is subscribed, which may be after traffic began: when the limits have too few tokens left.
+        """
+        await self._failover.reach(await self._routes(), self._establish_by)
+
+    async def _routes(self) -> tuple[Route, ...]:
+        """Files are read for each session, so that a renewed certificate is used; they may be on a slow disk."""
+        config = self._config
+        if config.use_tls() and not isinstance(config.ssl_context, ssl.SSLContext):
+            return await asyncio.to_thread(config.routes)
+        return config.routes()
+
+    async def _establish_by(self, route: Route) -> None:
+        try:
+            await self._set_up(self._config, route)
+        except ConnectionLostError as error:
+            await self._manager.disconnect()
+            if str(route.server) in str(error):
+                raise
+            raise ConnectionLostError(f"{route}: {error}") from error
+        except BaseException:
+            # A session that is half set up is of no use, and whoever tries again begins with a new one.
+            await self._manager.disconnect()
+            raise
+
+    async def _set_up(self, config: DeviceConfig, route: Route) -> None:
+        await self._manager.connect_by(
+            route,
+            username=config.access_token or config.username,
+            password=None if config.access_token else config.password,
+            keepalive=config.keepalive,
+        )
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
+        # Two limits on one thing: the platform's counts what MQTT 5 counts, too, but for the fixed header.
+        limits = await self._request_limits()
+        self._apply_limits(limits.within(self._manager.terms.max_remaining_length))
+        late = [topic for topic in self._counted_topics if self._admission.try_take_subscription(topic)]
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
+        await self._prepare_traffic()
+        self._manager.open_for_traffic()
+        logger.info("Connected to %s, connections=%d", route, self._manager.connections)
+        # Telemetry costs no messages, so it does not wait for what lacks some.
+        for topic in late:
+            await self._wait_for_message_token(topic)
+            await self._subscribe(topic)
+
+    async def _subscribe(self, topic: str) -> None:
+        """A broker that refuses may take telemetry all the same, so this goes on without the topic's messages."""
+        try:
+            await self._manager.subscribe(topic)
+        except SubscriptionRefusedError as refusal:
+            logger.warning("%s. Its messages will not come", refusal)
+
+    async def _wait_for_message_token(self, topic: str) -> None:
+        while wait := self._admission.try_take_subscription(topic):
+            try:
+                async with asyncio.timeout(wait):
+                    await self._manager.wait_lost()
+            except TimeoutError:
+                continue
+            # The subscription raises what there is to say.
+            return
+
+    async def _request_limits(self) -> SessionLimits:
+        """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
+        seconds = self._config.limits_timeout
+        if self._server_is_silent:
+            seconds = min(seconds, SILENT_SERVER_SECONDS)
+        self._server_is_silent = False
+        try:
+            async with running_timeout(seconds):
+                reply = await request_session_limits(self._manager, self._next_rpc_id())
+            return SessionLimits.parse(reply)
+        except TimeoutError:
+            self._server_is_silent = True
+            logger.info("The server did not tell its limits within %g s, defaults are used", seconds)
+        except (ValueError, RecursionError) as error:
+            logger.warning("The server's limits are not usable, defaults are used: %s", error)
+        return SessionLimits()
