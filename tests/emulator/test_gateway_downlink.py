@@ -7,7 +7,6 @@ import pytest
 from gateway_wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tb_mqtt_client.service.gateway.handlers import gateway_attribute_updates_handler
 
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common import async_utils
@@ -15,6 +14,7 @@ from tb_mqtt_client.emulator import Emulator, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.service.gateway import incoming
 from tb_mqtt_client.service.requests import server_rpc
 
 ATTRIBUTES, RPC = "v1/gateway/attributes", "v1/gateway/rpc"
@@ -73,7 +73,7 @@ async def test_updates_of_a_device_come_in_order_and_do_not_wait_for_other_devic
 
 
 async def test_updates_of_a_device_that_hangs_are_bounded(emulator, gateway, session, monkeypatch):
-    monkeypatch.setattr(gateway_attribute_updates_handler, "MAX_WAITING", 3)
+    monkeypatch.setattr(incoming, "MAX_WAITING", 3)
     session.set_attribute_update_callback(lambda *_: asyncio.Event().wait())
     for value in range(5):
         await emulator.set_shared_attributes("D1", {"a": value})
