@@ -1,14 +1,15 @@
-"""``python -m tb_mqtt_client``, and the script ``tb-mqtt``: says what is missing before anything is imported that needs it."""
+"""Run ``python -m tb_mqtt_client`` and the script ``tb-mqtt``, after a check that the packages of the extra are installed."""
 
 import sys
 from importlib.util import find_spec
 
 
 def main() -> int:
+    """Run the command line and return its exit code, or 2 if a package of the extra ``cli`` is missing."""
     if any(find_spec(name) is None for name in ("click", "rich", "cryptography")):
         print("The command line needs more than the library does: pip install 'tb-mqtt-client[cli]'", file=sys.stderr)
         return 2
-    # Only now: these modules import what may be missing.
+    # Imported after the check because these modules import the packages that may be missing.
     from tb_mqtt_client.cli.program import main as program  # noqa: PLC0415
 
     return program()

@@ -1,10 +1,10 @@
-"""``client.statistics`` as Prometheus metrics, extra ``metrics``.
+"""Export ``client.statistics`` as Prometheus metrics (extra ``metrics``).
 
->>> metrics = ClientMetrics()  # in the default registry, or in the one that is given
+>>> metrics = ClientMetrics()  # in the default registry; registry=... names another one
 >>> metrics.add(client)
 >>> prometheus_client.start_http_server(9100)
 
-The rule: nothing is counted here. Numbers are read from the clients when somebody scrapes, and from nowhere else.
+Nothing is counted here: each scrape reads the numbers from the clients.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ LABELS = ("client_id", "host", "port")
 
 
 class Observed(Protocol):
-    """What a client has to tell: ``DeviceClient`` and ``GatewayClient`` do."""
+    """The part of ``DeviceClient`` and ``GatewayClient`` that the metrics need."""
 
     def health(self) -> dict[str, Any]:
-        """State of now, with the fields of ``Statistics``."""
+        """Return the current state, including the fields of ``Statistics``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """One metric and the field of the health snapshot that it shows."""
+    """One metric, and the field of ``health()`` that it shows."""
 
     field: str
     name: str
@@ -41,53 +41,66 @@ class _Described:
 
 
 _METRICS = (
-    _Described("accepted", "accepted_datapoints", "Datapoints taken by a send call"),
+    _Described("accepted", "accepted_datapoints", "Datapoints accepted by a send"),
     _Described("acknowledged", "acknowledged_datapoints", "Datapoints that the platform acknowledged"),
-    _Described("rejected", "rejected_datapoints", "Datapoints that the platform refused, or that no payload can hold"),
-    _Described("dropped", "dropped_datapoints", "Datapoints given up by the queue policy"),
-    _Described("undelivered", "undelivered_datapoints", "Datapoints not sent before the client was stopped"),
-    _Described("queued", "queued_datapoints", "Datapoints between the door and the wire", GaugeMetricFamily),
-    _Described("in_flight", "in_flight_datapoints", "Datapoints published and not acknowledged so far", GaugeMetricFamily),
-    # Taken back when a payload has to be published again, so it may fall.
-    _Described("superseded", "superseded_datapoints", "Datapoints replaced by a later value of their key", GaugeMetricFamily),
+    _Described("rejected", "rejected_datapoints", "Datapoints that the platform refused, or that are too large for a payload"),
+    _Described("dropped", "dropped_datapoints", "Datapoints dropped by the queue policy"),
+    _Described("undelivered", "undelivered_datapoints", "Datapoints not delivered before the client was stopped"),
+    _Described("queued", "queued_datapoints", "Datapoints accepted and waiting to be published", GaugeMetricFamily),
+    _Described("in_flight", "in_flight_datapoints", "Datapoints published and not yet acknowledged", GaugeMetricFamily),
+    # A gauge, because the number falls when a payload has to be published again.
+    _Described(
+        "superseded", "superseded_datapoints", "Datapoints replaced by a later value of the same key and time", GaugeMetricFamily
+    ),
     _Described("messages_published", "published_messages", "PUBLISH packets with datapoints"),
     _Described("messages_acknowledged", "acknowledged_messages", "PUBLISH packets with datapoints that were acknowledged"),
-    _Described("messages_rejected", "rejected_messages", "PUBLISH packets with datapoints that were refused for good"),
-    _Described("messages_returned", "returned_messages", "PUBLISH packets with datapoints that have to be published again"),
+    _Described("messages_rejected", "rejected_messages", "PUBLISH packets with datapoints that were refused and are not resent"),
+    _Described("messages_returned", "returned_messages", "PUBLISH packets with datapoints that had to be published again"),
     _Described("bytes_published", "published_bytes", "Payload bytes of the PUBLISH packets with datapoints"),
-    _Described("payload_limit_bytes", "payload_limit_bytes", "Bytes that these payloads might have held"),
-    _Described("queued_calls", "queued_calls", "Calls whose datapoints are not packed so far", GaugeMetricFamily),
-    _Described("in_flight_messages", "in_flight_messages", "PUBLISH packets of any kind without PUBACK", GaugeMetricFamily),
-    _Described("connections", "connections", "Sessions begun"),
-    _Described("seconds_limited", "limited_seconds", "Seconds in which a message waited for the server's limits"),
+    _Described("payload_limit_bytes", "payload_limit_bytes", "Sum of the payload size limits of these packets"),
+    _Described("queued_calls", "queued_calls", "Sends whose datapoints are not yet packed into payloads", GaugeMetricFamily),
+    _Described("in_flight_messages", "in_flight_messages", "PUBLISH packets of any kind that wait for a PUBACK", GaugeMetricFamily),
+    _Described("connections", "connections", "Sessions established"),
+    _Described("seconds_limited", "limited_seconds", "Seconds in which a message waited for a rate limit"),
     _Described("backpressure_pauses", "backpressure_pauses", "Pauses of publishing after a refusal for a quota"),
-    _Described("inbound_messages", "inbound_messages", "Messages that the server sent"),
-    _Described("inbound_malformed", "inbound_malformed_messages", "Messages of the server that cannot be read"),
-    _Described("inbound_unexpected", "inbound_unexpected_messages", "Messages of the server that nobody waits for"),
-    _Described("inbound_refused", "inbound_refused_messages", "Messages of the server that were too many for the callbacks"),
-    _Described("callback_errors", "callback_errors", "Callbacks of the program that failed"),
+    _Described("inbound_messages", "inbound_messages", "Messages received from the server"),
+    _Described("inbound_malformed", "inbound_malformed_messages", "Messages received that cannot be parsed"),
+    _Described("inbound_unexpected", "inbound_unexpected_messages", "Messages received that belong to no request and no callback"),
+    _Described("inbound_refused", "inbound_refused_messages", "Messages refused because too many callbacks were pending"),
+    _Described("callback_errors", "callback_errors", "Calls of user callbacks that failed"),
     _Described("values_rounded", "rounded_values", "Floats that were rounded to 16 decimal places"),
-    _Described("values_stored_as_text", "values_stored_as_text", "Numbers that the platform stores as text"),
-    _Described("connected", "connected", "Whether there is a connection", GaugeMetricFamily),
-    _Described("ready", "ready", "Whether the session is set up, so that data may go", GaugeMetricFamily),
-    _Described("limited", "limited", "Whether a message waits for the limits or a pause now", GaugeMetricFamily),
-    _Described("devices", "sub_devices", "Sub-devices that are registered with the gateway", GaugeMetricFamily),
+    _Described("values_stored_as_text", "values_stored_as_text", "Numbers that the platform stores as text instead"),
+    _Described("connected", "connected", "1 if the client is connected", GaugeMetricFamily),
+    _Described("ready", "ready", "1 if the session is set up, so that data can be published", GaugeMetricFamily),
+    _Described("limited", "limited", "1 if a message waits for a rate limit or a pause", GaugeMetricFamily),
+    _Described("devices", "sub_devices", "Sub-devices registered with the gateway", GaugeMetricFamily),
 )
-_BY_REASON = _Described("rejected_by_reason", "rejected_datapoints_by_reason", "The rejected datapoints by reason code")
+_BY_REASON = _Described("rejected_by_reason", "rejected_datapoints_by_reason", "Rejected datapoints by reason code")
 _SINCE = _Described(
-    "since", "connection_changed_timestamp_seconds", "When the connection came or ended, seconds since the epoch", GaugeMetricFamily
+    "since",
+    "connection_changed_timestamp_seconds",
+    "When the connection was last established or lost, in seconds since the epoch",
+    GaugeMetricFamily,
 )
 
 
 class ClientMetrics(Collector):
     """The metrics of any number of clients in one registry.
 
-    A scrape may come from any thread. Each number is exact; while the event loop runs in another thread their sum may be
-    off by the one call that is being counted.
+    A scrape may run in any thread. Each number is exact. If the event loop runs in another thread, the sum of the states
+    may differ from ``accepted`` by the one send that is being counted.
     """
 
     def __init__(self, *clients: Observed, registry: CollectorRegistry | None = REGISTRY) -> None:
-        """``registry=None``: register this collector yourself. Raises ``ValueError`` when the registry has one already."""
+        """Register the metrics of some clients.
+
+        Args:
+            *clients: The clients to show; ``add()`` adds more.
+            registry: Where to register. ``None``: register this collector yourself.
+
+        Raises:
+            ValueError: If the registry already has a ``ClientMetrics``, or if two clients have equal labels.
+        """
         self._clients: dict[tuple[str, ...], Observed] = {}
         self._registry = registry
         for client in clients:
@@ -96,32 +109,46 @@ class ClientMetrics(Collector):
             registry.register(self)
 
     def add(self, client: Observed) -> None:
-        """Show a client. Raises ``ValueError`` when another one of the same client id, host and port is shown."""
+        """Show a client.
+
+        Args:
+            client: A ``DeviceClient`` or ``GatewayClient``.
+
+        Raises:
+            ValueError: If another client with the same client id, host and port is already shown.
+        """
         labels = _labels(client.health())
         if self._clients.setdefault(labels, client) is not client:
-            raise ValueError(f"client: there is one with {dict(zip(LABELS, labels, strict=True))} already")
+            raise ValueError(f"client: another one with {dict(zip(LABELS, labels, strict=True))} is already shown")
 
     def remove(self, client: Observed) -> None:
-        """Show a client no longer. Raises ``ValueError`` when it is not shown."""
+        """Stop showing a client.
+
+        Args:
+            client: A client that was added.
+
+        Raises:
+            ValueError: If the client is not shown.
+        """
         for labels, known in self._clients.items():
             if known is client:
-                # A new dict, since a scrape in another thread may be walking the old one.
+                # A new dict, because a scrape in another thread may be iterating over the old one.
                 self._clients = {other: one for other, one in self._clients.items() if other != labels}
                 return
-        raise ValueError("client: it is not among the clients that are shown")
+        raise ValueError("client: it was not added to these metrics")
 
     def close(self) -> None:
-        """Leave the registry."""
+        """Unregister these metrics from their registry."""
         if self._registry is not None:
             self._registry.unregister(self)
             self._registry = None
 
     def describe(self) -> Iterable[Metric]:
-        """The names, without a number: the registry keeps them from being used twice."""
+        """Return the metrics without values; the registry uses them to detect duplicate names."""
         return self._families([])
 
     def collect(self) -> Iterable[Metric]:
-        """What the clients tell now."""
+        """Return the metrics with the current values of all clients."""
         return self._families([(list(labels), client.health()) for labels, client in list(self._clients.items())])
 
     @staticmethod

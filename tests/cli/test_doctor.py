@@ -11,8 +11,8 @@ import trustme
 from network_peers import HttpProxy, resolve_as, running, swallowing_address
 from tb_mqtt_client.cli import checks
 from tb_mqtt_client.cli.checks import STEPS, clock_finding, limits_finding
+from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.settings import ConnectionOptions, load
-from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tb_mqtt_client.cli.outcomes import ExitCode
+from tb_mqtt_client.cli.failures import ExitCode
 from tb_mqtt_client.cli.program import tb_mqtt as program
 from tb_mqtt_client.cli.settings import FILES_OF_SECRETS
 from tb_mqtt_client.common.config_loader import GatewayConfig

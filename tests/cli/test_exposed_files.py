@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tb_mqtt_client.cli import exposed_files
+from tb_mqtt_client.cli import secrets
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
 TOKEN = 'access_token = "DEVICE-TOKEN"\n'
@@ -78,17 +78,17 @@ async def test_a_file_without_a_secret_may_be_read_by_everybody(tb_mqtt, device,
 def test_a_folder_that_others_cannot_enter_protects_its_files(reachable):
     (reachable / "inner").mkdir()
     file = file_with(reachable / "inner" / "token", "t", 0o644)
-    assert exposed_files.exposed(file)
+    assert secrets.is_exposed(file)
     (reachable / "inner").chmod(0o700)
-    assert not exposed_files.exposed(file)
+    assert not secrets.is_exposed(file)
 
 
 def test_mounted_secrets_and_pipes_are_not_named(reachable, monkeypatch):
     file = file_with(reachable / "token", "t", 0o644)
-    monkeypatch.setattr(exposed_files, "MOUNTED_SECRETS", reachable)
-    assert not exposed_files.exposed(file)
+    monkeypatch.setattr(secrets, "MOUNTED_SECRETS", reachable)
+    assert not secrets.is_exposed(file)
     monkeypatch.undo()
     pipe = reachable / "pipe"
     os.mkfifo(pipe)
     pipe.chmod(0o644)
-    assert not exposed_files.exposed(pipe)
+    assert not secrets.is_exposed(pipe)

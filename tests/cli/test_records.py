@@ -125,7 +125,7 @@ def test_bad_rows(row, fields, reason):
 
 
 def test_a_quote_that_is_never_closed_names_all_that_it_takes():
-    assert rows('a,b\n1,2\n"3,4\n5,6\n7,8\n')[1:] == [BadLine(3, "unexpected end of data (the row goes on to line 5)")]
+    assert rows('a,b\n1,2\n"3,4\n5,6\n7,8\n')[1:] == [BadLine(3, "unexpected end of data (the row ends in line 5)")]
 
 
 @pytest.mark.parametrize(

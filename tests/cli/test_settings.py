@@ -5,9 +5,9 @@ import os
 import pytest
 import trustme
 
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
+from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.settings import ConnectionOptions, load
-from tb_mqtt_client.cli.terminal import Redactor
 from tb_mqtt_client.common.config_loader import GatewayConfig
 
 

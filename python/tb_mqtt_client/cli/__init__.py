@@ -1,4 +1,5 @@
-"""The command line: ``tb-mqtt`` or ``python -m tb_mqtt_client``, extra ``cli``.
+"""The command line: ``tb-mqtt`` or ``python -m tb_mqtt_client`` (extra ``cli``).
 
-The rule: a command's exit code tells the truth, its result goes to stdout, all else to stderr, and no secret to either.
+The exit code of a command says whether it succeeded. Its result goes to stdout and everything else to stderr. Secrets are
+never printed.
 """

@@ -1,4 +1,4 @@
-"""The steps of ``tb-mqtt doctor``: from a name to a session, each with its finding and what to try next.
+"""The steps of ``tb-mqtt doctor``, from resolving the name to testing a session. Each has a finding and what to try next.
 
 Nothing is stored on the platform. The server's codes and replies are described in platform_contract.md, sections 1 and 5.
 """
@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tb_mqtt_client import DeviceClient
-from tb_mqtt_client.cli.causes import COMMAND_LINE, explain
 from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands, trusting_context
+from tb_mqtt_client.cli.failures import COMMAND_LINE, explain
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
 from tb_mqtt_client.common.network.connection_failure import Cause, Failure
@@ -27,19 +27,19 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.server_address import ServerAddress
 
 STEP_SECONDS = 10.0
-"""How long one step waits for the other side."""
-ROOM_FOR_REST = 256
-"""Bytes of a packet besides its padding: topic, ids and names."""
+"""How long one step waits for the server or the proxy."""
+BYTES_BESIDE_PADDING = 256
+"""Bytes of a test packet besides its padding: topic, ids and names."""
 SOON_DAYS = 14
 """A certificate that expires within this many days gets a warning."""
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
-"""A clock that shows an earlier time is wrong: this package did not exist."""
+"""A clock that shows an earlier time is wrong, because this package did not exist then."""
 STEPS = ("settings", "name", "TCP", "TLS", "clock", "protocol", "credentials", "limits", "payload size")
 TAKEN_OVER = "another client with the same credentials took the session"
 ONE_EACH = "use one device per program: two programs with the same credentials take the session from each other"
 GOOD, WARNING, BAD, SKIPPED = "good", "warning", "bad", "skipped"
 Connect = Callable[[], Awaitable[socket.socket]]
-"""Makes a connection to the server, without TLS."""
+"""Connects to the server, without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Finding:
     advice: str = ""
 
 
-class Failed(Exception):  # not an error of the program: it ends an examination
-    """A step failed, so the later ones are not possible."""
+class StepFailed(Exception):
+    """A step failed, so the later steps are not possible. It is a finding, not an error of the program."""
 
     def __init__(self, step: str, finding: str, advice: str) -> None:
         super().__init__(finding)
@@ -61,10 +61,10 @@ class Failed(Exception):  # not an error of the program: it ends an examination
 
 
 class Examination:
-    """One connection, examined."""
+    """Examines the connection to one server, step by step."""
 
     def __init__(self, settings: Settings, server: ServerAddress) -> None:
-        # Each of several servers is examined by itself: the client must not continue with the next one.
+        # Only this server is configured, because the client would continue with the next of several servers.
         config = copy.copy(settings.config)
         config.host = str(server)
         self._settings = settings
@@ -74,13 +74,13 @@ class Examination:
         self._server = server
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Yield the finding of each step. After a bad one, the remaining steps are skipped."""
+        """Yield the finding of each step. After a bad finding, the remaining steps are skipped."""
         reported: set[str] = set()
         try:
             async for finding in self._steps():
                 reported.add(finding.step)
                 yield finding
-        except Failed as failed:
+        except StepFailed as failed:
             reported.add(failed.finding.step)
             yield failed.finding
             if "clock" not in reported:
@@ -137,12 +137,12 @@ class Examination:
                 found = await resolve(self._server.host, self._server.port)
         except (OSError, UnicodeError) as error:
             cause = self._failed(Step.NAME, error)
-            raise Failed("name", cause.finding, cause.advice) from error
-        # Each address once, in the order in which a connection tries them.
+            raise StepFailed("name", cause.finding, cause.advice) from error
+        # Keep each address once, in the order in which a connection tries them.
         return list({str(info[4][0]): info for info in reversed(found)}.values())[::-1]
 
     async def _connect(self, addresses: list[AddressInfo]) -> tuple[Connect, Finding]:
-        """Try each address; return how to connect to the first one that accepts."""
+        """Try each address, and return a function that connects to the first address that accepts."""
         good: list[AddressInfo] = []
         errors: dict[str, OSError] = {}
         for info in addresses:
@@ -156,7 +156,7 @@ class Examination:
         port = self._server.port
         if not good:
             cause = self._failed(Step.TCP, next(iter(errors.values())))
-            raise Failed("TCP", f"{cause.finding} ({', '.join(errors)})", cause.advice)
+            raise StepFailed("TCP", f"{cause.finding} ({', '.join(errors)})", cause.advice)
         text = f"{', '.join(str(info[4][0]) for info in good)} accepts connections on port {port}"
 
         def connect() -> Awaitable[socket.socket]:
@@ -165,7 +165,7 @@ class Examination:
         if not errors:
             return connect, Finding("TCP", GOOD, text)
         text += "".join(f"; {other}: {self._failed(Step.TCP, error).finding}" for other, error in errors.items())
-        advice = f"clients go on to the next address after {ATTEMPT_DELAY:g} s; correct the entry of the name server"
+        advice = f"clients try the next address after {ATTEMPT_DELAY:g} s; correct the entry of the name server"
         return connect, Finding("TCP", WARNING, text, advice)
 
     async def _connect_through_proxy(self) -> tuple[Connect, Finding]:
@@ -180,9 +180,9 @@ class Examination:
                 (await connect()).close()
         except OSError as error:
             cause = self._failed(Step.PROXY, error)
-            raise Failed("TCP", cause.finding, cause.advice) from error
+            raise StepFailed("TCP", cause.finding, cause.advice) from error
         except ModuleNotFoundError as missing:
-            raise Failed("TCP", f"{proxy} cannot be used", str(missing)) from missing
+            raise StepFailed("TCP", f"{proxy} cannot be used", str(missing)) from missing
         return connect, Finding("TCP", GOOD, f"{proxy} connects to {self._server}")
 
     async def _handshake(self, connect: Connect) -> Handshake:
@@ -192,11 +192,11 @@ class Examination:
             return await shake_hands(connect, context, self._server.host, STEP_SECONDS)
         except OSError as error:
             cause = self._failed(Step.TLS, error)
-            certificate = await self._look_at_certificate(connect) if isinstance(error, ssl.SSLCertVerificationError) else ""
-            raise Failed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
+            certificate = await self._describe_certificate(connect) if isinstance(error, ssl.SSLCertVerificationError) else ""
+            raise StepFailed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
 
-    async def _look_at_certificate(self, connect: Connect) -> str:
-        """Describe a certificate that did not verify."""
+    async def _describe_certificate(self, connect: Connect) -> str:
+        """Describe a certificate that did not verify, or return an empty text if it cannot be read."""
         try:
             seen = (await shake_hands(connect, trusting_context(), self._server.host, STEP_SECONDS)).certificate
         except (OSError, ValueError):
@@ -221,10 +221,10 @@ class Examination:
         except ConnectionRefusedByServer as refusal:
             yield protocol_finding(refusal.protocol_version)
             cause = explain(refusal)
-            raise Failed("credentials", cause.finding, cause.advice) from refusal
+            raise StepFailed("credentials", cause.finding, cause.advice) from refusal
         except TimeoutError as error:
             advice = "check that this is an MQTT port; --verbose shows the server's packets, if any"
-            raise Failed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
+            raise StepFailed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
         except (OSError, TBMQTTError) as error:
             raise await self._no_session(error, client.health(), connect) from error
         health = client.health()
@@ -233,16 +233,16 @@ class Examination:
         yield limits_finding(health, self._config.rate_limit_percentage)
         yield await self._payload_finding(client, health)
 
-    async def _no_session(self, error: Exception, health: dict[str, Any], connect: Connect) -> Failed:
+    async def _no_session(self, error: Exception, health: dict[str, Any], connect: Connect) -> StepFailed:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
-            return Failed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
+            return StepFailed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
         if health["connections"]:
-            return Failed("protocol", f"the session ended immediately: {health['last_disconnect']}", "check the server's log")
+            return StepFailed("protocol", f"the session ended immediately: {health['last_disconnect']}", "check the server's log")
         if not self._config.use_tls() and await self._speaks_tls(connect):
             cause = Failure.of(self._route, Step.MQTT, error).speaks_tls(COMMAND_LINE)
-            return Failed("protocol", cause.finding, cause.advice)
+            return StepFailed("protocol", cause.finding, cause.advice)
         cause = explain(error)
-        return Failed("protocol", f"no reply to CONNECT: {cause.finding}", f"check that this is an MQTT port; {cause.advice}")
+        return StepFailed("protocol", f"no reply to CONNECT: {cause.finding}", f"check that this is an MQTT port; {cause.advice}")
 
     async def _speaks_tls(self, connect: Connect) -> bool:
         try:
@@ -267,7 +267,7 @@ class Examination:
         if not health["limits"]["announced"]:
             return Finding("payload size", SKIPPED, f"not announced by the server; assumed: {text}")
         # The platform ignores the parameters, stores nothing, and replies immediately (platform_contract.md, section 5).
-        size = limit - ROOM_FOR_REST
+        size = limit - BYTES_BESIDE_PADDING
         request = await RPCRequest.build("getSessionLimits", {"padding": "x" * size})
         try:
             await client.send_rpc_request(request, timeout=STEP_SECONDS)
@@ -285,7 +285,7 @@ class Examination:
 
 
 def protocol_finding(mqtt_version: int) -> Finding:
-    """Return the finding about MQTT 5 or 3.1.1, and what the older one lacks."""
+    """Return the finding about the MQTT version, with a warning about 3.1.1."""
     if mqtt_version >= 5:
         return Finding("protocol", GOOD, "MQTT 5")
     advice = "MQTT 3.1.1 has no reason codes: refused data looks acknowledged. Use MQTT 5 if the server supports it"
@@ -312,7 +312,14 @@ def _windows(texts: dict[str, str | None]) -> str:
 
 
 def clock_finding(now: datetime, certificate: Certificate | None) -> Finding:
-    """Return the finding about this machine's clock. MQTT does not carry the server's time, but a certificate bounds it."""
+    """Return the finding about this machine's clock.
+
+    MQTT does not carry the server's time, so the clock is compared with the validity of the certificate.
+
+    Args:
+        now: The time that the clock shows.
+        certificate: A certificate that verified at that time, if any.
+    """
     text = f"this machine's clock shows {now:%Y-%m-%d %H:%M:%S} UTC"
     if now < EARLIEST:
         advice = "set it: data without a time is stored under this time, and certificates do not verify"

@@ -9,8 +9,8 @@ import click
 from rich.text import Text
 
 from tb_mqtt_client.cli.checks import BAD, STEPS, WARNING, Examination, Finding
+from tb_mqtt_client.cli.failures import ExitCode
 from tb_mqtt_client.cli.options import Command, connection_options, output_options
-from tb_mqtt_client.cli.outcomes import ExitCode
 from tb_mqtt_client.cli.running import run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal, counted
@@ -24,9 +24,10 @@ _WIDTH = max(len(step) for step in STEPS)
 def doctor(connection: ConnectionOptions, terminal: Terminal) -> int:
     """Check a connection step by step.
 
-    Settings, name, TCP, TLS, clock, protocol, credentials, limits and payload size: each with a finding and what to try
-    next. Of several servers, each one is checked. Nothing is stored on the server. A program that is connected with the
-    same credentials loses its session for a moment. The exit code is 0 if no step failed, else 1.
+    The steps are settings, name, TCP, TLS, clock, protocol, credentials, limits and payload size. Each prints a finding
+    and, if something is wrong, what to try next. If several servers are given, each one is checked. Nothing is stored on
+    the server. A program that is connected with the same credentials loses its session for a moment. The exit code is 0
+    if no step failed, else 1.
     """
     return run(_examine(load(connection, terminal.redactor), terminal))
 

@@ -8,8 +8,8 @@ import click
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import Command, connection_options, output_options
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal

@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.settings import ConnectionOptions
-from tb_mqtt_client.cli.terminal import Redactor, Terminal
+from tb_mqtt_client.cli.terminal import Terminal
 
 Decorator = Callable[[Any], Any]
 
@@ -25,11 +26,15 @@ def _positive(_context: click.Context, _parameter: click.Parameter, value: float
 
 
 SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": float, "callback": _positive}
-"""Settings of an option that is a duration."""
+"""Settings of an option that is a duration in seconds."""
 
 
 def json_value(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Check that a value is JSON; text has to be written as JSON too."""
+    """Check that the value of an option is JSON, and return it unchanged.
+
+    Raises:
+        click.BadParameter: If it is not JSON, for example text without quotes.
+    """
     if value is not None:
         try:
             json.loads(value)
@@ -41,7 +46,7 @@ def json_value(_context: click.Context, parameter: click.Parameter, value: str |
 
 
 class _SharedOption(click.Option):
-    """An option that the help lists in a section of its own, after the command's."""
+    """An option that the help lists in a named section, after the command's own options."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,12 +54,13 @@ class _SharedOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help has sections."""
+    """A command whose help groups the options into sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options to the formatter, one section after the other."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
-            # The usage line and the text name the arguments.
+            # Arguments are left out, because the usage line and the text describe them.
             if not isinstance(parameter, click.Option):
                 continue
             section = parameter.section if isinstance(parameter, _SharedOption) else "Options"
@@ -121,7 +127,7 @@ _OUTPUT = (
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command what it needs to connect, as ``connection: ConnectionOptions``."""
+    """Add the connection options to a command, which receives them as ``connection: ConnectionOptions``."""
 
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
@@ -132,7 +138,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``terminal: Terminal`` from ``--json``, ``--quiet`` and ``--verbose``."""
+    """Add ``--json``, ``--quiet`` and ``--verbose`` to a command, which receives ``terminal: Terminal``."""
 
     @functools.wraps(command)
     def gathered(*args: Any, as_json: bool, quiet: bool, verbose: int, **kwargs: Any) -> Any:
@@ -143,7 +149,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
-    # click lists options in the order of their decorators, the outermost first.
+    # Applied in reverse, because click lists options in the order of their decorators, the outermost first.
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""All commands, and how their failures are reported."""
+"""All commands of ``tb-mqtt``, and the report of their failures."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import click
 
 from tb_mqtt_client import __version__
 from tb_mqtt_client.cli.doctor import doctor
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.firmware import firmware
-from tb_mqtt_client.cli.forwarded import demo, emulator
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.provision import provision
 from tb_mqtt_client.cli.requests import attributes, claim, rpc
+from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.send import send
-from tb_mqtt_client.cli.terminal import Redactor, Terminal
-from tb_mqtt_client.cli.visible import visible
+from tb_mqtt_client.cli.terminal import Terminal, visible
 from tb_mqtt_client.cli.watch import watch
 
 EPILOG = """Exit codes: 0 everything done and acknowledged; 1 something refused, or the response is an error; 2 options or input
 unusable; 3 no connection; 4 no response in time; 5 acknowledged, but lines were skipped or datapoints superseded; 130 Ctrl-C;
 143 SIGTERM."""
+
+# The demo and the emulator parse their own options, including --help.
+_FORWARDED = {"ignore_unknown_options": True, "help_option_names": []}
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,19 +39,44 @@ def tb_mqtt() -> None:
     """
 
 
+@click.command(context_settings=_FORWARDED, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> int:
+    """Send this machine's metrics to a built-in emulator or to a server (demo --help)."""
+    if find_spec("psutil") is None:
+        raise CommandError("The demo needs more than the other commands: pip install 'tb-mqtt-client[demo]'", ExitCode.USAGE)
+    # Imported here because its dependencies may be missing.
+    from tb_mqtt_client.demo.program import main  # noqa: PLC0415
+
+    return main(arguments)
+
+
+@click.command(context_settings=_FORWARDED, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> int:
+    """Run an emulator of ThingsBoard's MQTT endpoint (emulator --help)."""
+    from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
+
+    return main(arguments)
+
+
 for command in (send, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
     tb_mqtt.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code."""
+    """Run a command, and return its exit code.
+
+    Args:
+        arguments: The arguments, without the program's name. ``None``: those of the process.
+    """
     redactor = Redactor()
     try:
         outcome = tb_mqtt.main(args=arguments, prog_name="tb-mqtt", standalone_mode=False, obj=redactor)
     except click.Abort:
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        # It repeats arguments, which may come from a file or another program.
+        # The message repeats arguments, which may come from a file or another program.
         shown = io.StringIO()
         error.show(shown)
         print(visible(shown.getvalue(), keep="\n"), end="", file=sys.stderr)

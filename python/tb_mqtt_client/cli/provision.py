@@ -12,10 +12,11 @@ from typing import TextIO
 import click
 
 from tb_mqtt_client import DeviceClient, DeviceConfig
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import FILE, SECONDS, Command, connection_options, output_options
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.running import no_connection, run
-from tb_mqtt_client.cli.settings import CREDENTIALS, PATHS, ConnectionOptions, Settings, load, read_secret
+from tb_mqtt_client.cli.secrets import read_secret
+from tb_mqtt_client.cli.settings import CREDENTIALS, PATHS, ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.entities.data.provisioning_request import (
@@ -27,9 +28,10 @@ from tb_mqtt_client.entities.data.provisioning_request import (
 )
 
 OWNER_ONLY = 0o600
-KEPT = ("host", "port", "use_system_ca", "verify_hostname", "tls_strict", "proxy", *PATHS, *CREDENTIALS, "client_id")
+SAVED = ("host", "port", "use_system_ca", "verify_hostname", "tls_strict", "proxy", *PATHS, *CREDENTIALS, "client_id")
+"""The settings that the file with the new credentials contains."""
 DEFAULTS = {"use_system_ca": False, "verify_hostname": True}
-"""Of what is kept; ``None`` for everything else."""
+"""The defaults of these settings, which are not written; ``None`` for the settings not listed here."""
 
 
 @click.command(cls=Command)
@@ -82,7 +84,7 @@ def provision(
     try:
         request = ProvisioningRequest(
             str(config.host),
-            _wanted(credentials, key, secret, config),
+            _requested_credentials(credentials, key, secret, config),
             config.port,
             name,
             as_gateway,
@@ -97,7 +99,7 @@ def provision(
     return run(_provision(request, settings, path, timeout, terminal))
 
 
-def _wanted(kind: str, key: str, secret: str, config: DeviceConfig) -> ProvisioningCredentials:
+def _requested_credentials(kind: str, key: str, secret: str, config: DeviceConfig) -> ProvisioningCredentials:
     if kind == "token":
         return AccessTokenProvisioningCredentials(key, secret)
     if kind == "basic":
@@ -110,7 +112,7 @@ def _wanted(kind: str, key: str, secret: str, config: DeviceConfig) -> Provision
 
 
 async def _provision(request: ProvisioningRequest, settings: Settings, path: str, timeout: float, terminal: Terminal) -> ExitCode:
-    # Before the request: credentials that cannot be saved would be lost.
+    # The file is opened before the request, because credentials that cannot be saved would be lost.
     with _new_file(path) as file:
         try:
             response = await DeviceClient.provision(request, timeout)
@@ -134,7 +136,7 @@ async def _provision(request: ProvisioningRequest, settings: Settings, path: str
 
 @contextmanager
 def _new_file(path: str) -> Iterator[TextIO]:
-    """Open a new file for its owner only, and remove it if the block fails."""
+    """Open a new file that only its owner can read, and remove it if the block fails."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     except FileExistsError:
@@ -152,8 +154,8 @@ def _new_file(path: str) -> Iterator[TextIO]:
 
 
 def _toml(config: DeviceConfig) -> str:
-    """Return the settings that are needed to connect again, with absolute paths."""
-    values = {name: getattr(config, name) for name in KEPT}
+    """Return the settings needed to connect as the new device, in TOML and with absolute paths."""
+    values = {name: getattr(config, name) for name in SAVED}
     for name in PATHS:
         if values[name] is not None:
             values[name] = str(Path(values[name]).absolute())
@@ -161,5 +163,5 @@ def _toml(config: DeviceConfig) -> str:
 
 
 def _toml_value(value: str | int | bool) -> str:
-    """Return a value in TOML, whose notation is that of JSON but for DEL, which JSON does not escape."""
+    """Return a value in TOML notation, which differs from JSON only in DEL: JSON does not escape it."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

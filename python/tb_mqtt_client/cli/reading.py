@@ -1,6 +1,6 @@
-"""Read input of any length without blocking the event loop: a thread reads and parses, the loop gets batches.
+"""Read input of any length without blocking the event loop: a thread reads and parses, and the loop receives batches.
 
-A batch ends where reading has to wait, so that input that trickles in (``tail -f``) is sent at once.
+A batch ends where reading has to wait, so that input that arrives slowly (``tail -f``) is sent at once.
 """
 
 from __future__ import annotations
@@ -17,18 +17,26 @@ Batch = list[Parsed]
 Parse = Callable[[Iterable[tuple[int, bytes]]], Iterator[Parsed]]
 
 CHUNK = 64 * 1024
+"""Bytes to read at a time."""
 BATCH = 1000
+"""The most items in one batch."""
 LONGEST_LINE = 16 * 2**20
-"""Bytes: far beyond any payload. Without a bound, input without a newline would fill the memory."""
+"""Bytes in a line, far more than any payload. Without a limit, input without a newline would fill the memory."""
 
 
 class InputReader:
-    """Reads one file descriptor, once."""
+    """Reads one file descriptor to its end, once.
+
+    Attributes:
+        bytes_read: The number of bytes that were read.
+    """
 
     def __init__(self, descriptor: int, parse: Parse) -> None:
-        """Read from ``descriptor``.
+        """Prepare to read.
 
-        ``parse`` gets ``(number, line)`` pairs, and may raise ``ValueError`` if the whole input is unusable.
+        Args:
+            descriptor: The file descriptor; the caller closes it.
+            parse: Turns ``(number, line)`` pairs into items. It may raise ``ValueError`` if the whole input is unusable.
         """
         self._descriptor = descriptor
         self._parse = parse
@@ -37,9 +45,15 @@ class InputReader:
         self.bytes_read = 0
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Yield all of the input. Raises ``OSError``, and the exceptions of ``parse``."""
+        """Yield all items of the input in batches.
+
+        Raises:
+            OSError: If reading fails.
+            ValueError: If ``parse`` raises it, or if a line is longer than ``LONGEST_LINE``.
+        """
         loop = asyncio.get_running_loop()
-        # A daemon thread, not an executor: reading from a terminal or pipe cannot be interrupted, so the exit must not wait for it.
+        # A daemon thread instead of an executor: reading from a terminal or pipe cannot be interrupted, and the exit of the
+        # program must not wait for it.
         threading.Thread(target=self._pump, args=(loop,), name="tb-mqtt input", daemon=True).start()
         while (item := await self._queue.get()) is not None:
             if isinstance(item, Exception):
@@ -73,12 +87,19 @@ class InputReader:
                 flush()
                 put(error)
         except (CancelledError, RuntimeError):
-            # The loop has ended, so the input is no longer needed.
+            # The event loop has ended, so the input is no longer needed.
             return
 
 
 def numbered_lines(read: Callable[[], bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield lines with their ends, numbered from 1. Raises ``ValueError`` for one longer than ``LONGEST_LINE``."""
+    """Yield the lines of an input with their line ends, numbered from 1.
+
+    Args:
+        read: Returns the next bytes, and no bytes at the end of the input.
+
+    Raises:
+        ValueError: If a line is longer than ``LONGEST_LINE``.
+    """
     number, rest = 0, b""
     while chunk := read():
         *lines, rest = (rest + chunk).split(b"\n")

@@ -1,6 +1,6 @@
-"""Parse lines of input: NDJSON, CSV, or ``key=value`` from the command line. Nothing here reads files or sends.
+"""Parse input: lines of NDJSON or CSV, and ``key=value`` from the command line. This module does not read files or send.
 
-Every line except a blank one becomes a ``Record``, or a ``BadLine`` that names it.
+Every line except a blank one becomes a ``Record``, or a ``BadLine`` with its number.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ class Record:
 
     line: int
     device: str | None
-    """The sub-device, when the fields name one."""
+    """The name of the sub-device; ``None`` for the connected device."""
     ts: int | None
-    """Milliseconds since the epoch; ``None``: none was given."""
+    """Milliseconds since the epoch; ``None`` if the line has no time."""
     values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is not a record."""
+    """A line that is not a record, and the reason."""
 
     line: int
     reason: str
 
 
 Parsed = Record | BadLine | Guess
-"""The items of parsed input, in its order. A guess comes once, before the record that decided it."""
+"""An item of parsed input, in the order of the input. A ``Guess`` occurs at most once, before the record that it is based on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a line are not values."""
+    """The fields of a record that are not values, and how to read them."""
 
     device: str | None = None
-    """The field that names the sub-device; ``None`` when all values are the connected device's own."""
+    """The field that names the sub-device; ``None`` if all values belong to the connected device."""
     ts: str | None = None
-    """The field with the time. ``None``: ``ts``, or the one that ``guess_ts`` finds."""
+    """The field with the time. ``None``: ``ts``, or the field that ``guess_ts`` finds."""
     ts_unit: Unit | None = None
-    """The unit of times that are numbers. ``None``: milliseconds, and what looks like another unit is refused."""
+    """The unit of times that are numbers. ``None``: milliseconds, and a number that looks like another unit is refused."""
     guess_ts: bool = False
-    """Look for the time in other fields when the first record has no ``ts``."""
+    """Whether to look for the time in other fields if the first record has no ``ts``."""
     timeless: bool = False
-    """Attributes: a record with a time is a mistake."""
+    """Whether a record with a time is an error, as for attributes."""
 
 
 class _BadRecordError(ValueError):
-    """A line is not a record; the text says why."""
+    """A line is not a record; the message is the reason."""
 
 
-class _Times:
-    """Takes the time out of the records of one input, and guesses in which field it is."""
+class _TimeExtractor:
+    """Removes the times from the records of one input, and guesses which field contains them."""
 
     def __init__(self, fields: Fields) -> None:
         self._field = fields.ts or DEFAULT_FIELD
@@ -67,24 +67,31 @@ class _Times:
         self._timeless = fields.timeless
         self._guessing = fields.guess_ts and fields.ts is None and not fields.timeless
         self._guess: Guess | None = None
-        self._news: list[Guess] = []
+        self._unreported: list[Guess] = []
 
-    def news(self) -> list[Guess]:
-        """Return the guess once, after the record that decided it."""
-        news, self._news = self._news, []
-        return news
+    def new_guesses(self) -> list[Guess]:
+        """Return the guess after the record that it is based on, and an empty list at all other times."""
+        new, self._unreported = self._unreported, []
+        return new
 
-    def take(self, content: dict[str, Any]) -> int | None:
-        """Remove the time from a record's fields and return it in milliseconds. Raises ``_BadRecordError``."""
+    def extract(self, content: dict[str, Any]) -> int | None:
+        """Remove the time from the fields of a record, and return it.
+
+        Returns:
+            Milliseconds since the epoch, or ``None`` if the record has no time.
+
+        Raises:
+            _BadRecordError: If the time cannot be read, or if the records must not have one.
+        """
         name, unit, advice = self._field, self._unit, ""
         if content.get(name) is None:
             if self._guessing:
-                self._look(content)
+                self._guess_from(content)
             if self._guess is not None:
                 name, unit, advice = self._guess.field, unit or self._guess.unit, "; --no-guess-ts sends this field as a value"
         if (given := content.pop(name, None)) is None:
             return None
-        # An input with a field for the time has no other.
+        # If one record has the field ``ts``, other fields of the input are values.
         self._guessing = False
         if self._timeless:
             raise _BadRecordError(f"the field {name!r}: attributes have no time")
@@ -93,45 +100,54 @@ class _Times:
         except ValueError as error:
             raise _BadRecordError(f"the field {name!r}: {error}{advice}") from None
 
-    def _look(self, content: dict[str, Any]) -> None:
-        # A field that would leave the record empty is a value.
+    def _guess_from(self, content: dict[str, Any]) -> None:
+        # The only field of a record is a value, because the record would be empty without it.
         if len(content) > 1 and (candidates := candidates_for_time(content)):
-            # The first record that has a candidate decides: a field must not be a value here and a time further down.
+            # The first record with a candidate decides, so that a field is a value in all records or in none.
             self._guessing = False
             if (found := guess(candidates)) is not None:
                 self._guess = found
-                self._news.append(found)
+                self._unreported.append(found)
 
 
 def from_ndjson(lines: Iterable[tuple[int, bytes]], fields: Fields) -> Iterator[Parsed]:
-    """Parse lines that are one JSON object each.
+    """Parse lines that contain one JSON object each.
 
-    ``{"temperature": 21.5}``, ``{"ts": 1700000000000, "temperature": 21.5}`` or
-    ``{"ts": 1700000000000, "values": {"temperature": 21.5}}``, and the device's name beside ``ts``.
+    The forms are ``{"temperature": 21.5}``, ``{"ts": 1700000000000, "temperature": 21.5}`` and
+    ``{"ts": 1700000000000, "values": {"temperature": 21.5}}``. The name of a sub-device is a field next to ``ts``.
+
+    Args:
+        lines: The lines and their numbers.
+        fields: The fields that are not values.
     """
-    times = _Times(fields)
+    times = _TimeExtractor(fields)
     for number, line in lines:
         if line.strip():
             try:
                 item: Record | BadLine = _record(number, _json_object(line), fields, times)
             except _BadRecordError as error:
                 item = BadLine(number, str(error))
-            yield from times.news()
+            yield from times.new_guesses()
             yield item
 
 
 def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str = ",") -> Iterator[Parsed]:
-    """Parse rows below a header. Cells are JSON where they can be, else text; an empty cell is not a value.
+    """Parse CSV rows below a header. A cell is JSON if it can be, else text; an empty cell is not a value.
+
+    Args:
+        lines: The lines and their numbers.
+        fields: The columns that are not values.
+        delimiter: The character between cells.
 
     Raises:
         ValueError: If the header is not usable.
     """
     begin = current = 0
-    times = _Times(fields)
+    times = _TimeExtractor(fields)
 
     def decoded() -> Iterator[str]:
         nonlocal begin, current
-        for current, line in lines:  # read below: where the reader stands
+        for current, line in lines:  # used below as the line that the reader has reached
             begin = begin or current
             # Bytes that are not UTF-8 become surrogates, which are refused in values.
             yield line.decode("utf-8-sig" if current == 1 else "utf-8", "surrogateescape")
@@ -141,27 +157,31 @@ def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str 
     if header is None:
         return
     if isinstance(header, csv.Error):
-        raise ValueError(f"line {current}: {header}") from header  # noqa: TRY004  # it is the header that is wrong
+        raise ValueError(f"line {current}: {header}") from header  # noqa: TRY004  # the type is right, the header is not
     header = [name.strip() for name in header]
     _check_header(header, fields)
     begin = 0
     for row in rows:
-        # A quoted cell may contain newlines; a quote that is never closed takes the following lines into its cell.
-        goes_on = f" (the row goes on to line {current})" if current > begin else ""
+        # A quoted cell may contain newlines. After a quote that is never closed, all following lines belong to the cell.
+        extent = f" (the row ends in line {current})" if current > begin else ""
         if isinstance(row, csv.Error):
-            yield BadLine(begin, f"{row}{goes_on}")
+            yield BadLine(begin, f"{row}{extent}")
         elif row:
             try:
                 item: Record | BadLine = _record(begin, _cells(header, row, fields), fields, times)
             except _BadRecordError as error:
-                item = BadLine(begin, f"{error}{goes_on}")
-            yield from times.news()
+                item = BadLine(begin, f"{error}{extent}")
+            yield from times.new_guesses()
             yield item
         begin = 0
 
 
 def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
-    """Return values from ``key=value``: each value is JSON if it can be, else text. Raises ``ValueError`` naming the argument."""
+    """Return the values of ``key=value`` arguments. A value is JSON if it can be, else text.
+
+    Raises:
+        ValueError: If an argument is not ``key=value`` or repeats a key.
+    """
     values: dict[str, Any] = {}
     for argument in arguments:
         key, separator, text = argument.partition("=")
@@ -174,14 +194,14 @@ def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def typed(text: str) -> Any:
-    """Return the value of JSON such as ``21.5``, ``true``, ``null``, ``[1]`` and ``"7"``, and any other text unchanged."""
+    """Return the value of a text that is JSON, such as ``21.5``, ``null`` or ``"7"``, and any other text unchanged."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def _record(line: int, content: dict[str, Any], fields: Fields, times: _Times) -> Record:
+def _record(line: int, content: dict[str, Any], fields: Fields, times: _TimeExtractor) -> Record:
     content = dict(content)
     device = None
     if fields.device is not None:
@@ -189,7 +209,7 @@ def _record(line: int, content: dict[str, Any], fields: Fields, times: _Times) -
         if not isinstance(device, str) or not device:
             found = "is missing" if device is None else f"must be a name, not {device!r}"
             raise _BadRecordError(f"the field {fields.device!r} with the device's name {found}")
-    ts = times.take(content)
+    ts = times.extract(content)
     if content.keys() == {"values"} and isinstance(content["values"], dict):
         content = content["values"]
     if not content:
@@ -213,7 +233,7 @@ def _json_object(line: bytes) -> dict[str, Any]:
 
 
 def _rows(reader: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
-    """Yield rows, and errors in their places: a reader can go on after an error."""
+    """Yield the rows, with an error in place of each row that cannot be parsed; the reader continues after an error."""
     while True:
         try:
             yield next(reader)

@@ -1,4 +1,4 @@
-"""``tb-mqtt rpc``, ``attributes`` and ``claim``: send one request, and print its response."""
+"""``tb-mqtt rpc``, ``attributes`` and ``claim``: send one request, and print the response."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import FILE, SECONDS, Command, connection_options, json_value, output_options
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.running import connected, run
+from tb_mqtt_client.cli.secrets import read_secret
 from tb_mqtt_client.cli.send import send_values
-from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load, read_secret
+from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
 from tb_mqtt_client.common.exceptions import ConnectionLostError, RequestRefusedError
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -24,7 +25,8 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCStatus
 
 RESPONSE_SECONDS = 10.0
-Work = Callable[[DeviceClient], Awaitable[ExitCode]]
+Request = Callable[[DeviceClient], Awaitable[ExitCode]]
+"""Sends one request with a connected client, and prints its response."""
 
 _timeout = click.option("--timeout", **SECONDS, default=RESPONSE_SECONDS, help="How long to wait for the response.  [default: 10]")
 
@@ -45,7 +47,7 @@ def rpc(method: str, params: str | None, timeout: float, connection: ConnectionO
       tb-mqtt rpc setMode '{"mode": "eco"}'
     """  # noqa: D301  # \b is click's own mark
 
-    async def call(client: DeviceClient) -> ExitCode:
+    async def send_rpc(client: DeviceClient) -> ExitCode:
         request = await RPCRequest.build(method, None if params is None else json.loads(params))
         response = await client.send_rpc_request(request, timeout=timeout)
         if response.status is RPCStatus.SUCCESS:
@@ -55,7 +57,7 @@ def rpc(method: str, params: str | None, timeout: float, connection: ConnectionO
             raise CommandError("The platform's rule chain did not respond", ExitCode.TIMEOUT, "check that it handles this method")
         raise CommandError(f"The response is an error: {json.dumps(response.error, ensure_ascii=False)}", ExitCode.REFUSED)
 
-    return run(_requested(load(connection, terminal.redactor), call, timeout))
+    return run(_request(load(connection, terminal.redactor), send_rpc, timeout))
 
 
 @click.group()
@@ -76,18 +78,18 @@ def get(
 
     The exit code is 1 if a named attribute does not exist.
     """
-    asked = {"client": _split(client_keys), "shared": _split(shared_keys)}
+    requested = {"client": _split(client_keys), "shared": _split(shared_keys)}
 
-    async def ask(client: DeviceClient) -> ExitCode:
-        response = await client.request_attributes(asked["shared"] or None, asked["client"] or None, timeout)
+    async def send_request(client: DeviceClient) -> ExitCode:
+        response = await client.request_attributes(requested["shared"] or None, requested["client"] or None, timeout)
         found = {"client": _as_dict(response.client), "shared": _as_dict(response.shared)}
         terminal.value(found)
-        missing = [f"{scope} {key}" for scope, keys in asked.items() for key in keys if key not in found[scope]]
+        missing = [f"{scope} {key}" for scope, keys in requested.items() for key in keys if key not in found[scope]]
         if missing:
             terminal.failure(f"Attribute not found: {', '.join(missing)}")
         return ExitCode.REFUSED if missing else ExitCode.DONE
 
-    return run(_requested(load(connection, terminal.redactor), ask, timeout))
+    return run(_request(load(connection, terminal.redactor), send_request, timeout))
 
 
 @attributes.command("set", cls=Command)
@@ -120,7 +122,7 @@ def claim(secret_file: str | None, duration: int | None, timeout: float, connect
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
-    async def ask(client: DeviceClient) -> ExitCode:
+    async def send_request(client: DeviceClient) -> ExitCode:
         result = await client.claim_device(request, timeout=timeout)
         if result.reason_code == LocalReasonCode.NOT_DELIVERED:
             raise TimeoutError
@@ -133,14 +135,15 @@ def claim(secret_file: str | None, duration: int | None, timeout: float, connect
             raise CommandError(f"The platform refused the request: {result.reason}", ExitCode.REFUSED)
         return ExitCode.DONE
 
-    return run(_requested(load(connection, terminal.redactor), ask, timeout))
+    return run(_request(load(connection, terminal.redactor), send_request, timeout))
 
 
-async def _requested(settings: Settings, work: Work, timeout: float) -> ExitCode:
+async def _request(settings: Settings, send_request: Request, timeout: float) -> ExitCode:
+    """Connect, send one request, and turn its expected errors into ``CommandError``."""
     client = DeviceClient(settings.config)
     async with connected(client, settings):
         try:
-            return await work(client)
+            return await send_request(client)
         except TimeoutError:
             advice = "the platform does not respond to every request; --timeout waits longer"
             raise CommandError(f"No response within {timeout:g} s", ExitCode.TIMEOUT, advice) from None

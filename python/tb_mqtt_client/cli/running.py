@@ -1,4 +1,4 @@
-"""Run a command's coroutine: signals, the connection and expected failures become exit codes."""
+"""Run the coroutine of a command, and turn signals and connection failures into exit codes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import tb_mqtt_client
-from tb_mqtt_client.cli.causes import explain
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
+from tb_mqtt_client.cli.failures import CommandError, ExitCode, explain
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import TBMQTTError
@@ -20,7 +19,10 @@ from tb_mqtt_client.service.device.client import DeviceClient
 
 
 def run(work: Coroutine[Any, Any, ExitCode]) -> int:
-    """Run a command's coroutine and return its exit code. Ctrl-C and SIGTERM cancel it, so that it still prints its totals."""
+    """Run the coroutine of a command, and return its exit code.
+
+    Ctrl-C and SIGTERM cancel the coroutine, so that it can close its session and print its totals.
+    """
     try:
         return tb_mqtt_client.run(work, sigterm_exit_code=ExitCode.TERMINATED)
     except KeyboardInterrupt:
@@ -28,14 +30,18 @@ def run(work: Coroutine[Any, Any, ExitCode]) -> int:
     except SystemExit:
         return ExitCode.TERMINATED
     except BrokenPipeError:
-        # The reader of the output has left (`| head`). Buffered output must not fail when the interpreter exits.
+        # The reader of the output has exited (`| head`). Buffered output must not fail when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
 
 
 @asynccontextmanager
 async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[None]:
-    """Connect a client on entry and stop it on exit. Raises ``CommandError`` if there is no connection."""
+    """Connect a client on entry, and stop it on exit.
+
+    Raises:
+        CommandError: If the client cannot connect within ``settings.connect_timeout`` seconds.
+    """
     try:
         try:
             async with asyncio.timeout(settings.connect_timeout):
@@ -48,7 +54,7 @@ async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[N
 
 
 def no_connection(error: Exception, config: DeviceConfig) -> CommandError:
-    """Return the error that says why there is no connection, and how to find out more."""
+    """Return an error that explains why a client could not connect, and what to try next."""
     cause, failure = explain(error), failure_of(error)
     where = failure.where if failure is not None else ", ".join(map(str, config.servers()))
     return CommandError(f"No connection to {where}: {cause.finding}", ExitCode.NO_CONNECTION, cause.advice)

@@ -1,4 +1,4 @@
-"""``tb-mqtt send``: send telemetry or attributes from arguments, NDJSON or CSV, for a device or a gateway's sub-devices."""
+"""``tb-mqtt send``: send telemetry or attributes of a device or of sub-devices, from arguments, NDJSON or CSV."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, output_options
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch, InputReader, Parse
 from tb_mqtt_client.cli.records import Fields, Record, from_arguments, from_csv, from_ndjson
 from tb_mqtt_client.cli.running import connected, run
-from tb_mqtt_client.cli.sending import Orders, Outcome, Sender
+from tb_mqtt_client.cli.sender import Sender, SendOptions, Totals
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Bar, Terminal
 from tb_mqtt_client.cli.times import DEFAULT_FIELD, GUESSED_FIELDS, Unit, parse_ts
@@ -34,11 +34,14 @@ _OR_GUESSED = f"{', '.join(GUESSED_FIELDS[:-1])} or {GUESSED_FIELDS[-1]}"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Records to send, or a file to read them from."""
+    """The records to send, or the file that contains them."""
 
     records: Batch
+    """The records of the command line; empty if there is a file."""
     path: str | None = None
+    """The file; ``-`` is standard input."""
     parse: Parse | None = None
+    """Parses the lines of the file."""
 
 
 @click.command(cls=Command)
@@ -120,16 +123,16 @@ def send(
             )
         if ts_field is not None and no_guess_ts:
             raise click.UsageError("--ts-field and --no-guess-ts: give one of them")
-        # A service may have no standard input at all.
+        # A service may be started without a standard input.
         if path is None and (sys.stdin is None or sys.stdin.isatty()):
             raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")
         device_field = (device_field or DEVICE_FIELD) if gateway else None
         fields = Fields(device_field, ts_field, unit, guess_ts=not no_guess_ts, timeless=attributes)
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
     settings = load(connection, terminal.redactor, GatewayConfig)
-    orders = Orders(attributes=attributes, silence=timeout, device_profile=device_profile, skip_bad=skip_bad)
+    options = SendOptions(attributes=attributes, timeout=timeout, device_profile=device_profile, skip_bad=skip_bad)
     client_class = GatewayClient if gateway else DeviceClient
-    return run(_send(client_class, settings, source, orders, terminal))
+    return run(_send(client_class, settings, source, options, terminal))
 
 
 def _from_arguments(
@@ -155,48 +158,59 @@ def _parser(form: str | None, path: str | None, delimiter: str, fields: Fields) 
 
 
 def send_values(values: tuple[str, ...], settings: Settings, timeout: float, terminal: Terminal) -> int:
-    """Send ``KEY=VALUE`` as client attributes of the connected device, and return the exit code."""
+    """Send ``KEY=VALUE`` arguments as client attributes of the connected device, and return the exit code.
+
+    Args:
+        values: The arguments.
+        settings: Where to connect.
+        timeout: Seconds without an acknowledgement after which sending gives up.
+        terminal: Where to print.
+    """
     source = Source([_from_arguments(values, attributes=True)])
-    return run(_send(DeviceClient, settings, source, Orders(attributes=True, silence=timeout), terminal))
+    return run(_send(DeviceClient, settings, source, SendOptions(attributes=True, timeout=timeout), terminal))
 
 
 async def _send(
-    client_class: type[DeviceClient], settings: Settings, source: Source, orders: Orders, terminal: Terminal
+    client_class: type[DeviceClient], settings: Settings, source: Source, options: SendOptions, terminal: Terminal
 ) -> ExitCode:
     client = client_class(settings.config)
-    sender = Sender(client, orders, terminal)
+    sender = Sender(client, options, terminal)
     began = time.monotonic()
     failed = True
     try:
         with _opened(source) as (reader, size):
             async with connected(client, settings):
                 with terminal.progress("sending", size, _Acknowledged(client)) as bar:
-                    await sender.send_all(_watched(reader, bar, size) if reader else _at_once(source.records))
+                    await sender.send_all(_with_progress(reader, bar, size) if reader else _one_batch(source.records))
         failed = False
     except asyncio.CancelledError:
-        # The user ended it: that is not a failure.
+        # The user ended the command, which is not a failure.
         failed = False
         raise
     finally:
-        # After a failure and after Ctrl-C too: the client is stopped, so these are the last numbers.
+        # The client is stopped, so these numbers are final. They are printed after a failure and after Ctrl-C too.
         seconds = time.monotonic() - began
-        outcome = Outcome(
+        totals = Totals(
             client.statistics,
             sender.records,
             sender.timeless,
             sender.bad_lines,
             seconds,
-            attributes=orders.attributes,
+            attributes=options.attributes,
             failed=failed,
         )
-        if outcome.statistics.connections:
-            outcome.show(terminal)
-    return outcome.exit_code()
+        if totals.statistics.connections:
+            totals.show(terminal)
+    return totals.exit_code()
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[InputReader | None, int | None]]:
-    """A reader, and the size of what it reads when that is known."""
+    """Open the file of a source for the block.
+
+    Yields:
+        A reader, and the size of the file in bytes if it is known; ``None`` and ``None`` if the source is not a file.
+    """
     if source.path is None or source.parse is None:
         yield None, None
         return
@@ -216,18 +230,18 @@ def _opened(source: Source) -> Iterator[tuple[InputReader | None, int | None]]:
             os.close(descriptor)
 
 
-async def _at_once(records: Batch) -> AsyncIterator[Batch]:
+async def _one_batch(records: Batch) -> AsyncIterator[Batch]:
     yield records
 
 
-async def _watched(reader: InputReader, bar: Bar, size: int | None) -> AsyncIterator[Batch]:
+async def _with_progress(reader: InputReader, bar: Bar, size: int | None) -> AsyncIterator[Batch]:
     async for batch in reader.batches():
         yield batch
         bar.reached(reader.bytes_read, size)
 
 
 class _Acknowledged(ProgressColumn):
-    """The client's sums of the moment it is drawn."""
+    """Shows how many datapoints the client has accepted, and how many of them are acknowledged."""
 
     def __init__(self, client: DeviceClient) -> None:
         super().__init__()

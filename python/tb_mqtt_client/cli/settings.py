@@ -1,8 +1,8 @@
-"""Where to connect, and as whom: from options, a TOML file and the environment.
+"""The settings of a connection, from options, a TOML file and the environment.
 
-Precedence, as in ``common/config_loader.py``: what is named on the command line (an option, then a file given with
-``--config``) wins over the environment, and that over the default. Credentials go together: they come from the first of
-these that has any, so that a token of the environment never goes to a server of a file that has its own.
+As in ``common/config_loader.py``, an option takes precedence over the file given with ``--config``, the file over the
+environment, and the environment over the default. Credentials stay together: all of them come from the first of these
+places that has any, so that a token from the environment is never sent to the server of a file with its own credentials.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tb_mqtt_client.cli.exposed_files import warn_if_exposed
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
-from tb_mqtt_client.cli.terminal import Redactor
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
+from tb_mqtt_client.cli.secrets import Redactor, read_secret, warn_if_exposed
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.option_hints import nearest_option
 from tb_mqtt_client.entities.server_address import parse_servers
@@ -27,12 +26,12 @@ SECRETS = ("access_token", "password", "private_key_password")
 PATHS = ("ca_cert", "client_cert", "private_key")
 FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password", "private_key_password_file": "private_key_password"}
 LIMITS_TIMEOUT = 5.0
-"""Seconds to wait for the server's limits: the user is waiting."""
+"""Seconds to wait for the server's limits: short, because the user is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """The options of the command line; ``None``: not given."""
+    """The connection options of the command line; ``None`` if an option is not given."""
 
     config: str | None = None
     profile: str | None = None
@@ -57,26 +56,33 @@ class ConnectionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A configuration, and the places its parts come from."""
+    """A configuration, and where its host and credentials come from."""
 
     config: DeviceConfig
     connect_timeout: float
+    """Seconds that connecting may take, including all attempts."""
     origin_of_host: str
     origin_of_credentials: str
-    """Empty when there are none."""
+    """Empty if there are no credentials."""
 
     @property
     def target(self) -> str:
-        """Host and port of each server, for people."""
+        """Return the host and port of each server, separated by commas."""
         return ", ".join(map(str, self.config.servers()))
 
 
 def load(options: ConnectionOptions, redactor: Redactor, config_class: type[DeviceConfig] = DeviceConfig) -> Settings:
-    """Return the settings of one run, after adding their secrets to ``redactor``.
+    """Return the settings of one run.
 
-    Raises ``CommandError`` that names the option, key, variable or file that is not usable, and when there is no host.
+    Args:
+        options: The options of the command line.
+        redactor: Receives all secrets.
+        config_class: The configuration of a device or of a gateway.
+
+    Raises:
+        CommandError: If there is no host, or if an option, key, variable or file, which the message names, is not usable.
     """
-    # From the environment first, whatever is used of it later.
+    # All secrets of the environment are added first, even if the run does not use them.
     for prefix in ("TB_", "TB_GW_"):
         for name in SECRETS:
             redactor.add(os.environ.get(f"{prefix}{name.upper()}"))
@@ -87,11 +93,11 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     if not explicit.keys().isdisjoint(CREDENTIALS):
         file = {name: value for name, value in file.items() if name not in CREDENTIALS}
     given = {"limits_timeout": LIMITS_TIMEOUT} | file | explicit
-    late = _later_port(given, explicit)
+    port = _overriding_port(given, explicit)
     try:
         config = config_class(given)
-        if late is not None:
-            config.port = late
+        if port is not None:
+            config.port = port
     except ValueError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     if not given.keys().isdisjoint(CREDENTIALS):
@@ -118,34 +124,34 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     )
 
 
-def _later_port(given: dict[str, Any], explicit: Mapping[str, Any]) -> int | None:
-    """Let the command line win where a host and a port are from two places, and the host names a port too.
+def _overriding_port(given: dict[str, Any], explicit: Mapping[str, Any]) -> int | None:
+    """Let the command line win if the host and the port come from two places, and the host includes a port too.
 
     Args:
-        given: All settings; the port that loses is removed.
-        explicit: Those of the command line.
+        given: All settings; the port that is not used is removed.
+        explicit: The settings of the command line.
 
     Returns:
-        A port of the command line that replaces the one in the file's host.
+        The port of the command line if it replaces the port in the host of the file.
     """
     if "port" in explicit and "host" not in explicit:
         return given.pop("port") if "host" in given else None
-    if "host" in explicit and "port" not in explicit and _names_port(explicit["host"]):
+    if "host" in explicit and "port" not in explicit and _includes_port(explicit["host"]):
         given.pop("port", None)
     return None
 
 
-def _names_port(host: Any) -> bool:
+def _includes_port(host: Any) -> bool:
     try:
         return any(server.port is not None for server in parse_servers("host", host))
     except ValueError:
-        # Reported when the configuration is made.
+        # The same error is reported when the configuration is created.
         return False
 
 
 def _redact_proxy(url: object, redactor: Redactor) -> None:
-    """Add the secrets of a proxy's URL to a redactor, as they are written and decoded."""
-    # Whatever is between the slashes and the last @ sign: a URL that cannot be read may hold a secret, too.
+    """Add the secrets of a proxy's URL to a redactor, as written and decoded."""
+    # Everything between the slashes and the last @ sign is taken, because an invalid URL may contain a secret too.
     credentials, at, _ = str(url).partition("://")[2].rpartition("@")
     if at:
         password = credentials.partition(":")[2]
@@ -174,7 +180,7 @@ def _from_options(options: ConnectionOptions, redactor: Redactor) -> dict[str, A
     _redact_proxy(options.proxy, redactor)
     if options.token is not None and options.token_file is not None:
         raise CommandError("--token and --token-file: give one of them", ExitCode.USAGE)
-    # That of the command line is for the whole of connecting, that of the configuration for one attempt.
+    # --connect-timeout limits connecting as a whole, the option of the configuration one attempt.
     names = {one.name for one in fields(options)} & set(DeviceConfig.option_names()) - {"connect_timeout"}
     given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
     for name, secret in FILES_OF_SECRETS.items():
@@ -222,9 +228,13 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
 
 
 def _profile(path: Path, name: str | None) -> dict[str, Any]:
-    """Return one profile of a file: the table of this name, or the keys outside any table."""
+    """Return one profile of a file: the table with the given name, or the keys outside any table.
+
+    Raises:
+        CommandError: If the file cannot be read, is not TOML, or does not contain the profile.
+    """
     try:
-        # Windows editors start a file with a byte order mark.
+        # Some editors on Windows start a file with a byte order mark.
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
@@ -240,19 +250,3 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
         there_are = ", ".join(profiles) or "none"
         raise CommandError(f"--profile: {path} has no [{name}]", ExitCode.USAGE, f"its profiles: {there_are}")
     return dict(profiles[name])
-
-
-def read_secret(path: str, option: str, redactor: Redactor) -> str:
-    """Return the first line of a file."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise CommandError(f"{option}: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
-    except ValueError:
-        raise CommandError(f"{option}: {path} is not a text file", ExitCode.USAGE) from None
-    secret = lines[0].strip() if lines else ""
-    if not secret:
-        raise CommandError(f"{option}: {path} is empty", ExitCode.USAGE)
-    redactor.add(secret)
-    warn_if_exposed(path)
-    return secret

@@ -1,12 +1,14 @@
-"""Output for people and for programs. Results go to stdout, everything else to stderr, where secrets are redacted.
+"""Output for people and for programs: results go to stdout, everything else to stderr, where secrets are redacted.
 
-Characters that act on a terminal are escaped in all of it (``visible.py``).
+Texts from devices, servers and files reach the user's terminal. Characters that act on a terminal are escaped in all
+output, so that a device cannot clear the terminal, change its title, forge a line of output, or reorder text.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,35 +18,47 @@ from rich.highlighter import JSONHighlighter
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from tb_mqtt_client.cli.outcomes import CommandError, ExitCode
-from tb_mqtt_client.cli.visible import visible, visible_json
+from tb_mqtt_client.cli.failures import CommandError, ExitCode
+from tb_mqtt_client.cli.secrets import Redactor
 
-SHORTEST_SECRET = 4
-"""Shorter values are not redacted: they would be found in ordinary words."""
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+"""The log levels by the number of ``-v`` options."""
+
+_ACTIVE = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: escape sequences begin with one of them
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
+    "\u2028\u2029"  # separators of lines and paragraphs
+    "\ufeff"  # invisible
+    "\ud800-\udfff"  # halves of a surrogate pair, which no encoding can write
+    "]"
+)
 
 
-class Redactor:
-    """Knows the secrets of this run and takes them out of texts."""
+def visible(text: str, keep: str = "") -> str:
+    r"""Return a text in which active characters are escaped as in Python, such as ``\x1b``, ``\n`` and ``\u202e``.
 
-    def __init__(self) -> None:
-        self._secrets: set[str] = set()
+    Args:
+        text: Any text.
+        keep: Characters to leave unchanged, such as ``"\n"`` for a text of several lines.
+    """
+    return _ACTIVE.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
 
-    def add(self, secret: object) -> None:
-        """Remember a secret, unless it is ``None``."""
-        if secret is not None and len(str(secret)) >= SHORTEST_SECRET:
-            self._secrets.add(str(secret))
 
-    def clean(self, text: str) -> str:
-        """Return a text with each secret replaced."""
-        # The longest first: one secret may be part of another.
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+def visible_json(value: Any, indent: int | None = None) -> str:
+    r"""Return a value as JSON, in which active characters are escaped as ``\u001b``; a parser reads the same value.
+
+    Args:
+        value: Any JSON value.
+        indent: Spaces per level of nesting. ``None``: one line.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # The newlines of the indentation are the only active characters outside of strings.
+    return _ACTIVE.sub(lambda found: "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 class _VisibleFormatter(logging.Formatter):
-    """Keeps a message on one line, and escapes active characters in it and in a traceback."""
+    """Escapes active characters in messages, which then fit on one line, and in tracebacks."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return visible(super().formatMessage(record))
@@ -54,7 +68,7 @@ class _VisibleFormatter(logging.Formatter):
 
 
 class _LogHandler(logging.Handler):
-    """Prints log lines on a console, which keeps them apart from a progress bar."""
+    """Prints log lines on a console, so that they do not overwrite a progress bar."""
 
     def __init__(self, console: Console, redactor: Redactor) -> None:
         super().__init__()
@@ -72,7 +86,10 @@ def counted(number: int, what: str) -> str:
 
 
 class Terminal:
-    """Two consoles: colour, symbols and progress on a terminal, plain lines elsewhere. NO_COLOR is respected."""
+    """Prints to stdout and stderr: colour, symbols and progress on a terminal, plain lines elsewhere.
+
+    NO_COLOR is respected.
+    """
 
     def __init__(self, redactor: Redactor, *, as_json: bool = False, quiet: bool = False, verbosity: int = 0) -> None:
         self.redactor = redactor
@@ -89,23 +106,23 @@ class Terminal:
         logger.setLevel(logging.ERROR if self.quiet else LOG_LEVELS[min(verbosity, len(LOG_LEVELS) - 1)])
 
     def line(self, text: str | Text = "") -> None:
-        """Print one line of the result, for people."""
+        """Print one line of the result for people."""
         with _written():
             self.out.print(visible(text) if isinstance(text, str) else text, markup=False, soft_wrap=True)
 
     def document(self, value: Any) -> None:
-        """Print one JSON value on one line of stdout, for programs, and flush it."""
+        """Print the result for programs: one JSON value on one line of stdout, which is flushed."""
         text = visible_json(value)
         try:
             text.encode(self.out.encoding)
         except UnicodeEncodeError:
-            # Not every encoding has every character: JSON has another way to write them.
+            # The encoding lacks some of the characters, so all of them are escaped as JSON allows.
             text = json.dumps(value)
         with _written():
             print(text, flush=True)
 
     def value(self, value: Any) -> None:
-        """Print one JSON value of the result: on one line for programs, indented for people."""
+        """Print a result that is a JSON value: on one line for programs, indented for people."""
         if self.as_json or not self.out.is_terminal:
             self.document(value)
         else:
@@ -113,29 +130,40 @@ class Terminal:
                 self.out.print(JSONHighlighter()(Text(visible_json(value, indent=2))), soft_wrap=True)
 
     def note(self, text: str, symbol: str = "") -> None:
-        """Print a line that is not part of the result, unless ``--quiet``."""
+        """Print a remark on stderr, unless ``--quiet`` is set.
+
+        Args:
+            text: The remark.
+            symbol: One of ``good``, ``bad``, ``warning``, ``skipped`` and ``next``, or empty for a line without a symbol.
+        """
         if not self.quiet:
             self.err.print(self.marked(self.err, symbol, self.redactor.clean(text)), markup=False, soft_wrap=True)
 
     def failure(self, text: str, advice: str = "") -> None:
-        """Print why the command fails, and what to try next."""
+        """Print the reason of a failure on stderr and, if there is advice, what to try next."""
         self.err.print(self.marked(self.err, "bad", self.redactor.clean(text)), markup=False, soft_wrap=True)
         if advice:
             self.err.print(self.marked(self.err, "next", self.redactor.clean(advice)), markup=False, soft_wrap=True)
 
     def marked(self, console: Console, symbol: str, text: str) -> Text:
-        """Return a text behind the symbol of its kind: good, bad, warning, next, or none."""
+        """Return a text after the symbol of its kind (see ``note``), as the console can show it."""
         text = visible(text)
         if not symbol:
             return Text(text)
         fancy, plain, style = _SYMBOLS[symbol]
-        # Not every terminal can show the symbols.
+        # Symbols need a Unicode encoding; other terminals get plain characters.
         mark = fancy if (console.encoding or "").lower().replace("-", "").startswith("utf") else plain
         return Text.assemble((mark, style), " ", text)
 
     @contextmanager
     def progress(self, description: str, total: int | None, *columns: ProgressColumn) -> Iterator[Bar]:
-        """Show a bar on stderr while the block runs, if stderr is a terminal."""
+        """Show a progress bar while the block runs, if stderr is a terminal and ``--quiet`` is not set.
+
+        Args:
+            description: The text before the bar.
+            total: The amount of work; ``None`` if it is not known.
+            *columns: What to show after the bar.
+        """
         shown = self.err.is_terminal and not self.quiet and not self.err.is_dumb_terminal
         bar = Progress(
             SpinnerColumn(),
@@ -153,7 +181,7 @@ class Terminal:
 
 @contextmanager
 def _written() -> Iterator[None]:
-    """Turn a failure to write the result into a ``CommandError``, but not that of a reader that has left (``| head``)."""
+    """Turn a failure to write the result into a ``CommandError``, except if the reader has exited (``| head``)."""
     try:
         yield
     except BrokenPipeError:
@@ -170,7 +198,7 @@ class Bar:
         self._task = progress.add_task(description, total=total)
 
     def reached(self, completed: int, total: int | None = None) -> None:
-        """Set how much is done, and of how much."""
+        """Draw how much of the total is completed."""
         self._progress.update(self._task, completed=completed, total=total)
 
 

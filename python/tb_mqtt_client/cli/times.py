@@ -1,4 +1,4 @@
-"""Times of records: units, ISO 8601, and the field that holds them. Nothing here reads input or sends."""
+"""Times of records: units, ISO 8601, and the field that contains the time. This module does not read input or send."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 DEFAULT_FIELD = "ts"
 GUESSED_FIELDS = ("timestamp", "time", "datetime", "date")
-"""Fields that may hold the time when there is no ``ts``, the most likely one first."""
+"""Fields that may contain the time if there is no ``ts``, the most likely one first."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAUSIBLE = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-"""A number is guessed to be a time only within these years: in two different units it cannot be."""
+"""A number is guessed to be a time only within these years. No number is within them in two different units."""
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 _TIME_OF_DAY = re.compile(r"[0-9][T ][0-9]")
 
 
 class Unit(StrEnum):
-    """The unit of a time that is a number of units since the epoch."""
+    """The unit of a time that is a number since the epoch."""
 
     MILLISECONDS = "ms"
     SECONDS = "s"
@@ -30,12 +30,12 @@ class Unit(StrEnum):
 
     @property
     def words(self) -> str:
-        """Return the unit's English name, in the plural."""
+        """Return the English name of the unit, in the plural."""
         return self.name.lower()
 
     @property
     def milliseconds(self) -> Decimal:
-        """Return how many milliseconds one of this unit has."""
+        """Return the length of the unit in milliseconds."""
         return _MILLISECONDS[self]
 
 
@@ -45,7 +45,7 @@ _MILLISECONDS = {
     Unit.MICROSECONDS: Decimal("0.001"),
     Unit.NANOSECONDS: Decimal("0.000001"),
 }
-# As milliseconds, these numbers are of 1970 to 1973, or later than the year 5138: another unit is far more likely.
+# In milliseconds, these numbers would be times from 1970 to 1973 or after the year 5138, so another unit is far more likely.
 _MISTAKEN = (
     (Unit.SECONDS, Decimal(10) ** 8, Decimal(10) ** 11),
     (Unit.MICROSECONDS, Decimal(10) ** 14, Decimal(10) ** 17),
@@ -55,23 +55,23 @@ _MISTAKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The field in which the time was found although it is not called ``ts``."""
+    """A field that contains the time although it is not called ``ts``."""
 
     field: str
     unit: Unit | None
-    """``None`` for ISO 8601."""
+    """The unit of a number; ``None`` for ISO 8601."""
 
     @property
     def notation(self) -> str:
-        """Return how the field writes its times."""
+        """Return the notation of the times, as a phrase for messages."""
         return "as ISO 8601" if self.unit is None else f"in {self.unit.words} since the epoch"
 
 
 def parse_ts(value: Any, unit: Unit | None = None) -> int:
-    """Return milliseconds since the epoch.
+    """Return a time in milliseconds since the epoch.
 
     Args:
-        value: A number, a text that is one, or ISO 8601 with an offset from UTC.
+        value: A number, a text that is a number, or ISO 8601 with an offset from UTC.
         unit: The unit of a number. ``None``: milliseconds, and a number that looks like another unit is refused.
 
     Raises:
@@ -90,19 +90,20 @@ def parse_ts(value: Any, unit: Unit | None = None) -> int:
 
 
 def candidates_for_time(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record that are called like times, the most likely one first. Upper and lower case are alike."""
+    """Return the fields of a record that have a name in ``GUESSED_FIELDS``, in any case, the most likely one first."""
     names = {name.lower(): name for name in reversed(content) if content[name] is not None}
     return {names[name]: content[names[name]] for name in GUESSED_FIELDS if name in names}
 
 
 def guess(candidates: dict[str, Any]) -> Guess | None:
-    """Return the first of these fields whose value is a time beyond doubt, or ``None``."""
+    """Return the first of these fields whose value is certainly a time, or ``None``."""
     for name, value in candidates.items():
         if (number := _number(value)) is not None:
             for unit in Unit:
                 if _is_plausible(number * unit.milliseconds):
                     return Guess(name, unit)
-        # A date without a time of day is more likely a value. Without an offset it is a time: reading it will say what is missing.
+        # A date without a time of day is more likely a value. A time without an offset from UTC is a time, so that parsing it
+        # reports the missing offset.
         elif isinstance(value, str) and _TIME_OF_DAY.search(value) and _moment(value) is not None:
             return Guess(name, None)
     return None

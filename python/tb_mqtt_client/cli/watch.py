@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from tb_mqtt_client import DeviceClient
+from tb_mqtt_client.cli.failures import ExitCode
 from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, json_value, output_options
-from tb_mqtt_client.cli.outcomes import ExitCode
 from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
@@ -25,15 +25,20 @@ Event = dict[str, Any]
 
 
 class Replies:
-    """Replies to server-side RPCs, by method."""
+    """Builds the responses to server-side RPCs."""
 
     def __init__(self, by_method: dict[str, Any], default: str | None) -> None:
-        """Reply to other methods with ``default`` (JSON), or with an error if it is ``None``."""
+        """Set the results by method.
+
+        Args:
+            by_method: The result of each method.
+            default: The result of all other methods, as JSON. ``None``: they get an error.
+        """
         self._by_method = by_method
         self._default = default
 
     def to(self, request: RPCRequest) -> RPCResponse:
-        """Return the reply to a request. Each gets one, because the platform waits for it."""
+        """Return the response to a request. Every request gets a response, because the platform waits for it."""
         if request.method in self._by_method:
             return RPCResponse.build(request.request_id, self._by_method[request.method])
         if self._default is None:
@@ -92,8 +97,8 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
         response = replies.to(request)
         call = {"event": "rpc", "ts": now_ms(), "id": request.request_id, "method": request.method, "params": request.params}
         event = call | {"answer": response.to_payload_format(settings.config.rpc_reply)}
-        # Printed after the reply is on its way: this may be the last line, after which the client is stopped. The client, which
-        # waits for this task too and began earlier, is woken first.
+        # The event is printed after the client has sent the response, because this may be the last line, after which the
+        # client is stopped. The client waits for this task too; it was first, so it is woken first.
         callback_task = asyncio.current_task()
         assert callback_task is not None
         callback_task.add_done_callback(lambda _: callback_task.get_loop().call_soon(events.put_nowait, event))
@@ -107,7 +112,8 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
             terminal.note(f"watching as a device of {settings.target}; press Ctrl-C to stop")
             shown = 0
             while count is None or shown < count:
-                # Written here, not in a callback: a reader that has left must end the command, not look like a failed callback.
+                # Printed here instead of in a callback: if the reader of the output has exited, the command must end. In a
+                # callback the error would be reported as a failed callback.
                 terminal.document(await events.get())
                 shown += 1
     except TimeoutError:

@@ -1,1 +1,1 @@
-"""Send this machine's own metrics through a GatewayClient: ``python -m tb_mqtt_client.demo``, extra ``demo``."""
+"""Send this machine's metrics through a ``GatewayClient``: ``python -m tb_mqtt_client.demo`` (extra ``demo``)."""

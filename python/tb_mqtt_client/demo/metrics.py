@@ -1,7 +1,7 @@
-"""What this machine can say about itself, as sub-devices of a gateway.
+"""Read the metrics of this machine, as values of sub-devices of a gateway.
 
-Nothing here fails because something is not readable: a disk without permission, a process that has ended or a counter
-that this system does not have is left out of that reading.
+Metrics that cannot be read are left out of a reading: a disk without permission, a process that has ended, or a counter
+that this system does not have.
 """
 
 import os
@@ -14,13 +14,13 @@ import psutil
 
 BUSIEST_PROCESSES = 5
 NOT_READABLE = (psutil.Error, OSError, NotImplementedError, AttributeError)
-"""psutil has no function (AttributeError) where a system has no such counter."""
+"""``AttributeError`` because psutil lacks the functions for counters that a system does not have."""
 
 Values = dict[str, int | float | str | bool]
 
 
 class Reading(NamedTuple):
-    """One sub-device, its profile and its values at one moment."""
+    """The values of one sub-device at one time."""
 
     device: str
     profile: str
@@ -28,16 +28,22 @@ class Reading(NamedTuple):
 
 
 class Machine:
-    """The machine this program runs on. Its busiest processes are chosen once: they stay the same sub-devices."""
+    """The machine that this program runs on.
+
+    The busiest processes are chosen once, so that every reading has the same sub-devices.
+    """
 
     def __init__(self) -> None:
         self._name = _text(platform.node() or "machine")
         self._processes = _busiest_processes(BUSIEST_PROCESSES)
-        # The first percentages are those since this call.
+        # psutil returns the percentages since the previous call, so the first call only sets the start.
         psutil.cpu_times_percent(percpu=True)
 
     def read(self) -> list[Reading]:
-        """All that is readable now. Takes some milliseconds, and blocks where a disk does."""
+        """Return one reading per sub-device.
+
+        It takes some milliseconds, and blocks as long as a disk blocks.
+        """
         families: tuple[Callable[[], Iterator[Reading]], ...] = (_cpus, _memory, _disks, _networks, self._busiest)
         readings: list[Reading] = []
         for family in families:
@@ -52,7 +58,7 @@ class Machine:
 
 
 def sized(readings: list[Reading], count: int | None) -> list[Reading]:
-    """Exactly `count` sub-devices: the first ones, or all of them again under other names."""
+    """Return readings of exactly ``count`` sub-devices: the first ones, or all of them repeated under other names."""
     if count is None or not readings:
         return readings
     rounds = -(-count // len(readings))
@@ -78,7 +84,7 @@ def _memory() -> Iterator[Reading]:
 
 
 def _disks() -> Iterator[Reading]:
-    # One device may be mounted in many places (containers do so with single files): its first place stands for it.
+    # A device may be mounted in many places (containers mount single files), so only its first place is read.
     mounts: dict[str, str] = {}
     for partition in psutil.disk_partitions(all=False):
         mounts.setdefault(partition.device, partition.mountpoint)
@@ -87,7 +93,7 @@ def _disks() -> Iterator[Reading]:
             yield Reading(f"disk {_text(mount)}", "disk", _numbers(psutil.disk_usage(mount)))
     with suppress(*NOT_READABLE):
         for name, counters in psutil.disk_io_counters(perdisk=True).items():
-            # Linux lists loop devices that nothing uses.
+            # Linux also lists loop devices that are not in use.
             if counters.read_count or counters.write_count:
                 yield Reading(f"block device {_text(name)}", "disk", _numbers(counters))
 
@@ -104,7 +110,7 @@ def _networks() -> Iterator[Reading]:
 
 
 def _busiest_processes(count: int) -> list[psutil.Process]:
-    """Those that have used the most CPU time so far."""
+    """Return the processes that have used the most CPU time."""
 
     def cpu_seconds(process: psutil.Process) -> float:
         with suppress(*NOT_READABLE):
@@ -136,9 +142,10 @@ def _read_process(process: psutil.Process) -> Reading:
 
 
 def _numbers(counters: Any) -> Values:
-    """One of psutil's named tuples as values; not every system fills every field.
+    """Return the numeric fields of one of psutil's named tuples. Not every system fills every field.
 
-    Three decimals: the platform stores a number with more than 16 of them as text (platform_contract.md, section 3).
+    Floats are rounded to three decimal places, because the platform stores a number with more than 16 of them as text
+    (platform_contract.md, section 3).
     """
     return {
         key: round(value, 3) if isinstance(value, float) else value
@@ -148,5 +155,5 @@ def _numbers(counters: Any) -> Values:
 
 
 def _text(name: str) -> str:
-    """Names of files and processes may hold bytes that are no text; JSON cannot carry those."""
+    """Return a name of a file or process that JSON can represent: bytes that are not text are replaced."""
     return name.encode("utf-8", "replace").decode()

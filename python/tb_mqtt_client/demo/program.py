@@ -1,7 +1,7 @@
-"""The demo from its arguments to its exit code.
+"""The demo, from its arguments to its exit code.
 
-0: every datapoint was acknowledged, and the platform counted as many. 1: the two sides disagree. 2: it could not run.
-3: there is no connection.
+Exit codes: 0 if every datapoint was acknowledged and the platform counted the same number; 1 if the numbers of the client
+and the platform differ; 2 if the demo could not run; 3 if there is no connection.
 """
 
 import argparse
@@ -16,29 +16,35 @@ from rich.console import Console
 from rich.markup import escape
 
 from tb_mqtt_client import GatewayClient, GatewayConfig, run
-from tb_mqtt_client.cli.causes import explain
-from tb_mqtt_client.cli.visible import visible
+from tb_mqtt_client.cli.failures import explain
+from tb_mqtt_client.cli.terminal import visible
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.demo.metrics import Machine
 from tb_mqtt_client.demo.report import Bulk, Display, Outcome, Tally, show
-from tb_mqtt_client.demo.traffic import Answers, DemoError, Traffic
+from tb_mqtt_client.demo.traffic import DemoError, Results, Traffic
 from tb_mqtt_client.emulator import Emulator
 
 EMULATOR_TOKEN = "demo-gateway"
 SECONDS_BETWEEN_FRAMES = 0.1
-SECONDS_WITHOUT_ANSWER = 120
-"""Longer than the widest rate-limit window in use (60 s): a run without an answer for so long hangs."""
+SECONDS_WITHOUT_RESULT = 120
+"""A run without a result for this long hangs: no rate-limit window in use is longer than 60 s."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the data goes. `count` is the platform's own count of datapoints; a real server does not tell it."""
+    """The server that receives the data."""
 
     config: GatewayConfig
     count: Callable[[], int] | None
+    """Returns the platform's own count of datapoints. ``None`` for a real server, which does not report it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit code.
+
+    Args:
+        arguments: The arguments, without the program's name. ``None``: those of the process.
+    """
     options = _options(arguments)
     console, errors = Console(), Console(stderr=True)
     try:
@@ -65,17 +71,17 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
             target = "a built-in emulator" if options.host is None else ", ".join(map(str, endpoint.config.servers()))
             console.print(f"{devices} parts of this machine as sub-devices of one gateway, connected to {target}")
             with Display(console) as display:
-                await _watched(display, "live metrics", None, traffic.answers, traffic.stream(options.duration))
+                await _show_progress(display, "live metrics", None, traffic.results, traffic.stream(options.duration))
                 before = client.statistics
                 began = time.monotonic()
                 if options.points:
-                    await _watched(display, "history", options.points, traffic.answers, traffic.bulk(options.points))
+                    await _show_progress(display, "history", options.points, traffic.results, traffic.bulk(options.points))
                 seconds = time.monotonic() - began
         finally:
             await client.stop()
         after = client.statistics
         return Outcome(
-            answers=traffic.answers,
+            results=traffic.results,
             tally=Tally(after.accepted, after.acknowledged, after.rejected, after.dropped, after.undelivered),
             platform_datapoints=endpoint.count() if endpoint.count is not None else None,
             bulk=Bulk(
@@ -91,7 +97,7 @@ async def _run(options: argparse.Namespace, console: Console) -> Outcome:
 
 
 class _NoConnectionError(Exception):
-    """The text says why, and what to try next."""
+    """The client could not connect; the message contains the cause and what to try next."""
 
 
 async def _connect(client: GatewayClient, config: GatewayConfig) -> None:
@@ -104,20 +110,24 @@ async def _connect(client: GatewayClient, config: GatewayConfig) -> None:
         ) from error
 
 
-async def _watched(
-    display: Display, description: str, total: int | None, answers: Answers, work: Coroutine[Any, Any, None]
+async def _show_progress(
+    display: Display, description: str, total: int | None, results: Results, work: Coroutine[Any, Any, None]
 ) -> None:
-    """Run `work` and draw its progress. Raises `DemoError` when no answer comes any more."""
-    draw = display.phase(description, total, lambda: answers.answered)
+    """Run ``work`` and draw its progress.
+
+    Raises:
+        DemoError: If no result arrives for ``SECONDS_WITHOUT_RESULT`` seconds.
+    """
+    draw = display.phase(description, total, lambda: results.resolved)
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=SECONDS_BETWEEN_FRAMES)
             draw(task.done())
-            if not task.done() and time.monotonic() - answers.last_answer > SECONDS_WITHOUT_ANSWER:
-                waiting = answers.sent - answers.answered
+            if not task.done() and time.monotonic() - results.last_result > SECONDS_WITHOUT_RESULT:
+                waiting = results.sent - results.resolved
                 raise DemoError(
-                    f"{waiting:,} datapoints are unacknowledged, and nothing was acknowledged for {SECONDS_WITHOUT_ANSWER} s"
+                    f"{waiting:,} datapoints are unacknowledged, and nothing was acknowledged for {SECONDS_WITHOUT_RESULT} s"
                 )
         await task
     finally:
@@ -126,20 +136,20 @@ async def _watched(
 
 @asynccontextmanager
 async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
-    """Give the server that was asked for, or the emulator for as long as the demo runs."""
+    """Yield the server that the options name, or an emulator that runs until the end of the block."""
     if options.host is not None:
         config = GatewayConfig({"host": options.host, "port": options.port, "access_token": options.token})
         if not (config.access_token or config.username or config.client_cert):
             raise DemoError("a server needs credentials: give --token, or TB_ACCESS_TOKEN in the environment")
         yield Endpoint(config, None)
         return
-    # Counts only: a million kept values would measure this process's memory, not the road.
+    # The emulator only counts: storing a million values would measure the memory of this process, not the client.
     async with Emulator(keep_data=False) as emulator:
         emulator.add_gateway(EMULATOR_TOKEN, name="demo gateway")
         config = GatewayConfig(
             {"host": emulator.host, "port": emulator.port, "access_token": EMULATOR_TOKEN, "use_system_ca": False}
         )
-        # The environment may hold what another server needs.
+        # The environment may contain credentials and certificates for another server.
         config.username = config.password = config.client_id = None
         config.ca_cert = config.client_cert = config.private_key = None
         yield Endpoint(config, lambda: emulator.counters.datapoints)
@@ -175,7 +185,7 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    # int() would take "1_000" and " 5 ".
+    # Checked first because int() accepts "1_000" and " 5 ".
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)

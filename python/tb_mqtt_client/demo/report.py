@@ -1,4 +1,4 @@
-"""What a person sees: one progress bar while data travels, and a table of both sides' numbers at the end."""
+"""The output of the demo: a progress bar while data is sent, and a table with the numbers of both sides at the end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tb_mqtt_client.demo.latency import Latencies
-from tb_mqtt_client.demo.traffic import Answers
+from tb_mqtt_client.demo.traffic import Latencies, Results
 
 
 @dataclass(frozen=True)
@@ -24,32 +23,35 @@ class Tally:
 
 @dataclass(frozen=True)
 class Bulk:
-    """What the bulk took. `limit_bytes`: what its payloads might have held."""
+    """The size and duration of the bulk of data that follows the live metrics."""
 
     datapoints: int
     messages: int
     payload_bytes: int
     limit_bytes: int
+    """The sum of the size limits of its payloads."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Outcome:
-    answers: Answers
+    """The numbers of one run."""
+
+    results: Results
     tally: Tally
     platform_datapoints: int | None
-    """The platform's own count; None where it does not tell (a real server)."""
+    """The platform's own count; ``None`` for a real server, which does not report it."""
     bulk: Bulk
     live_latencies: Latencies
     bulk_latencies: Latencies
 
     def disagreements(self) -> list[str]:
-        """Return why this run failed. Empty if every datapoint was acknowledged and counted on both sides."""
-        sent, tally = self.answers.sent, self.tally
+        """Return the reasons why this run failed. Empty if every datapoint was acknowledged and counted on both sides."""
+        sent, tally = self.results.sent, self.tally
         counts = {
             "accepted by the client": tally.accepted,
             "acknowledged": tally.acknowledged,
-            "reported to the caller": self.answers.answered,
+            "reported to the caller": self.results.resolved,
             "counted by the platform": self.platform_datapoints,
         }
         found = [
@@ -57,13 +59,13 @@ class Outcome:
         ]
         if lost := tally.rejected + tally.dropped + tally.undelivered:
             found.append(f"{lost:,} datapoints rejected, dropped or undelivered")
-        if self.answers.failed_calls:
-            found.append(f"{self.answers.failed_calls:,} calls failed, the first with {self.answers.first_failure}")
+        if self.results.failed_sends:
+            found.append(f"{self.results.failed_sends:,} sends failed, the first with {self.results.first_failure}")
         return found
 
 
 class Display:
-    """The progress bar. The total may be unknown while live metrics are streamed."""
+    """The progress bar."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -85,20 +87,29 @@ class Display:
         self._progress.stop()
 
     def phase(self, description: str, total: int | None, count: Callable[[], int]) -> Callable[[bool], None]:
-        """Begin a line; call what this gives to draw it anew with what has been counted since, and say whether it is over."""
+        """Add a line to the progress bar.
+
+        Args:
+            description: The text of the line.
+            total: The number of datapoints; ``None`` while live metrics are streamed.
+            count: Returns the number of datapoints with a result, which only grows.
+
+        Returns:
+            A function that redraws the line; its argument says whether the phase is over.
+        """
         before = count()
         task = self._progress.add_task(description, total=total)
 
         def draw(over: bool) -> None:
             counted = count() - before
-            # Without a total the bar moves for ever.
+            # Without a total the bar never stops moving, so the final count becomes the total.
             self._progress.update(task, completed=counted, total=counted if over and total is None else total)
 
         return draw
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """Print the table, and then whether the two sides agree."""
+    """Print the table, and whether the numbers of both sides agree."""
     table = Table(title="Both sides, in datapoints", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")

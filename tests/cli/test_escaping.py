@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.cli.visible import visible, visible_json
+from tb_mqtt_client.cli.terminal import visible, visible_json
 from tb_mqtt_client.emulator import Verdict
 
 ACTIVE = [
