@@ -68,7 +68,7 @@ async def send(sent, level, version, token, limits):
     emulator = Emulator(version=version, limits=limits)
     emulator.add_gateway("GATEWAY")
     emulator.add_provision_profile("key", "secret")
-    session = emulator._session()
+    session = emulator.protocol()
     transport = Transport()
     session.connection_made(transport)
     properties = b"\0" if level == 5 else b""

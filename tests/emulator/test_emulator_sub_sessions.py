@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 from raw_mqtt import raw_client
@@ -24,6 +25,20 @@ async def gateway(emulator):
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         yield client
+
+
+@asynccontextmanager
+async def connected_gateway(emulator):
+    """Connect a raw client as the gateway of an emulator that the test made."""
+    emulator.add_gateway("GATEWAY", "gateway")
+    async with raw_client(emulator) as client:
+        await client.connect("GATEWAY")
+        yield client
+
+
+def check_inactivity(emulator):
+    """Apply the emulator's clock at once: a new timeout checks all open sessions."""
+    emulator.sub_device_inactivity = emulator.sub_device_inactivity
 
 
 async def answered(client, topic, payload):
@@ -134,37 +149,32 @@ async def test_after_the_end_an_uplink_or_a_connect_begins_a_new_session(emulato
         ("v1/devices/me/telemetry", {"a": 1}, False),
     ],
 )
-async def test_what_keeps_a_session_alive(emulator, gateway, monkeypatch, topic, payload, kept):
-    """Its own uplinks, empty ones included; neither `connect` nor what the gateway sends for itself or for others."""
-    emulator.sub_device_inactivity = 600
-    now = asyncio.get_running_loop().time()
-    await answered(gateway, "v1/gateway/connect", {"device": "A"})
-    [session] = emulator._sessions
-    sub_sessions = session._gateway_uplinks.sub_sessions
-    monkeypatch.setattr(sub_sessions, "_loop_time", lambda: now)
-    device = emulator.device("A")
-    for _ in range(2):
-        now += 400
-        await answered(gateway, topic, payload)
-        sub_sessions.check_inactivity()
-    assert (device.connected, device.counters.connections) == (kept, 1)
+async def test_what_keeps_a_session_alive(topic, payload, kept):
+    """A sub-device's own uplinks do, empty ones included; `connect` and uplinks of the gateway or other devices do not."""
+    now = 0.0
+    async with Emulator(clock=lambda: now, sub_device_inactivity=600) as emulator, connected_gateway(emulator) as gateway:
+        await answered(gateway, "v1/gateway/connect", {"device": "A"})
+        device = emulator.device("A")
+        for _ in range(2):
+            now += 400
+            await answered(gateway, topic, payload)
+            check_inactivity(emulator)
+        assert (device.connected, device.counters.connections) == (kept, 1)
 
 
-async def test_sessions_end_one_by_one(emulator, gateway, monkeypatch):
+async def test_sessions_end_one_by_one():
     now = 1000.0
-    [session] = emulator._sessions
-    sub_sessions = session._gateway_uplinks.sub_sessions
-    monkeypatch.setattr(sub_sessions, "_loop_time", lambda: now)
-    for name in "ABC":
-        await answered(gateway, "v1/gateway/connect", {"device": name})
-        now += 100
-    await answered(gateway, "v1/gateway/attributes", {"A": {}})
-    reachable = []
-    for _ in range(5):
-        reachable.append("".join(name for name in "ABC" if emulator.device(name).connected))
-        now += 200
-        sub_sessions.check_inactivity()
-    assert reachable == ["ABC", "ABC", "AC", "", ""]
+    async with Emulator(clock=lambda: now, sub_device_inactivity=600) as emulator, connected_gateway(emulator) as gateway:
+        for name in "ABC":
+            await answered(gateway, "v1/gateway/connect", {"device": name})
+            now += 100
+        await answered(gateway, "v1/gateway/attributes", {"A": {}})
+        reachable = []
+        for _ in range(5):
+            reachable.append("".join(name for name in "ABC" if emulator.device(name).connected))
+            now += 200
+            check_inactivity(emulator)
+        assert reachable == ["ABC", "ABC", "AC", "", ""]
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])

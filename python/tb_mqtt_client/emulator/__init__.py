@@ -5,10 +5,9 @@
 ...     client = GatewayClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
 """
 
-from tb_mqtt_client.emulator.client_rpc import ClientRpcError
-from tb_mqtt_client.emulator.credentials import BasicCredentials, X509Credentials
 from tb_mqtt_client.emulator.devices import Carrier, Claim, Counters, Datapoint, Device, RpcResponse
 from tb_mqtt_client.emulator.hooks import (
+    ClientRpcError,
     ConnectAttempt,
     ConnectVerdict,
     OnClientRpc,
@@ -23,9 +22,10 @@ from tb_mqtt_client.emulator.hooks import (
 )
 from tb_mqtt_client.emulator.limits import OverLimit, RateLimits, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaPackage
+from tb_mqtt_client.emulator.platform import VERSIONS
+from tb_mqtt_client.emulator.registry import BasicCredentials, X509Credentials
 from tb_mqtt_client.emulator.server import Emulator
 from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, ValueKind
-from tb_mqtt_client.emulator.versions import VERSIONS
 
 __all__ = [
     "VERSIONS",

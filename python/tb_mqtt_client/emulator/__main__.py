@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 
 from tb_mqtt_client.emulator.console import Console, EventPrinter, counted
 from tb_mqtt_client.emulator.limits import RateLimits, SessionLimits
+from tb_mqtt_client.emulator.platform import NEWEST, VERSIONS
 from tb_mqtt_client.emulator.provisioning import STRATEGIES
 from tb_mqtt_client.emulator.server import Emulator
-from tb_mqtt_client.emulator.versions import NEWEST, VERSIONS
 
 _DESCRIPTION = """\
 A stand-in for ThingsBoard's MQTT endpoint, to try clients against: it answers as the platform answers, and forgets

@@ -14,8 +14,30 @@ from typing import Final
 MQTT_3_1: Final = 3
 MQTT_3_1_1: Final = 4
 MQTT_5: Final = 5
+
+# Reason codes of MQTT 5 that the platform sends.
+SUCCESS: Final = 0x00
+NO_SUBSCRIPTION_EXISTED: Final = 0x11
+UNSPECIFIED_ERROR: Final = 0x80
 MALFORMED_PACKET: Final = 0x81
 PROTOCOL_ERROR: Final = 0x82
+IMPLEMENTATION_SPECIFIC: Final = 0x83
+CLIENT_ID_NOT_VALID: Final = 0x85
+BAD_USERNAME_OR_PASSWORD: Final = 0x86
+NOT_AUTHORIZED: Final = 0x87
+SERVER_UNAVAILABLE: Final = 0x88
+SERVER_BUSY: Final = 0x89
+# The platform's answer to every exception that it did not expect.
+SERVER_SHUTTING_DOWN: Final = 0x8B
+TAKEN_OVER: Final = 0x8E
+TOPIC_FILTER_INVALID: Final = 0x8F
+TOPIC_NAME_INVALID: Final = 0x90
+MESSAGE_RATE_TOO_HIGH: Final = 0x96
+QUOTA_EXCEEDED: Final = 0x97
+ADMINISTRATIVE_ACTION: Final = 0x98
+PAYLOAD_FORMAT_INVALID: Final = 0x99
+CONNECTION_RATE_EXCEEDED: Final = 0x9F
+
 _LONGEST_VARIABLE_INTEGER: Final = 4
 _LONGEST_CLIENT_ID_3_1: Final = 23
 # Identifier and bytes of the value; 0 bytes for a text (MQTT 5, section 3.2.2.3).

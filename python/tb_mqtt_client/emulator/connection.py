@@ -10,8 +10,13 @@ from typing import cast
 
 from tb_mqtt_client.emulator import codec
 from tb_mqtt_client.emulator.background import Timers
-from tb_mqtt_client.emulator.codec import MQTT_5, PacketReader, ProtocolViolationError
-from tb_mqtt_client.emulator.reason_codes import IMPLEMENTATION_SPECIFIC, SERVER_SHUTTING_DOWN
+from tb_mqtt_client.emulator.codec import (
+    IMPLEMENTATION_SPECIFIC,
+    MQTT_5,
+    SERVER_SHUTTING_DOWN,
+    PacketReader,
+    ProtocolViolationError,
+)
 
 
 class Connection(asyncio.Protocol, ABC):

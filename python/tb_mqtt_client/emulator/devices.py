@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from tb_mqtt_client.emulator.rpc_call import RpcCall
 from tb_mqtt_client.emulator.values import StoredDatapoint, StoredValue, keys_are_valid, stored, ts_is_stored
 
 DEFAULT_PROFILE: Final = "default"
@@ -38,6 +37,28 @@ class RpcResponse(NamedTuple):
 
     id: int
     payload: bytes
+
+
+@dataclass(eq=False)
+class RpcCall:
+    """An RPC of the server that has not ended."""
+
+    id: int
+    method: str
+    params: Any
+    oneway: bool
+    # what the device answered; None for a one-way call
+    answer: asyncio.Future[bytes | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    # a notice of the platform waits in its database until it is acknowledged
+    persisted: bool = False
+    sent: bool = False
+
+    def end(self, payload: bytes | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(payload)
+
+    def describe(self) -> str:
+        return f"{self.method!r} (id {self.id})"
 
 
 @dataclass(slots=True)

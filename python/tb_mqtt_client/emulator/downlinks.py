@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tb_mqtt_client.emulator import codec, payloads
-from tb_mqtt_client.emulator.codec import MQTT_5
-from tb_mqtt_client.emulator.devices import Device
-from tb_mqtt_client.emulator.reason_codes import NO_SUBSCRIPTION_EXISTED, SUCCESS, TOPIC_FILTER_INVALID
-from tb_mqtt_client.emulator.rpc_call import RpcCall
-from tb_mqtt_client.emulator.session_view import SessionView
+from tb_mqtt_client.emulator.codec import MQTT_5, NO_SUBSCRIPTION_EXISTED, SUCCESS, TOPIC_FILTER_INVALID
+from tb_mqtt_client.emulator.devices import Device, RpcCall
+from tb_mqtt_client.emulator.platform import SessionView
 from tb_mqtt_client.emulator.topics import ATTRIBUTE_UPDATES, RPC_REQUESTS, SUBSCRIBABLE, matching_filter, needs_subscription
 
 # Seconds that the platform waits for the PUBACK of an RPC (contract section 2).

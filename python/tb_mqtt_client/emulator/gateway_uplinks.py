@@ -7,22 +7,19 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from tb_mqtt_client.emulator import attributes, payloads
-from tb_mqtt_client.emulator.codec import MQTT_5, PublishPacket
-from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
-from tb_mqtt_client.emulator.limits import DeviceLimitError, RateLimitedError
-from tb_mqtt_client.emulator.reason_codes import (
-    ACCEPTED,
+from tb_mqtt_client.emulator.codec import (
     IMPLEMENTATION_SPECIFIC,
-    NO_ANSWER,
+    MQTT_5,
     PAYLOAD_FORMAT_INVALID,
     QUOTA_EXCEEDED,
     SERVER_SHUTTING_DOWN,
     SUCCESS,
     UNSPECIFIED_ERROR,
-    Answer,
+    PublishPacket,
 )
-from tb_mqtt_client.emulator.rpc_call import RpcCall
-from tb_mqtt_client.emulator.session_view import SessionView
+from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device, RpcCall
+from tb_mqtt_client.emulator.limits import DeviceLimitError, RateLimitedError
+from tb_mqtt_client.emulator.platform import ACCEPTED, NO_ANSWER, Answer, SessionView
 from tb_mqtt_client.emulator.sub_sessions import CoreRefusedError, SubSessionRefusedError, SubSessions
 from tb_mqtt_client.emulator.topics import Uplink
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from tb_mqtt_client.emulator import codec
-from tb_mqtt_client.emulator.codec import MQTT_5, Connect
-from tb_mqtt_client.emulator.reason_codes import (
+from tb_mqtt_client.emulator.codec import (
     BAD_USERNAME_OR_PASSWORD,
     CLIENT_ID_NOT_VALID,
     CONNECTION_RATE_EXCEEDED,
     IMPLEMENTATION_SPECIFIC,
     MESSAGE_RATE_TOO_HIGH,
+    MQTT_5,
     NOT_AUTHORIZED,
     SERVER_BUSY,
     SERVER_UNAVAILABLE,
+    Connect,
 )
 
 # The user name or client id of a device that has no credentials yet (contract section 6).

@@ -180,6 +180,11 @@ OnSend: TypeAlias = Callable[[Sending], SendVerdict | None]
 # Called with one line of text.
 OnEvent: TypeAlias = Callable[[str], object]
 
+
+class ClientRpcError(Exception):
+    """Raised by a handler of client-side RPC: the device gets ``{"error": text}``."""
+
+
 # (device, method, params) -> the reply, which JSON must be able to carry.
 OnClientRpc: TypeAlias = Callable[[Device, str, Any], Any | Awaitable[Any]]
 

@@ -7,20 +7,73 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from tb_mqtt_client.emulator import payloads
-from tb_mqtt_client.emulator.devices import Claim, Counters, Device, Record
+from tb_mqtt_client.emulator.background import Background, Timers
+from tb_mqtt_client.emulator.codec import QUOTA_EXCEEDED, SUCCESS
+from tb_mqtt_client.emulator.devices import Carrier, Claim, Counters, Device, Record
+from tb_mqtt_client.emulator.hooks import Hooks
 from tb_mqtt_client.emulator.limits import Meter, OverLimit, RateLimitedError, SessionLimits
 from tb_mqtt_client.emulator.ota import Packages
 from tb_mqtt_client.emulator.provisioning import Provisioning
-from tb_mqtt_client.emulator.reason_codes import QUOTA_EXCEEDED, Answer
 from tb_mqtt_client.emulator.registry import Registry
 from tb_mqtt_client.emulator.server_rpc import ServerRpc
 from tb_mqtt_client.emulator.values import keys_are_valid
-from tb_mqtt_client.emulator.versions import ServerVersion
 
 DEFAULT_MAX_PAYLOAD_SIZE: Final = 65536
+
+Version: TypeAlias = Literal["3.7", "3.8", "4.2", "4.2.1", "4.3"]
+NEWEST: Final[Version] = "4.3"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """The differences by name, so that no other module compares versions."""
+
+    # 3.8: getSessionLimits, `metadata` of gateway telemetry, `gateway` in a provision request
+    answers_session_limits: bool = True
+    reads_metadata: bool = True
+    provisions_gateways: bool = True
+    # 4.2.1: one PUBACK a gateway publish, and PUBACK 0x97 when it is over a limit
+    acknowledges_gateway_once: bool = True
+    # 4.3: PUBACK 0x97 for a connect over the device limit of the tenant; 4.2.1 says nothing
+    acknowledges_connect_over_device_limit: bool = True
+
+
+_4_3: Final = ServerVersion()
+_4_2_1: Final = replace(_4_3, acknowledges_connect_over_device_limit=False)
+_4_2: Final = replace(_4_2_1, acknowledges_gateway_once=False)
+_3_7: Final = replace(_4_2, answers_session_limits=False, reads_metadata=False, provisions_gateways=False)
+
+_VERSIONS: Final = {"3.7": _3_7, "3.8": _4_2, "4.2": _4_2, "4.2.1": _4_2_1, "4.3": _4_3}
+VERSIONS: Final = tuple(_VERSIONS)
+
+
+def server_version(version: str) -> ServerVersion:
+    """Raises `ValueError` for a version that the emulator does not know."""
+    if version not in _VERSIONS:
+        raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
+    return _VERSIONS[version]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them.
+
+    `delay_seconds` is the time until the PUBACKs. With `drops_pubacks` those that are still unsent are lost (contract section 4).
+    """
+
+    codes: tuple[int, ...] = (SUCCESS,)
+    closes: bool = False
+    disconnect_reason: int | None = None
+    delay_seconds: float = 0.0
+    drops_pubacks: bool = False
+
+
+ACCEPTED: Final = Answer()
+NO_ANSWER: Final = Answer(())
 
 
 class Platform:
@@ -45,12 +98,13 @@ class Platform:
         puback_delay: float,
         core_timeout: float,
         sub_device_inactivity: float | None,
-        limits_clock: Callable[[], float],
+        monotonic: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.version = version
         self.limits = limits
-        self.meter = Meter(limits, enforces=enforce_limits, clock=limits_clock)
+        self.meter = Meter(limits, enforces=enforce_limits, clock=monotonic)
+        self.monotonic = monotonic
         self.over_limit = over_limit
         self.puback_delay = puback_delay
         self.core_timeout = core_timeout
@@ -71,7 +125,7 @@ class Platform:
         self.registry = Registry(accept_any_token=accept_any_token, max_devices=max_devices, history_limit=history_limit)
         self.rpc = ServerRpc()
         self.packages = Packages()
-        self.provisioning = Provisioning(self.registry, version)
+        self.provisioning = Provisioning(self.registry, registers_gateways=version.provisions_gateways)
         self._clock = clock
 
     def set_limits(self, limits: SessionLimits | None) -> None:
@@ -154,3 +208,22 @@ class Platform:
             counters.data_messages += 1
             counters.telemetry_datapoints += telemetry
             counters.attribute_datapoints += attributes
+
+
+class SessionView(Carrier, Protocol):
+    """The client that a session is of, and the way to it."""
+
+    platform: Platform
+    hooks: Hooks
+    background: Background
+    timers: Timers
+    # of MQTT: 3, 4 or 5
+    level: int
+    # None until the client is authenticated
+    device: Device | None
+
+    def reply(self, topic: str, payload: bytes) -> None:
+        """Send after the PUBACK of the message that is being processed."""
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of the client and of the platform."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from tb_mqtt_client.emulator.credentials import BasicCredentials, Credentials, X509Credentials, random_text
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE
 from tb_mqtt_client.emulator.limits import DeviceLimitError
-from tb_mqtt_client.emulator.registry import Registry
-from tb_mqtt_client.emulator.versions import ServerVersion
+from tb_mqtt_client.emulator.registry import BasicCredentials, Credentials, Registry, X509Credentials, random_text
 
 Strategy: TypeAlias = Literal["ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES", "DISABLED"]
 
@@ -35,9 +33,9 @@ class ProvisionProfile:
 class Provisioning:
     """The platform's answers to /provision/request."""
 
-    def __init__(self, registry: Registry, version: ServerVersion) -> None:
+    def __init__(self, registry: Registry, *, registers_gateways: bool) -> None:
         self._registry = registry
-        self._version = version
+        self._registers_gateways = registers_gateways
         self._profiles: dict[str, ProvisionProfile] = {}
 
     def add(self, profile: ProvisionProfile) -> None:
@@ -64,7 +62,7 @@ class Provisioning:
             try:
                 self._registry.check_room()
                 credentials = _credentials(request)
-                gateway = request.get("gateway") is True and self._version.provisions_gateways
+                gateway = request.get("gateway") is True and self._registers_gateways
                 device = self._registry.add(credentials, name, is_gateway=gateway, profile=profile.profile)
             except (ValueError, DeviceLimitError):
                 # The name or the credentials are taken, or are none.

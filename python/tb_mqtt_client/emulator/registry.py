@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import secrets
+import ssl
+import string
 from collections import deque
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from tb_mqtt_client.emulator.codec import Connect
-from tb_mqtt_client.emulator.credentials import BasicCredentials, Credentials, X509Credentials, certificate_der, random_text
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
 from tb_mqtt_client.emulator.limits import DeviceLimitError
+
+_LETTERS: Final = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class BasicCredentials:
+    """MQTT_BASIC credentials: what is not None must be presented. At least one of client id and username is needed."""
+
+    client_id: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class X509Credentials:
+    """X509_CERTIFICATE credentials: the client's certificate as PEM text, presented in the TLS handshake."""
+
+    certificate: str
+
+
+# An access token is plain text.
+Credentials: TypeAlias = str | BasicCredentials | X509Credentials
+
+
+def certificate_der(pem: str) -> bytes:
+    """Convert a certificate. Raises `ValueError` for a text that is not one."""
+    return ssl.PEM_cert_to_DER_cert(pem.strip())
+
+
+def random_text() -> str:
+    """20 characters, as the platform's own names and tokens have."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(20))
 
 
 class Registry:

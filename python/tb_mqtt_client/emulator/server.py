@@ -12,17 +12,16 @@ from typing import Any, Self
 
 from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
-from tb_mqtt_client.emulator.credentials import Credentials
+from tb_mqtt_client.emulator.codec import SERVER_SHUTTING_DOWN
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Counters, Device, RpcResponse
 from tb_mqtt_client.emulator.hooks import Hooks
 from tb_mqtt_client.emulator.limits import OverLimit, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaKind, OtaPackage
-from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, Platform
+from tb_mqtt_client.emulator.platform import DEFAULT_MAX_PAYLOAD_SIZE, NEWEST, Platform, Version, server_version
 from tb_mqtt_client.emulator.provisioning import ProvisionProfile, Strategy
-from tb_mqtt_client.emulator.reason_codes import SERVER_SHUTTING_DOWN
+from tb_mqtt_client.emulator.registry import Credentials
 from tb_mqtt_client.emulator.session import Session
 from tb_mqtt_client.emulator.settings import EmulatorSettings, check_inactivity, check_over_limit, check_range
-from tb_mqtt_client.emulator.versions import NEWEST, Version, server_version
 
 
 class Emulator(EmulatorSettings):
@@ -81,7 +80,7 @@ class Emulator(EmulatorSettings):
             puback_delay: Seconds between a message that is accepted and its PUBACK.
             core_timeout: Seconds until an announcement is refused that the platform's core does not answer.
             sub_device_inactivity: Seconds after a sub-device's last uplink until its session ends; None for never.
-            clock: Returns the seconds by which limits are refilled.
+            clock: Returns the seconds by which limits are refilled and the inactivity of sub-devices is measured.
 
         Raises:
             ValueError: An unknown version, limits that cannot be counted, or a number out of range.
@@ -118,7 +117,7 @@ class Emulator(EmulatorSettings):
             puback_delay=puback_delay,
             core_timeout=core_timeout,
             sub_device_inactivity=sub_device_inactivity,
-            limits_clock=clock,
+            monotonic=clock,
         )
         self._open_sessions: set[Session] = set()
         super().__init__(platform, Hooks(), self._open_sessions)
@@ -256,7 +255,7 @@ class Emulator(EmulatorSettings):
     async def start(self) -> None:
         """Listen; again on the same port after ``stop``."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._session, self.host, self.port, ssl=self._ssl_context)
+        self._server = await loop.create_server(self.protocol, self.host, self.port, ssl=self._ssl_context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -297,5 +296,6 @@ class Emulator(EmulatorSettings):
         if self._errors and exc is None:
             raise ExceptionGroup("errors inside the emulator", self._errors)
 
-    def _session(self) -> Session:
+    def protocol(self) -> Session:
+        """Return the server-side protocol of a new connection, to serve a transport that the emulator did not accept itself."""
         return Session(self._platform, self._hooks, self._open_sessions, self._background, self._errors.append)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from tb_mqtt_client.emulator.devices import Device, RpcResponse
+from tb_mqtt_client.emulator.devices import Device, RpcCall, RpcResponse
 from tb_mqtt_client.emulator.payloads import encode_json
-from tb_mqtt_client.emulator.rpc_call import RpcCall
 
 
 @dataclass(eq=False)

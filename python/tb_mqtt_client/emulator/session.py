@@ -9,23 +9,11 @@ from typing import Any, Final
 
 from tb_mqtt_client.emulator import codec, handshake, payloads
 from tb_mqtt_client.emulator.background import Background
-from tb_mqtt_client.emulator.codec import MQTT_5, Connect, PacketType, ProtocolViolationError, PublishPacket
-from tb_mqtt_client.emulator.connection import Connection
-from tb_mqtt_client.emulator.device_uplinks import DeviceUplinks
-from tb_mqtt_client.emulator.devices import Device
-from tb_mqtt_client.emulator.downlinks import Downlinks
-from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
-from tb_mqtt_client.emulator.handshake import Refusal
-from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Sending, Verdict
-from tb_mqtt_client.emulator.limits import RateLimitedError, SessionLimits
-from tb_mqtt_client.emulator.ota import OtaError
-from tb_mqtt_client.emulator.platform import Platform
-from tb_mqtt_client.emulator.provisioning import ProvisionFormError
-from tb_mqtt_client.emulator.reason_codes import (
+from tb_mqtt_client.emulator.codec import (
     ADMINISTRATIVE_ACTION,
     CONNECTION_RATE_EXCEEDED,
     IMPLEMENTATION_SPECIFIC,
-    NO_ANSWER,
+    MQTT_5,
     PAYLOAD_FORMAT_INVALID,
     PROTOCOL_ERROR,
     QUOTA_EXCEEDED,
@@ -33,9 +21,22 @@ from tb_mqtt_client.emulator.reason_codes import (
     SUCCESS,
     TAKEN_OVER,
     TOPIC_NAME_INVALID,
-    Answer,
+    Connect,
+    PacketType,
+    ProtocolViolationError,
+    PublishPacket,
 )
-from tb_mqtt_client.emulator.rpc_call import RpcCall
+from tb_mqtt_client.emulator.connection import Connection
+from tb_mqtt_client.emulator.device_uplinks import DeviceUplinks
+from tb_mqtt_client.emulator.devices import Device, RpcCall
+from tb_mqtt_client.emulator.downlinks import Downlinks
+from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
+from tb_mqtt_client.emulator.handshake import Refusal
+from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Sending, Verdict
+from tb_mqtt_client.emulator.limits import RateLimitedError, SessionLimits
+from tb_mqtt_client.emulator.ota import OtaError
+from tb_mqtt_client.emulator.platform import NO_ANSWER, Answer, Platform
+from tb_mqtt_client.emulator.provisioning import ProvisionFormError
 from tb_mqtt_client.emulator.topics import (
     GATEWAY_PREFIX,
     OTA_ERROR,

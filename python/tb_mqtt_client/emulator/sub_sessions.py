@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from tb_mqtt_client.emulator.devices import DEFAULT_PROFILE, Device
-from tb_mqtt_client.emulator.session_view import SessionView
+from tb_mqtt_client.emulator.platform import SessionView
 from tb_mqtt_client.emulator.values import name_is_valid
 
 
@@ -27,7 +27,6 @@ class SubSessions:
     def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
-        self._loop_time = asyncio.get_running_loop().time
         self._devices: dict[str, Device] = {}
         self._names: dict[Device, str] = {}
         # Times of the last uplinks, the oldest first.
@@ -50,7 +49,7 @@ class SubSessions:
         """Note an uplink of the device."""
         if device in self._names:
             self._last_uplinks.pop(device, None)
-            self._last_uplinks[device] = self._loop_time()
+            self._last_uplinks[device] = self._platform.monotonic()
 
     def check_inactivity(self) -> None:
         """End the sessions whose time is over, and wait for the next one."""
@@ -58,7 +57,7 @@ class SubSessions:
         timeout = self._platform.sub_device_inactivity
         if timeout is None:
             return
-        now = self._loop_time()
+        now = self._platform.monotonic()
         for device, last_uplink in list(self._last_uplinks.items()):
             if now - last_uplink < timeout:
                 self._timer = asyncio.get_running_loop().call_later(last_uplink + timeout - now, self.check_inactivity)
