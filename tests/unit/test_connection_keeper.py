@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.service.session.end import SessionEnd
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 
 

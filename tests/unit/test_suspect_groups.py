@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.service.delivery.suspects import STRIKES, Suspects, is_suspicious
-from tb_mqtt_client.service.session.end import SessionEnd
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 CLOSED = SessionEnd("closed by the server", by_server=True)
 SHUTTING_DOWN = SessionEnd("DISCONNECT", 0x8B, by_server=True)

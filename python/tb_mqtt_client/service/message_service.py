@@ -22,18 +22,18 @@ from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.intake import Entrance
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
-from tb_mqtt_client.service.delivery.packing import DELIVERY, ENCODED, NUMBER, QueuedUplink, UplinkPacker, queued_uplink
-from tb_mqtt_client.service.delivery.receipts import Answers
+from tb_mqtt_client.service.delivery.packing import DELIVERY, ENCODED, NUMBER, Queued, QueuedUplink, UplinkPacker, queued_uplink
+from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import FailedRounds, MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
 from tb_mqtt_client.service.formats.json_device import MessageAdapter
 from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
-from tb_mqtt_client.service.gateway.traffic import Queued, SubDeviceTraffic
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session.end import SessionEnd
 
 logger = get_logger(__name__)
 
@@ -82,11 +82,11 @@ class MessageService:
         """What is queued."""
         self.max_remaining_length = DEFAULT_MAX_REMAINING_LENGTH
         """Bytes of the session's largest packet, without its first two to five."""
-        self._answers = Answers(self._futures, self.counter, self.room)
+        self._receipts = Receipts(self._futures, self.counter, self.room)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
         gate = DeviceGate(RefusedShare(max_queue_size, max_queued_bytes, batch_collect_max_count))
         self.entrance = Entrance(
-            self._initial, self.room, self.counter, self._answers, queue_policy, batch_collect_max_count, self._take_oldest, gate
+            self._initial, self.room, self.counter, self._receipts, queue_policy, batch_collect_max_count, self._take_oldest, gate
         )
         """Where calls with datapoints come in."""
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
@@ -97,7 +97,7 @@ class MessageService:
 
         self._retry_by_qos = self._worker(RetryQueueWorker, "retry by QoS", AsyncDeque(), wait_announced=self._wait_announced)
         self._outcomes = Outcomes(
-            self._answers, self._futures, self.counter, self.admission, self._retry_by_qos, self._publish_service_again
+            self._receipts, self._futures, self.counter, self.admission, self._retry_by_qos, self._publish_service_again
         )
         self._suspects = self._outcomes.suspects
         options = {"suspects": self._suspects, "wait_announced": self._wait_announced}
@@ -113,8 +113,8 @@ class MessageService:
         self.sub_devices = SubDeviceTraffic(
             self._gateway_queue,
             self._queue_message,
-            self._answers.undelivered,
-            self._answers.refused,
+            self._receipts.undelivered,
+            self._receipts.rejected,
             self._outcomes.send_in_parts,
             lambda message: self._retry_by_qos.put([message]),
             gate,
@@ -224,7 +224,7 @@ class MessageService:
             queued += [*held.packed, *held.uplinks, *held.messages]
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
-            self._answers.undelivered(item)
+            self._receipts.undelivered(item)
         self._note_drained()
 
     def has_service_messages(self) -> bool:
@@ -297,7 +297,7 @@ class MessageService:
         """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
         places = (self._initial.remove_now, self._service.remove, self.sub_devices.gate.remove, self._suspects.remove)
         if any(remove(message) for remove in places):
-            self._answers.undelivered(message)
+            self._receipts.undelivered(message)
             self._note_drained()
 
     async def _dispatch_initial_queue_loop(self) -> None:
@@ -341,7 +341,7 @@ class MessageService:
         """Answer an item that cannot be sent because of an unexpected error, which was reported."""
         what = repr(item) if isinstance(item, MqttPublishMessage) else f"A send of {item[ENCODED].datapoints} datapoints"
         logger.error("%s is given up after several unexpected errors and counts as undelivered", what)
-        self._answers.undelivered(item)
+        self._receipts.undelivered(item)
         self._note_drained()
 
     def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
@@ -418,7 +418,7 @@ class MessageService:
                 self.sub_devices.on_acknowledged(message)
         except Exception:
             # A defect, which is reported where the packet was read. The senders get at least what the platform said.
-            self._answers.answer(message, reason_code)
+            self._receipts.resolve(message, reason_code)
             raise
         finally:
             self._note_drained()

@@ -29,27 +29,26 @@ from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.delivery.receipts import resolve_futures, resolve_undelivered
+from tb_mqtt_client.service.delivery.transport import (
+    AcknowledgedCallback,
+    ConnectionLostCallback,
+    RetryCallback,
+    SessionEnd,
+    SessionEndCallback,
+)
 from tb_mqtt_client.service.formats.json_device import MessageAdapter
 from tb_mqtt_client.service.requests.callbacks import CallbackTasks
 from tb_mqtt_client.service.requests.dispatch import Handler, InboundDispatcher, InboundReport, RefusedCallback
 from tb_mqtt_client.service.requests.handlers import RPCResponseHandler
 from tb_mqtt_client.service.session.connecting import ConnectionAttempt
-from tb_mqtt_client.service.session.end import (
-    AcknowledgedCallback,
-    ConnectionLostCallback,
-    EventCallback,
-    RetryCallback,
-    SessionEnd,
-    SessionEndCallback,
-    answer,
-    answer_undelivered,
-)
 from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
 from tb_mqtt_client.service.session.limits import LimitsHandler, LimitsReceipt, exchange_limits
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
+EventCallback = Callable[[], Coroutine[Any, Any, None]]
 
 IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
@@ -109,8 +108,8 @@ class MQTTManager:
         self._on_disconnect = on_disconnect
         self._on_publish_result = on_publish_result
         self._backpressure = BackpressureController(self._main_stop_event, delay=backpressure_delay)
-        self._on_acknowledged: AcknowledgedCallback = answer
-        self._on_connection_lost: ConnectionLostCallback = answer_undelivered
+        self._on_acknowledged: AcknowledgedCallback = resolve_futures
+        self._on_connection_lost: ConnectionLostCallback = resolve_undelivered
         self._wanted_version = self._mqtt_version = mqtt_version
         self._ack_timeout = ack_timeout
         self._client: Client | None = None
@@ -163,7 +162,7 @@ class MQTTManager:
             for message in messages:
                 await put_retry_message_method(message)
 
-        self._on_acknowledged = on_acknowledged or answer
+        self._on_acknowledged = on_acknowledged or resolve_futures
         self._on_connection_lost = on_connection_lost or (lambda messages, _: self._callbacks.start(put_all(messages)))
 
     @property

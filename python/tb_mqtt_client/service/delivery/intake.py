@@ -12,7 +12,7 @@ from tb_mqtt_client.common.config_loader import QueuePolicy
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.service.delivery.packing import QueuedUplink
-from tb_mqtt_client.service.delivery.receipts import Answers
+from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.gateway.gate import DeviceGate
 
@@ -25,7 +25,7 @@ class Entrance:
         initial_queue: AsyncDeque[Any],
         room: QueueRoom,
         counter: DeliveryCounter,
-        answers: Answers,
+        receipts: Receipts,
         policy: QueuePolicy,
         calls_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
@@ -39,7 +39,7 @@ class Entrance:
         self._initial_queue = initial_queue
         self._room = room
         self._counter = counter
-        self._answers = answers
+        self._receipts = receipts
         self._policy = policy
         self._calls_a_turn = self._calls_until_accept = calls_a_turn
         self._gate = gate or DeviceGate()
@@ -133,13 +133,13 @@ class Entrance:
     def _dropped(self, encoded: EncodedUplink) -> Delivery:
         delivery = self._create_future()
         self._counter.accept(encoded.datapoints)
-        self._answers.dropped(encoded, delivery)
+        self._receipts.dropped(encoded, delivery)
         return delivery
 
     def _drop(self, uplink: QueuedUplink) -> None:
         encoded, delivery, _ = uplink
         self._room.give_back(1, encoded.nbytes)
-        self._answers.dropped(encoded, delivery)
+        self._receipts.dropped(encoded, delivery)
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         try:

@@ -20,12 +20,12 @@ from tb_mqtt_client.constants.reason_codes import (
     reason_name,
 )
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.delivery.receipts import Answers
+from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.suspects import CLEAR_BLAME, Suspects, is_suspicious
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
 from tb_mqtt_client.service.gateway.traffic import rename
-from tb_mqtt_client.service.session.end import SessionEnd
 
 logger = get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Outcomes:
 
     def __init__(
         self,
-        answers: Answers,
+        receipts: Receipts,
         futures: FutureMap,
         counter: DeliveryCounter,
         admission: Admission,
@@ -51,7 +51,7 @@ class Outcomes:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``publish_service_again`` queues a message without datapoints before all others of its kind; monotonic seconds."""
-        self._answers = answers
+        self._receipts = receipts
         self._futures = futures
         self._counter = counter
         self._admission = admission
@@ -80,11 +80,11 @@ class Outcomes:
             if not message.is_service_message:
                 self._counter.acknowledge(message.datapoints)
             self._admission.backpressure.notify_acknowledged()
-            self._answers.answer(message, reason_code)
+            self._receipts.resolve(message, reason_code)
         elif message.topic == GATEWAY_CONNECT_TOPIC:
             # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
             # platform ends the connection (platform_contract.md, section 4).
-            self._answers.answer(message, reason_code)
+            self._receipts.resolve(message, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(message, reason_code)
         elif self.send_in_parts(message):
@@ -110,14 +110,14 @@ class Outcomes:
         elif message.resend:
             self._publish_service_again(message)
         else:
-            self._answers.answer(message, reason_code)
+            self._receipts.resolve(message, reason_code)
 
     def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
         text = "The platform rejected %r: %s"
         self._log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
         if not message.is_service_message:
             self._counter.refuse(message.datapoints, message.superseded, reason_code)
-        self._answers.answer(message, reason_code)
+        self._receipts.resolve(message, reason_code)
 
     def lost(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
         """The connection ended before these were acknowledged: those that are to be published again, in their old order."""
@@ -236,7 +236,7 @@ class Outcomes:
         for message in messages:
             message.losses += message.topic == GATEWAY_CONNECT_TOPIC
             if ends_connections(message):
-                self._answers.answer(message, ReasonCode.UNSPECIFIED_ERROR)
+                self._receipts.resolve(message, ReasonCode.UNSPECIFIED_ERROR)
             else:
                 kept.append(message)
         return kept
@@ -273,7 +273,7 @@ class Outcomes:
         self._log.warn_of(("given up", reason_code), text, message, why)
         if not message.is_service_message:
             self._counter.refuse_queued(message.datapoints, reason_code)
-        self._answers.answer(message, reason_code)
+        self._receipts.resolve(message, reason_code)
 
     def send_in_parts(self, message: MqttPublishMessage) -> bool:
         """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""

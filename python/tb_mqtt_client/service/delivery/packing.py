@@ -38,6 +38,8 @@ def smallest_bound(*bounds: int) -> int:
 QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 """One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
 know. A plain tuple: there may be a million of them."""
+Queued: TypeAlias = QueuedUplink | MqttPublishMessage
+"""A send whose data is not packed yet, or a message."""
 ENCODED: Final = 0
 DELIVERY: Final = 1
 NUMBER: Final = 2

@@ -1,4 +1,4 @@
-"""The answers of calls and messages, and the counts that go with them: what a call is told is what the statistics say."""
+"""Resolve the futures of sends and messages that leave the delivery pipeline, and count their datapoints by the same outcome."""
 
 from __future__ import annotations
 
@@ -8,60 +8,81 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import QueueRoom
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.service.delivery.packing import Queued
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.gateway.traffic import Queued
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 
-class Answers:
-    """Answers what leaves the road, wherever it stands: a call that is queued, or a message that calls are packed in."""
+class Receipts:
+    """The receipts of one client: results of queued sends, and of messages that carry the data of several sends."""
 
     def __init__(self, futures: FutureMap, counter: DeliveryCounter, room: QueueRoom) -> None:
+        """Create the receipts of a client.
+
+        Args:
+            futures: Ties the futures of sends to those of the messages that carry their data.
+            counter: Counts the datapoints by outcome.
+            room: The capacity that queued sends take.
+        """
         self._futures = futures
         self._counter = counter
         self._room = room
 
-    def answer(self, message: MqttPublishMessage, reason_code: int) -> None:
-        """Answer the calls of a message whose datapoints are counted already."""
+    def resolve(self, message: MqttPublishMessage, reason_code: int) -> None:
+        """Resolve the sends of a message whose datapoints have been counted."""
         result = message.result(reason_code)
         for delivery in message.delivery_futures:
-            _answer(delivery, result)
+            _resolve(delivery, result)
             self._futures.child_resolved(delivery)
 
     def undelivered(self, item: Queued) -> None:
-        """What is queued will not be sent: the client is stopped, or the device is deleted."""
+        """Resolve a send or message that will not be published: the client is stopped, or the device is deleted."""
         if isinstance(item, MqttPublishMessage):
             if not item.is_service_message:
                 self._counter.leave_undelivered(item.datapoints)
-            self.answer(item, LocalReasonCode.NOT_DELIVERED)
+            self.resolve(item, LocalReasonCode.NOT_DELIVERED)
             return
         encoded, delivery, _ = item
         self._room.give_back(1, encoded.nbytes)
         self._counter.leave_undelivered(encoded.datapoints)
-        _answer(delivery, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
+        _resolve(delivery, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
-    def refused(self, item: Queued, announcement: PublishResult) -> None:
-        """What is queued is of a device whose announcement was refused: it gets the same reason."""
+    def rejected(self, item: Queued, announcement: PublishResult) -> None:
+        """Resolve a send or message of a device whose announcement was refused, with the reason of that."""
         if isinstance(item, MqttPublishMessage):
             if not item.is_service_message:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
-            self.answer(item, announcement.reason_code)
+            self.resolve(item, announcement.reason_code)
             return
         encoded, delivery, _ = item
         self._room.give_back(1, encoded.nbytes)
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
-        _answer(delivery, announcement.with_datapoints(encoded.datapoints))
+        _resolve(delivery, announcement.with_datapoints(encoded.datapoints))
 
     def dropped(self, encoded: EncodedUplink, delivery: Delivery) -> None:
-        """There was no room for a call, or it had to make room."""
+        """Resolve a send that the queue policy drops."""
         self._counter.drop(encoded.datapoints)
-        _answer(delivery, _unsent(encoded, LocalReasonCode.DROPPED))
+        _resolve(delivery, _unsent(encoded, LocalReasonCode.DROPPED))
+
+
+def resolve_futures(message: MqttPublishMessage, reason_code: int) -> None:
+    """Resolve the futures of a message that no client counts."""
+    result = message.result(reason_code)
+    for delivery in message.delivery_futures:
+        _resolve(delivery, result)
+
+
+def resolve_undelivered(messages: list[MqttPublishMessage], _: SessionEnd) -> None:
+    """Resolve messages that no client publishes again."""
+    for message in messages:
+        resolve_futures(message, LocalReasonCode.NOT_DELIVERED)
 
 
 def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResult:
     return PublishResult("", 1, -1, encoded.nbytes, reason_code, encoded.datapoints)
 
 
-def _answer(delivery: Delivery, result: PublishResult) -> None:
-    # A caller who was cancelled while waiting has no use for the answer.
+def _resolve(delivery: Delivery, result: PublishResult) -> None:
+    # The future of a caller who was cancelled while waiting is done.
     if not delivery.done():
         delivery.set_result(result)

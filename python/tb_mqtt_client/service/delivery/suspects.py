@@ -18,8 +18,8 @@ from typing import Any
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC
 from tb_mqtt_client.constants.reason_codes import BLAMING_DISCONNECTS, ReasonCode
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import MessageQueueWorker
-from tb_mqtt_client.service.session.end import SessionEnd
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
 """Reason codes of a DISCONNECT that is for a message. 0x8B may be for one, or for a server that stops."""

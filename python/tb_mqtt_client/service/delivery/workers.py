@@ -21,7 +21,7 @@ from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.packing import MessageBounds, QueuedUplink, UplinkPacker
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.delivery.transport import Transport
 
 logger = get_logger(__name__)
 
@@ -106,7 +106,7 @@ class MessageQueueWorker:
         name: str,
         queue: AsyncDeque[Any],
         stop_event: asyncio.Event,
-        mqtt_manager: MQTTManager,
+        mqtt_manager: Transport,
         device_rate_limiter: RateLimiter,
         gateway_rate_limiter: RateLimiter | None = None,
         *,

@@ -8,10 +8,8 @@ from tb_mqtt_client._native import DeviceIdentity, dumps
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
-from tb_mqtt_client.service.delivery.packing import QueuedUplink
+from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
-
-Queued = QueuedUplink | MqttPublishMessage
 
 
 class SubDeviceTraffic:

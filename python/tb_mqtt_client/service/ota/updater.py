@@ -17,11 +17,11 @@ from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, packa
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.ota.download import ATTEMPTS, DEFAULT_CHUNK_SIZE, PackageChunks, PackageUpdateError
 from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_checksum
 from tb_mqtt_client.service.ota.update import PackageUpdate, UpdateOptions, UpdateResult, current_info
 from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, require_callable
-from tb_mqtt_client.service.session.end import SessionEnd
 
 if TYPE_CHECKING:
     from tb_mqtt_client.service.device.client import DeviceClient

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, end_tasks, other_tasks
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.pending import PendingRequests
-from tb_mqtt_client.service.session.end import SessionEnd
 
 K = TypeVar("K")
 A = TypeVar("A")

@@ -12,7 +12,7 @@ from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefu
 from tb_mqtt_client.common.network.connection_failure import Failure
 from tb_mqtt_client.common.network.route import Route, Step, open_transport
 from tb_mqtt_client.common.timing import running_timeout
-from tb_mqtt_client.service.session.end import SessionEnd
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 
 class ConnectionAttempt:

@@ -12,7 +12,7 @@ from tb_mqtt_client.common.async_utils import is_cancelled, uninterrupted
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.constants.reason_codes import TRANSIENT_CONNECT_REFUSALS, ReasonCode
-from tb_mqtt_client.service.session.end import SessionEnd
+from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 logger = get_logger(__name__)
 

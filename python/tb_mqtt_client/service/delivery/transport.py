@@ -1,0 +1,112 @@
+"""The seam between delivery and a session: what delivery asks of a session, and what a session reports to delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
+from tb_mqtt_client.entities.server_address import ServerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a session ended."""
+
+    cause: str
+    """The cause, for people."""
+    reason_code: int | None = None
+    """The reason code of the server's DISCONNECT."""
+    worked: bool = False
+    """Whether the server acknowledged a message in the session after it was set up."""
+    seconds: float = 0.0
+    """How long the session lasted, from its CONNACK."""
+    expected: bool = False
+    """Whether the server had announced the end and its cause."""
+    error: Exception | None = None
+    """The error of the transport, or of reading."""
+    by_server: bool = False
+    """Whether the server ended the session, or an event that cannot be distinguished from that."""
+    tells_reasons: bool = True
+    """Whether the server could have given a reason: MQTT 3.1.1 has no reason codes."""
+    server: ServerAddress | None = None
+    """The server of the session."""
+
+    def __str__(self) -> str:
+        return self.cause if self.server is None else f"{self.server}: {self.cause}"
+
+
+SessionEndCallback = Callable[[SessionEnd], None]
+AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
+"""Called with a message and the reason code of its PUBACK."""
+ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
+"""Called with the messages without an acknowledgement, in the order in which they were published."""
+RetryCallback = Callable[[MqttPublishMessage], Coroutine[Any, Any, None]]
+
+
+class Transport(Protocol):
+    """The part of a client's sessions, one after the other, that delivery needs."""
+
+    @property
+    def backpressure(self) -> BackpressureController:
+        """The pauses of publishing that the server caused."""
+
+    @property
+    def mqtt_version(self) -> int:
+        """The protocol version of the session: 5, or 4 for MQTT 3.1.1."""
+
+    @property
+    def connections(self) -> int:
+        """The number of sessions, the current one included."""
+
+    @property
+    def in_flight(self) -> int:
+        """The number of publishes without an acknowledgement."""
+
+    @property
+    def batch_bytes(self) -> int | None:
+        """Bytes that should be packed into messages now, because the link is slow; None for no bound."""
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether the server has acknowledged a message in this session since it was set up."""
+
+    def is_ready(self) -> bool:
+        """Return whether a session is set up."""
+
+    def is_writable(self) -> bool:
+        """Return whether a message with datapoints may be published now."""
+
+    def has_room(self) -> bool:
+        """Return whether a message may be published within `alone`."""
+
+    async def wait_opened(self) -> None:
+        """Wait until a session is set up."""
+
+    async def wait_writable(self) -> None:
+        """Wait until a message with datapoints may be published."""
+
+    async def wait_writable_for_service(self) -> None:
+        """Wait until a message without datapoints may be published."""
+
+    async def wait_room(self) -> None:
+        """Wait until a message may be published within `alone`."""
+
+    async def wait_idle(self) -> None:
+        """Wait until every publish is acknowledged."""
+
+    async def wait_worked(self, seconds: float) -> bool:
+        """Wait up to so many seconds until the server has acknowledged a message in a session; return whether it has."""
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Return a block that begins when nothing is in flight, and outside of which nothing is published while it runs."""
+
+    def publish_now(self, message: MqttPublishMessage) -> None:
+        """Write a PUBLISH.
+
+        Raises:
+            ConnectionLostError: There is no connection.
+        """
