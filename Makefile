@@ -77,6 +77,8 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/zizmor --quiet --offline .github
 	@# Last, because it takes the longest: 20 seconds.
 	@$(MAKE) --no-print-directory docs

@@ -20,7 +20,7 @@ release = tb_mqtt_client.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # The folder of sources is the repository, so that links between README and guides are the same here and there.
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**"]
 exclude_patterns = ["docs/_build"]
 root_doc = "docs/index"
 html_theme = "furo"
@@ -80,6 +80,8 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
     for target, page in SOURCE_LINKS.items():
         source[0] = source[0].replace(f"]({target})", f"]({page})")
     if document == root_doc:
+        source[0] += contents(source[0], "reference/index", "../CHANGELOG")
+    elif document == "docs/decisions/index":
         source[0] += contents(source[0])
     elif document == "docs/reference/examples":
         source[0] += "\n".join(example(path) for path in sorted(ROOT.glob("examples/*/*.py")))
@@ -87,10 +89,10 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
         source[0] = re.sub(r"^\.\. every-module:: (.+)$", lambda found: every_module(found[1]), source[0], flags=re.MULTILINE)
 
 
-def contents(index: str) -> str:
-    """The pages in the order in which the index names them, for the side bar."""
+def contents(index: str, *others: str) -> str:
+    """Return a table of contents for the side bar: the pages in the order in which an index names them, and others behind them."""
     pages = re.findall(r"\]\(([\w./]+)\.md\)", index)
-    return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "reference/index", "../CHANGELOG", "```", ""])
+    return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, *others, "```", ""])
 
 
 def every_module(below: str) -> str:

@@ -1,4 +1,4 @@
-"""Each defect of SDK 2.0, by its number, and each mistake that clients make with the platform has a test, or a line in
+"""Each defect of SDK 2.0 in docs/defects.md, and each mistake in docs/platform_contract.md, section 9, has a test, or a line in
 docs/differences.md that says why not.
 """
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-DEFECTS = range(1, 72)
+DOCS = TESTS.parent / "docs"
+DEFECTS = [int(number) for number in re.findall(r"^\| (\d+) \|", (DOCS / "defects.md").read_text(), re.MULTILINE)]
 NAMES = re.findall(
     r"^\s*(?:async )?def (test_\w+)\(", "\n".join(path.read_text() for path in TESTS.rglob("test_*.py")), re.MULTILINE
 )
-EXPLAINED = {int(number) for number in re.findall(r"\(defect (\d+)\)", (TESTS.parent / "docs" / "differences.md").read_text())}
+EXPLAINED = {int(number) for number in re.findall(r"\(defect (\d+)\)", (DOCS / "differences.md").read_text())}
 
 MISTAKES = {
     "requests of a gateway without keys": "an_attribute_request_without_keys_is_refused",
@@ -59,6 +60,11 @@ def numbers_of(name):
 def test_numbers_are_read():
     assert numbers_of("test_defect_09_and_11_a_timeout") == {9, 11}
     assert numbers_of("test_a_defect_1_x") == set()
+
+
+def test_the_numbers_are_consecutive():
+    """A number that was given once stays: tests and pages cite it."""
+    assert list(range(1, 72)) == DEFECTS
 
 
 @pytest.mark.parametrize("number", DEFECTS)
