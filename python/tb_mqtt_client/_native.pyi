@@ -45,7 +45,7 @@ build_profile: Final[Literal["debug", "release"]]
 
 MAX_KEY_LENGTH: Final[int]
 """Longest key that the platform stores, in UTF-16 code units: characters beyond U+FFFF, such as most emoji, count as two
-(platform_contract.md, section 3)."""
+(docs/platform_contract.md, section 3)."""
 
 MAX_DEPTH: Final[int]
 """Deepest nesting of lists and dicts in one value."""
@@ -68,7 +68,7 @@ def dumps(value: Any) -> bytes:
     """
 
 def validate_key(key: object) -> None:
-    """Raise unless the platform stores datapoints with this key (platform_contract.md, section 3).
+    """Raise unless the platform stores datapoints with this key (docs/platform_contract.md, section 3).
 
     Args:
         key: A ``str`` that is not blank, has at most ``MAX_KEY_LENGTH`` UTF-16 code units, no control character, no ``<`` followed
@@ -160,13 +160,13 @@ class EncodedUplink:
         ``{key: value}``, or a list that mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have
         ``values`` and nothing else.
 
-        A value that is a float of more than 16 decimal places, which the platform would store as text (platform_contract.md,
+        A value that is a float of more than 16 decimal places, which the platform would store as text (docs/platform_contract.md,
         section 3), is written as ``round(value, 16)`` if at least six digits of it are left, and otherwise in its shortest form.
         ``round_floats=False`` writes the shortest form of all. Floats inside lists and dicts are never rounded. Entries are not
         changed: they keep the value that they were given, and it is rounded here.
 
         ``metadata`` of a sub-device's timeseries: connector, and when it received them in milliseconds since the epoch. It stands
-        in each record of the call (platform_contract.md, section 4), so that the call shares none with others.
+        in each record of the call (docs/platform_contract.md, section 4), so that the call shares none with others.
 
         Raises ``ValueError`` for other types, for data without any datapoint, for what ``TimeseriesEntry`` refuses, and for
         metadata without a device.

@@ -134,7 +134,7 @@ async def test_gateway(mosquitto, combine):
 
 
 async def test_telemetry_never_overtakes_its_devices_connect(mosquitto):
-    """Contract section 9: telemetry that comes first creates the device with the profile "default"."""
+    """docs/platform_contract.md, section 9: telemetry that comes first creates the device with the profile "default"."""
     async with Listener(mosquitto) as listener:
         client = GatewayClient(config(mosquitto))
         await client.connect()

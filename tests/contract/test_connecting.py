@@ -1,4 +1,4 @@
-"""CONNECT, subscriptions, and what ends a connection (contract sections 1 and 2, facts 6 and 8)."""
+"""CONNECT, subscriptions, and what ends a connection (docs/platform_contract.md, sections 1 and 2, facts 6 and 8)."""
 
 import pytest
 from probe import CLOSED, NOTHING, OK, Answers, disconnected, probe, refused

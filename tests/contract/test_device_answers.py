@@ -1,4 +1,4 @@
-"""What a device's publish is answered with (contract sections 2, 3 and 8)."""
+"""What a device's publish is answered with (docs/platform_contract.md, sections 2, 3 and 8)."""
 
 import pytest
 from probe import CLOSED, NOTHING, OK, disconnected, probe, refused

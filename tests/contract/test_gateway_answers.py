@@ -1,4 +1,4 @@
-"""What a gateway's publish is answered with, and what the platform does with it (contract section 4)."""
+"""What a gateway's publish is answered with, and what the platform does with it (docs/platform_contract.md, section 4)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Provisioning replies (contract section 6), and chunks of firmware (section 7)."""
+"""Provisioning replies (docs/platform_contract.md, section 6), and chunks of firmware (section 7)."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What the platform stores of a payload, and what it loses although it has acknowledged it (contract section 3)."""
+"""What the platform stores of a payload, and what it loses after acknowledging it (docs/platform_contract.md, section 3)."""
 
 import pytest
 from probe import NOTHING, OK, probe

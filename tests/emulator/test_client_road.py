@@ -144,7 +144,7 @@ async def test_a_gateway_pays_one_message_for_each_device_entry(emulator):
 @pytest.mark.parametrize("size", [1000, 65536])
 @pytest.mark.parametrize("gateway", [False, True])
 async def test_packets_are_full_and_never_too_large(version, size, gateway):
-    """Fact 6: the limit is on the whole remaining length, and at least 97 % of it is used."""
+    """docs/platform_contract.md, fact 6: the limit is on the whole remaining length, and at least 97 % of it is used."""
     async with Emulator(max_payload_size=size) as emulator:
         emulator.add_device("TOKEN", "device")
         emulator.add_gateway("GATEWAY", "gateway")
@@ -215,7 +215,7 @@ async def test_calls_of_one_turn_are_published_together_in_the_next(emulator, wi
 
 
 async def test_acknowledgements_out_of_order(emulator):
-    """Fact 5: PUBACKs may come in any order; each answers its own call."""
+    """docs/platform_contract.md, fact 5: PUBACKs may come in any order; each answers its own call."""
     delays = iter([0.05, 0.0, 0.03, 0.01])
     emulator.on_publish = lambda publish: Verdict.delay(next(delays)) if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))

@@ -127,7 +127,7 @@ async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, cap
 
 
 async def test_a_downlink_with_packet_id_0(emulator, device):
-    """After 65,535 downlinks the server's counter is 0 on the wire (platform_contract.md, section 1)."""
+    """After 65,535 downlinks the server's counter is 0 on the wire (docs/platform_contract.md, section 1)."""
     device.set_rpc_request_callback(lambda _: 1)
     answers = Answers(emulator)
     emulator.device("device").session.last_downlink_id = 65_535

@@ -1,4 +1,4 @@
-"""The emulator says what the platform says (platform_contract.md): bytes in, bytes out."""
+"""The emulator says what the platform says (docs/platform_contract.md): bytes in, bytes out."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Attributes on the emulated platform: updates, deletions, requests (contract sections 2 and 4)."""
+"""Attributes on the emulated platform: updates, deletions, requests (docs/platform_contract.md, sections 2 and 4)."""
 
 import json
 

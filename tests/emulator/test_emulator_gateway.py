@@ -1,4 +1,5 @@
-"""Gateways at the emulated platform: sub-sessions, entries that fail, notices, claims (contract sections 2 and 4)."""
+"""Gateways at the emulated platform: sub-sessions, entries that fail, notices, claims (docs/platform_contract.md,
+sections 2 and 4)."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Rate limits of the emulated platform: the cost of each message, and one too many (contract sections 0, 2, 4, 5)."""
+"""Rate limits of the emulated platform: the cost of each message, and one too many (docs/platform_contract.md,
+sections 0, 2, 4, 5)."""
 
 import json
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""Packages of the emulated platform (contract section 7)."""
+"""Packages of the emulated platform (docs/platform_contract.md, section 7)."""
 
 import hashlib
 import json

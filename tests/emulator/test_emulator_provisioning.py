@@ -1,4 +1,4 @@
-"""Devices that register themselves at the emulated platform, and certificates (contract sections 1 and 6)."""
+"""Devices that register themselves at the emulated platform, and certificates (docs/platform_contract.md, sections 1 and 6)."""
 
 import json
 import ssl

@@ -1,4 +1,4 @@
-"""RPC of the emulated platform, in both directions (contract sections 2 and 4)."""
+"""RPC of the emulated platform, in both directions (docs/platform_contract.md, sections 2 and 4)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The life of a session on the emulated platform, and faults on demand (contract sections 0 and 1)."""
+"""The life of a session on the emulated platform, and faults on demand (docs/platform_contract.md, sections 0 and 1)."""
 
 import asyncio
 import struct

@@ -1,4 +1,5 @@
-"""Sessions of sub-devices on the emulated platform: refused by its core, ended for inactivity (contract section 4)."""
+"""Sessions of sub-devices on the emulated platform: refused by its core, ended for inactivity (docs/platform_contract.md,
+section 4)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the emulated platform takes for JSON, and what it would store (contract section 3)."""
+"""What the emulated platform takes for JSON, and what it would store (docs/platform_contract.md, section 3)."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What versions of the platform do differently, and QoS 0 on gateway topics (contract sections 0, 4, 5 and 6)."""
+"""What versions of the platform do differently, and QoS 0 on gateway topics (docs/platform_contract.md, sections 0, 4, 5 and 6)."""
 
 import json
 

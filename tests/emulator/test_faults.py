@@ -174,7 +174,7 @@ async def test_pubacks_delayed_and_reordered(emulator):
 
 
 async def test_pubacks_repeated_and_for_unknown_ids(emulator):
-    """A server before 4.2.1 sends one for each device entry (fact 10): the surplus never touches another message."""
+    """Servers before 4.2.1 send one PUBACK per device entry (docs/platform_contract.md, fact 10); the surplus ones free nothing."""
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     stream = Stream(client, emulator, [f"device {number}" for number in range(10)])
@@ -245,7 +245,7 @@ async def test_final_refusals_are_not_sent_again(emulator, code):
 @pytest.mark.parametrize("code", [0x96, 0x97])
 @pytest.mark.parametrize("closes", [True, False])
 async def test_quota_refusals_are_sent_again(emulator, code, closes):
-    """Fact 2: a gateway over its limit gets PUBACK 0x97, and its connection is closed."""
+    """docs/platform_contract.md, fact 2: a gateway over its limit gets PUBACK 0x97, and its connection is closed."""
     refusals = iter(range(1))
 
     def judge(publish):

@@ -1,4 +1,4 @@
-"""Servers before 4.2.1 send one PUBACK for each device of a message (platform_contract.md, fact 10)."""
+"""Servers before 4.2.1 send one PUBACK for each device of a message (docs/platform_contract.md, fact 10)."""
 
 import asyncio
 

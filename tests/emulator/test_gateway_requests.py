@@ -268,7 +268,7 @@ async def test_a_response_callback_that_raises(emulator, gateway, session, caplo
 
 
 async def test_a_request_of_a_device_that_is_not_announced_so_far_waits(emulator, gateway):
-    """It would make the platform create the device with the wrong profile (platform_contract.md, section 4)."""
+    """It would make the platform create the device with the wrong profile (docs/platform_contract.md, section 4)."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.delay(0.02) if publish.topic.endswith("/connect") else None
     session, _ = await gateway.connect_device("D1", "p")

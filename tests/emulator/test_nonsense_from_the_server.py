@@ -263,7 +263,8 @@ async def test_a_server_that_is_upgraded_gets_mqtt_5(server, caplog):
 @pytest.mark.parametrize(("kind", "warnings"), [(GatewayClient, 1), (DeviceClient, 0)])
 @pytest.mark.parametrize("configured", [True, False])
 async def test_a_gateway_with_mqtt_3_1_1_warns_once_of_its_acknowledgements(server, caplog, kind, warnings, configured):
-    """A PUBACK of MQTT 3.1.1 has no code: data that was dropped for a limit looks acknowledged (platform_contract.md, fact 2)."""
+    """A PUBACK of MQTT 3.1.1 has no code: data that was dropped for a limit looks acknowledged (docs/platform_contract.md,
+    fact 2)."""
     if not configured:
         server.wrong["CONNACK"] = lambda connection, answer, _: b"\x20\x02\0\x01" if connection.version == 5 else answer
     client = make(kind, server, mqtt_version=4 if configured else 5)

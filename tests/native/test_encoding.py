@@ -110,7 +110,7 @@ def test_depth(implementation):
         implementation.dumps(endless)
 
 
-# platform_contract.md, section 3.
+# docs/platform_contract.md, section 3.
 REFUSED_BY_THE_PLATFORM = [
     "CO2 <ppm>", "List<int>", "0<x<1", "a<b", "a < b", "<script>", "{{x}}", "a {{ b }} c", "{{\u00e9}}", "a\0", "tab\tbed", "a\x7f",
     "a\u0085b", "x" * 256, "\u00e9" * 256, "\U0001f600" * 128,

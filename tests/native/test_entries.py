@@ -183,7 +183,7 @@ DOORS_FOR_KEYS = [
     ],
 )
 def test_a_key_that_the_platform_drops_with_its_record_is_refused_at_every_door(door, key, rule):
-    """Such a key would take the other keys of its record along, acknowledged (platform_contract.md, section 3)."""
+    """Such a key would take the other keys of its record along, acknowledged (docs/platform_contract.md, section 3)."""
     with pytest.raises(ValueError, match=rf'^Invalid key ".*": .*{rule}'):
         door(key)
 

@@ -1,4 +1,4 @@
-"""What is written for the numbers of which the platform would make text (platform_contract.md, section 3)."""
+"""What is written for the numbers of which the platform would make text (docs/platform_contract.md, section 3)."""
 
 import math
 from decimal import Decimal

@@ -240,7 +240,7 @@ def test_answers_to_calls():
     assert isinstance(response, RPCResponse)
     assert response.to_payload_format() == {"device": "D1", "id": 5, "data": {"result": {"a": None}}}
     assert repr(response) == "GatewayRPCResponse(device_name=D1, request_id=5, result={'a': None}, error=None)"
-    # The platform needs `data` (platform_contract.md, section 4).
+    # The platform needs `data` (docs/platform_contract.md, section 4).
     assert GatewayRPCResponse.build("D1", 5).to_payload_format() == {"device": "D1", "id": 5, "data": {}}
     failed = GatewayRPCResponse.build("D1", 5, error=ZeroDivisionError("by nothing"))
     assert failed.status is RPCStatus.ERROR

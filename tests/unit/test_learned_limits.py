@@ -64,7 +64,8 @@ class Client:
                 self.refused(amounts, stamp, now)
 
     def refused(self, amounts, stamp, now):
-        # A device's DISCONNECT does not say which message it is for; a gateway's PUBACK does (platform_contract.md, section 4).
+        # A device's DISCONNECT does not say which message it is for; a gateway's PUBACK does (docs/platform_contract.md,
+        # section 4).
         first = stamp if self.is_gateway or not self.in_flight else self.in_flight[0][2]
         assert self.limits.learn(first, stamp, amounts, "test", int(now * 1e9))
         self.lose(now + RECONNECT)

@@ -256,7 +256,7 @@ def test_contract_9_ota_errors_of_any_bytes(payload, kind):
 
 
 async def test_the_first_request_of_an_id_is_counted_and_later_ones_are_not():
-    """As the platform does (contract, section 5)."""
+    """As the platform does (docs/platform_contract.md, section 5)."""
     manager, counted = Manager(), []
     chunks = new_chunks(manager)
     chunks._admission.try_take = lambda message: counted.append(message.topic) or 0.0

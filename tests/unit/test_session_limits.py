@@ -131,7 +131,7 @@ def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
 
 
 def test_contract_9_what_was_spent_stays_spent():
-    """The server's buckets survive a reconnect (contract, section 5)."""
+    """The server's buckets survive a reconnect (docs/platform_contract.md, section 5)."""
     clock = Clock()
     limits = limiter(clock, messages="10:1")
     limits.message_rate_limit.spend(10)
@@ -141,7 +141,7 @@ def test_contract_9_what_was_spent_stays_spent():
 
 
 async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_limits():
-    """Facts 3 and 4 of the contract: data takes messages and datapoints, a gateway's by device entry; all else takes messages."""
+    """docs/platform_contract.md, facts 3 and 4: data takes messages and datapoints, a gateway's by device entry; else messages."""
     clock = Clock()
     device, gateway = limiter(clock, "5:1", "5:1", "50:1"), limiter(clock, "7:1", "7:1", "70:1")
     admission = Admission(device, gateway, BackpressureController(asyncio.Event()), clock)

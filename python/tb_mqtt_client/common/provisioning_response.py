@@ -26,7 +26,8 @@ class ProvisioningResponse(FactoryMade):
 
     @classmethod
     def build(cls, provision_request: ProvisioningRequest, payload: Mapping[str, Any]) -> Self:
-        """From the platform's answer (platform_contract.md, section 6). Without a type, the credentials are of the requested one.
+        """From the platform's answer (docs/platform_contract.md, section 6). Without a type, the credentials are of the requested
+        one.
 
         Raises ``KeyError`` when a success lacks a part of its credentials, and ``ValueError`` when it has none that are known.
         """

@@ -1,4 +1,4 @@
-"""Names of firmware and software updates (platform_contract.md, section 7)."""
+"""Names of firmware and software updates (docs/platform_contract.md, section 7)."""
 
 from enum import Enum, StrEnum
 from typing import Final

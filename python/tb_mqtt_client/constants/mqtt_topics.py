@@ -1,4 +1,4 @@
-"""Topics of the platform (platform_contract.md, sections 2 and 4)."""
+"""Topics of the platform (docs/platform_contract.md, sections 2 and 4)."""
 
 from typing import Final
 

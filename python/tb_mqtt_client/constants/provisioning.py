@@ -1,4 +1,4 @@
-"""What the platform says about provisioning (platform_contract.md, section 6)."""
+"""What the platform says about provisioning (docs/platform_contract.md, section 6)."""
 
 from enum import Enum
 

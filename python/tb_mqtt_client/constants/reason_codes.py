@@ -100,7 +100,7 @@ BLAMING_DISCONNECTS: Final = frozenset(
     }
 )
 """A DISCONNECT with one of these may be the server's answer to a message: "shutting down" is what it says of any unexpected
-exception (platform_contract.md, section 8)."""
+exception (docs/platform_contract.md, section 8)."""
 
 LIMITING_DISCONNECTS: Final = frozenset(
     {
@@ -110,7 +110,7 @@ LIMITING_DISCONNECTS: Final = frozenset(
         ReasonCode.CONNECTION_RATE_EXCEEDED,
     }
 )
-"""A DISCONNECT with one of these says that a limit was exceeded (platform_contract.md, fact 1 and section 1)."""
+"""A DISCONNECT with one of these says that a limit was exceeded (docs/platform_contract.md, fact 1 and section 1)."""
 
 TRANSIENT_CONNECT_REFUSALS: Final = {
     5: frozenset(

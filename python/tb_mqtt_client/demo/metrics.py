@@ -145,7 +145,7 @@ def _numbers(counters: Any) -> Values:
     """Return the numeric fields of one of psutil's named tuples. Not every system fills every field.
 
     Floats are rounded to three decimal places, because the platform stores a number with more than 16 of them as text
-    (platform_contract.md, section 3).
+    (docs/platform_contract.md, section 3).
     """
     return {
         key: round(value, 3) if isinstance(value, float) else value

@@ -104,7 +104,7 @@ class Traffic:
         for device, profile, _ in readings:
             session, result = await self._client.connect_device(device, profile, wait_for_publish=True)
             if not isinstance(result, PublishResult) or result.reason_code == LocalReasonCode.NOT_DELIVERED:
-                # If the device is not a gateway, the platform silently drops its data for sub-devices (platform_contract.md,
+                # If the device is not a gateway, the platform silently drops its data for sub-devices (docs/platform_contract.md,
                 # section 4).
                 raise DemoError(
                     f"no acknowledgement for the sub-device {device!r}: "

@@ -1,7 +1,7 @@
 //! Which keys of datapoints the platform can store.
 //!
-//! The rules are those of `platform_contract.md`, section 3. The platform applies them after the PUBACK: a key that it refuses takes
-//! the whole record, or the whole attributes message, with it.
+//! The rules are those of `docs/platform_contract.md`, section 3. The platform applies them after the PUBACK: a key that it refuses
+//! takes the whole record, or the whole attributes message, with it.
 
 use std::fmt;
 

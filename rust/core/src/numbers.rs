@@ -1,7 +1,7 @@
 //! Numbers that the platform would store as text, and what is written instead of them.
 //!
 //! It keeps a decimal of at most 16 places as a number. A longer one becomes text, and so does an integer beyond 64 bits
-//! (`platform_contract.md`, section 3). Places are those of plain notation: `1.5e-10` has 11.
+//! (`docs/platform_contract.md`, section 3). Places are those of plain notation: `1.5e-10` has 11.
 
 use std::iter::Sum;
 use std::ops::Range;

@@ -24,7 +24,8 @@ impl Timestamp {
     /// No timestamp.
     pub const NONE: Self = Self(NO_TIMESTAMP);
 
-    /// The year 10000: the platform acknowledges datapoints from here on and stores none of them (`platform_contract.md`, section 3).
+    /// The year 10000: the platform acknowledges datapoints from here on and stores none of them (`docs/platform_contract.md`,
+    /// section 3).
     pub const END: i64 = 253_402_300_800_000;
 
     /// A timestamp; `None` when the platform cannot store it, or the number is the one that stands for "none".

@@ -260,7 +260,7 @@ KEYS = ["fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorit
 async def test_an_assignment_that_arrives_in_pieces_is_judged_when_it_is_complete(
     client, emulator, platform, tmp_path, update_first, missing, previous
 ):
-    """Contract section 7: a deletion and an update in either order, and attributes that are not stored yet."""
+    """docs/platform_contract.md, section 7: a deletion and an update in either order, and attributes that are not stored yet."""
     outcomes = Outcomes()
     if previous:
         await platform.assign("main.bin", "1", IMAGE[::-1])

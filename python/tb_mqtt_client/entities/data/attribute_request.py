@@ -43,7 +43,7 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
     @staticmethod
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
         """Raise ``ValueError`` for keys that cannot be asked for."""
-        # The platform splits at commas (platform_contract.md, section 2).
+        # The platform splits at commas (docs/platform_contract.md, section 2).
         check_key_lists(shared_keys, client_keys, lambda key: key and "," not in key, "non-empty str without commas")
         if not shared_keys and not client_keys and not (shared_keys is None and client_keys is None):
             raise ValueError("shared_keys and client_keys ask for nothing: name a key, or give neither to ask for all attributes")

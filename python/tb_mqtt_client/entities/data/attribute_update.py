@@ -22,7 +22,7 @@ class AttributeUpdate(BaseGatewayEvent):
     def _deserialize_from_dict(cls, data: dict[str, Any]) -> Self:
         """From ``{key: value}``, or ``{"deleted": [key, ...]}``, which is how the platform tells a deletion.
 
-        An attribute named "deleted" whose value is a list of ``str`` looks the same (platform_contract.md, section 2). Raises
+        An attribute named "deleted" whose value is a list of ``str`` looks the same (docs/platform_contract.md, section 2). Raises
         ``ValueError`` for what cannot be an attribute.
         """
         deleted = data.get("deleted")

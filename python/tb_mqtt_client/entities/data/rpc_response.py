@@ -80,7 +80,7 @@ class RPCResponse(FactoryMade):
         """Read the platform's reply to a call of the device.
 
         A dict with an "error" that is not null is an error, and ``{"error": "timeout"}`` is what the platform says after 60 s
-        without an answer of its rule chain (platform_contract.md, section 2). Everything else is a result.
+        without an answer of its rule chain (docs/platform_contract.md, section 2). Everything else is a result.
         """
         error = reply.get("error") if isinstance(reply, dict) else None
         if error is None:

@@ -13,7 +13,7 @@ from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer
 class GatewayAttributeRequest(AttributeRequest):
     """Made by ``build`` or ``from_attribute_request``.
 
-    The platform takes keys of one scope a message, and needs at least one (platform_contract.md, section 4): when both scopes
+    The platform takes keys of one scope a message, and needs at least one (docs/platform_contract.md, section 4): when both scopes
     are asked for, the client sends two messages and gives one answer.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TelemetryMetadata:
-    """For ``GatewayClient.send_device_timeseries``, and for platforms of 3.8 and later (platform_contract.md, section 4).
+    """For ``GatewayClient.send_device_timeseries``, and for platforms of 3.8 and later (docs/platform_contract.md, section 4).
 
     The platform removes it from the telemetry, and reports ``gatewayMetrics`` of the gateway once a minute: by connector, how long
     telemetry took from ``received_ts`` until it was published, and from there to the platform.
