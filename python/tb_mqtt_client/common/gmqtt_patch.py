@@ -247,7 +247,9 @@ class PatchUtils:
         self._packet_handlers[PacketType.PUBREC] = self._packet_handlers[PacketType.PUBCOMP] = ignore_surplus
 
     def patch_inbound_publish(self) -> None:
-        """Acknowledge what the server publishes when it has come, except with packet id 0 (platform_contract.md, section 1)."""
+        """Acknowledge what the server publishes when it has come, except with packet id 0 (docs/platform_contract.md,
+        section 1).
+        """
         handler = self._handler
         unreleased: set[int] = set()
 
@@ -343,7 +345,7 @@ class PatchUtils:
         """End the connection that swallows a publish, so that all its messages go on the next one.
 
         That is how a publish is retried: MQTT 5 forbids another PUBLISH on a live connection (section 4.4), and the platform
-        would store it twice (platform_contract.md, fact 9).
+        would store it twice (docs/platform_contract.md, fact 9).
         """
         time = asyncio.get_running_loop().time
         watch, stop_event = self._unacknowledged, self._stop_event

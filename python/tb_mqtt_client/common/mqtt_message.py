@@ -22,13 +22,13 @@ logger = get_logger(__name__)
 
 MQTT_5 = 5
 DEFAULT_MAX_REMAINING_LENGTH = 65536
-"""Bytes: the server's own default (platform_contract.md, fact 6)."""
+"""Bytes: the server's own default (docs/platform_contract.md, fact 6)."""
 
 
 def max_payload_size(topic: str, max_remaining_length: int, mqtt_version: int) -> int:
     """Bytes of payload that a QoS 1 PUBLISH may have.
 
-    The server's limit is on the whole MQTT remaining length (platform_contract.md, fact 6): the topic with its length,
+    The server's limit is on the whole MQTT remaining length (docs/platform_contract.md, fact 6): the topic with its length,
     the packet id and, in MQTT 5, the length of the properties (none are sent) count too.
     """
     return max_remaining_length - (2 + len(topic.encode())) - 2 - (1 if mqtt_version == MQTT_5 else 0)

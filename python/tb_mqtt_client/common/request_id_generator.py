@@ -17,14 +17,14 @@ from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer,
 __all__ = ["AttributeRequestIdProducer", "RPCRequestIdProducer", "RequestIds"]
 
 LARGEST_ID = 2**31 - 1
-"""The server reads an int32 and disconnects for anything else (platform_contract.md, sections 2 and 8)."""
+"""The server reads an int32 and disconnects for anything else (docs/platform_contract.md, sections 2 and 8)."""
 
 
 class RequestIds:
     """The numbers that one client puts on the wire: 1, 2, 3 and so on, and from 1 again after ``LARGEST_ID``.
 
-    The server forgets a number 60 s after its use (platform_contract.md, section 2); one comes again after two thousand million
-    others.
+    The server forgets a number 60 s after its use (docs/platform_contract.md, section 2); one comes again after two thousand
+    million others.
     """
 
     def __init__(self, last: int = 0) -> None:

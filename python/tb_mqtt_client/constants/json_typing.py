@@ -9,8 +9,8 @@ from tb_mqtt_client._native import UnsupportedValueError, dumps
 __all__ = ["JSONCompatibleType", "JSONPrimitive", "UnsupportedValueError", "validate_json_compatibility"]
 
 JSONPrimitive: TypeAlias = str | int | float | bool | None
-# By types a list of str would be no list of JSON values, since one could append a number to it; nothing here changes a value.
-# What is sent is a list or a dict: tuples, bytes and other mappings pass here, and are refused by the encoder.
+# Sequence and Mapping instead of list and dict, because a type checker does not accept list[str] as a list of JSON values. Tuples,
+# bytes and other mappings also match this type; the encoder refuses them.
 JSONCompatibleType: TypeAlias = JSONPrimitive | Sequence["JSONCompatibleType"] | Mapping[str, "JSONCompatibleType"]
 
 

@@ -329,7 +329,8 @@ class ConnectedClient(BaseClient):
         Raises ``ValueError`` for what no session of now would take, and ``NotConnectedError`` before ``connect()``.
         """
         self._check_sendable(message)
-        # Whatever was assigned to it, the platform has no QoS 2, and takes no QoS 0 for sub-devices (contract, section 4).
+        # Whatever was assigned to it, the platform has no QoS 2, and takes no QoS 0 for sub-devices (docs/platform_contract.md,
+        # section 4).
         message.qos = 0 if self._config.qos == 0 and message.is_device_message else 1
         delivery: Delivery = asyncio.get_running_loop().create_future()
         message.delivery_futures.append(delivery)
@@ -345,7 +346,7 @@ class ConnectedClient(BaseClient):
             )
 
     def _count_call_of_platform(self) -> None:
-        """Its acknowledgement costs a message (platform_contract.md, section 5)."""
+        """Its acknowledgement costs a message (docs/platform_contract.md, section 5)."""
         self._rate_limiter.message_rate_limit.spend(1)
 
     async def _begin_traffic(self) -> None:
@@ -361,7 +362,7 @@ class ConnectedClient(BaseClient):
         percentage = self._config.rate_limit_percentage
         apply_rate_limits(self._rate_limiter, limits.device, percentage)
         apply_rate_limits(self._gateway_rate_limiter, limits.gateway, percentage)
-        # The session itself cost a message, and so did the end of the one before (platform_contract.md, section 5).
+        # The session itself cost a message, and so did the end of the one before (docs/platform_contract.md, section 5).
         self._rate_limiter.message_rate_limit.spend(1 if self._mqtt_manager.connections == 1 else 2)
         self._message_service.max_remaining_length = limits.max_payload_size
         self.max_payload_size = self._payload_size(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, limits)

@@ -133,7 +133,7 @@ class MessageService:
         if self._gateway_uplink is not None:
             self._gateway_uplink.packer = packer
             return
-        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (platform_contract.md, section 4).
+        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
         self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, packer, 1)
         self._uplink_workers.append(self._gateway_uplink)
         if self._tasks:

@@ -68,8 +68,8 @@ UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 class MQTTManager:
     """One connection at a time; a new gmqtt client for each, so that no state of an old session is left.
 
-    A PUBLISH is not sent again on a live connection: the platform would store it twice (platform_contract.md, fact 9). When its
-    PUBACK is missing for too long the connection is given up instead, and all that is unacknowledged goes on the next one.
+    A PUBLISH is not sent again on a live connection: the platform would store it twice (docs/platform_contract.md, fact 9). When
+    its PUBACK is missing for too long the connection is given up instead, and all that is unacknowledged goes on the next one.
     """
 
     def __init__(
@@ -445,7 +445,7 @@ class MQTTManager:
         """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by.
 
         The announcement of a sub-device counts as not delivered instead: servers before 4.2.1 never acknowledge one that they do
-        not take (platform_contract.md, section 4), and pings show whether the connection works.
+        not take (docs/platform_contract.md, section 4), and pings show whether the connection works.
         """
         if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
             message = self._window.get(packet_id)
@@ -543,7 +543,7 @@ class MQTTManager:
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
         message = self._window.take(packet_id)
         if message is None:
-            # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (contract, fact 10).
+            # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (docs/platform_contract.md, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
             if packet_id in self._combined:
                 self._combined.clear()

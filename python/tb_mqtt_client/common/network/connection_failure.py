@@ -1,7 +1,7 @@
 """Why a connection attempt failed: what happened, and what to try next.
 
 The errors that ``connect()`` raises and the findings of ``tb-mqtt doctor`` are made here from the same text. Facts about the
-platform's answers are from platform_contract.md, section 1.
+platform's answers are from docs/platform_contract.md, section 1.
 """
 
 from __future__ import annotations

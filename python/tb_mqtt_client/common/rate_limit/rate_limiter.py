@@ -8,7 +8,7 @@ from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 
 @dataclass
 class RateLimiter:
-    """Telemetry and attributes take from the last two, everything else from the first (platform_contract.md, fact 3)."""
+    """Telemetry and attributes take from the last two, everything else from the first (docs/platform_contract.md, fact 3)."""
 
     message_rate_limit: RateLimit
     telemetry_message_rate_limit: RateLimit

@@ -21,7 +21,7 @@ from tb_mqtt_client.service.delivery.packing import NO_BOUNDS, MessageBounds, sm
 logger = get_logger(__name__)
 
 FIRST_CONTACT_COST = 2
-"""Messages that the announcement of a sub-device costs: its creation and its session (platform_contract.md, section 4)."""
+"""Messages that the announcement of a sub-device costs: its creation and its session (docs/platform_contract.md, section 4)."""
 NANOSECONDS = 1e9
 BLAME_SECONDS = 30.0
 """If connections end for limits within so many seconds, the kind of traffic that was blamed first may be innocent."""
@@ -122,7 +122,7 @@ class Admission:
         return wait
 
     def try_take_subscription(self, topic: str) -> float:
-        """The same for a SUBSCRIBE that the server counts as a message of the device (platform_contract.md, section 5)."""
+        """The same for a SUBSCRIBE that the server counts as a message of the device (docs/platform_contract.md, section 5)."""
         now = self._clock()
         wait = self._try_take(self._device_service, (1,), now, topic)
         if not wait:
@@ -162,8 +162,8 @@ class Admission:
     def refused(self, message: MqttPublishMessage, source: str) -> None:
         """Learn from a PUBACK that refused a message for a quota.
 
-        The server works on the messages of one connection in their order (platform_contract.md, section 4), so those before this
-        one were accepted, even if their PUBACKs never come.
+        The server works on the messages of one connection in their order (docs/platform_contract.md, section 4), so those before
+        this one were accepted, even if their PUBACKs never come.
         """
         self._learn([message], source)
 

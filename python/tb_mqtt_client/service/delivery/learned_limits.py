@@ -1,9 +1,9 @@
 """Limits that the server enforces without announcing them, learned from its refusals.
 
-The platform announces the limits of a device, not those of its tenant (platform_contract.md, section 5). A refusal costs a gateway
-or a device its connection, so the limit is estimated from as few refusals as possible: a token bucket that refuses has let through
-its capacity and its refill, and both are known from what was published before. After that the estimate is kept, and exceeded on
-purpose only after a while, to find out whether the limit was raised.
+The platform announces the limits of a device, not those of its tenant (docs/platform_contract.md, section 5). A refusal costs a
+gateway or a device its connection, so the limit is estimated from as few refusals as possible: a token bucket that refuses has let
+through its capacity and its refill, and both are known from what was published before. After that the estimate is kept, and
+exceeded on purpose only after a while, to find out whether the limit was raised.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Outcomes:
             self._receipts.resolve(message, reason_code)
         elif message.topic == GATEWAY_CONNECT_TOPIC:
             # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
-            # platform ends the connection (platform_contract.md, section 4).
+            # platform ends the connection (docs/platform_contract.md, section 4).
             self._receipts.resolve(message, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(message, reason_code)
@@ -176,9 +176,9 @@ class Outcomes:
     def _may_be_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
         """Return whether a limit may explain that a server without reason codes closes connections; then publish slower.
 
-        Over a limit the platform just closes an MQTT 3.1.1 connection (platform_contract.md, section 0). It does so for a message
-        that it cannot read, too, and when it stops: a single one says nothing. ``messages``: those in flight that are not suspects,
-        each of which is to end one connection at most.
+        Over a limit the platform just closes an MQTT 3.1.1 connection (docs/platform_contract.md, section 0). It does so for a
+        message that it cannot read, too, and when it stops: a single one says nothing. ``messages``: those in flight that are not
+        suspects, each of which is to end one connection at most.
         """
         if end.tells_reasons or not end.by_server or not (messages or self._last_of_qos_0):
             return False
@@ -326,7 +326,7 @@ def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int |
     """Return the messages in flight that may have exceeded a limit, if the end of the connection says so.
 
     Over a limit of the device's own traffic the platform sends DISCONNECT 0x83, and 0x8B while it makes the session of a sub-device
-    (platform_contract.md, sections 0 and 4).
+    (docs/platform_contract.md, sections 0 and 4).
     """
     if reason_code == ReasonCode.SERVER_SHUTTING_DOWN:
         return [message for message in messages if message.topic == GATEWAY_CONNECT_TOPIC]

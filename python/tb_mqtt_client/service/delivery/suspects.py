@@ -228,7 +228,7 @@ class Suspects:
 
 
 class EmptyMessage(MqttPublishMessage):
-    """A publish without data, which the platform acknowledges and counts as a message (platform_contract.md, section 3)."""
+    """A publish without data, which the platform acknowledges and counts as a message (docs/platform_contract.md, section 3)."""
 
     def __init__(self) -> None:
         super().__init__(DEVICE_ATTRIBUTES_TOPIC, b"{}")

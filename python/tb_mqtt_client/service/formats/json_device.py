@@ -135,7 +135,7 @@ class MessageAdapter(ABC):
 
 
 class JsonMessageAdapter(MessageAdapter):
-    """The platform's JSON format (platform_contract.md, sections 2 and 3)."""
+    """The platform's JSON format (docs/platform_contract.md, sections 2 and 3)."""
 
     def build_uplink_messages(self, messages: Sequence[MqttPublishMessage]) -> list[MqttPublishMessage]:
         """Timeseries first, then attributes. ``[]`` gives ``[]``."""
@@ -250,7 +250,7 @@ def _number_of(topic: str) -> int:
 
 
 def _check_id(request_id: int | str | None, complaint: str, *, lowest: int = 0) -> int:
-    """An int, or its digits, that the server can read: it disconnects for others (platform_contract.md, section 8)."""
+    """An int, or its digits, that the server can read: it disconnects for others (docs/platform_contract.md, section 8)."""
     if isinstance(request_id, str) and _NUMBER.fullmatch(request_id):
         request_id = int(request_id)
     if type(request_id) is not int or request_id < lowest or request_id not in _INT32:

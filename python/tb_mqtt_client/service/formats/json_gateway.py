@@ -106,7 +106,7 @@ class GatewayMessageAdapter(ABC):
 
 
 class JsonGatewayMessageAdapter(GatewayMessageAdapter):
-    """The platform's JSON format (platform_contract.md, section 4)."""
+    """The platform's JSON format (docs/platform_contract.md, section 4)."""
 
     def build_uplink_messages(self, messages: Sequence[MqttPublishMessage]) -> list[MqttPublishMessage]:
         """Timeseries first, then attributes, one device a message. ``[]`` gives ``[]``."""

@@ -25,7 +25,7 @@ FINAL_REFUSALS = frozenset(
     }
 )
 """An identical announcement would be refused again. All other codes may pass: the platform answers 0x80 when its database is
-away (and for names that it never accepts), and 0x97 when the tenant has as many devices as it may (platform_contract.md,
+away (and for names that it never accepts), and 0x97 when the tenant has as many devices as it may (docs/platform_contract.md,
 section 4)."""
 
 

@@ -1,7 +1,7 @@
 """Announces sub-devices to the platform, and keeps the state of each session in line with what the platform has.
 
 The rule: a session is CONNECTED from the acknowledgement of its announcement until its platform session ends, and its traffic
-waits for that acknowledgement (platform_contract.md, section 4).
+waits for that acknowledgement (docs/platform_contract.md, section 4).
 """
 
 from __future__ import annotations

@@ -423,12 +423,12 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             )
 
     async def _prepare_traffic(self) -> None:
-        """Sub-sessions end with the connection: announce all devices again (platform_contract.md, section 4)."""
+        """Sub-sessions end with the connection: announce all devices again (docs/platform_contract.md, section 4)."""
         self._warn_of_weak_acknowledgements()
         self._announcer.announce_all()
 
     def _warn_of_weak_acknowledgements(self) -> None:
-        """Log once that MQTT 3.1.1 hides refusals of sub-devices' data (platform_contract.md, fact 2)."""
+        """Log once that MQTT 3.1.1 hides refusals of sub-devices' data (docs/platform_contract.md, fact 2)."""
         if self._has_warned_of_version or self._mqtt_manager.mqtt_version == MQTT_5:
             return
         self._has_warned_of_version = True

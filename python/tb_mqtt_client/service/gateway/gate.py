@@ -1,7 +1,7 @@
 """Which sub-devices' traffic may go.
 
 The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected when that was
-refused for good; the platform would otherwise create the device with the wrong profile, or once more (platform_contract.md,
+refused for good; the platform would otherwise create the device with the wrong profile, or once more (docs/platform_contract.md,
 section 4).
 """
 

@@ -277,7 +277,7 @@ def _answer_to_malformed(data: dict[str, Any], error: Exception) -> GatewayRPCRe
 
 
 GATEWAY_DOWNLINK_TOPICS = (GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, GATEWAY_RPC_TOPIC)
-"""The platform sends these unasked, and does not count their subscriptions (platform_contract.md, section 4)."""
+"""The platform sends these unasked, and does not count their subscriptions (docs/platform_contract.md, section 4)."""
 
 
 class GatewayDownlink:

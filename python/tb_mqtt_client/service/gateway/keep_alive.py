@@ -1,8 +1,8 @@
 """Keeps quiet sub-devices reachable.
 
 The platform ends the session of a sub-device some time after the device's own last uplink (600 s by default) without a notice; the
-device gets no RPC and no attribute update then (platform_contract.md, section 4). The rule: of every device that was announced on
-this connection, an uplink is published at least every ``sub_device_keepalive`` seconds, half of that later at the latest.
+device gets no RPC and no attribute update then (docs/platform_contract.md, section 4). The rule: of every device that was announced
+on this connection, an uplink is published at least every ``sub_device_keepalive`` seconds, half of that later at the latest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KeepAliveMessage(MqttPublishMessage):
     """Empty attributes of several sub-devices: an uplink of each, of which the platform stores nothing.
 
     It is published once, in its session or not at all. The server counts each device in it as one of ``messages``
-    (platform_contract.md, section 5: data without datapoints).
+    (docs/platform_contract.md, section 5: data without datapoints).
     """
 
     def __init__(self, payload: bytes, devices: int) -> None:

@@ -21,7 +21,7 @@ class GatewayMessageSender:
     """Writes messages with an adapter and queues them. Each method gives a list with one future of the ``PublishResult``.
 
     ``qos`` is published; it changes nothing: at QoS 0 the server answers messages for sub-devices with an unsolicited PUBACK
-    (platform_contract.md, section 4), so they are all published with QoS 1. Raises ``ValueError`` for what cannot be sent, and
+    (docs/platform_contract.md, section 4), so they are all published with QoS 1. Raises ``ValueError`` for what cannot be sent, and
     ``NotConnectedError`` without a queue.
     """
 

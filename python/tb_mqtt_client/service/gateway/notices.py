@@ -27,7 +27,7 @@ from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
 logger = get_logger(__name__)
 
 RENAMED, DELETED = "gateway_device_renamed", "gateway_device_deleted"
-"""Methods of one-way calls to the gateway's own device (platform_contract.md, section 2)."""
+"""Methods of one-way calls to the gateway's own device (docs/platform_contract.md, section 2)."""
 
 
 class GatewayNotices:

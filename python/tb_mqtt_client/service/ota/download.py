@@ -1,4 +1,4 @@
-"""Asks the platform for the chunks of a package (platform_contract.md, section 7).
+"""Asks the platform for the chunks of a package (docs/platform_contract.md, section 7).
 
 The rule: the answer to a request is the message on its own topic that comes while it is waited for. Everything else, a chunk
 that comes twice or late for one, is nobody's.
@@ -82,7 +82,7 @@ async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_si
 
 def _of_length(chunk: bytes, expected: int) -> bytes:
     if len(chunk) != expected:
-        # Without a byte: the platform has lost the package from its cache (platform_contract.md, section 7).
+        # Without a byte: the platform has lost the package from its cache (docs/platform_contract.md, section 7).
         raise _WrongChunkError(f"it has {len(chunk)} bytes instead of {expected}")
     return chunk
 
@@ -225,7 +225,7 @@ class PackageChunks:
             raise
 
     async def _subscribe(self, topic: str) -> None:
-        """A server that refuses may send all the same (platform_contract.md, fact 7)."""
+        """A server that refuses may send all the same (docs/platform_contract.md, fact 7)."""
         try:
             await self._manager.subscribe(topic)
         except SubscriptionRefusedError as refusal:

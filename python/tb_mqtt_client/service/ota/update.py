@@ -26,7 +26,7 @@ SETTLING_SECONDS = 1.0
 """Seconds without a change after which an assignment counts as complete.
 
 An assignment arrives as a deletion and an update, in either order, and the attributes are stored one after the other
-(platform_contract.md, section 7).
+(docs/platform_contract.md, section 7).
 """
 SETTLING_ATTEMPTS = 3
 """How often a package is asked for whose attributes are incomplete, with the time of settling in between."""

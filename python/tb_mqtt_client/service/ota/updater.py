@@ -1,4 +1,4 @@
-"""Firmware and software updates of a device (platform_contract.md, section 7)."""
+"""Firmware and software updates of a device (docs/platform_contract.md, section 7)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 
 FIRST_ANSWER_SECONDS = 3.0
 """After so long without an answer a session's first attribute request is sent again: the server may have been unready to answer it
-(platform_contract.md, section 2)."""
+(docs/platform_contract.md, section 2)."""
 
 
 class DeviceRequests(Requests):

@@ -104,8 +104,8 @@ class RPCRequestsHandler(MessageHandler):
         """The answer: the callback's, or an error when it raises, takes too long, gives nonsense, or is not there.
 
         ``None`` when nothing must be answered: the topic has no number, and the server disconnects who answers under
-        another (platform_contract.md, section 8); the same call is running, of which the server sent a copy (section 2); or it is
-        a notice to the client.
+        another (docs/platform_contract.md, section 8); the same call is running, of which the server sent a copy (section 2); or it
+        is a notice to the client.
         """
         try:
             request: RPCRequest = self._message_adapter.parse_rpc_request(topic, payload)

@@ -1,4 +1,4 @@
-"""Provisioning: a device without credentials asks for them (platform_contract.md, section 6)."""
+"""Provisioning: a device without credentials asks for them (docs/platform_contract.md, section 6)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class PlatformCalls:
     ) -> R | None:
         """What ``work`` gives for a call, or what ``failed`` makes of its error or of its time being over, which is reported.
 
-        ``None`` for a copy of a call that runs, as the server may send one (platform_contract.md, section 2).
+        ``None`` for a copy of a call that runs, as the server may send one (docs/platform_contract.md, section 2).
         """
         copy = topic, payload
         if copy in self._running:

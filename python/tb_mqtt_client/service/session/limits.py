@@ -1,4 +1,4 @@
-"""What the server allows in a session: its answer to ``getSessionLimits`` (platform_contract.md, section 5)."""
+"""What the server allows in a session: its answer to ``getSessionLimits`` (docs/platform_contract.md, section 5)."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class SessionLimits:
     """Limits of one session. The defaults are for servers that do not tell theirs."""
 
     max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE
-    """Bytes of the MQTT remaining length (platform_contract.md, fact 6)."""
+    """Bytes of the MQTT remaining length (docs/platform_contract.md, fact 6)."""
     device: RateLimitTexts = field(default_factory=dict)
     """For the connected device's own traffic."""
     gateway: RateLimitTexts = field(default_factory=dict)
-    """For the sum of a gateway's sub-devices (platform_contract.md, fact 4)."""
+    """For the sum of a gateway's sub-devices (docs/platform_contract.md, fact 4)."""
     announced: bool = False
     """Whether the server told them."""
 

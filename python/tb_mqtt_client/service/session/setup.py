@@ -81,14 +81,15 @@ def _for_all(errors: list[Exception]) -> Exception:
 ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
 """Answers to requests: the platform sends them unasked and does not count their subscriptions; other brokers need them."""
 COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
-"""Each costs the device a message; over the limit the platform grants it and sends nothing (platform_contract.md, section 2)."""
+"""Each costs the device a message; over the limit the platform grants it and sends nothing (docs/platform_contract.md,
+section 2)."""
 
 SILENT_SERVER_SECONDS = 1.0
 """How long a server is waited for that did not tell its limits in the session before; one that tells them does so on the spot."""
 
 
 class SessionSetup:
-    """Sets each session up anew: the platform remembers nothing of the one before (platform_contract.md, fact 8)."""
+    """Sets each session up anew: the platform remembers nothing of the one before (docs/platform_contract.md, fact 8)."""
 
     def __init__(
         self,

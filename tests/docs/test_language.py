@@ -1,0 +1,177 @@
+"""Pages, and the docstrings, comments and texts of finished folders, avoid phrases that are hard to read.
+
+docs/glossary.md says which words are used instead. The list is short on purpose: it has phrases that are nearly always wrong.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from documents import DOCUMENTS, ROOT
+from prose_of_code import of_markdown, of_python, prose_of
+
+PARTICIPLES = "queued|sent|published|acknowledged|refused|lost|waiting|pending|received|in flight"
+BANNED = {
+    # Words that are no terms of the field.
+    r"nobody|somebody": "the user, the caller, the platform; or a passive",
+    r"whoever|for who|by who|who(?= knows)": "anyone who, the caller, the user",
+    r"told": "reported, announced, notified, known",
+    r"(?:the|a|this|its) road|road of": "pipeline, path",
+    r"(?:the|at|a) door": "intake, the call",
+    r"guilty": "that caused the disconnect",
+    r"calls? of the platform": "server-side RPC",
+    r"calls? to the platform": "client-side RPC",
+    r"mends?|mended": "fix",
+    r"anew": "again",
+    r"hears? of": "is notified of",
+    r"blotted out": "redacted",
+    r"keeps? (?:its|their) word": "is correct",
+    # Forms of other languages.
+    r"(?<!there )(?:is|are|was|were|be|been) no(?! longer| more than| less than| later than)": "is not a",
+    r"(?<!there )(?:is|are|was|were) none": "is not one, do not exist",
+    r"(?:not|or),? no more": "no longer",
+    r"so far(?! as)": "yet, up to now",
+    r"(?:as )?of (?:now|then)": "current, currently, at that time",
+    r"for ever": "forever",
+    r"in vain": "without effect, forever",
+    r"without a word|in silence": "silently",
+    r"all the same": "anyway, nevertheless",
+    r"(?:its|their) begin": "on entry, at the beginning",
+    r"else than": "other than",
+    r"at best\)": "a complete sentence",
+    r"(?:on|in) (?:its|their) way": "in flight",
+    r"by themselves": "automatically, on their own",
+    r"stands? (?:above|beside|behind|there)": "is above, is next to",
+    rf"what (?:is|was|are|were) (?:not |still |yet |un)?(?:{PARTICIPLES})": "a noun: queued data, unacknowledged messages",
+    r"who (?:wait|call|ask|send)s?": "the caller, callers that",
+}
+"""Phrases, in lower case, and better wordings. A space stands for any space, also for the end of a line."""
+PHRASES = [(re.compile(rf"\b(?:{phrase.replace(' ', '[ ]')})(?!\w)"), better) for phrase, better in BANNED.items()]
+
+PAGES_TO_DO = {
+    "README.md",
+    "CHANGELOG.md",
+    *(
+        f"docs/{name}.md"
+        for name in (
+            "architecture",
+            "delivery",
+            "devices",
+            "differences",
+            "emulator",
+            "gateways",
+            "index",
+            "limits",
+            "migrating",
+            "observability",
+            "performance",
+            "values",
+        )
+    ),
+}
+"""Pages that are still to be reworded. Remove a page from here when it is."""
+FOLDERS_DONE = ["__main__.py", "common/network", "constants"]
+"""Folders and files of the package below python/tb_mqtt_client whose prose was reworded. Add yours."""
+
+PACKAGE = ROOT / "python" / "tb_mqtt_client"
+PAGES = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in PAGES_TO_DO]
+MODULES = sorted(
+    {module for name in FOLDERS_DONE for module in ([PACKAGE / name] if Path(name).suffix else (PACKAGE / name).rglob("*.py"))}
+)
+
+
+def phrases_in(prose: str) -> list[str]:
+    """Return line, phrase and better wording of each banned phrase."""
+    # One character for another, so that places stay.
+    lines = prose.lower()
+    flat = re.sub(r"\s", " ", lines)
+    # A phrase may continue on the next line: spaces before its first word count as one.
+    places = [place for place, one in enumerate(flat) if one != " " or flat[place - 1 : place] != " "]
+    text = "".join(flat[place] for place in places)
+    found = []
+    for phrase, better in PHRASES:
+        for one in phrase.finditer(text):
+            line = lines.count("\n", 0, places[one.start()]) + 1
+            found.append((line, f"{one[0]!r}: better {better}"))
+    return [f"{line}: {problem}" for line, problem in sorted(found)]
+
+
+def incomplete_docstrings(tree: ast.Module) -> list[str]:
+    """Return line and beginning of each docstring that needs another one to be understood."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            if re.match(r"(?:The same|It has|Whether it|As there)\b", text):
+                found.append(f"{node.body[0].lineno}: {text[:40]!r}: better say what it does, in a sentence that is clear alone")
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page(path: Path) -> None:
+    problems = [f"{path.relative_to(ROOT)}:{problem}" for problem in phrases_in(prose_of(path))]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_package() -> None:
+    problems = []
+    for path in MODULES:
+        text = path.read_text()
+        found = phrases_in(of_python(text)) + incomplete_docstrings(ast.parse(text))
+        problems += [f"{path.relative_to(ROOT)}:{problem}" for problem in found]
+    assert not problems, "\n".join(problems)
+
+
+def test_what_is_listed_exists() -> None:
+    assert not [name for name in PAGES_TO_DO if not (ROOT / name).exists()]
+    assert not [name for name in FOLDERS_DONE if not (PACKAGE / name).exists()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A session that is none.",
+        "Nothing is told.",
+        "It waits for\never.",
+        "this is\n  no time",
+        "[the road of a datapoint](x.md)",
+        "> what was not sent",
+    ],
+)
+def test_a_phrase_on_a_page_is_found(text: str) -> None:
+    assert len(phrases_in(of_markdown(text))) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["`for ever`", "```text\nfor ever\n```", "There is no limit", "It is no longer there", "[way](in_vain.md)", "retold"]
+)
+def test_other_text_on_a_page_is_allowed(text: str) -> None:
+    assert not phrases_in(of_markdown(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""Wait for ever."""',
+        "# It waits\n    # for ever.\n",
+        'log.info("%s waits "\n         "for ever", x)',
+        'f"{x} waits for ever"',
+        '"""A\n\n    for\n    ever.\n    """',
+    ],
+)
+def test_a_phrase_in_code_is_found(text: str) -> None:
+    assert len(phrases_in(of_python(text))) == 1
+
+
+@pytest.mark.parametrize("text", ["told = 1", '"""``for ever``"""', 'x("is", "no")', "anew()  # a comment"])
+def test_names_in_code_are_allowed(text: str) -> None:
+    assert not phrases_in(of_python(text))
+
+
+def test_the_message_names_line_phrase_and_better_wording() -> None:
+    assert phrases_in("one\ntwo for\never\n") == ["2: 'for ever': better forever"]
+
+
+def test_a_docstring_that_is_not_clear_alone_is_found() -> None:
+    assert len(incomplete_docstrings(ast.parse('def f():\n    """The same for a gateway."""\n'))) == 1
