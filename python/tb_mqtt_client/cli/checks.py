@@ -1,6 +1,6 @@
 """The steps of ``tb-mqtt doctor``, from resolving the name to testing a session. Each has a finding and what to try next.
 
-Nothing is stored on the platform. The server's codes and replies are described in platform_contract.md, sections 1 and 5.
+Nothing is stored on the platform. The server's codes and replies are described in docs/platform_contract.md, sections 1 and 5.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ class Examination:
         text = f"max packet {limit:,} bytes (telemetry payload {client.max_payload_size:,})"
         if not health["limits"]["announced"]:
             return Finding("payload size", SKIPPED, f"not announced by the server; assumed: {text}")
-        # The platform ignores the parameters, stores nothing, and replies immediately (platform_contract.md, section 5).
+        # The platform ignores the parameters, stores nothing, and replies immediately (docs/platform_contract.md, section 5).
         size = limit - BYTES_BESIDE_PADDING
         request = await RPCRequest.build("getSessionLimits", {"padding": "x" * size})
         try:

@@ -82,7 +82,7 @@ class Sender:
             advice = "is the connection up? --verbose shows the log, and tb-mqtt doctor checks each step"
             if self._sessions:
                 # Unless the device is a gateway, the platform does not acknowledge its data for sub-devices
-                # (platform_contract.md, section 4).
+                # (docs/platform_contract.md, section 4).
                 advice = f"is the device with these credentials marked as a gateway in ThingsBoard? {advice}"
             raise CommandError(f"No acknowledgement for {self._options.timeout:g} s", ExitCode.TIMEOUT, advice) from None
         finally:

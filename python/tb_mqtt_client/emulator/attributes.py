@@ -1,6 +1,6 @@
 """Attributes on the server: updates and deletions of shared ones to the device, and the answers to requests.
 
-Source: contract sections 2 and 4.
+Source: docs/platform_contract.md, sections 2 and 4.
 """
 
 from __future__ import annotations

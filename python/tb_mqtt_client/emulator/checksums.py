@@ -1,4 +1,4 @@
-"""Checksums of packages in the text form of the platform (contract section 7), written apart from the client's.
+"""Checksums of packages in the text form of the platform (docs/platform_contract.md, section 7), written apart from the client's.
 
 All are the hex digits of the hash's bytes. CRC32 and the two Murmur3 hashes have theirs little-endian, leading zeros kept.
 """

@@ -1,7 +1,8 @@
 """The server's half of MQTT 3.1.1 and 5: bytes in, packets out, and back. No I/O and no state but the unread bytes.
 
 A packet that the platform's decoder refuses raises `ProtocolViolationError` with the reason code of the DISCONNECT that
-follows. The platform sends no properties and reads none (contract section 1), so properties are measured and skipped.
+follows. The platform sends no properties and reads none (docs/platform_contract.md, section 1), so properties are measured and
+skipped.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ class _Fields:
 
 
 def _level(byte: int) -> int:
-    """3 is MQTT 3.1, 5 is MQTT 5; the platform takes everything else as 3.1.1 (contract section 1)."""
+    """3 is MQTT 3.1, 5 is MQTT 5; the platform takes everything else as 3.1.1 (docs/platform_contract.md, section 1)."""
     return byte if byte in (MQTT_3_1, MQTT_5) else MQTT_3_1_1
 
 
@@ -239,7 +240,9 @@ def decode_publish(first_byte: int, body: bytes, level: int) -> PublishPacket:
 
 
 def decode_puback(body: bytes) -> int:
-    """Return the packet id. The platform's own counter reaches 0, and still it refuses a PUBACK of 0 (contract section 1)."""
+    """Return the packet id. The platform's own counter reaches 0, and still it refuses a PUBACK of 0 (docs/platform_contract.md,
+    section 1).
+    """
     return _Fields(body).packet_id()
 
 

@@ -1,4 +1,4 @@
-"""What a device publishes on its own topics (contract sections 2, 3, 5 and 7)."""
+"""What a device publishes on its own topics (docs/platform_contract.md, sections 2, 3, 5 and 7)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeviceUplinks:
         if uplink is Uplink.TELEMETRY:
             records = payloads.telemetry_records(self._json(packet), self._platform.now())
             if not records:
-                # `[]` is accepted and never acknowledged (contract section 3).
+                # `[]` is accepted and never acknowledged (docs/platform_contract.md, section 3).
                 return NO_ANSWER
             self._platform.take_telemetry(device, records)
         elif uplink is Uplink.ATTRIBUTES:
@@ -56,7 +56,7 @@ class DeviceUplinks:
         keys = payloads.attribute_keys(self._json(packet))
         self._platform.spend(device)
         if any("" in (scope or ()) for scope in keys):
-            # The core fails, and the error is swallowed (contract section 2).
+            # The core fails, and the error is swallowed (docs/platform_contract.md, section 2).
             return
         answer = payloads.encode_json(attributes.answer(device, keys))
         self._session.reply(f"{response_prefix(packet.topic, rest)}{request_id}", answer)
@@ -78,7 +78,9 @@ class DeviceUplinks:
 
 
 def _adapted_id(text: str) -> int:
-    """Return the id of a request whose adaptor turns every error into a refusal of the payload (contract section 8)."""
+    """Return the id of a request whose adaptor turns every error into a refusal of the payload (docs/platform_contract.md,
+    section 8).
+    """
     try:
         return payloads.request_id(text)
     except payloads.UnexpectedPayloadError as error:
@@ -91,14 +93,15 @@ class _ClientRpc:
     def __init__(self, session: SessionView) -> None:
         self._session = session
         self._pending: set[int] = set()
-        # The family of the latest request serves all replies (contract section 2).
+        # The family of the latest request serves all replies (docs/platform_contract.md, section 2).
         self._response_prefix = ""
 
     def begin(self, device: Device, call_id: int, method: str, params: Any, response_prefix: str) -> None:
         platform = self._session.platform
         self._response_prefix = response_prefix
         self._pending.add(call_id)
-        # An id used again meets the timer of its first use: the platform has one entry an id (contract section 2).
+        # An id used again meets the timer of its first use: the platform has one entry an id (docs/platform_contract.md,
+        # section 2).
         self._session.timers.after(platform.client_rpc_timeout, self._expire, call_id)
         handler = self._session.hooks.on_client_rpc
         if handler is not None:

@@ -1,4 +1,4 @@
-"""What a session is subscribed to, and what it is sent (contract sections 1 and 2)."""
+"""What a session is subscribed to, and what it is sent (docs/platform_contract.md, sections 1 and 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tb_mqtt_client.emulator.devices import Device, RpcCall
 from tb_mqtt_client.emulator.platform import SessionView
 from tb_mqtt_client.emulator.topics import ATTRIBUTE_UPDATES, RPC_REQUESTS, SUBSCRIBABLE, matching_filter, needs_subscription
 
-# Seconds that the platform waits for the PUBACK of an RPC (contract section 2).
+# Seconds that the platform waits for the PUBACK of an RPC (docs/platform_contract.md, section 2).
 _RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
 
 
@@ -58,7 +58,7 @@ class Downlinks:
         topic_filter = matching_filter(topic) or ""
         if needs_subscription(topic_filter) and topic_filter not in self._subscriptions:
             return False
-        # Without a subscription the platform sends at QoS 1 (contract, fact 7).
+        # Without a subscription the platform sends at QoS 1 (docs/platform_contract.md, fact 7).
         qos = self._subscriptions.get(topic_filter, 1)
         if qos:
             self._session.last_downlink_id += 1
@@ -86,7 +86,8 @@ class Downlinks:
 
     def acknowledged(self, packet_id: int) -> None:
         self._session.count("downlink_pubacks")
-        # Keyed by the counter, not by what of it fits a packet: beyond 65535 nothing is found (contract section 1).
+        # Keyed by the counter, not by what of it fits a packet: beyond 65535 nothing is found (docs/platform_contract.md,
+        # section 1).
         call = self._unacknowledged_rpc.pop(packet_id, None)
         if call is not None and self._session.device is not None:
             self._delivered(self._session.device, call)
@@ -102,7 +103,9 @@ class Downlinks:
             self._platform.rpc.unacknowledged(device, call)
 
     def _is_paid(self, topic_filter: str) -> bool:
-        """Only these subscriptions reach the platform's core; over the limit it answers as if they had (contract section 2)."""
+        """Only these subscriptions reach the platform's core; over the limit it answers as if they had (docs/platform_contract.md,
+        section 2).
+        """
         device = self._session.device
         return device is None or not needs_subscription(topic_filter) or self._platform.meter.take(device, None)
 

@@ -1,4 +1,4 @@
-"""What a gateway publishes for the devices behind it, and their sub-sessions (contract section 4)."""
+"""What a gateway publishes for the devices behind it, and their sub-sessions (docs/platform_contract.md, section 4)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class GatewayUplinks:
         if PAYLOAD_FORMAT_INVALID in codes and self._session.level < MQTT_5:
             raise payloads.BadPayloadError("a device's part is not valid data")
         if once:
-            # The PUBACK speaks for the first device over the limit; the others get a notice (contract section 4).
+            # The PUBACK speaks for the first device over the limit; the others get a notice (docs/platform_contract.md, section 4).
             if self._session.level >= MQTT_5:
                 for name in limited[1:]:
                     self._session.reply(_DISCONNECT_NOTICE, payloads.encode_json({"device": name, "reason": _OVER_LIMIT}))
@@ -156,7 +156,7 @@ class GatewayUplinks:
         else:
             if limited:
                 self._notify(limited[0], _OVER_LIMIT)
-            # A PUBACK for each device, and none for one over a limit (contract, fact 10).
+            # A PUBACK for each device, and none for one over a limit (docs/platform_contract.md, fact 10).
             answered = tuple(code for code in codes if code not in (None, QUOTA_EXCEEDED))
         return self._platform.over_limit_answer(None, answered) if limited else Answer(answered)
 
@@ -164,7 +164,7 @@ class GatewayUplinks:
         platform = self._platform
         records, metadata = payloads.gateway_telemetry(elements, platform.now(), platform.version.reads_metadata)
         if not records:
-            # `[]` is accepted and never acknowledged (contract section 3).
+            # `[]` is accepted and never acknowledged (docs/platform_contract.md, section 3).
             return False
         platform.take_telemetry(device, records, gateway)
         if metadata and platform.keep_data:
@@ -175,7 +175,7 @@ class GatewayUplinks:
         try:
             taken = payloads.claim(claim)
         except payloads.UnexpectedPayloadError as error:
-            # One device's failure is caught on a gateway topic and becomes a PUBACK (contract section 4).
+            # One device's failure is caught on a gateway topic and becomes a PUBACK (docs/platform_contract.md, section 4).
             raise payloads.BadPayloadError(str(error)) from error
         return self._platform.take_claim(device, taken, gateway)
 

@@ -1,4 +1,4 @@
-"""Who a CONNECT is of, and how it is refused (contract section 1)."""
+"""Who a CONNECT is of, and how it is refused (docs/platform_contract.md, section 1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tb_mqtt_client.emulator.codec import (
     Connect,
 )
 
-# The user name or client id of a device that has no credentials yet (contract section 6).
+# The user name or client id of a device that has no credentials yet (docs/platform_contract.md, section 6).
 _PROVISION: Final = "provision"
 
 # CONNACK codes of MQTT 5 as those of MQTT 3.1.1; what is not here is "server unavailable".

@@ -1,4 +1,5 @@
-"""JSON as the platform's parser takes it: numbers with their text, and some forms that JSON does not have (contract section 3).
+"""JSON as the platform's parser takes it: numbers with their text, and some forms that JSON does not have
+(docs/platform_contract.md, section 3).
 
 Names without quotes, single quotes, comments, NaN and Infinity are taken; trailing garbage is not. Left out of what the
 platform's parser takes: strings without quotes, `;` and `=` as separators, and numbers with leading zeros.

@@ -1,4 +1,6 @@
-"""The limits that the platform announces, and the buckets in which it counts (contract section 5). No client code in it."""
+"""The limits that the platform announces, and the buckets in which it counts (docs/platform_contract.md, section 5). No client code
+in it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Firmware and software packages, and what the platform sends when one is assigned (contract section 7)."""
+"""Firmware and software packages, and what the platform sends when one is assigned (docs/platform_contract.md, section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads JSON payloads the way the platform does (contract sections 3 and 4). Values in, values out.
+"""Reads JSON payloads the way the platform does (docs/platform_contract.md, sections 3 and 4). Values in, values out.
 
 Values stay what the client sent; what the platform would store is for `values` to say.
 """
@@ -48,11 +48,11 @@ class BadPayloadError(Exception):
 
 
 class UnexpectedPayloadError(Exception):
-    """A form that escapes the platform as an exception: DISCONNECT 0x8B and no PUBACK (contract section 8)."""
+    """A form that escapes the platform as an exception: DISCONNECT 0x8B and no PUBACK (docs/platform_contract.md, section 8)."""
 
 
 class GatewayFormError(Exception):
-    """A gateway message without what it must have: PUBACK 0x83 and DISCONNECT 0x83 (contract section 4)."""
+    """A gateway message without what it must have: PUBACK 0x83 and DISCONNECT 0x83 (docs/platform_contract.md, section 4)."""
 
 
 def decode_json(payload: bytes, *, exact: bool = True) -> Any:
@@ -96,7 +96,7 @@ def gateway_telemetry(elements: list[Any], now: int, reads_metadata: bool) -> tu
     try:
         return [_record(element, now) for element in elements], metadata
     except UnexpectedPayloadError as error:
-        # One device's failure is caught on a gateway topic and becomes a PUBACK (contract section 4).
+        # One device's failure is caught on a gateway topic and becomes a PUBACK (docs/platform_contract.md, section 4).
         raise BadPayloadError(str(error)) from error
 
 
@@ -107,7 +107,9 @@ def attributes(document: Any) -> dict[str, Any]:
 
 
 def attribute_keys(document: Any) -> AttributeKeys:
-    """Read `{"clientKeys": "a,b", "sharedKeys": "c"}`; both None or without a key asks for everything (contract section 2)."""
+    """Read `{"clientKeys": "a,b", "sharedKeys": "c"}`; both None or without a key asks for everything (docs/platform_contract.md,
+    section 2).
+    """
     if not isinstance(document, dict):
         raise BadPayloadError("an attribute request must be an object")
     return _key_list(document, "clientKeys"), _key_list(document, "sharedKeys")
@@ -135,7 +137,9 @@ def claim(document: Any) -> Claim:
 
 
 def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
-    """Read the one form that the platform takes: `id`, `device`, `client`, and `key` or `keys` (contract section 4)."""
+    """Read the one form that the platform takes: `id`, `device`, `client`, and `key` or `keys` (docs/platform_contract.md,
+    section 4).
+    """
     identifier, device = required(document, "id", int), device_name(document)
     client_scope = required(document, "client", bool)
     keys = [required(document, "key", str)] if "key" in document else required(document, "keys", list)

@@ -62,7 +62,8 @@ def server_version(version: str) -> ServerVersion:
 class Answer:
     """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them.
 
-    `delay_seconds` is the time until the PUBACKs. With `drops_pubacks` those that are still unsent are lost (contract section 4).
+    `delay_seconds` is the time until the PUBACKs. With `drops_pubacks` those that are still unsent are lost
+    (docs/platform_contract.md, section 4).
     """
 
     codes: tuple[int, ...] = (SUCCESS,)

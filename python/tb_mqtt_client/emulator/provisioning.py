@@ -1,4 +1,4 @@
-"""Devices that register themselves (contract section 6)."""
+"""Devices that register themselves (docs/platform_contract.md, section 6)."""
 
 from __future__ import annotations
 

@@ -97,7 +97,9 @@ class Registry:
         return self._credentials[device]
 
     def authenticate(self, connect: Connect, certificate: bytes | None) -> Device | None:
-        """Resolve credentials in the platform's order (contract section 1). A certificate (DER) outranks all else."""
+        """Resolve credentials in the platform's order (docs/platform_contract.md, section 1). A certificate (DER) outranks all
+        else.
+        """
         if certificate is not None:
             return self._certificates.get(certificate)
         username = connect.username or None

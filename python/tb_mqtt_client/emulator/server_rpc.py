@@ -1,4 +1,4 @@
-"""Remote calls from the server to devices (contract sections 2 and 4).
+"""Remote calls from the server to devices (docs/platform_contract.md, sections 2 and 4).
 
 Each device has ids from 0. A call waits for a subscription, and is sent again with the same id when the device subscribes again.
 """

@@ -1,4 +1,6 @@
-"""One client's session, from its CONNECT to its end: what the platform answers to each packet (contract sections 1, 2 and 8)."""
+"""One client's session, from its CONNECT to its end: what the platform answers to each packet (docs/platform_contract.md,
+sections 1, 2 and 8).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ class Session(Connection):
     """The rule: every packet that can be read is answered at once and in order, unless a hook decides otherwise.
 
     PUBACKs are written when all packets that arrived together are processed, or before the next packet of another kind: a
-    message over a limit takes the PUBACKs of those accepted before it with it, as in the platform (contract section 4).
+    message over a limit takes the PUBACKs of those accepted before it with it, as in the platform (docs/platform_contract.md,
+    section 4).
     """
 
     def __init__(
@@ -74,7 +77,8 @@ class Session(Connection):
         self.device: Device | None = None
         self.last_downlink_id = 0
         self._sessions = sessions
-        # Packets that came while the CONNECT was not answered (contract, fact 5); None when nothing is being answered.
+        # Packets that came while the CONNECT was not answered (docs/platform_contract.md, fact 5); None when nothing is being
+        # answered.
         self._waiting: list[tuple[int, bytes]] | None = None
         self._provisions = False
         self._replies: list[tuple[str, bytes]] = []
@@ -150,7 +154,7 @@ class Session(Connection):
         elif packet_type == PacketType.PINGREQ:
             self.write(codec.encode_pingresp())
         elif packet_type == PacketType.DISCONNECT:
-            # MQTT 5 clients get it echoed (contract section 1).
+            # MQTT 5 clients get it echoed (docs/platform_contract.md, section 1).
             self.close(SUCCESS)
         else:
             raise ProtocolViolationError(f"a client must not send a packet of type {packet_type}", PROTOCOL_ERROR)
@@ -260,7 +264,7 @@ class Session(Connection):
     # Publishes.
 
     def _provision(self, packet: PublishPacket) -> None:
-        """The only thing that a client without credentials may do (contract section 6)."""
+        """The only thing that a client without credentials may do (docs/platform_contract.md, section 6)."""
         if packet.topic != PROVISION_REQUEST:
             self._answer(packet, Answer((TOPIC_NAME_INVALID,), closes=True, disconnect_reason=TOPIC_NAME_INVALID))
             return
@@ -305,7 +309,7 @@ class Session(Connection):
     def _process(self, packet: PublishPacket, device: Device, verdict: Verdict | None) -> None:
         uplink, rest = classify(packet.topic)
         if packet.topic.startswith(GATEWAY_PREFIX) and not device.is_gateway:
-            # Dropped without an answer (contract section 4).
+            # Dropped without an answer (docs/platform_contract.md, section 4).
             return
         if uplink in _DATA:
             self.count("data_publishes")
@@ -334,7 +338,9 @@ class Session(Connection):
         return self._device_uplinks.take(uplink, rest, packet, device)
 
     def _bad_payload(self, packet: PublishPacket) -> Answer:
-        """Contract section 8: refused in a PUBACK where there is one that can say so, else the connection ends."""
+        """docs/platform_contract.md, section 8: refused in a PUBACK where there is one that can say so, else the connection
+        ends.
+        """
         if self.level >= MQTT_5 and packet.qos == 0 and packet.topic.startswith(GATEWAY_PREFIX):
             return NO_ANSWER
         if self.level < MQTT_5 or packet.qos == 0:

@@ -1,4 +1,6 @@
-"""Sessions of the devices behind one gateway: how they begin, what keeps them alive, how they end (contract section 4)."""
+"""Sessions of the devices behind one gateway: how they begin, what keeps them alive, how they end (docs/platform_contract.md,
+section 4).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which topics the platform knows, written down a second time on purpose.
 
 The emulator is a witness: it does not share the client's constants, so a wrong topic in the client is not excused by the
-same mistake here. Source: contract sections 2 and 4.
+same mistake here. Source: docs/platform_contract.md, sections 2 and 4.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GATEWAY_PREFIX: Final = "v1/gateway/"
 PROVISION_REQUEST: Final = "/provision/request"
 PROVISION_RESPONSE: Final = "/provision/response"
 OTA_ERROR: Final = "v2/fw/error"
-# Only this family answers getSessionLimits (contract section 5).
+# Only this family answers getSessionLimits (docs/platform_contract.md, section 5).
 RPC_REQUEST_V1: Final = "v1/devices/me/rpc/request/"
 RPC_RESPONSE_V1: Final = "v1/devices/me/rpc/response/"
 
@@ -78,7 +78,7 @@ _PREFIXES: Final = (
 )
 _OTA_REQUEST: Final = re.compile(r"v2/(?P<kind>fw|sw)/request/(?P<id>[0-9]+)/chunk/(?P<chunk>[0-9]+)")
 
-# A reply goes out in the topic family of the session's latest request (contract section 2).
+# A reply goes out in the topic family of the session's latest request (docs/platform_contract.md, section 2).
 _RESPONSES: Final = {
     _ATTRIBUTE_REQUEST_V1: "v1/devices/me/attributes/response/",
     "v2/a/req/j/": "v2/a/res/j/",
@@ -88,7 +88,7 @@ _RESPONSES: Final = {
     "v2/r/req/": "v2/r/res/",
 }
 
-# The platform sends these only to subscribers; everything else it sends at QoS 1 unasked (contract, fact 7).
+# The platform sends these only to subscribers; everything else it sends at QoS 1 unasked (docs/platform_contract.md, fact 7).
 ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
 RPC_REQUESTS: Final = frozenset(
     {"v1/devices/me/rpc/request/+", "v2/r/req/+", "v2/r/req/j/+", "v2/r/req/p/+"},

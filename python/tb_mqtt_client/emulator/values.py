@@ -1,4 +1,4 @@
-"""What the platform would make of a value when it stores it (contract section 3)."""
+"""What the platform would make of a value when it stores it (docs/platform_contract.md, section 3)."""
 
 from __future__ import annotations
 
