@@ -339,7 +339,7 @@ async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, s
     if policy == "raise":
         with pytest.raises(BackpressureException, match="The platform refuses device 'D1'"):
             await sending
-    share = gateway._message_service.sub_devices.gate.share
+    share = gateway._sub_devices.gate.share
     assert share.messages >= 5
     assert share.messages <= 10 or "max_queued_bytes" in bound
     assert share.bytes <= 200 + 10
@@ -380,7 +380,7 @@ async def test_a_send_that_waits_for_room_passes_when_all_other_devices_are_refu
     first = await gateway.send_device_timeseries(third, {"a": "x" * 50}, wait_for_publish=False)
     large = asyncio.create_task(gateway.send_device_timeseries(other, {"b": "x" * 390}))
     await asyncio.sleep(0)
-    gateway._message_service.device_failed(third.identity)
+    gateway._sub_devices.fail(third.identity)
     assert (await large).is_successful()
     assert not first.done()
 

@@ -9,22 +9,47 @@ from hypothesis import strategies as st
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.queue import AsyncDeque
-from tb_mqtt_client.service.gateway.gate import DeviceGate
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 
 A, B, C = (DeviceIdentity(name) for name in "ABC")
 REFUSAL = PublishResult("v1/gateway/connect", 1, 1, 1, 0x87)
 
 
-class Traffic(SubDeviceTraffic):
+class PlayedPipeline:
     """Notes where everything goes: queued, undelivered, or rejected."""
 
     def __init__(self):
-        self.queue, self.messages, self.undelivered, self.rejected, self.again = AsyncDeque(), [], [], [], []
-        reject = lambda item, result: self.rejected.append((item, result))  # noqa: E731
-        answers = self.undelivered.append, reject, lambda message: message.devices > 1, self.again.append
-        super().__init__(self.queue, self.messages.append, *answers)
+        self.uplinks, self.messages, self.unresolved, self.refused, self.again = [], [], [], [], []
+        self.queue_uplinks, self.queue_message = self.uplinks.extend, self.messages.append
+        self.undelivered, self.publish_again = self.unresolved.append, self.again.append
+
+    def rejected(self, item, result):
+        self.refused.append((item, result))
+
+    def take_queued_uplinks(self):
+        taken, self.uplinks[:] = list(self.uplinks), []
+        return taken
+
+    def take_queued_messages(self):
+        return []
+
+    def send_in_parts(self, message):
+        return message.devices > 1
+
+    def check_packed_again(self):
+        """There is no worker that has packed something."""
+
+    def note_removed(self):
+        """Nothing waits for empty queues."""
+
+
+class Traffic(SubDeviceTraffic):
+    """The component, in a played pipeline."""
+
+    def __init__(self):
+        self.pipeline = PlayedPipeline()
+        super().__init__(self.pipeline, DeviceGate(RefusedShare()))
 
     def uplink(self, device, value):
         """A call, told apart by its value."""
@@ -32,7 +57,7 @@ class Traffic(SubDeviceTraffic):
         self.put_uplinks([uplink])
 
     def queued(self):
-        return [(uplink[0].device, uplink[0].timeseries_entries()[0].value) for uplink in self.queue.pop_now(len(self.queue))]
+        return [(uplink[0].device, uplink[0].timeseries_entries()[0].value) for uplink in self.pipeline.take_queued_uplinks()]
 
 
 async def message_of(device):
@@ -49,12 +74,12 @@ async def test_held_until_released():
     traffic.uplink(B, 2)
     traffic.put_message(message)
     assert traffic.queued() == [(B, 2)]
-    assert traffic.messages == []
+    assert traffic.pipeline.messages == []
     assert [bool(held) for held in traffic.gate.all_held()] == [True]
     traffic.release(A)
     traffic.uplink(A, 3)
     assert traffic.queued() == [(A, 1), (A, 3)]
-    assert traffic.messages == [message]
+    assert traffic.pipeline.messages == [message]
     assert not traffic.gate.watches
 
 
@@ -78,8 +103,8 @@ async def test_refused_until_held_again():
     traffic.refuse(A, REFUSAL)
     traffic.uplink(A, 2)
     traffic.put_message(message)
-    assert [result for _, result in traffic.rejected] == [REFUSAL] * 4
-    assert (traffic.queued(), traffic.messages) == ([], [])
+    assert [result for _, result in traffic.pipeline.refused] == [REFUSAL] * 4
+    assert (traffic.queued(), traffic.pipeline.messages) == ([], [])
     traffic.hold(A)
     traffic.uplink(A, 3)
     traffic.release(A)
@@ -94,7 +119,7 @@ async def test_renamed_and_held_under_the_new_name():
     traffic.uplink(A, 2)
     traffic.move(A, B)
     traffic.hold(B)
-    traffic.put_uplinks(traffic.queue.pop_now(9))
+    traffic.put_uplinks(traffic.pipeline.take_queued_uplinks())
     traffic.uplink(A, 3)
     assert traffic.queued() == []
     traffic.release(B)
@@ -117,8 +142,8 @@ async def test_deleted():
     traffic.move(A, None)
     traffic.uplink(A, 2)
     traffic.put_message(message)
-    assert len(traffic.undelivered) == 3
-    assert (traffic.queued(), traffic.messages) == ([], [])
+    assert len(traffic.pipeline.unresolved) == 3
+    assert (traffic.queued(), traffic.pipeline.messages) == ([], [])
     # Announced again it is another device of that name.
     traffic.hold(A)
     traffic.release(A)
@@ -143,10 +168,10 @@ async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first()
     traffic.hold(A)
     assert traffic.gate.blocks(A)
     assert [bool(held) for held in traffic.gate.all_held()] == [True]
-    assert traffic.again == []
+    assert traffic.pipeline.again == []
     traffic.release(A)
     # Each goes to the front of the queue.
-    assert traffic.again == messages[::-1]
+    assert traffic.pipeline.again == messages[::-1]
     assert traffic.queued() == [(A, 1)]
     assert not traffic.gate.blocks(A)
     assert not traffic.keep_back(messages[0])
@@ -159,7 +184,7 @@ async def test_packed_data_of_a_device_that_is_being_announced_is_kept_back():
     traffic.hold(A)
     assert traffic.keep_back(message)
     traffic.release(A)
-    assert traffic.again == [message]
+    assert traffic.pipeline.again == [message]
     assert not traffic.keep_back(message)
 
 
@@ -171,7 +196,7 @@ async def test_packed_data_of_a_device_that_was_refused_for_good_is_rejected():
     assert traffic.keep_back(messages[0])
     traffic.refuse(A, REFUSAL)
     assert traffic.keep_back(messages[1])
-    assert traffic.rejected == [(message, REFUSAL) for message in messages]
+    assert traffic.pipeline.refused == [(message, REFUSAL) for message in messages]
 
 
 async def test_packed_data_of_several_devices_of_which_one_failed_goes_in_parts():
@@ -187,9 +212,9 @@ async def test_a_request_for_a_device_that_failed_is_kept_back():
     message = await message_of(A)
     traffic.gate.fail(A)
     assert traffic.keep_back(message)
-    assert traffic.messages == []
+    assert traffic.pipeline.messages == []
     traffic.release(A)
-    assert traffic.messages == [message]
+    assert traffic.pipeline.messages == [message]
 
 
 async def test_abandoned_data_is_rejected_and_what_comes_later_is_undelivered():
@@ -197,9 +222,9 @@ async def test_abandoned_data_is_rejected_and_what_comes_later_is_undelivered():
     traffic.gate.fail(A)
     traffic.uplink(A, 1)
     traffic.abandon(A, REFUSAL)
-    assert [result for _, result in traffic.rejected] == [REFUSAL]
+    assert [result for _, result in traffic.pipeline.refused] == [REFUSAL]
     traffic.uplink(A, 2)
-    assert len(traffic.undelivered) == 1
+    assert len(traffic.pipeline.unresolved) == 1
     traffic.gate.forget_moved()
     assert not traffic.gate.watches
 
@@ -226,7 +251,7 @@ async def test_what_is_taken_leaves_the_devices_held():
 
 
 async def test_nothing_waits_for_a_device_that_failed():
-    gate = DeviceGate()
+    gate = DeviceGate(RefusedShare())
     gate.hold(B)
     gate.hold(A)
     waiting = asyncio.create_task(gate.wait_announced([A, B]))
@@ -240,7 +265,7 @@ async def test_nothing_waits_for_a_device_that_failed():
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sampled_from([A, B, C, None])), max_size=30))
 def test_a_device_has_one_name_however_often_it_is_renamed(moves):
     """No chain of names is endless, and the last name of a device is its own."""
-    gate = DeviceGate()
+    gate = DeviceGate(RefusedShare())
     for device, to in moves:
         gate.move(device, to)
         if to is not None and to != device:
@@ -250,7 +275,7 @@ def test_a_device_has_one_name_however_often_it_is_renamed(moves):
 
 
 async def test_waiting_for_announcements():
-    gate = DeviceGate()
+    gate = DeviceGate(RefusedShare())
     for device in (A, B):
         gate.hold(device)
     waiting = asyncio.create_task(gate.wait_announced([A, B, C]))
@@ -263,7 +288,7 @@ async def test_waiting_for_announcements():
 
 
 async def test_a_message_that_is_taken_back():
-    gate = DeviceGate()
+    gate = DeviceGate(RefusedShare())
     message = await message_of(A)
     gate.hold(A)
     gate.held(A).messages.append(message)
@@ -281,14 +306,14 @@ async def test_a_payload_of_a_renamed_device(name):
     assert not traffic.follow(message)
     traffic.move(A, new)
     assert traffic.follow(message)
-    assert traffic.again == [message]
+    assert traffic.pipeline.again == [message]
     renamed = name.replace('"', '\\"')
     assert message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
     assert (message.payload_size, message.device) == (len(message.payload), new)
     assert not traffic.follow(message)
     traffic.move(new, None)
     assert traffic.follow(message)
-    assert traffic.undelivered == [message]
+    assert traffic.pipeline.unresolved == [message]
 
 
 async def test_a_message_of_several_devices_goes_in_parts():
@@ -297,7 +322,7 @@ async def test_a_message_of_several_devices_goes_in_parts():
     message.device, message.devices = A, 2
     traffic.move(A, B)
     assert traffic.follow(message)
-    assert (traffic.again, traffic.undelivered) == ([], [])
+    assert (traffic.pipeline.again, traffic.pipeline.unresolved) == ([], [])
 
 
 async def test_what_asks_under_an_old_name_may_go_unless_the_device_is_gone():
@@ -307,4 +332,4 @@ async def test_what_asks_under_an_old_name_may_go_unless_the_device_is_gone():
     assert not traffic.follow(message)
     traffic.move(B, None)
     assert traffic.follow(message)
-    assert traffic.undelivered == [message]
+    assert traffic.pipeline.unresolved == [message]

@@ -41,8 +41,8 @@ MAY_IMPORT_NATIVE = {
     "service.delivery.receipts",
     "service.delivery.intake",
     "service.delivery.learned_limits",
-    "service.message_service",
     "service.delivery.outcomes",
+    "service.delivery.sub_devices",
     "service.delivery.packing",
 }
 

@@ -38,7 +38,7 @@ def test_each_send_is_looked_at_only_when_the_share_may_be_used_up_before_it_cou
 
 
 async def test_what_is_kept_back_for_refused_devices_counts_until_it_leaves():
-    gate = DeviceGate()
+    gate = DeviceGate(RefusedShare())
     size = uplink(A)[0].nbytes
 
     def counts(messages):

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
-from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery, answer_as
 from tb_mqtt_client.common.config_loader import DEFAULT_MAX_QUEUED_BYTES, QueuePolicy
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -25,19 +24,21 @@ from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import DELIVERY, ENCODED, NUMBER, Queued, QueuedUplink, UplinkPacker, queued_uplink
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.sub_devices import SubDevices
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import FailedRounds, MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
 from tb_mqtt_client.service.formats.json_device import MessageAdapter
 from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
-from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
-from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 logger = get_logger(__name__)
 
 ANNOUNCING_TOPICS = frozenset({GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC})
+
+SENDS_A_TURN = 500
+"""Sends that are accepted, and routed, before other tasks of the loop get their turn."""
 
 WorkerT = TypeVar("WorkerT", bound=MessageQueueWorker)
 
@@ -53,7 +54,7 @@ class MessageService:
         message_adapter: MessageAdapter,
         max_queue_size: int = 1_000_000,
         batch_collect_max_time_ms: float = 10,
-        batch_collect_max_count: int = 500,
+        batch_collect_max_count: int = SENDS_A_TURN,
         gateway_message_adapter: GatewayMessageAdapter | None = None,
         gateway_rate_limiter: RateLimiter | None = None,
         *,
@@ -84,9 +85,8 @@ class MessageService:
         """Bytes of the session's largest packet, without its first two to five."""
         self._receipts = Receipts(self._futures, self.counter, self.room)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
-        gate = DeviceGate(RefusedShare(max_queue_size, max_queued_bytes, batch_collect_max_count))
         self.entrance = Entrance(
-            self._initial, self.room, self.counter, self._receipts, queue_policy, batch_collect_max_count, self._take_oldest, gate
+            self._initial, self.room, self.counter, self._receipts, queue_policy, batch_collect_max_count, self._take_oldest
         )
         """Where calls with datapoints come in."""
         # Set while nobody drains, so that an acknowledgement does not look through the queues for nothing.
@@ -110,15 +110,7 @@ class MessageService:
         self._uplink_workers = [self._device_uplink]
         self._service_workers = [self._announcements, self._service]
         self._gateway_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
-        self.sub_devices = SubDeviceTraffic(
-            self._gateway_queue,
-            self._queue_message,
-            self._receipts.undelivered,
-            self._receipts.rejected,
-            self._outcomes.send_in_parts,
-            lambda message: self._retry_by_qos.put([message]),
-            gate,
-        )
+        self._sub_devices: SubDevices | None = None
         if gateway_message_adapter is not None:
             self.set_gateway_message_adapter(gateway_message_adapter)
         mqtt_manager.patch_client_for_retry_logic(
@@ -138,6 +130,11 @@ class MessageService:
         self._uplink_workers.append(self._gateway_uplink)
         if self._tasks:
             self._start_loop(self._gateway_uplink.name, self._gateway_uplink.run())
+
+    def plug_in(self, sub_devices: SubDevices) -> None:
+        """Let the component of a gateway hold back data of sub-devices, and rename it."""
+        self._sub_devices = self._outcomes.sub_devices = sub_devices
+        self.entrance.plug_in(sub_devices)
 
     def _worker(self, kind: type[WorkerT], name: str, queue: AsyncDeque[Any], **options: Any) -> WorkerT:
         return kind(
@@ -220,8 +217,8 @@ class MessageService:
         for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
             queued += worker.queue.pop_now(len(worker.queue))
-        for held in self.sub_devices.gate.take_all():
-            queued += [*held.packed, *held.uplinks, *held.messages]
+        if self._sub_devices is not None:
+            queued += self._sub_devices.take_held()
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
             self._receipts.undelivered(item)
@@ -235,15 +232,15 @@ class MessageService:
         """Whether nothing is queued, held or in a worker's hands."""
         workers = (self._retry_by_qos, self._suspect_worker, *self._service_workers, *self._uplink_workers)
         workers_empty = all(worker.is_empty() for worker in workers)
-        return workers_empty and self._initial.is_empty() and not any(self.sub_devices.gate.all_held())
+        return workers_empty and self._initial.is_empty() and not (self._sub_devices is not None and self._sub_devices.holds_data)
 
     def _all_queued(self) -> list[Queued]:
         """Return what is queued, held or taken by a worker, wherever it is."""
         queued: list[Queued] = [*self._initial.items_now(), *self._suspects.all()]
         for worker in (self._retry_by_qos, *self._service_workers, *self._uplink_workers):
             queued += [*worker.unsent, *worker.queue.items_now()]
-        for held in self.sub_devices.gate.all_held():
-            queued += [*held.packed, *held.uplinks, *held.messages]
+        if self._sub_devices is not None:
+            queued += self._sub_devices.held()
         return queued
 
     async def print_queues_statistics(self) -> None:
@@ -276,7 +273,7 @@ class MessageService:
         candidates: list[tuple[int, Callable[[], Queued]]] = [
             (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
         ]
-        if (held := self.sub_devices.gate.oldest()) is not None:
+        if self._sub_devices is not None and (held := self._sub_devices.oldest()) is not None:
             candidates.append(held)
         if not candidates and isinstance(first := self._initial.first_now(), tuple):
             candidates.append((first[NUMBER], self._initial.take_now))
@@ -295,7 +292,9 @@ class MessageService:
 
     def withdraw(self, message: MqttPublishMessage) -> None:
         """Forget a message without datapoints that is not published so far, because nobody waits for what it would do."""
-        places = (self._initial.remove_now, self._service.remove, self.sub_devices.gate.remove, self._suspects.remove)
+        places = [self._initial.remove_now, self._service.remove, self._suspects.remove]
+        if self._sub_devices is not None:
+            places.append(self._sub_devices.remove)
         if any(remove(message) for remove in places):
             self._receipts.undelivered(message)
             self._note_drained()
@@ -353,60 +352,69 @@ class MessageService:
         for uplink in uplinks:
             (gateway_uplinks if uplink[ENCODED].has_device else device_uplinks).append(uplink)
         self._device_uplink.queue.append_all(device_uplinks)
-        self.sub_devices.put_uplinks(gateway_uplinks)
+        if self._sub_devices is None:
+            self.queue_uplinks(gateway_uplinks)
+        elif gateway_uplinks:
+            self._sub_devices.put_uplinks(gateway_uplinks)
 
     def _route_message(self, message: MqttPublishMessage) -> None:
-        if message.device is None:
-            self._queue_message(message)
+        if message.device is None or self._sub_devices is None:
+            self.queue_message(message)
         else:
-            self.sub_devices.put_message(message)
+            self._sub_devices.put_message(message)
             self._note_drained()
 
-    def _queue_message(self, message: MqttPublishMessage) -> None:
+    def queue_message(self, message: MqttPublishMessage) -> None:
+        """Queue a message without datapoints for publishing."""
         self._worker_of(message).queue.append_all([message])
 
     def _worker_of(self, message: MqttPublishMessage) -> MessageQueueWorker:
         return self._announcements if message.topic in ANNOUNCING_TOPICS else self._service
 
-    # Sub-devices: what is of them waits for the acknowledgement of their connect.
+    # For the component for sub-devices, see `Pipeline`.
 
-    def hold_all(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Keep back what is of devices that have to be announced again, the queued traffic too."""
-        self.sub_devices.hold_all(devices)
+    def queue_uplinks(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends of sub-devices for publishing."""
+        self._gateway_queue.append_all(uplinks)
+
+    def take_queued_uplinks(self) -> list[QueuedUplink]:
+        """Remove and return the queued sends of sub-devices."""
+        return self._gateway_queue.pop_now(len(self._gateway_queue))
+
+    def take_queued_messages(self) -> list[MqttPublishMessage]:
+        """Remove and return the queued messages without datapoints, announcements excepted."""
         queue = self._service.queue
-        for message in queue.pop_now(len(queue)):
-            self._route_message(message)
+        return queue.pop_now(len(queue))
 
-    def device_failed(self, device: DeviceIdentity) -> None:
-        """The device's connect was refused for a reason that may pass: keep back what is of it, packed data too."""
-        self.sub_devices.gate.fail(device)
-        self._take_back_packed()
+    def publish_again(self, message: MqttPublishMessage) -> None:
+        """Queue a message with datapoints before all others."""
+        self._retry_by_qos.put([message])
 
-    def reject_held(self, device: DeviceIdentity, announcement: PublishResult) -> None:
-        """The device's connect was refused: answer what was kept back, and what comes, with the same reason."""
-        self.sub_devices.refuse(device, announcement)
-        self._take_back_packed()
-        self._note_drained()
-
-    def abandon_device(self, device: DeviceIdentity, announcement: PublishResult) -> None:
-        """The program has disconnected a device that was refused: reject what was kept back."""
-        self.sub_devices.abandon(device, announcement)
-        self._take_back_packed()
-        self._note_drained()
-
-    def _take_back_packed(self) -> None:
-        """Have packed data looked at again for devices that may not pass: an uplink worker does not look."""
+    def check_packed_again(self) -> None:
+        """Check packed data once more for devices that may not pass: an uplink worker does not check it."""
         packed = [message for worker in self._uplink_workers for message in worker.take_back()]
         if packed:
             self._retry_by_qos.put([], packed)
 
-    def move_device(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
-        """The device was renamed, or deleted (``None``): what waits for it goes under the new name, or is not delivered."""
-        self.sub_devices.move(device, to)
+    def send_in_parts(self, message: MqttPublishMessage) -> bool:
+        """Replace a message of several devices by one for each; return False for a message of one device."""
+        return self._outcomes.send_in_parts(message)
+
+    def undelivered(self, item: Queued) -> None:
+        """Resolve a send or message as not delivered."""
+        self._receipts.undelivered(item)
+
+    def rejected(self, item: Queued, announcement: PublishResult) -> None:
+        """Resolve a send or message with the refusal of its device's announcement."""
+        self._receipts.rejected(item, announcement)
+
+    def note_removed(self) -> None:
+        """Check whether the queues are empty now."""
         self._note_drained()
 
     async def _wait_announced(self, message: MqttPublishMessage) -> None:
-        await self.sub_devices.wait_announced(message)
+        if self._sub_devices is not None and not message.is_device_message:
+            await self._sub_devices.wait_announced(message)
 
     # The way back.
 
@@ -414,8 +422,8 @@ class MessageService:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         try:
             self._outcomes.acknowledged(message, reason_code)
-            if not reason_code and (message.packed is not None or message.device is not None):
-                self.sub_devices.on_acknowledged(message)
+            if not reason_code and self._sub_devices is not None and not message.is_device_message:
+                self._sub_devices.acknowledged(message)
         except Exception:
             # A defect, which is reported where the packet was read. The senders get at least what the platform said.
             self._receipts.resolve(message, reason_code)
@@ -449,15 +457,16 @@ class MessageService:
 
     def _fits(self, message: MqttPublishMessage) -> bool:
         """Whether a message may go now; when not, it was dealt with."""
-        if not self.sub_devices.keep_back(message):
-            return self._fits_session(message)
-        self._note_drained()
-        return False
+        if self._sub_devices is not None and not message.is_device_message and self._sub_devices.keep_back(message):
+            self._note_drained()
+            return False
+        return self._fits_session(message)
 
     def _fits_session(self, message: MqttPublishMessage) -> bool:
         """The same for data that was packed since its devices were announced."""
         limit = max_payload_size(message.topic, self.max_remaining_length, self._mqtt_manager.mqtt_version)
-        if not self.sub_devices.follow(message) and self._outcomes.fits(message, limit):
+        sub_devices = None if message.is_device_message else self._sub_devices
+        if (sub_devices is None or not sub_devices.follow(message)) and self._outcomes.fits(message, limit):
             return True
         self._note_drained()
         return False
@@ -467,9 +476,9 @@ class MessageService:
         await self._retry_by_qos.run()
 
     def _note_drained(self) -> None:
-        gate = self.sub_devices.gate
-        if gate.moved and self._is_idle() and not self.room.is_wanted:
-            gate.forget_moved()
+        sub_devices = self._sub_devices
+        if sub_devices is not None and sub_devices.has_moved and self._is_idle() and not self.room.is_wanted:
+            sub_devices.forget_moved()
         if not self._drained.is_set() and self._is_idle():
             self._drained.set()
 

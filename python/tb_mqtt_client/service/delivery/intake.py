@@ -14,7 +14,7 @@ from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.service.delivery.packing import QueuedUplink
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.gateway.gate import DeviceGate
+from tb_mqtt_client.service.delivery.sub_devices import SubDevices
 
 
 class Entrance:
@@ -29,12 +29,10 @@ class Entrance:
         policy: QueuePolicy,
         calls_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
-        gate: DeviceGate | None = None,
     ) -> None:
         """``take_oldest`` takes the oldest call of which nothing is packed so far out of its queue.
 
-        After ``calls_a_turn`` calls the other tasks of the loop get their turn. ``gate`` knows which devices are refused: their
-        data takes its share of the room only.
+        After ``calls_a_turn`` calls the other tasks of the loop get their turn.
         """
         self._initial_queue = initial_queue
         self._room = room
@@ -42,14 +40,18 @@ class Entrance:
         self._receipts = receipts
         self._policy = policy
         self._calls_a_turn = self._calls_until_accept = calls_a_turn
-        self._gate = gate or DeviceGate()
-        self._gate.share.on_change = self._share_changed
-        room.set_aside = lambda: self._gate.share.messages
+        self._sub_devices: SubDevices | None = None
         self._closed = False
         self._take_oldest = take_oldest
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
         self._failure = ""
+
+    def plug_in(self, sub_devices: SubDevices) -> None:
+        """Let data of refused devices take its share of the queue only."""
+        self._sub_devices = sub_devices
+        self._room.set_aside = lambda: sub_devices.held_for_refused
+        sub_devices.watch_share(self._share_changed)
 
     def open(self) -> None:
         """Accept calls of the running loop."""
@@ -62,7 +64,8 @@ class Entrance:
         """Those who wait for room get a ``NotConnectedError``."""
         self._closed = True
         self._room.close()
-        self._gate.wake()
+        if self._sub_devices is not None:
+            self._sub_devices.wake()
 
     def fail(self, failure: str) -> None:
         """Accept nothing until ``open``: sends get a ``NotConnectedError`` that says why."""
@@ -101,7 +104,8 @@ class Entrance:
         """
         if self._accepted % self._calls_until_accept == 0:
             await asyncio.sleep(0)
-        if self._gate.share.is_used_up and not await self._has_share(encoded):
+        sub_devices = self._sub_devices
+        if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
         if self._room.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
             return self._accept(encoded)
@@ -113,19 +117,19 @@ class Entrance:
         # All that is queued may be data of refused devices by now.
         self._room.wake_first()
 
-    async def _has_share(self, encoded: EncodedUplink) -> bool:
+    async def _has_share(self, encoded: EncodedUplink, sub_devices: SubDevices) -> bool:
         """Whether a send may take room, as far as its device is concerned. A refused one has to wait, by the policy."""
-        gate, device = self._gate, encoded.device
-        while device is not None and gate.share.is_used_up and gate.fails(device):
+        device = encoded.device
+        while device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device):
             if self._policy is QueuePolicy.RAISE:
                 text = f"The platform refuses device {device.name!r}, and data of refused devices takes half of the queue already"
                 raise BackpressureException(text)
             if self._policy is QueuePolicy.DROP_NEWEST:
                 return False
-            if self._policy is QueuePolicy.DROP_OLDEST and (oldest := gate.oldest(of_refused=True)) is not None:
+            if self._policy is QueuePolicy.DROP_OLDEST and (oldest := sub_devices.oldest_of_refused()) is not None:
                 self._drop(oldest[1]())
                 continue
-            await gate.wait_changed()
+            await sub_devices.wait_changed()
             if self._closed:
                 raise NotConnectedError("the client was stopped while this call waited for room in its queue")
         return True

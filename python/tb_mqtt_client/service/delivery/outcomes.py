@@ -22,10 +22,10 @@ from tb_mqtt_client.constants.reason_codes import (
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.sub_devices import SubDevices
 from tb_mqtt_client.service.delivery.suspects import CLEAR_BLAME, Suspects, is_suspicious
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
-from tb_mqtt_client.service.gateway.traffic import rename
 
 logger = get_logger(__name__)
 
@@ -57,6 +57,8 @@ class Outcomes:
         self._admission = admission
         self._retry = retry
         self._publish_service_again = publish_service_again
+        self.sub_devices: SubDevices | None = None
+        """The component of a gateway."""
         self._log = OccasionalLog(logger)
         self.suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
@@ -295,21 +297,22 @@ class Outcomes:
         payloads = message.packed.split(max_size - growth, max_datapoints, max_devices)
         if len(payloads) < 2:
             return []
-        parts = [part_of(message, payload) for payload in payloads]
+        parts = [part_of(message, payload, self.sub_devices) for payload in payloads]
         sources = [(part.delivery_futures[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
         self._futures.replace_child(message.delivery_futures[0], sources)
         return parts
 
 
-def part_of(message: MqttPublishMessage, payload: Payload) -> MqttPublishMessage:
+def part_of(message: MqttPublishMessage, payload: Payload, sub_devices: SubDevices | None) -> MqttPublishMessage:
     """Return the message that carries a part of another one."""
     answered_for = sum(datapoints for _, datapoints in payload.sources)
     part = MqttPublishMessage(message.topic, payload.data, message.qos, datapoints=answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
     part.payload_limit, part.losses = message.payload_limit, message.losses
     if message.device is not None:
+        assert sub_devices is not None
         [packed_for] = payload.device_identities()
-        rename(part, packed_for, message.device)
+        sub_devices.rename(part, packed_for, message.device)
     return part
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -144,6 +144,13 @@ class UplinkPacker:
             result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
             delivery.set_result(result)
             batch.oversized.append(Oversized(key, result, delivery))
+
+
+def devices_of(message: MqttPublishMessage) -> list[DeviceIdentity]:
+    """Return the sub-devices that a message is of."""
+    if message.device is not None:
+        return [message.device]
+    return message.packed.device_identities() if message.packed is not None else []
 
 
 def _future_maker() -> Callable[[], Delivery]:

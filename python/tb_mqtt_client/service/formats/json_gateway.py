@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from tb_mqtt_client._native import dumps
 from tb_mqtt_client.common.async_utils import FutureMap, future_map
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -190,6 +191,11 @@ class JsonGatewayMessageAdapter(GatewayMessageAdapter):
         """As ``JsonMessageAdapter.pack_timeseries``, and a list in every case, without the device's name."""
         packed = JsonMessageAdapter.pack_timeseries(msg)
         return packed if isinstance(packed, list) else [packed]
+
+
+def rename(payload: bytes, old: str, new: str) -> bytes:
+    """Return the payload of one device, which begins with ``{"old":``, under the device's new name."""
+    return b"{" + dumps(new) + payload[1 + len(dumps(old)) :]
 
 
 def _device_of(data: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, 
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.requests.dispatch import InboundReport
@@ -48,12 +49,14 @@ class Announcer:
         config: GatewayConfig,
         adapter: GatewayMessageAdapter,
         message_service: MessageService,
+        sub_devices: SubDeviceTraffic,
         device_manager: DeviceManager,
         report: InboundReport,
         keep_alive: SubDeviceKeepAlive,
     ) -> None:
         self._adapter = adapter
         self._message_service = message_service
+        self._sub_devices = sub_devices
         self._device_manager = device_manager
         self._report = report
         self._keep_alive = keep_alive
@@ -90,11 +93,11 @@ class Announcer:
         """A new connection: sub-sessions ended with the one before."""
         self._online = True
         sessions = list(self._device_manager.all())
-        self._message_service.hold_all(session.identity for session in sessions)
+        self._sub_devices.hold_all(session.identity for session in sessions)
         for session in sessions:
             if self._retries.postpone(session):
                 # The server may end this connection for it, too: the others are announced first.
-                self._message_service.device_failed(session.identity)
+                self._sub_devices.fail(session.identity)
                 self.change_state(session, DeviceSessionState.RECONNECTING)
             else:
                 self.announce_again(session)
@@ -131,9 +134,9 @@ class Announcer:
         """
         self._keep_alive.forget(session.identity)
         refused = self._retries.forget(session)
-        result = refused.result if refused is not None else self._message_service.sub_devices.gate.refusal(session.identity)
+        result = refused.result if refused is not None else self._sub_devices.gate.refusal(session.identity)
         if result is not None and session.identity not in self._open:
-            self._message_service.abandon_device(session.identity, result)
+            self._sub_devices.abandon(session.identity, result)
         self._answer_callers(session, result or _undelivered())
 
     def renamed(self, session: DeviceSession, old: DeviceIdentity) -> None:
@@ -170,7 +173,7 @@ class Announcer:
         publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, publish, callers))
         # Before anything is remembered: this raises if the queues have failed.
         self._message_service.submit(publish)
-        self._message_service.sub_devices.hold(identity)
+        self._sub_devices.hold(identity)
         self._open[identity] += 1
         self._retries.announced(session)
         refused = self._retries.get(session)
@@ -211,7 +214,7 @@ class Announcer:
         elif session.manager is None:
             _answer(callers, result)
             if identity not in self._open:
-                self._message_service.abandon_device(identity, result)
+                self._sub_devices.abandon(identity, result)
         elif result.reason_code == LocalReasonCode.NOT_DELIVERED and (result.message_id < 0 or not self._announces):
             _answer(callers, result)
             if self._announces:
@@ -239,7 +242,7 @@ class Announcer:
         if not self._online:
             # The connection ended right after the acknowledgement, and the platform's session with it.
             return
-        self._message_service.sub_devices.release(identity)
+        self._sub_devices.release(identity)
         if session.manager is None or session.identity != identity:
             return
         refused = self._retries.forget(session)
@@ -269,7 +272,7 @@ class Announcer:
             self._log.warn_of(("final", result.reason_code), text, name, reason, refused.attempts if refused is not None else 1)
             if not ends_connections:
                 self._retries.forget(session)
-            self._message_service.reject_held(session.identity, result)
+            self._sub_devices.refuse(session.identity, result)
             self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
             self._answer_callers(session, result)
             return
@@ -281,7 +284,7 @@ class Announcer:
                 logger.warning(text, name, reason, delay)
             else:
                 self._log.warn_of(("again", result.reason_code), text, name, reason, delay)
-        self._message_service.device_failed(session.identity)
+        self._sub_devices.fail(session.identity)
         if self._online:
             self.change_state(session, DeviceSessionState.RECONNECTING)
 

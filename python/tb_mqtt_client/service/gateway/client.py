@@ -37,12 +37,15 @@ from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
 from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
+from tb_mqtt_client.service.message_service import SENDS_A_TURN
 from tb_mqtt_client.service.session.limits import SessionLimits
 from tb_mqtt_client.service.session.setup import ANSWER_TOPICS
 
@@ -81,8 +84,13 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
         self._keep_alive = SubDeviceKeepAlive(self._config, manager, self._admission)
         self._keep_alive.others_wait = service.has_service_messages
-        service.sub_devices.on_acknowledged = self._keep_alive.acknowledged
-        self._announcer = Announcer(self._config, adapter, service, self.device_manager, report, self._keep_alive)
+        share = RefusedShare(self._config.max_queued_messages, self._config.max_queued_bytes, SENDS_A_TURN)
+        self._sub_devices = SubDeviceTraffic(service, DeviceGate(share))
+        self._sub_devices.on_acknowledged = self._keep_alive.acknowledged
+        service.plug_in(self._sub_devices)
+        self._announcer = Announcer(
+            self._config, adapter, service, self._sub_devices, self.device_manager, report, self._keep_alive
+        )
         self._gateway_downlink = GatewayDownlink(
             self.event_dispatcher,
             adapter,
@@ -106,6 +114,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             self.device_manager,
             self._announcer,
             service,
+            self._sub_devices,
             self.event_dispatcher,
             report,
             self._gateway_requests.forget,

@@ -17,7 +17,7 @@ from functools import partial
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.packing import ENCODED, NUMBER, QueuedUplink
+from tb_mqtt_client.service.delivery.packing import ENCODED, NUMBER, Queued, QueuedUplink
 
 LARGE_SEND_BYTES = 65_536
 
@@ -63,6 +63,10 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self.uplinks or self.messages or self.packed)
 
+    def items(self) -> list[Queued]:
+        """Return all of it, the oldest first."""
+        return [*self.packed, *self.uplinks, *self.messages]
+
     @property
     def nbytes(self) -> int:
         """Encoded bytes of the uplinks."""
@@ -75,9 +79,9 @@ class DeviceGate:
     A device that was refused for a reason that may pass is both held and blocked: it stays so until it is accepted or given up.
     """
 
-    def __init__(self, share: RefusedShare | None = None) -> None:
-        """``share`` counts the data of devices that are refused; by default it has no bound."""
-        self.share = share or RefusedShare()
+    def __init__(self, share: RefusedShare) -> None:
+        """``share`` counts the data of devices that are refused."""
+        self.share = share
         self._held: dict[DeviceIdentity, Held] = {}
         self._refused: dict[DeviceIdentity, PublishResult] = {}
         self._failed: set[DeviceIdentity] = set()

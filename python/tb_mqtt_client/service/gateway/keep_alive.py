@@ -20,8 +20,8 @@ from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
 from tb_mqtt_client.service.delivery.admission import FIRST_CONTACT_COST, Admission
+from tb_mqtt_client.service.delivery.packing import devices_of
 from tb_mqtt_client.service.formats.json_device import json_text
-from tb_mqtt_client.service.gateway.traffic import devices_of
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 

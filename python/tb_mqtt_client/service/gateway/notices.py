@@ -19,6 +19,7 @@ from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
@@ -41,6 +42,7 @@ class GatewayNotices:
         device_manager: DeviceManager,
         announcer: Announcer,
         message_service: MessageService,
+        sub_devices: SubDeviceTraffic,
         dispatcher: DirectEventDispatcher,
         report: InboundReport,
         forget_requests: Callable[[DeviceSession], None],
@@ -48,6 +50,7 @@ class GatewayNotices:
         self._device_manager = device_manager
         self._announcer = announcer
         self._message_service = message_service
+        self._sub_devices = sub_devices
         self._dispatcher = dispatcher
         self._report = report
         self._forget_requests = forget_requests
@@ -102,7 +105,7 @@ class GatewayNotices:
             logger.info("The platform deleted %r, which is no device of this gateway", request.params)
             return
         logger.warning("The platform deleted %s", session.device_info.device_name)
-        self._message_service.move_device(session.identity, None)
+        self._sub_devices.move(session.identity, None)
         await self._drop(session)
 
     def _session(self, name: object) -> DeviceSession | None:
@@ -117,13 +120,13 @@ class GatewayNotices:
         namesake = self._session(new_name)
         if namesake is not None:
             # The program knew the new name before the notice came.
-            self._message_service.move_device(old_identity, namesake.identity)
+            self._sub_devices.move(old_identity, namesake.identity)
             await self._drop(session)
             return
         self._device_manager.rename_device(old_name, new_name)
         # Before data gets that name: it waits for the announcement, too.
-        self._message_service.sub_devices.hold(session.identity)
-        self._message_service.move_device(old_identity, session.identity)
+        self._sub_devices.hold(session.identity)
+        self._sub_devices.move(old_identity, session.identity)
         self._announcer.renamed(session, old_identity)
         await self._tell(GatewayEventType.DEVICE_UPDATE, session)
 

@@ -1,105 +1,139 @@
-"""What is queued for a gateway's sub-devices, and follows them when they are announced, refused, renamed or deleted."""
+"""Route data of sub-devices: the component that a gateway plugs into delivery."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tb_mqtt_client._native import DeviceIdentity, dumps
+from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.queue import AsyncDeque
-from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink
+from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink, devices_of
+from tb_mqtt_client.service.delivery.sub_devices import Pipeline
+from tb_mqtt_client.service.formats.json_gateway import rename
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
 
 class SubDeviceTraffic:
-    """The way of calls to the gateway's queue, and of messages without datapoints to the service queue."""
+    """Routes sub-device uplinks to the gateway queue and other messages to the service queue, or holds them back."""
 
-    def __init__(
-        self,
-        queue: AsyncDeque[QueuedUplink],
-        queue_message: Callable[[MqttPublishMessage], None],
-        answer_undelivered: Callable[[Queued], None],
-        reject: Callable[[Queued, PublishResult], None],
-        send_in_parts: Callable[[MqttPublishMessage], bool],
-        publish_again: Callable[[MqttPublishMessage], None],
-        gate: DeviceGate | None = None,
-    ) -> None:
-        """``answer_undelivered`` and ``reject`` (with a refused announcement) answer what will not be sent.
+    def __init__(self, pipeline: Pipeline, gate: DeviceGate) -> None:
+        """Create the component.
 
-        ``send_in_parts`` replaces a message of several devices by one for each, and is false when there is only one.
+        Args:
+            pipeline: The delivery pipeline that the component is plugged into.
+            gate: Knows which devices may pass, and keeps the data of the others.
         """
-        self.gate = gate or DeviceGate()
+        self._pipeline = pipeline
+        self.gate = gate
         self.on_acknowledged: Callable[[MqttPublishMessage], None] = lambda _: None
         """Called with messages of sub-devices that the platform has acknowledged."""
-        self._queue = queue
-        self._queue_message = queue_message
-        self._answer_undelivered = answer_undelivered
-        self._reject = reject
-        self._send_in_parts = send_in_parts
-        self._publish_again = publish_again
+
+    @property
+    def is_share_used_up(self) -> bool:
+        """Whether data of refused devices takes all of the queue that it may take."""
+        return self.gate.share.is_used_up
+
+    @property
+    def held_for_refused(self) -> int:
+        """The number of sends that stay in the queue for as long as the platform refuses their devices."""
+        return self.gate.share.messages
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a device was renamed or deleted while data of it was queued."""
+        return self.gate.moved
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether anything is held back."""
+        return any(self.gate.all_held())
+
+    def watch_share(self, on_change: Callable[[bool], None]) -> None:
+        """Call `on_change` whenever the share changes, with whether each send has to be checked against it."""
+        self.gate.share.on_change = on_change
+
+    def is_refused(self, device: DeviceIdentity) -> bool:
+        """Return whether a device was refused and is to be announced again."""
+        return self.gate.fails(device)
+
+    def oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is held back, and a function that takes it."""
+        return self.gate.oldest()
+
+    def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
+        return self.gate.oldest(of_refused=True)
 
     def put_uplinks(self, uplinks: list[QueuedUplink]) -> None:
-        """Queue calls."""
+        """Queue sends, or hold them back."""
         if self.gate.watches:
             uplinks = [passed for uplink in uplinks if (passed := self._passed(uplink)) is not None]
-        self._queue.append_all(uplinks)
+        self._pipeline.queue_uplinks(uplinks)
 
     def put_message(self, message: MqttPublishMessage) -> None:
-        """Queue a message without datapoints that has to wait until its device is announced."""
+        """Queue a message without datapoints, or hold it back until its device is announced."""
         device = message.device
         held = self.gate.held(device) if device is not None else None
         refusal = self.gate.refusal(device) if device is not None else None
         if device is not None and self.gate.current(device) is None:
-            self._answer_undelivered(message)
+            self._pipeline.undelivered(message)
         elif held is not None:
             held.messages.append(message)
         elif refusal is not None:
-            self._reject(message, refusal)
+            self._pipeline.rejected(message, refusal)
         else:
-            self._queue_message(message)
+            self._pipeline.queue_message(message)
 
     def hold(self, device: DeviceIdentity) -> None:
-        """A device is announced: keep back what is of it, until ``release`` or ``refuse``."""
+        """Hold back data of a device that is being announced, until `release`, `fail` or `refuse`."""
         self.gate.hold(device)
 
     def hold_all(self, devices: Iterable[DeviceIdentity]) -> None:
-        """All devices have to be announced again: keep back what is queued, too."""
+        """Hold back data of all devices, queued data included: all of them have to be announced again."""
         for device in devices:
             self.hold(device)
-        self.put_uplinks(self._queue.pop_now(len(self._queue)))
+        self.put_uplinks(self._pipeline.take_queued_uplinks())
+        for message in self._pipeline.take_queued_messages():
+            self.put_message(message)
+        self._pipeline.note_removed()
 
     def release(self, device: DeviceIdentity) -> None:
-        """The announcement was acknowledged: queue what was kept back."""
+        """Queue the data of a device whose announcement was acknowledged."""
         self._put(self.gate.release(device))
 
+    def fail(self, device: DeviceIdentity) -> None:
+        """Hold back data of a device that was refused for a reason that may pass, packed data included."""
+        self.gate.fail(device)
+        self._pipeline.check_packed_again()
+
     def refuse(self, device: DeviceIdentity, announcement: PublishResult) -> None:
-        """The announcement was refused: answer what was kept back, and what comes, with the same reason."""
-        held = self.gate.refuse(device, announcement)
-        waiting: list[Queued] = [*held.packed, *held.uplinks, *held.messages]
-        for item in waiting:
-            self._reject(item, announcement)
+        """Reject data of a device whose announcement was refused, with the same reason: held data, and data that comes later."""
+        self._reject_held(device, announcement)
+        self._pipeline.check_packed_again()
+        self._pipeline.note_removed()
 
     def abandon(self, device: DeviceIdentity, announcement: PublishResult) -> None:
-        """Reject held data of a refused device that the program has disconnected; later data is answered as not delivered."""
-        if self.gate.current(device) != device:
-            # It was renamed or deleted, and its data has gone with that.
-            return
-        self.refuse(device, announcement)
-        self.gate.move(device, None)
+        """Reject held data of a refused device that the program has disconnected; later data is not delivered."""
+        # Data of a device that was renamed or deleted has gone with that.
+        if self.gate.current(device) == device:
+            self._reject_held(device, announcement)
+            self.gate.move(device, None)
+        self._pipeline.check_packed_again()
+        self._pipeline.note_removed()
 
     def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
-        """A device was renamed, or deleted (``None``): what waits goes under the new name, or is answered as not delivered."""
+        """Queue data of a renamed device under its new name; data of a deleted device (``to`` is None) is not delivered."""
         held = self.gate.move(device, to)
-        # What was queued for the old name is older than what is queued for the new one.
-        queued = self._queue.pop_now(len(self._queue))
+        # Data that was queued for the old name is older than data for the new one.
+        queued = self._pipeline.take_queued_uplinks()
         self._put(held)
         self.put_uplinks(queued)
+        self._pipeline.note_removed()
 
     def follow(self, message: MqttPublishMessage) -> bool:
-        """Deal with a message that is about to be published and has a device in it that was renamed or deleted since.
+        """Take a message that is about to be published if a device in it was renamed or deleted; return whether it was taken.
 
-        False when there is none. What asks under an old name may go: the platform knows it until the connection ends.
+        A request under an old name may go: the platform knows the name until the connection ends.
         """
         if not self.gate.moved:
             return False
@@ -107,19 +141,19 @@ class SubDeviceTraffic:
         current = [self.gate.current(device) for device in devices]
         if current == devices or (message.is_service_message and None not in current):
             return False
-        if message.is_service_message or not self._send_in_parts(message):
-            [device], [name_of_now] = devices, current
-            if name_of_now is None:
-                self._answer_undelivered(message)
+        if message.is_service_message or not self._pipeline.send_in_parts(message):
+            [device], [new] = devices, current
+            if new is None:
+                self._pipeline.undelivered(message)
             else:
-                rename(message, device, name_of_now)
-                self._publish_again(message)
+                self.rename(message, device, new)
+                self._pipeline.publish_again(message)
         return True
 
     def keep_back(self, message: MqttPublishMessage) -> bool:
-        """Deal with a message that is about to be published and has a device in it that is being announced, or was refused.
+        """Take a message that is about to be published if a device in it is not announced; return whether it was taken.
 
-        False when there is none. A message of several devices is replaced by one for each, so that the others' data goes on.
+        A message of several devices is replaced by one for each, so that the data of the others goes on.
         """
         if not self.gate.watches:
             return False
@@ -128,29 +162,68 @@ class SubDeviceTraffic:
             return False
         if message.is_service_message:
             self.put_message(message)
-        elif not self._send_in_parts(message):
+        elif not self._pipeline.send_in_parts(message):
             [device] = devices
             held, refusal = self.gate.held(device), self.gate.refusal(device)
             if held is not None:
                 held.packed.append(message)
             else:
                 assert refusal is not None
-                self._reject(message, refusal)
+                self._pipeline.rejected(message, refusal)
         return True
 
+    def rename(self, message: MqttPublishMessage, old: DeviceIdentity, new: DeviceIdentity) -> None:
+        """Rewrite the payload of a message of one device under another name.
+
+        Its packed form keeps the old name: parts of the message are renamed when it is split.
+        """
+        assert isinstance(message.payload, bytes)
+        message.payload = rename(message.payload, old.name, new.name)
+        message.payload_size = len(message.payload)
+        message.device = new
+
+    def acknowledged(self, message: MqttPublishMessage) -> None:
+        """Take note of a message that the platform has acknowledged."""
+        if message.packed is not None or message.device is not None:
+            self.on_acknowledged(message)
+
+    def remove(self, message: MqttPublishMessage) -> bool:
+        """Remove a message that is held back; return whether it was found."""
+        return self.gate.remove(message)
+
+    def held(self) -> list[Queued]:
+        """Return everything that is held back."""
+        return [item for held in self.gate.all_held() for item in held.items()]
+
+    def take_held(self) -> list[Queued]:
+        """Remove and return everything that is held back."""
+        return [item for held in self.gate.take_all() for item in held.items()]
+
+    def forget_moved(self) -> None:
+        """Forget old names: no data of them is left in the queues."""
+        self.gate.forget_moved()
+
+    def wake(self) -> None:
+        """Wake everything that waits for a change; it checks again."""
+        self.gate.wake()
+
+    async def wait_changed(self) -> None:
+        """Wait until a device is refused or may pass, or for `wake`."""
+        await self.gate.wait_changed()
+
     async def wait_announced(self, message: MqttPublishMessage) -> None:
-        """Wait until all devices that a message is of have been announced in this session."""
+        """Wait until all devices of a message have been announced in this session."""
         await self.gate.wait_announced(devices_of(message))
 
     def _passed(self, uplink: QueuedUplink) -> QueuedUplink | None:
-        """The call, under its device's name of now, if it may be packed; when not, it is kept back or answered."""
+        """Return a send under its device's current name if it may be packed; otherwise hold it back or resolve it."""
         encoded, delivery, number = uplink
         device = encoded.device
         if device is None:
             return uplink
         current = self.gate.current(device)
         if current is None:
-            self._answer_undelivered(uplink)
+            self._pipeline.undelivered(uplink)
             return None
         if current != device:
             uplink = encoded.with_device(current), delivery, number
@@ -159,31 +232,17 @@ class SubDeviceTraffic:
         refusal = self.gate.refusal(current)
         if refusal is None:
             return uplink
-        self._reject(uplink, refusal)
+        self._pipeline.rejected(uplink, refusal)
         return None
+
+    def _reject_held(self, device: DeviceIdentity, announcement: PublishResult) -> None:
+        for item in self.gate.refuse(device, announcement).items():
+            self._pipeline.rejected(item, announcement)
 
     def _put(self, held: Held) -> None:
         # Each goes before all others, so the last one first.
         for message in reversed(held.packed):
-            self._publish_again(message)
+            self._pipeline.publish_again(message)
         self.put_uplinks(list(held.uplinks))
         for message in held.messages:
             self.put_message(message)
-
-
-def devices_of(message: MqttPublishMessage) -> list[DeviceIdentity]:
-    """The sub-devices that a message is of."""
-    if message.device is not None:
-        return [message.device]
-    return message.packed.device_identities() if message.packed is not None else []
-
-
-def rename(message: MqttPublishMessage, device: DeviceIdentity, to: DeviceIdentity) -> None:
-    """Rewrite a single-device payload under the new device name. It begins with ``{"name":``.
-
-    What is packed keeps the old name: parts of the message are renamed when it is cut.
-    """
-    assert isinstance(message.payload, bytes)
-    message.payload = b"{" + dumps(to.name) + message.payload[1 + len(dumps(device.name)) :]
-    message.payload_size = len(message.payload)
-    message.device = to

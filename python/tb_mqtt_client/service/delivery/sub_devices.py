@@ -1,0 +1,116 @@
+"""The seam between delivery and a gateway's sub-devices: a component that a gateway plugs in, and that a device does without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink
+
+
+class SubDevices(Protocol):
+    """Hold back data of sub-devices that are not announced, and follow devices that are renamed or deleted."""
+
+    @property
+    def is_share_used_up(self) -> bool:
+        """Whether data of refused devices takes all of the queue that it may take."""
+
+    @property
+    def held_for_refused(self) -> int:
+        """The number of sends that stay in the queue for as long as the platform refuses their devices."""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a device was renamed or deleted while data of it was queued."""
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether anything is held back."""
+
+    def watch_share(self, on_change: Callable[[bool], None]) -> None:
+        """Call `on_change` whenever the share changes, with whether each send has to be checked against it."""
+
+    def is_refused(self, device: DeviceIdentity) -> bool:
+        """Return whether a device was refused and is to be announced again."""
+
+    def oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is held back, and a function that takes it."""
+
+    def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
+
+    def put_uplinks(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends, or hold them back."""
+
+    def put_message(self, message: MqttPublishMessage) -> None:
+        """Queue a message without datapoints, or hold it back."""
+
+    def keep_back(self, message: MqttPublishMessage) -> bool:
+        """Take a message that is about to be published if its devices are not announced; return whether it was taken."""
+
+    def follow(self, message: MqttPublishMessage) -> bool:
+        """Take a message that is about to be published if a device in it was renamed or deleted; return whether it was taken."""
+
+    def rename(self, message: MqttPublishMessage, old: DeviceIdentity, new: DeviceIdentity) -> None:
+        """Rewrite the payload of a message of one device under another name."""
+
+    def acknowledged(self, message: MqttPublishMessage) -> None:
+        """Take note of a message that the platform has acknowledged."""
+
+    def remove(self, message: MqttPublishMessage) -> bool:
+        """Remove a message that is held back; return whether it was found."""
+
+    def held(self) -> list[Queued]:
+        """Return everything that is held back."""
+
+    def take_held(self) -> list[Queued]:
+        """Remove and return everything that is held back."""
+
+    def forget_moved(self) -> None:
+        """Forget old names: no data of them is left in the queues."""
+
+    def wake(self) -> None:
+        """Wake everything that waits for a change; it checks again."""
+
+    async def wait_changed(self) -> None:
+        """Wait until a device is refused or may pass, or for `wake`."""
+
+    async def wait_announced(self, message: MqttPublishMessage) -> None:
+        """Wait until all devices of a message have been announced in this session."""
+
+
+class Pipeline(Protocol):
+    """The part of the delivery pipeline that the component for sub-devices uses."""
+
+    def queue_uplinks(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends of sub-devices for publishing."""
+
+    def take_queued_uplinks(self) -> list[QueuedUplink]:
+        """Remove and return the queued sends of sub-devices."""
+
+    def queue_message(self, message: MqttPublishMessage) -> None:
+        """Queue a message without datapoints for publishing."""
+
+    def take_queued_messages(self) -> list[MqttPublishMessage]:
+        """Remove and return the queued messages without datapoints, announcements excepted."""
+
+    def publish_again(self, message: MqttPublishMessage) -> None:
+        """Queue a message with datapoints before all others."""
+
+    def check_packed_again(self) -> None:
+        """Check packed data once more for devices that may not pass: an uplink worker does not check it."""
+
+    def send_in_parts(self, message: MqttPublishMessage) -> bool:
+        """Replace a message of several devices by one for each; return False for a message of one device."""
+
+    def undelivered(self, item: Queued) -> None:
+        """Resolve a send or message as not delivered."""
+
+    def rejected(self, item: Queued, announcement: PublishResult) -> None:
+        """Resolve a send or message with the refusal of its device's announcement."""
+
+    def note_removed(self) -> None:
+        """Check whether the queues are empty now."""
