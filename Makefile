@@ -53,7 +53,11 @@ docs: $(STAMPS)/native $(STAMPS)/group-docs ## The guides and the API reference 
 test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## All tests: Rust, Python against the release build, wheels (no wheels with PYTEST_ARGS="-k ...")
 	cargo test --workspace --quiet
 	cargo test $(FUZZ_CRATE) --target-dir target --quiet
-	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(IN_PROCESSES))
+
+# Most tests wait, so more processes than two cores. Idle ones take over tests of busy ones. With PYTEST_ARGS it is one process:
+# a debugger and the output of a test need that.
+IN_PROCESSES := -n 3 --dist worksteal
 
 .PHONY: server-test
 server-test: $(STAMPS)/native $(STAMPS)/group-test ## The client against a running ThingsBoard: TB_URL=http://host:8080 TB_MQTT=host:1883 (docs/server_tests.md)

@@ -1,7 +1,10 @@
 """What every folder of tests shares."""
 
 import os
+from collections.abc import Generator
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 # The fixture that users get too, a broker, and a real ThingsBoard if there is one.
@@ -14,3 +17,19 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 # make test PYTEST_ARGS="--hypothesis-profile=hunt tests/native"
 settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates, which tests log: a report with one cannot be sent from one process to another."""
+    return _without_surrogates((yield))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_surrogates, value))
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
+    return value

@@ -4,6 +4,7 @@ Mosquitto is no stand-in for the platform (it routes, the platform does not); it
 """
 
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -20,6 +21,8 @@ import trustme
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
+PORTS = 10_000, 32_768
+"""Linux assigns ports from 32,768 on, other systems from 49,152 on, to every socket that asks for none."""
 INSTALL_COMMAND = "apt-get install -y mosquitto"
 
 
@@ -144,13 +147,15 @@ def _executable() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    # All are held until the last is known, or the kernel may give the same one twice.
-    holders = [socket.create_server((HOST, 0)) for _ in range(count)]
-    try:
-        return [holder.getsockname()[1] for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
+    """Return ports below those that the kernel assigns: none is taken while a test has stopped its broker."""
+    # Not the module's own generator: Hypothesis seeds it, alike in all processes.
+    dice = random.SystemRandom()
+    free: set[int] = set()
+    while len(free) < count:
+        port = dice.randrange(*PORTS)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            free.add(port)
+    return list(free)
 
 
 @pytest.fixture(scope="session")
@@ -185,7 +190,7 @@ def mosquitto(tmp_path: Path, certificates: Certificates) -> Iterator[Mosquitto]
             broker.start()
             break
         except BrokerDidNotStart:
-            # Somebody else may have taken a port between our look and the broker's start.
+            # Another process may have taken a port after it was found free.
             if attempt == attempts or "Address already in use" not in broker.log:
                 raise
     try:

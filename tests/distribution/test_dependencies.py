@@ -20,6 +20,7 @@ NOT_IMPORTED = {
     "uvloop": "the application installs it and chooses it",
     "pytest-asyncio": "a plugin",
     "pytest-benchmark": "a plugin",
+    "pytest-xdist": "a plugin",
 }
 # Imported and not declared, each with its reason.
 NOT_DECLARED = {

@@ -116,6 +116,7 @@ async def test_a_reply_that_is_sent_later(emulator, answering):
     call = asyncio.ensure_future(emulator.call_rpc("device", "m"))
     assert (await device.send_rpc_response(RPCResponse.build(0, result=False))).is_successful()
     assert await call is False
+    await device.stop(timeout=0)
 
 
 async def test_a_plain_value_that_is_sent_by_itself_needs_its_id(answering):

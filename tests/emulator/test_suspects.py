@@ -16,8 +16,9 @@ POISON = "x" * 50
 
 
 @pytest.fixture
-def make(emulator):
+def make(emulator, monkeypatch):
     """Makes clients that reconnect at once, and for which a minute of strikes is a tenth of a second."""
+    monkeypatch.setattr(suspects, "PROOF_SECONDS", 0.03)
 
     def make(kind=DeviceClient, token="TOKEN", **options):
         fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}

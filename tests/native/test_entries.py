@@ -115,7 +115,7 @@ def test_contract_9_nan_and_other_refused_entries(key, value, ts, message):
     assert isinstance(raised.value, TypeError) == any(text in message for text in ("unsupported", "expected str", "now"))
 
 
-UNSUPPORTED = [object(), b"x", {1}, (1,), {1: 2}, {"a": [{"b": {1: 2}}]}, "\ud800"]
+UNSUPPORTED = [pytest.param(object(), id="object()"), b"x", {1}, (1,), {1: 2}, {"a": [{"b": {1: 2}}]}, "\ud800"]
 
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=repr)
