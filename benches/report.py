@@ -1,8 +1,8 @@
-"""Prints pytest-benchmark's results as tables; with --write they go into the README and docs/performance.md.
+"""Print pytest-benchmark's results as tables; with --write, put them into docs/performance.md and three numbers into the README.
 
 python benches/report.py RESULTS.json [--write]
 
-Results of some of the benchmarks give some of the tables, and a list of what is missing. Only complete ones can be written.
+Incomplete results are printed with a list of the missing benchmarks. Only complete results can be written.
 """
 
 import argparse
@@ -51,6 +51,19 @@ ROWS = [
     Row("import of the package, with both clients", None, "ms", 150.0, False),
 ]
 
+HIGHLIGHTS = {
+    "device, one datapoint a call, not waiting": (
+        "the sends per second of a hand-written program with orjson and gmqtt, at one datapoint per send"
+    ),
+    "gateway, 200 devices, a dict of 10 keys a call, not waiting": (
+        "its datapoints per second for a gateway with 200 sub-devices, at ten datapoints per send"
+    ),
+    "one awaited call, time to its answer, p50": (
+        "its latency for a single awaited send, which passes a queue, packing and rate limiting here"
+    ),
+}
+"""The ratios that the README shows, by case, with their meaning."""
+
 
 class Results:
     """pytest-benchmark's JSON by case and peer. A result that was not checked is an error."""
@@ -98,6 +111,12 @@ def table(results):
         mark = "reached" if reached else "**missed**"
         lines.append(f"| {row.case} | {peer} | {shown} {row.unit} | {bound} {row.target:g} | {mark} |")
     return "\n".join(lines)
+
+
+def highlights(results):
+    """Return the list of ratios for the README."""
+    rows = {row.case: row for row in ROWS}
+    return "\n".join(f"- **{results.number(rows[case]):.2f} ×** {meaning}" for case, meaning in HIGHLIGHTS.items())
 
 
 def table_of_sizes(curves):
@@ -174,7 +193,8 @@ def main():
     if arguments.write:
         if missing or unknown:
             sys.exit("Nothing is written: the results are not those of all benchmarks, or a case was renamed in one place only.")
-        write_between(README, "bench", ratios)
+        write_between(README, "highlights", highlights(results))
+        write_between(PERFORMANCE, "bench", table(results))
         write_between(PERFORMANCE, "sizes", sizes)
         write_between(PERFORMANCE, "latency", latencies)
         write_between(PERFORMANCE, "circumstances", circumstances())
