@@ -54,7 +54,7 @@ async def shared_attributes(emulator, program):
     assert await emulator.set_shared_attributes("device", {"period": 10})
 
 
-async def calls_of_the_platform(emulator, program):
+async def server_side_rpc(emulator, program):
     await program.printed("ready")
     assert await emulator.call_rpc("device", "set_light", 1) == {"result": {"light": True}}
     assert (await emulator.call_rpc("device", "fly"))["error"]["type"] == "ValueError"
@@ -72,7 +72,7 @@ async def shared_attributes_of_a_sub_device(emulator, program):
     assert await emulator.set_shared_attributes("meter 7", {"tariff": "night"})
 
 
-async def calls_to_a_sub_device(emulator, program):
+async def server_side_rpc_of_a_sub_device(emulator, program):
     await program.printed("ready")
     assert await emulator.call_rpc("relay 1", "set_relay", 1) == {"result": True}
     assert (await emulator.call_rpc("relay 1", "fly"))["error"]["type"] == "ValueError"
@@ -89,9 +89,9 @@ SCENARIOS = {
     ("README.md", "A device"): first_device,
     ("README.md", "A gateway"): first_gateway,
     ("devices.md", "Shared attributes"): shared_attributes,
-    ("devices.md", "Calls of the platform"): calls_of_the_platform,
+    ("devices.md", "Server-side RPC"): server_side_rpc,
     ("devices.md", "Firmware and software"): firmware,
     ("gateways.md", "Shared attributes"): shared_attributes_of_a_sub_device,
-    ("gateways.md", "Calls of the platform"): calls_to_a_sub_device,
-    ("gateways.md", "Latency of connectors"): metadata,
+    ("gateways.md", "Server-side RPC"): server_side_rpc_of_a_sub_device,
+    ("gateways.md", "Connector latency"): metadata,
 }
