@@ -1,5 +1,5 @@
-# One door for people, hooks and CI. Every target installs what it needs into .venv and builds the extension when rust/
-# has changed, so each of them works first thing after a clone.
+# Entry point for developers, hooks and CI. Every target installs its dependencies into .venv and rebuilds the extension when rust/
+# has changed, so each of them works right after cloning.
 
 PYTHON ?= python3
 BENCH_ARGS ?=
@@ -13,44 +13,44 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# cargo and the tests use all cores by themselves; two pips in one environment would break it.
+# cargo and the tests use all cores anyway, and two pips running in one environment would break it.
 .NOTPARALLEL:
 
 VENV := .venv
-# All that the package offers, so that the tests see all of it. Separate words: a comma would end an argument of `call`.
+# All extras of the package, so that the tests cover them. Separated by spaces: a comma would end an argument of `call`.
 EXTRAS := cli demo firmware metrics proxy
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# What a command says is shown only when it fails.
+# Show the output of a command only if it fails.
 quietly = output=$$($(1) 2>&1) || { echo "$$output" >&2; exit 1; }
-# The fuzz targets are a workspace of their own.
+# The fuzz targets are a separate workspace.
 FUZZ_CRATE := --manifest-path rust/core/fuzz/Cargo.toml
-# One interpreter for every build, or cargo would compile PyO3 anew for each of them.
+# Use one interpreter for every build; otherwise cargo would recompile PyO3 for each of them.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 ##@ Use
 
 .PHONY: demo
-demo: $(STAMPS)/native ## This machine's metrics and a million datapoints to an emulated platform (DEMO_ARGS="--host ...")
+demo: $(STAMPS)/native ## Send this machine's metrics and a million datapoints to the emulator (DEMO_ARGS="--host ..." for a server)
 	@$(BIN)/python -m tb_mqtt_client.demo $(DEMO_ARGS)
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv rust-toolchain ## The source distribution and a wheel for this platform, in dist/
+wheel: $(STAMPS)/venv rust-toolchain ## Build the source distribution and a wheel for this platform into dist/
 	@rm -rf dist && mkdir dist
 	@$(FOR_WHEELS) $(BIN)/python tests/distribution/build_distributions.py $(DISTRIBUTIONS) --into dist
 	@ls dist
 
 .PHONY: docs
-docs: $(STAMPS)/native $(STAMPS)/group-docs ## The guides and the API reference as pages, in docs/_build; broken references fail
+docs: $(STAMPS)/native $(STAMPS)/group-docs ## Build the guides and the API reference as HTML into docs/_build; broken references are errors
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs . docs/_build
 	@echo "docs/_build/docs/index.html"
 
 ##@ Check
 
 .PHONY: test
-test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## All tests: Rust, Python against the release build, wheels (no wheels with PYTEST_ARGS="-k ...")
+test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## Run all tests: Rust, Python with the release build, wheels (PYTEST_ARGS="-k ..." skips the wheels)
 	cargo test --workspace --quiet
 	cargo test $(FUZZ_CRATE) --target-dir target --quiet
 	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(IN_PROCESSES))
@@ -60,15 +60,15 @@ test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distr
 IN_PROCESSES := -n 3 --dist worksteal
 
 .PHONY: server-test
-server-test: $(STAMPS)/native $(STAMPS)/group-test ## The client against a running ThingsBoard: TB_URL=http://host:8080 TB_MQTT=host:1883 (docs/server_tests.md)
+server-test: $(STAMPS)/native $(STAMPS)/group-test ## Test against a running ThingsBoard: TB_URL=http://host:8080 TB_MQTT=host:1883 (see docs/server_tests.md)
 	$(BIN)/python -m pytest --thingsboard tests/server tests/contract $(PYTEST_ARGS)
 
 .PHONY: wheel-test
-wheel-test: distributions $(STAMPS)/group-test ## The wheels alone, in clean environments of every Python found on this machine
+wheel-test: distributions $(STAMPS)/group-test ## Test only the wheels, in clean environments of every Python found on this machine
 	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
 
 .PHONY: lint
-lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, lints and types of both languages; the stub against the extension; the workflow files; the docs
+lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Check formatting, lints and types of both languages, the stub, the workflow files and the docs
 	cargo fmt --all --check
 	cargo fmt $(FUZZ_CRATE) --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -84,7 +84,7 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Formatting, 
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/zizmor --quiet --offline .github
-	@# Last, because it takes the longest: 20 seconds.
+	@# Last, because it takes longest (20 seconds).
 	@$(MAKE) --no-print-directory docs
 
 .PHONY: fmt
@@ -95,19 +95,19 @@ fmt: $(STAMPS)/group-lint rust-toolchain ## Fix what the linters can fix
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto ## The benchmarks (BENCH_ARGS="-k import"); WRITE=1 puts tables and pictures into README.md and docs/
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto ## Run the benchmarks (BENCH_ARGS="-k import" for some); WRITE=1 updates README.md and docs/performance.md
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest $(if $(findstring benches/,$(BENCH_ARGS)),,benches) $(BENCH_ARGS) --benchmark-json=.benchmarks/latest.json
 	$(BIN)/python benches/report.py .benchmarks/latest.json $(if $(filter 1,$(WRITE)),--write)
 	$(if $(filter 1,$(WRITE)),$(BIN)/python benches/pictures.py .benchmarks/latest.json docs/performance)
 
-# What cargo-fuzz passes, without the sanitizers: those need a nightly compiler.
+# The flags that cargo-fuzz passes, without the sanitizers, which need a nightly compiler.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares
 
 .PHONY: fuzz
-fuzz: rust-toolchain ## Each fuzz target of the core for a minute; needs a C++ compiler (FUZZ_SECONDS=...)
-	@# With a target named, the flags are not those of build scripts.
+fuzz: rust-toolchain ## Run each fuzz target of the core for a minute (FUZZ_SECONDS=...); needs a C++ compiler
+	@# With an explicit target, the flags do not apply to build scripts.
 	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
 	for target in json numbers pack buckets; do \
 	  echo "Fuzzing $$target ..."; \
@@ -118,29 +118,29 @@ fuzz: rust-toolchain ## Each fuzz target of the core for a minute; needs a C++ c
 	done
 
 .PHONY: soak
-soak: $(STAMPS)/native ## Ten minutes of random telemetry and faults: equal sums on both sides, flat memory (SOAK_SECONDS=...)
+soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_SECONDS=...); checks totals on both sides and memory
 	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
 
 ##@ Other
 
 .PHONY: clean
-clean: ## Remove everything that the targets above have made
+clean: ## Remove everything that the targets above create
 	@rm -rf $(VENV) target dist docs/_build .benchmarks .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@rm -f python/tb_mqtt_client/_native*.so
 	@find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help
-help: ## This list
+help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The environment. A change of pyproject.toml brings everything in it up to date.
+# The Python environment. A change of pyproject.toml updates everything in it.
 
 $(STAMPS)/venv: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "Making the Python environment in $(VENV) ..."
+	  echo "Python 3.11 or newer is required, but '$(PYTHON)' is older or not usable. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Creating the Python environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@# Dependency groups need pip 25.1.
 	@$(PIP) install --upgrade 'pip>=25.1'
@@ -150,12 +150,12 @@ $(STAMPS)/venv: pyproject.toml
 	@touch $@
 
 $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
-	@echo "Installing what '$*' needs ..."
+	@echo "Installing the dependency group '$*' ..."
 	@$(PIP) install --group $*
 	@touch $@
 
-# The extension, built once per change: of a source, of a folder (a file came or went), or of the built file itself, since
-# somebody may have put another build, a debug one say, in its place. Without a built file the stamp says nothing.
+# The extension is rebuilt after a change of a source file, of a folder (a file was added or removed), or of the built file itself,
+# because a developer may have replaced it with another build, such as a debug build. Without a built file, the stamp is ignored.
 
 RUST_SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 EXTENSION := $(wildcard python/tb_mqtt_client/_native*.so)
@@ -163,7 +163,7 @@ EXTENSION := $(wildcard python/tb_mqtt_client/_native*.so)
 $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCES) $(EXTENSION) \
     $(if $(EXTENSION),,always) | $(STAMPS)/venv rust-toolchain
 	@echo "Building the extension in release mode ..."
-	@# A build for one Python version would be loaded before a build for all of them, however old it is.
+	@# Python would load a build for its own version before a build for all versions, however old it is.
 	@rm -f $(EXTENSION)
 	@$(call quietly,$(BIN)/maturin develop --release $(addprefix --extras=,$(EXTRAS)))
 	@touch $@
@@ -171,10 +171,10 @@ $(STAMPS)/native: pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(RUST_SOURCE
 .PHONY: always
 always:
 
-# What is published, for each kind of Python on this machine, and lists of what was found and of what is left out. Cargo's
+# The distributions for each kind of Python on this machine, and lists of the Pythons that were found and skipped. Cargo's build
 # folders are kept there, so a second run takes seconds.
 
-# Panic messages name sources of crates. They stand in cargo's folder, and that is nobody's business.
+# Panic messages contain the source paths of crates. Remove cargo's directory from them, because it names the build machine's user.
 FOR_WHEELS := RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates"
 DISTRIBUTIONS := $(CURDIR)/target/distributions
 WITH_WHEELS := DISTRIBUTIONS=$(DISTRIBUTIONS)
@@ -187,20 +187,20 @@ distributions: $(STAMPS)/venv rust-toolchain
 .PHONY: rust-toolchain
 rust-toolchain:
 	@command -v cargo >/dev/null || { \
-	  echo "Rust is needed to build the extension, and 'cargo' is not on PATH (see rust-version in Cargo.toml)." >&2; exit 1; }
+	  echo "Rust is required to build the extension, but 'cargo' is not on PATH (see rust-version in Cargo.toml)." >&2; exit 1; }
 
-# The tests' real broker; nothing else of the system is needed.
+# The broker for the tests and benchmarks; they need no other system package.
 
 .PHONY: mosquitto
 mosquitto:
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null && exit; \
 	command -v apt-get >/dev/null || { \
-	  echo "The tests and benchmarks need the Mosquitto broker: install it with this system's package manager." >&2; exit 1; }; \
+	  echo "The tests and benchmarks need the Mosquitto broker; install it with your package manager." >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then as_root=(); \
 	elif sudo -n true 2>/dev/null; then as_root=(sudo -n); \
-	else echo "The tests and benchmarks need the Mosquitto broker: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
+	else echo "The tests and benchmarks need the Mosquitto broker; run: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
 	echo "Installing mosquitto ..."; \
 	install() { "$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto 2>&1; }; \
 	output=$$(install) || { "$${as_root[@]}" apt-get update -qq && output=$$(install); } || { echo "$$output" >&2; exit 1; }; \
-	: "The package starts a system service; the tests start brokers of their own."; \
+	: "The package starts a system service, but the tests start their own brokers."; \
 	if [ -d /run/systemd/system ]; then "$${as_root[@]}" systemctl disable --now --quiet mosquitto || true; fi

@@ -1,4 +1,4 @@
-"""Sphinx: the guides as they stand, and a reference from the docstrings. `make docs` builds it."""
+"""Sphinx configuration: the guides as they are, and an API reference from the docstrings. `make docs` builds them."""
 
 import __future__
 
@@ -19,7 +19,7 @@ project = "tb_mqtt_client"
 release = tb_mqtt_client.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-# The folder of sources is the repository, so that links between README and guides are the same here and there.
+# The source folder is the repository, so that links between the README and the guides work on GitHub and here.
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**"]
 exclude_patterns = ["docs/_build"]
 root_doc = "docs/index"
@@ -28,7 +28,7 @@ html_title = f"tb_mqtt_client {release}"
 html_copy_source = False
 
 myst_heading_anchors = 4
-# GitHub draws diagrams; here their text is shown.
+# GitHub renders diagrams; these pages show their source.
 highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]
 
@@ -37,8 +37,8 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
 
-# A reference to something of this package must lead somewhere, unless it is private or a type variable; Python's own
-# documentation is not at hand offline.
+# References to names of this package must resolve, unless they are private or type variables. Python's own documentation is not
+# available offline.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!tb_mqtt_client\b).*"), ("py:.*", r".*\.(_\w+|\w*T|[A-Z])")]
 
@@ -49,13 +49,13 @@ SOURCE_LINKS = {
     "../examples/gateway": "/docs/reference/examples.rst",
     "../python/tb_mqtt_client/emulator": "/docs/reference/emulator.rst",
 }
-"""What the guides link to in the repository, and where it is here."""
+"""Targets in the repository that the guides link to, and the pages that replace them."""
 
 
 def use_the_stub() -> None:
-    """Let autodoc find the prose of the native core, which stands in its stub.
+    """Let autodoc find the docstrings of the native core, which are in its stub.
 
-    Everything else is imported before that: the stub has no values.
+    All other modules are imported first, because the stub has no values.
     """
     for layer in ("constants", "entities", "common", "service"):
         for module in pkgutil.walk_packages([str(PACKAGE / layer)], f"tb_mqtt_client.{layer}."):
@@ -69,14 +69,14 @@ def use_the_stub() -> None:
 
 
 def link_names(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Make links of public names that a docstring mentions as ``Name``."""
+    """Turn public names that a docstring mentions as ``Name`` into links."""
     known = "|".join(NAMES)
     for index, line in enumerate(lines):
         lines[index] = re.sub(rf"``({known})``", lambda found: f":py:class:`~{NAMES[found[1]]}`", line)
 
 
 def adapt(_app: Any, document: str, source: list[str]) -> None:
-    """Lead links to the repository's files to their pages, and add what only the site has."""
+    """Redirect links to files of the repository to their pages, and add content that only the site has."""
     for target, page in SOURCE_LINKS.items():
         source[0] = source[0].replace(f"]({target})", f"]({page})")
     if document == root_doc:
@@ -90,13 +90,13 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
 
 
 def contents(index: str, *others: str) -> str:
-    """Return a table of contents for the side bar: the pages in the order in which an index names them, and others behind them."""
-    pages = re.findall(r"\]\(([\w./]+)\.md\)", index)
+    """Return a table of contents for the sidebar: the pages in the order in which an index names them, then the others."""
+    pages = dict.fromkeys(re.findall(r"\]\(([\w./]+)\.md\)", index))
     return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, *others, "```", ""])
 
 
 def every_module(below: str) -> str:
-    """Those of a part of the package that no page names, without those of the parts that ``every-module`` names too."""
+    """Return directives for the modules below a subpackage that no page names and no other ``every-module`` covers."""
     pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.rst"))
     parts = [part for part in re.findall(r"^\.\. every-module:: (.+)$", pages, re.MULTILINE) if part.startswith(f"{below}.")]
     found = []
@@ -109,13 +109,13 @@ def every_module(below: str) -> str:
 
 
 def example(path: Path) -> str:
-    """A section with one program."""
+    """Return a section with one example program."""
     title = f"{path.parent.name}: {path.stem.replace('_', ' ')}"
     return f"\n{title}\n{'-' * len(title)}\n\n.. literalinclude:: /{path.relative_to(ROOT)}\n   :language: python\n"
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Register the hooks; Sphinx calls this."""
     use_the_stub()
     app.connect("autodoc-process-docstring", link_names)
     app.connect("source-read", adapt)
