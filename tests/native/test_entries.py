@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -330,3 +332,47 @@ def test_identity():
 def test_nbytes_is_what_is_held(data):
     """The datapoints as they stand in a payload, each with its comma."""
     assert EncodedUplink.attributes(data, round_floats=False).nbytes == len(orjson.dumps(data)) - 1
+
+
+def test_a_repr_may_use_the_entry_that_refuses_its_value():
+    """An entry is not locked while Python code runs: the repr of a refused value reads the entry and changes it."""
+
+    class Unsupported:
+        def __repr__(self):
+            entry.key = "renamed"
+            return f"Unsupported in {entry.key}"
+
+    entry = TimeseriesEntry("key", 1)
+    with pytest.raises(ValueError, match="Unsupported in renamed"):
+        entry.value = Unsupported()
+    assert (entry.key, entry.value) == ("renamed", 1)
+
+
+@pytest.fixture
+def eager_threads():
+    """Let threads take turns as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_share_an_entry(eager_threads):
+    """Setters of one entry neither undo nor refuse each other, and it can be read meanwhile."""
+    entry, last = TimeseriesEntry("key 0", "value 0", 0), 2_000
+
+    def change(name, value_of):
+        for number in range(1, last + 1):
+            setattr(entry, name, value_of(number))
+            assert getattr(entry, name) == value_of(number)
+            assert pickle.loads(pickle.dumps(entry)).key.startswith("key ")
+
+    with ThreadPoolExecutor() as threads:
+        changes = [
+            threads.submit(change, "key", "key {}".format),
+            threads.submit(change, "value", "value {}".format),
+            threads.submit(change, "ts", int),
+        ]
+    for done in changes:
+        done.result()
+    assert (entry.key, entry.value, entry.ts) == (f"key {last}", f"value {last}", last)

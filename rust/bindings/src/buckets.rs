@@ -1,17 +1,19 @@
 //! `TokenBuckets` and `take_all`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use tb_mqtt_core::buckets::{self, Buckets, Wait, Window};
+use tb_mqtt_core::buckets::{self, Buckets, SharedBuckets, Wait, Window};
 
 use crate::convert::value_error;
 
 /// All windows of one rate limit.
+///
+/// While the buckets are locked, no Python code runs and no Python object is made. So a thread that waits for them waits for
+/// a few instructions, and may stay attached to the interpreter.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
-pub struct TokenBuckets(Mutex<Buckets>);
+pub struct TokenBuckets(SharedBuckets);
 
 /// Nanoseconds, capacity and seconds of the window.
 type WaitTuple = (u64, u64, f64);
@@ -34,76 +36,57 @@ fn windows_of(windows: Vec<(u64, f64)>) -> PyResult<Vec<Window>> {
         .collect()
 }
 
-impl TokenBuckets {
-    fn lock(&self) -> MutexGuard<'_, Buckets> {
-        // The arithmetic in there cannot leave a bucket half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[pymethods]
 impl TokenBuckets {
     #[new]
     #[pyo3(signature = (windows, now_ns))]
     fn new(windows: Vec<(u64, f64)>, now_ns: i64) -> PyResult<Self> {
         let buckets = Buckets::new(&windows_of(windows)?, now_ns).map_err(value_error)?;
-        Ok(Self(Mutex::new(buckets)))
+        Ok(Self(SharedBuckets::new(buckets)))
     }
 
     #[getter]
     fn windows(&self) -> Vec<(u64, f64)> {
-        self.lock().windows().map(|window| (window.capacity, window.duration.as_secs_f64())).collect()
+        self.0.lock().windows().map(|window| (window.capacity, window.duration.as_secs_f64())).collect()
     }
 
     #[getter]
     fn smallest_capacity(&self) -> u64 {
-        self.lock().smallest_capacity().unwrap_or(0)
+        self.0.lock().smallest_capacity().unwrap_or(0)
     }
 
     #[pyo3(signature = (now_ns))]
     fn tokens(&self, now_ns: i64) -> Vec<f64> {
-        self.lock().tokens(now_ns)
+        self.0.lock().tokens(now_ns)
     }
 
     #[pyo3(signature = (amount, now_ns))]
     fn take(&self, amount: u64, now_ns: i64) -> PyResult<Option<WaitTuple>> {
-        let wait = self.lock().take(amount, now_ns).map_err(value_error)?;
+        let wait = self.0.lock().take(amount, now_ns).map_err(value_error)?;
         Ok(wait.map(wait_tuple))
     }
 
     #[pyo3(signature = (amount, now_ns, window = None))]
     fn spend(&self, amount: u64, now_ns: i64, window: Option<usize>) -> PyResult<()> {
-        let mut buckets = self.lock();
         let Some(index) = window else {
-            buckets.spend(amount, now_ns);
+            self.0.lock().spend(amount, now_ns);
             return Ok(());
         };
-        if buckets.spend_window(index, amount, now_ns) {
-            return Ok(());
-        }
-        let windows = buckets.windows().count();
-        Err(PyIndexError::new_err(format!("window must be less than {windows}, the number of windows, not {index}")))
+        self.0.lock().spend_window(index, amount, now_ns).map_err(|refusal| PyIndexError::new_err(refusal.to_string()))
     }
 
     #[pyo3(signature = (windows, now_ns))]
     fn set_windows(&self, windows: Vec<(u64, f64)>, now_ns: i64) -> PyResult<()> {
-        self.lock().set_windows(&windows_of(windows)?, now_ns).map_err(value_error)
+        let windows = windows_of(windows)?;
+        self.0.lock().set_windows(&windows, now_ns).map_err(value_error)
     }
 }
 
-/// Take from several limits: everything, or nothing.
+/// Take tokens of several limits: all of them, or none.
 #[pyfunction]
 #[pyo3(signature = (requests, now_ns))]
-#[expect(clippy::needless_pass_by_value, reason = "what is extracted from an argument is owned")]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts an owned list from the argument")]
 pub fn take_all(requests: Vec<(Bound<'_, TokenBuckets>, u64)>, now_ns: i64) -> PyResult<Option<WaitTuple>> {
-    for (index, (limit, _)) in requests.iter().enumerate() {
-        if requests[..index].iter().any(|(earlier, _)| earlier.is(limit)) {
-            return Err(PyValueError::new_err("requests must name each limit once"));
-        }
-    }
-    // The interpreter's lock is held from here to the end: two threads cannot lock two limits in opposite orders.
-    let mut guards: Vec<_> = requests.iter().map(|(limit, amount)| (limit.get().lock(), *amount)).collect();
-    let mut takes: Vec<_> = guards.iter_mut().map(|(guard, amount)| (&mut **guard, *amount)).collect();
-    let wait = buckets::take_all(&mut takes, now_ns).map_err(value_error)?;
-    Ok(wait.map(wait_tuple))
+    let requests: Vec<_> = requests.iter().map(|(limit, amount)| (&limit.get().0, *amount)).collect();
+    Ok(buckets::take_all(&requests, now_ns).map_err(value_error)?.map(wait_tuple))
 }

@@ -39,7 +39,7 @@ impl<'py> Node for Value<'py> {
         } else if let Ok(list) = object.cast_exact::<PyList>() {
             Shape::List(Items(list.iter()))
         } else if let Ok(dict) = object.cast_exact::<PyDict>() {
-            Shape::Dict(Pairs(dict.iter()))
+            Shape::Dict(Pairs(at_this_moment(dict).iter()))
         } else {
             Shape::Unsupported
         }
@@ -59,6 +59,20 @@ impl<'py> Node for Value<'py> {
         let repr = self.0.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned());
         (type_name, repr)
     }
+}
+
+/// The pairs of a dict at this moment. Without the interpreter's lock another thread may change the dict between two steps of
+/// an iteration over it, which panics; so a copy is read there.
+#[cfg(Py_GIL_DISABLED)]
+pub fn at_this_moment<'py>(dict: &Bound<'py, PyDict>) -> Bound<'py, PyDict> {
+    dict.copy().expect("memory for a shallow copy of a dict")
+}
+
+/// The pairs of a dict at this moment: the dict itself, because no other thread runs while it is read.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline]
+pub fn at_this_moment<'a, 'py>(dict: &'a Bound<'py, PyDict>) -> &'a Bound<'py, PyDict> {
+    dict
 }
 
 fn big_integer<'a, 'py>(object: &Bound<'py, PyAny>) -> Shape<'a, Value<'py>> {
@@ -147,7 +161,7 @@ pub fn unsupported_value_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// Append `"key":`. The length of the key alone is given back.
 #[inline]
-fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
+pub fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
     let text = json::text_of(name)?;
     if !key::write_plain(text, out) {
@@ -174,13 +188,14 @@ fn refused_key(key: &str, refusal: &KeyRefusal) -> PointRefusal {
 pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Output) -> Result<usize, PointRefusal> {
     let length = write_key(name, &mut out.bytes)?;
     if let Err(refusal) = json::write_value(value, out) {
-        return Err(named(name, &refusal));
+        return Err(refused_value(name, &refusal));
     }
     out.bytes.push(b',');
     Ok(length)
 }
 
-fn named(name: &Value<'_>, refusal: &Refusal) -> PointRefusal {
+#[cold]
+pub fn refused_value(name: &Value<'_>, refusal: &Refusal) -> PointRefusal {
     let text = format!("{refusal}, the value of key {}", name.describe().1);
     PointRefusal { text, unsupported: refusal.reason.is_unsupported() }
 }

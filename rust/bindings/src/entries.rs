@@ -1,37 +1,44 @@
 //! `DataEntry`, `AttributeEntry`, `TimeseriesEntry`: one datapoint, encoded when it is made.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyTuple};
 use tb_mqtt_core::inline::InlineBytes;
-use tb_mqtt_core::json::Node;
+use tb_mqtt_core::json::{self, Node};
 use tb_mqtt_core::numbers;
 use tb_mqtt_core::points::{Point, Timestamp};
 
-use crate::convert::{Value, timestamp, with_scratch, write_point};
+use crate::convert::{Value, refused_value, timestamp, with_scratch, write_key, write_point};
 
-/// One datapoint: `"key":value,` and its timestamp. The value is as given; what a client sends for it is the client's choice.
-#[pyclass(subclass, module = "tb_mqtt_client._native")]
-pub struct DataEntry {
+/// One datapoint. Its value is the one given; what a client sends for it is decided when an uplink is encoded.
+///
+/// While the datapoint is locked, no Python code runs: that code could use the same entry, and other threads would wait for it.
+#[pyclass(frozen, subclass, module = "tb_mqtt_client._native")]
+pub struct DataEntry(Mutex<Datapoint>);
+
+/// A point, `"key":value,`, and its timestamp.
+#[derive(Clone)]
+pub struct Datapoint {
     point: InlineBytes,
     key_length: u16,
     pub timestamp: Timestamp,
 }
 
-impl DataEntry {
+impl Datapoint {
     fn encode(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, timestamp: Timestamp) -> PyResult<Self> {
         with_scratch(|out| {
             let key_length = write_point(&Value(key.clone()), &Value(value.clone()), out)?;
-            let key_length = u16::try_from(key_length).expect("255 characters of at most 6 bytes");
-            Ok(Self { point: out.bytes.as_slice().into(), key_length, timestamp })
+            Ok(Self::new(&out.bytes, key_length, timestamp))
         })
     }
 
-    pub fn from_point(timestamp: Timestamp, point: Point<'_>) -> Self {
-        let key_length = u16::try_from(point.key().len()).expect("255 characters of at most 6 bytes");
-        Self { point: point.bytes().into(), key_length, timestamp }
+    fn new(point: &[u8], key_length: usize, timestamp: Timestamp) -> Self {
+        let key_length = u16::try_from(key_length).expect("255 characters of at most 6 bytes");
+        Self { point: point.into(), key_length, timestamp }
     }
 
     /// `"key":value,`
@@ -48,10 +55,35 @@ impl DataEntry {
         self.parts(self.point()).1
     }
 
-    /// `"key"` and `value` of this entry's point.
+    /// `"key"` and `value` of this datapoint's point.
     pub fn parts<'a>(&self, point: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let (key, rest) = point.split_at(usize::from(self.key_length));
         (key, &rest[1..rest.len() - 1])
+    }
+
+    fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        loads(py, self.key_json())
+    }
+
+    pub fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        loads(py, self.value_json())
+    }
+
+    /// The arguments that make an equal entry.
+    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        (self.key(py)?, self.value(py)?, self.timestamp.millis()).into_pyobject(py)
+    }
+
+    fn dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("key", self.key(py)?)?;
+        dict.set_item("value", self.value(py)?)?;
+        Ok(dict)
+    }
+
+    fn repr(&self, py: Python<'_>, class: &str) -> PyResult<String> {
+        let ts = self.timestamp.millis().map_or_else(|| "None".to_owned(), |ts| ts.to_string());
+        Ok(format!("{class}(key={}, value={}, ts={ts})", self.key(py)?, self.value(py)?))
     }
 
     fn same_as(&self, other: &Self, py: Python<'_>) -> PyResult<bool> {
@@ -60,6 +92,33 @@ impl DataEntry {
         }
         // Python's ==, by which 1, 1.0 and True are equal.
         Ok(self.value_json() == other.value_json() || self.value(py)?.eq(other.value(py)?)?)
+    }
+}
+
+impl DataEntry {
+    fn encode(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, timestamp: Timestamp) -> PyResult<Self> {
+        Datapoint::encode(key, value, timestamp).map(Self::from)
+    }
+
+    pub fn from_point(timestamp: Timestamp, point: Point<'_>) -> Self {
+        Datapoint::new(point.bytes(), point.key().len(), timestamp).into()
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Datapoint> {
+        // A panic cannot leave a datapoint half changed: each change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The datapoint at this moment.
+    fn datapoint(&self) -> Datapoint {
+        self.lock().clone()
+    }
+}
+
+impl From<Datapoint> for DataEntry {
+    fn from(datapoint: Datapoint) -> Self {
+        Self(Mutex::new(datapoint))
     }
 }
 
@@ -93,56 +152,67 @@ impl DataEntry {
 
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        loads(py, self.key_json())
+        self.datapoint().key(py)
     }
 
     #[setter]
-    fn set_key(&mut self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        *self = Self::encode(key, &self.value(key.py())?, self.timestamp)?;
-        Ok(())
+    fn set_key(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        with_scratch(|out| {
+            let key_length = write_key(&Value(key.clone()), &mut out.bytes)?;
+            let mut datapoint = self.lock();
+            let point = [&out.bytes, datapoint.value_json(), b","].concat();
+            *datapoint = Datapoint::new(&point, key_length, datapoint.timestamp);
+            Ok(())
+        })
     }
 
     #[getter]
-    pub fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        loads(py, self.value_json())
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.datapoint().value(py)
     }
 
     #[setter]
-    fn set_value(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        *self = Self::encode(&self.key(value.py())?, value, self.timestamp)?;
-        Ok(())
+    fn set_value(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        with_scratch(|out| {
+            if let Err(refusal) = json::write_value(&Value(value.clone()), out) {
+                return Err(refused_value(&Value(self.key(value.py())?), &refusal).into());
+            }
+            let mut datapoint = self.lock();
+            let point = [datapoint.key_json(), b":", &out.bytes, b","].concat();
+            *datapoint = Datapoint::new(&point, datapoint.key_json().len(), datapoint.timestamp);
+            Ok(())
+        })
     }
 
     #[getter]
     fn ts(&self) -> Option<i64> {
-        self.timestamp.millis()
+        self.lock().timestamp.millis()
     }
 
     #[setter]
-    fn set_ts(&mut self, ts: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.timestamp = timestamp(ts)?;
+    fn set_ts(&self, ts: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let timestamp = timestamp(ts)?;
+        self.lock().timestamp = timestamp;
         Ok(())
     }
 
     #[getter]
     fn size(&self) -> usize {
-        published_size(self.timestamp, self.point())
+        let datapoint = self.lock();
+        published_size(datapoint.timestamp, datapoint.point())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let ts = self.ts().map_or_else(|| "None".to_owned(), |ts| ts.to_string());
-        Ok(format!("DataEntry(key={}, value={}, ts={ts})", self.key(py)?, self.value(py)?))
+        self.datapoint().repr(py, "DataEntry")
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (py, entry) = (slf.py(), slf.borrow());
-        let arguments = (entry.key(py)?, entry.value(py)?, entry.ts()).into_pyobject(py)?;
-        Ok((slf.get_type().into_any(), arguments))
+        Ok((slf.get_type().into_any(), slf.get().datapoint().arguments(slf.py())?))
     }
 }
 
 /// One attribute.
-#[pyclass(extends = DataEntry, subclass, module = "tb_mqtt_client._native")]
+#[pyclass(frozen, extends = DataEntry, subclass, module = "tb_mqtt_client._native")]
 pub struct AttributeEntry;
 
 #[pymethods]
@@ -159,28 +229,28 @@ impl AttributeEntry {
     }
 
     fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        entry_dict(&slf.as_super().borrow(), slf.py())
+        slf.as_super().get().datapoint().dict(slf.py())
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(other) = other.cast::<Self>() else { return Ok(false) };
-        slf.as_super().borrow().same_as(&other.as_super().borrow(), slf.py())
+        slf.as_super().get().datapoint().same_as(&other.as_super().get().datapoint(), slf.py())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let (py, entry) = (slf.py(), slf.as_super().borrow());
+        let (py, entry) = (slf.py(), slf.as_super().get().datapoint());
         Ok(format!("AttributeEntry(key={}, value={})", entry.key(py)?, entry.value(py)?))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (py, entry) = (slf.py(), slf.as_super().borrow());
+        let (py, entry) = (slf.py(), slf.as_super().get().datapoint());
         let arguments = (entry.key(py)?, entry.value(py)?).into_pyobject(py)?;
         Ok((slf.get_type().into_any(), arguments))
     }
 }
 
 /// One timeseries datapoint.
-#[pyclass(extends = DataEntry, subclass, module = "tb_mqtt_client._native")]
+#[pyclass(frozen, extends = DataEntry, subclass, module = "tb_mqtt_client._native")]
 pub struct TimeseriesEntry;
 
 #[pymethods]
@@ -201,9 +271,9 @@ impl TimeseriesEntry {
     }
 
     fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        let entry = slf.as_super().borrow();
-        let dict = entry_dict(&entry, slf.py())?;
-        if let Some(ts) = entry.ts() {
+        let entry = slf.as_super().get().datapoint();
+        let dict = entry.dict(slf.py())?;
+        if let Some(ts) = entry.timestamp.millis() {
             dict.set_item("ts", ts)?;
         }
         Ok(dict)
@@ -211,31 +281,24 @@ impl TimeseriesEntry {
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(other) = other.cast::<Self>() else { return Ok(false) };
-        slf.as_super().borrow().same_as(&other.as_super().borrow(), slf.py())
+        slf.as_super().get().datapoint().same_as(&other.as_super().get().datapoint(), slf.py())
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let entry = slf.as_super().borrow();
-        Ok(entry.__repr__(slf.py())?.replacen("DataEntry", "TimeseriesEntry", 1))
+        slf.as_super().get().datapoint().repr(slf.py(), "TimeseriesEntry")
     }
 }
 
-fn entry_dict<'py>(entry: &DataEntry, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("key", entry.key(py)?)?;
-    dict.set_item("value", entry.value(py)?)?;
-    Ok(dict)
-}
-
-/// Lend the datapoint of an entry of the class `T`, one of the two above.
+/// Lend the datapoint of an entry of the class `T`, one of the two above. It is locked until `work` returns, so `work` must not
+/// run Python code.
 pub fn with_entry<T: PyTypeInfo, R>(
     object: &Bound<'_, PyAny>,
-    work: impl FnOnce(&DataEntry) -> PyResult<R>,
+    work: impl FnOnce(&Datapoint) -> PyResult<R>,
 ) -> PyResult<R> {
     if !object.is_instance_of::<T>() {
         let (type_name, _) = Value(object.clone()).describe();
         let expected = T::type_object(object.py()).name()?;
         return Err(PyTypeError::new_err(format!("expected {expected}, got {type_name}")));
     }
-    work(&object.cast::<DataEntry>()?.borrow())
+    work(&object.cast::<DataEntry>()?.get().lock())
 }

@@ -13,7 +13,7 @@ use tb_mqtt_core::numbers::{self, Conversions, Numbers};
 use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
-use crate::convert::{PointRefusal, Value, timestamp, value_error, with_builder, write_point};
+use crate::convert::{PointRefusal, Value, at_this_moment, timestamp, value_error, with_builder, write_point};
 use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
 
 /// Name and profile of a sub-device.
@@ -270,8 +270,9 @@ fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, builder: &mut Po
 }
 
 fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let values = at_this_moment(values);
     builder.push_run(timestamp, |out| {
-        for (key, value) in values {
+        for (key, value) in values.iter() {
             write_point(&Value(key), &Value(value), out)?;
         }
         Ok::<_, PointRefusal>(values.len())
@@ -280,23 +281,25 @@ fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut Po
 }
 
 fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    let py = entry.py();
-    with_entry::<T, _>(entry, |entry| {
-        let (timestamp, point) = (entry.timestamp.or(now), entry.point());
+    let added = with_entry::<T, _>(entry, |entry| {
+        let point = entry.point();
         let (key, value) = entry.parts(point);
         if numbers::may_become_text(value) {
-            return add_again(entry, timestamp, builder, py);
+            return Ok(false);
         }
-        builder.push_encoded(timestamp, key, point).map_err(value_error)
-    })
+        builder.push_encoded(entry.timestamp.or(now), key, point).map_err(value_error)?;
+        Ok(true)
+    })?;
+    if added { Ok(()) } else { add_again::<T>(entry, now, builder) }
 }
 
-/// Write an entry's value anew, now that the builder says what becomes of numbers.
+/// Encode an entry's value again, by the builder's rules for numbers. That runs Python code, so a copy is read.
 #[cold]
-fn add_again(entry: &DataEntry, timestamp: Timestamp, builder: &mut PointsBuilder, py: Python<'_>) -> PyResult<()> {
-    let value = Value(entry.value(py)?);
+fn add_again<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let datapoint = with_entry::<T, _>(entry, |entry| Ok(entry.clone()))?;
+    let value = Value(datapoint.value(entry.py())?);
     let write = |out: &mut Output| json::write_value(&value, out).map_err(PointRefusal::from);
-    Ok(builder.push_value(timestamp, entry.key_json(), write)?)
+    Ok(builder.push_value(datapoint.timestamp.or(now), datapoint.key_json(), write)?)
 }
 
 fn finish(builder: &mut PointsBuilder, kind: &str, data: &Bound<'_, PyAny>) -> PyResult<Points> {

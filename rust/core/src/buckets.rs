@@ -5,7 +5,10 @@
 //! neither too short (which would make the caller ask again and again) nor too long.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::locks::{Repeated, lock_all};
 
 /// One window of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,22 @@ impl fmt::Display for Impossible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { amount, window } = self;
         write!(f, "amount must be at most {}, the capacity of a window, not {amount}", window.capacity)
+    }
+}
+
+/// An index without a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownWindow {
+    /// The index.
+    pub index: usize,
+    /// Number of windows.
+    pub windows: usize,
+}
+
+impl fmt::Display for UnknownWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, windows } = self;
+        write!(f, "window must be less than {windows}, the number of windows, not {index}")
     }
 }
 
@@ -180,12 +199,16 @@ impl Buckets {
         self.remove(amount);
     }
 
-    /// Take up to `amount` from one window only. False when there is no such window.
-    pub fn spend_window(&mut self, index: usize, amount: u64, now: i64) -> bool {
+    /// Take up to `amount` from one window only.
+    ///
+    /// # Errors
+    /// When there is no window with this index.
+    pub fn spend_window(&mut self, index: usize, amount: u64, now: i64) -> Result<(), UnknownWindow> {
         self.refill(now);
-        let Some(bucket) = self.buckets.get_mut(index) else { return false };
+        let windows = self.buckets.len();
+        let bucket = self.buckets.get_mut(index).ok_or(UnknownWindow { index, windows })?;
         bucket.level = bucket.level.saturating_sub(bucket.units(amount));
-        true
+        Ok(())
     }
 
     /// Replace the windows. What was spent in a window stays spent in the new window of the same duration.
@@ -204,8 +227,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Remove tokens that are there.
-    pub fn remove(&mut self, amount: u64) {
+    fn remove(&mut self, amount: u64) {
         for bucket in &mut self.buckets {
             bucket.level = bucket.level.saturating_sub(bucket.units(amount));
         }
@@ -221,13 +243,64 @@ impl Buckets {
     }
 }
 
-/// Take from several limits: everything, or nothing.
+/// The buckets of one limit, for several threads.
+#[derive(Debug)]
+pub struct SharedBuckets(Mutex<Buckets>);
+
+impl SharedBuckets {
+    /// Put buckets behind a lock.
+    #[must_use]
+    pub fn new(buckets: Buckets) -> Self {
+        Self(Mutex::new(buckets))
+    }
+
+    /// Wait until no other thread uses the buckets.
+    pub fn lock(&self) -> MutexGuard<'_, Buckets> {
+        // A panic cannot leave a bucket half changed: each change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why tokens of several limits cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeAllRefusal {
+    /// An amount is larger than a capacity.
+    Impossible(Impossible),
+    /// A limit is named twice.
+    Repeated(Repeated),
+}
+
+impl fmt::Display for TakeAllRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Impossible(refusal) => refusal.fmt(f),
+            Self::Repeated(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl From<Impossible> for TakeAllRefusal {
+    fn from(refusal: Impossible) -> Self {
+        Self::Impossible(refusal)
+    }
+}
+
+impl From<Repeated> for TakeAllRefusal {
+    fn from(refusal: Repeated) -> Self {
+        Self::Repeated(refusal)
+    }
+}
+
+/// Take tokens of several limits, each with its amount: all of them, or none.
+///
+/// Threads may name the same limits in any order: [`lock_all`] keeps them from a deadlock.
 ///
 /// # Errors
-/// When no wait would help.
-pub fn take_all(requests: &mut [(&mut Buckets, u64)], now: i64) -> Result<Option<Wait>, Impossible> {
+/// When no wait would help, or when a limit is named twice.
+pub fn take_all(requests: &[(&SharedBuckets, u64)], now: i64) -> Result<Option<Wait>, TakeAllRefusal> {
+    let mut guards = lock_all(requests, |(limit, _)| *limit, SharedBuckets::lock)?;
     let mut longest: Option<Wait> = None;
-    for (buckets, amount) in &mut *requests {
+    for (buckets, (_, amount)) in guards.iter_mut().zip(requests) {
         if let Some(wait) = buckets.wait(*amount, now)?
             && wait.nanos > longest.map_or(0, |longest| longest.nanos)
         {
@@ -235,7 +308,7 @@ pub fn take_all(requests: &mut [(&mut Buckets, u64)], now: i64) -> Result<Option
         }
     }
     if longest.is_none() {
-        for (buckets, amount) in requests {
+        for (buckets, (_, amount)) in guards.iter_mut().zip(requests) {
             buckets.remove(*amount);
         }
     }

@@ -12,6 +12,7 @@ pub mod group;
 pub mod inline;
 pub mod json;
 pub mod key;
+pub mod locks;
 pub mod numbers;
 pub mod pack;
 pub mod points;

@@ -1,12 +1,19 @@
 //! Over any span of time no window admits more than its capacity and its refill, and a wait is exact.
 
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tb_mqtt_core::buckets::{Buckets, Window, take_all};
+use tb_mqtt_core::buckets::{Buckets, SharedBuckets, TakeAllRefusal, Window, take_all};
+use tb_mqtt_core::locks::Repeated;
 
 fn window(capacity: u64, nanos: u64) -> Window {
     Window { capacity, duration: Duration::from_nanos(nanos) }
+}
+
+fn shared(windows: &[Window]) -> SharedBuckets {
+    SharedBuckets::new(Buckets::new(windows, 0).expect("sound windows"))
 }
 
 fn windows() -> impl Strategy<Value = Vec<Window>> {
@@ -57,13 +64,13 @@ proptest! {
     /// When one limit refuses, none is charged.
     #[test]
     fn all_or_nothing(windows in windows(), amount in 1_u64..100) {
-        let mut open = Buckets::new(&windows, 0).expect("sound windows");
-        let mut empty = Buckets::new(&[window(100, 1_000_000_000)], 0).expect("a sound window");
-        empty.spend(100, 0);
-        let before = open.tokens(0);
-        let result = take_all(&mut [(&mut open, amount.min(windows.iter().map(|w| w.capacity).min().unwrap_or(1))), (&mut empty, amount)], 0);
-        prop_assert!(matches!(result, Ok(Some(_))));
-        prop_assert_eq!(open.tokens(0), before);
+        let open = shared(&windows);
+        let empty = shared(&[window(100, 1_000_000_000)]);
+        empty.lock().spend(100, 0);
+        let before = open.lock().tokens(0);
+        let possible = amount.min(windows.iter().map(|window| window.capacity).min().unwrap_or(1));
+        prop_assert!(matches!(take_all(&[(&open, possible), (&empty, amount)], 0), Ok(Some(_))));
+        prop_assert_eq!(open.lock().tokens(0), before);
     }
 }
 
@@ -90,4 +97,45 @@ fn windows_that_cannot_be() {
     assert!(Buckets::new(&[window(0, 1)], 0).is_err());
     assert!(Buckets::new(&[window(1, 0)], 0).is_err());
     assert!(Buckets::new(&[window(u64::MAX, u64::MAX)], 0).is_ok());
+}
+
+#[test]
+fn a_limit_is_named_once() {
+    let (first, second) = (shared(&[window(5, 1000)]), shared(&[window(5, 1000)]));
+    let refused = take_all(&[(&first, 1), (&second, 1), (&first, 1)], 0);
+    assert_eq!(refused, Err(TakeAllRefusal::Repeated(Repeated { first: 0, second: 2 })));
+    assert_eq!((first.lock().tokens(0), second.lock().tokens(0)), (vec![5.0], vec![5.0]));
+}
+
+/// Threads that take the same limits in opposite orders do not wait for each other forever, and take every token once.
+#[test]
+fn opposite_orders_do_not_deadlock() {
+    const LIMITS: usize = 4;
+    const THREADS: usize = 4;
+    const TAKES: usize = 50_000;
+    /// Much longer than the test takes: a deadlock fails the test instead of hanging it.
+    const WATCHDOG: Duration = Duration::from_secs(60);
+    let capacity = u64::try_from(THREADS * TAKES).expect("small");
+    let limits: Arc<Vec<_>> = Arc::new((0..LIMITS).map(|_| shared(&[window(capacity, 1000)])).collect());
+    let (start, (finished, results)) = (Arc::new(Barrier::new(THREADS)), mpsc::channel());
+    for thread in 0..THREADS {
+        let (limits, start, finished) = (Arc::clone(&limits), Arc::clone(&start), finished.clone());
+        // Not scoped: a scope would wait for threads that never end.
+        thread::spawn(move || {
+            let mut requests: Vec<_> = limits.iter().map(|limit| (limit, 1)).collect();
+            if thread % 2 == 1 {
+                requests.reverse();
+            }
+            start.wait();
+            let taken = (0..TAKES).filter(|_| take_all(&requests, 0) == Ok(None)).count();
+            finished.send(taken).expect("the test waits for this thread");
+        });
+    }
+    for _ in 0..THREADS {
+        let taken = results.recv_timeout(WATCHDOG).expect("a thread waits for a lock forever");
+        assert_eq!(taken, TAKES);
+    }
+    for limit in limits.iter() {
+        assert_eq!(limit.lock().tokens(0), [0.0]);
+    }
 }

@@ -21,6 +21,9 @@ mod tree;
 
 use tree::{Tree, written};
 
+#[cfg(test)]
+mod lock_order;
+
 /// What is written as JSON is read as the same value, and is found between other datapoints.
 ///
 /// # Panics
