@@ -47,7 +47,6 @@ from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCReques
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
-from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
 
 ENTRY = AttributeEntry("a", 1)
 RESULT = PublishResult("t", None, 1, 2, 0, 3)
@@ -158,11 +157,6 @@ async def test_defect_71_everything_can_be_copied_and_pickled():
         (lambda: RPCRequest._deserialize_from_dict(1, {}), ValueError, "^Missing 'method' in RPC request$"),
         (lambda: PublishResult.merge([]), ValueError, "^No publish results to merge.$"),
         (lambda: RequestedAttributeResponse(1, [], [])["k"], KeyError, "Key 'k' not found in shared or client attributes."),
-        (
-            lambda: RPCRequestsHandler().set_message_adapter(5),
-            ValueError,
-            "^message_adapter must be an instance of MessageAdapter.$",
-        ),
         (lambda: setattr(ClaimRequest.build("s"), "duration", 1), FrozenInstanceError, "duration"),
         (lambda: setattr(DeviceInfo("D1", "p"), "device_name", "x"), AttributeError, "Cannot modify attribute"),
         (

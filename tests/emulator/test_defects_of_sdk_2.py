@@ -11,10 +11,7 @@ from device_peer import make_client
 
 from tb_mqtt_client import AttributeEntry, DeviceClient, TimeseriesEntry
 from tb_mqtt_client.common.exceptions import ExceptionHandler
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
 
 
 def tasks():
@@ -37,7 +34,7 @@ async def test_defect_05_no_point_is_dropped_in_silence(device):
 
 async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator, gateway):
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
-    gateway._gateway_message_adapter.splitter.max_payload_size = 400
+    gateway._gateway_splitter.max_payload_size = 400
     before = now_ms()
     result = await gateway.send_device_timeseries(session, {f"key {index}": "x" * 50 for index in range(20)})
     assert result.is_successful()
@@ -50,18 +47,6 @@ async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator,
 async def test_defect_13_the_result_counts_the_datapoints(device):
     assert (await device.send_timeseries({"a": 1, "b": 2})).datapoints_count == 2
     assert (await device.send_attributes([AttributeEntry("a", 1)])).datapoints_count == 1
-
-
-async def test_defect_14_messages_are_merged_by_their_qos():
-    def message(key, qos):
-        uplink = DeviceUplinkMessageBuilder().set_device_name("device").add_timeseries(TimeseriesEntry(key, 1, 5)).build()
-        return MqttPublishMessage("v1/devices/me/telemetry", uplink, qos)
-
-    merged = JsonMessageAdapter().build_uplink_messages([message("a", 0), message("b", 1), message("c", 0)])
-    assert [(publish.qos, publish.payload) for publish in merged] == [
-        (0, b'[{"ts":5,"values":{"a":1,"c":1}}]'),
-        (1, b'[{"ts":5,"values":{"b":1}}]'),
-    ]
 
 
 async def test_defect_17_the_loops_handler_is_left_alone(device):

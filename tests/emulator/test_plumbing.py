@@ -1,4 +1,4 @@
-"""MQTTManager, MessageService and its workers as programs for SDK 2.0 put them together by hand."""
+"""MQTTManager, MessageService and its workers on their own, without a client around them."""
 
 import asyncio
 import logging
@@ -8,18 +8,23 @@ import pytest
 from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.exceptions import ConnectionLostError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.queue import AsyncDeque
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
-from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
+from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.packing import UplinkPacker
+from tb_mqtt_client.service.device.message_splitter import MessageSplitter
+from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 from tb_mqtt_client.service.message_service import MessageQueueWorker, MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.requests.handlers import RPCResponseHandler
+from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 TELEMETRY = "v1/devices/me/telemetry"
 
@@ -32,95 +37,56 @@ def telemetry(payload=b'{"a":1}'):
     return MqttPublishMessage(TELEMETRY, payload, datapoints=1)
 
 
-class Program:
-    """Notes what a manager calls."""
+def new_manager(**options):
+    return MQTTManager("client", inbound=InboundDispatcher(InboundReport()), **options)
 
-    def __init__(self, **options):
-        self.calls = []
-        self.stop_event = asyncio.Event()
-        self.rpc_responses = RPCResponseHandler()
-        self.manager = MQTTManager(
-            "client",
-            self.stop_event,
-            JsonMessageAdapter(),
-            self.connected,
-            self.disconnected,
-            self.published,
-            self.limited,
-            self.rpc_responses,
-            **options,
-        )
 
-    async def connected(self):
-        self.calls.append("connected")
+def new_service(manager, gateway_limits=None):
+    """Return a service that is not started yet, and the gateway's part of it if ``gateway_limits`` are given."""
+    futures = FutureMap()
+    packer = UplinkPacker(TELEMETRY, "v1/devices/me/attributes", MessageSplitter(futures=futures), futures, gateway=False)
+    topics = "v1/gateway/telemetry", "v1/gateway/attributes"
+    gateway_packer = UplinkPacker(*topics, GatewayMessageSplitter(futures=futures), futures, gateway=True)
+    stop_event = asyncio.Event()
+    return MessageService(
+        manager,
+        stop_event,
+        BackpressureController(stop_event),
+        limiter(),
+        packer,
+        1000,
+        gateway_packer=None if gateway_limits is None else gateway_packer,
+        gateway_rate_limiter=gateway_limits,
+    )
 
-    async def disconnected(self):
-        self.calls.append("disconnected")
 
-    async def published(self, result):
-        self.calls.append((result.topic, result.reason_code))
-
-    async def limited(self, response):
-        self.calls.append(sorted(response.result))
+async def connect(manager, emulator, token="TOKEN"):
+    await manager.connect_by(Route(ServerAddress(emulator.host, emulator.port)), username=token)
+    manager.open_for_traffic()
 
 
 @pytest.fixture
-async def program(emulator):
-    program = Program()
-    yield program
-    await program.manager.stop()
+async def manager(emulator):
+    manager = new_manager()
+    await connect(manager, emulator)
+    yield manager
+    await manager.stop()
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
 
 
-@pytest.fixture
-async def manager(emulator, program):
-    await program.manager.connect(emulator.host, emulator.port, username="TOKEN")
-    return program.manager
-
-
-async def test_a_manager_tells_what_happens(emulator, program):
-    manager = program.manager
-    with pytest.raises(TimeoutError):
-        await manager.await_ready(timeout=0)
-    await manager.connect(emulator.host, emulator.port, "TOKEN")
-    await manager.await_ready()
-    assert program.calls[0] == "connected"
-    assert ["maxInflightMessages", "maxPayloadSize", "rateLimits"] in program.calls
+async def test_a_publish_is_resolved_by_its_acknowledgement(emulator, manager):
     message = telemetry()
     await manager.publish(message)
     result = await message.delivery_futures[0]
     assert (result.reason_code, result.datapoints_count, emulator.counters.datapoints) == (0, 1, 1)
-    await manager.stop()
-    assert [call for call in program.calls if call[0] == TELEMETRY] == [(TELEMETRY, 0)]
-    assert program.calls[-1] == "disconnected"
 
 
-async def test_answers_to_calls_reach_their_handler(emulator, program, manager):
-    emulator.on_client_rpc = lambda _device, _method, _params: {"x": 1}
-    future = program.rpc_responses.register_request(5)
-    await manager.publish(MqttPublishMessage("v1/devices/me/rpc/request/5", b'{"method":"m"}'))
-    assert (await future).result == {"x": 1}
-
-
-async def test_limits_need_somebody_who_reads_them():
-    with pytest.raises(ValueError, match="message_adapter"):
-        MQTTManager("client", rate_limits_handler=Program.limited)
-
-
-async def test_waiting_ends_with_the_stop_event(program):
-    waiting = asyncio.ensure_future(program.manager.await_ready(timeout=None))
-    await asyncio.sleep(0)
-    program.stop_event.set()
-    await waiting
-    program.manager.backpressure.notify_quota_exceeded()
-    assert not program.manager.backpressure.should_pause()
-
-
-async def test_publishing_without_a_connection(program):
+async def test_publishing_without_a_connection():
+    manager = new_manager()
     with pytest.raises(ConnectionLostError):
-        await program.manager.publish(telemetry(), force=True)
-    waiting = asyncio.ensure_future(program.manager.publish(telemetry()))
+        await manager.publish(telemetry(), force=True)
+    waiting = asyncio.ensure_future(manager.publish(telemetry()))
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
@@ -136,19 +102,18 @@ async def test_what_nobody_sends_again_is_answered(emulator, manager):
 
 async def test_unacknowledged_messages_are_put_back_in_their_order(emulator, manager):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == TELEMETRY else None
-    put_back = asyncio.Queue()
-    manager.patch_client_for_retry_logic(put_back.put)
+    put_back = []
+    manager.patch_client_for_retry_logic(lambda messages, _: put_back.extend(messages), lambda *_: None)
     messages = [telemetry(), telemetry()]
     for message in messages:
         await manager.publish(message)
     await manager.disconnect()
-    assert [await put_back.get(), await put_back.get()] == messages
+    assert put_back == messages
 
 
 async def test_pending_publishes_are_judged_by_the_time_that_is_given(emulator):
-    manager = MQTTManager("client", ack_timeout=1000)
-    await manager.connect(emulator.host, emulator.port, "TOKEN")
-    manager.open_for_traffic()
+    manager = new_manager(ack_timeout=1000)
+    await connect(manager, emulator)
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == TELEMETRY else None
     await manager.publish(telemetry())
     now = asyncio.get_running_loop().time()
@@ -162,32 +127,8 @@ async def test_pending_publishes_are_judged_by_the_time_that_is_given(emulator):
     await manager.stop()
 
 
-async def test_a_callback_that_fails_reaches_the_loops_handler(emulator, caplog):
-    async def fail(_result):
-        raise LookupError("mine")
-
-    manager = MQTTManager("client", on_publish_result=fail)
-    await manager.connect(emulator.host, emulator.port, "TOKEN")
-    message = telemetry()
-    await manager.publish(message, force=True)
-    await message.delivery_futures[0]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await manager.stop()
-    assert ["A callback of MQTTManager failed" in record.getMessage() for record in caplog.records] == [True]
-
-
-async def test_a_service_makes_what_it_needs(emulator, program, manager, caplog):
-    futures = FutureMap()
-    service = MessageService(
-        manager,
-        program.stop_event,
-        limiter(),
-        JsonMessageAdapter(futures=futures),
-        1000,
-        gateway_message_adapter=JsonGatewayMessageAdapter(futures=futures),
-        gateway_rate_limiter=limiter(),
-    )
+async def test_a_service_publishes_uplinks_and_messages(emulator, manager, caplog):
+    service = new_service(manager, limiter())
     with caplog.at_level(logging.INFO):
         await service.print_queues_statistics()
     assert "service 0, device uplink 0, gateway uplink 0, retry by QoS 0" in caplog.text
@@ -202,8 +143,8 @@ async def test_a_service_makes_what_it_needs(emulator, program, manager, caplog)
     await service.shutdown()
 
 
-async def test_messages_that_come_back_are_published_again(emulator, program, manager):
-    service = MessageService(manager, program.stop_event, limiter(), JsonMessageAdapter())
+async def test_messages_that_come_back_are_published_again(emulator, manager):
+    service = new_service(manager)
     service.start()
     [future] = await service.publish(MqttPublishMessage("v1/devices/me/claim", b"{}"))
     await future
@@ -213,74 +154,48 @@ async def test_messages_that_come_back_are_published_again(emulator, program, ma
     await service.shutdown()
 
 
-async def test_clearing_answers_what_is_queued_and_goes_on(emulator, program):
-    service = MessageService(program.manager, program.stop_event, limiter(), JsonMessageAdapter())
+async def test_clearing_answers_what_is_queued_and_goes_on(emulator):
+    manager = new_manager()
+    service = new_service(manager)
     service.start()
     [future] = await service.publish(MqttPublishMessage("v1/devices/me/claim", b"{}"))
     await service.clear()
     assert (await future).reason_code == -1
-    await program.manager.connect(emulator.host, emulator.port, "TOKEN")
+    await connect(manager, emulator)
     [future] = await service.publish(MqttPublishMessage("v1/devices/me/claim", b"{}"))
     assert (await future).is_successful()
     await service.shutdown()
+    await manager.stop()
 
 
-async def test_limits_of_a_gateway_may_be_set_by_hand(emulator, program):
-    manager = program.manager
-    manager.enable_gateway_mode()
-    await manager.connect(emulator.host, emulator.port, "GATEWAY")
-    assert not manager.is_ready()
-    manager.set_gateway_rate_limits_received()
-    await manager.await_ready()
-    await manager.disconnect()
-    await manager.connect(emulator.host, emulator.port, "GATEWAY")
-    assert not manager.is_ready(), "the limits are those of a session"
-    await manager.disconnect()
-    with pytest.raises(ConnectionLostError):
-        manager.set_gateway_rate_limits_received()
-
-
-async def test_a_regular_publish_goes_at_once(emulator, manager):
-    message = telemetry()
-    await manager.process_regular_publish(message)
-    assert (await message.delivery_futures[0]).is_successful()
-    message = telemetry()
-    await manager.process_regular_publish(message, qos=0)
-    assert (message.qos, (await message.delivery_futures[0]).is_successful()) == (0, True)
-    with pytest.raises(ValueError, match="qos must be 0 or 1, not 2"):
-        await manager.process_regular_publish(telemetry(), qos=2)
-
-
-async def test_an_adapter_for_sub_devices_may_come_later(emulator, program):
-    manager, futures = program.manager, FutureMap()
-    await manager.connect(emulator.host, emulator.port, "GATEWAY")
-    service = MessageService(manager, program.stop_event, limiter(), JsonMessageAdapter(futures=futures))
+async def test_a_service_of_a_gateway_publishes_uplinks_of_sub_devices(emulator):
+    manager = new_manager()
+    await connect(manager, emulator, "GATEWAY")
+    service = new_service(manager, limiter())
     service.start()
-    with pytest.raises(ValueError, match="FutureMap"):
-        service.set_gateway_message_adapter(JsonGatewayMessageAdapter())
-    for _ in range(2):
-        service.set_gateway_message_adapter(JsonGatewayMessageAdapter(futures=futures))
     uplink = GatewayUplinkMessageBuilder().set_device_name("D1").add_timeseries(TimeseriesEntry("a", 1, 5)).build()
     [future] = await service.publish(MqttPublishMessage("v1/gateway/telemetry", uplink))
     assert (await future).is_successful()
     assert emulator.device("D1").telemetry
     await service.shutdown()
+    await manager.stop()
 
 
-async def test_a_worker_says_which_limit_is_reached(emulator, program, manager):
-    limits = limiter("1:100", "5:100", "3:100")
-    worker = MessageQueueWorker("mine", AsyncDeque(), program.stop_event, manager, limits)
+async def test_a_worker_says_which_limit_is_reached(emulator, manager):
+    limits, stop_event = limiter("1:100", "5:100", "3:100"), asyncio.Event()
+    admission = Admission(limits, None, BackpressureController(stop_event))
+    worker = MessageQueueWorker("mine", AsyncDeque(), stop_event, manager, limits, admission=admission)
     assert await worker.process(telemetry()) == (None, None, None)
     large = MqttPublishMessage(TELEMETRY, b'{"a":1,"b":2,"c":3}', datapoints=3)
     assert await worker.process(large) == (100, 3, limits.telemetry_datapoints_rate_limit)
     service = [MqttPublishMessage("v1/devices/me/claim", b"{}") for _ in range(2)]
     assert await worker.process(service[0]) == (None, None, None)
     assert await worker.process(service[1]) == (100, 1, limits.message_rate_limit)
-    manager.backpressure.notify_quota_exceeded(50)
+    admission.backpressure.notify_quota_exceeded(50)
     seconds, tokens, limit = await worker.process(large)
     assert 0 < seconds <= 100
     assert (tokens, limit) == (3, limits.telemetry_datapoints_rate_limit)
-    manager.backpressure.notify_quota_exceeded(50)
+    admission.backpressure.notify_quota_exceeded(50)
     seconds, tokens, limit = await worker.process(MqttPublishMessage(TELEMETRY, b"{}"))
     assert (0 < seconds <= 50, tokens, limit) == (True, None, None)
     check = MessageQueueWorker.check_rate_limits_for_message

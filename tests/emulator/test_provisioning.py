@@ -18,7 +18,7 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     ProvisioningRequest,
     X509ProvisioningCredentials,
 )
-from tb_mqtt_client.service.requests.provisioning import ProvisioningClient
+from tb_mqtt_client.service.device.provisioning import ProvisioningClient
 
 TOKEN = AccessTokenProvisioningCredentials("key", "secret")
 

@@ -3,35 +3,24 @@
 import asyncio
 import json
 import logging
-import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.common.async_utils import callback_task, end_tasks, seconds_or_none
-from tb_mqtt_client.common.exceptions import RPCError, TBMQTTError
+from tb_mqtt_client.common.async_utils import callback_task, end_tasks
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.constants.mqtt_topics import request_id_of
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
-from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
-from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, MessageAdapter, request_id_of
-from tb_mqtt_client.service.requests.callbacks import call_reporting
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.requests.dispatch import QUIET_SECONDS, InboundDispatcher, InboundReport, matches
-from tb_mqtt_client.service.requests.handlers import (
-    AttributeUpdatesHandler,
-    RequestedAttributeResponseHandler,
-    RPCRequestsHandler,
-    RPCResponseHandler,
-)
+from tb_mqtt_client.service.requests.handlers import AttributeUpdatesHandler, ResponseHandler, RPCRequestsHandler
 from tb_mqtt_client.service.requests.pending import PendingRequests
 
 ATTRIBUTES = "v1/devices/me/attributes"
-HANDLERS = (AttributeUpdatesHandler, RPCRequestsHandler, RequestedAttributeResponseHandler, RPCResponseHandler)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -59,7 +48,7 @@ async def build_each(adapter, request_id):
 
 
 async def test_publishes():
-    adapter = JsonMessageAdapter()
+    adapter = JsonDeviceFormat()
     messages = [*await build_each(adapter, 7), adapter.build_claim_request(ClaimRequest.build("s", 1))]
     assert [(message.topic, message.payload) for message in messages] == [
         (f"{ATTRIBUTES}/request/7", b'{"sharedKeys":"a"}'),
@@ -72,7 +61,7 @@ async def test_publishes():
 
 @pytest.mark.parametrize("request_id", [None, -1, 2**31, 1.0, True, "x", "-1", "1.5", "", "٣"])
 async def test_contract_8_ids_that_the_server_cannot_read(request_id):
-    adapter = JsonMessageAdapter()
+    adapter = JsonDeviceFormat()
     with pytest.raises(ValueError, match=r"^AttributeRequest must have a valid ID\.$"):
         adapter.build_attribute_request(AttributeRequest.of(request_id, None, None))
     with pytest.raises(ValueError, match=r"^RPCRequest must have a valid ID\.$"):
@@ -82,23 +71,21 @@ async def test_contract_8_ids_that_the_server_cannot_read(request_id):
 @pytest.mark.parametrize("request_id", [None, -(2**31) - 1, 2**31, 1.0, True, "x", "-2147483649", "1.5", "", "\u0663"])
 def test_contract_8_ids_of_responses_that_the_server_cannot_read(request_id):
     with pytest.raises(ValueError, match=r"^RPCResponse must have a valid request ID\.$"):
-        JsonMessageAdapter().build_rpc_response(RPCResponse.build(request_id))
+        JsonDeviceFormat().build_rpc_response(RPCResponse.build(request_id))
 
 
 @pytest.mark.parametrize("request_id", [-(2**31), -1, 0, 2**31 - 1])
 def test_a_response_has_the_id_of_the_platform_whatever_int32_it_is(request_id):
-    assert (
-        JsonMessageAdapter().build_rpc_response(RPCResponse.build(request_id)).topic == f"v1/devices/me/rpc/response/{request_id}"
-    )
+    assert JsonDeviceFormat().build_rpc_response(RPCResponse.build(request_id)).topic == f"v1/devices/me/rpc/response/{request_id}"
 
 
 async def test_defect_54_an_id_may_be_text():
-    assert JsonMessageAdapter().build_rpc_response(RPCResponse.build("12")).topic == "v1/devices/me/rpc/response/12"
+    assert JsonDeviceFormat().build_rpc_response(RPCResponse.build("12")).topic == "v1/devices/me/rpc/response/12"
 
 
 def test_parsing():
-    adapter = JsonMessageAdapter()
-    response = adapter.parse_requested_attribute_response(f"{ATTRIBUTES}/response/5", b'{"client":{"a":1},"request_id":9}')
+    adapter = JsonDeviceFormat()
+    response = adapter.parse_attribute_response(f"{ATTRIBUTES}/response/5", b'{"client":{"a":1},"request_id":9}')
     assert (response.request_id, response["a"]) == (5, 1)
     assert adapter.parse_attribute_update(b'{"deleted":["a"]}').deleted_keys == ["a"]
     request = adapter.parse_rpc_request("v1/devices/me/rpc/request/0", b'{"method":"m","id":7}')
@@ -110,9 +97,9 @@ def test_parsing():
 
 @pytest.mark.parametrize("topic", ["", "x", "a/b", "a/+1", "a/1/", "a/99999999999", "a/2147483648", "a/١"])
 def test_topics_without_a_number(topic):
-    adapter = JsonMessageAdapter()
+    adapter = JsonDeviceFormat()
     for parse, text in (
-        (adapter.parse_requested_attribute_response, "Invalid attribute request response format"),
+        (adapter.parse_attribute_response, "Invalid attribute request response format"),
         (adapter.parse_rpc_request, "Invalid RPC request format"),
         (adapter.parse_rpc_response, "Invalid RPC response format"),
     ):
@@ -123,55 +110,35 @@ def test_topics_without_a_number(topic):
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"[]", b"1", b"\xff", b'"a"', b"[" * 100_000, b'{"a":' * 100_000])
 def test_payloads_that_are_no_objects(payload):
-    adapter = JsonMessageAdapter()
+    adapter = JsonDeviceFormat()
     with pytest.raises(ValueError, match=r"^Invalid attribute update format$"):
         adapter.parse_attribute_update(payload)
     with pytest.raises(ValueError, match=r"^Invalid attribute request response format$"):
-        adapter.parse_requested_attribute_response("a/1", payload)
+        adapter.parse_attribute_response("a/1", payload)
     with pytest.raises(ValueError, match=r"^Invalid RPC request format$"):
         adapter.parse_rpc_request("a/1", payload)
-
-
-def test_an_adapter_of_ones_own_needs_all_methods():
-    assert MessageAdapter.__abstractmethods__ >= {
-        "build_uplink_messages", "build_attribute_request", "build_claim_request", "build_rpc_request", "build_rpc_response",
-        "parse_requested_attribute_response", "parse_attribute_update", "parse_rpc_request", "parse_rpc_response",
-    }  # fmt: skip
-    with pytest.raises(TypeError, match="abstract"):
-        MessageAdapter()
-
-
-async def test_packing_one_message():
-    builder = DeviceUplinkMessageBuilder().set_device_name("d").add_attributes([AttributeEntry("a", 1), AttributeEntry("b", "x")])
-    builder.add_timeseries([TimeseriesEntry("p", 1, 1000), TimeseriesEntry("q", 2), TimeseriesEntry("z", 4, 1000)])
-    stamped = builder.set_main_ts(5).build()
-    assert JsonMessageAdapter.pack_attributes(stamped) == {"a": 1, "b": "x"}
-    records = [{"ts": 1000, "values": {"p": 1, "z": 4}}, {"ts": 5, "values": {"q": 2}}]
-    assert JsonMessageAdapter.pack_timeseries(stamped) == records
-    assert json.loads(JsonMessageAdapter.build_payload(stamped, True)) == records
-    assert JsonMessageAdapter.build_payload(stamped, False) == b'{"a":1,"b":"x"}'
-    unstamped = DeviceUplinkMessageBuilder().add_timeseries([TimeseriesEntry("p", 1), TimeseriesEntry("q", 2)]).build()
-    assert JsonMessageAdapter.pack_timeseries(unstamped) == {"p": 1, "q": 2}
-    mixed = DeviceUplinkMessageBuilder().add_timeseries([TimeseriesEntry("p", 1, 1), TimeseriesEntry("q", 2)]).build()
-    first, second = JsonMessageAdapter.pack_timeseries(mixed)
-    assert first == {"ts": 1, "values": {"p": 1}}
-    assert second["values"] == {"q": 2}
-    assert second["ts"] > 1_600_000_000_000
 
 
 # Handlers.
 
 
-@pytest.mark.parametrize("handler", HANDLERS)
-def test_an_adapter_has_to_be_one(handler):
-    handler().set_message_adapter(JsonMessageAdapter())
-    for wrong in (None, "adapter", JsonMessageAdapter):
-        with pytest.raises(ValueError, match=r"^message_adapter must be an instance of MessageAdapter\.$"):
-            handler().set_message_adapter(wrong)
+def new_handler(kind, report=None):
+    return kind(JsonDeviceFormat(), report or InboundReport())
+
+
+def response_handlers(report=None):
+    payload_format, report = JsonDeviceFormat(), report or InboundReport()
+    return (
+        ResponseHandler(payload_format, report, payload_format.parse_attribute_response),
+        ResponseHandler(payload_format, report, payload_format.parse_rpc_response),
+    )
+
+
+PENDING = MqttPublishMessage("t", b"")
 
 
 async def test_attribute_updates():
-    updates, handler = [], AttributeUpdatesHandler()
+    updates, handler = [], new_handler(AttributeUpdatesHandler)
     await handler.handle(ATTRIBUTES, b'{"a":1}')
     handler.set_callback(updates.append)
     await handler.handle(ATTRIBUTES, b'{"a":2}')
@@ -179,66 +146,30 @@ async def test_attribute_updates():
     assert [update.as_dict() for update in updates] == [{"a": 2}]
 
 
-async def test_requested_attributes():
-    told, handler = [], RequestedAttributeResponseHandler()
-
-    async def callback(response):
-        told.append(response)
-
-    request = AttributeRequest.of(3, ["a"], None)
-    await handler.register_request(request, callback)
+async def test_responses_resolve_the_request_of_their_number():
+    report = InboundReport()
+    attributes, rpc = response_handlers(report)
+    first, second, failed = attributes.pending.add(3, PENDING), rpc.pending.add(2, PENDING), rpc.pending.add(1, PENDING)
     with pytest.raises(RuntimeError, match=r"^Request ID 3 is already registered\.$"):
-        await handler.register_request(request, callback)
-    await handler.handle("a/4", b"{}")
-    await handler.handle("a/3", b'{"shared":{"a":1}}')
-    await handler.handle("a/3", b'{"shared":{"a":2}}')
-    assert [response["a"] for response in told] == [1]
-    await handler.register_request(request, callback)
-    handler.unregister_request(3)
-    handler.unregister_request(3)
-    await handler.register_request(request, callback)
-    handler.clear()
-    await handler.handle("a/3", b'{"shared":{"a":3}}')
-    assert len(told) == 1
+        attributes.pending.add(3, PENDING)
+    await attributes.handle("a/4", b"{}")
+    await attributes.handle("a/3", b'{"shared":{"a":1}}')
+    await attributes.handle("a/3", b'{"shared":{"a":2}}')
+    await attributes.handle("a/x", b"{}")
+    await rpc.handle("a/2", b'{"v":1}')
+    await rpc.handle("a/1", b'{"error":"wrong"}')
+    assert first.result()["a"] == 1
+    assert second.result().result == {"v": 1}
+    assert (failed.result().status, failed.result().error) == (RPCStatus.ERROR, "wrong")
+    counts = report.counts()
+    assert (counts["inbound_unexpected"], counts["inbound_malformed"]) == (2, 1)
 
 
 async def test_rpc_requests():
-    handler = RPCRequestsHandler()
+    handler = new_handler(RPCRequestsHandler)
     handler.set_callback(lambda request: RPCResponse.build(request.request_id, "r"))
     assert await handler.handle("a/0", b'{"method":"m"}') == RPCResponse.build(0, "r")
     assert await handler.handle("a/x", b'{"method":"m"}') is None
-
-
-async def test_rpc_responses():
-    told, handler = [], RPCResponseHandler()
-
-    async def callback(response):
-        told.append(response)
-
-    first, second = handler.register_request(1), handler.register_request(2, callback)
-    with pytest.raises(RuntimeError, match=r"^Request ID 1 is already registered\.$"):
-        handler.register_request(1)
-    await handler.handle("a/2", b'{"v":1}')
-    await handler.handle("a/1", b"5")
-    assert (first.result().result, second.result().result, told) == (5, {"v": 1}, [second.result()])
-    failed = handler.register_request(1, callback)
-    await handler.handle("a/1", b'{"error":"wrong"}')
-    with pytest.raises(RPCError, match=r"^wrong$") as raised:
-        failed.result()
-    assert isinstance(raised.value, TBMQTTError)
-    assert (raised.value.response, told[-1].status) == (told[-1], RPCStatus.ERROR)
-
-    def fail(_):
-        raise ZeroDivisionError
-
-    failed = handler.register_request(1, fail)
-    await handler.handle("a/1", b"{}")
-    with pytest.raises(ZeroDivisionError):
-        failed.result()
-    cancelled = handler.register_request(1)
-    handler.clear()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
 
 
 @given(st.lists(st.tuples(topics, payloads), max_size=5))
@@ -246,18 +177,17 @@ def test_no_message_gets_an_exception_out_of_a_handler(messages):
     """Whatever the topic and the payload are, ``handle`` raises nothing and leaves no task."""
 
     async def handle_all():
-        for handler_class in HANDLERS:
-            handler = handler_class()
-            if hasattr(handler, "set_callback"):
-                handler.set_callback(lambda message: message.request_id if hasattr(message, "request_id") else None)
-            elif handler_class is RPCResponseHandler:
-                handler.register_request(0).add_done_callback(lambda future: future.cancelled() or future.exception())
-            else:
-                await handler.register_request(AttributeRequest.of(0, None, None), lambda _: None)
+        updates, rpc_requests = new_handler(AttributeUpdatesHandler), new_handler(RPCRequestsHandler)
+        for handler in (updates, rpc_requests):
+            handler.set_callback(lambda message: message.request_id if hasattr(message, "request_id") else None)
+        responses = response_handlers()
+        for handler in responses:
+            handler.pending.add(0, PENDING)
+        for handler in (updates, rpc_requests, *responses):
             for topic, payload in messages:
                 await handler.handle(topic, payload)
-            if hasattr(handler, "clear"):
-                handler.clear()
+        for handler in responses:
+            handler.pending.fail_all(ValueError("end"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -270,8 +200,8 @@ def test_no_message_gets_an_exception_out_of_the_dispatcher(topic, payload):
     async def dispatch():
         report = InboundReport()
         dispatcher = InboundDispatcher(report)
-        dispatcher.register(ATTRIBUTES, AttributeUpdatesHandler(report=report).handle)
-        dispatcher.register("v1/+/+", RPCRequestsHandler(report=report).handle, side_by_side=True)
+        dispatcher.register(ATTRIBUTES, new_handler(AttributeUpdatesHandler, report).handle)
+        dispatcher.register("v1/+/+", new_handler(RPCRequestsHandler, report).handle, side_by_side=True)
         dispatcher.dispatch(topic, payload)
         assert report.messages == 1
         await dispatcher.stop()
@@ -399,55 +329,19 @@ def test_warnings_do_not_flood(caplog):
 
 async def test_pending_requests_end_once():
     pending = PendingRequests()
-    answered, failed, unsent, discarded = (pending.add(key, MqttPublishMessage("t", b"")) for key in range(4))
-    assert (len(pending), 1 in pending, 9 in pending) == (4, True, False)
+    publishes = [MqttPublishMessage("t", b"") for _ in range(3)]
+    answered, failed, unsent = (pending.add(key, publish) for key, publish in enumerate(publishes))
+    assert (len(pending), 1 in pending, 9 in pending) == (3, True, False)
     assert pending.answer(0, "answer")
     assert not pending.answer(0, "again")
     assert not pending.answer(9, "nobody")
-    pending._pending[1].message.is_sent = True
+    publishes[1].mark_as_sent(1)
     pending.fail_sent(ConnectionError("lost"))
     assert not pending.answer(1, "too late")
-    pending.discard(3)
-    pending.discard(3)
     assert not unsent.done()
     pending.fail_all(ValueError("end"))
     assert answered.result() == "answer"
     assert isinstance(failed.exception(), ConnectionError)
     assert isinstance(unsent.exception(), ValueError)
-    assert discarded.cancelled()
     await asyncio.sleep(0)
     assert len(pending) == 0
-
-
-async def test_a_cancelled_request_is_forgotten_and_may_come_again():
-    pending = PendingRequests()
-    pending.add(1).cancel()
-    again = pending.add(1)
-    await asyncio.sleep(0)
-    assert pending.answer(1, "answer")
-    assert again.result() == "answer"
-
-
-@pytest.mark.parametrize(("given_", "limit"), [(None, None), (-1, None), (0, 0), (2.5, 2.5)])
-def test_waiting_times(given_, limit):
-    assert seconds_or_none(given_) == limit
-
-
-@pytest.mark.parametrize("wrong", ["3", float("nan"), [], object()])
-def test_waiting_times_that_are_none(wrong):
-    with pytest.raises(TypeError, match=r"^timeout must be a number of seconds or None, not"):
-        seconds_or_none(wrong)
-
-
-def test_a_callback_that_is_thrown_away_with_its_loop_did_not_fail():
-    """As those are that run when a program closes its loop."""
-
-    @types.coroutine
-    def wait():
-        yield
-
-    report = InboundReport()
-    calling = call_reporting(report, "a test", wait)
-    calling.send(None)
-    calling.close()
-    assert report.callback_errors == 0

@@ -16,12 +16,10 @@ from tb_mqtt_client.common.exceptions import (
     NotConnectedError,
     ProxyRefusedError,
     RequestRefusedError,
-    RPCError,
     SubscriptionRefusedError,
     TBMQTTError,
 )
 from tb_mqtt_client.constants.reason_codes import ReasonCode
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 
 ERRORS = [
     NotConnectedError("text"),
@@ -30,7 +28,6 @@ ERRORS = [
     ProxyRefusedError("text", 407),
     SubscriptionRefusedError("v1/devices/me/attributes", ReasonCode.NOT_AUTHORIZED),
     RequestRefusedError("v1/devices/me/rpc/request/1", ReasonCode.TOPIC_NAME_INVALID),
-    RPCError(RPCResponse.build(1, error={"code": 5})),
     NoDeviceSessionError("text"),
     DeviceNotConnectedError("text"),
     BackpressureException(),
@@ -49,7 +46,7 @@ def test_copies_say_and_carry_the_same(error, copied):
 def test_errors_of_clients_are_imported_from_the_package():
     errors = {name for name, kind in vars(exceptions).items() if isinstance(kind, type) and issubclass(kind, TBMQTTError)}
     # Raised by a handler that is used without a client.
-    assert errors - {"RPCError"} <= set(tb_mqtt_client.__all__)
+    assert errors <= set(tb_mqtt_client.__all__)
 
 
 def test_a_note_goes_with_it():

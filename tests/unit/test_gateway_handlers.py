@@ -13,7 +13,6 @@ from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
@@ -25,7 +24,8 @@ from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRe
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
 from tb_mqtt_client.service.base_client import BaseClient
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.formats.protocol import UnreadableRPCRequestError
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
@@ -33,12 +33,13 @@ from tb_mqtt_client.service.gateway.incoming import (
     GatewayAttributeUpdatesHandler,
     GatewayRequestedAttributeResponseHandler,
     GatewayRPCHandler,
+    key_of,
 )
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 
-ADAPTER = JsonGatewayMessageAdapter()
+ADAPTER = JsonGatewayFormat()
 RPC, ATTRIBUTES, RESPONSE = "v1/gateway/rpc", "v1/gateway/attributes", "v1/gateway/attributes/response"
 
 
@@ -61,11 +62,11 @@ async def test_publishes(session):
     claim = GatewayClaimRequestBuilder().add_device_request(session, ClaimRequest.build("s", 1)).build()
     request = GatewayAttributeRequest.of(3, ["a"], None).with_fields(device_session=session)
     messages = [
-        ADAPTER.build_device_connect_message_payload(DeviceConnectMessage.build("D1", "p"), 1),
-        ADAPTER.build_device_disconnect_message_payload(DeviceDisconnectMessage.build("D1"), 1),
-        ADAPTER.build_gateway_attribute_request_payload(request, 1),
-        ADAPTER.build_rpc_response_payload(GatewayRPCResponse.build("D1", 0, [1]), 1),
-        ADAPTER.build_claim_request_payload(claim, 1),
+        ADAPTER.build_connect(DeviceConnectMessage.build("D1", "p")),
+        ADAPTER.build_disconnect(DeviceDisconnectMessage.build("D1")),
+        ADAPTER.build_attribute_request(request),
+        ADAPTER.build_rpc_response(GatewayRPCResponse.build("D1", 0, [1])),
+        ADAPTER.build_claim_request(claim),
     ]
     assert [(message.topic, message.payload) for message in messages] == [
         ("v1/gateway/connect", b'{"device":"D1","type":"p"}'),
@@ -83,18 +84,19 @@ async def test_publishes(session):
 async def test_contract_9_the_adapter_builds_no_request_that_the_server_disconnects_for(session, shared, client):
     request = await GatewayAttributeRequest.build(session, shared, client)
     with pytest.raises(ValueError, match="must ask for keys of one scope"):
-        ADAPTER.build_gateway_attribute_request_payload(request, 1)
+        ADAPTER.build_attribute_request(request)
 
 
 async def test_a_claim_of_nobody():
     with pytest.raises(ValueError, match="must have at least one device"):
-        ADAPTER.build_claim_request_payload(GatewayClaimRequest.build(), 1)
+        ADAPTER.build_claim_request(GatewayClaimRequest.build())
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"{", b"[]", b"null", b'"x"', b"[" * 100_000])
-def test_what_is_no_object(payload):
-    with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.deserialize_to_dict(payload)
+def test_payloads_that_are_not_objects(payload):
+    for parse in (ADAPTER.parse_attribute_update, ADAPTER.parse_attribute_response, ADAPTER.parse_rpc_request):
+        with pytest.raises(ValueError, match=r".+"):
+            parse(payload)
 
 
 @pytest.mark.parametrize(
@@ -111,57 +113,62 @@ def test_what_is_no_object(payload):
 )
 async def test_answers_to_attribute_requests(session, keys, data, found):
     request = await GatewayAttributeRequest.build(session, *keys)
-    response = ADAPTER.parse_gateway_requested_attribute_response(request, {"device": "D1", "id": 99} | data)
+    reply = ADAPTER.parse_attribute_response(json.dumps({"device": "D1", "id": 99} | data).encode())
+    assert (reply.device_name, reply.request_id) == ("D1", 99)
+    response = ADAPTER.attributes_of(request, reply)
     assert ({e.key: e.value for e in response.shared}, {e.key: e.value for e in response.client}) == found
     assert (response.request_id, response.device_name) == (request.request_id, "D1")
 
 
-@pytest.mark.parametrize("data", [{}, {"device": 1}, {"device": "D1", "values": [1]}, {"device": "D1", "values": {"": 1}}])
-async def test_answers_that_are_none(session, data):
+@pytest.mark.parametrize("data", [{}, {"device": 1}, {"id": "x"}, {"values": [1]}])
+def test_attribute_responses_that_cannot_be_read(data):
     with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.parse_gateway_requested_attribute_response(await GatewayAttributeRequest.build(session, ["a"]), data)
+        ADAPTER.parse_attribute_response(json.dumps({"device": "D1", "id": 1} | data if data else data).encode())
 
 
-def test_all_failures_of_parsing_are_value_errors():
-    for data in ({}, {"device": "D1"}, {"device": "D1", "data": 1}, {"device": "D1", "data": {"id": 1}}):
-        with pytest.raises(ValueError, match="RPC request"):
-            ADAPTER.parse_rpc_request(RPC, data)
-    for data in ({}, {"device": "D1"}, {"device": "D1", "data": 1}, {"data": {"a": 1}}, {"device": "D1", "data": {"": 1}}):
-        with pytest.raises(ValueError, match=r".+"):
-            ADAPTER.parse_attribute_update(data)
+async def test_attributes_that_cannot_be_read(session):
+    reply = ADAPTER.parse_attribute_response(b'{"device":"D1","id":1,"values":{"":1}}')
+    with pytest.raises(ValueError, match=r".+"):
+        ADAPTER.attributes_of(await GatewayAttributeRequest.build(session, ["a"]), reply)
+
+
+@pytest.mark.parametrize(
+    ("data", "address"),
+    [
+        ({}, (None, None)),
+        ({"device": "D1"}, ("D1", None)),
+        ({"device": "D1", "data": 1}, ("D1", None)),
+        ({"device": "D1", "data": {"id": 1}}, ("D1", 1)),
+        ({"device": "", "data": {"id": True}}, (None, None)),
+    ],
+)
+def test_rpc_requests_that_cannot_be_read(data, address):
+    with pytest.raises(UnreadableRPCRequestError, match="RPC request") as raised:
+        ADAPTER.parse_rpc_request(json.dumps(data).encode())
+    assert (raised.value.device_name, raised.value.request_id) == address
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"device": "D1"}, {"device": "D1", "data": 1}, {"data": {"a": 1}}, {"device": "D1", "data": {"": 1}}]
+)
+def test_attribute_updates_that_cannot_be_read(data):
+    with pytest.raises(ValueError, match=r".+"):
+        ADAPTER.parse_attribute_update(json.dumps(data).encode())
+
+
+@pytest.mark.parametrize("data", [{}, {"device": "D1"}, {"device": "D1", "reason": "x"}, {"reason": 1}, {"device": 1, "reason": 1}])
+def test_disconnect_notices_that_cannot_be_read(data):
+    with pytest.raises(ValueError, match=r".+"):
+        ADAPTER.parse_disconnect_notice(json.dumps(data).encode())
+
+
+def test_a_payload_is_renamed():
+    assert ADAPTER.rename(b'{"a\\"b":[{"x":1}]}', 'a"b', "é") == '{"é":[{"x":1}]}'.encode()
 
 
 def uplink(*entries, attributes=(), main_ts=None):
     builder = GatewayUplinkMessageBuilder().set_device_name("D1").set_main_ts(main_ts)
     return builder.add_timeseries(list(entries)).add_attributes(list(attributes)).build()
-
-
-async def test_the_published_packers():
-    a, b = TimeseriesEntry("a", 1), TimeseriesEntry("b", 2, 7)
-    assert JsonGatewayMessageAdapter.pack_timeseries(uplink(a)) == [{"a": 1}]
-    assert JsonGatewayMessageAdapter.pack_timeseries(uplink(a, b, main_ts=5)) == [
-        {"ts": 5, "values": {"a": 1}},
-        {"ts": 7, "values": {"b": 2}},
-    ]
-    assert JsonGatewayMessageAdapter.pack_attributes(uplink(attributes=[AttributeEntry("a", 1)])) == {"a": 1}
-    messages = ADAPTER.build_uplink_messages([MqttPublishMessage("t", uplink(b))])
-    assert [message.payload for message in messages] == [b'{"D1":[{"ts":7,"values":{"b":2}}]}']
-    assert ADAPTER.build_uplink_messages([]) == []
-
-
-def test_what_an_adapter_must_have():
-    assert GatewayMessageAdapter.__abstractmethods__ == {
-        "build_uplink_messages",
-        "build_device_connect_message_payload",
-        "build_device_disconnect_message_payload",
-        "build_gateway_attribute_request_payload",
-        "build_rpc_response_payload",
-        "build_claim_request_payload",
-        "parse_attribute_update",
-        "parse_gateway_requested_attribute_response",
-        "parse_rpc_request",
-        "deserialize_to_dict",
-    }
 
 
 def test_defect_50_the_interface_has_the_clients_parameters():
@@ -194,7 +201,7 @@ class Queue(MessageService):
 async def test_contract_4_what_is_of_sub_devices_has_qos_1(session, qos):
     sender, queue = GatewayMessageSender(), Queue()
     sender.set_message_queue(queue)
-    sender.set_message_adapter(ADAPTER)
+    sender.set_payload_format(ADAPTER)
     claim = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build("s")).build()
     for sending in (
         sender.send_device_connect(DeviceConnectMessage.build("D1"), qos),
@@ -235,41 +242,13 @@ async def test_a_sender_without_what_it_needs():
         with pytest.raises(NotConnectedError, match="set_message_queue"):
             await sending
     for wrong in (None, "json", object()):
-        with pytest.raises(ValueError, match="message_adapter must be an instance of GatewayMessageAdapter"):
-            sender.set_message_adapter(wrong)
+        with pytest.raises(ValueError, match="payload_format must be an instance of GatewayFormat"):
+            sender.set_payload_format(wrong)
         with pytest.raises(ValueError, match="message_queue must be an instance of MessageService"):
             sender.set_message_queue(wrong)
 
 
-# Handlers on their own, wired as SDK 2.0 did.
-
-
-async def test_requests_that_are_registered_at_the_handler(manager, session, caplog):
-    handler = GatewayRequestedAttributeResponseHandler(DirectEventDispatcher(), ADAPTER, manager)
-    arrived = asyncio.Queue()
-    session.set_attribute_response_callback(lambda of_session, response: arrived.put_nowait((of_session, response)))
-    request = await GatewayAttributeRequest.build(session, client_keys=["a"])
-    await handler.register_request(request)
-    with pytest.raises(RuntimeError, match="is already registered"):
-        await handler.register_request(request)
-    answer = json.dumps({"device": "D1", "id": request.request_id, "value": 1}).encode()
-    await handler.handle(RESPONSE, answer)
-    of_session, response = await arrived.get()
-    assert (of_session, response.get_client("a"), response.device_session) == (session, 1, session)
-    # It is forgotten, and may be registered again.
-    await handler.handle(RESPONSE, answer)
-    await handler.register_request(request, timeout=0)
-    await asyncio.wait(handler._tasks)
-    assert "ends without an answer" in caplog.text
-    await handler.register_request(request)
-    handler.unregister_request("D1", request.request_id)
-    handler.unregister_request("unknown", request.request_id)
-    await handler.register_request(request, timeout=None)
-    handler.clear()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert (len(handler.pending), handler._requests, handler._tasks) == (0, {}, set())
-    assert arrived.empty()
+# Handlers on their own.
 
 
 async def test_calls_at_the_handler(manager, session):
@@ -318,12 +297,13 @@ def test_no_handler_raises(payload):
         dispatcher = DirectEventDispatcher(report)
         arguments = dispatcher, ADAPTER, manager
         responses = GatewayRequestedAttributeResponseHandler(*arguments, report)
-        await responses.register_request(GatewayAttributeRequest.of(1, ["a"], None).with_fields(device_session=session))
+        request = GatewayAttributeRequest.of(1, ["a"], None).with_fields(device_session=session)
+        responses.remember(request, responses.pending.add(key_of(request), MqttPublishMessage("t", b"")))
         calls = GatewayRPCHandler(*arguments, asyncio.Event(), report)
         for handler in (GatewayAttributeUpdatesHandler(*arguments, report), calls, responses):
             await handler.handle("topic", payload)
         calls.refusal("topic", payload)
-        responses.clear()
+        responses.pending.fail_all(ValueError("end"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}

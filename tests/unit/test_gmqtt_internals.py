@@ -18,8 +18,6 @@ from gmqtt.mqtt.property import PROPERTIES, Property
 from gmqtt.mqtt.protocol import MQTTProtocol
 from gmqtt.storage import PersistentStorage
 
-from tb_mqtt_client.common.gmqtt_patch import PublishPacket as OurPublishPacket
-
 
 def parameters(function):
     return [name for name in inspect.signature(function).parameters if name != "self"]
@@ -135,15 +133,6 @@ async def test_publish_packet_takes_a_topic_of_str(client):
     message.topic, message.payload, message.payload_size = "a/b", b"{}", 2
     message.qos, message.retain, message.dup, message.properties = 1, False, False, {}
     assert PublishPacket.build_package(message, protocol)[1] == by_gmqtt
-
-
-async def test_a_publish_with_a_chosen_packet_id(client):
-    protocol = MQTTProtocol(connection_state=client._connection_state, id_generator=client._package_handler.id_generator)
-    message = Message("a/b", b"{}", qos=1)
-    packet_id, packet = OurPublishPacket.build_package(message, protocol)
-    assert packet == b"\x32\x0a\x00\x03a/b\x00\x01\x00{}"
-    assert OurPublishPacket.build_package(message, protocol, 0x1234) == (0x1234, packet.replace(b"\x00\x01\x00", b"\x12\x34\x00"))
-    assert (packet_id, protocol.id_generator.next_id()) == (1, 2)
 
 
 def test_empty_disconnect_is_made_up_by_gmqtt():

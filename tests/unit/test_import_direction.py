@@ -29,7 +29,7 @@ MAY_IMPORT_NATIVE = {
     # The road: encoded at the door, packed, admitted.
     "service.base_message_splitter",
     "service.device.client",
-    "service.formats.json_device",
+    "service.formats.json_values",
     "service.gateway.client",
     "service.gateway.device_session",
     "service.formats.json_gateway",

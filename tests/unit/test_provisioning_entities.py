@@ -18,7 +18,7 @@ from tb_mqtt_client.entities.data.provisioning_request import (
     ProvisioningRequest,
     X509ProvisioningCredentials,
 )
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 
 TOKEN = AccessTokenProvisioningCredentials("key", "secret")
 SUCCESS = {"status": "SUCCESS", "credentialsType": "ACCESS_TOKEN", "credentialsValue": "issued"}
@@ -87,7 +87,7 @@ def test_an_empty_device_name_is_left_to_the_platform():
 async def test_key_and_secret_are_needed(key, secret):
     request = ProvisioningRequest("host", AccessTokenProvisioningCredentials(key, secret))
     with pytest.raises(ValueError, match=r"^ProvisioningRequest must have valid device key and secret\.$"):
-        JsonMessageAdapter().build_provision_request(request)
+        JsonDeviceFormat().build_provision_request(request)
 
 
 def test_certificate_files(tmp_path):
@@ -101,7 +101,7 @@ def test_certificate_files(tmp_path):
 
 
 async def test_the_publish():
-    message = JsonMessageAdapter().build_provision_request(ProvisioningRequest("host", TOKEN))
+    message = JsonDeviceFormat().build_provision_request(ProvisioningRequest("host", TOKEN))
     assert (message.topic, message.qos, message.datapoints) == ("/provision/request", 1, 1)
     assert json.loads(message.payload)["provisionDeviceKey"] == "key"
 
@@ -309,14 +309,14 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 @example(b'{"status":"SUCCESS","credentialsType":"MQTT_BASIC","credentialsValue":{"clientId":[]}}')
 def test_the_parser_never_raises(payload):
     """Whatever the payload is, there is a response: a success with a configuration, or something else without."""
-    response = JsonMessageAdapter().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
+    response = JsonDeviceFormat().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
     assert (response.status is ProvisioningResponseStatus.SUCCESS) == isinstance(response.result, DeviceConfig)
 
 
 @pytest.mark.parametrize(
     ("payload", "error"),
     [
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"", "cannot be read"),
         (b"\xff", "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
@@ -325,7 +325,7 @@ def test_the_parser_never_raises(payload):
     ],
 )
 def test_an_answer_that_cannot_be_read_is_a_failure(payload, error):
-    response = JsonMessageAdapter().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
+    response = JsonDeviceFormat().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
     assert response.status is ProvisioningResponseStatus.ERROR
     assert error in response.error
     assert "issued" not in response.error

@@ -116,13 +116,13 @@ def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
     client = GatewayClient({"host": "127.0.0.1", "rate_limit_percentage": percentage})
     client._apply_limits(limits)
     json.dumps(client.health())
-    for device, adapter in ((None, client._message_adapter), (DeviceIdentity("m", "default"), client._gateway_message_adapter)):
+    for device, packer in ((None, client._device_packer), (DeviceIdentity("m", "default"), client._packer)):
         packed = pack_timeseries(
             [EncodedUplink.timeseries({"a": 1}, 1, device)],
             gateway=device is not None,
-            max_size=adapter.packer.payload_budget,
-            max_datapoints=adapter.splitter.max_datapoints,
-            max_devices=adapter.packer.max_devices,
+            max_size=packer.payload_budget,
+            max_datapoints=packer.max_datapoints,
+            max_devices=packer.max_devices,
         )
         assert (len(packed.payloads), packed.oversized) == (1, [])
     for limiter in (client._rate_limiter, client._gateway_rate_limiter):

@@ -11,6 +11,7 @@ from tb_mqtt_client import GatewayConfig
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.gateway import keep_alive
 from tb_mqtt_client.service.gateway.keep_alive import KeepAliveMessage, SubDeviceKeepAlive
 
@@ -69,7 +70,7 @@ def site():
     """A keep-alive, with all around it played."""
     clock = Clock()
     manager, admission = Manager(clock), Admission(clock)
-    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": SECONDS}), manager, admission)
+    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": SECONDS}), JsonGatewayFormat(), manager, admission)
     kept.max_payload_size = 65_500
     refused = []
     kept.on_refused = refused.extend
@@ -298,7 +299,7 @@ def test_an_unexpected_error_is_reported_and_the_devices_stay_reachable(site, ca
 
 
 def test_switched_off_there_is_nothing(site):
-    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": 0}), site.manager, site.admission)
+    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission)
     site.run(kept.announced, DEVICES[0])
     assert (len(kept), asyncio.all_tasks(site.clock)) == (0, set())
 
@@ -306,11 +307,11 @@ def test_switched_off_there_is_nothing(site):
 @pytest.mark.parametrize("names", [["A"], ['quo"te', "é", "\n"], ["x" * 300, "y"], [f"D{number}" for number in range(200)]])
 @pytest.mark.parametrize("max_size", [1, 100, 65_500])
 def test_a_message_has_as_many_names_as_fit(names, max_size):
-    message = KeepAliveMessage.build(iter(names), max_size)
+    message = KeepAliveMessage(*JsonGatewayFormat().empty_attributes(iter(names), max_size))
     assert json.loads(message.payload) == {name: {} for name in names[: message.devices]}
     assert message.payload_size <= max_size or message.devices == 1
     if message.devices < len(names):
-        assert KeepAliveMessage.build(names[: message.devices + 1], 10**6).payload_size > max_size
+        assert len(JsonGatewayFormat().empty_attributes(names[: message.devices + 1], 10**6)[0]) > max_size
     assert message.is_service_message
     assert not message.is_device_message
 

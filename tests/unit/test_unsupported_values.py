@@ -13,7 +13,8 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, json_publish
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
+from tb_mqtt_client.service.formats.json_values import json_publish
 
 
 class Text(str):
@@ -33,7 +34,7 @@ DOORS = {
     "GatewayRPCResponse.build(result)": lambda value: GatewayRPCResponse.build("D1", 1, value),
     "GatewayRPCResponse.build(error)": lambda value: GatewayRPCResponse.build("D1", 1, error={"a": value}),
     # A result beside an error is looked at when it is written.
-    "RPCResponse sent": lambda value: JsonMessageAdapter().build_rpc_response(RPCResponse.build(1, value, "error")),
+    "RPCResponse sent": lambda value: JsonDeviceFormat().build_rpc_response(RPCResponse.build(1, value, "error")),
 }
 
 

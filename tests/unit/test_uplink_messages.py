@@ -1,7 +1,6 @@
 """The published messages, builders, splitters and adapters on their own."""
 
 import copy
-import json
 import pickle
 from collections import OrderedDict
 from dataclasses import FrozenInstanceError
@@ -14,8 +13,6 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_s
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
-from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
 from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 
 
@@ -75,21 +72,6 @@ def test_default_limits(value):
     device.max_payload_size, device.max_datapoints = 100, 3
     device.max_payload_size = device.max_datapoints = value
     assert (device.max_payload_size, device.max_datapoints) == (55000, 0)
-
-
-async def test_adapters_on_their_own_write_one_device_a_message():
-    messages = [
-        MqttPublishMessage("v1/gateway/telemetry", gateway_message(name, 3).build(), datapoints=3) for name in ("A", "B", "A")
-    ]
-    ready = MqttPublishMessage("v1/gateway/rpc", b"{}")
-    built = JsonGatewayMessageAdapter().build_uplink_messages([*messages, ready])
-    assert built[0] is ready
-    assert [list(json.loads(one.payload)) for one in built[1:]] == [["A"], ["B"]]
-    for one in built[1:]:
-        one.delivery_futures[0].set_result(PublishResult(one.topic, 1, 1, one.payload_size, 0, one.datapoints))
-        future_map.child_resolved(one.delivery_futures[0])
-    assert [message.delivery_futures[0].result().datapoints_count for message in messages] == [3, 3, 3]
-    assert JsonMessageAdapter().build_uplink_messages([]) == []
 
 
 @pytest.mark.parametrize(("version", "overhead"), [(5, 5), (4, 4)])

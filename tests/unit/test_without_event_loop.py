@@ -18,8 +18,7 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessage, GatewayUplinkMessageBuilder
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
-from tb_mqtt_client.service.formats.json_gateway import JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 
 BUILDERS = [DeviceUplinkMessageBuilder, GatewayUplinkMessageBuilder]
@@ -121,7 +120,7 @@ def test_requests_and_replies_are_built_and_written():
             coroutine.send(None)
         return stopped.value.value
 
-    adapter = JsonMessageAdapter()
+    adapter = JsonDeviceFormat()
     published = [
         adapter.build_rpc_request(result_of(RPCRequest.build("m", {"a": 1}))),
         adapter.build_attribute_request(result_of(AttributeRequest.build(["a"]))),
@@ -130,20 +129,6 @@ def test_requests_and_replies_are_built_and_written():
         adapter.build_provision_request(ProvisioningRequest("host", AccessTokenProvisioningCredentials("key", "secret"))),
     ]
     assert all(json.loads(publish.payload) for publish in published)
-
-
-@pytest.mark.parametrize(("adapter", "builder"), [(JsonMessageAdapter, BUILDERS[0]), (JsonGatewayMessageAdapter, BUILDERS[1])])
-def test_adapters_write_messages_for_the_current_loop(adapter, builder):
-    """A publish is tied to the message that it carries, so that it needs futures at once."""
-    loop = asyncio.SelectorEventLoop()
-    asyncio.set_event_loop(loop)
-    try:
-        published = adapter(futures=FutureMap()).build_uplink_messages([MqttPublishMessage("topic", message(builder))])
-        assert [publish.datapoints for publish in published] == [2, 1]
-        assert all(future.get_loop() is loop for publish in published for future in publish.delivery_futures)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
 
 
 @pytest.mark.parametrize("cls", [builder._message_class for builder in BUILDERS])

@@ -7,7 +7,6 @@ TBMQTTError
 +-- ProxyRefusedError (also ConnectionError)
 +-- SubscriptionRefusedError
 +-- RequestRefusedError
-+-- RPCError
 +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
 +-- DeviceNotConnectedError (also ValueError)
 +-- BackpressureException
@@ -34,7 +33,6 @@ __all__ = [
     "NoDeviceSessionError",
     "NotConnectedError",
     "ProxyRefusedError",
-    "RPCError",
     "RequestRefusedError",
     "SubscriptionRefusedError",
     "TBMQTTError",
@@ -101,14 +99,6 @@ class RequestRefusedError(TBMQTTError):
         super().__init__(f"The platform did not take the request on {topic}: {reason_name(reason_code)}")
         self.topic = topic
         self.reason_code = reason_code
-
-
-class RPCError(TBMQTTError):
-    """A remote procedure call ended otherwise than with a result. ``response`` is the ``RPCResponse``."""
-
-    def __init__(self, response: Any) -> None:
-        super().__init__(response.error)
-        self.response = response
 
 
 class NoDeviceSessionError(TBMQTTError, TypeError, AttributeError):

@@ -13,15 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from gmqtt import Client, Message
+from gmqtt import Client
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError
-from gmqtt.mqtt.package import PublishPacket as GmqttPublishPacket
 
-from tb_mqtt_client.common.async_utils import await_or_stop, end_tasks
+from tb_mqtt_client.common.async_utils import end_tasks
 from tb_mqtt_client.common.mqtt.acknowledgements import AckWatch, PacketIds
 from tb_mqtt_client.common.mqtt.keep_alive import BLOCKED_LOOP_SECONDS
 from tb_mqtt_client.common.mqtt.packets import (
@@ -83,18 +81,6 @@ OverdueCallback = Callable[[float], Awaitable[None]]
 """Called with the loop's time; ends the connection."""
 
 
-class PublishPacket(GmqttPublishPacket):  # type: ignore[misc]  # gmqtt has no types
-    """Builds a PUBLISH, also one with a packet id that was chosen before."""
-
-    @classmethod
-    def build_package(cls, message: Message, protocol: Any, mid: int | None = None) -> tuple[int | None, bytearray]:
-        """Packet id and bytes, as ``protocol`` would send them. ``None`` takes the protocol's next packet id."""
-        if mid is not None:
-            protocol = SimpleNamespace(proto_ver=protocol.proto_ver, id_generator=SimpleNamespace(next_id=lambda: mid))
-        built: tuple[int | None, bytearray] = super().build_package(message, protocol)
-        return built
-
-
 class PatchUtils:
     """Changes one gmqtt client. The client must not be connected yet."""
 
@@ -113,16 +99,20 @@ class PatchUtils:
     def __init__(
         self,
         client: Client,
-        stop_event: asyncio.Event | None = None,
         retry_interval: float = 15,
         *,
         on_lost: LostCallback | None = None,
         on_writable: WritableCallback | None = None,
         open_transport: OpenTransport | None = None,
     ) -> None:
-        """``retry_interval``: seconds that the server has for a PUBACK. Nothing is watched once ``stop_event`` is set.
+        """Prepare the patches; ``apply`` applies them.
 
-        ``open_transport`` opens the connection; without it, the host and port that ``connect()`` is given are connected directly.
+        Args:
+            client: The gmqtt client, which is not connected yet.
+            retry_interval: Seconds that the server has for a PUBACK.
+            on_lost: Called once, when the connection has ended.
+            on_writable: Called with whether the socket accepts more bytes.
+            open_transport: Opens the connection. Without it, the host and port that ``connect()`` is given are connected directly.
         """
         self.client = client
         self.retry_interval = retry_interval
@@ -132,7 +122,6 @@ class PatchUtils:
         """Called when a publish has no PUBACK in time."""
         self.expected_seconds: Callable[[], float] = lambda: 0.0
         """How long what is in flight may take on this link."""
-        self._stop_event = stop_event or asyncio.Event()
         self._on_lost = on_lost or _ignore
         self._on_writable = on_writable or _ignore
         self._open_transport = open_transport
@@ -348,21 +337,21 @@ class PatchUtils:
         would store it twice (docs/platform_contract.md, fact 9).
         """
         time = asyncio.get_running_loop().time
-        watch, stop_event = self._unacknowledged, self._stop_event
+        watch = self._unacknowledged
         forgiven = 0
-        while not stop_event.is_set():
+        while True:
             if watch.oldest is None:
                 watch.filled.clear()
-                await await_or_stop(watch.filled.wait(), stop_event, None)
+                await watch.filled.wait()
                 continue
             since, patience = watch.since, self._patience()
-            await self._wait_stopped(since + patience / 2)
+            await _sleep_until(since + patience / 2)
             if watch.since != since:
                 forgiven = 0
                 continue
             left = self._bytes_left()
-            await self._wait_stopped(due := since + patience)
-            if watch.since != since or stop_event.is_set():
+            await _sleep_until(due := since + patience)
+            if watch.since != since:
                 forgiven = 0
             elif time() - due > BLOCKED_LOOP_SECONDS and forgiven < MAX_FORGIVEN:
                 # PUBACKs may be waiting to be read, or the publish to be written.
@@ -391,14 +380,6 @@ class PatchUtils:
         unsent = self.client._connection._protocol.unsent_bytes()
         return bool(unsent) and not self._unacknowledged.overtaken and self._bytes_left() > left
 
-    async def _wait_stopped(self, until: float) -> None:
-        """Wait for the stop event, but not longer than ``until``, of the loop's time."""
-        try:
-            async with asyncio.timeout_at(until):
-                await self._stop_event.wait()
-        except TimeoutError:
-            return
-
     async def _fail_overdue(self, now: float) -> None:
         self.fail(TimeoutError(f"no PUBACK within {self.retry_interval:g} s for packet id {self.overdue(now)}"))
 
@@ -416,6 +397,11 @@ class PatchUtils:
         connection = self.client._connection
         if connection is not None:
             connection._protocol.fail(error)
+
+
+async def _sleep_until(moment: float) -> None:
+    """Wait until ``moment``, of the loop's time."""
+    await asyncio.sleep(moment - asyncio.get_running_loop().time())
 
 
 def _ignore_packet(_first_byte: int, _body: bytes) -> None: ...

@@ -1,5 +1,6 @@
 """Topics of the platform (docs/platform_contract.md, sections 2 and 4)."""
 
+import re
 from typing import Final
 
 WILDCARD: Final = "+"
@@ -74,3 +75,19 @@ def build_firmware_update_request_topic(request_id: int, current_chunk: int) -> 
 
 def build_software_update_request_topic(request_id: int, current_chunk: int) -> str:
     return DEVICE_SOFTWARE_UPDATE_REQUEST_TOPIC.format(request_id=request_id, current_chunk=current_chunk)
+
+
+INT32 = range(-(2**31), 2**31)
+"""Numbers that the platform reads as a request id."""
+# Python's int() also takes blanks, underscores and the digits of other scripts.
+_NUMBER = re.compile(r"-?[0-9]{1,10}")
+
+
+def request_id_of(topic: str) -> int | None:
+    """Return the request number at the end of a topic, or ``None`` if it is not an int32, which the server would not accept."""
+    return number_of(topic.rpartition("/")[2])
+
+
+def number_of(text: str) -> int | None:
+    """Return an int32 for its digits, or ``None`` for another text."""
+    return int(text) if _NUMBER.fullmatch(text) and int(text) in INT32 else None

@@ -17,13 +17,16 @@ from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.delivery.packing import UplinkPacker
 from tb_mqtt_client.service.delivery.statistics import Statistics
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
+from tb_mqtt_client.service.device.message_splitter import MessageSplitter
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
+from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.health import health_snapshot
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
@@ -60,24 +63,27 @@ class ConnectedClient(BaseClient):
         self._gateway_rate_limiter = unlimited("gateway")
         self._stop_event = asyncio.Event()
         self._futures = FutureMap()
-        self._message_adapter = JsonMessageAdapter(futures=self._futures, rpc_reply=self._config.rpc_reply)
+        self._format: DeviceFormat = JsonDeviceFormat(self._config.rpc_reply)
+        self._splitter = MessageSplitter(futures=self._futures)
+        self._device_packer = UplinkPacker(
+            DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, self._splitter, self._futures, gateway=False
+        )
         self._report = InboundReport()
         self._mqtt_manager = MQTTManager(
             client_id,
-            self._stop_event,
             mqtt_version=self._config.mqtt_version,
             max_inflight=self._config.max_inflight_messages,
             ack_timeout=self._config.ack_timeout,
-            backpressure_delay=self._config.backpressure_delay,
             inbound=InboundDispatcher(self._report, self._config.max_inbound_messages),
         )
         self._message_service = MessageService(
             self._mqtt_manager,
             self._stop_event,
+            BackpressureController(self._stop_event, delay=self._config.backpressure_delay),
             self._rate_limiter,
-            self._message_adapter,
+            self._device_packer,
             self._config.max_queued_messages,
-            gateway_message_adapter=self._gateway_adapter(),
+            gateway_packer=self._gateway_packer(),
             gateway_rate_limiter=self._gateway_rate_limiter,
             max_queued_bytes=self._config.max_queued_bytes,
             device_qos=self._config.qos,
@@ -86,7 +92,7 @@ class ConnectedClient(BaseClient):
         self._admission = self._message_service.admission
         self._admission.set_own_limits(own_limits(self._config.rate_limits or {}))
         self._downlink = DeviceDownlink(
-            self._message_adapter,
+            self._format,
             self._report,
             self._send_message,
             self._count_call_of_platform,
@@ -94,7 +100,7 @@ class ConnectedClient(BaseClient):
         )
         self._downlink.register_at(self._mqtt_manager)
         self._requests = DeviceRequests(
-            self._message_adapter,
+            self._format,
             self._downlink,
             self._mqtt_manager,
             self._report,
@@ -121,7 +127,7 @@ class ConnectedClient(BaseClient):
     def _as_config(config: DeviceConfig | Mapping[str, Any] | None) -> DeviceConfig:
         return config if isinstance(config, DeviceConfig) else DeviceConfig(config)
 
-    def _gateway_adapter(self) -> GatewayMessageAdapter | None:
+    def _gateway_packer(self) -> UplinkPacker | None:
         """A device has no sub-devices."""
         return None
 
@@ -366,8 +372,8 @@ class ConnectedClient(BaseClient):
         self._rate_limiter.message_rate_limit.spend(1 if self._mqtt_manager.connections == 1 else 2)
         self._message_service.max_remaining_length = limits.max_payload_size
         self.max_payload_size = self._payload_size(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, limits)
-        self._message_adapter.splitter.max_payload_size = self.max_payload_size
-        self._message_adapter.splitter.max_datapoints = self._rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
+        self._splitter.max_payload_size = self.max_payload_size
+        self._splitter.max_datapoints = self._rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
         self._admission.limits_changed()
 
     def _payload_size(self, timeseries_topic: str, attributes_topic: str, limits: SessionLimits) -> int:

@@ -16,6 +16,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.service.delivery.admission import Admission
@@ -29,8 +30,6 @@ from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.workers import FailedRounds, MessageQueueWorker, RetryQueueWorker, UplinkQueueWorker
-from tb_mqtt_client.service.formats.json_device import MessageAdapter
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 logger = get_logger(__name__)
@@ -50,12 +49,13 @@ class MessageService:
         self,
         mqtt_manager: MQTTManager,
         main_stop_event: asyncio.Event,
+        backpressure: BackpressureController,
         device_rate_limiter: RateLimiter,
-        message_adapter: MessageAdapter,
+        packer: UplinkPacker,
         max_queue_size: int = 1_000_000,
         batch_collect_max_time_ms: float = 10,
         batch_collect_max_count: int = SENDS_A_TURN,
-        gateway_message_adapter: GatewayMessageAdapter | None = None,
+        gateway_packer: UplinkPacker | None = None,
         gateway_rate_limiter: RateLimiter | None = None,
         *,
         max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
@@ -66,15 +66,15 @@ class MessageService:
 
         At most ``max_queue_size`` calls and ``max_queued_bytes`` of their datapoints are queued. ``batch_collect_max_count``: calls
         that are accepted, and routed, before other tasks of the loop get their turn. ``batch_collect_max_time_ms`` changes nothing:
-        no call waits for a batch to fill, and what gathers meanwhile travels together. The adapters share a ``FutureMap``.
+        no call waits for a batch to fill, and what gathers meanwhile travels together. The packers share a ``FutureMap``.
         """
         self._mqtt_manager = mqtt_manager
         self._stop_event = main_stop_event
         self._device_rate_limiter = device_rate_limiter
         self._gateway_rate_limiter = gateway_rate_limiter
         self._batch_collect_max_count = batch_collect_max_count
-        self._futures = message_adapter.packer.future_map
-        self.admission = Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
+        self._futures = packer.future_map
+        self.admission = Admission(device_rate_limiter, gateway_rate_limiter, backpressure)
         """When a message may go."""
         self._timestamp_advice = TimestampAdvice(logger)
         self.counter = DeliveryCounter()
@@ -105,31 +105,17 @@ class MessageService:
         self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
         # There may be thousands of them after a reconnect: a call's answer cannot wait behind them.
         self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
-        self._device_uplink = self._uplink_worker("device uplink", AsyncDeque(), message_adapter.packer, device_qos)
+        self._device_uplink = self._uplink_worker("device uplink", AsyncDeque(), packer, device_qos)
         self._gateway_uplink: UplinkQueueWorker | None = None
         self._uplink_workers = [self._device_uplink]
         self._service_workers = [self._announcements, self._service]
         self._gateway_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
         self._sub_devices: SubDevices | None = None
-        if gateway_message_adapter is not None:
-            self.set_gateway_message_adapter(gateway_message_adapter)
-        mqtt_manager.patch_client_for_retry_logic(
-            self.put_retry_message, on_acknowledged=self.acknowledged, on_connection_lost=self.put_retry_messages
-        )
-
-    def set_gateway_message_adapter(self, message_adapter: GatewayMessageAdapter) -> None:
-        """Send what is of sub-devices, as this adapter writes it. Raises ``ValueError`` for one with another ``FutureMap``."""
-        packer = message_adapter.packer
-        if packer.future_map is not self._futures:
-            raise ValueError("message_adapter must have the FutureMap of the device's adapter: give both the same futures=")
-        if self._gateway_uplink is not None:
-            self._gateway_uplink.packer = packer
-            return
-        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
-        self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, packer, 1)
-        self._uplink_workers.append(self._gateway_uplink)
-        if self._tasks:
-            self._start_loop(self._gateway_uplink.name, self._gateway_uplink.run())
+        if gateway_packer is not None:
+            # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
+            self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, gateway_packer, 1)
+            self._uplink_workers.append(self._gateway_uplink)
+        mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)
 
     def plug_in(self, sub_devices: SubDevices) -> None:
         """Let the component of a gateway hold back data of sub-devices, and rename it."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from gmqtt import Client
 
-from tb_mqtt_client.common.async_utils import await_or_stop, wait_for_set
+from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
@@ -23,32 +22,19 @@ from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
 from tb_mqtt_client.common.mqtt.transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
-from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.rate_limit.backpressure_controller import DEFAULT_DELAY, BackpressureController
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, GATEWAY_CONNECT_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.receipts import resolve_futures, resolve_undelivered
-from tb_mqtt_client.service.delivery.transport import (
-    AcknowledgedCallback,
-    ConnectionLostCallback,
-    RetryCallback,
-    SessionEnd,
-    SessionEndCallback,
-)
-from tb_mqtt_client.service.formats.json_device import MessageAdapter
-from tb_mqtt_client.service.requests.callbacks import CallbackTasks
-from tb_mqtt_client.service.requests.dispatch import Handler, InboundDispatcher, InboundReport, RefusedCallback
-from tb_mqtt_client.service.requests.handlers import RPCResponseHandler
+from tb_mqtt_client.service.delivery.transport import AcknowledgedCallback, ConnectionLostCallback, SessionEnd, SessionEndCallback
+from tb_mqtt_client.service.requests.dispatch import Handler, InboundDispatcher, RefusedCallback
 from tb_mqtt_client.service.session.connecting import ConnectionAttempt
 from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
-from tb_mqtt_client.service.session.limits import LimitsHandler, LimitsReceipt, exchange_limits
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-EventCallback = Callable[[], Coroutine[Any, Any, None]]
 
 IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
@@ -75,39 +61,22 @@ class MQTTManager:
     def __init__(
         self,
         client_id: str,
-        main_stop_event: asyncio.Event | None = None,
-        message_adapter: MessageAdapter | None = None,
-        on_connect: EventCallback | None = None,
-        on_disconnect: EventCallback | None = None,
-        on_publish_result: Callable[[PublishResult], Coroutine[Any, Any, None]] | None = None,
-        rate_limits_handler: LimitsHandler | None = None,
-        rpc_response_handler: RPCResponseHandler | None = None,
         *,
+        inbound: InboundDispatcher,
         mqtt_version: int = MQTT_5,
         max_inflight: int = 100,
         ack_timeout: float = DEFAULT_ACK_TIMEOUT,
-        backpressure_delay: float = DEFAULT_DELAY,
-        inbound: InboundDispatcher | None = None,
     ) -> None:
-        """Nothing is waited for once ``main_stop_event`` is set.
+        """Create the connections of one client; none is opened yet.
 
-        Coroutine functions: ``connect`` awaits ``on_connect``; ``on_disconnect`` is called when a session has ended, and
-        ``on_publish_result`` for each acknowledged publish. With a ``rate_limits_handler`` ``connect`` asks for the session's
-        limits, gives it the answer as ``message_adapter`` reads it, and opens for traffic; without one somebody else calls
-        ``open_for_traffic``. ``rpc_response_handler`` gets the answers to calls of the platform.
+        Args:
+            client_id: Sent in each CONNECT.
+            inbound: Receives the messages of the server.
+            mqtt_version: 5, or 4 for MQTT 3.1.1.
+            max_inflight: Unacknowledged publishes at a time; a server's Receive Maximum may lower it.
+            ack_timeout: Seconds from a PUBLISH to its PUBACK, after which the connection is given up.
         """
-        if rate_limits_handler is None:
-            self._take_limits: tuple[LimitsHandler, MessageAdapter] | None = None
-        elif message_adapter is None:
-            raise ValueError("message_adapter must be given with rate_limits_handler: it reads the limits")
-        else:
-            self._take_limits = rate_limits_handler, message_adapter
         self._client_id = client_id
-        self._main_stop_event = main_stop_event or asyncio.Event()
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._on_publish_result = on_publish_result
-        self._backpressure = BackpressureController(self._main_stop_event, delay=backpressure_delay)
         self._on_acknowledged: AcknowledgedCallback = resolve_futures
         self._on_connection_lost: ConnectionLostCallback = resolve_undelivered
         self._wanted_version = self._mqtt_version = mqtt_version
@@ -123,9 +92,7 @@ class MQTTManager:
         self._window = InFlightWindow(max_inflight, self._pace)
         self._log = OccasionalLog(logger)
         self._subscriptions = Subscriptions()
-        self._limits_receipt = LimitsReceipt()
-        self._callbacks = CallbackTasks("A callback of MQTTManager")
-        self._inbound = inbound or InboundDispatcher(InboundReport())
+        self._inbound = inbound
         self._lost = asyncio.Event()
         self.terms = SessionTerms()
         """What the CONNACK of the session allows, or of the last one."""
@@ -142,33 +109,19 @@ class MQTTManager:
         self._combined: dict[int, None] = {}
         self.since: int | None = None
         """When the connection came or ended, whichever was last: milliseconds since the epoch."""
-        if rpc_response_handler is not None:
-            self.register_handler(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, rpc_response_handler.handle)
 
     def patch_client_for_retry_logic(
-        self,
-        put_retry_message_method: RetryCallback,
-        *,
-        on_acknowledged: AcknowledgedCallback | None = None,
-        on_connection_lost: ConnectionLostCallback | None = None,
+        self, put_retry_messages: ConnectionLostCallback, on_acknowledged: AcknowledgedCallback
     ) -> None:
-        """Say who takes messages back whose connection ended before their PUBACK.
+        """Connect this connection with the owner of its messages; without one, the futures of messages are resolved here.
 
-        ``put_retry_message_method`` gets one after the other, in their order. ``on_connection_lost`` gets all of them at once, and
-        why the session ended, instead. ``on_acknowledged`` answers a message's futures; without it they are answered here.
+        Args:
+            put_retry_messages: Called with the messages that were not acknowledged when a connection ended, in the order in which
+                they were published, and with how the connection ended.
+            on_acknowledged: Called with a message and the reason code of its PUBACK.
         """
-
-        async def put_all(messages: list[MqttPublishMessage]) -> None:
-            for message in messages:
-                await put_retry_message_method(message)
-
-        self._on_acknowledged = on_acknowledged or resolve_futures
-        self._on_connection_lost = on_connection_lost or (lambda messages, _: self._callbacks.start(put_all(messages)))
-
-    @property
-    def backpressure(self) -> BackpressureController:
-        """When publishing pauses because the server said that it was too much."""
-        return self._backpressure
+        self._on_connection_lost = put_retry_messages
+        self._on_acknowledged = on_acknowledged
 
     @property
     def mqtt_version(self) -> int:
@@ -202,21 +155,6 @@ class MQTTManager:
         """Whether the session is set up, so that queued messages may be published."""
         return self._window.opened.is_set()
 
-    async def connect(
-        self,
-        host: str,
-        port: int = 1883,
-        username: str | None = None,
-        password: str | None = None,
-        tls: bool = False,
-        keepalive: int = 60,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        """Connect directly, as ``connect_by`` does. ``tls`` without a context trusts the system's authorities."""
-        if tls and ssl_context is None:
-            ssl_context = ssl.create_default_context()
-        await self.connect_by(Route(ServerAddress(host, port), ssl_context), username, password, keepalive)
-
     async def connect_by(self, route: Route, username: str | None = None, password: str | None = None, keepalive: int = 60) -> None:
         """Connect to the server of a route, with MQTT 3.1.1 if the server does not know a newer version.
 
@@ -236,11 +174,6 @@ class MQTTManager:
             logger.info("%s does not support MQTT 5, MQTT 3.1.1 is used for this connection", route.server)
             self._mqtt_version = MQTT_3_1_1
             await self._connect_once(route, username, password, keepalive)
-        if self._on_connect is not None:
-            await self._on_connect()
-        if self._take_limits is not None:
-            await exchange_limits(self, *self._take_limits)
-            self.set_rate_limits_received()
 
     async def _connect_once(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
         attempt = ConnectionAttempt(route)
@@ -250,7 +183,6 @@ class MQTTManager:
         client = Client(client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
             client,
-            self._main_stop_event,
             self._ack_timeout,
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self._window.set_socket_takes_more,
@@ -266,7 +198,6 @@ class MQTTManager:
         self._lost.clear()
         self._worked = False
         self._expects_disconnect = self._closing = False
-        self._limits_receipt.start_over()
         self._combined.clear()
         try:
             await attempt.connect(client, keepalive, self._mqtt_version, self._lost, self._end_so_far)
@@ -296,23 +227,6 @@ class MQTTManager:
         if not self.terms.retain_available:
             logger.info("%s retains no messages: the retain flag is left out", server)
 
-    def enable_gateway_mode(self) -> None:
-        """From now on ``set_rate_limits_received`` alone does not open for traffic: sub-devices have limits of their own."""
-        self._limits_receipt.is_gateway = True
-
-    def set_rate_limits_received(self) -> None:
-        """The limits of this session are set, or the server does not tell any: open for traffic, if nothing else is waited for.
-
-        ``connect`` does this after its ``rate_limits_handler``. Raises as ``open_for_traffic`` does.
-        """
-        if self._limits_receipt.take(own=True):
-            self.open_for_traffic()
-
-    def set_gateway_rate_limits_received(self) -> None:
-        """The same for the limits of a gateway's sub-devices."""
-        if self._limits_receipt.take(of_sub_devices=True):
-            self.open_for_traffic()
-
     def open_for_traffic(self) -> None:
         """The session is set up: from now on queued messages may be published.
 
@@ -321,10 +235,6 @@ class MQTTManager:
         if not self._connected:
             raise ConnectionLostError("the connection ended while its session was set up")
         self._window.open()
-
-    async def await_ready(self, timeout: float = 5.0) -> None:
-        """Wait until there is a session that is open for traffic. Raises ``TimeoutError`` after ``timeout`` seconds."""
-        await await_or_stop(self._window.opened.wait(), self._main_stop_event, timeout)
 
     def is_writable(self) -> bool:
         """Whether ``wait_writable`` would not wait."""
@@ -405,13 +315,6 @@ class MQTTManager:
         if not force:
             await (self.wait_writable_for_service if message.is_service_message else self.wait_writable)()
         self.publish_now(message)
-
-    async def process_regular_publish(self, message: MqttPublishMessage, qos: int = 1) -> None:
-        """Publish at once with this QoS, 0 or 1; otherwise as ``publish`` does."""
-        if qos not in {0, 1}:
-            raise ValueError(f"qos must be 0 or 1, not {qos!r}: the platform has no other")
-        message.qos = qos
-        await self.publish(message, force=True)
 
     def publish_now(self, message: MqttPublishMessage) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
@@ -526,7 +429,6 @@ class MQTTManager:
         """The same, and end the callbacks and handlers that run, and forget the messages that wait for one."""
         await self.disconnect()
         await self._inbound.stop()
-        await self._callbacks.end()
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
@@ -562,8 +464,6 @@ class MQTTManager:
 
     def _acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
         self._on_acknowledged(message, reason_code)
-        if self._on_publish_result is not None:
-            self._callbacks.start(self._on_publish_result(message.result(reason_code)))
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
         self._inbound.dispatch(topic, payload)
@@ -616,8 +516,6 @@ class MQTTManager:
         _run(self._on_connection_lost, unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:
             _run(callback, self.last_end)
-        if self._on_disconnect is not None:
-            self._callbacks.start(self._on_disconnect())
         self._lost.set()
 
 

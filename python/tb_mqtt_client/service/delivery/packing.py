@@ -14,7 +14,6 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import ReasonCode
-from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage
 from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
 from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
 
@@ -91,6 +90,11 @@ class UplinkPacker:
         """Bytes of one payload."""
         return self._splitter.payload_budget
 
+    @property
+    def max_datapoints(self) -> int:
+        """Datapoints of one payload, 0 for no limit."""
+        return self._splitter.max_datapoints
+
     def pack(self, uplinks: Sequence[QueuedUplink], qos: int, bounds: MessageBounds = NO_BOUNDS) -> PackedBatch:
         """Write timeseries, then attributes, into as few payloads as ``bounds`` and the splitter's limits allow."""
         encoded = [encoded for encoded, _, _ in uplinks]
@@ -159,16 +163,6 @@ def _future_maker() -> Callable[[], Delivery]:
         return asyncio.get_running_loop().create_future
     except RuntimeError:
         return new_delivery
-
-
-def build_uplink_messages(messages: Sequence[MqttPublishMessage], packer: UplinkPacker) -> list[MqttPublishMessage]:
-    """The publishes for messages of which some are bytes already and the others uplink messages, grouped by QoS."""
-    ready = [message for message in messages if isinstance(message.payload, bytes)]
-    by_qos: dict[int, list[QueuedUplink]] = {}
-    for message in messages:
-        if isinstance(message.payload, DeviceUplinkMessage):
-            by_qos.setdefault(message.qos, []).append(queued_uplink(message, message.payload.encoded))
-    return ready + [packed for qos, uplinks in by_qos.items() for packed in packer.pack(uplinks, qos).messages]
 
 
 def queued_uplink(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.entities.server_address import ServerAddress
 
 
@@ -44,15 +43,10 @@ AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
 """Called with a message and the reason code of its PUBACK."""
 ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
 """Called with the messages without an acknowledgement, in the order in which they were published."""
-RetryCallback = Callable[[MqttPublishMessage], Coroutine[Any, Any, None]]
 
 
 class Transport(Protocol):
     """The part of a client's sessions, one after the other, that delivery needs."""
-
-    @property
-    def backpressure(self) -> BackpressureController:
-        """The pauses of publishing that the server caused."""
 
     @property
     def mqtt_version(self) -> int:

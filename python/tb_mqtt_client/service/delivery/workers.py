@@ -110,7 +110,7 @@ class MessageQueueWorker:
         device_rate_limiter: RateLimiter,
         gateway_rate_limiter: RateLimiter | None = None,
         *,
-        admission: Admission | None = None,
+        admission: Admission,
         counter: DeliveryCounter | None = None,
         fits: FitsCallback | None = None,
         give_up: GiveUpCallback | None = None,
@@ -125,7 +125,7 @@ class MessageQueueWorker:
         """Taken from the queue, but not published yet."""
         self._stop_event = stop_event
         self._mqtt_manager = mqtt_manager
-        self._admission = admission or Admission(device_rate_limiter, gateway_rate_limiter, mqtt_manager.backpressure)
+        self._admission = admission
         self._counter = counter or DeliveryCounter()
         self._fits = fits or (lambda _: True)
         self._give_up = give_up or (lambda _: None)

@@ -25,11 +25,11 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.device.provisioning import ProvisioningClient
 from tb_mqtt_client.service.engine import ConnectedClient
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
-from tb_mqtt_client.service.requests.provisioning import ProvisioningClient
 
 logger = get_logger(__name__)
 
@@ -148,7 +148,7 @@ class DeviceClient(ConnectedClient):
         id the platform cannot have given.
         """
         _require("response", response, RPCResponse)
-        message = self._message_adapter.build_rpc_response(response)
+        message = self._format.build_rpc_response(response)
         return await self._wait_for(self._send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT)
 
     @overload
@@ -173,7 +173,7 @@ class DeviceClient(ConnectedClient):
         """
         _require("claim_request", claim_request, ClaimRequest)
         seconds_or_none(timeout)
-        message = self._message_adapter.build_claim_request(claim_request)
+        message = self._format.build_claim_request(claim_request)
         delivery = self._send_message(message)
         if not wait_for_publish:
             return delivery

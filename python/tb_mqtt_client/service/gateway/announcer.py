@@ -22,7 +22,7 @@ from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.service.delivery.outcomes import ANNOUNCEMENT_LOSSES, ends_connections
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -47,14 +47,14 @@ class Announcer:
     def __init__(
         self,
         config: GatewayConfig,
-        adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         message_service: MessageService,
         sub_devices: SubDeviceTraffic,
         device_manager: DeviceManager,
         report: InboundReport,
         keep_alive: SubDeviceKeepAlive,
     ) -> None:
-        self._adapter = adapter
+        self._format = payload_format
         self._message_service = message_service
         self._sub_devices = sub_devices
         self._device_manager = device_manager
@@ -71,7 +71,7 @@ class Announcer:
     def publish_of(self, session: DeviceSession) -> MqttPublishMessage:
         """The announcement of a device, as it is called now."""
         message = DeviceConnectMessage.build(session.device_info.device_name, session.device_info.device_profile)
-        return self._adapter.build_device_connect_message_payload(message, 1)
+        return self._format.build_connect(message)
 
     def announce(self, session: DeviceSession, publish: MqttPublishMessage) -> Delivery:
         """Queue an announcement and keep the device's traffic back until it is acknowledged.

@@ -31,8 +31,10 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAtt
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.packing import UplinkPacker
 from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -42,6 +44,7 @@ from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClien
 from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
+from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
@@ -78,22 +81,24 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         super().__init__(config)
         self._has_warned_of_version = False
         self._combines_devices = self._config.combine_devices
-        adapter, manager, service, report = self._gateway_message_adapter, self._mqtt_manager, self._message_service, self._report
+        self._gateway_format: GatewayFormat = JsonGatewayFormat(self._config.rpc_reply)
+        payload_format = self._gateway_format
+        manager, service, report = self._mqtt_manager, self._message_service, self._report
         self.event_dispatcher = DirectEventDispatcher(report)
         """For handlers of what no session's callback is for, see ``GatewayNotices``, and of answers to calls on their way out."""
-        self._sender = GatewayMessageSender(adapter, service, self._check_sendable)
-        self._keep_alive = SubDeviceKeepAlive(self._config, manager, self._admission)
+        self._sender = GatewayMessageSender(payload_format, service, self._check_sendable)
+        self._keep_alive = SubDeviceKeepAlive(self._config, payload_format, manager, self._admission)
         self._keep_alive.others_wait = service.has_service_messages
         share = RefusedShare(self._config.max_queued_messages, self._config.max_queued_bytes, SENDS_A_TURN)
-        self._sub_devices = SubDeviceTraffic(service, DeviceGate(share))
+        self._sub_devices = SubDeviceTraffic(service, DeviceGate(share), payload_format)
         self._sub_devices.on_acknowledged = self._keep_alive.acknowledged
         service.plug_in(self._sub_devices)
         self._announcer = Announcer(
-            self._config, adapter, service, self._sub_devices, self.device_manager, report, self._keep_alive
+            self._config, payload_format, service, self._sub_devices, self.device_manager, report, self._keep_alive
         )
         self._gateway_downlink = GatewayDownlink(
             self.event_dispatcher,
-            adapter,
+            payload_format,
             self.device_manager,
             report,
             self._send_message,
@@ -102,7 +107,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         )
         self._gateway_downlink.register_at(manager)
         self._gateway_requests = GatewayRequests(
-            adapter,
+            payload_format,
             self._gateway_downlink.attribute_responses,
             self._futures,
             manager,
@@ -118,6 +123,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             self.event_dispatcher,
             report,
             self._gateway_requests.forget,
+            payload_format,
         )
         notices.register_at(manager, self._downlink.rpc_requests)
         manager.session_end_callbacks.append(lambda _: self._announcer.connection_ended())
@@ -129,9 +135,11 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
             return config
         return GatewayConfig.from_device_config(config) if isinstance(config, DeviceConfig) else GatewayConfig(config)
 
-    def _gateway_adapter(self) -> GatewayMessageAdapter:
-        self._gateway_message_adapter = JsonGatewayMessageAdapter(futures=self._futures, rpc_reply=self._config.rpc_reply)
-        return self._gateway_message_adapter
+    def _gateway_packer(self) -> UplinkPacker:
+        self._gateway_splitter = GatewayMessageSplitter(futures=self._futures)
+        topics = GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC
+        self._packer = UplinkPacker(*topics, self._gateway_splitter, self._futures, gateway=True)
+        return self._packer
 
     def _begin_work(self) -> None:
         self._announcer.set_closing(False)
@@ -206,7 +214,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         known = self.device_manager.get_by_name(message.device_name)
         if known is not None:
             message = DeviceConnectMessage.build(known.device_info.device_name, message.device_profile)
-        publish = self._gateway_message_adapter.build_device_connect_message_payload(message, 1)
+        publish = self._gateway_format.build_connect(message)
         self._check_sendable(publish)
         session = known or self.device_manager.register(message.device_name, message.device_profile)
         if known is None:
@@ -452,7 +460,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
         if not self._combines_devices:
             return
         self._combines_devices = False
-        self._gateway_message_adapter.packer.max_devices = 1
+        self._packer.max_devices = 1
         logger.warning(
             "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. From now on a message "
             "has the data of one device. Set combine_devices to false to have that from the first message on"
@@ -460,7 +468,7 @@ class GatewayClient(DeviceClient, GatewayClientInterface):
 
     def _apply_limits(self, limits: SessionLimits) -> None:
         super()._apply_limits(limits)
-        packer, splitter = self._gateway_message_adapter.packer, self._gateway_message_adapter.splitter
+        packer, splitter = self._packer, self._gateway_splitter
         splitter.max_payload_size = self._payload_size(GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC, limits)
         splitter.max_datapoints = self._gateway_rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
         # One message token for each device entry: a payload must not need more than a window holds.

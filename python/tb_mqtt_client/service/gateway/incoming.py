@@ -1,6 +1,6 @@
-"""Remote procedure calls of the platform to sub-devices.
+"""What a gateway receives for its sub-devices: attribute updates, responses to attribute requests, and server-side RPC.
 
-The rule: whatever a callback does, the platform gets an answer, as long as it can be told to which call.
+The rule: the platform gets a response to each RPC request of which device and number can be read, whatever a callback does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from tb_mqtt_client.common.async_utils import Delivery, await_or_stop, seconds_or_none
+from tb_mqtt_client.common.async_utils import Delivery, await_or_stop
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_RESPONSE_TOPIC,
@@ -27,7 +27,7 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_update import GatewayAttr
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
+from tb_mqtt_client.service.formats.protocol import GatewayFormat, SubDeviceAttributes, UnreadableRPCRequestError
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
@@ -47,13 +47,13 @@ class GatewayAttributeUpdatesHandler:
     def __init__(
         self,
         event_dispatcher: DirectEventDispatcher,
-        message_adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         device_manager: DeviceManager,
         report: InboundReport | None = None,
     ) -> None:
-        self.event_dispatcher = event_dispatcher
-        self.message_adapter = message_adapter
-        self.device_manager = device_manager
+        self._event_dispatcher = event_dispatcher
+        self._format = payload_format
+        self._device_manager = device_manager
         self._report = report or InboundReport()
         self._turns: WeakKeyDictionary[DeviceSession, asyncio.Lock] = WeakKeyDictionary()
         self._waiting: Counter[DeviceSession] = Counter()
@@ -61,11 +61,11 @@ class GatewayAttributeUpdatesHandler:
     async def handle(self, topic: str, payload: bytes) -> None:
         """Read an update and wait until the session's callback has taken it. Raises nothing."""
         try:
-            update = self.message_adapter.parse_attribute_update(self.message_adapter.deserialize_to_dict(payload))
+            update = self._format.parse_attribute_update(payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return
-        session = self.device_manager.resolve(update.device_name)
+        session = self._device_manager.resolve(update.device_name)
         if session is None:
             self._report.message_unexpected(topic, f"there is no device {update.device_name!r}")
             return
@@ -84,7 +84,7 @@ class GatewayAttributeUpdatesHandler:
     async def _give(self, session: DeviceSession, update: GatewayAttributeUpdate) -> None:
         event = update.attribute_update
         event.set_device_session(session)
-        give = partial(self.event_dispatcher.dispatch, device_session=session)
+        give = partial(self._event_dispatcher.dispatch, device_session=session)
         # A lock lets those who wait through in the order in which they came.
         async with self._turns.setdefault(session, asyncio.Lock()):
             await call_reporting(self._report, f"attribute updates of {update.device_name}", give, event)
@@ -102,29 +102,16 @@ class GatewayRequestedAttributeResponseHandler:
     def __init__(
         self,
         event_dispatcher: DirectEventDispatcher,
-        message_adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         device_manager: DeviceManager,
         report: InboundReport | None = None,
     ) -> None:
         self._event_dispatcher = event_dispatcher
-        self._message_adapter = message_adapter
+        self._format = payload_format
         self._device_manager = device_manager
         self._report = report or InboundReport()
         self.pending: PendingRequests[RequestKey, GatewayRequestedAttributeResponse] = PendingRequests()
         self._requests: dict[RequestKey, GatewayAttributeRequest] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def register_request(self, request: GatewayAttributeRequest, timeout: float | None = 30) -> None:
-        """Give the answer to the request's session. After ``timeout`` seconds without one the log says so.
-
-        Raises ``RuntimeError`` when the request's number is pending for its device already.
-        """
-        limit = seconds_or_none(timeout)
-        answer = self.pending.add(key_of(request))
-        self.remember(request, answer)
-        task = asyncio.create_task(self._give(request, answer, limit), name="tb-mqtt-client attribute request")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def remember(self, request: GatewayAttributeRequest, answer: asyncio.Future[GatewayRequestedAttributeResponse]) -> None:
         """Read the answer as one to this request, which is pending."""
@@ -132,52 +119,22 @@ class GatewayRequestedAttributeResponseHandler:
         self._requests[key] = request
         answer.add_done_callback(lambda _: self._requests.pop(key, None))
 
-    def unregister_request(self, device_name: str, request_id: int) -> None:
-        """Forget a request; one that is not pending changes nothing."""
-        session = self._device_manager.resolve(device_name)
-        if session is not None:
-            self.pending.discard((session.device_info.device_id, request_id))
-
-    def clear(self) -> None:
-        """Forget all requests; what waits for them is cancelled."""
-        self.pending.cancel_all()
-
     async def handle(self, topic: str, payload: bytes) -> None:
         """Read an answer. Raises nothing."""
         try:
-            self._answer(topic, self._message_adapter.deserialize_to_dict(payload))
+            self._answer(topic, self._format.parse_attribute_response(payload))
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
 
-    def _answer(self, topic: str, data: dict[str, Any]) -> None:
-        device_name, request_id = data.get("device"), data.get("id")
-        if not isinstance(device_name, str) or not isinstance(request_id, int):
-            raise ValueError("an answer needs 'device' and 'id'")  # noqa: TRY004  # bad data, not a bad call
+    def _answer(self, topic: str, response: SubDeviceAttributes) -> None:
+        device_name, request_id = response.device_name, response.request_id
         session = self._device_manager.resolve(device_name)
         key = (session.device_info.device_id, request_id) if session is not None else None
         if session is None or key is None or key not in self._requests:
             self._report.message_unexpected(topic, f"no request {request_id} of {device_name!r} waits for this answer")
             return
         session.update_last_seen()
-        self.pending.answer(key, self._message_adapter.parse_gateway_requested_attribute_response(self._requests[key], data))
-
-    async def _give(
-        self,
-        request: GatewayAttributeRequest,
-        answer: asyncio.Future[GatewayRequestedAttributeResponse],
-        limit: float | None,
-    ) -> None:
-        session = request.device_session
-        try:
-            async with asyncio.timeout(limit):
-                response = await answer
-        except TimeoutError as error:
-            self._report.request_unanswered(request, error)
-            self.pending.discard(key_of(request))
-            return
-        response.set_device_session(session)
-        give = partial(self._event_dispatcher.dispatch, device_session=session)
-        await call_reporting(self._report, f"requested attributes of {response.device_name}", give, response)
+        self.pending.answer(key, self._format.attributes_of(self._requests[key], response))
 
 
 def key_of(request: GatewayAttributeRequest) -> RequestKey:
@@ -191,14 +148,14 @@ class GatewayRPCHandler:
     def __init__(
         self,
         event_dispatcher: DirectEventDispatcher,
-        message_adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         device_manager: DeviceManager,
         stop_event: asyncio.Event,
         report: InboundReport | None = None,
         callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
     ) -> None:
         self._event_dispatcher = event_dispatcher
-        self._message_adapter = message_adapter
+        self._format = payload_format
         self._device_manager = device_manager
         self._stop_event = stop_event
         self._report = report or InboundReport()
@@ -220,20 +177,20 @@ class GatewayRPCHandler:
     def refusal(self, topic: str, payload: bytes) -> GatewayRPCResponse | None:
         """The answer to a call for which there is no room."""
         try:
-            request = self._message_adapter.parse_rpc_request(topic, self._message_adapter.deserialize_to_dict(payload))
+            request = self._format.parse_rpc_request(payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return None
         return _error(request.device_name, request.request_id, "The gateway has too many calls to answer")
 
     async def _response(self, topic: str, payload: bytes) -> GatewayRPCResponse | None:
-        data: dict[str, Any] = {}
         try:
-            data = self._message_adapter.deserialize_to_dict(payload)
-            request = self._message_adapter.parse_rpc_request(topic, data)
-        except ValueError as error:
+            request = self._format.parse_rpc_request(payload)
+        except UnreadableRPCRequestError as error:
             self._report.message_malformed(topic, payload, error)
-            return _answer_to_malformed(data, error)
+            if error.device_name is None or error.request_id is None:
+                return None
+            return _error(error.device_name, error.request_id, str(error))
         session = self._device_manager.resolve(request.device_name)
         if session is None:
             self._report.message_unexpected(topic, f"there is no device {request.device_name!r}")
@@ -267,15 +224,6 @@ def _error(device_name: str, request_id: int | str, error: str | BaseException) 
     return GatewayRPCResponse.build(device_name, request_id, error=error)
 
 
-def _answer_to_malformed(data: dict[str, Any], error: Exception) -> GatewayRPCResponse | None:
-    """What can be told about a call of which at least device and number can be read."""
-    call = data.get("data")
-    device_name, request_id = data.get("device"), call.get("id") if isinstance(call, dict) else None
-    if not isinstance(device_name, str) or not device_name or type(request_id) is not int:
-        return None
-    return _error(device_name, request_id, str(error))
-
-
 GATEWAY_DOWNLINK_TOPICS = (GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, GATEWAY_RPC_TOPIC)
 """The platform sends these unasked, and does not count their subscriptions (docs/platform_contract.md, section 4)."""
 
@@ -286,7 +234,7 @@ class GatewayDownlink:
     def __init__(
         self,
         dispatcher: DirectEventDispatcher,
-        adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         device_manager: DeviceManager,
         report: InboundReport,
         send: Callable[[MqttPublishMessage], Delivery],
@@ -294,11 +242,11 @@ class GatewayDownlink:
         rpc_callback_timeout: float,
     ) -> None:
         """``send`` queues a publish."""
-        self._adapter = adapter
+        self._format = payload_format
         self._send = send
-        self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, adapter, device_manager, report)
-        self.attribute_responses = GatewayRequestedAttributeResponseHandler(dispatcher, adapter, device_manager, report)
-        self.rpc = GatewayRPCHandler(dispatcher, adapter, device_manager, stop_event, report, rpc_callback_timeout)
+        self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, payload_format, device_manager, report)
+        self.attribute_responses = GatewayRequestedAttributeResponseHandler(dispatcher, payload_format, device_manager, report)
+        self.rpc = GatewayRPCHandler(dispatcher, payload_format, device_manager, stop_event, report, rpc_callback_timeout)
         dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._take_answer)
 
     def register_at(self, manager: MQTTManager) -> None:
@@ -315,7 +263,7 @@ class GatewayDownlink:
 
     def _send_answer(self, answer: GatewayRPCResponse) -> Delivery | None:
         def send(response: GatewayRPCResponse) -> Delivery:
-            return self._send(self._adapter.build_rpc_response_payload(response, 1))
+            return self._send(self._format.build_rpc_response(response))
 
         def failed(error: BaseException) -> GatewayRPCResponse:
             return GatewayRPCResponse.build(str(answer.device_name), answer.request_id, error=str(error))

@@ -21,7 +21,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
 from tb_mqtt_client.service.delivery.admission import FIRST_CONTACT_COST, Admission
 from tb_mqtt_client.service.delivery.packing import devices_of
-from tb_mqtt_client.service.formats.json_device import json_text
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
@@ -41,19 +41,6 @@ class KeepAliveMessage(MqttPublishMessage):
     def is_service_message(self) -> bool:
         """Return True: the message has no datapoints, whatever its topic."""
         return True
-
-    @classmethod
-    def build(cls, device_names: Iterable[str], max_size: int) -> KeepAliveMessage:
-        """Return a message with as many of the first names as fit in ``max_size`` bytes, and at least one."""
-        entries: list[bytes] = []
-        size = 1
-        for name in device_names:
-            entry = json_text(name) + b":{}"
-            size += len(entry) + 1
-            if entries and size > max_size:
-                break
-            entries.append(entry)
-        return cls(b"{" + b",".join(entries) + b"}", len(entries))
 
 
 logger = get_logger(__name__)
@@ -81,9 +68,11 @@ class SubDeviceKeepAlive:
     def __init__(
         self,
         config: GatewayConfig,
+        payload_format: GatewayFormat,
         manager: MQTTManager,
         admission: Admission,
     ) -> None:
+        self._format = payload_format
         self._config = config
         self._manager = manager
         self._admission = admission
@@ -171,7 +160,7 @@ class SubDeviceKeepAlive:
         devices = self._quiet(loop.time() - interval + interval / EARLY)
         if not devices:
             return
-        message = KeepAliveMessage.build((device.name for device in devices), self.max_payload_size)
+        message = KeepAliveMessage(*self._format.empty_attributes((device.name for device in devices), self.max_payload_size))
         if seconds := self._admission.try_take(message):
             self._warn_if_late(late, interval)
             self._seconds_limited += seconds

@@ -13,7 +13,8 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAtt
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessage
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter, JsonGatewayMessageAdapter
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.message_service import MessageService
 
 
@@ -27,25 +28,25 @@ class GatewayMessageSender:
 
     def __init__(
         self,
-        message_adapter: GatewayMessageAdapter | None = None,
+        payload_format: GatewayFormat | None = None,
         message_queue: MessageService | None = None,
         check: Callable[[MqttPublishMessage], None] | None = None,
     ) -> None:
         """Without an adapter messages are JSON. ``check`` raises for messages that must not be queued."""
-        self._message_adapter = message_adapter or JsonGatewayMessageAdapter()
+        self._payload_format = payload_format or JsonGatewayFormat()
         self._message_queue = message_queue
         self._check = check
 
-    def set_message_adapter(self, message_adapter: GatewayMessageAdapter) -> None:
+    def set_payload_format(self, payload_format: GatewayFormat) -> None:
         """Write messages with another adapter. Raises ``ValueError`` for what is none."""
-        if not isinstance(message_adapter, GatewayMessageAdapter):
-            raise ValueError("message_adapter must be an instance of GatewayMessageAdapter.")  # noqa: TRY004  # as the handlers do
-        self._message_adapter = message_adapter
+        if not isinstance(payload_format, JsonGatewayFormat):
+            raise ValueError("payload_format must be an instance of GatewayFormat.")  # noqa: TRY004  # as the handlers do
+        self._payload_format = payload_format
 
     def set_message_queue(self, message_queue: MessageService) -> None:
         """Queue messages here. Raises ``ValueError`` for what is no queue."""
         if not isinstance(message_queue, MessageService):
-            raise ValueError("message_queue must be an instance of MessageService.")  # noqa: TRY004  # as set_message_adapter
+            raise ValueError("message_queue must be an instance of MessageService.")  # noqa: TRY004  # as set_payload_format
         self._message_queue = message_queue
 
     async def send_uplink_message(self, message: GatewayUplinkMessage, qos: int = 1) -> list[Delivery]:
@@ -57,23 +58,23 @@ class GatewayMessageSender:
 
     async def send_device_connect(self, device_connect_message: DeviceConnectMessage, qos: int = 1) -> list[Delivery]:
         """Announce a sub-device."""
-        return self._send(self._message_adapter.build_device_connect_message_payload(device_connect_message, 1))
+        return self._send(self._payload_format.build_connect(device_connect_message))
 
     async def send_device_disconnect(self, device_disconnect_message: DeviceDisconnectMessage, qos: int = 1) -> list[Delivery]:
         """Tell that a sub-device is gone."""
-        return self._send(self._message_adapter.build_device_disconnect_message_payload(device_disconnect_message, 1))
+        return self._send(self._payload_format.build_disconnect(device_disconnect_message))
 
     async def send_attributes_request(self, attribute_request: GatewayAttributeRequest, qos: int = 1) -> list[Delivery]:
         """Ask for attributes of one scope."""
-        return self._send(self._message_adapter.build_gateway_attribute_request_payload(attribute_request, 1))
+        return self._send(self._payload_format.build_attribute_request(attribute_request))
 
     async def send_rpc_response(self, rpc_response: GatewayRPCResponse, qos: int = 1) -> list[Delivery]:
         """Answer a call of the platform."""
-        return self._send(self._message_adapter.build_rpc_response_payload(rpc_response, 1))
+        return self._send(self._payload_format.build_rpc_response(rpc_response))
 
     async def send_claim_request(self, claim_request: GatewayClaimRequest, qos: int = 1) -> list[Delivery]:
         """Let sub-devices be claimed."""
-        message = self._message_adapter.build_claim_request_payload(claim_request, 1)
+        message = self._payload_format.build_claim_request(claim_request)
         if claim_request.device_session is not None:
             # Not before the platform knows the device.
             message.device = claim_request.device_session.identity

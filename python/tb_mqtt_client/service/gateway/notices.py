@@ -14,7 +14,7 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
-from tb_mqtt_client.service.formats.json_device import json_object
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -46,7 +46,9 @@ class GatewayNotices:
         dispatcher: DirectEventDispatcher,
         report: InboundReport,
         forget_requests: Callable[[DeviceSession], None],
+        payload_format: GatewayFormat,
     ) -> None:
+        self._format = payload_format
         self._device_manager = device_manager
         self._announcer = announcer
         self._message_service = message_service
@@ -67,16 +69,13 @@ class GatewayNotices:
         The device is announced again, which changes nothing when its session is there. Raises nothing.
         """
         try:
-            notice = json_object(payload)
-            session = self._session(notice.get("device"))
-            reason = notice.get("reason")
-            if not isinstance(reason, int):
-                raise ValueError(f"the reason must be a number, not {reason!r}")  # noqa: TRY004, TRY301  # bad data, not a bad call
+            name, reason = self._format.parse_disconnect_notice(payload)
+            session = self._session(name)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return
         if session is None:
-            self._report.message_unexpected(topic, f"there is no device {notice['device']!r}")
+            self._report.message_unexpected(topic, f"there is no device {name!r}")
             return
         self._report.device_disconnected(session.device_info.device_name, reason_name(reason))
         if reason in QUOTA_REFUSALS:

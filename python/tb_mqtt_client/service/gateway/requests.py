@@ -15,7 +15,7 @@ from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_REQUEST_TOPI
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode, ReasonCode
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
-from tb_mqtt_client.service.formats.json_gateway import GatewayMessageAdapter
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.incoming import (
     GatewayRequestedAttributeResponseHandler,
@@ -47,7 +47,7 @@ class GatewayRequests(Requests):
 
     def __init__(
         self,
-        adapter: GatewayMessageAdapter,
+        payload_format: GatewayFormat,
         responses: GatewayRequestedAttributeResponseHandler,
         futures: FutureMap,
         manager: MQTTManager,
@@ -56,7 +56,7 @@ class GatewayRequests(Requests):
         withdraw: Withdraw,
     ) -> None:
         super().__init__(manager, send, withdraw, responses.pending)
-        self._adapter = adapter
+        self._format = payload_format
         self._responses = responses
         self._futures = futures
         self._report = report
@@ -109,7 +109,7 @@ class GatewayRequests(Requests):
     def _put(self, question: _Question) -> None:
         """Publish a question, or publish it again, under the device's name of now."""
         session: DeviceSession = question.wire_request.device_session
-        message = self._adapter.build_gateway_attribute_request_payload(question.wire_request, 1)
+        message = self._format.build_attribute_request(question.wire_request)
         # Not before the platform knows the device.
         message.device = session.identity
         answer = self._ask(self._responses.pending, key_of(question.wire_request), message)

@@ -9,21 +9,23 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink, devices_of
 from tb_mqtt_client.service.delivery.sub_devices import Pipeline
-from tb_mqtt_client.service.formats.json_gateway import rename
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
 
 class SubDeviceTraffic:
     """Routes sub-device uplinks to the gateway queue and other messages to the service queue, or holds them back."""
 
-    def __init__(self, pipeline: Pipeline, gate: DeviceGate) -> None:
+    def __init__(self, pipeline: Pipeline, gate: DeviceGate, payload_format: GatewayFormat) -> None:
         """Create the component.
 
         Args:
             pipeline: The delivery pipeline that the component is plugged into.
             gate: Knows which devices may pass, and keeps the data of the others.
+            payload_format: Renames devices in payloads.
         """
         self._pipeline = pipeline
+        self._format = payload_format
         self.gate = gate
         self.on_acknowledged: Callable[[MqttPublishMessage], None] = lambda _: None
         """Called with messages of sub-devices that the platform has acknowledged."""
@@ -178,7 +180,7 @@ class SubDeviceTraffic:
         Its packed form keeps the old name: parts of the message are renamed when it is split.
         """
         assert isinstance(message.payload, bytes)
-        message.payload = rename(message.payload, old.name, new.name)
+        message.payload = self._format.rename(message.payload, old.name, new.name)
         message.payload_size = len(message.payload)
         message.device = new
 

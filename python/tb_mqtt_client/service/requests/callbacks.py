@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.async_utils import end_tasks, is_cancelled
+from tb_mqtt_client.common.async_utils import is_cancelled
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 T = TypeVar("T")
@@ -47,28 +47,3 @@ async def call_reporting(report: InboundReport, what: str, callback: Callback[An
         raise
     except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
         report.callback_failed(what, error)
-
-
-class CallbackTasks:
-    """Coroutines of callbacks that nobody awaits: what they raise reaches the loop's handler of exceptions."""
-
-    def __init__(self, what: str) -> None:
-        """``what`` is the subject of "... failed"."""
-        self._what = what
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, callback: Coroutine[Any, Any, None]) -> None:
-        """Run one beside the others."""
-        task = asyncio.ensure_future(callback)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    async def end(self) -> None:
-        """Cancel those that run, except one that this comes from."""
-        await end_tasks(self._tasks)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            context = {"message": f"{self._what} failed", "exception": error, "task": task}
-            task.get_loop().call_exception_handler(context)

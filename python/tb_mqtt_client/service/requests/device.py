@@ -13,7 +13,7 @@ from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.formats.json_device import MessageAdapter
+from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
@@ -32,14 +32,14 @@ class DeviceRequests(Requests):
 
     def __init__(
         self,
-        adapter: MessageAdapter,
+        payload_format: DeviceFormat,
         downlink: DeviceDownlink,
         manager: MQTTManager,
         report: InboundReport,
         send: Send,
         withdraw: Withdraw,
     ) -> None:
-        self._adapter = adapter
+        self._format = payload_format
         self._rpc_calls = downlink.rpc_responses.pending
         self._attribute_requests = downlink.attribute_responses.pending
         super().__init__(manager, send, withdraw, self._rpc_calls, self._attribute_requests)
@@ -63,7 +63,7 @@ class DeviceRequests(Requests):
         """
         limit = seconds_or_none(timeout)
         wire_id = self.next_rpc_id()
-        answer = self._ask(self._rpc_calls, wire_id, self._adapter.build_rpc_request(request.with_fields(request_id=wire_id)))
+        answer = self._ask(self._rpc_calls, wire_id, self._format.build_rpc_request(request.with_fields(request_id=wire_id)))
         return self._hold(self._call(request, answer, limit), answer)
 
     async def _call(self, request: RPCRequest, answer: asyncio.Future[RPCResponse], limit: float | None) -> RPCResponse:
@@ -120,7 +120,7 @@ class DeviceRequests(Requests):
         return task
 
     def _ask_attributes(self, request: AttributeRequest) -> asyncio.Future[RequestedAttributeResponse]:
-        return self._ask(self._attribute_requests, request.request_id, self._adapter.build_attribute_request(request))
+        return self._ask(self._attribute_requests, request.request_id, self._format.build_attribute_request(request))
 
     async def _attributes(
         self,

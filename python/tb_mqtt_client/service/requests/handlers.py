@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from tb_mqtt_client.common.exceptions import RPCError
-from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.constants.mqtt_topics import request_id_of
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
-from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, MessageAdapter, request_id_of
+from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.pending import PendingRequests
@@ -22,18 +17,11 @@ from tb_mqtt_client.service.requests.server_rpc import DEFAULT_CALLBACK_TIMEOUT,
 
 
 class MessageHandler:
-    """Reads messages with an adapter, and reports what is wrong with them. ``handle`` raises nothing."""
+    """Read messages in a payload format, and report those that cannot be read. ``handle`` raises nothing."""
 
-    def __init__(self, message_adapter: MessageAdapter | None = None, report: InboundReport | None = None) -> None:
-        """Without an adapter messages are JSON; without a report of a client's own the handler has one for itself."""
-        self._message_adapter = message_adapter or JsonMessageAdapter()
-        self._report = report or InboundReport()
-
-    def set_message_adapter(self, message_adapter: MessageAdapter) -> None:
-        """Read messages with another adapter. Raises ``ValueError`` for what is none."""
-        if not isinstance(message_adapter, MessageAdapter):
-            raise ValueError("message_adapter must be an instance of MessageAdapter.")  # noqa: TRY004  # published type and text
-        self._message_adapter = message_adapter
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport) -> None:
+        self._format = payload_format
+        self._report = report
 
 
 AttributeUpdateCallback = Callback[None]
@@ -43,8 +31,8 @@ AttributeUpdateCallback = Callback[None]
 class AttributeUpdatesHandler(MessageHandler):
     """Gives updates to the callback. Without one they are of no interest."""
 
-    def __init__(self, message_adapter: MessageAdapter | None = None, report: InboundReport | None = None) -> None:
-        super().__init__(message_adapter, report)
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport) -> None:
+        super().__init__(payload_format, report)
         self._callback: AttributeUpdateCallback | None = None
         self.listeners: list[Callable[[AttributeUpdate], None]] = []
         """Parts of the client that are told before the callback is, and do not wait."""
@@ -58,7 +46,7 @@ class AttributeUpdatesHandler(MessageHandler):
         if self._callback is None and not self.listeners:
             return
         try:
-            update: AttributeUpdate = self._message_adapter.parse_attribute_update(payload)
+            update: AttributeUpdate = self._format.parse_attribute_update(payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return
@@ -80,11 +68,11 @@ class RPCRequestsHandler(MessageHandler):
 
     def __init__(
         self,
-        message_adapter: MessageAdapter | None = None,
-        report: InboundReport | None = None,
+        payload_format: DeviceFormat,
+        report: InboundReport,
         callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
     ) -> None:
-        super().__init__(message_adapter, report)
+        super().__init__(payload_format, report)
         self._callback: RPCRequestCallback | None = None
         self._notices: dict[str, NoticeHandler] = {}
         self.calls = PlatformCalls(self._report, callback_timeout)
@@ -108,7 +96,7 @@ class RPCRequestsHandler(MessageHandler):
         is a notice to the client.
         """
         try:
-            request: RPCRequest = self._message_adapter.parse_rpc_request(topic, payload)
+            request: RPCRequest = self._format.parse_rpc_request(topic, payload)
             if request.method in self._notices:
                 await self._notices[request.method](request)
                 return None
@@ -136,102 +124,29 @@ def _as_response(request: RPCRequest, returned: Any) -> RPCResponse:
     return RPCResponse.build(request.request_id, returned)
 
 
-class _Answer(Protocol):
+class _Response(Protocol):
     @property
     def request_id(self) -> Any: ...
 
 
-A = TypeVar("A", bound=_Answer)
+R = TypeVar("R", bound=_Response)
 
 
-class ResponseHandler(MessageHandler, ABC, Generic[A]):
-    """Finds the request that an answer belongs to. ``pending`` has the requests; some have an outcome that waits for its answer."""
+class ResponseHandler(MessageHandler, Generic[R]):
+    """Resolve the pending request that a response belongs to."""
 
-    def __init__(self, message_adapter: MessageAdapter | None = None, report: InboundReport | None = None) -> None:
-        super().__init__(message_adapter, report)
-        self.pending: PendingRequests[int, A] = PendingRequests()
-        self._outcomes: dict[int, asyncio.Task[Any]] = {}
-
-    def clear(self) -> None:
-        """Forget all requests; what waits for them is cancelled."""
-        self.pending.cancel_all()
-
-    @abstractmethod
-    def _parse(self, topic: str, payload: bytes) -> A:
-        """The answer in a message. Raises ``ValueError``."""
-
-    def _hold(self, request_id: int, outcome: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run what follows an answer; ``handle`` waits for it."""
-        task = asyncio.create_task(outcome, name=f"tb-mqtt-client outcome of request {request_id}")
-        self._outcomes[request_id] = task
-        task.add_done_callback(partial(self._outcome_ended, request_id))
-        return task
-
-    def _outcome_ended(self, request_id: int, task: asyncio.Task[Any]) -> None:
-        if self._outcomes.get(request_id) is task:
-            del self._outcomes[request_id]
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport, parse: Callable[[str, bytes], R]) -> None:
+        """``parse`` reads a response from a topic and a payload, and raises ``ValueError`` if it cannot."""
+        super().__init__(payload_format, report)
+        self._parse = parse
+        self.pending: PendingRequests[int, R] = PendingRequests()
 
     async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an answer, and wait until the callback of its request has taken it."""
+        """Read a response, and resolve its request."""
         try:
-            answer = self._parse(topic, payload)
+            response = self._parse(topic, payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return
-        request_id = int(answer.request_id)
-        outcome = self._outcomes.get(request_id)
-        if not self.pending.answer(request_id, answer):
-            self._report.message_unexpected(topic, "no request waits for this answer")
-        elif outcome is not None:
-            await asyncio.wait({outcome})
-
-
-AttributeResponseCallback = Callback[None]
-"""Called with a ``RequestedAttributeResponse``."""
-
-
-class RequestedAttributeResponseHandler(ResponseHandler[RequestedAttributeResponse]):
-    """Gives each answer to the request of its number."""
-
-    async def register_request(self, request: AttributeRequest, callback: AttributeResponseCallback) -> None:
-        """Call ``callback`` with the answer. Raises ``RuntimeError`` when the request's id is pending already."""
-        answer = self.pending.add(request.request_id)
-        self._hold(request.request_id, self._tell(answer, callback))
-
-    async def _tell(self, answer: asyncio.Future[RequestedAttributeResponse], callback: AttributeResponseCallback) -> None:
-        await call_reporting(self._report, "requested attributes", callback, await answer)
-
-    def unregister_request(self, request_id: int) -> None:
-        """Forget a request."""
-        self.pending.discard(request_id)
-
-    def _parse(self, topic: str, payload: bytes) -> RequestedAttributeResponse:
-        return self._message_adapter.parse_requested_attribute_response(topic, payload)
-
-
-RPCResponseCallback = Callback[None]
-"""Called with an ``RPCResponse``."""
-
-
-class RPCResponseHandler(ResponseHandler[RPCResponse]):
-    """Gives each answer to the call of its number."""
-
-    def register_request(self, request_id: int, callback: RPCResponseCallback | None = None) -> asyncio.Future[RPCResponse]:
-        """The future of a call's answer; the callback gets it first.
-
-        The future raises ``RPCError`` for an answer that is an error, and what the callback raised. Raises ``RuntimeError``
-        when the id is pending already.
-        """
-        return self._hold(request_id, _outcome(self.pending.add(request_id), callback))
-
-    def _parse(self, topic: str, payload: bytes) -> RPCResponse:
-        return self._message_adapter.parse_rpc_response(topic, payload)
-
-
-async def _outcome(answer: asyncio.Future[RPCResponse], callback: RPCResponseCallback | None) -> RPCResponse:
-    response = await answer
-    if callback is not None:
-        await call(callback, response)
-    if response.error is not None:
-        raise RPCError(response)
-    return response
+        if not self.pending.answer(int(response.request_id), response):
+            self._report.message_unexpected(topic, "no request waits for this response")

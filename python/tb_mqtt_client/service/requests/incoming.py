@@ -12,16 +12,16 @@ from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_TOPIC,
     DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
+    request_id_of,
 )
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.formats.json_device import MessageAdapter, request_id_of
+from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.handlers import (
     AttributeUpdatesHandler,
-    RequestedAttributeResponseHandler,
+    ResponseHandler,
     RPCRequestsHandler,
-    RPCResponseHandler,
 )
 
 logger = get_logger(__name__)
@@ -32,21 +32,21 @@ class DeviceDownlink:
 
     def __init__(
         self,
-        adapter: MessageAdapter,
+        payload_format: DeviceFormat,
         report: InboundReport,
         send: Callable[[MqttPublishMessage], Delivery],
         count_call: Callable[[], None],
         rpc_callback_timeout: float,
     ) -> None:
         """``send`` queues a publish, ``count_call`` is called for each call of the platform."""
-        self._adapter = adapter
+        self._format = payload_format
         self._report = report
         self._send = send
         self._count_call = count_call
-        self.attribute_updates = AttributeUpdatesHandler(adapter, report)
-        self.attribute_responses = RequestedAttributeResponseHandler(adapter, report)
-        self.rpc_requests = RPCRequestsHandler(adapter, report, rpc_callback_timeout)
-        self.rpc_responses = RPCResponseHandler(adapter, report)
+        self.attribute_updates = AttributeUpdatesHandler(payload_format, report)
+        self.attribute_responses = ResponseHandler(payload_format, report, payload_format.parse_attribute_response)
+        self.rpc_requests = RPCRequestsHandler(payload_format, report, rpc_callback_timeout)
+        self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
 
     def register_at(self, manager: MQTTManager) -> None:
         """Take the device's messages."""
@@ -77,7 +77,7 @@ class DeviceDownlink:
 
     def _send_answer(self, answer: RPCResponse) -> Delivery | None:
         def send(response: RPCResponse) -> Delivery:
-            return self._send(self._adapter.build_rpc_response(response))
+            return self._send(self._format.build_rpc_response(response))
 
         def failed(error: BaseException) -> RPCResponse:
             return RPCResponse.build(answer.request_id, error=str(error))

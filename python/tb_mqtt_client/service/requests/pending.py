@@ -19,7 +19,7 @@ A = TypeVar("A")
 @dataclass(frozen=True, slots=True)
 class _Pending(Generic[A]):
     answer: asyncio.Future[A]
-    message: MqttPublishMessage | None
+    message: MqttPublishMessage
 
 
 class PendingRequests(Generic[K, A]):
@@ -34,7 +34,7 @@ class PendingRequests(Generic[K, A]):
     def __contains__(self, key: object) -> bool:
         return key in self._pending
 
-    def add(self, key: K, message: MqttPublishMessage | None = None) -> asyncio.Future[A]:
+    def add(self, key: K, message: MqttPublishMessage) -> asyncio.Future[A]:
         """Wait for an answer; whoever cancels the future waits no longer. ``message`` is the publish that asks for it.
 
         Raises ``RuntimeError`` for a request that is pending already.
@@ -52,12 +52,6 @@ class PendingRequests(Generic[K, A]):
         if pending is not None and pending.answer is answer:
             del self._pending[key]
 
-    def discard(self, key: K) -> None:
-        """Wait no longer: the future is cancelled. Does nothing for a request that is not pending."""
-        pending = self._pending.pop(key, None)
-        if pending is not None:
-            pending.answer.cancel()
-
     def answer(self, key: K, answer: A) -> bool:
         """The answer came. False when nobody waits for it."""
         pending = self._pending.pop(key, None)
@@ -69,7 +63,7 @@ class PendingRequests(Generic[K, A]):
     def fail_sent(self, error: Exception) -> None:
         """The connection ended: no answer will come to what was published on it."""
         for pending in self._pending.values():
-            if pending.message is not None and pending.message.is_sent and not pending.answer.done():
+            if pending.message.is_sent and not pending.answer.done():
                 pending.answer.set_exception(error)
 
     def fail_all(self, error: Exception) -> None:
@@ -77,8 +71,3 @@ class PendingRequests(Generic[K, A]):
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(error)
-
-    def cancel_all(self) -> None:
-        """Wait no longer for any request."""
-        for key in list(self._pending):
-            self.discard(key)

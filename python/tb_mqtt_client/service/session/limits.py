@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import reprlib
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -13,19 +12,13 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
-from tb_mqtt_client.common.timing import running_timeout
 from tb_mqtt_client.constants.mqtt_topics import (
-    DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
     build_device_rpc_request_topic,
     build_device_rpc_response_topic,
 )
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.formats.json_device import MessageAdapter
 from tb_mqtt_client.service.requests.dispatch import Handler
 
 logger = get_logger(__name__)
-
-LimitsHandler = Callable[[RPCResponse], Coroutine[Any, Any, None]]
 
 LIMITS_TIMEOUT = 10.0
 """Seconds that a server has to tell its limits."""
@@ -139,24 +132,6 @@ def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: i
         limit.set_windows_of(texts.get(name), percentage)
 
 
-class LimitsReceipt:
-    """Which limits of a session are known. Traffic opens when all are: a gateway's sub-devices have limits of their own."""
-
-    def __init__(self) -> None:
-        self.is_gateway = False
-        self._own = self._of_sub_devices = False
-
-    def start_over(self) -> None:
-        """A session knows nothing of the one before."""
-        self._own = self._of_sub_devices = False
-
-    def take(self, *, own: bool = False, of_sub_devices: bool = False) -> bool:
-        """Some are known now: whether all are."""
-        self._own |= own
-        self._of_sub_devices |= of_sub_devices
-        return self._own and (self._of_sub_devices or not self.is_gateway)
-
-
 class Session(Protocol):
     """What ``MQTTManager`` has for who asks the server something in a session."""
 
@@ -188,15 +163,3 @@ async def request_session_limits(session: Session, request_id: int) -> bytes:
     finally:
         session.unregister_handler(topic)
         reply.cancel()
-
-
-async def exchange_limits(session: Session, handler: LimitsHandler, adapter: MessageAdapter) -> None:
-    """Ask for the limits of a session that nobody else sets up, and give them to ``handler`` as ``adapter`` reads them."""
-    await session.subscribe(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION)
-    try:
-        async with running_timeout(LIMITS_TIMEOUT):
-            reply = await request_session_limits(session, 1)
-    except TimeoutError:
-        logger.info("The server did not tell its limits within %g s", LIMITS_TIMEOUT)
-    else:
-        await handler(adapter.parse_rpc_response(build_device_rpc_response_topic(1), reply))

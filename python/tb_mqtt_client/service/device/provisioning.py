@@ -14,8 +14,10 @@ from tb_mqtt_client.constants.mqtt_topics import PROVISION_RESPONSE_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, reason_name
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
 from tb_mqtt_client.entities.server_address import ServerAddress
-from tb_mqtt_client.service.formats.json_device import JsonMessageAdapter, MessageAdapter
+from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
+from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 logger = get_logger(__name__)
 
@@ -26,14 +28,12 @@ CLIENT_ID = "provision"
 class ProvisioningClient:
     """One request on a connection of its own, which is closed however it ends."""
 
-    def __init__(
-        self, host: str, port: int, provision_request: ProvisioningRequest, *, message_adapter: MessageAdapter | None = None
-    ) -> None:
+    def __init__(self, host: str, port: int, provision_request: ProvisioningRequest) -> None:
         """``host`` and ``port`` are where it connects to, should that be elsewhere than the device will."""
         self._host = host
         self._port = port
         self._request = provision_request
-        self._adapter = message_adapter or JsonMessageAdapter()
+        self._format: DeviceFormat = JsonDeviceFormat()
 
     async def provision(self) -> ProvisioningResponse:
         """Ask, and wait for the answer without a limit.
@@ -42,14 +42,14 @@ class ProvisioningClient:
         ``ConnectionRefusedByServer`` with the server's reason, ``TimeoutError`` when it does not answer to CONNECT,
         ``ConnectionLostError`` when it closes without an answer, and ``TBMQTTError`` when it refuses the request's PUBLISH.
         """
-        request = self._adapter.build_provision_request(self._request)
+        request = self._format.build_provision_request(self._request)
         config = device_config(self._request)
-        manager = MQTTManager(CLIENT_ID, mqtt_version=config.mqtt_version)
+        manager = MQTTManager(CLIENT_ID, inbound=InboundDispatcher(InboundReport()), mqtt_version=config.mqtt_version)
         try:
             # There is one server, that of the request; the caller may have named another one.
             [route, *_] = await asyncio.to_thread(config.routes) if config.use_tls() else config.routes()
             await manager.connect_by(replace(route, server=ServerAddress(self._host, self._port)), keepalive=config.keepalive)
-            return self._adapter.parse_provisioning_response(self._request, await self._exchange(manager, request))
+            return self._format.parse_provisioning_response(self._request, await self._exchange(manager, request))
         finally:
             await manager.stop()
 
