@@ -10,7 +10,10 @@ from played_server import PlayedServer
 from raw_mqtt import packet
 
 from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client.common.network.route import Route
+from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 SHORT = 0.15
 OPTIONS = FAST | {"access_token": "t", "ack_timeout": SHORT, "limits_timeout": SHORT, "connect_timeout": SHORT}
@@ -222,8 +225,8 @@ async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, ca
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("wrong", [bytes_instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
 async def test_an_unsuback_has_a_time_limit(server, version, wrong):
-    manager = MQTTManager("client", mqtt_version=version, ack_timeout=SHORT)
-    await manager.connect(server.host, server.port)
+    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()), mqtt_version=version, ack_timeout=SHORT)
+    await manager.connect_by(Route(ServerAddress(server.host, server.port)))
     await manager.subscribe("a")
     server.wrong["UNSUBACK"] = wrong
     with pytest.raises(TimeoutError, match=f"{server.host}:{server.port} did not acknowledge.*UNSUBACK"):

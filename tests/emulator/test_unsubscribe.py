@@ -5,15 +5,18 @@ import asyncio
 import pytest
 
 from tb_mqtt_client import ConnectionLostError
+from tb_mqtt_client.common.network.route import Route
+from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 TOPIC = "v1/devices/me/attributes"
 
 
 @pytest.fixture
 async def manager(emulator):
-    manager = MQTTManager("client")
-    await manager.connect(emulator.host, emulator.port, username="TOKEN")
+    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()))
+    await manager.connect_by(Route(ServerAddress(emulator.host, emulator.port)), username="TOKEN")
     yield manager
     await manager.disconnect()
 
