@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 
@@ -49,7 +50,7 @@ class Traffic(SubDeviceTraffic):
 
     def __init__(self):
         self.pipeline = PlayedPipeline()
-        super().__init__(self.pipeline, DeviceGate(RefusedShare()))
+        super().__init__(self.pipeline, DeviceGate(RefusedShare()), JsonGatewayFormat())
 
     def uplink(self, device, value):
         """A call, told apart by its value."""
