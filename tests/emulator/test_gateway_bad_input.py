@@ -207,7 +207,7 @@ async def test_configurations():
 
 @pytest.mark.parametrize("qos", [0, 1])
 async def test_contract_9_gateway_topics_have_qos_1(emulator, make_gateway, qos):
-    """At QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4)."""
+    """At QoS 0 the server does not report refused messages (docs/platform_contract.md, section 4)."""
     gateway = make_gateway(qos=qos)
     await gateway.connect()
     seen = []

@@ -21,7 +21,7 @@ from tb_mqtt_client.service.message_service import MessageService
 class GatewayMessageSender:
     """Writes messages with an adapter and queues them. Each method gives a list with one future of the ``PublishResult``.
 
-    ``qos`` is published; it changes nothing: at QoS 0 the server answers messages for sub-devices with an unsolicited PUBACK
+    ``qos`` is published; it changes nothing: at QoS 0 the server does not report refused messages for sub-devices
     (docs/platform_contract.md, section 4), so they are all published with QoS 1. Raises ``ValueError`` for what cannot be sent, and
     ``NotConnectedError`` without a queue.
     """
