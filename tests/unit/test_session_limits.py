@@ -15,7 +15,8 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.session.limits import LIMIT_NAMES, SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.formats.json_session_limits import LIMIT_NAMES, SessionLimits
+from tb_mqtt_client.service.session.limits import apply_rate_limits
 
 
 class Clock:

@@ -4,7 +4,7 @@ import pytest
 
 from tb_mqtt_client.common.mqtt.packets import NotMqttError
 from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
-from tb_mqtt_client.service.session.limits import SessionLimits
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 
 
 def test_a_server_that_says_nothing_allows_what_mqtt_does():

@@ -26,6 +26,7 @@ from tb_mqtt_client.service.delivery.packing import UplinkPacker
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.health import health_snapshot
 from tb_mqtt_client.service.message_service import MessageService
@@ -34,7 +35,7 @@ from tb_mqtt_client.service.requests.device import DeviceRequests
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
-from tb_mqtt_client.service.session.limits import SessionLimits, apply_rate_limits
+from tb_mqtt_client.service.session.limits import apply_rate_limits
 from tb_mqtt_client.service.session.setup import ANSWER_TOPICS, COUNTED_TOPICS, SessionSetup
 
 logger = get_logger(__name__)

@@ -6,8 +6,8 @@ from typing import Any
 
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.statistics import Statistics
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session.limits import SessionLimits
 
 
 def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics) -> dict[str, Any]:

@@ -28,9 +28,10 @@ from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.receipts import resolve_futures, resolve_undelivered
 from tb_mqtt_client.service.delivery.transport import AcknowledgedCallback, ConnectionLostCallback, SessionEnd, SessionEndCallback
-from tb_mqtt_client.service.requests.dispatch import Handler, InboundDispatcher, RefusedCallback
+from tb_mqtt_client.service.requests.dispatch import InboundDispatcher
 from tb_mqtt_client.service.session.connecting import ConnectionAttempt
 from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
+from tb_mqtt_client.service.session.protocol import Handler, RefusedCallback
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)

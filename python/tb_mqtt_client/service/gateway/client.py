@@ -34,6 +34,7 @@ from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.service.delivery.packing import UplinkPacker
 from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
@@ -49,7 +50,6 @@ from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import SENDS_A_TURN
-from tb_mqtt_client.service.session.limits import SessionLimits
 from tb_mqtt_client.service.session.setup import ANSWER_TOPICS
 
 logger = get_logger(__name__)

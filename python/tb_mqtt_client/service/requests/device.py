@@ -14,11 +14,11 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
+from tb_mqtt_client.service.session.protocol import Session
 
 logger = get_logger(__name__)
 
@@ -34,7 +34,7 @@ class DeviceRequests(Requests):
         self,
         payload_format: DeviceFormat,
         downlink: DeviceDownlink,
-        manager: MQTTManager,
+        manager: Session,
         report: InboundReport,
         send: Send,
         withdraw: Withdraw,

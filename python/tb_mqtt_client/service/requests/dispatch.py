@@ -15,6 +15,7 @@ from typing import Any
 
 from tb_mqtt_client.common.async_utils import callback_task, end_tasks
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.service.session.protocol import Handler, RefusedCallback
 
 logger = get_logger(__name__)
 
@@ -69,11 +70,6 @@ class InboundReport:
         self.callback_errors += 1
         self._log.warn_of(type(error).__name__, "The callback for %s failed", what, level=logging.ERROR, error=error)
 
-
-Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
-"""A coroutine function that gets a topic and a payload."""
-RefusedCallback = Callable[[str, bytes], None]
-"""Called with a message for which there is no room."""
 
 DEFAULT_MAX_WAITING = 1000
 """Messages of one topic family that may wait for their callbacks."""

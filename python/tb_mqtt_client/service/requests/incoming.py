@@ -16,13 +16,13 @@ from tb_mqtt_client.constants.mqtt_topics import (
 )
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.handlers import (
     AttributeUpdatesHandler,
     ResponseHandler,
     RPCRequestsHandler,
 )
+from tb_mqtt_client.service.session.protocol import Session
 
 logger = get_logger(__name__)
 
@@ -48,7 +48,7 @@ class DeviceDownlink:
         self.rpc_requests = RPCRequestsHandler(payload_format, report, rpc_callback_timeout)
         self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
 
-    def register_at(self, manager: MQTTManager) -> None:
+    def register_at(self, manager: Session) -> None:
         """Take the device's messages."""
         manager.register_handler(DEVICE_ATTRIBUTES_TOPIC, self.attribute_updates.handle)
         manager.register_handler(DEVICE_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)

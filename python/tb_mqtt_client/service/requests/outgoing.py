@@ -15,8 +15,8 @@ from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, end_tasks, 
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.service.delivery.transport import SessionEnd
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.pending import PendingRequests
+from tb_mqtt_client.service.session.protocol import Session
 
 K = TypeVar("K")
 A = TypeVar("A")
@@ -29,7 +29,7 @@ Withdraw = Callable[[MqttPublishMessage], None]
 class Requests:
     """Sends requests, and ends those that cannot be answered any more."""
 
-    def __init__(self, manager: MQTTManager, send: Send, withdraw: Withdraw, *pending: PendingRequests[Any, Any]) -> None:
+    def __init__(self, manager: Session, send: Send, withdraw: Withdraw, *pending: PendingRequests[Any, Any]) -> None:
         """``pending``: all requests that this asks."""
         self._manager = manager
         self._send = send

@@ -20,8 +20,9 @@ from tb_mqtt_client.constants.mqtt_topics import (
 )
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
-from tb_mqtt_client.service.session.limits import SessionLimits, request_session_limits
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
+from tb_mqtt_client.service.session.limits import request_session_limits
+from tb_mqtt_client.service.session.protocol import Connection
 
 logger = get_logger(__name__)
 
@@ -94,7 +95,7 @@ class SessionSetup:
     def __init__(
         self,
         config: DeviceConfig,
-        manager: MQTTManager,
+        manager: Connection,
         admission: Admission,
         next_rpc_id: Callable[[], int],
         apply_limits: Callable[[SessionLimits], None],
@@ -199,6 +200,6 @@ class SessionSetup:
         except TimeoutError:
             self._server_is_silent = True
             logger.info("The server did not tell its limits within %g s, defaults are used", seconds)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             logger.warning("The server's limits are not usable, defaults are used: %s", error)
         return SessionLimits()

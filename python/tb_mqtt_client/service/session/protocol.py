@@ -1,0 +1,70 @@
+"""The parts of `MQTTManager` that setting up a session and sending requests need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.network.route import Route
+from tb_mqtt_client.service.delivery.transport import SessionEnd, SessionEndCallback
+
+Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
+"""A coroutine function that is called with a topic and a payload."""
+RefusedCallback = Callable[[str, bytes], None]
+"""Called with a message that is not handled because too many are waiting."""
+
+
+class Session(Protocol):
+    """Requests and responses in the current session."""
+
+    session_end_callbacks: list[SessionEndCallback]
+    """Called when a session has ended."""
+
+    @property
+    def connections(self) -> int:
+        """The number of sessions, the current one included."""
+
+    def session_future(self) -> asyncio.Future[Any]:
+        """Return a future that fails with ``ConnectionLostError`` when the session ends."""
+
+    def register_handler(
+        self,
+        topic_filter: str,
+        handler: Handler,
+        *,
+        side_by_side: bool = False,
+        owes_answer: bool = False,
+        on_refused: RefusedCallback | None = None,
+    ) -> None:
+        """Pass messages of a topic to a coroutine function."""
+
+    def unregister_handler(self, topic_filter: str) -> None:
+        """Stop passing messages of a topic to its handler."""
+
+    async def subscribe(self, topic: str) -> None:
+        """Subscribe to a topic, and wait for the SUBACK."""
+
+    def publish_now(self, message: MqttPublishMessage) -> None:
+        """Write a PUBLISH."""
+
+
+class Connection(Session, Protocol):
+    """A session that can be opened and closed."""
+
+    terms: SessionTerms
+    """What the CONNACK allows."""
+
+    async def connect_by(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
+        """Connect to the server of a route."""
+
+    def open_for_traffic(self) -> None:
+        """Allow queued messages to be published."""
+
+    async def wait_lost(self) -> SessionEnd:
+        """Wait until the connection has ended."""
+
+    async def disconnect(self) -> None:
+        """Send DISCONNECT and close the connection."""
