@@ -12,8 +12,8 @@ from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common import async_utils
 from tb_mqtt_client.emulator import Emulator, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.entities.gateway_event import GatewayEventType
 from tb_mqtt_client.service.gateway import incoming
 from tb_mqtt_client.service.requests import server_rpc
 

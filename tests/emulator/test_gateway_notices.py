@@ -9,7 +9,7 @@ from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import GatewayEventType
 
 
 @pytest.mark.parametrize("reason", [128, 129, 150])

@@ -6,8 +6,7 @@ import pytest
 
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
-from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
+from tb_mqtt_client.entities.gateway_event import GatewayEvent, GatewayEventType
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.requests.dispatch import InboundReport

@@ -8,10 +8,9 @@ from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnect
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
-from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
+from tb_mqtt_client.entities.gateway_event import GatewayEvent, GatewayEventType
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 

@@ -18,11 +18,11 @@ from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest, GatewayClaimRequestBuilder
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
+from tb_mqtt_client.entities.gateway_event import GatewayEventType
 from tb_mqtt_client.service.base_client import BaseClient
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import UnreadableRPCRequestError

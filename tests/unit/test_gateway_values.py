@@ -12,19 +12,17 @@ from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_attribute_update import GatewayAttributeUpdate
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest, GatewayClaimRequestBuilder
-from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent, GatewayEventType
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 

@@ -44,7 +44,7 @@ def test_parse():
 
 @pytest.mark.parametrize("reply", ['{"error":"timeout"}', "[]", "no json", ""])
 def test_no_answer(reply):
-    with pytest.raises(ValueError, match=r"getSessionLimits|Expecting value"):
+    with pytest.raises(ValueError, match=r"getSessionLimits|Expecting value|not a JSON object"):
         SessionLimits.parse(reply.encode())
 
 

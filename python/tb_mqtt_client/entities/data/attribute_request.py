@@ -9,8 +9,7 @@ from typing import Any, Self
 from tb_mqtt_client.constants.json_typing import UnsupportedValueError
 from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer
 from tb_mqtt_client.entities.factory_made import FactoryMade
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 Keys = list[str] | None
 

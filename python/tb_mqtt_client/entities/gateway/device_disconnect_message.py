@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tb_mqtt_client.entities.factory_made import FactoryMade
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.device_connect_message import checked_device_name
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 
 @dataclass(frozen=True, init=False, repr=False)

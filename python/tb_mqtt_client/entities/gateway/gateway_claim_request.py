@@ -7,9 +7,8 @@ from typing import Any, Self
 
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.factory_made import FactoryMade
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 
 @dataclass(frozen=True, init=False, repr=False)

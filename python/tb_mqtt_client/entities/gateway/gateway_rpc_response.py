@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 DEFAULT_FIELDS_SIZE = 50
 """Bytes that ``size`` counts for a message without entries."""

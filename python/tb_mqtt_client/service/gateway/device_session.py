@@ -13,11 +13,10 @@ from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 StateChangeCallback: TypeAlias = Callable[["DeviceSession"], None]
 AttributeUpdateCallback: TypeAlias = Callable[["DeviceSession", AttributeUpdate], Awaitable[None] | None]

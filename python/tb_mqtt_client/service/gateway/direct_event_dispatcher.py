@@ -10,8 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from tb_mqtt_client.entities.gateway.base_gateway_event import BaseGatewayEvent
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
+from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.requests.dispatch import InboundReport

@@ -21,12 +21,12 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_RPC_TOPIC,
 )
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_attribute_update import GatewayAttributeUpdate
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
+from tb_mqtt_client.entities.gateway_event import GatewayEventType
 from tb_mqtt_client.service.formats.protocol import GatewayFormat, SubDeviceAttributes, UnreadableRPCRequestError
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession

@@ -12,8 +12,7 @@ from tb_mqtt_client.constants.mqtt_topics import GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import QUOTA_REFUSALS, reason_name
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
-from tb_mqtt_client.entities.gateway.event_type import GatewayEventType
-from tb_mqtt_client.entities.gateway.gateway_event import GatewayEvent
+from tb_mqtt_client.entities.gateway_event import GatewayEvent, GatewayEventType
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
