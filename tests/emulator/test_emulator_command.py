@@ -1,4 +1,4 @@
-"""``python -m tb_mqtt_client.emulator``: what it serves, what it says, how it ends."""
+"""The command ``python -m tb_mqtt_client.emulator``: options, output, console commands and exit codes."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ class Address:
 
 @asynccontextmanager
 async def command(*arguments, stdin=asyncio.subprocess.DEVNULL):
-    """Run it; give its process, what it said at its start, and where it listens."""
+    """Run the command and yield its process, its first line of output and its address."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-m", "tb_mqtt_client.emulator", "--port", "0", *arguments,
         stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -39,7 +39,7 @@ async def command(*arguments, stdin=asyncio.subprocess.DEVNULL):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_it_serves_until_it_is_stopped(number):
+async def test_serves_until_a_signal_stops_it(number):
     async with command("--device", "TOKEN=thermometer", "--gateway", "GATEWAY", "--server-version", "4.2", "--quiet") as (
         process,
         first,
@@ -63,10 +63,10 @@ async def test_limits_and_provisioning():
     async with command(*options) as (process, _, at):
         lines = [(await process.stdout.readline()).decode().strip() for _ in range(4)]
         assert lines == [
-            "a device for every other access token",
-            "devices that register themselves with the provision key 'key'",
-            "limit of devices and gateways: messages 2:1000000, enforced",
-            "limit of devices behind a gateway: telemetryDataPoints 5:1,60:60, enforced",
+            "every other access token creates a device",
+            "devices may provision themselves with the provision key 'key'",
+            "limit for devices and gateways: messages 2:1000000, enforced",
+            "limit for the sub-devices of a gateway: telemetryDataPoints 5:1,60:60, enforced",
         ]
         async with raw_client(at) as client:
             await client.connect("provision")
@@ -74,9 +74,9 @@ async def test_limits_and_provisioning():
             assert (await client.request("/provision/request", keys))[1]["status"] == "SUCCESS"
         async with raw_client(at) as client:
             await client.connect("anything")
-            for answer in [(0x40, b"\0\x01"), (0xE0, b"\x83\0")]:
+            for reply in [(0x40, b"\0\x01"), (0xE0, b"\x83\0")]:
                 client.publish("v1/devices/me/claim", "")
-                assert await client.read() == answer
+                assert await client.read() == reply
 
 
 async def test_tls(tmp_path):
@@ -102,7 +102,7 @@ async def test_tls(tmp_path):
         (["--tls-certificate", __file__], f"--tls-certificate: {__file__}"),
     ],
 )
-def test_what_cannot_be_served(capsys, arguments, message):
+def test_exits_with_2_if_it_cannot_start(capsys, arguments, message):
     assert main(["--port", "0", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -123,35 +123,35 @@ def test_what_cannot_be_served(capsys, arguments, message):
         ["--tls-client-ca", "ca.pem"],
     ],
 )
-def test_arguments_that_are_none(arguments, capsys):
+def test_invalid_options_are_rejected(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken(capsys):
+def test_the_error_names_a_port_in_use(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 2
     assert str(port) in capsys.readouterr().err
 
 
-def test_help_tells_all(capsys):
+def test_help_lists_the_options(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in ("--device", "--provision", "--gateway-telemetry-datapoints", "--tls-client-ca", "--server-version", "Ctrl-C"):
-        assert option in told
+        assert option in output
 
 
-# What it prints, and commands.
+# Printed events and console commands.
 
 
 async def read(process, count=1):
     return [(await process.stdout.readline()).decode().rstrip("\n") for _ in range(count)]
 
 
-async def test_it_prints_what_arrives():
+async def test_prints_connections_and_publishes():
     async with command("--device", "TOKEN=thermometer", "--gateway", "GATEWAY") as (process, _, at):
         await read(process, 2)
         async with raw_client(at, 4) as client:
@@ -186,8 +186,8 @@ async def test_commands():
             await process.stdin.drain()
 
         await typed('set TOKEN {"early": true}')
-        kept = "TOKEN: 1 shared attribute set, kept until the device asks: it is not connected or not subscribed"
-        assert await read(process) == [kept]
+        not_sent = "TOKEN: 1 shared attribute set, update not sent: the device is not connected or not subscribed"
+        assert await read(process) == [not_sent]
         await client.connect()
         await client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+")
         await typed("set 'my thermometer' target=21.5 mode=eco name='two words'")
@@ -206,7 +206,7 @@ async def test_commands():
         assert await read(process) == ["my thermometer: connected, 0 datapoints"]
         await typed("help")
         assert (await read(process))[0] == "commands:"
-        # The end of the input is not the end of the emulator.
+        # The emulator keeps serving at the end of the input.
         process.stdin.close()
         await client.read()
         assert await client.silent()
@@ -216,18 +216,18 @@ async def test_commands():
     ("line", "error"),
     [
         ("reboot TOKEN", "error: unknown command 'reboot'; type help for a list"),
-        ("rpc TOKEN", "error: write rpc DEVICE METHOD [PARAMS]"),
-        ("rpc TOKEN m {", "error: PARAMS must be JSON, not '{':"),
+        ("rpc TOKEN", "error: usage: rpc DEVICE METHOD [PARAMS]"),
+        ("rpc TOKEN m {", "error: PARAMS '{' is not valid JSON:"),
         ("rpc other m", "error: there is no device 'other'; devices: 'TOKEN'"),
-        ("set TOKEN", "error: write set DEVICE KEY=VALUE ..."),
+        ("set TOKEN", "error: usage: set DEVICE KEY=VALUE ..."),
         ("set TOKEN key", "error: 'key' is not KEY=VALUE"),
-        ("set TOKEN a='", 'error: "a=\'" cannot be read: No closing quotation'),
-        ("set TOKEN {1}", "error: '{1}' is not JSON:"),
-        ("delete TOKEN", "error: write delete DEVICE KEY ..."),
+        ("set TOKEN a='", 'error: "a=\'" cannot be parsed: No closing quotation'),
+        ("set TOKEN {1}", "error: '{1}' is not valid JSON:"),
+        ("delete TOKEN", "error: usage: delete DEVICE KEY ..."),
     ],
 )
 async def test_commands_that_fail(tmp_path, line, error):
-    """Standard input may be a file, too."""
+    """Report the error and execute the next command; standard input may also be a file."""
     commands = tmp_path / "commands"
     commands.write_text(f"{line}\n\ndevices")
     with commands.open("rb") as stdin:
@@ -239,7 +239,7 @@ async def test_commands_that_fail(tmp_path, line, error):
                 assert (await client.connect())[1][1] == 0
 
 
-async def test_a_flood_of_events_is_cut():
+async def test_at_most_50_events_per_second_are_printed():
     lines = []
     printer = EventPrinter(lines.append)
     for number in range(1234):
@@ -249,6 +249,6 @@ async def test_a_flood_of_events_is_cut():
     assert lines[50:] == ["... and 1,184 more lines"]
 
 
-def test_a_long_text_is_cut():
+def test_long_text_is_cut():
     assert printable("a\tb\u202ec") == "a\\tb\\u202ec"
     assert printable("x" * 1000) == "x" * 500 + "... (1,000 characters)"

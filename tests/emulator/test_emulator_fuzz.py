@@ -107,6 +107,6 @@ def test_packets(first_byte, body, level):
 
 
 def test_an_error_of_the_emulator_would_be_seen(monkeypatch):
-    monkeypatch.setattr("tb_mqtt_client.emulator.attributes.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("tb_mqtt_client.emulator.attributes.response", lambda *_: 1 / 0)
     with pytest.raises(ExceptionGroup):
         asyncio.run(send([as_packet(TOPICS[2], b"{}", 1, 5)], 5, "4.3", "GATEWAY", SessionLimits()))

@@ -214,7 +214,7 @@ async def test_a_package_of_a_device_behind_a_gateway(emulator):
         ({}, "either data or a url"),
         ({"data": b"", "url": "x"}, "either data or a url"),
         ({"data": b"", "kind": "hw"}, "kind must be"),
-        ({"data": b"", "checksum_algorithm": "SHA1"}, "none of MD5"),
+        ({"data": b"", "checksum_algorithm": "SHA1"}, "must be one of MD5"),
     ],
 )
 def test_packages_that_are_none(options, match):

@@ -115,7 +115,7 @@ async def test_calls_that_nobody_answers(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(RPC)
-        with pytest.raises(TimeoutError, match="did not answer 'm'"):
+        with pytest.raises(TimeoutError, match="did not reply to 'm'"):
             await emulator.call_rpc("device", "m", timeout=0.01)
         assert (await client.message())[0] == "v1/devices/me/rpc/request/2"
         client.publish("v1/devices/me/rpc/response/2", '"late"')

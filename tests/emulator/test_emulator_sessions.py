@@ -291,10 +291,10 @@ async def test_a_connack_can_have_properties_that_it_must_not_have(emulator):
 @pytest.mark.parametrize(
     ("properties", "message"),
     [
-        ({"receive_max": 1}, "'receive_max' is not a property of a CONNACK; known are session_expiry_interval"),
+        ({"receive_max": 1}, "'receive_max' is not a CONNACK property; the properties are session_expiry_interval"),
         ({"receive_maximum": 65536}, "receive_maximum must be from 0 to 65535, not 65536"),
         ({"receive_maximum": "1"}, "receive_maximum must be from 0 to 65535"),
-        ({"reason_string": 1}, "reason_string must be a text, not 1"),
+        ({"reason_string": 1}, "reason_string must be a string, not 1"),
     ],
 )
 def test_properties_that_mqtt_does_not_have(properties, message):

@@ -1,4 +1,4 @@
-"""A stand-in for the platform's MQTT endpoint, for tests, demos and users' own tests.
+"""An emulator of ThingsBoard's MQTT endpoint, for tests and demos.
 
 >>> async with Emulator() as emulator:
 ...     emulator.add_gateway("TOKEN", name="gateway")

@@ -1,4 +1,4 @@
-"""``python -m tb_mqtt_client.emulator --port 1883 --device TOKEN --gateway TOKEN``"""
+"""Run the emulator from the command line: ``python -m tb_mqtt_client.emulator --device TOKEN``."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tb_mqtt_client.emulator.provisioning import STRATEGIES
 from tb_mqtt_client.emulator.server import Emulator
 
 _DESCRIPTION = """\
-A stand-in for ThingsBoard's MQTT endpoint, to try clients against: it answers as the platform answers, and forgets
-everything when it ends. It prints what arrives, and takes commands while it runs: type help. It has no REST API;
-from Python it can do more (docs/emulator.md).
+Emulate ThingsBoard's MQTT endpoint, to try clients against. The emulator answers as the platform does and keeps
+everything in memory only. It prints connections and publishes as they arrive, and reads commands while it runs: type
+help for a list. It has no REST API. The Python API can do more (docs/emulator.md).
 """
 
 _EPILOG = """\
 examples:
-  one device, the newest platform:
+  one device, the newest platform version:
     %(prog)s --device TOKEN
-  a gateway of an older platform, with limits on what its devices send:
+  a gateway, an older platform version, and a limit on the datapoints of its sub-devices:
     %(prog)s --server-version 4.2 --gateway TOKEN=boiler-room --gateway-telemetry-datapoints 100:1,3000:60
-  devices that register themselves:
+  devices that provision themselves:
     %(prog)s --provision KEY:SECRET
 
-Limits are written as the platform writes them, CAPACITY:SECONDS,...; what has none is not limited. Ctrl-C ends it.
+Limits have the platform's form CAPACITY:SECONDS,...; without an option there is no limit. Press Ctrl-C to stop.
 """
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    """Listen until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Not every platform has these; there Ctrl-C raises KeyboardInterrupt.
+        # Windows event loops have no signal handlers; Ctrl-C raises KeyboardInterrupt there.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with _emulator(arguments) as emulator:
@@ -60,24 +60,24 @@ async def serve(arguments: argparse.Namespace) -> None:
         counters = emulator.counters
         _print(f"Stopped after {counted(counters.connections, 'session')} and {counted(counters.datapoints, 'datapoint')}")
         if errors:
-            raise ExceptionGroup("errors of commands", errors)
+            raise ExceptionGroup("errors in commands", errors)
 
 
 def _print(line: str) -> None:
-    # Who reads the output may have ended; the emulator serves on.
+    # The reader of a pipe may have exited; the emulator keeps serving.
     with suppress(BrokenPipeError):
         print(line, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: stopped by the user. 2: it could not begin."""
+    """Run the command and return its exit code: 0 when stopped by the user, 2 when the emulator could not start."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = _parser()
     parsed = parser.parse_args(arguments)
     for option in ("tls_key", "tls_client_ca"):
         if getattr(parsed, option) is not None and parsed.tls_certificate is None:
-            parser.error(f"--{option.replace('_', '-')} goes with --tls-certificate")
+            parser.error(f"--{option.replace('_', '-')} requires --tls-certificate")
     try:
         asyncio.run(serve(parsed))
     except KeyboardInterrupt:
@@ -89,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _emulator(arguments: argparse.Namespace) -> Emulator:
-    """Raises `ValueError` and `OSError` for what cannot be served."""
+    """Create the emulator that the arguments describe.
+
+    Raises:
+        ValueError: A limit, name or token is not valid, or a certificate file cannot be used.
+    """
     emulator = Emulator(
         host=arguments.host,
         port=arguments.port,
@@ -122,22 +126,22 @@ def _tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     files = " and ".join(filter(None, [arguments.tls_certificate, arguments.tls_key]))
-    with _named(f"--tls-certificate: {files}"):
+    with _naming(f"--tls-certificate: {files}"):
         context.load_cert_chain(arguments.tls_certificate, arguments.tls_key)
     if arguments.tls_client_ca is not None:
-        with _named(f"--tls-client-ca: {arguments.tls_client_ca}"):
+        with _naming(f"--tls-client-ca: {arguments.tls_client_ca}"):
             context.load_verify_locations(arguments.tls_client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
-    """OpenSSL says what is wrong, and not with which file."""
+def _naming(files: str) -> Iterator[None]:
+    """Add the option and the files to an error, because OpenSSL does not name the file."""
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{what} cannot be used: {error.strerror or error}") from error
+        raise ValueError(f"{files} cannot be used: {error.strerror or error}") from error
 
 
 def _describe(emulator: Emulator, arguments: argparse.Namespace) -> None:
@@ -147,16 +151,19 @@ def _describe(emulator: Emulator, arguments: argparse.Namespace) -> None:
         device = emulator.device(token)
         print(f"  {'gateway' if device.is_gateway else 'device'} {device.name!r}, access token {token!r}")
     if arguments.any_token:
-        print("  a device for every other access token")
+        print("  every other access token creates a device")
     for profile in arguments.provision:
-        print(f"  devices that register themselves with the provision key {profile.partition(':')[0]!r}")
+        print(f"  devices may provision themselves with the provision key {profile.partition(':')[0]!r}")
     limits = emulator.limits
     assert limits is not None
-    counted = "announced only" if arguments.announce_only else "enforced"
-    for title, entity in (("devices and gateways", limits.rate_limits), ("devices behind a gateway", limits.gateway_rate_limits)):
+    enforcement = "announced only" if arguments.announce_only else "enforced"
+    for title, entity in (
+        ("devices and gateways", limits.rate_limits),
+        ("the sub-devices of a gateway", limits.gateway_rate_limits),
+    ):
         for kind, windows in entity.reply().items():
             if windows:
-                print(f"  limit of {title}: {kind} {windows}, {counted}")
+                print(f"  limit for {title}: {kind} {windows}, {enforcement}")
     sys.stdout.flush()
 
 
@@ -174,11 +181,11 @@ def _provision_profile(text: str) -> str:
 
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     def convert(text: str) -> int:
-        # int() would take "1_000" and " 5 ".
+        # int() would also accept "1_000" and " 5 ".
         number = int(text) if text.isascii() and text.isdecimal() else None
         if number is None or number < low or (high is not None and number > high):
-            limits = f"from {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+            allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {allowed}")
         return number
 
     return convert
@@ -193,45 +200,51 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=_whole(0, 65535), default=1883, help="port to listen on; 0 takes a free one (default: %(default)s)"
+        "--port", type=_whole(0, 65535), default=1883, help="port to listen on; 0 picks a free port (default: %(default)s)"
     )
-    parser.add_argument("--quiet", action="store_true", help="do not print what arrives")
+    parser.add_argument("--quiet", action="store_true", help="do not print connections and publishes")
     parser.add_argument(
-        "--server-version", choices=VERSIONS, default=NEWEST, help="version of the platform to act as (default: %(default)s)"
+        "--server-version", choices=VERSIONS, default=NEWEST, help="platform version to emulate (default: %(default)s)"
     )
-    who = parser.add_argument_group("who may connect")
-    who.add_argument("--device", action="append", default=[], metavar="TOKEN[=NAME]", help="a device; may be given again")
-    who.add_argument("--gateway", action="append", default=[], metavar="TOKEN[=NAME]", help="a gateway; may be given again")
-    who.add_argument("--any-token", action="store_true", help="make a device for every unknown access token")
-    who.add_argument(
+    clients = parser.add_argument_group("devices and gateways")
+    clients.add_argument("--device", action="append", default=[], metavar="TOKEN[=NAME]", help="add a device; repeatable")
+    clients.add_argument("--gateway", action="append", default=[], metavar="TOKEN[=NAME]", help="add a gateway; repeatable")
+    clients.add_argument("--any-token", action="store_true", help="create a device for each unknown access token")
+    clients.add_argument(
         "--provision",
         action="append",
         default=[],
         type=_provision_profile,
         metavar="KEY:SECRET[:STRATEGY]",
-        help=f"let devices register themselves; strategies: {', '.join(STRATEGIES)} (default: the first)",
+        help=f"let devices provision themselves; strategies: {', '.join(STRATEGIES)} (default: the first)",
     )
     limits = parser.add_argument_group("limits")
-    for scope, whose in (("", "of a device, and a gateway's own"), ("gateway-", "of all devices behind one gateway")):
+    for scope, sender in (("", "of a device, or of a gateway itself"), ("gateway-", "of all sub-devices of one gateway together")):
         for kind in ("messages", "telemetry-messages", "telemetry-datapoints"):
-            limits.add_argument(f"--{scope}{kind}", metavar="N:S,...", help=f"{kind.replace('-', ' ')} {whose}")
-    limits.add_argument("--announce-only", action="store_true", help="announce the limits to clients, and do not enforce them")
+            limits.add_argument(f"--{scope}{kind}", metavar="N:S,...", help=f"{kind.replace('-', ' ')} {sender}")
+    limits.add_argument("--announce-only", action="store_true", help="announce the limits to clients without enforcing them")
     limits.add_argument(
         "--max-payload-size",
         type=_whole(1),
         default=65536,
         metavar="BYTES",
-        help="remaining length of a packet (default: %(default)s)",
+        help="largest remaining length of a packet (default: %(default)s)",
     )
-    limits.add_argument("--max-devices", type=_whole(0), metavar="N", help="devices that there may be (default: any number)")
     limits.add_argument(
-        "--history", type=_whole(0), default=1000, metavar="N", help="telemetry records kept a device (default: %(default)s)"
+        "--max-devices", type=_whole(0), metavar="N", help="largest number of devices, sub-devices included (default: unlimited)"
+    )
+    limits.add_argument(
+        "--history",
+        type=_whole(0),
+        default=1000,
+        metavar="N",
+        help="telemetry records to keep for each device (default: %(default)s)",
     )
     tls = parser.add_argument_group("TLS")
     tls.add_argument("--tls-certificate", metavar="FILE", help="serve TLS with this certificate (PEM)")
-    tls.add_argument("--tls-key", metavar="FILE", help="its private key, if it is not in the same file")
+    tls.add_argument("--tls-key", metavar="FILE", help="private key of the certificate, if it is in another file")
     tls.add_argument(
-        "--tls-client-ca", metavar="FILE", help="ask clients for certificates of this authority; one of another ends the handshake"
+        "--tls-client-ca", metavar="FILE", help="request client certificates from this authority; others fail the handshake"
     )
     return parser
 

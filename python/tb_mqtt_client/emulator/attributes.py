@@ -1,7 +1,4 @@
-"""Attributes on the server: updates and deletions of shared ones to the device, and the answers to requests.
-
-Source: docs/platform_contract.md, sections 2 and 4.
-"""
+"""Shared attribute updates and deletions, and responses to attribute requests (docs/platform_contract.md, sections 2 and 4)."""
 
 from __future__ import annotations
 
@@ -13,26 +10,29 @@ from tb_mqtt_client.emulator.payloads import AttributeKeys, GatewayAttributeRequ
 
 
 def set_shared(device: Device, values: Mapping[str, Any]) -> bool:
-    """Store, and send the update. Returns False when the device is not subscribed to it."""
+    """Store shared attributes and send the update. Return False if the device is not connected or not subscribed."""
     device.shared_attributes.update(values)
     return send_update(device, values)
 
 
 def send_update(device: Device, values: Mapping[str, Any]) -> bool:
-    """Send an update without storing it. Returns False when the device is not subscribed to it."""
+    """Send an update without storing it. Return False if the device is not connected or not subscribed."""
     return device.session is not None and device.session.send_attributes(device, dict(values))
 
 
 def delete_shared(device: Device, keys: Iterable[str]) -> bool:
-    """Delete, and send `{"deleted": [...]}` with all of the keys, known or not."""
+    """Delete shared attributes and send `{"deleted": [...]}` with all of the keys, known or not.
+
+    Return False if the device is not connected or not subscribed.
+    """
     deleted = list(keys)
     for key in deleted:
         device.shared_attributes.pop(key, None)
     return device.session is not None and device.session.send_attributes(device, {"deleted": deleted})
 
 
-def answer(device: Device, keys: AttributeKeys) -> dict[str, Any]:
-    """`{"client": {...}, "shared": {...}}`, each only if something was found."""
+def response(device: Device, keys: AttributeKeys) -> dict[str, Any]:
+    """Return the response to a device: `{"client": {...}, "shared": {...}}`, without empty scopes."""
     client_keys, shared_keys = keys
     if not client_keys and not shared_keys:
         found = {"client": _client(device), "shared": dict(device.shared_attributes)}
@@ -44,10 +44,11 @@ def answer(device: Device, keys: AttributeKeys) -> dict[str, Any]:
     return {scope: values for scope, values in found.items() if values}
 
 
-def gateway_answer(device: Device, request: GatewayAttributeRequest) -> dict[str, Any]:
-    """Return `value` when one key was asked for, `values` when several were, neither when nothing was found.
+def gateway_response(device: Device, request: GatewayAttributeRequest) -> dict[str, Any]:
+    """Return the response to a gateway.
 
-    A request without keys gets all attributes of both scopes in one object, and a scope with a single one as `value`.
+    It has `value` for one requested key, `values` for several, and neither if no attribute was found. A request without keys
+    gets all attributes of both scopes as `values`, and a scope with a single attribute as `value`.
     """
     reply: dict[str, Any] = {"id": request.id, "device": request.device}
     scopes = [_client(device) if request.client_scope else device.shared_attributes]
@@ -63,7 +64,7 @@ def gateway_answer(device: Device, request: GatewayAttributeRequest) -> dict[str
 
 
 def _client(device: Device) -> dict[str, Any]:
-    """What the device sent comes back as it is stored: "7" as 7."""
+    """Return the client attributes as they are stored: the string "7" as the number 7."""
     return {key: value.value for key, value in device.stored_attributes.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the emulator does later: timers and tasks, each with an owner that ends them."""
+"""Timers and tasks, each with an owner that cancels them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 
 class Timers:
-    """Timers of one owner, forgotten as they fire."""
+    """The pending timers of one owner."""
 
     def __init__(self) -> None:
         self._handles: set[asyncio.TimerHandle] = set()
 
     def after(self, seconds: float, action: Callable[..., object], *arguments: Any) -> None:
+        """Run an action once, after some seconds."""
+
         def fire() -> None:
             self._handles.discard(handle)
             action(*arguments)
@@ -22,25 +24,27 @@ class Timers:
         self._handles.add(handle)
 
     def cancel(self) -> None:
+        """Cancel all pending timers."""
         for handle in self._handles:
             handle.cancel()
         self._handles.clear()
 
 
 class Background:
-    """Tasks of one owner; what one of them raises is reported."""
+    """The running tasks of one owner. An exception in a task is passed to `report`."""
 
     def __init__(self, report: Callable[[Exception], None]) -> None:
         self._report = report
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in a task."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Cancel all, the caller's own task excepted: a test's handler may stop the emulator."""
+        """Cancel all tasks and wait for them, except for the current task: an RPC handler may stop the emulator."""
         others = self._tasks - {asyncio.current_task()}
         for task in others:
             task.cancel()

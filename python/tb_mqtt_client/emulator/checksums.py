@@ -1,6 +1,6 @@
-"""Checksums of packages in the text form of the platform (docs/platform_contract.md, section 7), written apart from the client's.
+"""Package checksums in the platform's text form (docs/platform_contract.md, section 7), implemented independently of the client.
 
-All are the hex digits of the hash's bytes. CRC32 and the two Murmur3 hashes have theirs little-endian, leading zeros kept.
+Each is the hash in hexadecimal. The bytes of CRC32 and of the two Murmur3 hashes are little-endian; leading zeros are kept.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _MASK_64: Final = 0xFFFFFFFFFFFFFFFF
 
 
 def checksum(algorithm: str, data: bytes) -> str:
-    """Raises `ValueError` for an algorithm that the platform does not have."""
+    """Return the checksum of the data. Raise `ValueError` if the platform does not have the algorithm."""
     if algorithm not in _ALGORITHMS:
-        raise ValueError(f"the algorithm {algorithm!r} is none of {', '.join(_ALGORITHMS)}")
+        raise ValueError(f"checksum_algorithm must be one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")
     return _ALGORITHMS[algorithm](data)
 
 
 def murmur3_x86_32(data: bytes) -> int:
-    """MurmurHash3_x86_32, seed 0."""
+    """Return MurmurHash3_x86_32 of the data with seed 0."""
     state = 0
     body = len(data) // 4 * 4
     for offset in range(0, body, 4):
         state ^= _mix_32(int.from_bytes(data[offset : offset + 4], "little"))
         state = (_rotated(state, 13, 32) * 5 + 0xE6546B64) & _MASK_32
-    # A tail of 0 bytes mixes to 0.
+    # An empty tail leaves the state unchanged.
     state ^= _mix_32(int.from_bytes(data[body:], "little"))
     state ^= len(data)
     state = (state ^ state >> 16) * 0x85EBCA6B & _MASK_32
@@ -37,7 +37,7 @@ def murmur3_x86_32(data: bytes) -> int:
 
 
 def murmur3_x64_128(data: bytes) -> tuple[int, int]:
-    """MurmurHash3_x64_128, seed 0: its two halves of 64 bits."""
+    """Return MurmurHash3_x64_128 of the data with seed 0, as two halves of 64 bits."""
     low = high = 0
     body = len(data) // 16 * 16
     for offset in range(0, body, 16):

@@ -1,8 +1,7 @@
-"""The server's half of MQTT 3.1.1 and 5: bytes in, packets out, and back. No I/O and no state but the unread bytes.
+"""The server side of MQTT 3.1, 3.1.1 and 5: decodes client packets and encodes server packets, without I/O.
 
 A packet that the platform's decoder refuses raises `ProtocolViolationError` with the reason code of the DISCONNECT that
-follows. The platform sends no properties and reads none (docs/platform_contract.md, section 1), so properties are measured and
-skipped.
+follows. The platform sends no properties and reads none (docs/platform_contract.md, section 1), so properties are skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ MQTT_3_1: Final = 3
 MQTT_3_1_1: Final = 4
 MQTT_5: Final = 5
 
-# Reason codes of MQTT 5 that the platform sends.
+# The reason codes of MQTT 5 that the platform sends.
 SUCCESS: Final = 0x00
 NO_SUBSCRIPTION_EXISTED: Final = 0x11
 UNSPECIFIED_ERROR: Final = 0x80
@@ -28,7 +27,7 @@ BAD_USERNAME_OR_PASSWORD: Final = 0x86
 NOT_AUTHORIZED: Final = 0x87
 SERVER_UNAVAILABLE: Final = 0x88
 SERVER_BUSY: Final = 0x89
-# The platform's answer to every exception that it did not expect.
+# The platform sends it for every unexpected exception.
 SERVER_SHUTTING_DOWN: Final = 0x8B
 TAKEN_OVER: Final = 0x8E
 TOPIC_FILTER_INVALID: Final = 0x8F
@@ -41,7 +40,7 @@ CONNECTION_RATE_EXCEEDED: Final = 0x9F
 
 _LONGEST_VARIABLE_INTEGER: Final = 4
 _LONGEST_CLIENT_ID_3_1: Final = 23
-# Identifier and bytes of the value; 0 bytes for a text (MQTT 5, section 3.2.2.3).
+# Identifier and size of the value in bytes, or 0 for a string (MQTT 5, section 3.2.2.3).
 _CONNACK_PROPERTIES: Final = {
     "session_expiry_interval": (0x11, 4),
     "assigned_client_identifier": (0x12, 0),
@@ -61,7 +60,7 @@ _CONNACK_PROPERTIES: Final = {
 
 
 class PacketType(IntEnum):
-    """The upper four bits of a packet's first byte (MQTT 5, section 2.1.2)."""
+    """Control packet types, the upper four bits of the first byte (MQTT 5, section 2.1.2)."""
 
     CONNECT = 1
     CONNACK = 2
@@ -77,7 +76,7 @@ class PacketType(IntEnum):
 
 
 class ProtocolViolationError(Exception):
-    """The client broke MQTT; `reason_code` is what the DISCONNECT says."""
+    """The client violated MQTT. `reason_code` is the reason code of the DISCONNECT."""
 
     def __init__(self, detail: str, reason_code: int = MALFORMED_PACKET) -> None:
         super().__init__(f"{detail} (0x{reason_code:02X})")
@@ -86,7 +85,7 @@ class ProtocolViolationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """What of a CONNECT the platform looks at; will and properties are read and ignored."""
+    """The fields of a CONNECT that the platform uses; will and properties are ignored."""
 
     level: int
     clean_start: bool
@@ -97,7 +96,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class PublishPacket:
-    """A PUBLISH as it came; `packet_id` is 0 at QoS 0, `remaining_length` is what the size limit applies to."""
+    """A received PUBLISH. `packet_id` is 0 at QoS 0; the size limit applies to `remaining_length`, in bytes."""
 
     topic: str
     payload: bytes
@@ -108,17 +107,22 @@ class PublishPacket:
 
 
 class PacketReader:
-    """Cuts a byte stream into packets, whatever the pieces in which it arrives."""
+    """Splits a byte stream into packets, independently of the chunks in which it arrives."""
 
     def __init__(self, max_remaining_length: int) -> None:
         self._max_remaining_length = max_remaining_length
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
+        """Append received bytes."""
         self._buffer += data
 
     def packets(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (first byte, body) of every complete packet; a packet over the limit raises as soon as its length is known."""
+        """Yield the first byte and the body of each complete packet.
+
+        Raises:
+            ProtocolViolationError: A packet exceeds the size limit; raised as soon as its length is known.
+        """
         buffer = self._buffer
         while (header := self._header()) is not None:
             start, remaining_length = header
@@ -132,7 +136,7 @@ class PacketReader:
             yield first_byte, body
 
     def _header(self) -> tuple[int, int] | None:
-        """(size of the fixed header, remaining length), or None until enough bytes are here."""
+        """Return the size of the fixed header and the remaining length, or None if more bytes are needed."""
         buffer = self._buffer
         remaining_length = 0
         for index in range(1, min(len(buffer), _LONGEST_VARIABLE_INTEGER + 1)):
@@ -140,7 +144,7 @@ class PacketReader:
             remaining_length |= (byte & 0x7F) << (7 * (index - 1))
             if byte < 0x80:
                 if remaining_length > self._max_remaining_length:
-                    raise ProtocolViolationError(f"a remaining length of {remaining_length} is over the limit")
+                    raise ProtocolViolationError(f"a remaining length of {remaining_length} exceeds the limit")
                 return index + 1, remaining_length
         if len(buffer) > _LONGEST_VARIABLE_INTEGER:
             raise ProtocolViolationError("a remaining length of more than four bytes")
@@ -148,7 +152,7 @@ class PacketReader:
 
 
 class _Fields:
-    """Reads the fields of one packet's body, front to back."""
+    """Reads the fields of a packet body in order."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -203,11 +207,12 @@ class _Fields:
 
 
 def _level(byte: int) -> int:
-    """3 is MQTT 3.1, 5 is MQTT 5; the platform takes everything else as 3.1.1 (docs/platform_contract.md, section 1)."""
+    """Return 3, 4 or 5; the platform treats unknown protocol levels as MQTT 3.1.1 (docs/platform_contract.md, section 1)."""
     return byte if byte in (MQTT_3_1, MQTT_5) else MQTT_3_1_1
 
 
 def decode_connect(body: bytes) -> Connect:
+    """Decode the body of a CONNECT."""
     fields = _Fields(body)
     if fields.text() not in {"MQTT", "MQIsdp"}:
         raise ProtocolViolationError("an unknown protocol name")
@@ -216,7 +221,7 @@ def decode_connect(body: bytes) -> Connect:
     fields.skip_properties(level)
     client_id = fields.text()
     if level == MQTT_3_1 and not 1 <= len(client_id) <= _LONGEST_CLIENT_ID_3_1:
-        raise ProtocolViolationError("a client id of MQTT 3.1 has 1 to 23 characters")
+        raise ProtocolViolationError("a client id in MQTT 3.1 must have 1 to 23 characters")
     if flags & 0x04:
         fields.skip_properties(level)
         fields.text()
@@ -227,6 +232,7 @@ def decode_connect(body: bytes) -> Connect:
 
 
 def decode_publish(first_byte: int, body: bytes, level: int) -> PublishPacket:
+    """Decode a PUBLISH."""
     qos = first_byte >> 1 & 0x03
     if qos == 3:
         raise ProtocolViolationError("QoS 3")
@@ -240,14 +246,15 @@ def decode_publish(first_byte: int, body: bytes, level: int) -> PublishPacket:
 
 
 def decode_puback(body: bytes) -> int:
-    """Return the packet id. The platform's own counter reaches 0, and still it refuses a PUBACK of 0 (docs/platform_contract.md,
-    section 1).
+    """Return the packet id.
+
+    The platform refuses packet id 0, although its own counter reaches it (docs/platform_contract.md, section 1).
     """
     return _Fields(body).packet_id()
 
 
 def decode_subscribe(first_byte: int, body: bytes, level: int) -> tuple[int, list[tuple[str, int]]]:
-    """Return the packet id and the (filter, requested QoS) pairs."""
+    """Return the packet id and the pairs of topic filter and requested QoS."""
     fields = _request_fields(first_byte, body)
     packet_id = fields.packet_id()
     fields.skip_properties(level)
@@ -262,7 +269,7 @@ def decode_subscribe(first_byte: int, body: bytes, level: int) -> tuple[int, lis
 
 
 def decode_unsubscribe(first_byte: int, body: bytes, level: int) -> tuple[int, list[str]]:
-    """Return the packet id and the filters."""
+    """Return the packet id and the topic filters."""
     fields = _request_fields(first_byte, body)
     packet_id = fields.packet_id()
     fields.skip_properties(level)
@@ -274,22 +281,22 @@ def decode_unsubscribe(first_byte: int, body: bytes, level: int) -> tuple[int, l
 
 def _request_fields(first_byte: int, body: bytes) -> _Fields:
     if first_byte & 0x0F != 0x02:
-        raise ProtocolViolationError("SUBSCRIBE and UNSUBSCRIBE carry the flags 0010")
+        raise ProtocolViolationError("SUBSCRIBE and UNSUBSCRIBE must have the flags 0010")
     return _Fields(body)
 
 
 def encode_connack(reason_code: int, level: int, *, session_present: bool, properties: bytes = b"") -> bytes:
-    """`properties` without their length; MQTT 3.1.1 has none."""
+    """Encode a CONNACK. `properties` come without their length; MQTT 3.1.1 has none."""
     after = _variable_integer(len(properties)) + properties if level >= MQTT_5 else b""
     return _packet(PacketType.CONNACK, bytes((session_present, reason_code)) + after)
 
 
 def encode_properties(properties: Mapping[str, int | str]) -> bytes:
-    """Encode properties of a CONNACK by their names. Raises `ValueError` for a name or a value that MQTT 5 does not have."""
+    """Encode CONNACK properties by name. Raise `ValueError` for a name or a value that MQTT 5 does not have."""
     encoded = b""
     for name, value in properties.items():
         if name not in _CONNACK_PROPERTIES:
-            raise ValueError(f"{name!r} is not a property of a CONNACK; known are {', '.join(_CONNACK_PROPERTIES)}")
+            raise ValueError(f"{name!r} is not a CONNACK property; the properties are {', '.join(_CONNACK_PROPERTIES)}")
         identifier, size = _CONNACK_PROPERTIES[name]
         if size and isinstance(value, int) and 0 <= value < 1 << 8 * size:
             encoded += bytes([identifier]) + int(value).to_bytes(size)
@@ -297,29 +304,32 @@ def encode_properties(properties: Mapping[str, int | str]) -> bytes:
             text = value.encode()
             encoded += bytes([identifier]) + len(text).to_bytes(2) + text
         else:
-            allowed = f"from 0 to {(1 << 8 * size) - 1}" if size else "a text"
+            allowed = f"from 0 to {(1 << 8 * size) - 1}" if size else "a string"
             raise ValueError(f"{name} must be {allowed}, not {value!r}")
     return encoded
 
 
 def encode_puback(packet_id: int, reason_code: int, level: int) -> bytes:
-    """A success is the short form in both versions; MQTT 3.1.1 has no reason code, so a refusal looks like a success."""
+    """Encode a PUBACK. MQTT 3.1.1 has no reason code, so there a refusal looks like a success."""
     if reason_code == 0 or level < MQTT_5:
         return _packet(PacketType.PUBACK, packet_id.to_bytes(2))
     return _packet(PacketType.PUBACK, packet_id.to_bytes(2) + bytes((reason_code, 0)))
 
 
 def encode_suback(packet_id: int, reason_codes: Sequence[int], level: int) -> bytes:
+    """Encode a SUBACK with one reason code per subscription."""
     properties = b"\0" if level >= MQTT_5 else b""
     return _packet(PacketType.SUBACK, packet_id.to_bytes(2) + properties + bytes(reason_codes))
 
 
 def encode_unsuback(packet_id: int, reason_codes: Sequence[int], level: int) -> bytes:
+    """Encode an UNSUBACK with one reason code per topic filter; MQTT 3.1.1 has none."""
     outcome = b"\0" + bytes(reason_codes) if level >= MQTT_5 else b""
     return _packet(PacketType.UNSUBACK, packet_id.to_bytes(2) + outcome)
 
 
 def encode_publish(topic: str, payload: bytes, qos: int, packet_id: int, level: int) -> bytes:
+    """Encode a PUBLISH; `packet_id` is not used at QoS 0."""
     encoded_topic = topic.encode()
     identifier = packet_id.to_bytes(2) if qos else b""
     properties = b"\0" if level >= MQTT_5 else b""
@@ -328,11 +338,12 @@ def encode_publish(topic: str, payload: bytes, qos: int, packet_id: int, level: 
 
 
 def encode_pingresp() -> bytes:
+    """Encode a PINGRESP."""
     return _packet(PacketType.PINGRESP, b"")
 
 
 def encode_disconnect(reason_code: int) -> bytes:
-    """A DISCONNECT of MQTT 5; a server has none in 3.1.1."""
+    """Encode a DISCONNECT of MQTT 5; in 3.1.1 servers do not send one."""
     return _packet(PacketType.DISCONNECT, bytes((reason_code, 0)) if reason_code else b"")
 
 

@@ -1,4 +1,4 @@
-"""One TCP connection: bytes to packets, and its end. Knows nothing of what the packets mean."""
+"""One TCP connection: splits received bytes into packets, writes packets and closes, without interpreting packets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from tb_mqtt_client.emulator.codec import (
 
 
 class Connection(asyncio.Protocol, ABC):
-    """Feeds packets to `_handle` in their order, and writes what it is given.
+    """Passes packets to `_handle` in order, and writes packets.
 
-    `report` is called with an error inside the emulator; the client then gets what it gets when the platform meets an exception.
-    Without a byte from the client for `inactivity_timeout` seconds the connection ends; keep alive is not looked at.
+    `report` is called with each error inside the emulator; the client is then disconnected as the platform does after an
+    unexpected exception. The connection closes after `inactivity_timeout` seconds without a byte from the client; the keep
+    alive interval has no effect.
     """
 
     def __init__(self, max_remaining_length: int, inactivity_timeout: float | None, report: Callable[[Exception], None]) -> None:
@@ -40,19 +41,19 @@ class Connection(asyncio.Protocol, ABC):
 
     @abstractmethod
     def _handle(self, first_byte: int, body: bytes) -> None:
-        """Answer one packet."""
+        """Process one packet."""
 
     def _received(self) -> None:
-        """Called when all packets that arrived together are processed."""
+        """Finish the processing of packets that arrived together."""
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The client's certificate (DER), if it presented one that the TLS context trusts."""
+        """Return the client's certificate (DER), or None if it did not present one."""
         tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return tls.getpeercert(binary_form=True) if isinstance(tls, (ssl.SSLObject, ssl.SSLSocket)) else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A transport of uvloop has the methods of an asyncio.Transport and not its type.
+        # Transports of uvloop have the methods of asyncio.Transport but are not instances of it.
         self._transport = cast("asyncio.Transport", transport)
         if self._inactivity_timeout is not None:
             self._last_activity = self._loop_time()
@@ -73,21 +74,22 @@ class Connection(asyncio.Protocol, ABC):
                 return
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Run what may meet a violation of MQTT, or a mistake of the emulator or of a hook."""
+        """Run an action that may find a violation of MQTT or raise because of an error in the emulator or a hook."""
         try:
             action()
         except ProtocolViolationError as violation:
             self.close(violation.reason_code)
-        except Exception as error:  # noqa: BLE001  # reported to whoever runs the emulator, and raised at its end
+        except Exception as error:  # noqa: BLE001  # reported, and raised when the emulator exits
             self._report(error)
             self.close(SERVER_SHUTTING_DOWN)
 
     def pause_writing(self) -> None:
-        """The client does not read: neither does the emulator, so that answers do not pile up."""
+        """Stop reading while the client does not read, so that unsent packets do not accumulate."""
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
+        """Read again."""
         if self._transport is not None and not self.closing:
             self._transport.resume_reading()
 
@@ -97,7 +99,7 @@ class Connection(asyncio.Protocol, ABC):
         self.ended.set()
 
     def close(self, reason_code: int | None = None) -> None:
-        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+        """Close the connection, after a DISCONNECT if there is a reason code and the client uses MQTT 5."""
         if self.closing or self._transport is None:
             return
         if reason_code is not None and self.level >= MQTT_5:
@@ -106,7 +108,7 @@ class Connection(asyncio.Protocol, ABC):
         self._transport.close()
 
     def abort(self) -> None:
-        """End at once, whatever is unsent."""
+        """Close the connection immediately and discard unsent bytes."""
         self.closing = True
         if self._transport is not None:
             self._transport.abort()
@@ -119,5 +121,6 @@ class Connection(asyncio.Protocol, ABC):
             self.timers.after(timeout - idle, self._end_if_inactive, timeout)
 
     def write(self, packet: bytes) -> None:
+        """Write bytes, unless the connection is closing."""
         if self._transport is not None and not self.closing:
             self._transport.write(packet)

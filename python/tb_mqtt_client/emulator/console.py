@@ -1,4 +1,4 @@
-"""What the emulator prints when it runs from the command line, and the commands that it takes there."""
+"""Console of the emulator on the command line: printed events, and commands read from standard input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tb_mqtt_client.emulator.server import Emulator
 
 HELP: Final = """\
 commands:
-  rpc DEVICE METHOD [PARAMS]     make a server-side RPC, and print the reply; PARAMS is JSON
-  set DEVICE KEY=VALUE ...       set shared attributes; a VALUE that is not JSON is a text. A JSON object is taken, too
+  rpc DEVICE METHOD [PARAMS]     call a method of the device and print its reply; PARAMS is JSON
+  set DEVICE KEY=VALUE ...       set shared attributes, also as one JSON object; a VALUE that is not JSON is a string
   delete DEVICE KEY ...          delete shared attributes
   devices                        list all devices
   help                           print this text
-Quote a name that has spaces in it. Ctrl-C stops the emulator.
+Quote names that contain spaces. Press Ctrl-C to stop the emulator.
 """
 
 _LONGEST_TEXT: Final = 500
@@ -29,11 +29,11 @@ _LINES_PER_SECOND: Final = 50
 
 
 class CommandError(Exception):
-    """A command cannot be carried out; the text says why."""
+    """A command cannot be executed; the message says why."""
 
 
 class EventPrinter:
-    """Prints events, at most 50 lines a second, and how many it left out."""
+    """Prints events, at most 50 lines per second, and the number of lines left out."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -51,7 +51,7 @@ class EventPrinter:
             self._left_out += 1
 
     def close(self) -> None:
-        """Print what is due, and end the timer."""
+        """Cancel the timer and print the number of lines left out."""
         self._timers.cancel()
         self._next_second()
 
@@ -62,7 +62,7 @@ class EventPrinter:
 
 
 class Console:
-    """Carries out commands, one a line."""
+    """Executes commands, one per line."""
 
     def __init__(self, emulator: Emulator, write: Callable[[str], object], report: Callable[[Exception], None]) -> None:
         self._emulator = emulator
@@ -71,16 +71,16 @@ class Console:
         self._unread = b""
 
     def open(self) -> None:
-        """Read standard input from now on, if there is one."""
+        """Start reading standard input, if there is one."""
         if sys.stdin is None:
             return
         if hasattr(signal, "SIGTTIN"):
-            # A shell's background job that reads the terminal would be stopped; like this the read fails.
+            # Reading the terminal stops a background job of a shell; with the signal ignored, the read fails instead.
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         try:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
         except PermissionError:
-            # A regular file is always readable, which epoll refuses to wait for.
+            # epoll refuses regular files, which are always readable.
             while self._read():
                 pass
         except (NotImplementedError, OSError, ValueError):
@@ -88,16 +88,16 @@ class Console:
             return
 
     async def close(self) -> None:
-        """End the commands that run."""
+        """Cancel the running commands."""
         await self._background.stop()
 
-    def begin(self, line: str) -> None:
-        """Carry out a command; a failure is printed."""
+    def execute(self, line: str) -> None:
+        """Start a command; print its result or its failure."""
         if line.strip():
             self._background.start(self._print_result(self._run(line.strip())))
 
     def _read(self) -> bool:
-        """Begin the commands that were typed. Return False at the end of the input."""
+        """Start the commands that have arrived. Return False at the end of the input."""
         descriptor = sys.stdin.fileno()
         try:
             data = os.read(descriptor, 65536)
@@ -108,14 +108,14 @@ class Console:
             asyncio.get_running_loop().remove_reader(descriptor)
             lines, self._unread = [self._unread], b""
         for line in lines:
-            self.begin(line.decode(errors="replace"))
+            self.execute(line.decode(errors="replace"))
         return bool(data)
 
     async def _print_result(self, command: Coroutine[Any, Any, str]) -> None:
         try:
             result = await command
         except (CommandError, LookupError, TimeoutError) as error:
-            # The text of a KeyError would be quoted; LookupError itself is not.
+            # str() of a KeyError is quoted; the emulator raises LookupError itself, which is not.
             result = f"error: {error}"
         for line in result.splitlines():
             self._write(printable(line))
@@ -138,13 +138,13 @@ class Console:
         device, text = _word(text)
         method, text = _word(text)
         if not method:
-            raise CommandError("write rpc DEVICE METHOD [PARAMS]")
+            raise CommandError("usage: rpc DEVICE METHOD [PARAMS]")
         params = None
         if text:
             try:
                 params = json.loads(text)
             except ValueError as error:
-                raise CommandError(f"PARAMS must be JSON, not {text!r}: {error}") from error
+                raise CommandError(f"PARAMS {text!r} is not valid JSON: {error}") from error
         reply = await self._emulator.call_rpc(device, method, params)
         return f"{device} replied to {method}: {json.dumps(reply, ensure_ascii=False)}"
 
@@ -152,7 +152,7 @@ class Console:
         device, text = _word(text)
         values = _values(text)
         if not values:
-            raise CommandError("write set DEVICE KEY=VALUE ...")
+            raise CommandError("usage: set DEVICE KEY=VALUE ...")
         sent = await self._emulator.set_shared_attributes(device, values)
         return f"{device}: {counted(len(values), 'shared attribute')} set, {_outcome(sent)}"
 
@@ -160,7 +160,7 @@ class Console:
         device, text = _word(text)
         keys = _words(text)
         if not keys:
-            raise CommandError("write delete DEVICE KEY ...")
+            raise CommandError("usage: delete DEVICE KEY ...")
         sent = await self._emulator.delete_shared_attributes(device, keys)
         return f"{device}: {counted(len(keys), 'shared attribute')} deleted, {_outcome(sent)}"
 
@@ -172,21 +172,22 @@ class Console:
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal can show: escaped where it would move the cursor, and cut if it is long."""
+    """Return text that is safe to print on a terminal: control characters escaped, and cut to 500 characters."""
     cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({len(text):,} characters)"
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
 
 
 def counted(number: int, noun: str) -> str:
+    """Return the number with its noun, for example "1 session" or "1,234 sessions"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _outcome(sent: bool) -> str:
-    return "update sent" if sent else "kept until the device asks: it is not connected or not subscribed"
+    return "update sent" if sent else "update not sent: the device is not connected or not subscribed"
 
 
 def _word(text: str) -> tuple[str, str]:
-    """Split off the first word, which may be quoted."""
+    """Return the first word, which may be quoted, and the remaining text."""
     text = text.lstrip()
     if text[:1] in ("'", '"'):
         word, _, rest = text[1:].partition(text[0])
@@ -199,16 +200,16 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise CommandError(f"{text!r} cannot be read: {error}") from error
+        raise CommandError(f"{text!r} cannot be parsed: {error}") from error
 
 
 def _values(text: str) -> dict[str, Any]:
-    """Read `KEY=VALUE ...`, or a JSON object."""
+    """Parse `KEY=VALUE ...` or a JSON object."""
     if text.startswith("{"):
         try:
             document: dict[str, Any] = json.loads(text)
         except ValueError as error:
-            raise CommandError(f"{text!r} is not JSON: {error}") from error
+            raise CommandError(f"{text!r} is not valid JSON: {error}") from error
         return document
     values = {}
     for word in _words(text):

@@ -1,4 +1,4 @@
-"""Devices as the platform knows them: what came from each, what it has on the server, and the counts."""
+"""Devices as the platform knows them: received data, attributes, RPC and counters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ DEFAULT_PROFILE: Final = "default"
 DEFAULT_CLAIM_DURATION_MS: Final = 24 * 60 * 60 * 1000
 
 
-# One timestamp of telemetry: (milliseconds, {key: value}); nulls are still in it.
+# The telemetry of one timestamp: (milliseconds, {key: value}), nulls included.
 Record: TypeAlias = tuple[int, dict[str, Any]]
 
 
 class Datapoint(NamedTuple):
-    """One value of telemetry; `ts` in milliseconds, the arrival if the client gave none."""
+    """One telemetry value.
+
+    Args:
+        ts: The timestamp in milliseconds; the time of arrival if the client sent none.
+        key: The key.
+        value: The value as the client sent it.
+    """
 
     ts: int
     key: str
@@ -26,62 +32,74 @@ class Datapoint(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim as it came; what the client left out has the platform's default (an empty key, 24 hours)."""
+    """A claiming request.
+
+    Args:
+        secret_key: The secret key; empty if the client sent none.
+        duration_ms: How long the device can be claimed, in milliseconds; 24 hours if the client sent no duration.
+    """
 
     secret_key: str = ""
     duration_ms: int = DEFAULT_CLAIM_DURATION_MS
 
 
 class RpcResponse(NamedTuple):
-    """An answer to an RPC of the server; the payload verbatim, of a device behind a gateway the JSON of its `data`."""
+    """A reply to a server-side RPC.
+
+    Args:
+        id: The request id.
+        payload: The payload as received; for a sub-device the JSON of its `data`.
+    """
 
     id: int
     payload: bytes
 
 
 @dataclass(eq=False)
-class RpcCall:
-    """An RPC of the server that has not ended."""
+class PendingRpc:
+    """A server-side RPC request that has not ended."""
 
     id: int
     method: str
     params: Any
     oneway: bool
-    # what the device answered; None for a one-way call
-    answer: asyncio.Future[bytes | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    # a notice of the platform waits in its database until it is acknowledged
+    # The payload of the reply; None for a one-way request.
+    reply: asyncio.Future[bytes | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    # A persisted request stays in the platform's database until the client acknowledges it.
     persisted: bool = False
     sent: bool = False
 
     def end(self, payload: bytes | None) -> None:
-        if not self.answer.done():
-            self.answer.set_result(payload)
+        """Set the reply, unless the request has ended already."""
+        if not self.reply.done():
+            self.reply.set_result(payload)
 
     def describe(self) -> str:
+        """Return the method and the request id, for error messages."""
         return f"{self.method!r} (id {self.id})"
 
 
 @dataclass(slots=True)
 class Counters:
-    """Counts since the start, of one device or of all. Sizes in bytes.
+    """Counts since the start, of one device or of all devices. Sizes are in bytes.
 
-    A gateway's publishes and bytes count for the gateway, the data in them for the devices that it is of.
+    Publishes and bytes of a gateway count for the gateway, the datapoints in them for the sub-devices.
     """
 
-    # sessions begun; of a device behind a gateway: how often it was announced, or began by sending
+    # Sessions opened; a sub-device's session opens when the gateway announces the device or sends its data.
     connections: int = 0
-    # CONNECTs refused, known only in total
+    # Refused CONNECTs; counted only for all devices together.
     refused_connections: int = 0
     publishes: int = 0
     payload_bytes: int = 0
     pubacks: int = 0
-    # pubacks with a code of 0x80 or more, which MQTT 3.1.1 does not carry
+    # PUBACKs with a reason code of 0x80 or higher, which MQTT 3.1.1 does not carry.
     refusals: int = 0
     largest_remaining_length: int = 0
-    # publishes with telemetry or attributes, and the sum of their remaining lengths
+    # Publishes with telemetry or attributes, and the sum of their remaining lengths.
     data_publishes: int = 0
     data_bytes: int = 0
-    # what `telemetryMessages` counts: one a publish of a device, one a device entry of a gateway
+    # As `telemetryMessages` counts: one per publish of a device, one per device entry of a gateway publish.
     data_messages: int = 0
     telemetry_datapoints: int = 0
     attribute_datapoints: int = 0
@@ -90,85 +108,123 @@ class Counters:
 
     @property
     def datapoints(self) -> int:
-        """Non-null keys of telemetry and attributes, as `telemetryDataPoints` counts them."""
+        """Number of non-null telemetry and attribute values, as `telemetryDataPoints` counts them."""
         return self.telemetry_datapoints + self.attribute_datapoints
 
     def as_dict(self) -> dict[str, int]:
+        """Return all counts by name."""
         return {one.name: getattr(self, one.name) for one in fields(self)} | {"datapoints": self.datapoints}
 
 
 class Carrier(Protocol):
-    """The session of a connection, as a device knows it that it carries: the client's own, or one behind the gateway."""
+    """The connection of a device: its own, or the connection of its gateway."""
 
-    # The number of the last downlink with QoS 1. The platform never wraps it: the wire has what fits a packet id.
+    # The number of the last downlink with QoS 1. The platform does not wrap it; packets carry its lower 16 bits.
     last_downlink_id: int
     ended: asyncio.Event
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a downlink; False when the device has to be subscribed to it and is not, or the connection is ending."""
+        """Send a downlink.
+
+        Args:
+            topic: The topic.
+            payload: The payload.
+
+        Returns:
+            False if the topic needs a subscription that the client does not have, or the connection is closing.
+        """
 
     def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
-        """Send an update (or `{"deleted": [...]}`) to the device itself or through the gateway; False when not subscribed."""
+        """Send an attribute update to a device, through its gateway if it has one.
 
-    def send_rpc(self, device: Device, call: RpcCall) -> bool:
-        """Send a call to the device itself or through the gateway; False when not subscribed."""
+        Args:
+            device: The device.
+            values: Values by key, or `{"deleted": [...]}`.
+
+        Returns:
+            False if the client is not subscribed, or the connection is closing.
+        """
+
+    def send_rpc(self, device: Device, rpc: PendingRpc) -> bool:
+        """Send an RPC request to a device, through its gateway if it has one.
+
+        Args:
+            device: The device.
+            rpc: The request.
+
+        Returns:
+            False if the client is not subscribed, or the connection is closing.
+        """
 
     def send_disconnect_notice(self, device: Device, reason: int) -> bool:
-        """Tell a gateway of trouble with a device behind it; not in MQTT 3.1.1."""
+        """Notify a gateway of a problem with one of its sub-devices.
+
+        Args:
+            device: The sub-device.
+            reason: The reason in the notice.
+
+        Returns:
+            False if the device has a connection of its own, or the gateway uses MQTT 3.1.1.
+        """
 
     def taken_over(self, device: Device) -> None:
-        """The device has a newer session: its own connection ends, a gateway's goes on without it."""
+        """Release a device that has a newer session: close its own connection, or end its session in the gateway's connection."""
 
     def device_deleted(self, device: Device) -> None:
-        """The device is gone: its own connection ends, a gateway's goes on without it."""
+        """Release a deleted device: close its own connection, or end its session in the gateway's connection."""
 
     def write(self, packet: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
 
     def close(self, reason_code: int | None = None) -> None:
-        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+        """Close the connection.
+
+        Args:
+            reason_code: The reason code of a DISCONNECT to send first; MQTT 3.1.1 clients do not get it.
+        """
 
     def abort(self) -> None:
-        """End at once, whatever is unsent."""
+        """Close the connection immediately and discard unsent bytes."""
 
 
 @dataclass(slots=True, eq=False)
 class Device:
-    """A device, a gateway, or a device behind a gateway, and what came from it."""
+    """A device, gateway or sub-device, with the data that it sent and its state on the platform."""
 
     name: str
     is_gateway: bool = False
     profile: str = DEFAULT_PROFILE
     counters: Counters = field(default_factory=Counters)
-    # newest client-side attributes, without nulls and without messages that had a key which the platform does not store
+    # The newest client attributes, without nulls and without messages that contained a key that the platform does not store.
     attributes: dict[str, Any] = field(default_factory=dict)
-    # set on the server: by the test, and by an assigned package
+    # Set by the test or by an assigned package.
     shared_attributes: dict[str, Any] = field(default_factory=dict)
-    # (ts, values) in order of arrival; empty with keep_data=False
+    # (ts, values) in order of arrival; empty with `keep_data=False`.
     records: deque[Record] = field(default_factory=deque)
-    # `metadata` of a gateway's telemetry of this device, in order of arrival; empty with keep_data=False
+    # The `metadata` that gateways sent with telemetry of this device, in order of arrival; empty with `keep_data=False`.
     metadata: deque[dict[str, Any]] = field(default_factory=deque)
     claims: list[Claim] = field(default_factory=list)
     rpc_responses: deque[RpcResponse] = field(default_factory=deque)
-    # whether /provision/request has succeeded for it, which it does once
+    # True once /provision/request has succeeded for the device, which is possible only once.
     provisioned: bool = False
-    # the gateway that last announced it
+    # The gateway that last announced the device.
     gateway: Device | None = field(default=None, repr=False)
-    # the connection that carries it: its own, or its gateway's
+    # The connection of the device: its own, or that of its gateway.
     session: Carrier | None = field(default=None, repr=False)
 
     @property
     def connected(self) -> bool:
+        """True if the device has a session."""
         return self.session is not None
 
     @property
     def telemetry(self) -> list[Datapoint]:
-        """The kept datapoints in order of arrival, without nulls. Built anew at each use."""
+        """The kept datapoints in order of arrival, without nulls; a new list on each access."""
         return [Datapoint(ts, key, value) for ts, values in self.records for key, value in values.items() if value is not None]
 
     @property
     def stored_telemetry(self) -> list[StoredDatapoint]:
-        """The kept datapoints as the platform would store them, dropped ones included. Built anew at each use."""
+        """The kept datapoints as the platform stores them, dropped ones included; a new list on each access."""
         found = []
         for ts, record in self.records:
             valid = keys_are_valid(record) and ts_is_stored(ts)
@@ -179,5 +235,5 @@ class Device:
 
     @property
     def stored_attributes(self) -> dict[str, StoredValue]:
-        """Client-side attributes as the platform would store them."""
+        """The client attributes as the platform stores them."""
         return {key: stored(value) for key, value in self.attributes.items()}

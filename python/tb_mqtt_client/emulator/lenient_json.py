@@ -1,8 +1,7 @@
-"""JSON as the platform's parser takes it: numbers with their text, and some forms that JSON does not have
-(docs/platform_contract.md, section 3).
+"""A JSON parser as lenient as the platform's (docs/platform_contract.md, section 3), which keeps the text of numbers.
 
-Names without quotes, single quotes, comments, NaN and Infinity are taken; trailing garbage is not. Left out of what the
-platform's parser takes: strings without quotes, `;` and `=` as separators, and numbers with leading zeros.
+It accepts names without quotes, single quotes, comments, NaN and Infinity, and refuses trailing characters. The platform also
+accepts strings without quotes, `;` and `=` as separators, and numbers with leading zeros; this parser does not.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ESCAPED_OR_QUOTE: Final = re.compile(r"""\\.|\"""", re.DOTALL)
 
 
 class Number(float):
-    """A number with a fraction or an exponent, and its `text`: the number of places in it decides how it is stored."""
+    """A number with a fraction or an exponent. Its `text` decides how it is stored."""
 
     __slots__ = ("text",)
     text: str
@@ -34,7 +33,7 @@ class Number(float):
 
 
 def loads(text: str) -> Any:
-    """Raises `ValueError`, and `RecursionError` for what is nested too deep."""
+    """Parse a text. Raise `ValueError` if it is not valid, `RecursionError` if it is nested too deeply."""
     try:
         return _strict(text)
     except ValueError:
@@ -42,7 +41,7 @@ def loads(text: str) -> Any:
 
 
 def _strict(text: str) -> Any:
-    # Not `strict`: control characters may stand in strings.
+    # With strict=False strings may contain control characters.
     return json.loads(text, parse_float=Number, parse_constant=Number, strict=False)
 
 

@@ -1,6 +1,4 @@
-"""The limits that the platform announces, and the buckets in which it counts (docs/platform_contract.md, section 5). No client code
-in it.
-"""
+"""Announced and enforced limits of the platform (docs/platform_contract.md, section 5), implemented independently of the client."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from tb_mqtt_client.emulator.devices import Device
 
-# What the platform does with a message over a rate limit; see `Emulator`.
+# What happens to a message that exceeds a rate limit; see `Emulator`.
 OverLimit: TypeAlias = Literal["platform", "refuse", "close"]
 OVER_LIMIT: Final[tuple[OverLimit, ...]] = ("platform", "refuse", "close")
 
@@ -21,22 +19,29 @@ _WINDOW: Final = re.compile(r"([0-9]+):([0-9]+)")
 
 
 class RateLimitedError(Exception):
-    """A message is over a limit of the tenant, the device or the gateway, and was not taken."""
+    """A message was not accepted because it exceeds a limit of the tenant, the device or the gateway."""
 
 
 class DeviceLimitError(Exception):
-    """The tenant has as many devices as it may have."""
+    """The tenant has reached its maximum number of devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Windows as the platform writes them ("100:1,3000:60"); None is unlimited."""
+    """Rate limits in the platform's form, for example "100:1,3000:60": 100 in one second and 3000 in 60 seconds.
+
+    Attributes:
+        messages: The limit on all other messages; None for no limit.
+        telemetry_messages: The limit on messages with telemetry or attributes; None for no limit.
+        telemetry_datapoints: The limit on datapoints, attributes included; None for no limit.
+    """
 
     messages: str | None = None
     telemetry_messages: str | None = None
     telemetry_datapoints: str | None = None
 
     def reply(self) -> dict[str, str | None]:
+        """Return the limits as they appear in the reply to getSessionLimits."""
         return {
             "messages": self.messages,
             "telemetryMessages": self.telemetry_messages,
@@ -46,11 +51,15 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """The answer to getSessionLimits; all unlimited, as in the default tenant profile.
+    """The limits of a tenant profile; by default there are none, as in the platform.
 
-    `rate_limits` are a device's, and a gateway's for its own traffic; `gateway_rate_limits` are for all devices behind one
-    gateway together. Two limits are never announced: `tenant_rate_limits`, which all devices and gateways share, and
-    `sub_sessions`, the number of sub-device sessions that one gateway may begin ("4:2": four in two seconds).
+    Attributes:
+        max_inflight_messages: The number of packets that the platform queues for one client.
+        rate_limits: The limits of a device, and of a gateway for its own data. Announced.
+        gateway_rate_limits: The limits of all sub-devices of one gateway together. Announced to gateways.
+        tenant_rate_limits: The limits that all devices and gateways share. Not announced.
+        sub_sessions: The limit on new sub-device sessions of one gateway, for example "4:2" for four in two seconds; None for
+            no limit. Not announced.
     """
 
     max_inflight_messages: int = 100
@@ -60,6 +69,15 @@ class SessionLimits:
     sub_sessions: str | None = None
 
     def reply(self, *, max_payload_size: int, is_gateway: bool) -> dict[str, Any]:
+        """Return the reply to getSessionLimits.
+
+        Args:
+            max_payload_size: The largest payload to announce, in bytes.
+            is_gateway: Whether a gateway asked.
+
+        Returns:
+            The JSON document.
+        """
         reply: dict[str, Any] = {
             "maxPayloadSize": max_payload_size,
             "maxInflightMessages": self.max_inflight_messages,
@@ -71,18 +89,18 @@ class SessionLimits:
 
 
 def windows(text: str | None) -> list[tuple[int, int]]:
-    """(capacity, seconds) of each window. Raises `ValueError` for any other text."""
+    """Parse a rate limit into (capacity, seconds) pairs. Raise `ValueError` if the text is not a rate limit."""
     found = []
     for window in (text or "").removesuffix(",").split(",") if text else []:
         matched = _WINDOW.fullmatch(window)
         if matched is None or not int(matched[1]) or not int(matched[2]):
-            raise ValueError(f"{text!r} is not a rate limit; write CAPACITY:SECONDS,... like '100:1,3000:60'")
+            raise ValueError(f"{text!r} is not a rate limit; use CAPACITY:SECONDS,... such as '100:1,3000:60'")
         found.append((int(matched[1]), int(matched[2])))
     return found
 
 
 class Buckets:
-    """Token buckets of one limit: full at first, refilled continuously, and a take succeeds in all of them or in none."""
+    """The token buckets of one limit: initially full and refilled continuously."""
 
     def __init__(self, text: str | None, now: float) -> None:
         self.text = text or None
@@ -91,6 +109,7 @@ class Buckets:
         self._updated = now
 
     def take(self, amount: int, now: float) -> bool:
+        """Take tokens from all buckets. Return False, and take none, if one bucket has too few."""
         if not self._windows:
             return True
         passed = now - self._updated
@@ -114,19 +133,20 @@ class _Entity:
         self._sub_sessions = Buckets(sub_sessions, now)
 
     def change(self, limits: RateLimits, sub_sessions: str | None, now: float) -> None:
-        """Give each changed limit full buckets. An unchanged limit keeps its level, as in the platform."""
+        """Fill the buckets of each changed limit; an unchanged limit keeps its level, as in the platform."""
         self._messages = _changed(self._messages, limits.messages, now)
         self._telemetry_messages = _changed(self._telemetry_messages, limits.telemetry_messages, now)
         self._telemetry_datapoints = _changed(self._telemetry_datapoints, limits.telemetry_datapoints, now)
         self._sub_sessions = _changed(self._sub_sessions, sub_sessions, now)
 
     def take(self, datapoints: int, now: float) -> bool:
-        """The message token first: when the datapoints are refused then, it is lost."""
+        """Take one message and its datapoints. Return False if a limit is exceeded; the message token is then lost."""
         if datapoints:
             return self._telemetry_messages.take(1, now) and self._telemetry_datapoints.take(datapoints, now)
         return self._messages.take(1, now)
 
     def take_sub_session(self, now: float) -> bool:
+        """Take one new sub-device session. Return False if the limit is exceeded."""
         return self._sub_sessions.take(1, now)
 
 
@@ -135,20 +155,20 @@ def _changed(buckets: Buckets, text: str | None, now: float) -> Buckets:
 
 
 class Meter:
-    """Counts what devices send. Its buckets belong to devices, not to connections: they survive reconnects."""
+    """Counts messages against the limits. Buckets belong to devices, not to connections, so they outlive reconnects."""
 
     def __init__(self, limits: SessionLimits | None, *, enforces: bool, clock: Callable[[], float]) -> None:
         self._enforces = enforces
         self._clock = clock
         self._entities: dict[tuple[_Kind, Device | None], _Entity] = {}
-        # The tenant has used up its API usage: everything is over a limit.
+        # True if the tenant has exceeded its API usage: every message then counts as exceeding a limit.
         self.transport_disabled = False
         self._limits = SessionLimits()
         self._counts = False
         self.configure(limits)
 
     def configure(self, limits: SessionLimits | None) -> None:
-        """Apply limits at once. Raises `ValueError` for limits that cannot be counted."""
+        """Apply limits immediately. Raise `ValueError` if a limit is not valid."""
         limits = limits or SessionLimits()
         if self._enforces:
             for kind in _KINDS:
@@ -163,9 +183,10 @@ class Meter:
             self._entities.clear()
 
     def take(self, device: Device | None, gateway: Device | None, datapoints: int = 0) -> bool:
-        """Take a message (of telemetry, when it has datapoints) from the tenant, then the device or else its gateway.
+        """Take tokens for one message from the tenant, then from the device or, for a sub-device, from its gateway.
 
-        What an earlier one gave is lost when a later one refuses. `device` is None for a device that is being created.
+        A message with datapoints counts as telemetry. Tokens already taken are lost if a later bucket has too few. Without
+        a `device`, the message belongs to a sub-device that is being created.
         """
         if self.transport_disabled:
             return False
@@ -179,7 +200,7 @@ class Meter:
         )
 
     def take_sub_session(self, gateway: Device) -> bool:
-        """Take what the session of a sub-device costs: one message to find or create the device, one to open the session."""
+        """Take tokens for a new sub-device session: one message to find or create the device, one to open the session."""
         if self._counts and not self.transport_disabled:
             now = self._clock()
             if not self._entity("gateway", gateway, now).take_sub_session(now):
@@ -187,6 +208,7 @@ class Meter:
         return self.take(None, gateway) and self.take(None, gateway)
 
     def forget(self, device: Device) -> None:
+        """Forget the buckets of a deleted device."""
         for kind in _KINDS:
             self._entities.pop((kind, device), None)
 

@@ -1,4 +1,4 @@
-"""Firmware and software packages, and what the platform sends when one is assigned (docs/platform_contract.md, section 7)."""
+"""Firmware and software packages and their assignment to devices (docs/platform_contract.md, section 7)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ from tb_mqtt_client.emulator.devices import Device
 
 OtaKind: TypeAlias = Literal["fw", "sw"]
 
-# What un-assignment deletes.
+# The attributes that unassigning a package deletes.
 _ALL_KEYS: Final = ("title", "version", "ts", "state", "size", "checksum", "checksum_algorithm", "url", "tag")
 
 
 class OtaError(Exception):
-    """What the platform says on v2/fw/error, of software too, before it closes the connection."""
+    """A chunk cannot be served. The platform publishes the message on v2/fw/error, also for software, and disconnects."""
 
 
 @dataclass(frozen=True, eq=False)
 class OtaPackage:
-    """A package: its ``data``, or the ``url`` where it is kept, which is then all that the platform has.
+    """A firmware or software package, with either data or a URL.
 
-    Raises `ValueError` for anything else, and for a checksum algorithm that the platform does not have.
+    Args:
+        title: The title.
+        version: The version.
+        data: The content.
+        kind: ``"fw"`` for firmware or ``"sw"`` for software.
+        checksum_algorithm: The algorithm of the checksum, for example ``"SHA256"`` or ``"CRC32"``.
+        tag: The tag, or None.
+        url: The location of a package that is kept elsewhere.
+
+    Raises:
+        ValueError: The package has both data and a URL or neither, or the kind or the checksum algorithm is unknown.
     """
 
     title: str
@@ -40,10 +50,15 @@ class OtaPackage:
         if self.kind not in ("fw", "sw"):
             raise ValueError(f"kind must be 'fw' or 'sw', not {self.kind!r}")
         if (self.data is None) == (self.url is None):
-            raise ValueError("a package has either data or a url")
+            raise ValueError("a package needs either data or a url")
         checksum(self.checksum_algorithm, b"")
 
     def shared_attributes(self) -> dict[str, Any]:
+        """Return the shared attributes that announce the package.
+
+        Returns:
+            The values by key, for example ``fw_title``.
+        """
         values: dict[str, Any] = {"title": self.title, "version": self.version}
         if self.tag:
             values["tag"] = self.tag
@@ -56,14 +71,18 @@ class OtaPackage:
         return {f"{self.kind}_{key}": value for key, value in values.items()}
 
     def absent_attributes(self) -> list[str]:
-        """Keys that an earlier package may have left, and this one does not have."""
+        """Return the attributes that a previous package may have set and this package does not have.
+
+        Returns:
+            The keys, for example ``fw_url``.
+        """
         absent = [] if self.tag else ["tag"]
         absent += ["url"] if self.data is not None else ["size", "checksum", "checksum_algorithm"]
         return [f"{self.kind}_{key}" for key in absent]
 
 
 class Packages:
-    """Which package each device has, and the data cache of the platform."""
+    """The packages assigned to devices, and the platform's cache of package data."""
 
     def __init__(self) -> None:
         self._assigned: dict[tuple[Device, str], OtaPackage] = {}
@@ -72,10 +91,10 @@ class Packages:
     async def assign(
         self, device: Device, package: OtaPackage, *, update_first: bool, gap: float, missing: Collection[str]
     ) -> bool:
-        """Send the deletion and the update, in this order or the other. Returns False when the device is not subscribed.
+        """Send the deletion and the update in one of the two orders. Return False if the device is not subscribed.
 
-        For the seconds of `gap` between them, requests find neither the keys in `missing` nor those that a changed package
-        still lacks: the platform stores one attribute after the other.
+        During the `gap` seconds between them, attribute requests find neither the keys in `missing` nor keys that are not
+        stored yet, because the platform stores one attribute after the other.
         """
         self._assigned[device, package.kind] = package
         values = package.shared_attributes()
@@ -96,11 +115,12 @@ class Packages:
         return sent
 
     def unassign(self, device: Device, kind: str) -> bool:
+        """Unassign a package and delete its attributes. Return False if the device is not subscribed."""
         self._assigned.pop((device, kind), None)
         return attributes.delete_shared(device, [f"{kind}_{key}" for key in _ALL_KEYS])
 
     def request(self, device: Device, kind: str) -> OtaPackage:
-        """Find a package and load its data into the cache. Raises `OtaError`."""
+        """Return the assigned package and load its data into the cache. Raise `OtaError` if it cannot be served."""
         package = self._assigned.get((device, kind))
         if package is None:
             raise OtaError("NOT_FOUND")
@@ -110,12 +130,14 @@ class Packages:
         return package
 
     def chunk(self, package: OtaPackage, size: int, number: int) -> bytes:
-        """Past the end, and of a package that the cache has lost, nothing."""
+        """Return a chunk; it is empty past the end of the data or if the package is not in the cache."""
         data = package.data if package in self._cached and package.data is not None else b""
         return data[size * number : size * (number + 1)] if size > 0 else data
 
     def evict(self) -> None:
+        """Empty the cache."""
         self._cached.clear()
 
     def forget(self, device: Device) -> None:
+        """Forget the assignments of a deleted device."""
         self._assigned = {key: package for key, package in self._assigned.items() if key[0] is not device}

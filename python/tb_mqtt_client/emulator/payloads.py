@@ -1,6 +1,6 @@
-"""Reads JSON payloads the way the platform does (docs/platform_contract.md, sections 3 and 4). Values in, values out.
+"""Parses and validates JSON payloads as the platform does (docs/platform_contract.md, sections 3 and 4).
 
-Values stay what the client sent; what the platform would store is for `values` to say.
+Values stay as the client sent them; `values` derives the stored values.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from tb_mqtt_client.emulator.devices import Claim, Record
 
 try:
     import orjson
-except ImportError:  # the emulator only gets slower without it
+except ImportError:  # optional: the emulator is only slower without it
     _fast_loads = None
 else:
     _fast_loads = orjson.loads
 
-# Key lists of an attribute request: client scope, shared scope; None where the request has none.
+# The keys of an attribute request in the client and the shared scope; None if the request has no such list.
 AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
-# What the fast parser would round, or whose text decides how it is stored: integers that may not fit 64 bits, decimals of more
-# than 16 places, and exponents, with which Python too writes a number of 17 digits.
+# orjson loses the text of numbers, which decides how some of them are stored: integers that may exceed 64 bits, decimals with
+# more than 16 places, and exponents. Digits are translated to "0", exponents to "e" and all other bytes to spaces.
 _KINDS_OF_BYTES: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x65 if byte in b"eE" else 0x20 for byte in range(256))
 _MANY_DIGITS: Final = b"0" * 17
 _EXPONENT: Final = b"0e"
@@ -35,7 +35,7 @@ _METADATA: Final = {"connector": str, "receivedTs": int, "publishedTs": int}
 
 
 class GatewayAttributeRequest(NamedTuple):
-    """One scope of one device's attributes."""
+    """A request for attributes of one device in one scope."""
 
     id: int
     device: str
@@ -44,21 +44,24 @@ class GatewayAttributeRequest(NamedTuple):
 
 
 class BadPayloadError(Exception):
-    """Not JSON, or JSON of a form that the platform refuses with 0x99."""
+    """A payload is not JSON, or JSON of a form that the platform refuses with 0x99."""
 
 
 class UnexpectedPayloadError(Exception):
-    """A form that escapes the platform as an exception: DISCONNECT 0x8B and no PUBACK (docs/platform_contract.md, section 8)."""
+    """A payload causes an exception in the platform: DISCONNECT 0x8B and no PUBACK (docs/platform_contract.md, section 8)."""
 
 
 class GatewayFormError(Exception):
-    """A gateway message without what it must have: PUBACK 0x83 and DISCONNECT 0x83 (docs/platform_contract.md, section 4)."""
+    """A gateway message lacks a required part: PUBACK 0x83 and DISCONNECT 0x83 (docs/platform_contract.md, section 4)."""
 
 
 def decode_json(payload: bytes, *, exact: bool = True) -> Any:
-    """Parse a payload as the platform does. `exact=False` may lose the text of numbers, which is enough for counting."""
+    """Parse a payload as the platform does. Raise `BadPayloadError` if it refuses the payload.
+
+    With `exact=False` the text of numbers may be lost, which is sufficient for counting.
+    """
     if _fast_loads is not None and not (exact and _needs_care(payload)):
-        # What the strict parser refuses the lenient one may take.
+        # The lenient parser may accept a payload that orjson refuses.
         with suppress(ValueError):
             return _fast_loads(payload)
     try:
@@ -68,27 +71,27 @@ def decode_json(payload: bytes, *, exact: bool = True) -> Any:
 
 
 def _needs_care(payload: bytes) -> bool:
-    # Two plain searches in a translation cost a fraction of a regular expression.
+    # Two searches in a translation are much faster than a regular expression.
     kinds = payload.translate(_KINDS_OF_BYTES)
     return _MANY_DIGITS in kinds or _EXPONENT in kinds
 
 
 def encode_json(document: Any) -> bytes:
-    """Compact JSON, as the platform sends it. Raises `TypeError` for what JSON cannot carry."""
+    """Encode compact JSON, as the platform sends it. Raise `TypeError` if JSON cannot represent a value."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def telemetry_records(document: Any, now: int) -> list[Record]:
-    """Records of `{k: v}`, `{"ts", "values"}` or a list of either; a record without ts gets `now`."""
+    """Return the records of `{key: value}`, `{"ts", "values"}` or a list of either; a record without `ts` gets `now`."""
     if isinstance(document, list):
         return [_record(element, now) for element in document]
     return [_record(document, now)]
 
 
 def gateway_telemetry(elements: list[Any], now: int, reads_metadata: bool) -> tuple[list[Record], list[dict[str, Any]]]:
-    """Records of one device's list in v1/gateway/telemetry, and the `metadata` that was beside them.
+    """Return the records of one device in v1/gateway/telemetry, and the `metadata` sent with them.
 
-    A server that does not read `metadata` takes it for a key like any other.
+    A server that does not read `metadata` treats it as an ordinary key.
     """
     metadata: list[dict[str, Any]] = []
     if reads_metadata and any("metadata" in element for element in elements if isinstance(element, dict)):
@@ -96,19 +99,21 @@ def gateway_telemetry(elements: list[Any], now: int, reads_metadata: bool) -> tu
     try:
         return [_record(element, now) for element in elements], metadata
     except UnexpectedPayloadError as error:
-        # One device's failure is caught on a gateway topic and becomes a PUBACK (docs/platform_contract.md, section 4).
+        # On gateway topics the platform reports the failure of a device in the PUBACK (docs/platform_contract.md, section 4).
         raise BadPayloadError(str(error)) from error
 
 
 def attributes(document: Any) -> dict[str, Any]:
+    """Return the attributes. Raise `BadPayloadError` if the document is not an object."""
     if not isinstance(document, dict):
         raise BadPayloadError("attributes must be an object")
     return document
 
 
 def attribute_keys(document: Any) -> AttributeKeys:
-    """Read `{"clientKeys": "a,b", "sharedKeys": "c"}`; both None or without a key asks for everything (docs/platform_contract.md,
-    section 2).
+    """Parse `{"clientKeys": "a,b", "sharedKeys": "c"}`.
+
+    Without any key the request is for all attributes (docs/platform_contract.md, section 2).
     """
     if not isinstance(document, dict):
         raise BadPayloadError("an attribute request must be an object")
@@ -116,7 +121,7 @@ def attribute_keys(document: Any) -> AttributeKeys:
 
 
 def rpc_request(document: Any) -> tuple[str, Any]:
-    """Return method and params of a client-side RPC; further fields are ignored."""
+    """Return the method and params of a client-side RPC request; other fields are ignored."""
     if not isinstance(document, dict):
         raise BadPayloadError("an RPC request must be an object")
     method = document.get("method")
@@ -126,7 +131,7 @@ def rpc_request(document: Any) -> tuple[str, Any]:
 
 
 def claim(document: Any) -> Claim:
-    """Read `{"secretKey", "durationMs"}`, both optional."""
+    """Parse `{"secretKey", "durationMs"}`; both fields are optional."""
     if not isinstance(document, dict):
         raise BadPayloadError("a claim must be an object")
     given = Claim()
@@ -137,9 +142,7 @@ def claim(document: Any) -> Claim:
 
 
 def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
-    """Read the one form that the platform takes: `id`, `device`, `client`, and `key` or `keys` (docs/platform_contract.md,
-    section 4).
-    """
+    """Parse `id`, `device`, `client`, and `key` or `keys` (docs/platform_contract.md, section 4)."""
     identifier, device = required(document, "id", int), device_name(document)
     client_scope = required(document, "client", bool)
     keys = [required(document, "key", str)] if "key" in document else required(document, "keys", list)
@@ -149,29 +152,30 @@ def gateway_attribute_request(document: Any) -> GatewayAttributeRequest:
 
 
 def gateway_rpc_response(document: Any) -> tuple[str, int, bytes]:
-    """Return device, id and the JSON of `data`."""
+    """Return the device name, the request id and the JSON of `data`."""
     return device_name(document), required(document, "id", int), encode_json(required(document, "data"))
 
 
 def count_datapoints(records: Iterable[Record]) -> int:
-    """Non-null keys, as the platform counts them for its limits."""
+    """Return the number of non-null values, as the platform counts them for its limits."""
     return sum(count_values(values) for _, values in records)
 
 
 def count_values(values: dict[str, Any]) -> int:
+    """Return the number of non-null values."""
     found = values.values()
     return len(values) - list(found).count(None) if None in found else len(values)
 
 
 def check_string_lengths(values: dict[str, Any], longest: int) -> None:
-    """Raises `BadPayloadError` for a string value of more characters."""
+    """Raise `BadPayloadError` if a string value has more than `longest` characters."""
     for key, value in values.items():
         if isinstance(value, str) and len(value) > longest:
             raise BadPayloadError(f"the value of {key!r} is longer than {longest} characters")
 
 
 def gateway_entries(document: Any, container: type) -> dict[str, Any]:
-    """Return the device entries that have the right container; the platform skips the others and needs at least one."""
+    """Return the device entries whose values have the right type; the platform ignores others but requires at least one."""
     if not isinstance(document, dict):
         raise GatewayFormError("a gateway payload must be an object")
     entries = {name: value for name, value in document.items() if isinstance(value, container)}
@@ -183,17 +187,18 @@ def gateway_entries(document: Any, container: type) -> dict[str, Any]:
 
 
 def required(document: Any, key: str, *kinds: type) -> Any:
-    """Return a field that a gateway message must have; without `kinds` it may be any JSON value."""
+    """Return a required field of a gateway message. Without `kinds` any JSON value is accepted."""
     if not isinstance(document, dict) or key not in document:
         raise GatewayFormError(f"{key!r} is missing")
     value = document[key]
-    # bool is an int to Python, not to JSON
+    # In Python bool is a subclass of int, but JSON distinguishes the two.
     if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
         raise GatewayFormError(f"{key!r} has the wrong type")
     return value
 
 
 def device_name(document: Any) -> str:
+    """Return the field `device` of a gateway message."""
     name: str = required(document, "device", str)
     if not name:
         raise GatewayFormError("an empty device name")
@@ -201,11 +206,12 @@ def device_name(document: Any) -> str:
 
 
 def request_id(text: str) -> int:
-    """Return the id at the end of a request's topic, an int32."""
+    """Parse the request id, an int32, at the end of a topic."""
     return int32(text, "request id")
 
 
 def int32(text: str, name: str) -> int:
+    """Parse an int32. Raise `UnexpectedPayloadError` if the text is not one."""
     if not _INTEGER.fullmatch(text) or not -(2**31) <= (number := int(text)) < 2**31:
         raise UnexpectedPayloadError(f"{text!r} is not a valid {name}")
     return number
@@ -219,21 +225,21 @@ def _key_list(document: dict[str, Any], name: str) -> list[str] | None:
         raise BadPayloadError(f"{name!r} must be a string of keys")
     text = _as_string(value)
     keys = text.split(",")
-    # As Java splits: empty strings at the end are left out, but "" itself is one empty key.
+    # As in Java, trailing empty strings are omitted, but "" is one empty key.
     while text and keys and not keys[-1]:
         keys.pop()
     return keys
 
 
 def _as_string(value: Any) -> str:
-    """Any JSON scalar as the text that stands in the payload."""
+    """Return the JSON text of a scalar, without quotes if it is a string."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _record(element: Any, now: int) -> Record:
     if not isinstance(element, dict):
         raise BadPayloadError("telemetry must consist of objects")
-    # Only both together are special; alone each is an ordinary key.
+    # "ts" and "values" have a meaning only together; alone each is an ordinary key.
     if "ts" not in element or "values" not in element:
         return now, element
     values = element["values"]

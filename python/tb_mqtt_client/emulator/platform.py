@@ -1,6 +1,6 @@
-"""What the platform knows and remembers: devices, their data, counts, and the limits it announces.
+"""The platform behind the connections: its version, devices, data, counters and limits.
 
-Every datapoint that the emulator takes is counted in exactly one device and once in the total.
+Every accepted datapoint is counted for exactly one device and once in the total.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ NEWEST: Final[Version] = "4.3"
 
 @dataclass(frozen=True, slots=True)
 class ServerVersion:
-    """The differences by name, so that no other module compares versions."""
+    """The differences between platform versions on the wire (docs/platform_contract.md, sections 0, 4, 5 and 6).
 
-    # 3.8: getSessionLimits, `metadata` of gateway telemetry, `gateway` in a provision request
+    They have names so that no other module compares versions.
+    """
+
+    # Since 3.8: getSessionLimits, `metadata` in gateway telemetry, `gateway` in provisioning requests.
     answers_session_limits: bool = True
     reads_metadata: bool = True
     provisions_gateways: bool = True
-    # 4.2.1: one PUBACK a gateway publish, and PUBACK 0x97 when it is over a limit
+    # Since 4.2.1: one PUBACK per gateway publish, with 0x97 if a limit is exceeded.
     acknowledges_gateway_once: bool = True
-    # 4.3: PUBACK 0x97 for a connect over the device limit of the tenant; 4.2.1 says nothing
+    # Since 4.3: PUBACK 0x97 for a connect message beyond the device limit of the tenant; 4.2.1 sends none.
     acknowledges_connect_over_device_limit: bool = True
 
 
@@ -52,17 +55,17 @@ VERSIONS: Final = tuple(_VERSIONS)
 
 
 def server_version(version: str) -> ServerVersion:
-    """Raises `ValueError` for a version that the emulator does not know."""
+    """Return the differences of a version. Raise `ValueError` if the version is unknown."""
     if version not in _VERSIONS:
         raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
     return _VERSIONS[version]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The PUBACKs of a publish (none, one, or before 4.2.1 one a device) and whether the connection ends after them.
+class Outcome:
+    """The outcome of a publish: its PUBACKs (none, one, or before 4.2.1 one per device), and whether the connection closes.
 
-    `delay_seconds` is the time until the PUBACKs. With `drops_pubacks` those that are still unsent are lost
+    PUBACKs are sent after `delay_seconds`. With `drops_pubacks` earlier PUBACKs that are still unsent are discarded
     (docs/platform_contract.md, section 4).
     """
 
@@ -73,12 +76,12 @@ class Answer:
     drops_pubacks: bool = False
 
 
-ACCEPTED: Final = Answer()
-NO_ANSWER: Final = Answer(())
+ACCEPTED: Final = Outcome()
+UNACKNOWLEDGED: Final = Outcome(())
 
 
 class Platform:
-    """The state behind all connections of one emulator."""
+    """The state that all connections of one emulator share."""
 
     def __init__(
         self,
@@ -109,12 +112,12 @@ class Platform:
         self.over_limit = over_limit
         self.puback_delay = puback_delay
         self.core_timeout = core_timeout
-        # The core does not answer: no sub-device session can begin.
+        # True if the core does not respond, so that no sub-device session can be opened.
         self.core_away = False
-        # Names of sub-devices that the core refuses, besides those that are not valid.
+        # Names of sub-devices that the core refuses in addition to invalid names.
         self.refused_names: set[str] = set()
         self.sub_device_inactivity = sub_device_inactivity
-        # The reason code that a client is disconnected with while the platform restarts.
+        # The reason code of DISCONNECT during a restart; None if there is no restart.
         self.restart_code: int | None = None
         self.max_payload_size = max_payload_size
         self.max_string_length = max_string_length
@@ -130,35 +133,42 @@ class Platform:
         self._clock = clock
 
     def set_limits(self, limits: SessionLimits | None) -> None:
+        """Replace the limits. Raise `ValueError` if a limit is not valid."""
         self.meter.configure(limits)
         self.limits = limits
 
-    def over_limit_answer(self, disconnect_reason: int | None, codes: tuple[int, ...] = ()) -> Answer:
-        """Return the answer to a message over a limit. The arguments say how the platform ends the connection."""
+    def over_limit_outcome(self, disconnect_reason: int | None, codes: tuple[int, ...] = ()) -> Outcome:
+        """Return the outcome of a message that exceeds a limit.
+
+        The arguments are the reason code of the DISCONNECT and the PUBACKs that the platform sends if `over_limit` is "platform".
+        """
         if self.over_limit == "refuse":
-            return Answer((QUOTA_EXCEEDED,))
+            return Outcome((QUOTA_EXCEEDED,))
         if self.over_limit == "close":
-            return Answer((), closes=True, drops_pubacks=True)
-        return Answer(codes, closes=True, disconnect_reason=disconnect_reason, drops_pubacks=True)
+            return Outcome((), closes=True, drops_pubacks=True)
+        return Outcome(codes, closes=True, disconnect_reason=disconnect_reason, drops_pubacks=True)
 
     def now(self) -> int:
-        """Server time in milliseconds."""
+        """Return the server time in milliseconds."""
         return int(self._clock() * 1000)
 
     @property
     def announced_limits(self) -> SessionLimits | None:
-        """What getSessionLimits is answered with; None for a server that takes it for an ordinary RPC."""
+        """The limits in the reply to getSessionLimits; None if the server treats it as an ordinary RPC request."""
         return self.limits if self.version.answers_session_limits else None
 
     def rename(self, device: Device, name: str) -> None:
-        """Rename, and tell the gateway that last announced it. Raises `ValueError` for a name that is taken or empty."""
+        """Rename a device and notify the gateway that last announced it.
+
+        Raise `ValueError` if the name is empty or already in use.
+        """
         old = device.name
         self.registry.rename(device, name)
         if device.gateway is not None:
             self.rpc.notify(device.gateway, "gateway_device_renamed", {old: name})
 
     def delete(self, device: Device) -> None:
-        """Forget a device and its credentials, and tell the gateway that last announced it."""
+        """Delete a device and its credentials, and notify the gateway that last announced it."""
         self.registry.forget(device)
         self.rpc.forget(device)
         self.packages.forget(device)
@@ -168,14 +178,15 @@ class Platform:
         if device.gateway is not None:
             self.rpc.notify(device.gateway, "gateway_device_deleted", device.name)
 
-    # What comes from them. `gateway` is the one that a device is behind.
+    # Uplinks. `gateway` is the gateway of a sub-device.
 
     def spend(self, device: Device, gateway: Device | None = None, datapoints: int = 0) -> None:
-        """Raises `RateLimitedError`."""
+        """Count a message against the limits. Raise `RateLimitedError` if one is exceeded."""
         if not self.meter.take(device, gateway, datapoints):
             raise RateLimitedError(device.name)
 
     def take_telemetry(self, device: Device, records: list[Record], gateway: Device | None = None) -> bool:
+        """Count and keep telemetry. Raise `RateLimitedError` or `BadPayloadError` if it is refused."""
         if self.max_string_length is not None:
             for _, values in records:
                 payloads.check_string_lengths(values, self.max_string_length)
@@ -185,6 +196,7 @@ class Platform:
         return True
 
     def take_attributes(self, device: Device, attributes: dict[str, Any], gateway: Device | None = None) -> bool:
+        """Count and keep client attributes. Raise `RateLimitedError` or `BadPayloadError` if they are refused."""
         if self.max_string_length is not None:
             payloads.check_string_lengths(attributes, self.max_string_length)
         self._take_data(device, gateway, attributes=payloads.count_values(attributes))
@@ -193,17 +205,19 @@ class Platform:
         return True
 
     def take_claim(self, device: Device, claim: Claim, gateway: Device | None = None) -> bool:
+        """Keep a claiming request. Raise `RateLimitedError` if a limit is exceeded."""
         self.spend(device, gateway)
         device.claims.append(claim)
         return True
 
-    def take_rpc_response(self, device: Device, call_id: int, payload: bytes, gateway: Device | None = None) -> bool:
+    def take_rpc_response(self, device: Device, request_id: int, payload: bytes, gateway: Device | None = None) -> bool:
+        """Keep a reply to a server-side RPC. Raise `RateLimitedError` if a limit is exceeded."""
         self.spend(device, gateway)
-        self.rpc.answered(device, call_id, payload)
+        self.rpc.responded(device, request_id, payload)
         return True
 
     def _take_data(self, device: Device, gateway: Device | None, telemetry: int = 0, attributes: int = 0) -> None:
-        """Spend and count datapoints. Raises `RateLimitedError`."""
+        """Count a message with datapoints. Raise `RateLimitedError` if a limit is exceeded."""
         self.spend(device, gateway, telemetry + attributes)
         for counters in (device.counters, self.total):
             counters.data_messages += 1
@@ -212,19 +226,19 @@ class Platform:
 
 
 class SessionView(Carrier, Protocol):
-    """The client that a session is of, and the way to it."""
+    """The part of a session that the processing of its packets needs."""
 
     platform: Platform
     hooks: Hooks
     background: Background
     timers: Timers
-    # of MQTT: 3, 4 or 5
+    # The protocol level of MQTT: 3, 4 or 5.
     level: int
-    # None until the client is authenticated
+    # None until the client is authenticated.
     device: Device | None
 
     def reply(self, topic: str, payload: bytes) -> None:
-        """Send after the PUBACK of the message that is being processed."""
+        """Send a message after the PUBACK of the message that is being processed."""
 
     def count(self, name: str, amount: int = 1) -> None:
-        """Add to a counter of the client and of the platform."""
+        """Add to a counter of the client and to the total."""

@@ -1,4 +1,4 @@
-"""Devices that register themselves (docs/platform_contract.md, section 6)."""
+"""Device provisioning (docs/platform_contract.md, section 6)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FAILURE: Final = {"errorMsg": "Failed to provision device!", "status": "FAILURE
 
 
 class ProvisionFormError(Exception):
-    """A request without what it must have: PUBACK 0x83 and DISCONNECT 0x83."""
+    """A provisioning request lacks a required field. The platform sends PUBACK 0x83 and DISCONNECT 0x83."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisionProfile:
-    """A device profile that devices may register with."""
+    """A device profile that allows provisioning."""
 
     key: str
     secret: str
@@ -31,7 +31,7 @@ class ProvisionProfile:
 
 
 class Provisioning:
-    """The platform's answers to /provision/request."""
+    """Processes requests on /provision/request."""
 
     def __init__(self, registry: Registry, *, registers_gateways: bool) -> None:
         self._registry = registry
@@ -39,15 +39,15 @@ class Provisioning:
         self._profiles: dict[str, ProvisionProfile] = {}
 
     def add(self, profile: ProvisionProfile) -> None:
-        """Raises `ValueError` for a key that is taken or empty, and for an unknown strategy."""
+        """Add a profile. Raise `ValueError` if the key or secret is empty, the key is in use or the strategy is unknown."""
         if profile.strategy not in STRATEGIES:
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {profile.strategy!r}")
         if not profile.key or not profile.secret or profile.key in self._profiles:
             raise ValueError(f"the provision key {profile.key!r} or its secret is empty, or the key is already in use")
         self._profiles[profile.key] = profile
 
-    def answer(self, request: Any) -> dict[str, Any]:
-        """Return the reply. Raises `ProvisionFormError`."""
+    def respond(self, request: Any) -> dict[str, Any]:
+        """Process a request and return the response. Raise `ProvisionFormError` if a required field is missing."""
         key, secret = _required(request, "provisionDeviceKey"), _required(request, "provisionDeviceSecret")
         profile = self._profiles.get(key)
         if profile is None or profile.secret != secret or profile.strategy == "DISABLED":
@@ -60,12 +60,12 @@ class Provisioning:
             credentials = self._registry.credentials_of(device)
         else:
             try:
-                self._registry.check_room()
+                self._registry.check_device_limit()
                 credentials = _credentials(request)
                 gateway = request.get("gateway") is True and self._registers_gateways
                 device = self._registry.add(credentials, name, is_gateway=gateway, profile=profile.profile)
             except (ValueError, DeviceLimitError):
-                # The name or the credentials are taken, or are none.
+                # The name or the credentials are not valid or already in use, or there are too many devices.
                 return dict(_FAILURE)
         device.provisioned = True
         return _success(credentials)
@@ -86,7 +86,7 @@ def _credentials(request: dict[str, Any]) -> Credentials:
         return BasicCredentials(request.get("clientId"), request.get("username"), request.get("password"))
     if kind == "X509_CERTIFICATE":
         return X509Credentials(str(request.get("hash")))
-    raise ProvisionFormError(f"the platform has no credentials type {kind!r}")
+    raise ProvisionFormError(f"{kind!r} is not a credentials type of the platform")
 
 
 def _success(credentials: Credentials) -> dict[str, Any]:

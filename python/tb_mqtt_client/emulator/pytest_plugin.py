@@ -1,4 +1,7 @@
-"""A pytest fixture: ``pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin"]`` in a conftest.py (needs pytest-asyncio)."""
+"""A pytest plugin with the fixture ``tb_emulator``; requires pytest-asyncio.
+
+Enable it in the top-level ``conftest.py``: ``pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin"]``.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -9,6 +12,6 @@ from tb_mqtt_client.emulator.server import Emulator
 
 @pytest_asyncio.fixture
 async def tb_emulator() -> AsyncIterator[Emulator]:
-    """An emulator on a free port, of this test's own."""
+    """Yield a new emulator that listens on a free port."""
     async with Emulator() as emulator:
         yield emulator

@@ -1,4 +1,4 @@
-"""The devices that the platform has, and their credentials."""
+"""Devices, their credentials and authentication (docs/platform_contract.md, section 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ _LETTERS: Final = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class BasicCredentials:
-    """MQTT_BASIC credentials: what is not None must be presented. At least one of client id and username is needed."""
+    """Credentials of type MQTT_BASIC. The client must present each field that is not None.
+
+    Attributes:
+        client_id: The client id. A client id or a user name is required.
+        username: The user name.
+        password: The password.
+    """
 
     client_id: str | None = None
     username: str | None = None
@@ -27,27 +33,31 @@ class BasicCredentials:
 
 @dataclass(frozen=True, slots=True)
 class X509Credentials:
-    """X509_CERTIFICATE credentials: the client's certificate as PEM text, presented in the TLS handshake."""
+    """Credentials of type X509_CERTIFICATE.
+
+    Attributes:
+        certificate: The certificate (PEM) that the client presents in the TLS handshake.
+    """
 
     certificate: str
 
 
-# An access token is plain text.
+# A string is an access token.
 Credentials: TypeAlias = str | BasicCredentials | X509Credentials
 
 
 def certificate_der(pem: str) -> bytes:
-    """Convert a certificate. Raises `ValueError` for a text that is not one."""
+    """Convert a certificate to DER. Raise `ValueError` if the text is not a PEM certificate."""
     return ssl.PEM_cert_to_DER_cert(pem.strip())
 
 
 def random_text() -> str:
-    """20 characters, as the platform's own names and tokens have."""
+    """Return 20 random characters, the form of the platform's generated names and tokens."""
     return "".join(secrets.choice(_LETTERS) for _ in range(20))
 
 
 class Registry:
-    """All devices by name, those behind gateways included, and the credentials of each."""
+    """All devices by name, sub-devices included, and the credentials of each."""
 
     def __init__(self, *, accept_any_token: bool, max_devices: int | None, history_limit: int | None) -> None:
         self.devices: dict[str, Device] = {}
@@ -60,11 +70,11 @@ class Registry:
         self._certificates: dict[bytes, Device] = {}
 
     def add(self, credentials: Credentials, name: str | None, *, is_gateway: bool, profile: str = DEFAULT_PROFILE) -> Device:
-        """Register a device. Raises `ValueError` for a name or credentials that are taken or empty."""
+        """Register a device. Raise `ValueError` if its name or credentials are empty or already in use."""
         if isinstance(credentials, BasicCredentials):
             identity = (credentials.client_id or None, credentials.username or None)
             if not any(identity) or identity in self._basic:
-                raise ValueError(f"{credentials} name no client or are already in use")
+                raise ValueError(f"{credentials} have neither a client id nor a user name, or are already in use")
             device = self._create(name or credentials.username or str(credentials.client_id), is_gateway, profile)
             self._basic[identity] = (credentials.password, device)
         elif isinstance(credentials, X509Credentials):
@@ -72,17 +82,17 @@ class Registry:
             if der in self._certificates:
                 raise ValueError("the certificate is already in use")
             if not name:
-                raise ValueError("a device that is known by its certificate needs a name")
+                raise ValueError("a device with an X.509 certificate needs a name")
             device = self._certificates[der] = self._create(name, is_gateway, profile)
         else:
             if not credentials or credentials in self._tokens:
-                raise ValueError(f"the token {credentials!r} is empty or already in use")
+                raise ValueError(f"the access token {credentials!r} is empty or already in use")
             device = self._tokens[credentials] = self._create(credentials if name is None else name, is_gateway, profile)
         self._credentials[device] = credentials
         return device
 
     def find(self, name_or_token: str) -> Device:
-        """Return a device. Raises `LookupError` if there is none of this name or token."""
+        """Return a device by name or access token. Raise `LookupError` if there is none."""
         device = self.devices.get(name_or_token) or self._tokens.get(name_or_token)
         if device is None:
             known = ", ".join(repr(name) for name in sorted(self.devices)) or "none"
@@ -90,15 +100,16 @@ class Registry:
         return device
 
     def credentials_of(self, device: Device) -> Credentials:
-        """The device's credentials; a device behind a gateway gets the platform's usual token at its first use."""
+        """Return the credentials of a device; a sub-device gets a generated access token on first use."""
         if device not in self._credentials:
             self._credentials[device] = token = random_text()
             self._tokens[token] = device
         return self._credentials[device]
 
     def authenticate(self, connect: Connect, certificate: bytes | None) -> Device | None:
-        """Resolve credentials in the platform's order (docs/platform_contract.md, section 1). A certificate (DER) outranks all
-        else.
+        """Return the device that the credentials belong to, checked in the platform's order (docs/platform_contract.md, section 1).
+
+        A certificate (DER) takes precedence over all other credentials.
         """
         if certificate is not None:
             return self._certificates.get(certificate)
@@ -115,31 +126,32 @@ class Registry:
         return self.add(username, None, is_gateway=False) if self._accept_any_token else None
 
     def sub_device(self, name: str, profile: str, gateway: Device) -> Device:
-        """Return the device of this name; one that is new gets this profile, one that exists keeps its own.
+        """Return the device with this name; create it with this profile if there is none.
 
-        Raises `DeviceLimitError`.
+        Raises:
+            DeviceLimitError: The tenant has reached its maximum number of devices.
         """
         device = self.devices.get(name)
         if device is None:
-            self.check_room()
+            self.check_device_limit()
             device = self._create(name, False, profile)
         device.gateway = gateway
         return device
 
-    def check_room(self) -> None:
-        """Raises `DeviceLimitError` when the tenant may not have one more device."""
+    def check_device_limit(self) -> None:
+        """Raise `DeviceLimitError` if the tenant has reached its maximum number of devices."""
         if self._max_devices is not None and len(self.devices) >= self._max_devices:
-            raise DeviceLimitError(f"the tenant may have {self._max_devices} devices")
+            raise DeviceLimitError(f"the tenant has reached its maximum of {self._max_devices} devices")
 
     def rename(self, device: Device, name: str) -> None:
-        """Raises `ValueError` for a name that is taken or empty."""
+        """Rename a device. Raise `ValueError` if the name is empty or already in use."""
         self._check_name(name)
         del self.devices[device.name]
         device.name = name
         self.devices[name] = device
 
     def forget(self, device: Device) -> None:
-        """The device and its credentials."""
+        """Remove a device and its credentials."""
         del self.devices[device.name]
         self._credentials.pop(device, None)
         self._tokens = {key: one for key, one in self._tokens.items() if one is not device}

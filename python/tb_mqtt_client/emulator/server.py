@@ -1,4 +1,4 @@
-"""The emulator: listens on loopback, and gives tests and programs a view of what the platform saw."""
+"""The emulator: listens on loopback and shows tests and programs the platform's side."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tb_mqtt_client.emulator.settings import EmulatorSettings, check_inactivity,
 
 
 class Emulator(EmulatorSettings):
-    """An emulator of the platform's MQTT endpoint.
+    """An emulator of ThingsBoard's MQTT endpoint.
 
-    An async context manager that listens while it is entered. On exit every connection is closed, and an error inside the
-    emulator or a hook is raised. Methods take a device by its name or its access token; devices behind gateways are devices
-    like all others.
+    Use it as an async context manager: it starts on entry and stops on exit. If there were errors inside the emulator or in a
+    hook, the exit raises them as an `ExceptionGroup`. Methods accept the name or the access token of a device. Sub-devices are
+    devices like all others.
     """
 
     def __init__(
@@ -56,34 +56,34 @@ class Emulator(EmulatorSettings):
         sub_device_inactivity: float | None = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare an emulator; it listens from `start` on.
+        """Create an emulator; `start`, or entering the context, makes it listen.
 
         Args:
             host: The address to listen on.
-            port: The port to listen on; 0 takes a free one.
-            version: The version of the platform to act as, one of ``VERSIONS``.
-            limits: The limits to announce and to enforce. With ``None``, ``getSessionLimits`` is an ordinary RPC, as in servers
-                before 3.8.
-            enforce_limits: Whether limits are enforced, or announced only.
+            port: The port to listen on; 0 picks a free port.
+            version: The platform version to emulate, one of ``VERSIONS``.
+            limits: The limits to announce and to enforce. With ``None``, ``getSessionLimits`` is an ordinary RPC request, as before
+                version 3.8.
+            enforce_limits: Whether limits are enforced; if not, they are only announced.
             max_payload_size: The largest remaining length of a packet, in bytes.
-            max_string_length: Characters of a value beyond which a payload is refused; None for any number.
-            max_devices: The number of devices that the tenant may have; None for any number.
-            accept_any_token: Whether an unknown access token makes a new device.
-            keep_data: Whether telemetry and attributes are kept, or counted only.
-            history_limit: The number of telemetry records kept for each device; None for all.
-            ssl_context: Serve TLS with this context.
-            client_rpc_timeout: Seconds until a client-side RPC without a reply is answered with a timeout.
-            provision_timeout: Seconds until a provisioning session is closed after its answer.
+            max_string_length: The largest number of characters in a string value; None for no limit. Longer values are refused.
+            max_devices: The largest number of devices of the tenant, sub-devices included; None for no limit.
+            accept_any_token: Whether an unknown access token creates a device.
+            keep_data: Whether telemetry and attributes are kept; if not, they are only counted.
+            history_limit: The number of telemetry records to keep for each device; None for all.
+            ssl_context: The context to serve TLS with; None for no TLS.
+            client_rpc_timeout: Seconds until a client-side RPC request without a reply gets a timeout error.
+            provision_timeout: Seconds from the provisioning response until its connection is closed.
             inactivity_timeout: Seconds until a client that sends nothing is disconnected; None for never.
-            over_limit: What happens to a message over a rate limit: ``"platform"`` does what the platform of this version does,
-                ``"refuse"`` sends PUBACK 0x97 and keeps the connection, ``"close"`` closes the connection without a reason.
-            puback_delay: Seconds between a message that is accepted and its PUBACK.
-            core_timeout: Seconds until an announcement is refused that the platform's core does not answer.
+            over_limit: What happens to a message that exceeds a rate limit. ``"platform"`` does what this platform version does,
+                ``"refuse"`` sends PUBACK 0x97 and keeps the connection open, ``"close"`` closes the connection without a reason.
+            puback_delay: Seconds between an accepted message and its PUBACK.
+            core_timeout: Seconds until a message is refused because the platform's core cannot open a sub-device session.
             sub_device_inactivity: Seconds after a sub-device's last uplink until its session ends; None for never.
-            clock: Returns the seconds by which limits are refilled and the inactivity of sub-devices is measured.
+            clock: Returns the time in seconds, for refilling limits and measuring the inactivity of sub-devices.
 
         Raises:
-            ValueError: An unknown version, limits that cannot be counted, or a number out of range.
+            ValueError: The version is unknown, a limit is not valid, or a number is out of range.
         """
         check_over_limit(over_limit)
         check_range("puback_delay", puback_delay, 0)
@@ -127,60 +127,151 @@ class Emulator(EmulatorSettings):
 
     @property
     def counters(self) -> Counters:
-        """Counts of all devices together."""
+        """The counters of all devices together."""
         return self._platform.total
 
     @property
     def devices(self) -> dict[str, Device]:
-        """All devices by name, those behind gateways included."""
+        """All devices by name, sub-devices included."""
         return self._platform.registry.devices
 
     def add_device(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
-        """Register a device by its access token, basic credentials or certificate.
+        """Register a device.
 
-        Raises ``ValueError`` for what is taken or empty.
+        Args:
+            credentials: The access token, or basic or X.509 credentials.
+            name: The name; by default the access token, the user name or the client id.
+            profile: The device profile.
+
+        Returns:
+            The device.
+
+        Raises:
+            ValueError: The name or the credentials are empty or already in use.
         """
         return self._platform.registry.add(credentials, name, is_gateway=False, profile=profile)
 
     def add_gateway(self, credentials: Credentials, name: str | None = None, *, profile: str = DEFAULT_PROFILE) -> Device:
-        """Register a gateway."""
+        """Register a gateway.
+
+        Args:
+            credentials: The access token, or basic or X.509 credentials.
+            name: The name; by default the access token, the user name or the client id.
+            profile: The device profile.
+
+        Returns:
+            The gateway.
+
+        Raises:
+            ValueError: The name or the credentials are empty or already in use.
+        """
         return self._platform.registry.add(credentials, name, is_gateway=True, profile=profile)
 
     def add_provision_profile(
         self, key: str, secret: str, *, strategy: Strategy = "ALLOW_CREATE_NEW_DEVICES", profile: str = DEFAULT_PROFILE
     ) -> None:
-        """Let devices register themselves on ``/provision/request``, as devices of this profile.
+        """Let devices provision themselves on ``/provision/request``.
 
-        Pre-provisioned devices are those of ``add_device(..., profile=profile)``. Raises ``ValueError`` for a key that is taken.
+        Args:
+            key: The provision device key.
+            secret: The provision device secret.
+            strategy: The provisioning strategy. For ``CHECK_PRE_PROVISIONED_DEVICES`` the devices are those that
+                ``add_device(..., profile=profile)`` has registered.
+            profile: The device profile of the devices.
+
+        Raises:
+            ValueError: The key or the secret is empty, the key is already in use, or the strategy is unknown.
         """
         self._platform.provisioning.add(ProvisionProfile(key, secret, strategy, profile))
 
     def device(self, name_or_token: str) -> Device:
-        """A device and what came from it. Raises ``LookupError`` when there is none."""
+        """Return a device, a gateway or a sub-device.
+
+        Args:
+            name_or_token: The name or the access token.
+
+        Returns:
+            The device, with the data that it sent.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         return self._platform.registry.find(name_or_token)
 
     async def set_shared_attributes(self, device: str, values: Mapping[str, Any]) -> bool:
-        """Store shared attributes and send the update. False when the device is not connected, or not subscribed."""
+        """Store shared attributes and send the update.
+
+        Args:
+            device: The name or access token of the device.
+            values: The attribute values by key.
+
+        Returns:
+            False if the device is not connected, or not subscribed to shared attributes.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         return attributes.set_shared(self.device(device), values)
 
     async def delete_shared_attributes(self, device: str, keys: Iterable[str]) -> bool:
-        """Delete shared attributes and send their keys. False when the device is not connected, or not subscribed."""
+        """Delete shared attributes and send the deleted keys.
+
+        Args:
+            device: The name or access token of the device.
+            keys: The attribute keys.
+
+        Returns:
+            False if the device is not connected, or not subscribed to shared attributes.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         return attributes.delete_shared(self.device(device), keys)
 
     async def call_rpc(self, device: str, method: str, params: Any = None, *, oneway: bool = False, timeout: float = 10.0) -> Any:
-        """Call a method of the device and return its answer, parsed; None for a one-way call, as soon as it is sent.
+        """Send a server-side RPC request and wait for the reply.
 
-        A device that is not subscribed gets the call when it subscribes. Raises ``TimeoutError`` after ``timeout`` seconds, or
-        when the device did not acknowledge the call within 10 seconds.
+        A device that is not subscribed gets the request when it subscribes.
+
+        Args:
+            device: The name or access token of the device.
+            method: The method name.
+            params: The parameters, a value that JSON can represent.
+            oneway: Whether the request expects no reply.
+            timeout: Seconds to wait for the reply, or for a one-way request until it is sent.
+
+        Returns:
+            The parsed reply, or its text if it is not JSON; None for a one-way request.
+
+        Raises:
+            LookupError: There is no such device.
+            TimeoutError: There was no reply within the timeout, or no PUBACK within 10 seconds.
         """
         return await self._platform.rpc.call(self.device(device), method, params, oneway=oneway, timeout=timeout)
 
     def rpc_responses(self, device: str) -> list[RpcResponse]:
-        """The device's answers to RPC as they came, late and unasked ones included."""
+        """Return the received replies to server-side RPC, late and unexpected ones included.
+
+        Args:
+            device: The name or access token of the device.
+
+        Returns:
+            The replies in order of arrival.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         return list(self.device(device).rpc_responses)
 
     def restart_rpc_ids(self, device: str) -> None:
-        """Number the device's RPC from 0 again, as after a restart of the server; calls without an answer get none."""
+        """Restart the device's RPC request ids at 0, as a restart of the server does; pending requests get no reply.
+
+        Args:
+            device: The name or access token of the device.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         self._platform.rpc.restart(self.device(device))
 
     async def assign_package(
@@ -192,74 +283,129 @@ class Emulator(EmulatorSettings):
         gap: float = 0.0,
         missing: Collection[str] = (),
     ) -> bool:
-        """Assign firmware or software: send a deletion of the attributes that it does not have, and the update.
+        """Assign firmware or software: send the deletion of attributes that the package does not have, and the update.
 
         Args:
             device: The name or access token of the device.
             package: The package.
-            update_first: Send the update before the deletion; the platform does either.
+            update_first: Whether to send the update before the deletion; the platform uses either order.
             gap: Seconds between the two messages.
-            missing: Keys such as ``"fw_size"`` that attribute requests do not find during the gap: the platform stores one
+            missing: Keys such as ``"fw_size"`` that attribute requests do not find during the gap, because the platform stores one
                 attribute after the other.
 
         Returns:
             False if the device is not connected, or not subscribed to shared attributes.
+
+        Raises:
+            LookupError: There is no such device.
         """
         packages = self._platform.packages
         return await packages.assign(self.device(device), package, update_first=update_first, gap=gap, missing=missing)
 
     async def unassign_package(self, device: str, kind: OtaKind = "fw") -> bool:
-        """Take a package away. False when the device is not connected, or not subscribed to shared attributes."""
+        """Unassign a package and delete its attributes.
+
+        Args:
+            device: The name or access token of the device.
+            kind: ``"fw"`` for firmware or ``"sw"`` for software.
+
+        Returns:
+            False if the device is not connected, or not subscribed to shared attributes.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         return self._platform.packages.unassign(self.device(device), kind)
 
     def evict_package_cache(self) -> None:
-        """Lose the data of all packages: requests under a known id get empty chunks, a new id loads the data again."""
+        """Drop the cached data of all packages: known request ids then get empty chunks, a new id loads the data again."""
         self._platform.packages.evict()
 
     async def rename_device(self, device: str, name: str) -> None:
-        """Rename a device; a gateway that announced it gets the notice. Raises ``ValueError`` for a name that is taken."""
+        """Rename a device; the gateway that announced it is notified.
+
+        Args:
+            device: The name or access token of the device.
+            name: The new name.
+
+        Raises:
+            LookupError: There is no such device.
+            ValueError: The new name is empty or already in use.
+        """
         self._platform.rename(self.device(device), name)
 
     async def delete_device(self, device: str) -> None:
-        """Delete a device: its connection ends with 0x98, or the gateway that announced it gets the notice."""
+        """Delete a device. Its connection is closed with 0x98, or the gateway that announced it is notified.
+
+        Args:
+            device: The name or access token of the device.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         self._platform.delete(self.device(device))
 
     async def send_disconnect_notice(self, device: str, reason: int) -> bool:
-        """Send a gateway a notice on ``v1/gateway/disconnect`` that the platform has trouble with a device.
-
-        The device's session goes on.
+        """Notify a gateway on ``v1/gateway/disconnect`` of a problem with a sub-device, whose session continues.
 
         Args:
             device: The name or access token of the device.
             reason: 128, 129 or 150.
 
         Returns:
-            False if the device is not connected through a gateway, or its gateway does not speak MQTT 5.
+            False if the device is not connected through a gateway, or its gateway does not use MQTT 5.
+
+        Raises:
+            LookupError: There is no such device.
         """
         found = self.device(device)
         return found.session is not None and found.session.send_disconnect_notice(found, reason)
 
     async def publish_to(self, name_or_token: str, topic: str, payload: Any) -> bool:
-        """Send a message (bytes, or what JSON can carry). False when the device is not connected, or not subscribed."""
+        """Send a message to a client.
+
+        Args:
+            name_or_token: The name or access token of the device.
+            topic: The topic.
+            payload: The payload as bytes, or a value to encode as JSON.
+
+        Returns:
+            False if the device is not connected, or the topic needs a subscription that it does not have.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         session = self.device(name_or_token).session
         data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return session is not None and session.send(topic, data)
 
     async def disconnect_device(self, name_or_token: str, reason_code: int | None = None) -> None:
-        """End a device's connection, after a DISCONNECT when a reason is given."""
+        """Close a device's connection and wait until it is closed.
+
+        Args:
+            name_or_token: The name or access token of the device.
+            reason_code: The reason code of a DISCONNECT to send first; without one the connection just closes.
+
+        Raises:
+            LookupError: There is no such device.
+        """
         session = self.device(name_or_token).session
         if session is not None:
             session.close(reason_code)
             await session.ended.wait()
 
     async def start(self) -> None:
-        """Listen; again on the same port after ``stop``."""
+        """Start listening; after ``stop`` on the same port as before.
+
+        Raises:
+            OSError: The address cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self.protocol, self.host, self.port, ssl=self._ssl_context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close the port and every connection, without a DISCONNECT, as the platform does when it is stopped or killed."""
+        """Stop listening and close all connections without a DISCONNECT, as the platform does when it is stopped or killed."""
         if self._server is None:
             return
         self._server.close()
@@ -273,9 +419,13 @@ class Emulator(EmulatorSettings):
         self._server = None
 
     async def rolling_restart(self, seconds: float, *, reason_code: int = SERVER_SHUTTING_DOWN) -> None:
-        """Disconnect every client with a reason code, and for some seconds each that publishes or subscribes.
+        """Disconnect every client, and then each client that publishes or subscribes until the restart is over.
 
-        The port stays open and CONNECT is answered, as by a load balancer in front of nodes that restart one by one.
+        The port stays open and new connections are accepted, as by a load balancer in front of nodes that restart in turn.
+
+        Args:
+            seconds: The duration of the restart.
+            reason_code: The reason code of the DISCONNECT.
         """
         self._platform.restart_code = reason_code
         try:
@@ -296,6 +446,10 @@ class Emulator(EmulatorSettings):
         if self._errors and exc is None:
             raise ExceptionGroup("errors inside the emulator", self._errors)
 
-    def protocol(self) -> Session:
-        """Return the server-side protocol of a new connection, to serve a transport that the emulator did not accept itself."""
+    def protocol(self) -> asyncio.Protocol:
+        """Create the server side of one connection, to serve a transport of the caller.
+
+        Returns:
+            The protocol of a new connection; call its `connection_made` with the transport.
+        """
         return Session(self._platform, self._hooks, self._open_sessions, self._background, self._errors.append)

@@ -1,6 +1,4 @@
-"""One client's session, from its CONNECT to its end: what the platform answers to each packet (docs/platform_contract.md,
-sections 1, 2 and 8).
-"""
+"""The session of one client: processes its packets from CONNECT on (docs/platform_contract.md, sections 1, 2 and 8)."""
 
 from __future__ import annotations
 
@@ -30,14 +28,14 @@ from tb_mqtt_client.emulator.codec import (
 )
 from tb_mqtt_client.emulator.connection import Connection
 from tb_mqtt_client.emulator.device_uplinks import DeviceUplinks
-from tb_mqtt_client.emulator.devices import Device, RpcCall
+from tb_mqtt_client.emulator.devices import Device, PendingRpc
 from tb_mqtt_client.emulator.downlinks import Downlinks
 from tb_mqtt_client.emulator.gateway_uplinks import GatewayUplinks
 from tb_mqtt_client.emulator.handshake import Refusal
 from tb_mqtt_client.emulator.hooks import ConnectAttempt, Hooks, Publish, Sending, Verdict
 from tb_mqtt_client.emulator.limits import RateLimitedError, SessionLimits
 from tb_mqtt_client.emulator.ota import OtaError
-from tb_mqtt_client.emulator.platform import NO_ANSWER, Answer, Platform
+from tb_mqtt_client.emulator.platform import UNACKNOWLEDGED, Outcome, Platform
 from tb_mqtt_client.emulator.provisioning import ProvisionFormError
 from tb_mqtt_client.emulator.topics import (
     GATEWAY_PREFIX,
@@ -49,17 +47,14 @@ from tb_mqtt_client.emulator.topics import (
 )
 
 _DATA: Final = frozenset({Uplink.TELEMETRY, Uplink.ATTRIBUTES, Uplink.GATEWAY_TELEMETRY, Uplink.GATEWAY_ATTRIBUTES})
-
-
 _MQTT_VERSIONS: Final = {codec.MQTT_3_1: "3.1", codec.MQTT_3_1_1: "3.1.1", MQTT_5: "5"}
 
 
 class Session(Connection):
-    """The rule: every packet that can be read is answered at once and in order, unless a hook decides otherwise.
+    """Processes packets immediately and in order, unless a hook decides otherwise.
 
-    PUBACKs are written when all packets that arrived together are processed, or before the next packet of another kind: a
-    message over a limit takes the PUBACKs of those accepted before it with it, as in the platform (docs/platform_contract.md,
-    section 4).
+    PUBACKs are written when all packets that arrived together are processed, or before the next packet of another type. A
+    message that exceeds a limit discards the unwritten PUBACKs, as in the platform (docs/platform_contract.md, section 4).
     """
 
     def __init__(
@@ -77,12 +72,11 @@ class Session(Connection):
         self.device: Device | None = None
         self.last_downlink_id = 0
         self._sessions = sessions
-        # Packets that came while the CONNECT was not answered (docs/platform_contract.md, fact 5); None when nothing is being
-        # answered.
+        # Packets that arrived while the CONNACK is delayed (docs/platform_contract.md, fact 5); None if it is not delayed.
         self._waiting: list[tuple[int, bytes]] | None = None
         self._provisions = False
         self._replies: list[tuple[str, bytes]] = []
-        # Reason codes and packets of PUBACKs that are not written yet.
+        # Reason codes and packets of the unwritten PUBACKs.
         self._pubacks: list[tuple[int, bytes]] = []
         self.downlinks = Downlinks(self)
         self._device_uplinks = DeviceUplinks(self)
@@ -97,7 +91,7 @@ class Session(Connection):
         if self.device is not None:
             if self.hooks.on_event is not None:
                 self.hooks.on_event(f"{self.device.name} disconnected")
-            # Closing a session counts as a message, but the platform does not check it against the limits.
+            # Closing a session takes a message token, but the platform does not check the limit.
             self.platform.meter.take(self.device, None)
             self._gateway_uplinks.sub_sessions.end_all(self.device)
             if self.device.session is self:
@@ -105,21 +99,21 @@ class Session(Connection):
         super().connection_lost(exc)
 
     def taken_over(self, device: Device) -> None:
-        """The device has a newer session: its own connection ends, a gateway's goes on without it."""
-        self._leave(device, TAKEN_OVER)
+        """Release a device that has a newer session."""
+        self._release(device, TAKEN_OVER)
 
     def device_deleted(self, device: Device) -> None:
-        """The device is gone: its own connection ends, a gateway's goes on without it."""
-        self._leave(device, ADMINISTRATIVE_ACTION)
+        """Release a deleted device."""
+        self._release(device, ADMINISTRATIVE_ACTION)
 
-    def _leave(self, device: Device, reason_code: int) -> None:
+    def _release(self, device: Device, reason_code: int) -> None:
         if device is self.device:
             self.close(reason_code)
         else:
             self._gateway_uplinks.sub_sessions.forget(device)
 
     def check_sub_device_inactivity(self) -> None:
-        """Apply a new `Platform.sub_device_inactivity`."""
+        """Apply a new value of `Platform.sub_device_inactivity`."""
         self._gateway_uplinks.sub_sessions.check_inactivity()
 
     # Packets.
@@ -154,7 +148,7 @@ class Session(Connection):
         elif packet_type == PacketType.PINGREQ:
             self.write(codec.encode_pingresp())
         elif packet_type == PacketType.DISCONNECT:
-            # MQTT 5 clients get it echoed (docs/platform_contract.md, section 1).
+            # The platform echoes the DISCONNECT of MQTT 5 clients (docs/platform_contract.md, section 1).
             self.close(SUCCESS)
         else:
             raise ProtocolViolationError(f"a client must not send a packet of type {packet_type}", PROTOCOL_ERROR)
@@ -211,50 +205,51 @@ class Session(Connection):
     def _refuse(self, connect: Connect, refusal: Refusal) -> None:
         self.platform.total.refused_connections += 1
         if self.hooks.on_event is not None:
-            who = f"client id {connect.client_id!r}, user name {connect.username!r}"
-            self.hooks.on_event(f"refused a connection with 0x{refusal.code:02X}: {who}")
+            client = f"client id {connect.client_id!r}, user name {connect.username!r}"
+            self.hooks.on_event(f"refused a connection with 0x{refusal.code:02X}: {client}")
         self.write(refusal.connack(connect))
         self.close(refusal.disconnect_reason)
 
     # Downlinks.
 
     def send(self, topic: str, payload: bytes) -> bool:
-        """Send a downlink; False when the device has to be subscribed to it and is not, or the connection is ending."""
+        """Send a downlink. Return False if it needs a missing subscription or the connection is closing."""
         return not self.closing and self.downlinks.send(topic, payload)
 
     def send_attributes(self, device: Device, values: dict[str, Any]) -> bool:
-        """Send an update (or `{"deleted": [...]}`) to the device itself or through the gateway; False when not subscribed."""
+        """Send an attribute update (or `{"deleted": [...]}`) to a device. Return False if the client is not subscribed."""
         if self.closing:
             return False
         own = device is self.device
         return self.downlinks.send_attributes(values) if own else self._gateway_uplinks.send_attributes(device, values)
 
-    def send_rpc(self, device: Device, call: RpcCall) -> bool:
-        """Send a call to the device itself or through the gateway; False when not subscribed."""
+    def send_rpc(self, device: Device, rpc: PendingRpc) -> bool:
+        """Send an RPC request to a device. Return False if the client is not subscribed."""
         if self.closing:
             return False
         own = device is self.device
-        return self.downlinks.send_rpc(device, call) if own else self._gateway_uplinks.send_rpc(device, call)
+        return self.downlinks.send_rpc(device, rpc) if own else self._gateway_uplinks.send_rpc(device, rpc)
 
     def send_disconnect_notice(self, device: Device, reason: int) -> bool:
-        """Tell a gateway of trouble with a device behind it; not in MQTT 3.1.1."""
+        """Notify a gateway of a problem with a sub-device. Return False if the client is not a gateway with MQTT 5."""
         return device is not self.device and self._gateway_uplinks.send_disconnect_notice(device, reason)
 
     def reply(self, topic: str, payload: bytes) -> None:
-        """Send after the PUBACK of the message that is being processed."""
+        """Send a message after the PUBACK of the message that is being processed."""
         self._replies.append((topic, payload))
 
     def write(self, packet: bytes) -> None:
+        """Write the unwritten PUBACKs, then a packet."""
         self._write_pubacks()
         self._send_packet(packet)
 
     def close(self, reason_code: int | None = None) -> None:
-        """Close, after a DISCONNECT when a reason is given and the client speaks MQTT 5."""
+        """Close the connection, after a DISCONNECT if there is a reason code and the client uses MQTT 5."""
         self._write_pubacks()
         super().close(reason_code)
 
     def abort(self) -> None:
-        """End at once, whatever is unsent."""
+        """Close the connection immediately and discard unsent bytes."""
         self._write_pubacks()
         super().abort()
 
@@ -264,18 +259,18 @@ class Session(Connection):
     # Publishes.
 
     def _provision(self, packet: PublishPacket) -> None:
-        """The only thing that a client without credentials may do (docs/platform_contract.md, section 6)."""
+        """Process a provisioning request, the only publish allowed without credentials (docs/platform_contract.md, section 6)."""
         if packet.topic != PROVISION_REQUEST:
-            self._answer(packet, Answer((TOPIC_NAME_INVALID,), closes=True, disconnect_reason=TOPIC_NAME_INVALID))
+            self._conclude(packet, Outcome((TOPIC_NAME_INVALID,), closes=True, disconnect_reason=TOPIC_NAME_INVALID))
             return
         try:
-            reply = self.platform.provisioning.answer(payloads.decode_json(packet.payload))
+            reply = self.platform.provisioning.respond(payloads.decode_json(packet.payload))
         except payloads.BadPayloadError:
-            self._answer(packet, self._bad_payload(packet))
+            self._conclude(packet, self._bad_payload(packet))
         except ProvisionFormError:
-            self._answer(packet, Answer((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
+            self._conclude(packet, Outcome((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
         else:
-            self._answer(packet, Answer())
+            self._conclude(packet, Outcome())
             self.send(PROVISION_RESPONSE, payloads.encode_json(reply))
             self.timers.after(self.platform.provision_timeout, self.close)
 
@@ -309,59 +304,60 @@ class Session(Connection):
     def _process(self, packet: PublishPacket, device: Device, verdict: Verdict | None) -> None:
         uplink, rest = classify(packet.topic)
         if packet.topic.startswith(GATEWAY_PREFIX) and not device.is_gateway:
-            # Dropped without an answer (docs/platform_contract.md, section 4).
+            # The platform drops it without a PUBACK (docs/platform_contract.md, section 4).
             return
         if uplink in _DATA:
             self.count("data_publishes")
             self.count("data_bytes", packet.remaining_length)
         try:
-            answer = self._take(uplink, rest, packet, device)
+            outcome = self._take(uplink, rest, packet, device)
         except payloads.BadPayloadError:
-            self._answer(packet, self._bad_payload(packet))
+            self._conclude(packet, self._bad_payload(packet))
         except payloads.GatewayFormError:
-            self._answer(packet, Answer((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
+            self._conclude(packet, Outcome((IMPLEMENTATION_SPECIFIC,), closes=True, disconnect_reason=IMPLEMENTATION_SPECIFIC))
         except payloads.UnexpectedPayloadError:
             self.close(SERVER_SHUTTING_DOWN)
         except RateLimitedError:
-            self._answer(packet, self.platform.over_limit_answer(IMPLEMENTATION_SPECIFIC))
+            self._conclude(packet, self.platform.over_limit_outcome(IMPLEMENTATION_SPECIFIC))
         except OtaError as error:
             self.send(OTA_ERROR, str(error).encode())
             self.close(IMPLEMENTATION_SPECIFIC)
         else:
-            self._answer(packet, answer, verdict)
+            self._conclude(packet, outcome, verdict)
 
-    def _take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> Answer:
+    def _take(self, uplink: Uplink, rest: str, packet: PublishPacket, device: Device) -> Outcome:
         if uplink is Uplink.UNKNOWN:
-            return Answer((TOPIC_NAME_INVALID,))
+            return Outcome((TOPIC_NAME_INVALID,))
         if packet.topic.startswith(GATEWAY_PREFIX):
             return self._gateway_uplinks.take(uplink, packet, device)
         return self._device_uplinks.take(uplink, rest, packet, device)
 
-    def _bad_payload(self, packet: PublishPacket) -> Answer:
-        """docs/platform_contract.md, section 8: refused in a PUBACK where there is one that can say so, else the connection
-        ends.
+    def _bad_payload(self, packet: PublishPacket) -> Outcome:
+        """Return the outcome of a refused payload (docs/platform_contract.md, section 8).
+
+        The PUBACK has a reason code if there is a PUBACK and it can carry one; otherwise the connection closes.
         """
         if self.level >= MQTT_5 and packet.qos == 0 and packet.topic.startswith(GATEWAY_PREFIX):
-            return NO_ANSWER
+            return UNACKNOWLEDGED
         if self.level < MQTT_5 or packet.qos == 0:
-            return Answer((), closes=True, disconnect_reason=PAYLOAD_FORMAT_INVALID)
-        return Answer((PAYLOAD_FORMAT_INVALID,))
+            return Outcome((), closes=True, disconnect_reason=PAYLOAD_FORMAT_INVALID)
+        return Outcome((PAYLOAD_FORMAT_INVALID,))
 
-    def _answer(self, packet: PublishPacket, answer: Answer, verdict: Verdict | None = None) -> None:
-        if answer.drops_pubacks:
+    def _conclude(self, packet: PublishPacket, outcome: Outcome, verdict: Verdict | None = None) -> None:
+        if outcome.drops_pubacks:
             self._pubacks.clear()
-        for code in answer.codes:
+        for code in outcome.codes:
             if verdict is None:
-                self._acknowledge(packet, code, answer.delay_seconds)
+                self._acknowledge(packet, code, outcome.delay_seconds)
             elif verdict.acknowledges:
                 given = code if verdict.reason_code is None else verdict.reason_code
-                self._acknowledge(packet, given, answer.delay_seconds + verdict.delay_seconds)
+                self._acknowledge(packet, given, outcome.delay_seconds + verdict.delay_seconds)
         if self._replies:
             replies, self._replies = self._replies, []
             for topic, payload in replies:
                 self.send(topic, payload)
-        if answer.closes:
-            self.close(answer.disconnect_reason)
+        if outcome.closes:
+            self.close(outcome.disconnect_reason)
 
     def _acknowledge(self, packet: PublishPacket, reason_code: int, delay: float = 0.0) -> None:
         if not packet.qos:
@@ -404,6 +400,7 @@ class Session(Connection):
             super().write(packet if verdict.packet is None else verdict.packet)
 
     def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of the client and to the total."""
         total = self.platform.total
         setattr(total, name, getattr(total, name) + amount)
         if self.device is not None:

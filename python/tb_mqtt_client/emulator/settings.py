@@ -1,4 +1,4 @@
-"""What of an emulator can be changed while it runs: hooks, limits and faults."""
+"""Settings of an emulator that can be changed while it runs: hooks, limits and faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tb_mqtt_client.emulator.session import Session
 
 
 class EmulatorSettings:
-    """Hooks and settings of `Emulator`. A new value applies at once, to open connections too."""
+    """Hooks and settings of `Emulator`. A new value applies immediately, also to open connections."""
 
     def __init__(self, platform: Platform, hooks: Hooks, sessions: Collection[Session]) -> None:
         self._platform = platform
@@ -21,7 +21,7 @@ class EmulatorSettings:
 
     @property
     def on_publish(self) -> OnPublish | None:
-        """Asked about every PUBLISH before the emulator decides; may return a ``Verdict``."""
+        """A function that is called with every PUBLISH before it is processed; it may return a ``Verdict``."""
         return self._hooks.on_publish
 
     @on_publish.setter
@@ -30,7 +30,7 @@ class EmulatorSettings:
 
     @property
     def on_connect(self) -> OnConnect | None:
-        """Asked about every CONNECT before the emulator decides; may return a ``ConnectVerdict``."""
+        """A function that is called with every CONNECT before it is processed; it may return a ``ConnectVerdict``."""
         return self._hooks.on_connect
 
     @on_connect.setter
@@ -39,7 +39,7 @@ class EmulatorSettings:
 
     @property
     def on_send(self) -> OnSend | None:
-        """Asked about every packet that the emulator sends; may return a ``SendVerdict``."""
+        """A function that is called with every packet before it is sent; it may return a ``SendVerdict``."""
         return self._hooks.on_send
 
     @on_send.setter
@@ -48,9 +48,10 @@ class EmulatorSettings:
 
     @property
     def on_client_rpc(self) -> OnClientRpc | None:
-        """Answers client-side RPC: ``handler(device, method, params)``, plain or a coroutine function, returns the reply.
+        """The handler of client-side RPC: a function or coroutine function ``handler(device, method, params)``.
 
-        ``ClientRpcError("text")`` makes it ``{"error": "text"}``; without a handler it is ``{"error": "timeout"}`` in the end.
+        It returns the reply, or raises ``ClientRpcError("text")`` to reply ``{"error": "text"}``. Without a handler the reply is
+        ``{"error": "timeout"}`` after ``client_rpc_timeout`` seconds.
         """
         return self._hooks.on_client_rpc
 
@@ -60,7 +61,7 @@ class EmulatorSettings:
 
     @property
     def on_event(self) -> OnEvent | None:
-        """Called with a line of text for each connection, sub-device session and publish: ``emulator.on_event = print``."""
+        """A function that is called with a line of text for each connection, sub-device session and publish, such as ``print``."""
         return self._hooks.on_event
 
     @on_event.setter
@@ -71,8 +72,8 @@ class EmulatorSettings:
     def limits(self) -> SessionLimits | None:
         """The limits that are announced and enforced.
 
-        Limits that are set while clients are connected apply at once and are not announced to them. A limit that is unchanged
-        keeps its level, a changed one starts with full buckets, as in the platform.
+        New limits apply immediately and are not announced to connected clients. An unchanged limit keeps its level, a changed
+        one starts with full buckets, as in the platform.
         """
         return self._platform.limits
 
@@ -82,7 +83,7 @@ class EmulatorSettings:
 
     @property
     def over_limit(self) -> OverLimit:
-        """What happens to a message over a rate limit, as in the constructor; a new value applies at once."""
+        """What happens to a message that exceeds a rate limit: ``"platform"``, ``"refuse"`` or ``"close"``; see `Emulator`."""
         return self._platform.over_limit
 
     @over_limit.setter
@@ -92,7 +93,7 @@ class EmulatorSettings:
 
     @property
     def puback_delay(self) -> float:
-        """Seconds between a message that is accepted and its PUBACK; a new value applies at once."""
+        """Seconds between an accepted message and its PUBACK."""
         return self._platform.puback_delay
 
     @puback_delay.setter
@@ -102,9 +103,9 @@ class EmulatorSettings:
 
     @property
     def core_away(self) -> bool:
-        """Whether the platform's core does not answer, for example because its database is away.
+        """True if the platform's core does not respond, for example because its database is down.
 
-        Each message that needs a new sub-device session is then refused with 0x80 after ``core_timeout`` seconds.
+        Every message that needs a new sub-device session is then refused with 0x80 after ``core_timeout`` seconds.
         """
         return self._platform.core_away
 
@@ -114,7 +115,7 @@ class EmulatorSettings:
 
     @property
     def core_timeout(self) -> float:
-        """Seconds until an announcement is refused that the core does not answer; a new value applies at once."""
+        """Seconds until a message is refused because the platform's core cannot open a sub-device session."""
         return self._platform.core_timeout
 
     @core_timeout.setter
@@ -124,18 +125,15 @@ class EmulatorSettings:
 
     @property
     def refused_names(self) -> set[str]:
-        """Names of sub-devices that the core refuses, to add to and remove from.
+        """Names of sub-devices that the platform's core refuses; a mutable set.
 
-        Names that are blank, longer than 255 characters or look like markup are refused without being in it.
+        Names that are blank, longer than 255 characters or look like markup are always refused.
         """
         return self._platform.refused_names
 
     @property
     def sub_device_inactivity(self) -> float | None:
-        """Seconds after a sub-device's last uplink until its session ends, without a notice; None for never.
-
-        A new value applies at once, to open sessions too.
-        """
+        """Seconds after a sub-device's last uplink until its session ends, without a notice; None for never."""
         return self._platform.sub_device_inactivity
 
     @sub_device_inactivity.setter
@@ -147,7 +145,7 @@ class EmulatorSettings:
 
     @property
     def api_usage_exceeded(self) -> bool:
-        """Whether the tenant has used up its API usage: every message is then treated as one over a limit."""
+        """True if the tenant has exceeded its API usage; every message then counts as exceeding a limit."""
         return self._platform.meter.transport_disabled
 
     @api_usage_exceeded.setter
@@ -156,15 +154,18 @@ class EmulatorSettings:
 
 
 def check_inactivity(seconds: float | None) -> None:
+    """Raise `ValueError` if the value is not valid for `sub_device_inactivity`."""
     if seconds is not None and not seconds > 0:
         raise ValueError(f"sub_device_inactivity must be a positive number of seconds or None, not {seconds!r}")
 
 
 def check_over_limit(over_limit: str) -> None:
+    """Raise `ValueError` if the value is not valid for `over_limit`."""
     if over_limit not in OVER_LIMIT:
         raise ValueError(f"over_limit must be one of {', '.join(OVER_LIMIT)}, not {over_limit!r}")
 
 
 def check_range(name: str, number: float, low: int, high: float = math.inf) -> None:
+    """Raise `ValueError` if the number is out of range."""
     if not low <= number <= high:
         raise ValueError(f"{name} must be at least {low}{'' if high == math.inf else f' and at most {high}'}, not {number!r}")

@@ -1,6 +1,4 @@
-"""Sessions of the devices behind one gateway: how they begin, what keeps them alive, how they end (docs/platform_contract.md,
-section 4).
-"""
+"""Sub-device sessions of one gateway: opening, keeping alive and ending (docs/platform_contract.md, section 4)."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ from tb_mqtt_client.emulator.values import name_is_valid
 
 
 class SubSessionRefusedError(Exception):
-    """A limit does not allow the session of a sub-device."""
+    """A sub-device session would exceed a limit."""
 
 
 class CoreRefusedError(Exception):
-    """The platform's core did not find or create a sub-device; the gateway hears of it when the core's time is over."""
+    """The platform's core did not find or create a sub-device; the gateway is notified after the core timeout."""
 
 
 class SubSessions:
-    """The sub-devices of one gateway connection. Each is known by the name under which it was announced.
+    """The sub-device sessions of one gateway connection, by the names under which the devices were announced.
 
-    A session ends without a notice when its device has sent nothing for `Platform.sub_device_inactivity` seconds.
+    A session ends without a notice after `Platform.sub_device_inactivity` seconds without an uplink of its device.
     """
 
     def __init__(self, session: SessionView) -> None:
@@ -31,30 +29,34 @@ class SubSessions:
         self._platform = session.platform
         self._devices: dict[str, Device] = {}
         self._names: dict[Device, str] = {}
-        # Times of the last uplinks, the oldest first.
+        # The time of the last uplink of each device, oldest first.
         self._last_uplinks: dict[Device, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def names(self) -> Mapping[Device, str]:
+        """The names under which the devices were announced."""
         return self._names
 
     def get(self, name: str, gateway: Device, profile: str = DEFAULT_PROFILE) -> Device:
-        """Return the device of this name, and begin its session if there is none.
+        """Return the device with this name, and open a session if it has none.
 
-        Raises `SubSessionRefusedError`, `CoreRefusedError` and `DeviceLimitError`.
+        Raises:
+            SubSessionRefusedError: A session would exceed a limit.
+            CoreRefusedError: The platform's core does not find or create the device.
+            DeviceLimitError: The tenant has reached its maximum number of devices.
         """
         device = self._devices.get(name)
-        return self._begin(name, gateway, profile) if device is None else device
+        return self._open(name, gateway, profile) if device is None else device
 
     def keep_alive(self, device: Device) -> None:
-        """Note an uplink of the device."""
+        """Record the time of an uplink."""
         if device in self._names:
             self._last_uplinks.pop(device, None)
             self._last_uplinks[device] = self._platform.monotonic()
 
     def check_inactivity(self) -> None:
-        """End the sessions whose time is over, and wait for the next one."""
+        """End the inactive sessions and start the timer for the next one."""
         self._cancel_timer()
         timeout = self._platform.sub_device_inactivity
         if timeout is None:
@@ -68,19 +70,21 @@ class SubSessions:
                 self.end(self._names[device], device.gateway)
 
     def end(self, name: str, gateway: Device) -> None:
+        """End the session of a device, if it has one."""
         device = self._devices.get(name)
         if device is not None:
-            # Closing a session is a message too, but the platform does not check whether it was within the limits.
+            # Closing a session takes a message token, but the platform does not check the limit.
             self._platform.meter.take(device, gateway)
             self.forget(device)
 
     def end_all(self, gateway: Device) -> None:
+        """End all sessions."""
         self._cancel_timer()
         for name in list(self._devices):
             self.end(name, gateway)
 
     def forget(self, device: Device) -> None:
-        """End a device's session, which another connection has taken over, or whose device is deleted."""
+        """End the session of a device that is deleted or has a session in another connection, without counting a message."""
         name = self._names.pop(device, None)
         if name is not None:
             del self._devices[name]
@@ -89,7 +93,7 @@ class SubSessions:
             if self._session.hooks.on_event is not None:
                 self._session.hooks.on_event(f"{name} disconnected")
 
-    def _begin(self, name: str, gateway: Device, profile: str) -> Device:
+    def _open(self, name: str, gateway: Device, profile: str) -> Device:
         platform = self._platform
         if not platform.meter.take_sub_session(gateway):
             raise SubSessionRefusedError(name)
@@ -97,7 +101,7 @@ class SubSessions:
             raise CoreRefusedError(name)
         device = platform.registry.sub_device(name, profile, gateway)
         if device.session is not None:
-            # Carried by another connection, or by this one under the name that it had: the newest session wins.
+            # The newest session wins over one in another connection, or in this one under an earlier name.
             device.session.taken_over(device)
         self._devices[name] = device
         self._names[device] = name

@@ -1,7 +1,6 @@
-"""Which topics the platform knows, written down a second time on purpose.
+"""MQTT topics of the platform (docs/platform_contract.md, sections 2 and 4).
 
-The emulator is a witness: it does not share the client's constants, so a wrong topic in the client is not excused by the
-same mistake here. Source: docs/platform_contract.md, sections 2 and 4.
+The emulator does not import the client's constants, so that tests find a wrong topic in the client.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Final
 
 
 class Uplink(Enum):
-    """What a client may publish."""
+    """The kinds of messages that a client can publish."""
 
     TELEMETRY = auto()
     ATTRIBUTES = auto()
@@ -36,7 +35,7 @@ GATEWAY_PREFIX: Final = "v1/gateway/"
 PROVISION_REQUEST: Final = "/provision/request"
 PROVISION_RESPONSE: Final = "/provision/response"
 OTA_ERROR: Final = "v2/fw/error"
-# Only this family answers getSessionLimits (docs/platform_contract.md, section 5).
+# Only this topic family supports getSessionLimits (docs/platform_contract.md, section 5).
 RPC_REQUEST_V1: Final = "v1/devices/me/rpc/request/"
 RPC_RESPONSE_V1: Final = "v1/devices/me/rpc/response/"
 
@@ -61,7 +60,7 @@ _EXACT: Final = {
     "v1/gateway/claim": Uplink.GATEWAY_CLAIM,
 }
 
-# The longer prefix of a family stands first: "v2/a/req/j/" is also a "v2/a/req/".
+# Longer prefixes come first, because "v2/a/req/j/" also starts with "v2/a/req/".
 _PREFIXES: Final = (
     (_ATTRIBUTE_REQUEST_V1, Uplink.ATTRIBUTE_REQUEST),
     ("v2/a/req/j/", Uplink.ATTRIBUTE_REQUEST),
@@ -78,7 +77,7 @@ _PREFIXES: Final = (
 )
 _OTA_REQUEST: Final = re.compile(r"v2/(?P<kind>fw|sw)/request/(?P<id>[0-9]+)/chunk/(?P<chunk>[0-9]+)")
 
-# A reply goes out in the topic family of the session's latest request (docs/platform_contract.md, section 2).
+# A response uses the topic family of the latest request in the session (docs/platform_contract.md, section 2).
 _RESPONSES: Final = {
     _ATTRIBUTE_REQUEST_V1: "v1/devices/me/attributes/response/",
     "v2/a/req/j/": "v2/a/res/j/",
@@ -88,7 +87,7 @@ _RESPONSES: Final = {
     "v2/r/req/": "v2/r/res/",
 }
 
-# The platform sends these only to subscribers; everything else it sends at QoS 1 unasked (docs/platform_contract.md, fact 7).
+# Only these need a subscription; the platform sends all other downlinks at QoS 1 without one (docs/platform_contract.md, fact 7).
 ATTRIBUTE_UPDATES: Final = frozenset({"v1/devices/me/attributes", "v2/a", "v2/a/j", "v2/a/p"})
 RPC_REQUESTS: Final = frozenset(
     {"v1/devices/me/rpc/request/+", "v2/r/req/+", "v2/r/req/j/+", "v2/r/req/p/+"},
@@ -116,7 +115,7 @@ SUBSCRIBABLE: Final = _NEEDS_SUBSCRIPTION | {
 
 
 def classify(topic: str) -> tuple[Uplink, str]:
-    """Return what a PUBLISH on this topic is, and the rest of the topic after a prefix ("" for an exact topic)."""
+    """Return the kind of a PUBLISH on this topic and the part of the topic after the prefix, which may be empty."""
     if (exact := _EXACT.get(topic)) is not None:
         return exact, ""
     for prefix, uplink in _PREFIXES:
@@ -126,19 +125,19 @@ def classify(topic: str) -> tuple[Uplink, str]:
 
 
 def response_prefix(topic: str, rest: str) -> str:
-    """Return what a request's topic is answered on, without the id; `rest` as `classify` gave it."""
+    """Return the response topic of a request topic, without the id; `rest` is the second result of `classify`."""
     return _RESPONSES[topic.removesuffix(rest)]
 
 
 def ota_request(topic: str) -> tuple[str, str, str]:
-    """(`fw` or `sw`, request id, chunk) of an OTA_REQUEST, the numbers as text."""
+    """Return the kind (`fw` or `sw`), request id and chunk number of an OTA_REQUEST topic as strings."""
     found = _OTA_REQUEST.fullmatch(topic)
     assert found is not None
     return found["kind"], found["id"], found["chunk"]
 
 
 def matching_filter(topic: str) -> str | None:
-    """Return the one subscribable filter that this downlink topic falls under, if there is one."""
+    """Return the topic filter that matches a downlink topic, or None if clients cannot subscribe to it."""
     if topic in SUBSCRIBABLE:
         return topic
     levels = topic.split("/")
@@ -146,6 +145,7 @@ def matching_filter(topic: str) -> str | None:
 
 
 def needs_subscription(topic_filter: str) -> bool:
+    """Return True if the platform sends messages of this topic filter only to subscribers."""
     return topic_filter in _NEEDS_SUBSCRIPTION
 
 

@@ -1,4 +1,4 @@
-"""What the platform would make of a value when it stores it (docs/platform_contract.md, section 3)."""
+"""Stored values: the type and value that the platform stores for a value in a payload (docs/platform_contract.md, section 3)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _MOST_DECIMAL_PLACES: Final = 16
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_KEY: Final = 255
 _FIRST_LOST_TS: Final = 253_402_300_800_000
-# What the platform's check against scripts refuses: the beginning of a tag, a template, control characters.
+# The platform's XSS check refuses the beginning of a tag, templates and control characters.
 _XSS: Final = re.compile(r"<\s*[A-Za-z]|\{\{.*\}\}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", re.DOTALL)
-# Beyond this the digits are not written out.
+# A number with more digits keeps its text.
 _MOST_DIGITS: Final = 10_000
 
-# What commons-lang calls parsable: no sign but a minus, no exponent, no point at the end.
+# NumberUtils.isParsable of commons-lang: an optional minus sign, no exponent, no decimal point at the end.
 _PARSABLE: Final = re.compile(r"-?(\d+|\d*\.\d+)")
 
 
 class ValueKind(StrEnum):
-    """The column that a value ends in. DROPPED: it is not stored, although its message was acknowledged."""
+    """The type of a stored value. A DROPPED value is not stored, although its message was acknowledged."""
 
     @staticmethod
     def _generate_next_value_(name: str, *_: object) -> str:
@@ -40,14 +40,14 @@ class ValueKind(StrEnum):
 
 
 class StoredValue(NamedTuple):
-    """A value as it is stored, and read back."""
+    """A value as the platform stores and returns it."""
 
     kind: ValueKind
     value: Any
 
 
 class StoredDatapoint(NamedTuple):
-    """One value of telemetry as it is stored; `ts` in milliseconds."""
+    """A telemetry value as the platform stores it; `ts` is in milliseconds."""
 
     ts: int
     key: str
@@ -59,13 +59,13 @@ _DROPPED: Final = StoredValue(ValueKind.DROPPED, None)
 
 
 def stored(value: Any) -> StoredValue:
-    """Judge one value of a payload."""
+    """Return the value that the platform stores for a parsed JSON value."""
     if value is None:
         return _DROPPED
     if isinstance(value, bool):
         return StoredValue(ValueKind.BOOLEAN, value)
     if isinstance(value, str):
-        # The type cast, on by default: a string that looks like a number becomes one.
+        # By default the platform converts strings that look like numbers.
         return _number(value) if _PARSABLE.fullmatch(value) else StoredValue(ValueKind.STRING, value.replace("\0", ""))
     if isinstance(value, int):
         return _integer(value)
@@ -75,21 +75,21 @@ def stored(value: Any) -> StoredValue:
 
 
 def keys_are_valid(keys: Iterable[str]) -> bool:
-    """Return whether the platform takes all of these keys: one bad key loses all that was sent with it, after the PUBACK."""
+    """Return True if all keys are valid; if one is not, the platform acknowledges the message and drops all of its values."""
     return all(name_is_valid(key) for key in keys)
 
 
 @lru_cache(maxsize=50_000)
 def name_is_valid(name: str) -> bool:
-    """Return whether the platform takes a key, or the name of a device or profile.
+    """Return True if a key, or the name of a device or profile, is valid on the platform.
 
-    It must not be blank, longer than 255 units of UTF-16, or look like markup, a template or control characters.
+    It must not be blank, exceed 255 UTF-16 code units, look like markup or a template, or contain control characters.
     """
     return bool(name.strip()) and len(name.encode("utf-16-le", "surrogatepass")) <= 2 * _LONGEST_KEY and not _XSS.search(name)
 
 
 def ts_is_stored(ts: int) -> bool:
-    """Return whether the platform stores telemetry of this time; from the year 10000 on it does not, and acknowledges it."""
+    """Return True if the platform stores telemetry with this timestamp; from the year 10000 on it acknowledges and drops it."""
     return ts < _FIRST_LOST_TS
 
 
@@ -102,10 +102,10 @@ def _number(text: str) -> StoredValue:
         return _integer(int(number))
     if _decimal_places(number) > _MOST_DECIMAL_PLACES:
         return StoredValue(ValueKind.STRING, f"{number:f}")
-    # The platform has no negative zero.
+    # Adding 0.0 removes the sign of a negative zero, which the platform does not store.
     double = float(number) + 0.0
     if abs(double) >= _INT64.stop:
-        # Its text has an exponent then, and is read again as an integer that does not fit.
+        # The platform writes such a number with an exponent and reads it back as an integer that exceeds 64 bits.
         return StoredValue(ValueKind.STRING, f"{Decimal(repr(double)):f}")
     return StoredValue(ValueKind.DOUBLE, double)
 
