@@ -1,6 +1,6 @@
-"""Let a user claim the device: whoever enters its name and this secret within the time becomes its owner.
+"""Let a user claim the device: a user who enters its name and this secret in time becomes the owner.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device.
 """
 
 from tb_mqtt_client import ClaimRequest, DeviceClient, DeviceConfig, run
@@ -12,7 +12,7 @@ SECONDS = 120
 async def main() -> None:
     async with DeviceClient(DeviceConfig()) as client:
         result = await client.claim_device(ClaimRequest.build(SECRET, SECONDS))
-        # The platform acknowledges the request; whether its settings allow claiming it does not say.
+        # The platform acknowledges the request. It does not report whether its settings allow claiming.
         print(f"Claiming for {SECONDS} s: {result.reason}")
 
 

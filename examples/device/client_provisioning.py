@@ -1,6 +1,7 @@
-"""Let the platform make a device and give its credentials, then connect with them.
+"""Let the platform create a device, then connect with the credentials that it returns.
 
-TB_HOST says which platform, and TB_PORT if it is not 1883. PROVISION_KEY and PROVISION_SECRET are of the device profile.
+Set TB_HOST to the platform, TB_PORT if its port is not 1883, and PROVISION_KEY and PROVISION_SECRET to the key and secret of
+the device profile.
 """
 
 import os
@@ -18,11 +19,11 @@ async def main() -> None:
 
     response = await DeviceClient.provision(request, timeout=10)
     if response is None:
-        sys.exit("The platform does not answer")
+        sys.exit("The platform does not respond")
     if response.status is not ProvisioningResponseStatus.SUCCESS:
         sys.exit(f"{response.status}: {response.error}")
 
-    # A real device keeps these credentials, and asks for them once in its life.
+    # A real device stores these credentials, because it is provisioned only once.
     async with DeviceClient(response.result) as client:
         result = await client.send_timeseries({"temperature": 21.5})
         print("The new device has sent its first telemetry:", result.reason)

@@ -1,6 +1,7 @@
-"""Fetch the firmware that the platform has assigned, check it, and install it.
+"""Download the firmware that the platform has assigned, verify it, and install it.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device. The image is kept in the current folder.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device. The image is saved in the current
+folder.
 """
 
 from pathlib import Path
@@ -14,15 +15,15 @@ def progress(received: int, size: int) -> None:
 
 
 async def install(package: AssignedPackage, image: Path | None) -> None:
-    """The image is whole and its checksum is right. What is raised here makes the update FAILED."""
+    """Install an image that is complete and verified. An exception raised here makes the update FAILED."""
     if image is None:
-        raise RuntimeError(f"The package is kept elsewhere, fetch it from {package.url}")
+        raise RuntimeError(f"The package is stored elsewhere, download it from {package.url}")
     print(f"installing {package.title} {package.version} from {image.name}")
 
 
 async def main() -> None:
     async with DeviceClient(DeviceConfig()) as client:
-        # What the device has now; the platform is told, and does not send the same again.
+        # The installed firmware, which is reported to the platform and not downloaded again.
         client.firmware_updater.current_firmware_info |= {"current_fw_title": "thermometer", "current_fw_version": "1.0"}
 
         update = await client.update_firmware(on_package=install, on_progress=progress)

@@ -1,6 +1,6 @@
-"""Hear of shared attributes as the platform sets and deletes them, until Ctrl-C.
+"""Print changes of the shared attributes as the platform sets and deletes them, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ async def attributes_changed(update: AttributeUpdate) -> None:
 
 async def main() -> None:
     client = DeviceClient(DeviceConfig())
-    # Before connecting, so that no update is missed.
+    # The callback is set before connecting, so that it receives all updates.
     client.set_attribute_update_callback(attributes_changed)
     async with client:
-        print("Waiting for attributes. Ctrl-C ends this program.")
+        print("Waiting for attribute updates. Press Ctrl-C to stop.")
         await asyncio.Event().wait()
 
 

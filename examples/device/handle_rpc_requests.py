@@ -1,6 +1,6 @@
-"""Answer the platform's calls, until Ctrl-C.
+"""Respond to server-side RPCs, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from tb_mqtt_client import DeviceClient, DeviceConfig, RPCRequest, RPCResponse, 
 switches = {"light": False}
 
 
-async def answer(request: RPCRequest) -> RPCResponse:
-    print("call:", request.method, request.params)
+async def respond(request: RPCRequest) -> RPCResponse:
+    print("request:", request.method, request.params)
     match request.method:
         case "get_switches":
             return RPCResponse.build(request.request_id, result=switches)
         case "set_switch":
-            # What is raised here becomes the answer too: a KeyError for a call without a name.
+            # An exception is sent as the error of the request, such as KeyError for a request without a name.
             name, on = request.params["name"], request.params["on"]
             switches[name] = on
             return RPCResponse.build(request.request_id, result={name: on})
@@ -27,9 +27,9 @@ async def answer(request: RPCRequest) -> RPCResponse:
 
 async def main() -> None:
     client = DeviceClient(DeviceConfig())
-    client.set_rpc_request_callback(answer)
+    client.set_rpc_request_callback(respond)
     async with client:
-        print("Waiting for calls. Ctrl-C ends this program.")
+        print("Waiting for RPC requests. Press Ctrl-C to stop.")
         await asyncio.Event().wait()
 
 

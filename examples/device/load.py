@@ -1,6 +1,7 @@
-"""Send a million datapoints as fast as the platform takes them, and say what became of each.
+"""Send a million datapoints as fast as the platform accepts them, and print their outcomes.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device. The limits that the platform announces are kept.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device. The client keeps the rate limits
+that the platform announces.
 """
 
 import argparse
@@ -9,11 +10,11 @@ import time
 
 from tb_mqtt_client import DeviceClient, DeviceConfig, run
 
-KEYS_IN_A_CALL = 10
+KEYS_PER_SEND = 10
 
 
 async def report(client: DeviceClient) -> None:
-    """A line a second, until cancelled."""
+    """Print a line every second until cancelled."""
     while True:
         await asyncio.sleep(1)
         now = client.statistics
@@ -24,12 +25,12 @@ async def main(datapoints: int) -> None:
     async with DeviceClient(DeviceConfig()) as client:
         reporting = asyncio.create_task(report(client))
         began = time.perf_counter()
-        calls = datapoints // KEYS_IN_A_CALL
-        start_ms = int(time.time() * 1000) - calls
+        sends = datapoints // KEYS_PER_SEND
+        start_ms = int(time.time() * 1000) - sends
         futures = []
-        for number in range(calls):
-            values = {f"key {key}": number * key / 8 for key in range(KEYS_IN_A_CALL)}
-            # Waits only while the client's queue is full.
+        for number in range(sends):
+            values = {f"key {key}": number * key / 8 for key in range(KEYS_PER_SEND)}
+            # The send waits only while the client's queue is full.
             futures += await client.send_timeseries({"ts": start_ms + number, "values": values}, wait_for_publish=False)
         for future in futures:
             await future
@@ -39,7 +40,7 @@ async def main(datapoints: int) -> None:
     end = client.statistics
     print(f"accepted {end.accepted:,} = acknowledged {end.acknowledged:,} + rejected {end.rejected:,}", end="")
     print(f" + dropped {end.dropped:,} + undelivered {end.undelivered:,}")
-    print(f"{end.acknowledged / seconds:,.0f} datapoints a second in {end.messages_published:,} messages")
+    print(f"{end.acknowledged / seconds:,.0f} datapoints per second in {end.messages_published:,} messages")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A whole device: a thermostat that reports, is told its settings, and answers calls, until Ctrl-C.
+"""A complete device: a thermostat that reports, receives settings, and responds to RPC requests, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device. Lost connections are made again by themselves; what is measured
-meanwhile waits.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device. After a lost connection, the client
+reconnects automatically; data measured in the meantime is queued.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ logger = logging.getLogger("thermostat")
 
 
 class Thermostat:
-    """Its settings are the shared attributes ``target_temperature`` and ``period`` (seconds between two reports)."""
+    """A thermostat with the shared attributes ``target_temperature`` and ``period`` (seconds between two reports)."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {"target_temperature": 21.0, "period": 5.0}
@@ -33,8 +33,8 @@ class Thermostat:
         self.temperature += 0.2 * (self.settings["target_temperature"] - self.temperature) + random.uniform(-0.1, 0.1)
         return {"temperature": round(self.temperature, 2), "target_temperature": self.settings["target_temperature"]}
 
-    def answer(self, request: RPCRequest) -> Any:
-        """What is given here is the result of the call; what is raised is its error."""
+    def respond(self, request: RPCRequest) -> Any:
+        """Respond to a request: the return value is its result, and an exception is sent as its error."""
         if request.method == "get_status":
             return self.measure()
         if request.method == "set_target":
@@ -43,7 +43,7 @@ class Thermostat:
         raise ValueError(f"There is no method {request.method!r}")
 
     async def wait_period(self) -> None:
-        """Until the next report is due, or the settings have changed."""
+        """Wait until the next report is due, or the settings have changed."""
         self._changed.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings["period"]):
@@ -59,13 +59,13 @@ async def main() -> None:
 
     client = DeviceClient(DeviceConfig())
     client.set_attribute_update_callback(attributes_changed)
-    client.set_rpc_request_callback(thermostat.answer)
+    client.set_rpc_request_callback(thermostat.respond)
     async with client:
         await client.send_attributes({"model": "thermostat", "version": "1.0"})
         stored = await client.request_attributes(shared_keys=list(thermostat.settings))
         thermostat.take_settings({entry.key: entry.value for entry in stored.shared})
         while True:
-            # The delivery is the client's work: nothing has to be waited for here.
+            # The client takes care of the delivery, so the result is not awaited here.
             await client.send_timeseries(thermostat.measure(), wait_for_publish=False)
             await thermostat.wait_period()
 

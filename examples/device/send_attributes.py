@@ -1,6 +1,6 @@
-"""Send client attributes: what the device says about itself, of which the platform keeps the newest value.
+"""Send client attributes, which describe the device. The platform keeps the newest value of each.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device.
 """
 
 import platform

@@ -1,6 +1,6 @@
-"""Call the platform: its rule chain answers, or says that it does not know the method.
+"""Make client-side RPCs: the platform's rule chain responds, or reports that it does not know the method.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which device.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the device.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ async def call(client: DeviceClient, method: str, params: Any = None) -> str:
     try:
         response = await client.call_rpc(method, params, timeout=5)
     except TimeoutError:
-        # The platform itself gives up after 60 seconds, with the status TIMEOUT.
-        return "no answer within 5 s"
+        # The platform itself gives up after 60 seconds and responds with the status TIMEOUT.
+        return "no response within 5 s"
     return str(response.result) if response.status is RPCStatus.SUCCESS else f"{response.status}, {response.error}"
 
 

@@ -1,10 +1,10 @@
-"""Connect over TLS, with an access token or with a certificate of the device's own.
+"""Connect over TLS, with an access token or with a client certificate.
 
-TB_HOST, and TB_PORT (8883 on most platforms), say where. Then one of:
+Set TB_HOST and TB_PORT (8883 on most platforms), and one of these:
 
-- TB_TLS=1 and TB_ACCESS_TOKEN: the server's certificate is judged by the system's authorities;
-- TB_CA_CERT=ca.pem and TB_ACCESS_TOKEN: by the authority in that file;
-- TB_CLIENT_CERT=cert.pem and TB_PRIVATE_KEY=key.pem (and TB_CA_CERT): the certificate is the device's credentials.
+- TB_TLS=1 and TB_ACCESS_TOKEN to verify the server's certificate with the system's authorities;
+- TB_CA_CERT=ca.pem and TB_ACCESS_TOKEN to verify it with the authority in that file;
+- TB_CLIENT_CERT=cert.pem and TB_PRIVATE_KEY=key.pem (and TB_CA_CERT) to use a client certificate as the device's credentials.
 """
 
 import ssl

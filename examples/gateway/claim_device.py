@@ -1,6 +1,6 @@
-"""Let users claim devices behind the gateway: whoever enters a device's name and secret within the time becomes its owner.
+"""Let users claim sub-devices: a user who enters a device's name and its secret in time becomes the owner.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 from tb_mqtt_client import ClaimRequest, GatewayClient, GatewayConfig, run
@@ -18,7 +18,7 @@ async def main() -> None:
         claims.add_device_request(meter, ClaimRequest.build("printed on meter 7", SECONDS))
         claims.add_device_request(other, ClaimRequest.build("printed on meter 8", SECONDS))
         result = await gateway.send_device_claim_request(meter, claims.build())
-        # The platform acknowledges the request; whether its settings allow claiming it does not say.
+        # The platform acknowledges the request. It does not report whether its settings allow claiming.
         print(f"Claiming of two devices for {SECONDS} s: {result.reason}")
 
 

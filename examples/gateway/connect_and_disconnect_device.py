@@ -1,6 +1,6 @@
-"""Announce a device behind the gateway, and say when it is gone.
+"""Announce a sub-device, and report that it has disconnected.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 from tb_mqtt_client import GatewayClient, GatewayConfig, run
@@ -8,11 +8,11 @@ from tb_mqtt_client import GatewayClient, GatewayConfig, run
 
 async def main() -> None:
     async with GatewayClient(GatewayConfig()) as gateway:
-        # The platform creates the device, and the profile too, when there is none.
+        # The platform creates the device and its profile if they do not exist.
         meter, announced = await gateway.connect_device("meter 7", "meter", wait_for_publish=True)
         print("connected:", announced.reason, meter.state.value)
 
-        # The same name gives the same session.
+        # Connecting a name again returns the existing session.
         again, _ = await gateway.connect_device("meter 7", wait_for_publish=True)
         print("the same session:", again is meter)
 

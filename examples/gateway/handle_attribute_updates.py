@@ -1,6 +1,6 @@
-"""Hear of shared attributes of devices behind the gateway as the platform sets and deletes them, until Ctrl-C.
+"""Print changes of the shared attributes of sub-devices as the platform sets and deletes them, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ async def main() -> None:
         for number in range(1, 4):
             meter, _ = await gateway.connect_device(f"meter {number}", "meter", wait_for_publish=True)
             meter.set_attribute_update_callback(attributes_changed)
-        print("Waiting for attributes. Ctrl-C ends this program.")
+        print("Waiting for attribute updates. Press Ctrl-C to stop.")
         await asyncio.Event().wait()
 
 

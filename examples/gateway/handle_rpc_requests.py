@@ -1,6 +1,6 @@
-"""Answer the platform's calls to devices behind the gateway, until Ctrl-C.
+"""Respond to server-side RPCs of sub-devices, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCRespo
 relays: dict[str, bool] = {}
 
 
-async def answer(session: DeviceSession, request: GatewayRPCRequest) -> GatewayRPCResponse:
+async def respond(session: DeviceSession, request: GatewayRPCRequest) -> GatewayRPCResponse:
     name = session.device_info.device_name
     print(f"{name}: {request.method} {request.params}")
     match request.method:
@@ -30,8 +30,8 @@ async def main() -> None:
     async with GatewayClient(GatewayConfig()) as gateway:
         for number in range(1, 4):
             relay, _ = await gateway.connect_device(f"relay {number}", "relay", wait_for_publish=True)
-            relay.set_rpc_request_callback(answer)
-        print("Waiting for calls. Ctrl-C ends this program.")
+            relay.set_rpc_request_callback(respond)
+        print("Waiting for RPC requests. Press Ctrl-C to stop.")
         await asyncio.Event().wait()
 
 

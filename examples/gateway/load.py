@@ -1,6 +1,7 @@
-"""Send a million datapoints of a hundred devices as fast as the platform takes them, and say what became of each.
+"""Send a million datapoints of a hundred sub-devices as fast as the platform accepts them, and print their outcomes.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway. The limits that the platform announces are kept.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway. The client keeps the rate limits
+that the platform announces.
 """
 
 import argparse
@@ -9,11 +10,11 @@ import time
 
 from tb_mqtt_client import GatewayClient, GatewayConfig, run
 
-KEYS_IN_A_CALL = 10
+KEYS_PER_SEND = 10
 
 
 async def report(gateway: GatewayClient) -> None:
-    """A line a second, until cancelled."""
+    """Print a line every second until cancelled."""
     while True:
         await asyncio.sleep(1)
         now = gateway.statistics
@@ -25,14 +26,14 @@ async def main(datapoints: int, devices: int) -> None:
         sessions = [(await gateway.connect_device(f"load {number}"))[0] for number in range(devices)]
         reporting = asyncio.create_task(report(gateway))
         began = time.perf_counter()
-        calls = datapoints // KEYS_IN_A_CALL
-        start_ms = int(time.time() * 1000) - calls
+        sends = datapoints // KEYS_PER_SEND
+        start_ms = int(time.time() * 1000) - sends
         futures = []
-        for number in range(calls):
+        for number in range(sends):
             session = sessions[number % devices]
-            values = {f"key {key}": number * key / 8 for key in range(KEYS_IN_A_CALL)}
+            values = {f"key {key}": number * key / 8 for key in range(KEYS_PER_SEND)}
             data = {"ts": start_ms + number, "values": values}
-            # Waits only while the client's queue is full.
+            # The send waits only while the client's queue is full.
             futures.append(await gateway.send_device_timeseries(session, data, wait_for_publish=False))
         for future in futures:
             await future
@@ -42,7 +43,7 @@ async def main(datapoints: int, devices: int) -> None:
     end = gateway.statistics
     print(f"accepted {end.accepted:,} = acknowledged {end.acknowledged:,} + rejected {end.rejected:,}", end="")
     print(f" + dropped {end.dropped:,} + undelivered {end.undelivered:,}")
-    print(f"{end.acknowledged / seconds:,.0f} datapoints a second in {end.messages_published:,} messages")
+    print(f"{end.acknowledged / seconds:,.0f} datapoints per second in {end.messages_published:,} messages")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A whole gateway: rooms with sensors behind it, which report, are told their settings, and answer calls, until Ctrl-C.
+"""A complete gateway, whose sub-devices are rooms that report, receive settings, and respond to RPC requests, until Ctrl-C.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway. Lost connections are made again by themselves, and the rooms are
-announced again; what is measured meanwhile waits.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway. After a lost connection, the client
+reconnects and announces the rooms again automatically; data measured in the meantime is queued.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ ROOMS = ("kitchen", "office", "workshop")
 
 
 class Room:
-    """One sub-device. Its setting is the shared attribute ``period``, the seconds between two reports."""
+    """A sub-device whose shared attribute ``period`` sets the seconds between two reports."""
 
     def __init__(self, session: DeviceSession) -> None:
         self._session = session
         self._period = 5.0
         self._changed = asyncio.Event()
         session.set_attribute_update_callback(self._attributes_changed)
-        session.set_rpc_request_callback(self._answer)
+        session.set_rpc_request_callback(self._respond)
 
     async def report(self, gateway: GatewayClient) -> None:
-        """Until cancelled."""
+        """Report until cancelled."""
         while True:
-            # The delivery is the client's work: nothing has to be waited for here.
+            # The client takes care of the delivery, so the result is not awaited here.
             await gateway.send_device_timeseries(self._session, self._measure(), wait_for_publish=False)
             self._changed.clear()
             with suppress(TimeoutError):
@@ -48,8 +48,8 @@ class Room:
         logger.info("%s reports every %g s", session.device_info.device_name, self._period)
         self._changed.set()
 
-    def _answer(self, session: DeviceSession, request: GatewayRPCRequest) -> GatewayRPCResponse:
-        """What is raised here is the call's error."""
+    def _respond(self, session: DeviceSession, request: GatewayRPCRequest) -> GatewayRPCResponse:
+        """Respond to a request. An exception raised here is sent as its error."""
         if request.method != "get_status":
             raise ValueError(f"There is no method {request.method!r}")
         result: dict[str, Any] = self._measure() | {"period": self._period}

@@ -1,6 +1,6 @@
-"""Ask the platform for attributes of a device behind the gateway.
+"""Request attributes of a sub-device from the platform.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 from tb_mqtt_client import GatewayClient, GatewayConfig, run
@@ -11,11 +11,11 @@ async def main() -> None:
         meter, _ = await gateway.connect_device("meter 7", "meter", wait_for_publish=True)
         await gateway.send_device_attributes(meter, {"serial": "M-0007"})
 
-        # The keys must be named: of a device behind a gateway the platform does not give all attributes.
-        answer = await gateway.request_device_attributes(meter, shared_keys=["tariff", "period"], client_keys=["serial"])
-        print("tariff:", answer.get_shared("tariff", "not set"))
-        print("period:", answer.get_shared("period", "not set"))
-        print("serial:", answer.get_client("serial"))
+        # The keys must be named, because the platform does not return all attributes of a sub-device at once.
+        response = await gateway.request_device_attributes(meter, shared_keys=["tariff", "period"], client_keys=["serial"])
+        print("tariff:", response.get_shared("tariff", "not set"))
+        print("period:", response.get_shared("period", "not set"))
+        print("serial:", response.get_client("serial"))
 
 
 if __name__ == "__main__":

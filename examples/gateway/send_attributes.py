@@ -1,6 +1,6 @@
-"""Send client attributes of devices behind the gateway, and of the gateway itself.
+"""Send client attributes of sub-devices, and of the gateway itself.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 from tb_mqtt_client import AttributeEntry, GatewayClient, GatewayConfig, run

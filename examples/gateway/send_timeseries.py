@@ -1,6 +1,6 @@
-"""Send telemetry of devices behind the gateway; what is of several devices travels together.
+"""Send telemetry of sub-devices. Data of several sub-devices is combined into few messages.
 
-TB_HOST and TB_ACCESS_TOKEN say which platform and which gateway.
+Set TB_HOST to the platform and TB_ACCESS_TOKEN to the access token of the gateway.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ async def main() -> None:
         result = await gateway.send_device_timeseries(meters[0], {"kwh": 1204.7, "voltage": 231})
         print("one device:", result.datapoints_count, "datapoints,", result.reason)
 
-        # Without waiting: what all devices have to say gathers, and leaves in few messages.
+        # Without waiting for each result, the data of all sub-devices is collected and published in few messages.
         now = int(time.time() * 1000)
         futures = [
             await gateway.send_device_timeseries(meter, {"ts": now + hour, "values": {"kwh": hour * 1.5}}, wait_for_publish=False)

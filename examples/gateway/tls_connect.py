@@ -1,12 +1,12 @@
-"""Connect a gateway over TLS, with an access token or with a certificate of the gateway's own.
+"""Connect a gateway over TLS, with an access token or with a client certificate.
 
-TB_HOST, and TB_PORT (8883 on most platforms), say where. Then one of:
+Set TB_HOST and TB_PORT (8883 on most platforms), and one of these:
 
-- TB_TLS=1 and TB_ACCESS_TOKEN: the server's certificate is judged by the system's authorities;
-- TB_CA_CERT=ca.pem and TB_ACCESS_TOKEN: by the authority in that file;
-- TB_CLIENT_CERT=cert.pem and TB_PRIVATE_KEY=key.pem (and TB_CA_CERT): the certificate is the gateway's credentials.
+- TB_TLS=1 and TB_ACCESS_TOKEN to verify the server's certificate with the system's authorities;
+- TB_CA_CERT=ca.pem and TB_ACCESS_TOKEN to verify it with the authority in that file;
+- TB_CLIENT_CERT=cert.pem and TB_PRIVATE_KEY=key.pem (and TB_CA_CERT) to use a client certificate as the gateway's credentials.
 
-All of these may begin with TB_GW_ too, for a machine that is a device with a gateway beside it.
+All of these variables may also start with TB_GW_, so that a device and a gateway on one machine have their own settings.
 """
 
 import ssl

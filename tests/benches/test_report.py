@@ -1,4 +1,4 @@
-"""``benches/report.py``: some results give some tables, and nothing is written unless all are there."""
+"""``benches/report.py`` prints the tables of the available results, and writes nothing unless all results are available."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ SIZES, RATES = (1, 10), (100, 1000)
 
 @pytest.fixture(scope="module")
 def rows():
-    """The rows of the table. Read in a process of its own: the benchmarks are not on the path of the tests."""
+    """Return the rows of the table, read in a separate process because the benchmarks are not on the path of the tests."""
     source = "import json, report; print(json.dumps([vars(row) for row in report.ROWS]))"
     done = subprocess.run([sys.executable, "-c", source], cwd=ROOT / "benches", capture_output=True, text=True, check=True)
     return [SimpleNamespace(**row) for row in json.loads(done.stdout)]
@@ -23,7 +23,7 @@ def rows():
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of what the report reads and writes."""
+    """Return a folder with copies of the files that the report reads and writes."""
     for path in ("benches/report.py", "benches/curves.py", "README.md", "docs/performance.md"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
@@ -55,7 +55,7 @@ def documents(project):
     return [(project / path).read_text() for path in ("README.md", "docs/performance.md")]
 
 
-def test_all_results_are_printed_and_written_when_asked(project, rows):
+def test_complete_results_are_printed_and_written_on_request(project, rows):
     before = documents(project)
     done = report(project, everything(rows))
     assert (done.returncode, done.stderr, documents(project)) == (0, "", before)
@@ -65,7 +65,7 @@ def test_all_results_are_printed_and_written_when_asked(project, rows):
     assert documents(project) != before
 
 
-def test_some_results_give_some_tables(project, rows):
+def test_partial_results_print_partial_tables(project, rows):
     one = next(row for row in rows if row.peer is None)
     done = report(project, [benchmark(one.case, "native", value=12.5)])
     assert (done.returncode, done.stderr) == (0, "")
@@ -77,7 +77,7 @@ def test_some_results_give_some_tables(project, rows):
     assert f"\n  {one.case}" not in done.stdout
 
 
-def test_a_renamed_case_is_named_and_nothing_is_written(project, rows):
+def test_renamed_case_is_reported_and_nothing_is_written(project, rows):
     before = documents(project)
     benchmarks = everything(rows)
     renamed = benchmarks[0]["group"]
@@ -90,7 +90,7 @@ def test_a_renamed_case_is_named_and_nothing_is_written(project, rows):
     assert "Traceback" not in done.stderr
 
 
-def test_a_curve_with_a_gap_is_not_drawn(project, rows):
+def test_incomplete_curve_is_reported_and_not_drawn(project, rows):
     benchmarks = [
         one
         for one in everything(rows)
@@ -101,7 +101,7 @@ def test_a_curve_with_a_gap_is_not_drawn(project, rows):
     assert "Not in these results:\n  latency at a rate (by hand, rate 1000)\n" in done.stdout
 
 
-def test_the_cases_of_the_table_are_those_of_the_benchmarks(rows):
-    """Renamed in one place only, a case would be missing after a run of many minutes."""
+def test_every_case_of_the_table_has_a_benchmark(rows):
+    """A case that is renamed in one place only would be missing after a run of many minutes."""
     sources = "".join(path.read_text() for path in (ROOT / "benches").glob("test_*.py"))
     assert [row.case for row in rows if f'"{row.case}"' not in sources] == []

@@ -1,4 +1,4 @@
-"""The command line as people run it: a process of its own, against the emulator on real sockets."""
+"""Run the command line as users do: in its own process, connected to the emulator through real sockets."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ TIMEOUT = 60
 
 @dataclass(frozen=True)
 class Run:
-    """What a command left behind."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -27,11 +27,11 @@ class Run:
 
 
 class CommandLine:
-    """Runs ``tb-mqtt`` with nothing of the surroundings but what a test gives."""
+    """Runs ``tb-mqtt`` in an environment that contains no settings except those of the test."""
 
     def __init__(self):
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("TB_", "PYTEST"))}
-        # No test waits for a server that tells no limits, and none depends on the width of a terminal.
+        # A fixed width, so that no output depends on the terminal in which the tests run.
         self.environment |= {"COLUMNS": "100", "PYTHONWARNINGS": "error"}
 
     async def start(self, *arguments, env=None, **pipes):
@@ -47,7 +47,7 @@ class CommandLine:
 
 
 async def finished(process, data=None):
-    """Wait for a process that was started."""
+    """Wait until a process that was started has ended, and return its ``Run``."""
     try:
         async with asyncio.timeout(TIMEOUT):
             out, err = await process.communicate(data)

@@ -1,4 +1,4 @@
-"""Fixtures of this folder: the command line, and an emulator with a device and a gateway."""
+"""Fixtures for the tests of the command line: a runner, and an emulator with a device and a gateway."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -24,34 +24,35 @@ async def emulator():
 
 @pytest.fixture
 def device(emulator):
-    """The environment of a device."""
+    """Return the environment variables of a device."""
     return {"TB_HOST": emulator.host, "TB_PORT": str(emulator.port), "TB_ACCESS_TOKEN": "DEVICE-TOKEN"}
 
 
 @pytest.fixture
 def gateway(device):
+    """Return the environment variables of a gateway."""
     return device | {"TB_ACCESS_TOKEN": "GATEWAY-TOKEN"}
 
 
 @pytest.fixture
 async def silent_server():
-    """The port of a server that takes connections and says nothing."""
+    """Yield the port of a server that accepts connections and sends nothing."""
     async with _other_service(None) as port:
         yield port
 
 
 @pytest.fixture
 def other_service():
-    """A context manager that gives the port of a server with one answer to everybody; ``None``: none."""
+    """Return a context manager with the port of a server that sends a greeting to each client, or nothing if it is ``None``."""
     return _other_service
 
 
 @asynccontextmanager
-async def _other_service(answer):
+async def _other_service(greeting):
     async def serve(_reader, writer):
         writers.append(writer)
-        if answer is not None:
-            writer.write(answer)
+        if greeting is not None:
+            writer.write(greeting)
             writer.close()
 
     writers = []

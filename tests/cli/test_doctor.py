@@ -1,4 +1,4 @@
-"""``tb-mqtt doctor``: each way in which a connection can fail is found at its step, with the next thing to try."""
+"""``tb-mqtt doctor`` finds each failure of a connection in the right step, with advice what to try next."""
 
 import asyncio
 import datetime
@@ -31,7 +31,7 @@ async def examined(tb_mqtt, *arguments, env=None):
 
 
 def failure(findings):
-    """The one step that failed; no later one was tried."""
+    """Return the step, the finding and the advice of the only step that failed."""
     [failed] = [finding for finding in findings.values() if finding["status"] == "bad"]
     assert failed["advice"]
     return failed["step"], failed["finding"], failed["advice"]
@@ -61,7 +61,7 @@ def ca_file(authority, tmp_path):
     return str(tmp_path / "ca.pem")
 
 
-async def test_a_connection_that_works(tb_mqtt, emulator, device):
+async def test_working_connection_has_good_findings(tb_mqtt, emulator, device):
     emulator.limits = SessionLimits(rate_limits=RateLimits("200:1", "100:1,3000:60", None))
     done = await tb_mqtt("doctor", env=device)
     assert (done.code, done.err) == (0, "")
@@ -76,32 +76,32 @@ async def test_a_connection_that_works(tb_mqtt, emulator, device):
     size = "max packet 65,536 bytes (telemetry payload 65,507); a 65,280-byte test packet got through"
     assert f"✓ payload size  {size}" in lines
     assert lines[-1] == "✓ the connection works"
-    # Nothing is stored.
+    # Nothing is stored on the server.
     assert emulator.counters.data_publishes == 0
 
 
-async def test_a_gateway(tb_mqtt, emulator, gateway):
+async def test_gateway_is_reported_with_its_limits(tb_mqtt, emulator, gateway):
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits("50:1"))
     findings = await examined(tb_mqtt, env=gateway)
     assert findings["credentials"]["finding"] == "accepted; the device is a gateway"
     assert findings["limits"]["finding"].startswith("unlimited; its sub-devices together: messages 50:1")
 
 
-async def test_mqtt_3_1_1(tb_mqtt, emulator, device):
+async def test_mqtt_3_1_1_is_a_warning(tb_mqtt, emulator, device):
     findings = await examined(tb_mqtt, "--mqtt-version", "3.1.1", env=device)
     assert findings["protocol"]["status"] == "warning"
     assert "looks acknowledged" in findings["protocol"]["advice"]
 
 
-async def test_a_proxy_that_takes_smaller_packets(tb_mqtt, emulator, device):
-    """The platform announces 64 KiB, and something before it ends the connection of who sends as much."""
+async def test_packet_limit_of_an_intermediary_is_found(tb_mqtt, emulator, device):
+    """The platform announces 64 KiB, but an intermediary ends the connection after a packet of this size."""
     emulator.on_publish = lambda publish: Verdict.close() if publish.remaining_length > 32_000 else None
     step, finding, advice = failure(await examined(tb_mqtt, env=device))
     assert (step, "a 65,280-byte test packet ended the connection" in finding) == ("payload size", True)
     assert "load balancer" in advice
 
 
-async def test_a_server_that_tells_no_limits(tb_mqtt, tmp_path):
+async def test_server_that_announces_no_limits_is_a_warning(tb_mqtt, tmp_path):
     async with Emulator(limits=None) as emulator:
         emulator.add_device("DEVICE-TOKEN", "device")
         (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
@@ -110,7 +110,7 @@ async def test_a_server_that_tells_no_limits(tb_mqtt, tmp_path):
     assert "before 3.8" in findings["limits"]["advice"]
 
 
-async def test_a_name_that_nobody_knows(tb_mqtt):
+async def test_unknown_host_name_is_found(tb_mqtt):
     findings = await examined(tb_mqtt, "--host", "nowhere.invalid", "--token", "x")
     step, finding, _ = failure(findings)
     assert (step, finding.startswith("the name 'nowhere.invalid' is not known here")) == ("name", True)
@@ -123,13 +123,13 @@ async def test_a_name_that_nobody_knows(tb_mqtt):
     }
 
 
-async def test_a_closed_port(tb_mqtt):
+async def test_closed_port_is_found(tb_mqtt):
     step, finding, advice = failure(await examined(tb_mqtt, "--host", "127.0.0.1", "--port", "1", "--token", "x"))
     assert (step, finding) == ("TCP", "nothing listens at port 1 (127.0.0.1)")
     assert "8883 with TLS" in advice
 
 
-async def test_a_wrong_token(tb_mqtt, emulator, device):
+async def test_wrong_token_is_found(tb_mqtt, emulator, device):
     for version in ("5", "3.1.1"):
         findings = await examined(tb_mqtt, "--token", "wrong", "--mqtt-version", version, env=device)
         step, finding, advice = failure(findings)
@@ -139,15 +139,15 @@ async def test_a_wrong_token(tb_mqtt, emulator, device):
         assert findings["protocol"]["finding"].startswith(f"MQTT {version}")
 
 
-async def test_no_credentials(tb_mqtt, emulator):
+async def test_missing_credentials_are_found(tb_mqtt, emulator):
     findings = await examined(tb_mqtt, "--host", emulator.host, "--port", str(emulator.port))
     assert findings["settings"]["status"] == "warning"
     step, finding, advice = failure(findings)
     assert (step, "no user name was sent" in finding, "--token-file" in advice) == ("credentials", True, True)
 
 
-async def test_a_session_that_is_taken_over(tb_mqtt, emulator, device):
-    """Two programs with one token: the doctor is told, and tells."""
+async def test_session_takeover_is_found(tb_mqtt, emulator, device):
+    """If two programs use the same token, the server reports the takeover to doctor."""
 
     async def take_over():
         await emulator.disconnect_device("DEVICE-TOKEN", 0x8E)
@@ -159,7 +159,7 @@ async def test_a_session_that_is_taken_over(tb_mqtt, emulator, device):
     assert "one device per program" in advice
 
 
-async def test_tls_that_works(tb_mqtt, authority, ca_file):
+async def test_working_tls_has_good_findings(tb_mqtt, authority, ca_file):
     async with tls_emulator(authority) as emulator:
         findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
     assert findings["TLS"]["status"] == "good"
@@ -168,21 +168,21 @@ async def test_tls_that_works(tb_mqtt, authority, ca_file):
     assert findings["credentials"]["status"] == "good"
 
 
-async def test_a_certificate_that_ends_soon(tb_mqtt, authority, ca_file):
+async def test_certificate_that_expires_soon_is_a_warning(tb_mqtt, authority, ca_file):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
     async with tls_emulator(authority, not_after=soon) as emulator:
         findings = await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator))
     assert (findings["TLS"]["status"], findings["TLS"]["advice"]) == ("warning", "it expires in 2 days: renew it")
 
 
-async def test_an_untrusted_certificate(tb_mqtt, authority):
+async def test_untrusted_certificate_is_found(tb_mqtt, authority):
     async with tls_emulator(authority) as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, "--tls", env=at(emulator)))
     assert (step, "signed by an authority that is not trusted here" in finding, "--ca-cert FILE" in advice) == ("TLS", True, True)
     assert "for localhost, valid" in finding
 
 
-async def test_another_authority(tb_mqtt, authority, ca_file):
+async def test_certificate_of_another_authority_is_found(tb_mqtt, authority, ca_file):
     async with tls_emulator(trustme.CA()) as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator)))
     assert (step, advice) == ("TLS", f"is {ca_file} the authority that signed it?")
@@ -193,7 +193,7 @@ async def test_another_authority(tb_mqtt, authority, ca_file):
     ("days", "finding", "advice"),
     [((-9, -2), "has expired", "clock is ahead"), ((2, 9), "is not valid yet", "clock is most likely behind")],
 )
-async def test_a_certificate_of_another_time(tb_mqtt, authority, ca_file, days, finding, advice):
+async def test_certificate_outside_its_validity_is_found(tb_mqtt, authority, ca_file, days, finding, advice):
     now = datetime.datetime.now(datetime.UTC)
     first, last = (now + datetime.timedelta(days=day) for day in days)
     async with tls_emulator(authority, not_before=first, not_after=last) as emulator:
@@ -204,7 +204,7 @@ async def test_a_certificate_of_another_time(tb_mqtt, authority, ca_file, days, 
     assert findings["clock"]["finding"].startswith("this machine's clock shows ")
 
 
-async def test_a_certificate_of_another_name(tb_mqtt, authority, ca_file):
+async def test_certificate_for_another_host_name_is_found(tb_mqtt, authority, ca_file):
     async with tls_emulator(authority, "platform.example", "10.1.2.3") as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, "--ca-cert", ca_file, env=at(emulator)))
         assert (step, finding.startswith("the server's certificate is not for 'localhost'")) == ("TLS", True)
@@ -214,31 +214,31 @@ async def test_a_certificate_of_another_name(tb_mqtt, authority, ca_file):
         assert (findings["TLS"]["status"], findings["credentials"]["status"]) == ("warning", "good")
 
 
-async def test_tls_spoken_to_a_port_in_clear(tb_mqtt, emulator, device):
+async def test_tls_to_a_port_without_tls_is_found(tb_mqtt, emulator, device):
     step, finding, advice = failure(await examined(tb_mqtt, "--tls", env=device))
     assert step == "TLS"
     assert f"port {emulator.port} does not" in finding
     assert "leave TLS out" in advice
 
 
-async def test_clear_text_spoken_to_a_port_with_tls(tb_mqtt, authority):
+async def test_clear_text_to_a_port_with_tls_is_found(tb_mqtt, authority):
     async with tls_emulator(authority) as emulator:
         step, finding, advice = failure(await examined(tb_mqtt, env=at(emulator)))
     assert (step, finding) == ("protocol", f"port {emulator.port} speaks TLS, and the client spoke in clear")
     assert "--ca-cert FILE" in advice
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", None])
-async def test_a_port_of_another_service(tb_mqtt, other_service, answer):
-    async with other_service(answer) as port:
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", None])
+async def test_port_of_another_service_is_found(tb_mqtt, other_service, greeting):
+    async with other_service(greeting) as port:
         findings = await examined(tb_mqtt, "--host", "127.0.0.1", "--port", port, "--token", "x", "--connect-timeout", "1")
     step, _, advice = failure(findings)
     assert step == "protocol"
     assert "check that this is an MQTT port" in advice
 
 
-async def test_mosquitto(tb_mqtt, mosquitto, tmp_path):
-    """A general broker: it takes anybody, and tells no limits."""
+async def test_general_broker_is_examined(tb_mqtt, mosquitto, tmp_path):
+    """A general broker accepts every client, and announces no limits."""
     (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
     common = ("--config", str(tmp_path / "tb.toml"), "--host", mosquitto.host)
     findings = await examined(tb_mqtt, *common, "--port", str(mosquitto.port))
@@ -251,7 +251,7 @@ async def test_mosquitto(tb_mqtt, mosquitto, tmp_path):
     assert (step, "speaks TLS" in finding) == ("protocol", True)
 
 
-async def test_a_server_that_wants_a_certificate(tb_mqtt, mosquitto, tmp_path):
+async def test_server_that_requires_a_client_certificate_is_found(tb_mqtt, mosquitto, tmp_path):
     certificates = mosquitto.certificates
     (tmp_path / "tb.toml").write_text("limits_timeout = 0.2")
     common = ("--config", str(tmp_path / "tb.toml"), "--host", mosquitto.host, "--port", str(mosquitto.mtls_port))
@@ -259,18 +259,18 @@ async def test_a_server_that_wants_a_certificate(tb_mqtt, mosquitto, tmp_path):
     step, finding, advice = failure(await examined(tb_mqtt, *common))
     assert (step, "did not accept this client in the TLS handshake" in finding) == ("TLS", True)
     assert "--client-cert FILE" in advice
-    ours = ("--client-cert", str(certificates.client_cert), "--private-key", str(certificates.client_key))
-    findings = await examined(tb_mqtt, *common, *ours)
+    own_certificate = ("--client-cert", str(certificates.client_cert), "--private-key", str(certificates.client_key))
+    findings = await examined(tb_mqtt, *common, *own_certificate)
     assert "a certificate of this client" in findings["settings"]["finding"]
     assert findings["credentials"]["status"] == "good"
 
 
-def test_a_clock_that_cannot_be():
+def test_impossible_clock_is_found():
     finding = clock_finding(datetime.datetime(1970, 1, 1, 0, 3, tzinfo=datetime.UTC), None)
     assert (finding.status, "which is wrong" in finding.finding) == ("bad", True)
 
 
-def test_limits_that_are_null_or_empty_are_none():
+def test_null_or_empty_limits_are_reported_as_unlimited():
     limits = {"announced": True, "device": {"messages": None, "telemetryMessages": ""}, "gateway": {}}
     assert limits_finding({"limits": limits}, 80).finding == "unlimited"
 
@@ -287,8 +287,8 @@ async def test_each_of_several_servers_is_examined(tb_mqtt, emulator, device):
     assert lines.index("127.0.0.1:1:") < lines.index(f"127.0.0.1:{emulator.port}:")
 
 
-async def test_a_name_with_an_address_that_swallows_packets(monkeypatch, emulator):
-    """The doctor examines all addresses, a client goes on to the next one."""
+async def test_unresponsive_address_is_a_warning(monkeypatch, emulator):
+    """doctor examines all addresses, while a client continues with the next one."""
     monkeypatch.setattr(checks, "STEP_SECONDS", 0.2)
     settings = load(ConnectionOptions(host="tb.test", port=emulator.port, token="DEVICE-TOKEN"), Redactor())
     with swallowing_address() as swallowing:
@@ -302,7 +302,7 @@ async def test_a_name_with_an_address_that_swallows_packets(monkeypatch, emulato
     assert findings["credentials"].status == "good"
 
 
-async def test_a_connection_through_a_proxy(tb_mqtt, emulator, device):
+async def test_connection_through_a_proxy_is_examined(tb_mqtt, emulator, device):
     async with running(HttpProxy("user:hunter2")) as proxy:
         findings = await examined(tb_mqtt, env=device | {"TB_PROXY": f"http://user:hunter2@127.0.0.1:{proxy.port}"})
         assert (findings["name"]["status"], findings["name"]["finding"]) == ("skipped", "the proxy resolves it")
@@ -316,14 +316,14 @@ async def test_a_connection_through_a_proxy(tb_mqtt, emulator, device):
     assert (step, "the proxy http://127.0.0.1:1 cannot be reached" in finding) == ("TCP", True)
 
 
-async def test_tls_through_a_proxy(tb_mqtt, authority, ca_file):
+async def test_tls_through_a_proxy_is_examined(tb_mqtt, authority, ca_file):
     async with tls_emulator(authority) as emulator, running(HttpProxy()) as proxy:
         arguments = "--ca-cert", ca_file, "--proxy", f"http://127.0.0.1:{proxy.port}"
         findings = await examined(tb_mqtt, *arguments, env=at(emulator))
         assert findings["TLS"]["status"] == findings["credentials"]["status"] == "good"
 
 
-async def test_no_output_shows_the_password_of_a_proxy_or_a_key(tb_mqtt, emulator, device, tmp_path):
+async def test_passwords_of_proxies_and_keys_are_never_printed(tb_mqtt, emulator, device, tmp_path):
     for url in ("http://user:hunter2@127.0.0.1:1", "htp://user:hunter2@h", "http://user:hunter2@h:port"):
         for arguments, environment in (((), {"TB_PROXY": url}), (("--proxy", url), {})):
             done = await tb_mqtt("doctor", "-vv", *arguments, env=device | environment)

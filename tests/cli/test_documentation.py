@@ -1,4 +1,4 @@
-"""docs/cli.md keeps its word: every command is there, and what it names exists."""
+"""docs/cli.md describes every command, and every option, variable and key that it names exists."""
 
 import re
 from pathlib import Path
@@ -24,19 +24,19 @@ def options(command):
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
 
 
-def test_every_command_has_its_place():
+def test_every_command_has_a_section():
     headings = " ".join(re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)).split()
     assert not [path for path, _ in commands() if path[0] not in headings]
 
 
-def test_the_options_exist():
+def test_documented_options_exist():
     known = {name for _, command in commands() for name in options(command)}
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*)", DOCUMENT))
     assert len(named) > 25
     assert named <= known
 
 
-def test_the_examples_use_options_of_their_commands():
+def test_examples_use_options_that_their_commands_have():
     known = dict(commands())
     examples = re.findall(r"^\$ (?:.*\| )?tb-mqtt (.*)$", DOCUMENT, re.MULTILINE)
     assert len(examples) >= 15
@@ -46,15 +46,20 @@ def test_the_examples_use_options_of_their_commands():
         assert set(re.findall(r"(?<!\S)(--[a-z-]+)", example)) <= options(command), example
 
 
-def test_the_settings_of_the_table_exist():
+def test_documented_variables_and_keys_are_read(monkeypatch):
     rows = re.findall(r"^\| [^|]+ \| `--[^|]+\| (`TB_[^|]+)\| ([^|]+)\|$", DOCUMENT, re.MULTILINE)
     variables = {name for row, _ in rows for name in re.findall(r"`TB_(\w+)`", row)}
     keys = {name for _, row in rows for name in re.findall(r"`(\w+)`", row)}
     assert len(rows) == 9
-    assert variables <= {option.variable for option in GatewayConfig._options.values()}
     assert keys <= {*GatewayConfig.option_names(), *FILES_OF_SECRETS}
+    values = {"PORT": "1", "TLS": "1", "PROXY": "http://proxy:1"}
+    for variable in variables:
+        key = {"TLS": "use_system_ca"}.get(variable, variable.lower())
+        default = getattr(GatewayConfig(), key)
+        monkeypatch.setenv(f"TB_{variable}", values.get(variable, "value"))
+        assert getattr(GatewayConfig(), key) != default, variable
 
 
-def test_every_exit_code_is_explained():
+def test_every_exit_code_is_documented():
     table = re.findall(r"^\| (\d+(?:, \d+)?) \|", DOCUMENT, re.MULTILINE)
     assert {int(code) for row in table for code in row.split(", ")} == set(ExitCode)

@@ -1,4 +1,4 @@
-"""Texts of devices, servers and files cannot act on the terminal on which they are shown."""
+"""Texts from devices, servers and files cannot act on the terminal that shows them."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def test_every_active_character_is_escaped(character):
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Größe 21,5 °C", "温度", "שלום", "👩‍👩‍👧", "a\\nb", "tab & <b>"])
-def test_other_characters_are_left_as_they_are(text):
+def test_other_characters_are_unchanged(text):
     assert visible(text) == text
     assert visible_json(text) == json.dumps(text, ensure_ascii=False)
 
@@ -45,7 +45,7 @@ def test_other_characters_are_left_as_they_are(text):
         st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_json_says_the_same(value):
+def test_escaped_json_has_the_same_value(value):
     for indent in (None, 2):
         written = visible_json(value, indent)
         assert json.loads(written) == value
@@ -53,7 +53,7 @@ def test_json_says_the_same(value):
 
 
 async def on_a_terminal(tb_mqtt, *arguments, env):
-    """Everything that a command shows when stdout and stderr are one terminal."""
+    """Start a command whose stdout and stderr are one terminal; return the process and a future of its output."""
     leader, follower = pty.openpty()
     process = await tb_mqtt.start(*arguments, env=env | {"TERM": "dumb", "NO_COLOR": "1"}, stdout=follower, stderr=follower)
     os.close(follower)
@@ -67,18 +67,18 @@ def read_all(descriptor):
         while chunk := os.read(descriptor, 65536):
             chunks.append(chunk)
     except OSError:
-        # The other end is closed.
+        # The other end of the terminal is closed.
         pass
     os.close(descriptor)
     return b"".join(chunks).decode()
 
 
 def is_harmless(shown):
-    """A terminal's own line ends are the only active characters."""
+    """Return True if the line ends of the terminal are the only active characters."""
     return visible(shown.replace("\r\n", "")) == shown.replace("\r\n", "")
 
 
-async def test_watch_shows_them_escaped(tb_mqtt, emulator, device):
+async def test_watch_escapes_events_on_a_terminal(tb_mqtt, emulator, device):
     process, shown = await on_a_terminal(tb_mqtt, "watch", "--count", "2", "--reply", "1", env=device)
     async with asyncio.timeout(30):
         while not await emulator.set_shared_attributes("device", {"mode": ATTACK}):  # noqa: ASYNC110  # a subscription has no event
@@ -90,7 +90,7 @@ async def test_watch_shows_them_escaped(tb_mqtt, emulator, device):
     assert text.count(SHOWN_AS_JSON) == 4
 
 
-async def test_watch_writes_them_escaped_into_a_pipe_too(tb_mqtt, emulator, device):
+async def test_watch_escapes_events_in_a_pipe(tb_mqtt, emulator, device):
     process = await tb_mqtt.start("watch", "--count", "1", env=device)
     await process.stderr.readline()
     await emulator.set_shared_attributes("device", {"mode": ATTACK})
@@ -99,7 +99,7 @@ async def test_watch_writes_them_escaped_into_a_pipe_too(tb_mqtt, emulator, devi
     assert visible(out.decode().removesuffix("\n")) == out.decode().removesuffix("\n")
 
 
-async def test_responses_are_shown_escaped(tb_mqtt, emulator, device):
+async def test_rpc_escapes_responses(tb_mqtt, emulator, device):
     emulator.on_client_rpc = lambda *_: {"answer": ATTACK}
     process, shown = await on_a_terminal(tb_mqtt, "rpc", "m", env=device)
     assert await process.wait() == 0
@@ -112,7 +112,7 @@ async def test_responses_are_shown_escaped(tb_mqtt, emulator, device):
     assert is_harmless(await shown)
 
 
-async def test_attributes_are_shown_escaped(tb_mqtt, emulator, device):
+async def test_attributes_get_escapes_keys_and_values(tb_mqtt, emulator, device):
     await emulator.set_shared_attributes("device", {"mode": ATTACK})
     process, shown = await on_a_terminal(tb_mqtt, "attributes", "get", "--shared", "mode,\x1b[2J", env=device)
     assert await process.wait() == 1
@@ -121,7 +121,7 @@ async def test_attributes_are_shown_escaped(tb_mqtt, emulator, device):
     assert SHOWN_AS_JSON in text
 
 
-async def test_bad_lines_of_a_file_are_shown_escaped(tb_mqtt, emulator, device, tmp_path):
+async def test_send_escapes_bad_lines_and_file_names(tb_mqtt, emulator, device, tmp_path):
     (tmp_path / "attack\x1b[2J.csv").write_text(f'ts,"{ATTACK}"\nsoon,1\n"{ATTACK}",2\n', newline="")
     process, shown = await on_a_terminal(tb_mqtt, "send", "--skip-bad", "-f", str(tmp_path / "attack\x1b[2J.csv"), env=device)
     await process.wait()
@@ -131,8 +131,8 @@ async def test_bad_lines_of_a_file_are_shown_escaped(tb_mqtt, emulator, device, 
     assert is_harmless(await shown)
 
 
-async def test_the_log_is_shown_escaped(tb_mqtt, emulator, device):
-    """At -vv it has the server's payloads and reasons."""
+async def test_log_lines_are_escaped(tb_mqtt, emulator, device):
+    """With -vv the log contains payloads and reasons from the server."""
     emulator.on_publish = lambda publish: Verdict.refuse(0x99) if publish.topic.endswith("/telemetry") else None
     process, shown = await on_a_terminal(tb_mqtt, "watch", "-vv", "--count", "1", env=device)
     async with asyncio.timeout(30):
@@ -144,15 +144,15 @@ async def test_the_log_is_shown_escaped(tb_mqtt, emulator, device):
     assert is_harmless(await shown)
 
 
-async def test_an_argument_is_shown_escaped(tb_mqtt, device):
+async def test_usage_errors_escape_arguments(tb_mqtt, device):
     for arguments in (("send", f"--{ATTACK}"), (ATTACK,), ("watch", "--reply", ATTACK), ("send", "a=1", "--host", ATTACK)):
         done = await tb_mqtt(*arguments, env=device)
         assert done.code == 2
         assert visible(done.err, keep="\n") == done.err
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no terminals of this kind")
-async def test_a_value_of_several_lines_is_still_laid_out_for_people(tb_mqtt, emulator, device):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+async def test_rpc_indents_a_response_on_a_terminal(tb_mqtt, emulator, device):
     emulator.on_client_rpc = lambda *_: {"a": [1, "two"], "b": None}
     process, shown = await on_a_terminal(tb_mqtt, "rpc", "m", env=device)
     assert await process.wait() == 0

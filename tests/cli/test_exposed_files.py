@@ -1,4 +1,4 @@
-"""A file with a secret that every user can read is named, with the command that changes this."""
+"""A warning names each file with a secret that all users can read, and the command that protects it."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ TOKEN = 'access_token = "DEVICE-TOKEN"\n'
 
 @pytest.fixture
 def reachable():
-    """A folder that every user can enter, as pytest's own are not."""
+    """Yield a folder that every user can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -40,7 +40,7 @@ def file_with(path, text, mode):
     ],
 )
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o600, False), (0o640, False), (0o660, False)])
-async def test_a_file_that_everybody_can_read_is_named(tb_mqtt, emulator, device, reachable, option, text, mode, warned):
+async def test_warns_about_a_secret_file_that_all_users_can_read(tb_mqtt, emulator, device, reachable, option, text, mode, warned):
     file = file_with(reachable / "secret", text, mode)
     del device["TB_ACCESS_TOKEN"]
     done = await tb_mqtt("send", "a=1", option, str(file), env=device)
@@ -51,7 +51,7 @@ async def test_a_file_that_everybody_can_read_is_named(tb_mqtt, emulator, device
     assert warning not in (await tb_mqtt("send", "a=1", "--quiet", option, str(file), env=device)).err
 
 
-async def test_the_file_that_a_config_file_names_is_judged_too(tb_mqtt, device, reachable):
+async def test_warns_about_a_file_that_the_config_file_names(tb_mqtt, device, reachable):
     file_with(reachable / "tb.toml", 'token_file = "token"\n', 0o644)
     file_with(reachable / "token", "DEVICE-TOKEN\n", 0o644)
     done = await tb_mqtt("send", "a=1", "--config", "tb.toml", env=device, cwd=reachable)
@@ -59,7 +59,7 @@ async def test_the_file_that_a_config_file_names_is_judged_too(tb_mqtt, device, 
     assert done.err.endswith("chmod 600 token\n")
 
 
-async def test_a_private_key_is_a_secret(tb_mqtt, device, reachable):
+async def test_warns_about_a_private_key_that_all_users_can_read(tb_mqtt, device, reachable):
     authority = trustme.CA()
     certificate = authority.issue_cert("device.example")
     certificate.cert_chain_pems[0].write_to_path(reachable / "cert.pem")
@@ -69,13 +69,13 @@ async def test_a_private_key_is_a_secret(tb_mqtt, device, reachable):
     assert done.err.endswith("key.pem holds a secret, and all users of this machine can read it: chmod 600 key.pem\n")
 
 
-async def test_a_file_without_a_secret_may_be_read_by_everybody(tb_mqtt, device, reachable):
+async def test_does_not_warn_about_a_file_without_a_secret(tb_mqtt, device, reachable):
     file = file_with(reachable / "tb.toml", "keepalive = 7\n", 0o644)
     done = await tb_mqtt("send", "a=1", "--config", str(file), env=device)
     assert (done.code, done.err) == (0, "")
 
 
-def test_a_folder_that_others_cannot_enter_protects_its_files(reachable):
+def test_file_in_a_private_folder_is_not_exposed(reachable):
     (reachable / "inner").mkdir()
     file = file_with(reachable / "inner" / "token", "t", 0o644)
     assert secrets.is_exposed(file)
@@ -83,7 +83,7 @@ def test_a_folder_that_others_cannot_enter_protects_its_files(reachable):
     assert not secrets.is_exposed(file)
 
 
-def test_mounted_secrets_and_pipes_are_not_named(reachable, monkeypatch):
+def test_mounted_secrets_and_pipes_are_not_exposed(reachable, monkeypatch):
     file = file_with(reachable / "token", "t", 0o644)
     monkeypatch.setattr(secrets, "MOUNTED_SECRETS", reachable)
     assert not secrets.is_exposed(file)

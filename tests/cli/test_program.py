@@ -1,4 +1,4 @@
-"""The program around the commands: help, what is missing, secrets, and the programs that are handed on."""
+"""The program as a whole: help, missing extras, secrets, and the forwarded programs."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from tb_mqtt_client.cli.program import tb_mqtt as program
 from tb_mqtt_client.emulator import Verdict
 
 COMMANDS = sorted(program.commands)
-SECRET = "s3cret-of-nobody"
+SECRET = "s3cret-of-a-device"
 
 
-async def test_help_names_every_command_and_the_exit_codes(tb_mqtt):
+async def test_help_lists_every_command_and_the_exit_codes(tb_mqtt):
     done = await tb_mqtt("--help")
     assert (done.code, done.err) == (0, "")
     for command in COMMANDS:
@@ -41,21 +41,21 @@ async def test_every_command_has_help(tb_mqtt, command):
 @pytest.mark.parametrize(
     "arguments", [["sned"], ["send", "--hots", "h"], ["send", "a=1"], ["doctor", "--port", "0"], ["doctor", "x"]]
 )
-async def test_mistakes_are_told_in_a_few_lines(tb_mqtt, arguments):
+async def test_usage_errors_are_short(tb_mqtt, arguments):
     done = await tb_mqtt(*arguments)
     assert (done.code, done.out) == (2, "")
     assert 0 < len(done.err.splitlines()) <= 5
     assert "Traceback" not in done.err
 
 
-def test_the_script_is_the_module():
+def test_script_runs_the_module():
     scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"tb-mqtt": "tb_mqtt_client.__main__:main"}
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "cryptography"])
-def test_a_missing_extra_is_told_in_one_line(missing):
-    """As in an environment where only the library is installed."""
+def test_missing_extra_is_reported_in_one_line(missing):
+    """Without the extra, as in an environment where only the library is installed, the message names the extra."""
     without = f"""
 import importlib.util as util
 found = util.find_spec
@@ -68,8 +68,8 @@ runpy.run_module("tb_mqtt_client", run_name="__main__")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
-def test_the_library_needs_no_extra():
-    """``import tb_mqtt_client`` imports none of what the extras bring."""
+def test_importing_the_library_needs_no_extra():
+    """``import tb_mqtt_client`` imports no package of an extra."""
     extras = "click", "rich", "cryptography", "prometheus_client", "psutil"
     source = f"import sys, tb_mqtt_client; print([name for name in {extras!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
@@ -78,7 +78,7 @@ def test_the_library_needs_no_extra():
 
 @pytest.fixture
 def own_logger():
-    """The program logs to its terminal, here one of this process: the other tests get the logger back as it was."""
+    """Restore the logger after the test, because the program reconfigures the logger of this process."""
     logger = logging.getLogger("tb_mqtt_client")
     handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
     yield
@@ -87,7 +87,7 @@ def own_logger():
 
 
 @pytest.mark.usefixtures("own_logger")
-def test_a_defect_keeps_the_secrets(monkeypatch, capsys):
+def test_traceback_of_a_bug_does_not_contain_secrets(monkeypatch, capsys):
     def fail(options, redactor):
         redactor.add(SECRET)
         raise RuntimeError(f"something with {SECRET} went wrong")
@@ -101,13 +101,13 @@ def test_a_defect_keeps_the_secrets(monkeypatch, capsys):
 
 CASES = {
     "a refused token": ["send", "a=1", "-vv"],
-    "a token of the command line": ["send", "a=1", "-vv", "--token", SECRET],
+    "a token on the command line": ["send", "a=1", "-vv", "--token", SECRET],
     "a closed port": ["send", "a=1", "-vv", "--port", "1"],
     "doctor": ["doctor", "-vv"],
     "doctor as JSON": ["doctor", "-vv", "--json"],
     "doctor, closed port": ["doctor", "-vv", "--port", "1"],
     "a config with a number for a token": ["send", "a=1", "--config", "number.toml"],
-    "a config that is no TOML": ["send", "a=1", "--config", "broken.toml"],
+    "a config that is not TOML": ["send", "a=1", "--config", "broken.toml"],
     "a config with a profile": ["doctor", "-vv", "--config", "good.toml", "--profile", "test"],
     "a config with an unknown key": ["send", "a=1", "--config", "unknown.toml"],
     "a token file": ["send", "a=1", "-vv", "--token-file", "token"],
@@ -130,7 +130,7 @@ async def test_secrets_are_never_printed(tb_mqtt, emulator, device, tmp_path, ca
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-async def test_a_program_with_a_token_file_shows_none_in_the_list_of_processes(tb_mqtt, emulator, device, tmp_path):
+async def test_token_file_keeps_the_token_out_of_the_process_list(tb_mqtt, emulator, device, tmp_path):
     (tmp_path / "token").write_text("DEVICE-TOKEN")
     arrived = asyncio.Event()
     emulator.on_publish = lambda publish: (arrived.set(), Verdict.ignore())[1] if publish.topic.endswith("/telemetry") else None
@@ -148,23 +148,23 @@ async def test_a_program_with_a_token_file_shows_none_in_the_list_of_processes(t
 @pytest.fixture
 def full_disk():
     if not Path("/dev/full").exists():
-        pytest.skip("only Linux has one to try with")
+        pytest.skip("only Linux has /dev/full")
     with Path("/dev/full").open("w") as full:
         yield full
 
 
 @pytest.mark.parametrize("arguments", [["send", "a=1"], ["send", "a=1", "--json"], ["attributes", "get"], ["doctor"]])
-async def test_a_full_disk_under_the_output(tb_mqtt, device, arguments, full_disk):
+async def test_full_disk_is_reported_as_a_failure_to_write_the_result(tb_mqtt, device, arguments, full_disk):
     process = await tb_mqtt.start(*arguments, env=device, stdout=full_disk)
     done = await finished(process)
     assert (done.code, done.err) == (1, "✗ The result cannot be written: No space left on device\n")
 
 
-async def test_arguments_are_no_options(tb_mqtt):
+async def test_help_does_not_list_arguments_as_options(tb_mqtt):
     assert "Options:\n  -f, --file" in (await tb_mqtt("send", "--help")).out
 
 
-async def test_a_demo_without_a_server(tb_mqtt):
+async def test_demo_reports_a_server_that_it_cannot_reach(tb_mqtt):
     done = await tb_mqtt("demo", "--host", "127.0.0.1", "--port", "1", "--token", SECRET)
     assert (done.code, done.out) == (3, "")
     assert "nothing listens at port 1" in done.err
@@ -173,7 +173,7 @@ async def test_a_demo_without_a_server(tb_mqtt):
     assert "port must be from 1 to 65535" in done.err
 
 
-async def test_a_demo_of_a_device_that_is_no_gateway(tb_mqtt, emulator):
+async def test_demo_reports_a_device_that_is_not_a_gateway(tb_mqtt, emulator):
     where = ("--host", emulator.host, "--port", str(emulator.port), "--token", "DEVICE-TOKEN")
     done = await tb_mqtt("demo", *where, "--duration", "0", "--points", "1", "--devices", "1")
     assert (done.code, done.out) == (2, "")
@@ -182,20 +182,20 @@ async def test_a_demo_of_a_device_that_is_no_gateway(tb_mqtt, emulator):
 
 
 @pytest.mark.parametrize("arguments", [["--points", "1e6"], ["--points", "-1"], ["--duration", "long"]])
-async def test_a_demo_of_an_amount_that_is_none(tb_mqtt, arguments):
+async def test_demo_rejects_an_invalid_amount(tb_mqtt, arguments):
     done = await tb_mqtt("demo", *arguments)
     assert (done.code, done.out) == (2, "")
     assert f"argument {arguments[0]}: '{arguments[1]}' is not a" in done.err
 
 
-async def test_the_demo(tb_mqtt):
+async def test_demo_counts_every_datapoint_on_both_sides(tb_mqtt):
     done = await tb_mqtt("demo", "--duration", "0", "--points", "2000", "--devices", "5")
     assert (done.code, "acknowledged and counted on both sides" in done.out) == (0, True)
     done = await tb_mqtt("demo", "--devices", "0")
     assert (done.code, "--devices: at least 1" in done.err) == (2, True)
 
 
-async def test_the_emulator_and_a_client(tb_mqtt):
+async def test_emulator_accepts_a_client_and_ends_on_ctrl_c(tb_mqtt):
     process = await tb_mqtt.start("emulator", "--port", "0", "--device", "TOKEN")
     line = (await process.stdout.readline()).decode()
     host, port = re.search(r"(127\.0\.0\.1):(\d+)", line).groups()

@@ -1,4 +1,4 @@
-"""``tb-mqtt provision``: a new device, whose credentials are in a file that connects, and nowhere else."""
+"""``tb-mqtt provision`` registers a device, and saves its credentials only in a file that can be used to connect."""
 
 import ssl
 import stat
@@ -20,7 +20,7 @@ def place(emulator):
     return ENVIRONMENT | {"TB_HOST": emulator.host, "TB_PORT": str(emulator.port)}
 
 
-async def test_a_token(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_saves_a_token(tb_mqtt, emulator, place, tmp_path):
     done = await tb_mqtt("provision", "--name", "meter 7", "--save", "meter.toml", env=place, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     assert done.out == "✓ registered; ACCESS_TOKEN is in meter.toml, for --config meter.toml\n"
@@ -29,13 +29,13 @@ async def test_a_token(tb_mqtt, emulator, place, tmp_path):
     assert saved["access_token"] not in done.out
     assert stat.S_IMODE((tmp_path / "meter.toml").stat().st_mode) == 0o600
     assert emulator.device("meter 7").profile == "meter"
-    # A token of the environment is another device's.
+    # The token in the environment belongs to another device.
     sent = await tb_mqtt("send", "a=1", "--config", "meter.toml", env={"TB_ACCESS_TOKEN": "other"}, cwd=tmp_path)
     assert sent.code == 0
     assert emulator.device("meter 7").counters.telemetry_datapoints == 1
 
 
-async def test_basic_credentials(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_saves_basic_credentials(tb_mqtt, emulator, place, tmp_path):
     (tmp_path / "password").write_text('p"\\ä😀\x7fw')
     wanted = ("--credentials", "basic", "--username", "user 7", "--password-file", "password")
     done = await tb_mqtt("provision", *wanted, "--name", "m", "--save", "m.toml", "--json", env=place, cwd=tmp_path)
@@ -45,7 +45,7 @@ async def test_basic_credentials(tb_mqtt, emulator, place, tmp_path):
     assert (await tb_mqtt("send", "a=1", "--config", "m.toml", cwd=tmp_path)).code == 0
 
 
-async def test_how_the_server_is_reached_is_kept(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_saves_how_the_server_is_reached(tb_mqtt, emulator, place, tmp_path):
     async with running(HttpProxy("user:hunter2")) as proxy:
         url = f"http://user:hunter2@127.0.0.1:{proxy.port}"
         options = ("--no-verify-hostname", "--no-tls-strict", "--proxy", url)
@@ -57,13 +57,13 @@ async def test_how_the_server_is_reached_is_kept(tb_mqtt, emulator, place, tmp_p
     assert len(proxy.asked) == 2
 
 
-async def test_a_gateway(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_registers_a_gateway(tb_mqtt, emulator, place, tmp_path):
     done = await tb_mqtt("provision", "--as-gateway", "--name", "g", "--save", "g.toml", env=place, cwd=tmp_path)
     assert done.code == 0
     assert emulator.device("g").is_gateway
 
 
-async def test_a_certificate(tb_mqtt, tmp_path):
+async def test_provision_saves_the_paths_of_a_certificate(tb_mqtt, tmp_path):
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.verify_mode = ssl.CERT_OPTIONAL
@@ -94,7 +94,7 @@ async def test_a_certificate(tb_mqtt, tmp_path):
         (["--credentials", "basic"], "--credentials basic needs --username or --client-id"),
     ],
 )
-async def test_what_the_credentials_need(tb_mqtt, place, tmp_path, arguments, message):
+async def test_provision_reports_options_that_the_credentials_need(tb_mqtt, place, tmp_path, arguments, message):
     done = await tb_mqtt("provision", *arguments, "--save", "m.toml", env=place, cwd=tmp_path)
     assert (done.code, message in done.err) == (2, True)
     assert not (tmp_path / "m.toml").exists()
@@ -107,7 +107,7 @@ async def test_what_the_credentials_need(tb_mqtt, place, tmp_path, arguments, me
         ({"TB_PROVISION_KEY": "another-key"}, "Provision data was not found!"),
     ],
 )
-async def test_a_profile_that_is_not_there(tb_mqtt, place, tmp_path, environment, message):
+async def test_provision_reports_an_unknown_profile(tb_mqtt, place, tmp_path, environment, message):
     done = await tb_mqtt("provision", "--save", "m.toml", "-vv", env=place | environment, cwd=tmp_path)
     assert (done.code, done.out) == (1, "")
     assert message in done.err
@@ -116,35 +116,35 @@ async def test_a_profile_that_is_not_there(tb_mqtt, place, tmp_path, environment
         assert secret not in done.err
 
 
-async def test_a_name_that_is_taken(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_reports_a_name_that_is_in_use(tb_mqtt, emulator, place, tmp_path):
     done = await tb_mqtt("provision", "--name", "device", "--save", "m.toml", env=place, cwd=tmp_path)
     assert (done.code, "The platform refused: " in done.err) == (1, True)
 
 
-async def test_a_file_that_is_there_is_kept(tb_mqtt, emulator, place, tmp_path):
+async def test_provision_does_not_overwrite_a_file(tb_mqtt, emulator, place, tmp_path):
     (tmp_path / "m.toml").write_text("precious")
     done = await tb_mqtt("provision", "--save", "m.toml", env=place, cwd=tmp_path)
     assert (done.code, "m.toml already exists" in done.err) == (2, True)
     assert (tmp_path / "m.toml").read_text() == "precious"
     assert (await tb_mqtt("provision", "--save", "no/m.toml", env=place, cwd=tmp_path)).code == 2
-    # Nothing was asked.
+    # The platform received no request.
     assert len(emulator.devices) == 2
 
 
-async def test_no_answer(tb_mqtt, place, tmp_path, silent_server):
+async def test_provision_gives_up_without_a_response(tb_mqtt, place, tmp_path, silent_server):
     address = ("--host", "127.0.0.1", "--port", silent_server)
     done = await tb_mqtt("provision", *address, "--save", "m.toml", "--timeout", "0.3", env=place, cwd=tmp_path)
     assert (done.code, "No response within 0.3 s" in done.err) == (4, True)
     assert not (tmp_path / "m.toml").exists()
 
 
-async def test_no_connection(tb_mqtt, place, tmp_path):
+async def test_provision_reports_why_it_cannot_connect(tb_mqtt, place, tmp_path):
     done = await tb_mqtt("provision", "--save", "m.toml", "--port", "1", env=place, cwd=tmp_path)
     assert (done.code, "nothing listens at port 1" in done.err) == (3, True)
 
 
 @pytest.mark.parametrize("missing", ["TB_PROVISION_KEY", "TB_PROVISION_SECRET"])
-async def test_key_and_secret_are_needed(tb_mqtt, place, tmp_path, missing):
+async def test_provision_needs_key_and_secret(tb_mqtt, place, tmp_path, missing):
     del place[missing]
     done = await tb_mqtt("provision", "--save", "m.toml", env=place, cwd=tmp_path)
     assert (done.code, "are needed" in done.err) == (2, True)

@@ -1,4 +1,4 @@
-"""Every line of input becomes a record, or is named with the reason why not."""
+"""Every line of input becomes a record, or is reported with the reason why it is not one."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tb_mqtt_client.cli.reading import numbered_lines
 from tb_mqtt_client.cli.records import BadLine, Fields, Record, from_arguments, from_csv, from_ndjson, typed
 
-PLAIN, OF_DEVICES, ATTRIBUTES = Fields(), Fields("device"), Fields(timeless=True)
+PLAIN, WITH_DEVICE, ATTRIBUTES = Fields(), Fields("device"), Fields(timeless=True)
 
 
 def numbered(data):
@@ -38,12 +38,12 @@ def rows(text, fields=PLAIN, delimiter=","):
         ('{"a":1}\r', None, {"a": 1}),
     ],
 )
-def test_forms_of_ndjson(line, ts, values):
+def test_ndjson_record_is_parsed(line, ts, values):
     assert ndjson(line) == [Record(1, None, ts, values)]
 
 
-def test_ndjson_of_devices_names_them_in_a_field():
-    assert ndjson('{"device":"A","ts":5,"values":{"a":1}}\n{"device":"B","b":2}', OF_DEVICES) == [
+def test_ndjson_record_names_its_sub_device():
+    assert ndjson('{"device":"A","ts":5,"values":{"a":1}}\n{"device":"B","b":2}', WITH_DEVICE) == [
         Record(1, "A", 5, {"a": 1}),
         Record(2, "B", None, {"b": 2}),
     ]
@@ -65,14 +65,14 @@ def test_ndjson_of_devices_names_them_in_a_field():
         (b'{"ts":"2026-01-31T12:00:00","a":1}', PLAIN, "has no offset from UTC"),
         (b'{"ts":1.5,"a":1}', PLAIN, "the field 'ts': 1.5 is not a whole number of milliseconds"),
         (b'{"ts":true,"a":1}', PLAIN, "the field 'ts': True is not a valid time"),
-        (b'{"a":1}', OF_DEVICES, "the field 'device' with the device's name is missing"),
-        (b'{"device":7,"a":1}', OF_DEVICES, "must be a name, not 7"),
-        (b'{"device":"","a":1}', OF_DEVICES, "must be a name, not ''"),
-        (b'{"device":"A"}', OF_DEVICES, "it has no values"),
+        (b'{"a":1}', WITH_DEVICE, "the field 'device' with the device's name is missing"),
+        (b'{"device":7,"a":1}', WITH_DEVICE, "must be a name, not 7"),
+        (b'{"device":"","a":1}', WITH_DEVICE, "must be a name, not ''"),
+        (b'{"device":"A"}', WITH_DEVICE, "it has no values"),
         (b'{"ts":1,"a":1}', ATTRIBUTES, "the field 'ts': attributes have no time"),
     ],
 )
-def test_bad_lines_of_ndjson(line, fields, reason):
+def test_bad_ndjson_line_is_reported_with_the_reason(line, fields, reason):
     [good, bad, after] = ndjson(b'{"device":"D","a":1}\n\n' + line + b'\n{"device":"D","a":2}\n', fields)
     assert isinstance(bad, BadLine)
     assert bad.line == 3
@@ -80,27 +80,27 @@ def test_bad_lines_of_ndjson(line, fields, reason):
     assert (good.line, after.line) == (1, 4)
 
 
-def test_a_sheet_of_cells():
+def test_csv_rows_are_parsed():
     text = """device,ts,temperature,state,list,empty
 A,1700000000000,21.5,on,"[1, 2]",
 "B, the 2nd",2026-01-31T12:00:00+02:00,-3,"true","7",
 """
-    assert rows(text, OF_DEVICES) == [
+    assert rows(text, WITH_DEVICE) == [
         Record(2, "A", 1700000000000, {"temperature": 21.5, "state": "on", "list": [1, 2]}),
         Record(3, "B, the 2nd", 1769853600000, {"temperature": -3, "state": True, "list": 7}),
     ]
 
 
-def test_a_device_and_a_time_are_no_json():
-    assert rows("device,ts,a\n7,12,1\ntrue,,2\n", OF_DEVICES) == [Record(2, "7", 12, {"a": 1}), Record(3, "true", None, {"a": 2})]
+def test_csv_cells_of_device_and_time_are_not_parsed_as_json():
+    assert rows("device,ts,a\n7,12,1\ntrue,,2\n", WITH_DEVICE) == [Record(2, "7", 12, {"a": 1}), Record(3, "true", None, {"a": 2})]
 
 
 @pytest.mark.parametrize("text", ["a;b\r\n1;2\r\n", "\ufeffa;b\n1;2", "a; b \n1;2\n\n"])
-def test_other_sheets(text):
+def test_csv_dialects_are_parsed(text):
     assert rows(text, delimiter=";") == [Record(2, None, None, {"a": 1, "b": 2})]
 
 
-def test_a_cell_with_a_newline():
+def test_csv_cell_may_contain_a_newline():
     assert rows('a,b\n"x\ny",1\n2,3\n') == [Record(2, None, None, {"a": "x\ny", "b": 1}), Record(4, None, None, {"a": 2, "b": 3})]
 
 
@@ -112,11 +112,11 @@ def test_a_cell_with_a_newline():
         (b",,", PLAIN, "it has no values"),
         (b'"a"x,2,3', PLAIN, "expected after"),
         (b"1,2,\xff", PLAIN, "it is not UTF-8"),
-        (b"1,,x", OF_DEVICES, "the field 'device' with the device's name is missing"),
+        (b"1,,x", WITH_DEVICE, "the field 'device' with the device's name is missing"),
         (b"soon,A,3", PLAIN, "the field 'ts': 'soon' is not a valid time"),
     ],
 )
-def test_bad_rows(row, fields, reason):
+def test_bad_csv_row_is_reported_with_the_reason(row, fields, reason):
     [good, bad, after] = rows(b"ts,device,c\n5,A,1\n" + row + b"\n6,B,2\n", fields)
     assert isinstance(bad, BadLine)
     assert bad.line == 3
@@ -124,7 +124,7 @@ def test_bad_rows(row, fields, reason):
     assert (good.line, after.line) == (2, 4)
 
 
-def test_a_quote_that_is_never_closed_names_all_that_it_takes():
+def test_unclosed_quote_is_reported_with_all_its_lines():
     assert rows('a,b\n1,2\n"3,4\n5,6\n7,8\n')[1:] == [BadLine(3, "unexpected end of data (the row ends in line 5)")]
 
 
@@ -133,17 +133,17 @@ def test_a_quote_that_is_never_closed_names_all_that_it_takes():
     [
         ("a,,b\n", PLAIN, "no name for column 2"),
         ("a,b,a\n", PLAIN, "the column 'a' twice"),
-        ("a,b\n1,2\n", OF_DEVICES, "no column 'device' for the device; its columns: a, b"),
+        ("a,b\n1,2\n", WITH_DEVICE, "no column 'device' for the device; its columns: a, b"),
         ("a,b\n1,2\n", Fields(ts="when"), "no column 'when' for the time; its columns: a, b"),
         ('"a"b\n', PLAIN, "line 1: "),
     ],
 )
-def test_headers_that_are_not_usable(text, fields, reason):
+def test_unusable_csv_header_is_an_error(text, fields, reason):
     with pytest.raises(ValueError, match=reason):
         rows(text, fields)
 
 
-def test_nothing_gives_nothing():
+def test_empty_input_has_no_records():
     assert (ndjson(""), ndjson("\n \n"), rows(""), rows("a,b\n")) == ([], [], [], [])
 
 
@@ -155,24 +155,24 @@ def test_nothing_gives_nothing():
         ("[" * 100_000, "[" * 100_000),
     ],
 )  # fmt: skip
-def test_typing(text, value):
+def test_typed_parses_json_and_keeps_other_texts(text, value):
     assert typed(text) == value
     assert type(typed(text)) is type(value)
 
 
-def test_arguments():
+def test_arguments_become_values():
     assert from_arguments(["a=1", "b=x=y", "c="]) == {"a": 1, "b": "x=y", "c": ""}
 
 
 @pytest.mark.parametrize("arguments", [["a"], ["=1"], ["a=1", "a=2"]])
-def test_arguments_that_are_none(arguments):
+def test_unusable_arguments_are_an_error(arguments):
     with pytest.raises(ValueError, match=r"must be KEY=VALUE|is given twice"):
         from_arguments(arguments)
 
 
 @given(st.lists(st.binary().filter(lambda line: b"\n" not in line), min_size=1), st.integers(1, 10))
-def test_lines_come_out_as_they_went_in_however_they_are_cut(lines, size):
-    """Every byte leaves exactly once and in order, and numbers count from 1."""
+def test_lines_do_not_depend_on_how_the_input_is_cut(lines, size):
+    """Every byte is returned exactly once and in order, and lines are numbered from 1."""
     data = b"\n".join(lines)
     chunks = iter([data[start : start + size] for start in range(0, len(data), size)] + [b""])
     found = list(numbered_lines(lambda: next(chunks)))
@@ -181,7 +181,7 @@ def test_lines_come_out_as_they_went_in_however_they_are_cut(lines, size):
     assert all(line.endswith(b"\n") for _, line in found[:-1])
 
 
-def test_a_line_without_end_is_refused(monkeypatch):
+def test_too_long_line_is_refused(monkeypatch):
     monkeypatch.setattr("tb_mqtt_client.cli.reading.LONGEST_LINE", 10)
     chunks = iter([b"x\n", b"123456", b"7890a", b""])
     with pytest.raises(ValueError, match="line 2 is longer than 10 bytes"):

@@ -1,4 +1,4 @@
-"""``tb-mqtt send`` against the emulator: what arrives, what is told, and the exit code."""
+"""``tb-mqtt send`` with the emulator: the data that arrives, the output, and the exit code."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ def points(device):
     return [(point.ts, point.key, point.value) for point in device.telemetry]
 
 
-async def test_key_value(tb_mqtt, emulator, device):
+async def test_send_key_value_arguments(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "temperature=21.5", "state=on", 'list=[1,"x"]', "--ts", "1700000000000", env=device)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0] == "✓ accepted 3 = acknowledged 3 datapoints"
@@ -30,20 +30,20 @@ async def test_key_value(tb_mqtt, emulator, device):
     ]
 
 
-async def test_attributes(tb_mqtt, emulator, device):
+async def test_send_attributes(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "--attributes", "serial=7", "name=pump", "--json", env=device)
     assert (done.code, done.err) == (0, "")
     assert emulator.device("device").attributes == {"serial": 7, "name": "pump"}
     assert (done.json["accepted"], done.json["acknowledged"], done.json["records"]) == (2, 2, 1)
 
 
-async def test_ndjson_on_standard_input(tb_mqtt, emulator, device):
+async def test_send_ndjson_from_standard_input(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", env=device, input='{"a":1}\n\n{"ts":5,"values":{"a":2}}\n{"ts":"1970-01-01T00:00:00.006Z","b":3}')
     assert done.code == 0
     assert points(emulator.device("device"))[1:] == [(5, "a", 2), (6, "b", 3)]
 
 
-async def test_csv_for_many_devices(tb_mqtt, emulator, gateway, tmp_path):
+async def test_send_csv_for_many_sub_devices(tb_mqtt, emulator, gateway, tmp_path):
     rows = [f"{ts},meter {ts % 20},{ts / 2},{'on' if ts % 2 else 'off'}" for ts in range(1, 2001)]
     (tmp_path / "history.csv").write_text("\n".join(["ts,meter,kwh,state", *rows]))
     arguments = ("--gateway", "--device-field", "meter", "--device-profile", "meter", "--file", "history.csv", "--json")
@@ -55,20 +55,20 @@ async def test_csv_for_many_devices(tb_mqtt, emulator, gateway, tmp_path):
     assert points(emulator.device("meter 7"))[:2] == [(7, "kwh", 3.5), (7, "state", "on")]
 
 
-async def test_a_sub_device_of_the_command_line(tb_mqtt, emulator, gateway):
+async def test_send_arguments_for_a_sub_device(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--device", "pump 1", "--attributes", "serial=7", env=gateway)
     assert done.code == 0
     assert emulator.device("pump 1").attributes == {"serial": 7}
 
 
-async def test_what_trickles_in_is_sent_at_once(tb_mqtt, emulator, device):
+async def test_slow_input_is_sent_at_once(tb_mqtt, emulator, device):
     arrived = asyncio.Queue()
     emulator.on_publish = lambda publish: arrived.put_nowait(publish.json()) if publish.topic.endswith("/telemetry") else None
     process = await tb_mqtt.start("send", "--timeout", "1", env=device, stdin=asyncio.subprocess.PIPE)
     for number in range(3):
         process.stdin.write(b'{"a":%d}\n' % number)
         assert (await arrived.get())[0]["values"] == {"a": number}
-    # Longer than the timeout, which is for answers that are late, not for input.
+    # Longer than the timeout, which applies to acknowledgements, not to input.
     await asyncio.sleep(1.2)
     done = await finished(process, b'{"a":3}')
     assert done.code == 0
@@ -78,7 +78,7 @@ async def test_what_trickles_in_is_sent_at_once(tb_mqtt, emulator, device):
 BAD = "device,ts,a\nA,1,1\nB,soon,2\nC,3,NaN\nD,4,4\nE,5,5,5\n"
 
 
-async def test_a_bad_line_ends_it_with_its_number(tb_mqtt, emulator, gateway):
+async def test_bad_line_ends_the_command_and_is_reported_with_its_number(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input=BAD)
     assert done.code == 2
     assert "! accepted 1 = acknowledged 1 datapoint\n  bad lines: 1\n" in done.out
@@ -88,7 +88,7 @@ async def test_a_bad_line_ends_it_with_its_number(tb_mqtt, emulator, gateway):
     assert "D" not in emulator.devices
 
 
-async def test_bad_lines_that_are_skipped_are_told_by_exit_code_5(tb_mqtt, emulator, gateway):
+async def test_skipped_bad_lines_are_reported_with_exit_code_5(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--gateway", "--format", "csv", "--skip-bad", env=gateway, input=BAD)
     assert done.code == 5
     assert "accepted 2 = acknowledged 2 datapoints" in done.out
@@ -98,7 +98,7 @@ async def test_bad_lines_that_are_skipped_are_told_by_exit_code_5(tb_mqtt, emula
     assert points(emulator.device("D")) == [(4, "a", 4)]
 
 
-async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
+async def test_only_the_first_bad_lines_are_printed(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "--skip-bad", "--json", env=device, input="x\n" * 100 + '{"a":1}')
     assert (done.code, done.json["bad_lines"], done.json["acknowledged"]) == (5, 100, 1)
     assert len(done.err.splitlines()) == 21
@@ -127,7 +127,7 @@ async def test_many_bad_lines_are_counted(tb_mqtt, emulator, device):
         (["--ts-unit", "min"], "'min' is not one of 'ms', 's', 'us', 'ns'"),
     ],
 )
-async def test_what_is_not_usable(tb_mqtt, emulator, device, arguments, message):
+async def test_unusable_arguments_are_reported(tb_mqtt, emulator, device, arguments, message):
     done = await tb_mqtt("send", *arguments, env=device)
     assert done.code == 2
     assert message in done.err
@@ -139,8 +139,8 @@ REFUSED_KEYS = ["CO2 <ppm>", "a<b", "{{name}}", "bell\\u0007", "\U0001f321" * 12
 
 
 @pytest.mark.parametrize("key", REFUSED_KEYS)
-async def test_a_key_that_the_platform_would_lose_is_named_with_its_line(tb_mqtt, emulator, device, key):
-    """The platform would acknowledge it, and lose all keys of the record."""
+async def test_key_that_the_platform_would_lose_is_reported_with_its_line(tb_mqtt, emulator, device, key):
+    """The platform would acknowledge the record, and lose all its keys."""
     good, bad = '{"a":1}\n', f'{{"{key}":2,"b":3}}\n'
     for options in ([], ["--attributes"]):
         done = await tb_mqtt("send", *options, env=device, input=good + bad)
@@ -152,22 +152,22 @@ async def test_a_key_that_the_platform_would_lose_is_named_with_its_line(tb_mqtt
     assert {key for _, key, _ in points(emulator.device("device"))} == {"a"}
 
 
-async def test_a_value_that_the_platform_cannot_store(tb_mqtt, emulator, device):
+async def test_value_that_the_platform_cannot_store_is_refused(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "good=1", "bad=NaN", env=device)
     assert done.code == 2
     assert "bad" in done.err
     assert emulator.counters.datapoints == 0
 
 
-async def test_a_header_that_is_not_usable(tb_mqtt, emulator, gateway):
+async def test_unusable_header_is_reported(tb_mqtt, emulator, gateway):
     done = await tb_mqtt("send", "--gateway", "--format", "csv", env=gateway, input="a,b\n1,2\n")
     assert done.code == 2
     assert "the header has no column 'device'" in done.err
-    # The sum is right, and nothing is good.
+    # The sum is correct, but the command did not succeed.
     assert done.out.startswith("! accepted 0 = acknowledged 0 datapoints")
 
 
-async def test_what_is_rejected_is_told(tb_mqtt, emulator, device):
+async def test_rejected_datapoints_are_reported_with_the_reason(tb_mqtt, emulator, device):
     emulator.on_publish = lambda publish: Verdict.refuse(0x99) if publish.topic.endswith("/telemetry") else None
     done = await tb_mqtt("send", "a=1", "b=2", env=device)
     assert done.code == 1
@@ -175,7 +175,7 @@ async def test_what_is_rejected_is_told(tb_mqtt, emulator, device):
     assert "rejected: 2 as Payload format invalid (0x99)" in done.out
 
 
-async def test_a_sub_device_that_is_refused(tb_mqtt, emulator, gateway):
+async def test_datapoints_of_a_refused_sub_device_are_rejected(tb_mqtt, emulator, gateway):
     emulator.on_publish = lambda publish: (
         Verdict.refuse(0x99) if publish.topic.endswith("/connect") and b"bad" in publish.payload else None
     )
@@ -184,7 +184,7 @@ async def test_a_sub_device_that_is_refused(tb_mqtt, emulator, gateway):
     assert "✗ accepted 2 = acknowledged 1 + rejected 1 datapoints" in done.out
 
 
-async def test_no_answer(tb_mqtt, emulator, device):
+async def test_send_gives_up_without_an_acknowledgement(tb_mqtt, emulator, device):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     done = await tb_mqtt("send", "a=1", "--timeout", "0.2", env=device)
     assert done.code == 4
@@ -193,8 +193,8 @@ async def test_no_answer(tb_mqtt, emulator, device):
     assert "marked as a gateway" not in done.err
 
 
-async def test_a_device_that_is_no_gateway(tb_mqtt, emulator, device):
-    """The platform drops what it sends for others without a word."""
+async def test_send_asks_whether_the_device_is_a_gateway(tb_mqtt, emulator, device):
+    """The platform silently drops data for sub-devices from a device that is not a gateway."""
     done = await tb_mqtt("send", "--device", "meter", "a=1", "--timeout", "0.2", env=device)
     assert done.code == 4
     assert "is the device with these credentials marked as a gateway in ThingsBoard?" in done.err
@@ -203,8 +203,8 @@ async def test_a_device_that_is_no_gateway(tb_mqtt, emulator, device):
 MINUTES = "".join(f"{1700000000000 + i * 60000},{20 + i % 9},{40 + i % 7}\n" for i in range(1000))
 
 
-async def test_superseded_datapoints_are_a_loss(tb_mqtt, emulator, device, tmp_path):
-    """A file without times: most values get the same millisecond, of which the platform keeps one."""
+async def test_superseded_datapoints_without_times_are_a_loss(tb_mqtt, emulator, device, tmp_path):
+    """Most values of a file without times get the same millisecond, and the platform stores one value per millisecond."""
     (tmp_path / "history.csv").write_text("temperature,humidity\n" + "1,2\n" * 1000)
     done = await tb_mqtt("send", "--file", "history.csv", env=device, cwd=tmp_path)
     assert done.code == 5
@@ -218,7 +218,7 @@ async def test_superseded_datapoints_are_a_loss(tb_mqtt, emulator, device, tmp_p
     assert (done.code, done.err, done.json["records_without_time"]) == (5, "", 1000)
 
 
-async def test_superseded_datapoints_with_times_of_their_own(tb_mqtt, device):
+async def test_superseded_datapoints_with_equal_times_are_a_loss(tb_mqtt, device):
     done = await tb_mqtt("send", env=device, input='{"ts":5,"a":1}\n{"ts":5,"a":2}\n{"ts":6,"a":3}\n')
     assert (done.code, done.err) == (5, "")
     assert "superseded: 1, not stored" in done.out
@@ -235,7 +235,7 @@ async def test_superseded_attributes_are_not_a_loss(tb_mqtt, emulator, device):
 @pytest.mark.parametrize(
     ("column", "notation"), [("time", "in milliseconds"), ("Timestamp", "in milliseconds"), ("date", "in milliseconds")]
 )
-async def test_a_column_with_the_time_is_found_and_named(tb_mqtt, emulator, device, tmp_path, column, notation):
+async def test_column_with_the_time_is_guessed_and_reported(tb_mqtt, emulator, device, tmp_path, column, notation):
     (tmp_path / "history.csv").write_text(f"{column},temperature,humidity\n{MINUTES}")
     done = await tb_mqtt("send", "--file", "history.csv", env=device, cwd=tmp_path)
     assert done.code == 0
@@ -245,7 +245,7 @@ async def test_a_column_with_the_time_is_found_and_named(tb_mqtt, emulator, devi
     assert points(emulator.device("device"))[-1] == (1700059940000, "humidity", 45)
 
 
-async def test_a_column_that_is_named_or_not_to_be_guessed(tb_mqtt, emulator, device, tmp_path):
+async def test_ts_field_names_the_column_and_no_guess_ts_prevents_guessing(tb_mqtt, emulator, device, tmp_path):
     (tmp_path / "history.csv").write_text("when,time,a\n2026-01-31T12:00:00Z,1700000000000,1\n")
     done = await tb_mqtt("send", "--file", "history.csv", "--ts-field", "when", env=device, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
@@ -255,7 +255,7 @@ async def test_a_column_that_is_named_or_not_to_be_guessed(tb_mqtt, emulator, de
     assert ("when", "2026-01-31T12:00:00Z") in {point[1:] for point in points(emulator.device("device"))}
 
 
-async def test_times_in_seconds_are_refused_unless_the_unit_is_named(tb_mqtt, emulator, device):
+async def test_times_in_other_units_are_refused_unless_the_unit_is_given(tb_mqtt, emulator, device):
     for ts, unit in (("1700000000", "s"), ("1700000000000000", "us"), ("1700000000000000000", "ns")):
         done = await tb_mqtt("send", "a=1", "--ts", ts, env=device)
         assert (done.code, emulator.counters.datapoints) == (2, 0)
@@ -268,7 +268,7 @@ async def test_times_in_seconds_are_refused_unless_the_unit_is_named(tb_mqtt, em
     assert points(emulator.device("device")) == [(1700000000000, "a", 1), (1700000000500, "a", 3), (1700000000, "a", 4)]
 
 
-async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
+async def test_lost_connection_is_not_a_failure(tb_mqtt, emulator, device):
     closed = False
 
     def judge(publish):
@@ -292,7 +292,7 @@ async def test_a_lost_connection_is_no_failure(tb_mqtt, emulator, device):
         ({"TB_TLS": "1"}, "For a port in clear leave TLS out"),
     ],
 )
-async def test_no_connection(tb_mqtt, emulator, device, environment, finding):
+async def test_send_reports_why_it_cannot_connect(tb_mqtt, emulator, device, environment, finding):
     done = await tb_mqtt("send", "a=1", env=device | environment)
     assert (done.code, done.out) == (3, "")
     assert finding in done.err
@@ -300,13 +300,13 @@ async def test_no_connection(tb_mqtt, emulator, device, environment, finding):
     assert "Traceback" not in done.err
 
 
-async def test_no_session_in_time(tb_mqtt, silent_server):
+async def test_send_gives_up_without_a_session(tb_mqtt, silent_server):
     done = await tb_mqtt("send", "a=1", "--host", "127.0.0.1", "--port", silent_server, "--connect-timeout", "0.3")
     assert done.code == 3
-    assert "there was no answer in time" in done.err
+    assert "the server did not respond in time" in done.err
 
 
-async def test_ctrl_c_ends_with_the_sums(tb_mqtt, emulator, device):
+async def test_ctrl_c_prints_the_totals(tb_mqtt, emulator, device):
     arrived = asyncio.Event()
 
     def judge(publish):
@@ -318,14 +318,14 @@ async def test_ctrl_c_ends_with_the_sums(tb_mqtt, emulator, device):
     process.stdin.write(b'{"a":1}\n')
     await arrived.wait()
     process.send_signal(signal.SIGINT)
-    # Its standard input is open still: nothing waits for it.
+    # The standard input of the command is still open, and the command must not wait for it.
     done = await asyncio.wait_for(finished_open(process), 30)
     assert done.code == 130
     assert done.out.startswith("✓ accepted 1 = acknowledged 1 datapoint")
     assert "Traceback" not in done.err
 
 
-async def test_sigterm_ends_with_the_sums(tb_mqtt, emulator, device):
+async def test_sigterm_prints_the_totals(tb_mqtt, emulator, device):
     arrived = asyncio.Event()
     emulator.on_publish = lambda publish: (arrived.set(), Verdict.ignore())[1] if publish.topic.endswith("/telemetry") else None
     process = await tb_mqtt.start("send", "a=1", env=device)
@@ -344,8 +344,8 @@ async def finished_open(process):
     return Run(code, out.decode(), err.decode())
 
 
-async def test_the_bar_is_for_terminals_only(tb_mqtt, emulator, device):
-    """In a terminal there is a bar on stderr, in colour unless NO_COLOR is set; the result on stdout stays plain text."""
+async def test_send_reports_progress_on_a_terminal_only(tb_mqtt, emulator, device):
+    """On a terminal stderr has a progress bar, in colour unless NO_COLOR is set; the result on stdout is always plain text."""
     for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
         leader, follower = pty.openpty()
         env = device | {"TERM": "xterm-256color"} | extra
@@ -365,15 +365,15 @@ def read_all(descriptor):
         while chunk := os.read(descriptor, 65536):
             chunks.append(chunk)
     except OSError:
-        # The other end is closed.
+        # The other end of the terminal is closed.
         pass
     os.close(descriptor)
     return b"".join(chunks).decode()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--file", "-"]])
-async def test_without_a_standard_input(tb_mqtt, emulator, device, arguments):
-    """As a service may be started."""
+async def test_send_reports_missing_standard_input(tb_mqtt, emulator, device, arguments):
+    """A service may be started without a standard input."""
     closed = f"exec {sys.executable} -m tb_mqtt_client send {' '.join(arguments)} <&-"
     process = await asyncio.create_subprocess_shell(closed, env=tb_mqtt.environment | device, stderr=asyncio.subprocess.PIPE)
     done = await finished(process)
@@ -382,17 +382,17 @@ async def test_without_a_standard_input(tb_mqtt, emulator, device, arguments):
     assert "--file" in done.err
 
 
-async def test_plain_marks_where_the_encoding_has_no_others(tb_mqtt, emulator, device):
+async def test_ascii_output_uses_plain_symbols(tb_mqtt, emulator, device):
     done = await tb_mqtt("send", "a=1", env=device | {"PYTHONIOENCODING": "ascii"})
     assert (done.code, done.out.splitlines()[0]) == (0, "+ accepted 1 = acknowledged 1 datapoint")
 
 
-async def test_the_log_is_shown_on_demand(tb_mqtt, emulator, device):
+async def test_verbose_shows_the_log(tb_mqtt, emulator, device):
     assert "Connected to" in (await tb_mqtt("send", "a=1", "-v", env=device)).err
     assert "Connected to" not in (await tb_mqtt("send", "a=1", env=device)).err
 
 
-async def test_with_tls_and_a_user_name(tb_mqtt, tmp_path):
+async def test_send_with_tls_and_a_user_name(tb_mqtt, tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

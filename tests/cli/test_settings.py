@@ -1,4 +1,4 @@
-"""Where a run connects, and as whom: the command line, then the file it names, then the environment."""
+"""Settings come from the command line, then from the file that it names, then from the environment."""
 
 import os
 
@@ -27,7 +27,7 @@ def write(path, text):
     return str(path)
 
 
-def test_the_command_line_wins_over_the_file_and_the_file_over_the_environment(tmp_path, monkeypatch):
+def test_command_line_precedes_file_and_file_precedes_environment(tmp_path, monkeypatch):
     file = write(tmp_path / "tb.toml", 'host = "file"\nport = 2\nkeepalive = 7\n')
     monkeypatch.setenv("TB_HOST", "environment")
     monkeypatch.setenv("TB_PORT", "3")
@@ -39,7 +39,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_environment(t
     assert settings().config.host == "environment"
 
 
-def test_the_command_line_wins_also_where_a_host_names_its_port(tmp_path, monkeypatch):
+def test_command_line_precedes_a_port_in_a_host(tmp_path, monkeypatch):
     def servers(**options):
         return [str(server) for server in settings(**options).config.servers()]
 
@@ -56,13 +56,13 @@ def test_the_command_line_wins_also_where_a_host_names_its_port(tmp_path, monkey
         settings(host="option:3", port=5)
 
 
-def test_connection_options_of_the_command_line(tmp_path, monkeypatch):
+def test_connection_options_are_passed_to_the_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("TB_PROXY", "http://environment")
     password = write(tmp_path / "password", "of the key\n")
     options = {"tls_strict": False, "proxy": "http://option", "private_key_password_file": password}
     config = settings(host="mqtts://h", **options, connect_timeout=50).config
     assert (config.tls_strict, config.proxy, config.private_key_password) == (False, "http://option", "of the key")
-    # That of the command line is for all attempts together.
+    # The option of the command line limits all attempts together, not one attempt.
     assert config.connect_timeout == 10
     assert settings(host="h").config.proxy == "http://environment"
     file = write(tmp_path / "tb.toml", 'host = ["a", "b:2"]\nprivate_key_password_file = "password"\n')
@@ -70,8 +70,8 @@ def test_connection_options_of_the_command_line(tmp_path, monkeypatch):
     assert ([str(server) for server in config.servers()], config.private_key_password) == (["a:1883", "b:2"], "of the key")
 
 
-def test_credentials_come_from_one_place_only(tmp_path, monkeypatch):
-    """A token of the environment never goes to a server of a file that has credentials of its own."""
+def test_credentials_come_from_one_place(tmp_path, monkeypatch):
+    """A token from the environment is never sent to the server of a file with its own credentials."""
     monkeypatch.setenv("TB_HOST", "h")
     monkeypatch.setenv("TB_ACCESS_TOKEN", "token of the environment")
     file = write(tmp_path / "tb.toml", 'username = "file"\npassword = "secret of the file"\n')
@@ -85,7 +85,7 @@ def test_credentials_come_from_one_place_only(tmp_path, monkeypatch):
     assert from_token.origin_of_credentials == "the command line"
 
 
-def test_profiles_are_tables_of_the_file(tmp_path):
+def test_profile_is_a_table_of_the_file(tmp_path):
     text = 'host = "plain"\n[test]\nhost = "test"\naccess_token = "t"\n[production]\nhost = "production"\n'
     file = write(tmp_path / "tb.toml", text)
     assert settings(config=file).config.host == "plain"
@@ -95,7 +95,7 @@ def test_profiles_are_tables_of_the_file(tmp_path):
     assert production.origin_of_host == f"[production] of {file}"
 
 
-def test_paths_in_a_file_are_beside_it(tmp_path, monkeypatch):
+def test_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "secrets").mkdir()
     write(tmp_path / "secrets" / "token", "the token\n\n")
     authority = trustme.CA()
@@ -107,21 +107,21 @@ def test_paths_in_a_file_are_beside_it(tmp_path, monkeypatch):
     assert config.ca_cert == str(tmp_path / "secrets" / "ca.pem")
 
 
-def test_secrets_come_from_files(tmp_path):
+def test_secrets_are_read_from_files(tmp_path):
     token, password = write(tmp_path / "token", " the token \r\n"), write(tmp_path / "password", "word")
     assert settings(host="h", token_file=token).config.access_token == "the token"
     config = settings(host="h", username="u", password_file=password).config
     assert (config.username, config.password) == ("u", "word")
 
 
-def test_the_mark_at_the_begin_of_a_file_is_no_part_of_it(tmp_path):
-    """Editors on Windows write it."""
+def test_byte_order_mark_is_ignored(tmp_path):
+    """Some editors on Windows write a byte order mark."""
     token = write(tmp_path / "token", "\ufeffthe token\r\n")
     file = write(tmp_path / "tb.toml", '\ufeffhost = "h"\r\n')
     assert settings(config=file, token_file=token).config.access_token == "the token"
 
 
-def test_tls_can_be_switched_off(tmp_path, monkeypatch):
+def test_no_tls_precedes_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("TB_HOST", "h")
     monkeypatch.setenv("TB_TLS", "1")
     assert settings().config.use_tls()
@@ -154,7 +154,7 @@ def test_tls_can_be_switched_off(tmp_path, monkeypatch):
         ('host = "h"', {"token": "a", "token_file": "b"}, "--token and --token-file"),
     ],
 )
-def test_what_is_not_usable_is_named(tmp_path, text, options, message):
+def test_unusable_settings_are_reported(tmp_path, text, options, message):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     redactor = Redactor()
@@ -165,14 +165,14 @@ def test_what_is_not_usable_is_named(tmp_path, text, options, message):
     assert "1234567" not in redactor.clean(str(raised.value))
 
 
-def test_a_file_that_is_not_there():
+def test_missing_config_file_is_reported():
     with pytest.raises(CommandError, match=r"--config: missing\.toml cannot be read: No such file"):
         settings(config="missing.toml")
     with pytest.raises(CommandError, match="give --config FILE too"):
         settings(profile="test", host="h")
 
 
-def test_the_redactor_takes_the_longest_first():
+def test_redactor_replaces_the_longest_secret_first():
     redactor = Redactor()
     for secret in ("abcd", "abcdefgh", "abc", None):
         redactor.add(secret)

@@ -1,4 +1,4 @@
-"""Times of records: read exactly, never in the wrong unit, and guessed only where there is no doubt."""
+"""Times of records are exact, never in the wrong unit, and guessed only if there is no doubt."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -29,7 +29,7 @@ def parsed(text, fields=GUESSING, parse=from_ndjson):
         ("20260131T120000Z", NOON),
     ],
 )  # fmt: skip
-def test_times(value, milliseconds):
+def test_time_is_parsed(value, milliseconds):
     assert parse_ts(value) == milliseconds
     assert type(parse_ts(value)) is int
 
@@ -42,7 +42,7 @@ def test_times(value, milliseconds):
         (1700000000000000000, "ns"), (10**17, "ns"), (10**30, "ns"),
     ],
 )  # fmt: skip
-def test_a_time_in_another_unit_is_refused_and_the_unit_named(value, unit):
+def test_time_in_another_unit_is_refused_and_the_unit_is_reported(value, unit):
     with pytest.raises(ValueError, match=rf"{value!r} looks like {Unit(unit).words}, .*--ts-unit {unit} converts it"):
         parse_ts(value)
 
@@ -56,14 +56,14 @@ def test_a_time_in_another_unit_is_refused_and_the_unit_named(value, unit):
         ("2026-01-31T12:00:00Z", Unit.SECONDS, NOON),
     ],
 )  # fmt: skip
-def test_a_named_unit_is_converted(value, unit, milliseconds):
+def test_time_in_a_given_unit_is_converted(value, unit, milliseconds):
     assert parse_ts(value, unit) == milliseconds
 
 
 @pytest.mark.parametrize(
     "value", [True, None, [], {}, "", "soon", "2026-01-31T12:00:00", "2026-01-31", float("inf"), float("nan"), 1.5, "1.5"]
 )
-def test_values_that_are_not_times(value):
+def test_value_that_is_not_a_time_is_refused(value):
     with pytest.raises(ValueError, match=r"not a valid time|no offset from UTC|not a whole number"):
         parse_ts(value)
 
@@ -73,7 +73,7 @@ def test_values_that_are_not_times(value):
         datetime(1971, 1, 1), datetime(9999, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9, minutes=-30))])
     )
 )
-def test_iso_8601_is_exact(moment):
+def test_iso_8601_time_is_exact(moment):
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     assert EPOCH + timedelta(milliseconds=parse_ts(moment.isoformat())) == moment
 
@@ -87,7 +87,7 @@ def test_iso_8601_is_exact(moment):
         ('"2026-01-31T12:00:00Z"', None), ('"2026-01-31 13:00:00+01:00"', None),
     ],
 )  # fmt: skip
-def test_a_field_with_the_time_is_guessed(name, text, unit):
+def test_field_with_the_time_is_guessed(name, text, unit):
     expected = [Guess(name, unit), Record(1, None, NOON, {"a": 1})]
     assert parsed(f'{{"{name}":{text},"a":1}}') == expected
     assert parsed(f"{name},a\n{text},1\n", parse=from_csv)[:1] == expected[:1]
@@ -97,11 +97,11 @@ def test_a_field_with_the_time_is_guessed(name, text, unit):
 @pytest.mark.parametrize(
     "value", [12.5, 0, -1, 20260131, 150000000, True, None, "noon", "2026-01-31", "12:00:00", [1769860800], "", 1e300]
 )
-def test_a_field_that_may_be_a_value_is_one(value):
+def test_field_that_may_be_a_value_is_not_guessed(value):
     assert guess(candidates_for_time({"time": value, "a": 1})) is None
 
 
-def test_a_time_without_an_offset_is_not_taken_for_a_value():
+def test_guessed_time_without_an_offset_is_refused():
     [found, bad] = parsed('{"time":"2026-01-31T12:00:00","a":1}')
     assert found == Guess("time", None)
     assert isinstance(bad, BadLine)
@@ -109,7 +109,7 @@ def test_a_time_without_an_offset_is_not_taken_for_a_value():
     assert "--no-guess-ts sends this field as a value" in bad.reason
 
 
-def test_the_first_record_with_a_candidate_decides():
+def test_first_record_with_a_candidate_decides_the_guess():
     lines = '{"a":1}\n{"time":12.5,"a":2}\n{"time":1769860800,"a":3}\n'
     assert [item.values for item in parsed(lines)] == [{"a": 1}, {"time": 12.5, "a": 2}, {"time": 1769860800, "a": 3}]
     lines = '{"time":1769860800,"a":1}\n{"time":12.5,"a":2}\n{"ts":5,"time":6,"a":3}\n{"a":4}\n'
@@ -119,7 +119,7 @@ def test_the_first_record_with_a_candidate_decides():
     assert fourth == Record(4, None, None, {"a": 4})
 
 
-def test_a_more_likely_name_wins():
+def test_more_likely_field_name_is_preferred():
     assert parsed('{"date":1769860800000,"timestamp":1769860800,"a":1}')[0] == Guess("timestamp", Unit.SECONDS)
     assert parsed('{"timestamp":7,"date":1769860800000,"a":1}')[0] == Guess("date", Unit.MILLISECONDS)
 
@@ -127,18 +127,18 @@ def test_a_more_likely_name_wins():
 @pytest.mark.parametrize(
     "fields", [Fields(), Fields(ts="ts", guess_ts=True), Fields(ts="when", guess_ts=True), Fields(guess_ts=True, timeless=True)]
 )
-def test_nothing_is_guessed_where_it_is_not_wanted(fields):
+def test_guessing_can_be_switched_off(fields):
     assert parsed('{"time":1769860800000,"a":1}', fields) == [Record(1, None, None, {"time": 1769860800000, "a": 1})]
 
 
-def test_a_record_with_a_time_of_its_own_is_left_as_it_is():
+def test_record_with_ts_keeps_its_other_fields():
     [record] = parsed('{"ts":5,"time":1769860800000,"a":1}')
     assert record == Record(1, None, 5, {"time": 1769860800000, "a": 1})
 
 
-def test_a_record_of_nothing_else_is_a_value():
+def test_only_field_of_a_record_is_a_value():
     assert parsed('{"time":1769860800000}') == [Record(1, None, None, {"time": 1769860800000})]
 
 
-def test_a_named_unit_is_that_of_a_guessed_field():
+def test_given_unit_applies_to_a_guessed_field():
     assert parsed('{"time":1769860800000,"a":1}', Fields(ts_unit=Unit.MILLISECONDS, guess_ts=True))[1].ts == NOON

@@ -1,7 +1,8 @@
-"""``tb-mqtt watch``: what the platform says, one JSON object a line, and the answers that it gets."""
+"""``tb-mqtt watch`` prints events of the platform, one JSON object per line, and sends responses."""
 
 import asyncio
 import json
+import os
 import signal
 
 import pytest
@@ -11,7 +12,7 @@ from tb_mqtt_client.emulator import Verdict
 
 
 class Watcher:
-    """A running ``watch`` whose lines are read one by one."""
+    """A running ``watch``, whose lines can be read one by one."""
 
     def __init__(self, process):
         self.process = process
@@ -27,13 +28,13 @@ class Watcher:
 
 @pytest.fixture
 async def start(tb_mqtt, emulator, device):
-    """Start a watcher that is connected and subscribed."""
+    """Return a function that starts a watcher and waits until it is connected and subscribed."""
     processes = []
 
     async def start(*arguments):
         process = await tb_mqtt.start("watch", *arguments, env=device)
         processes.append(process)
-        # The last line before it waits.
+        # The command prints this line when it is ready.
         assert b"watching as a device of" in await process.stderr.readline()
         return Watcher(process)
 
@@ -44,7 +45,7 @@ async def start(tb_mqtt, emulator, device):
             await process.communicate()
 
 
-async def test_updates_and_deletions(start, emulator):
+async def test_watch_prints_attribute_updates_and_deletions(start, emulator):
     watcher = await start("--count", "2")
     await emulator.set_shared_attributes("device", {"mode": "eco", "limits": [1, {"a": None}]})
     first = await watcher.line()
@@ -56,58 +57,60 @@ async def test_updates_and_deletions(start, emulator):
     assert (await watcher.ended()).code == 0
 
 
-async def test_calls_are_answered_as_told(start, emulator):
+async def test_watch_sends_the_given_results(start, emulator):
     watcher = await start("--reply-to", "getState", '{"open":true}', "--reply", "null", "--count", "2")
     assert await emulator.call_rpc("device", "getState", {"door": 1}) == {"result": {"open": True}}
-    call = await watcher.line()
-    assert (call["event"], call["method"], call["params"]) == ("rpc", "getState", {"door": 1})
-    assert call["answer"] == {"result": {"open": True}}
+    request = await watcher.line()
+    assert (request["event"], request["method"], request["params"]) == ("rpc", "getState", {"door": 1})
+    assert request["answer"] == {"result": {"open": True}}
     assert await emulator.call_rpc("device", "other") == {}
     assert (await watcher.line())["params"] is None
     assert (await watcher.ended()).code == 0
 
 
-async def test_a_plain_reply_is_sent_and_shown_as_it_is(start, emulator):
+async def test_watch_sends_and_prints_a_plain_result(start, emulator):
     watcher = await start("--plain", "--reply", "false", "--count", "1")
     assert await emulator.call_rpc("device", "getValue") is False
     assert (await watcher.line())["answer"] is False
     assert (await watcher.ended()).code == 0
 
 
-async def test_calls_without_an_answer_get_an_error(start, emulator):
+async def test_watch_sends_an_error_for_a_method_without_a_result(start, emulator):
     watcher = await start("--count", "1")
-    answer = await emulator.call_rpc("device", "open")
-    assert "has no reply" in answer["error"]
-    assert (await watcher.line())["answer"] == answer
+    response = await emulator.call_rpc("device", "open")
+    assert "has no reply" in response["error"]
+    assert (await watcher.line())["answer"] == response
     assert (await watcher.ended()).code == 0
 
 
-async def test_a_time_to_watch(start):
+async def test_watch_ends_after_the_given_time(start):
     watcher = await start("--for", "0.05")
     done = await watcher.ended()
     assert (done.code, done.out) == (0, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_signals_end_it(start, emulator, number, code):
+async def test_watch_ends_on_signals(start, emulator, number, code):
     watcher = await start()
     watcher.process.send_signal(number)
     assert (await watcher.ended()).code == code
     assert emulator.device("device").session is None
 
 
-async def test_a_reader_that_leaves_ends_it(tb_mqtt, emulator, device):
-    """``tb-mqtt watch | head -1``"""
-    process = await tb_mqtt.start("watch", env=device)
+async def test_watch_ends_when_its_reader_exits(tb_mqtt, emulator, device):
+    """``tb-mqtt watch | head -1`` ends without an error message."""
+    output, stdout = os.pipe()
+    process = await tb_mqtt.start("watch", env=device, stdout=stdout)
+    os.close(stdout)
     await process.stderr.readline()
-    process._transport.get_pipe_transport(1).close()
+    os.close(output)
     await emulator.set_shared_attributes("device", {"a": 1})
     error = await process.stderr.read()
     assert await process.wait() == 141
     assert error == b""
 
 
-async def test_it_goes_on_after_a_lost_connection(tb_mqtt, emulator, device, tmp_path):
+async def test_watch_continues_after_a_lost_connection(tb_mqtt, emulator, device, tmp_path):
     (tmp_path / "tb.toml").write_text("reconnect_delay_min = 0.001\nreconnect_delay_max = 0.01\n")
     process = await tb_mqtt.start("watch", "--count", "1", "--config", str(tmp_path / "tb.toml"), env=device)
     await process.stderr.readline()
@@ -131,12 +134,12 @@ async def test_it_goes_on_after_a_lost_connection(tb_mqtt, emulator, device, tmp
         (["--for", "-1"], "-1 is not a positive number"),
     ],
 )
-async def test_what_is_not_usable(tb_mqtt, device, arguments, message):
+async def test_unusable_arguments_are_reported(tb_mqtt, device, arguments, message):
     done = await tb_mqtt("watch", *arguments, env=device)
     assert (done.code, message in done.err) == (2, True)
 
 
-async def test_a_platform_that_refuses_the_answer(start, emulator):
+async def test_watch_continues_if_the_platform_refuses_a_response(start, emulator):
     emulator.on_publish = lambda publish: Verdict.refuse(0x83) if "rpc/response" in publish.topic else None
     watcher = await start("--reply", "1", "--count", "1")
     with pytest.raises(TimeoutError):

@@ -1,10 +1,10 @@
-"""Builds the source distribution and, from it, a wheel for each kind of Python on this machine.
+"""Build the source distribution and, from it, a wheel for each kind of Python on this machine.
 
 python tests/distribution/build_distributions.py FOLDER [--into DIST]
 
-With --into it builds only for the Python that runs it, and copies what is to be published there. Otherwise the folder then
-holds the source distribution, `wheels/`, one wheel made as pip makes it from the sources (`from-source/`), and
-`interpreters.json`: each Python and its wheel. What cargo made stays there, so that a second run compiles what changed.
+With --into, build only for the Python that runs this program, and copy the files to publish to DIST. Otherwise FOLDER
+contains afterwards the source distribution, `wheels/`, a wheel that pip builds from the sources (`from-source/`), and
+`interpreters.json` with each Python and its wheel. The output of cargo is kept, so that a second run compiles only changes.
 """
 
 import argparse
@@ -26,9 +26,9 @@ OWN_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
 def run(*command: str | Path, cwd: Path, target: Path | None = None) -> None:
-    """Quiet unless the command fails."""
+    """Run a command, and exit with its output if it fails."""
     environment = {**os.environ, **({"CARGO_TARGET_DIR": str(target)} if target else {})}
-    # The interpreter is named on the command line; what make exports for the other builds would outvote it.
+    # The command line names the interpreter; the variable that make exports for other builds would override it.
     environment.pop("PYO3_PYTHON", None)
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -42,9 +42,12 @@ def emptied(folder: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Bring the folder to what the archive holds. A file that is the same keeps its time, or cargo would compile it again."""
+    """Make a folder equal to the content of an archive.
+
+    Unchanged files are not written, because cargo compiles files with a new modification time again.
+    """
     with tarfile.open(archive) as opened:
-        # The first part of each name is the distribution's.
+        # The first part of each name is the name of the distribution.
         members = {folder.joinpath(*Path(member.name).parts[1:]): member for member in opened if member.isfile()}
         for path in folder.rglob("*"):
             if path.is_file() and path not in members:
@@ -66,7 +69,7 @@ def cargo_folder(folder: Path, suffix: str) -> Path:
 
 
 def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path]:
-    """Source distribution and wheels; gives the wheel of each suffix."""
+    """Build the source distribution and the wheels, and return the wheel of each suffix."""
     run(MATURIN, "sdist", "--out", emptied(folder / "sdist"), cwd=ROOT)
     source = folder / "source"
     unpack(only(folder / "sdist", "*.tar.gz"), source)
@@ -74,20 +77,20 @@ def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path
 
     def wheel(suffix: str) -> Path:
         out = emptied(folder / "wheels" / suffix.strip("."))
-        # The Python of this environment is the one that pip builds with below: what cargo made is of use to both.
+        # pip builds with the Python of this environment below, so both builds share the output of cargo.
         python = sys.executable if suffix == OWN_SUFFIX else one_of_a_kind[suffix].executable
-        # --locked: what is published can be built from the crates that its lock file names, and from no others.
+        # --locked, so that a published file can be built from exactly the crates that its lock file names.
         run(MATURIN, "build", "--locked", "--interpreter", python, "--out", out, cwd=source, target=cargo_folder(folder, suffix))
         return only(out, "*.whl")
 
     one_of_a_kind = {interpreter.suffix: interpreter for interpreter in found}
-    # The last step of each is whole-program optimisation, on one core.
+    # In parallel, because the last step of each build, whole-program optimisation, uses one core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(one_of_a_kind, pool.map(wheel, one_of_a_kind), strict=True))
 
 
 def build_as_pip_does(folder: Path) -> None:
-    """With the build backend that the sources ask for, in an environment of pip's own."""
+    """Build a wheel with pip, which installs the build backend of the sources in an isolated environment."""
     out = emptied(folder / "from-source")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     run(*pip, "wheel", "--no-deps", "--wheel-dir", out, folder / "source", cwd=folder, target=cargo_folder(folder, OWN_SUFFIX))

@@ -1,4 +1,4 @@
-"""Finds every Python on this machine and says of each whether the wheels are tested with it, and if not, why.
+"""Find every Python on this machine, and report whether the wheels are tested with it, or why they are not.
 
 python tests/distribution/interpreters.py
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"(python|pypy)(3(\.\d+)?t?)?(\.exe)?")
-# Runs in whatever answers to such a name, Python 2 too. A virtual environment tells whose it is.
+# Must run in every program with such a name, including Python 2. In a virtual environment it prints the base interpreter.
 PROBE = """
 import json, platform, sys, sysconfig
 print(json.dumps({
@@ -31,7 +31,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that runs. Those of one `suffix` load the same extension, so they share a wheel."""
+    """A working Python. Interpreters with the same ``suffix`` load the same extension, so they share a wheel."""
 
     executable: str
     implementation: str
@@ -44,7 +44,7 @@ class Interpreter:
 
 
 def oldest_supported() -> tuple[int, int]:
-    """`requires-python`, which is a lower bound and nothing else."""
+    """Return the lower bound in ``requires-python``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     major, minor = re.fullmatch(r">=(\d+)\.(\d+)", project["requires-python"]).groups()
     return int(major), int(minor)
@@ -63,7 +63,7 @@ def in_pyenv() -> Iterator[Path]:
 
 
 def lines_of(*command: str) -> list[str]:
-    """What a program prints, when there is such a program and it likes the arguments."""
+    """Return the lines that a program prints, or no lines if it does not exist."""
     if shutil.which(command[0]) is None:
         return []
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
@@ -76,7 +76,7 @@ def in_uv() -> Iterator[Path]:
 
 
 def of_the_launcher() -> Iterator[Path]:
-    """The `py` of Windows."""
+    """Yield the interpreters that the launcher of Windows, ``py``, lists."""
     for line in lines_of("py", "-0p"):
         if path := re.search(r"\S:\\.*\.exe", line, re.IGNORECASE):
             yield Path(path[0])
@@ -88,44 +88,44 @@ def candidates() -> Iterator[Path]:
         yield from source()
 
 
-def ask(path: Path) -> Interpreter | str:
-    """The interpreter behind a name, or why there is none."""
+def examine(path: Path) -> Interpreter | str:
+    """Return the interpreter behind a path, or the reason why it cannot be run."""
     try:
         done = subprocess.run([path, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False)
         return Interpreter(**{**(facts := json.loads(done.stdout)), "numbers": tuple(facts["numbers"])})
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     except ValueError:
-        return (done.stderr.splitlines() or ["prints no answer"])[0]
+        return (done.stderr.splitlines() or ["prints nothing"])[0]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found, each once: what to test with, and what not, with the reason."""
+    """The interpreters that were found, each once: those to test with, and the reasons why others are excluded."""
 
     tested: list[Interpreter]
-    left_out: dict[str, str]
+    excluded: dict[str, str]
 
     def __str__(self) -> str:
         tested = [f"  {interpreter.executable}: {interpreter}" for interpreter in self.tested]
-        left_out = [f"  {path}: {why}" for path, why in self.left_out.items()]
-        return "\n".join(["Tested with:", *tested, "Left out:", *(left_out or ["  nothing"])])
+        excluded = [f"  {path}: {reason}" for path, reason in self.excluded.items()]
+        return "\n".join(["Tested with:", *tested, "Excluded:", *(excluded or ["  none"])])
 
 
 def find(paths: Iterable[Path] | None = None) -> Findings:
-    """Ask every Python of the machine, or those given. An interpreter with many names counts once."""
+    """Examine every Python on the machine, or the given ones. An interpreter with several names counts once."""
     tested: dict[str, Interpreter] = {}
-    left_out: dict[str, str] = {}
+    excluded: dict[str, str] = {}
     oldest = oldest_supported()
     for path in dict.fromkeys(candidates() if paths is None else paths):
-        answer = ask(path)
-        if isinstance(answer, str):
-            left_out[str(path)] = f"does not run ({answer})"
-        elif answer.numbers < oldest:
-            left_out[os.path.realpath(answer.executable)] = f"{answer} is older than {oldest[0]}.{oldest[1]}"
+        found = examine(path)
+        if isinstance(found, str):
+            excluded[str(path)] = f"does not run ({found})"
+        elif found.numbers < oldest:
+            excluded[os.path.realpath(found.executable)] = f"{found} is older than {oldest[0]}.{oldest[1]}"
         else:
-            tested.setdefault(os.path.realpath(answer.executable), answer)
-    return Findings(sorted(tested.values(), key=lambda one: (one.implementation, one.numbers, one.version)), left_out)
+            tested.setdefault(os.path.realpath(found.executable), found)
+    return Findings(sorted(tested.values(), key=lambda one: (one.implementation, one.numbers, one.version)), excluded)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user does first with an installed wheel, in an interpreter that holds nothing else. Uses no test library.
+"""Try an installed wheel in an interpreter without other packages, so without any test library.
 
 python -I -W error smoke.py
 """
@@ -34,9 +34,9 @@ def the_installation() -> None:
     check("a release build", right=_native.build_profile == "release")
     files = importlib.resources.files(tb_mqtt_client)
     check("type information", right=all(files.joinpath(name).is_file() for name in ("py.typed", "_native.pyi")))
-    # An extension that is not made for free threads would have switched the lock on again.
+    # An extension that does not support free threading would have enabled the global interpreter lock again.
     locked = getattr(sys, "_is_gil_enabled", lambda: True)()
-    check("free threads stay free", right=not (locked and sysconfig.get_config_var("Py_GIL_DISABLED")))
+    check("the global interpreter lock stays disabled", right=not (locked and sysconfig.get_config_var("Py_GIL_DISABLED")))
 
 
 async def a_device(emulator: Emulator) -> None:

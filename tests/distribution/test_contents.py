@@ -1,4 +1,4 @@
-"""What is published is looked through: each fault that could get into a wheel or a source distribution is seen."""
+"""Every fault that a wheel or a source distribution could have is found."""
 
 import tempfile
 from pathlib import Path
@@ -34,12 +34,12 @@ GOOD_SDIST = {
 }
 
 
-def test_a_good_wheel():
+def test_complete_wheel_has_no_faults():
     assert list(wheel_faults(GOOD_WHEEL, MODULES)) == []
 
 
 @pytest.mark.parametrize("name", [*sorted(MODULES), EXTENSION, f"{INFO}/licenses/LICENSE"])
-def test_a_wheel_without(name):
+def test_missing_file_in_a_wheel_is_a_fault(name):
     [fault] = wheel_faults({kept: content for kept, content in GOOD_WHEEL.items() if kept != name}, MODULES)
     assert "missing" in fault or "one extension" in fault
 
@@ -47,9 +47,9 @@ def test_a_wheel_without(name):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("tests/test_road.py", b""),
+        ("tests/test_delivery.py", b""),
         ("tb_mqtt_client/tests/conftest.py", b""),
-        ("tb_mqtt_client/test_road.py", b""),
+        ("tb_mqtt_client/test_delivery.py", b""),
         ("tb_mqtt_client/forgotten.py", b""),
         ("tb_mqtt_client/_native.cpython-312-x86_64-linux-gnu.so", b""),
         ("other/__init__.py", b""),
@@ -61,21 +61,21 @@ def test_a_wheel_without(name):
         (f"{INFO}/WHEEL", b"Root-Is-Purelib: true"),
     ],
 )
-def test_a_wheel_with(name, content):
+def test_wrong_file_in_a_wheel_is_a_fault(name, content):
     [fault] = wheel_faults({**GOOD_WHEEL, name: content}, MODULES)
     assert fault
 
 
-def test_byte_code_in_a_wheel():
+def test_byte_code_in_a_wheel_is_a_fault():
     assert "does not belong there" in next(wheel_faults({**GOOD_WHEEL, f"{INFO}/__pycache__/a.cpython-311.pyc": b""}, MODULES))
 
 
-def test_a_good_source_distribution():
+def test_complete_source_distribution_has_no_faults():
     assert list(sdist_faults(GOOD_SDIST, SOURCES)) == []
 
 
 @pytest.mark.parametrize("name", ["Cargo.lock", "LICENSE", "rust/core/src/lib.rs"])
-def test_a_source_distribution_without(name):
+def test_missing_file_in_a_source_distribution_is_a_fault(name):
     files = {kept: content for kept, content in GOOD_SDIST.items() if not kept.endswith(f"/{name}")}
     assert list(sdist_faults(files, SOURCES)) == [f"{name} is missing"]
 
@@ -83,7 +83,7 @@ def test_a_source_distribution_without(name):
 @pytest.mark.parametrize(
     "name", [".venv/pyvenv.cfg", "target/release/lib_native.so", "python/tb_mqtt_client/_native.so", "notes.txt"]
 )
-def test_a_source_distribution_with(name):
+def test_superfluous_file_in_a_source_distribution_is_a_fault(name):
     files = {**GOOD_SDIST, f"tb_mqtt_client-2.0.0/{name}": b""}
     assert list(sdist_faults(files, SOURCES)) == [f"{name} does not belong there"]
 
@@ -93,17 +93,17 @@ def test_a_source_distribution_with(name):
     [
         f"{Path(__file__).parents[2]}/rust/core/src/lib.rs",
         f"{tempfile.gettempdir()}/build-x/lib.rs",
-        "/home/somebody/.cargo/registry/src/lib.rs",
+        "/home/user/.cargo/registry/src/lib.rs",
         "/Users/runner/.cargo/registry/src/lib.rs",
-        r"C:\Users\somebody\.cargo\registry\src\lib.rs",
+        r"C:\Users\user\.cargo\registry\src\lib.rs",
     ],
 )
-def test_folders_of_a_machine_are_found(path):
+def test_paths_of_the_build_machine_are_found(path):
     assert machine_paths(b"\0 panicked at " + path.encode() + b":12\0") == [path]
 
 
 @pytest.mark.parametrize(
     "content", [b"/usr/lib/debug/.build-id/", b"crates/pyo3-0.30.1/src/panic.rs", b"/rustc/0a1b/library/core/src/str.rs"]
 )
-def test_other_paths_are_left_alone(content):
+def test_other_paths_are_not_faults(content):
     assert machine_paths(content) == []

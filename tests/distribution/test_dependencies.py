@@ -1,4 +1,4 @@
-"""What the project declares is what it imports: nothing that it does not use, and nothing by luck."""
+"""The declared dependencies are exactly the imported ones: none is unused, and none is installed by chance."""
 
 import importlib.metadata
 import re
@@ -15,17 +15,17 @@ DEV_FOLDERS = ("tests", "benches", "examples")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
-# Declared and never imported, each with its reason.
+# Declared but never imported, each with the reason.
 NOT_IMPORTED = {
     "uvloop": "the application installs it and chooses it",
     "pytest-asyncio": "a plugin",
     "pytest-benchmark": "a plugin",
     "pytest-xdist": "a plugin",
 }
-# Imported and not declared, each with its reason.
+# Imported but not declared, each with the reason.
 NOT_DECLARED = {
-    ("emulator.pytest_plugin", "pytest-asyncio"): "who loads a plugin of it has it",
-    ("emulator.payloads", "orjson"): "the emulator is faster where it happens to be installed",
+    ("emulator.pytest_plugin", "pytest-asyncio"): "a program that loads the plugin has installed it",
+    ("emulator.payloads", "orjson"): "optional: the emulator is faster if it is installed",
 }
 
 
@@ -34,12 +34,12 @@ def normal(name):
 
 
 def named(requirements):
-    """The distributions that requirements name."""
+    """Return the names of the distributions in some requirements."""
     return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
 
 
 def installed_requirements():
-    """From the metadata that users' installers read: what is always needed, and what extras add."""
+    """Return the required and the optional dependencies, as in the metadata that installers read."""
     always, extras = set(), set()
     for requirement in importlib.metadata.requires("tb-mqtt-client"):
         (extras if "extra ==" in requirement else always).update(named([requirement]))
@@ -51,13 +51,13 @@ FOR_TESTS = named(PYPROJECT["dependency-groups"]["test"] + PYPROJECT["dependency
 
 
 def distribution(module):
-    """The distribution that a module comes from; `None` for Python's own."""
+    """Return the distribution that contains a module; ``None`` for the standard library."""
     top = module.partition(".")[0]
     return None if top in sys.stdlib_module_names else normal(DISTRIBUTIONS.get(top, [top])[0])
 
 
 def used_by_the_package():
-    """Each imported distribution and the modules that import it."""
+    """Return each imported distribution, and the modules that import it."""
     used = {}
     for name, path in MODULES.items():
         for imported in imports(name, path):
@@ -77,35 +77,35 @@ def used_by_tests_and_benches():
 USED = used_by_the_package()
 
 
-def test_the_metadata_is_what_the_project_says():
+def test_metadata_has_the_declared_dependencies():
     assert named(PYPROJECT["project"]["dependencies"]) == NEEDED
     assert named(one for extra in PYPROJECT["project"]["optional-dependencies"].values() for one in extra) == OPTIONAL
 
 
-def test_everything_needed_is_imported():
+def test_every_dependency_is_imported():
     assert NEEDED - set(USED) == set()
 
 
-def test_every_extra_is_imported():
+def test_every_dependency_of_an_extra_is_imported():
     assert OPTIONAL - set(USED) - set(NOT_IMPORTED) == set()
 
 
-def test_everything_imported_is_declared():
+def test_every_imported_distribution_is_declared():
     assert {found: modules for found, modules in USED.items() if found not in NEEDED | OPTIONAL} == {}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "emulator"])
-def test_the_emulator_needs_no_extra(name):
+def test_emulator_needs_no_extra(name):
     assert {found for found, modules in USED.items() if name in modules} <= NEEDED
 
 
-def test_tests_and_benches_use_what_their_groups_declare():
+def test_tests_and_benches_use_their_declared_dependencies():
     used = used_by_tests_and_benches()
     assert FOR_TESTS - used - set(NOT_IMPORTED) == set()
     assert used - FOR_TESTS - NEEDED - OPTIONAL == set()
 
 
-def test_the_exceptions_are_needed():
+def test_every_exception_is_needed():
     assert set(NOT_IMPORTED) <= (OPTIONAL | FOR_TESTS) - set(USED) - used_by_tests_and_benches()
     for name, found in NOT_DECLARED:
         assert found in {distribution(imported) for imported in imports(name, MODULES[name])}

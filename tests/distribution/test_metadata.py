@@ -1,4 +1,4 @@
-"""The metadata say what is so: one version, the licence, and the Pythons that the wheels are for."""
+"""The metadata are correct: one version, the licence, and the supported Python versions."""
 
 import importlib.metadata
 import re
@@ -16,7 +16,7 @@ CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
 METADATA = importlib.metadata.metadata("tb-mqtt-client")
 
 
-def test_defect_69_one_version():
+def test_defect_69_version_is_declared_once():
     assert "version" not in PROJECT
     assert tb_mqtt_client.__version__ == CARGO["version"]
     # Cargo writes a pre-release with a hyphen.
@@ -24,21 +24,21 @@ def test_defect_69_one_version():
 
 
 @pytest.mark.parametrize("manifest", sorted((ROOT / "rust").glob("*/Cargo.toml")), ids=lambda path: path.parent.name)
-def test_every_crate_takes_the_version_and_is_not_published(manifest):
+def test_every_crate_inherits_the_version_and_is_not_published(manifest):
     package = tomllib.loads(manifest.read_text())["package"]
     assert package["version"] == package["license"] == package["publish"] == {"workspace": True}
     assert CARGO["publish"] is False
 
 
-def test_the_change_log_knows_the_version():
+def test_newest_version_in_the_change_log_is_current():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     assert newest == CARGO["version"]
 
 
-def test_the_licence():
+def test_licence_is_declared_once():
     assert METADATA["License-Expression"] == CARGO["license"] == "Apache-2.0"
     assert METADATA.get_all("License-File") == ["LICENSE"]
-    # An expression and a classifier would be two statements of one thing.
+    # The expression replaces the classifier, so that the licence is declared once.
     assert not [classifier for classifier in METADATA.get_all("Classifier") if classifier.startswith("License ::")]
 
 
@@ -52,13 +52,13 @@ def test_each_supported_python_has_its_classifier():
     assert versions == list(range(oldest, oldest + len(versions)))
 
 
-def test_no_home_page_is_invented():
+def test_metadata_has_no_home_page():
     assert METADATA.get_all("Project-URL") is None
     assert METADATA["Home-page"] is None
 
 
-def test_one_version_of_each_crate_in_the_extension():
-    """What only Rust's own tests need may come twice."""
+def test_extension_has_one_version_of_each_crate():
+    """Dependencies of the Rust tests are not part of the extension, so they may have several versions."""
     command = ["cargo", "tree", "--locked", "--offline", "--workspace", "--edges", "no-dev", "--duplicates"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""The wheels, each in clean environments of the Pythons it is for. `make wheel-test` and `make test` build them before."""
+"""The wheels work in clean environments of all their Pythons. `make wheel-test` and `make test` build them first."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Pair:
 
 
 def pairs() -> dict[str, Pair]:
-    """By the name of the interpreter. Without built files one that says so when it is skipped."""
+    """Return each interpreter with its wheel, by name. Without built files there is one entry, which names the reason."""
     if BUILT is None:
         return {"none built": Pair("", Path())}
     rows = json.loads((BUILT / "interpreters.json").read_text())
@@ -39,7 +39,7 @@ FILES = [path for pattern in ("sdist/*", "wheels/*/*", "from-source/*") for path
 
 
 def run(*command, code=0, **options):
-    """Quietly, in the environment of nobody: what it prints."""
+    """Run a command without the Python settings of this environment, and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TB_", "VIRTUAL_ENV"))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False, **options)
     assert done.returncode == code, f"{done.stdout}{done.stderr}"
@@ -47,7 +47,7 @@ def run(*command, code=0, **options):
 
 
 def pip(python, *arguments):
-    """The pip of the tests, for an environment that has none."""
+    """Run the pip of the tests for an environment without pip."""
     return run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, *arguments)
 
 
@@ -62,23 +62,23 @@ def extras_of(wheel):
         return HeaderParser().parsestr(opened.read(metadata).decode()).get_all("Provides-Extra")
 
 
-def test_there_is_a_python():
+def test_at_least_one_interpreter_is_tested():
     assert PAIRS
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(BUILT)) for path in FILES])
-def test_what_is_published_holds_what_it_should(path):
+def test_published_file_has_no_faults(path):
     assert faults_of(path) == []
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_an_installed_wheel_works_in_an_empty_folder(name, tmp_path):
+def test_installed_wheel_works_in_an_empty_folder(name, tmp_path):
     python = clean_environment(PAIRS[name].python, tmp_path / "environment")
     pip(python, "install", "--quiet", "--no-compile", "--only-binary", ":all:", PAIRS[name].wheel)
     pip(python, "check")
     (folder := tmp_path / "empty").mkdir()
     assert f"works with {name.rstrip('t')}" in run(python, "-I", "-W", "error", SMOKE, cwd=folder)
-    # The command line says what it lacks; with the extras, which can be had without a compiler, it works.
+    # The command line reports the missing extra. With the extras, which need no compiler, it works.
     script = python.with_name("tb-mqtt" + python.suffix)
     assert "tb-mqtt-client[cli]" in run(script, "--help", code=2, cwd=folder)
     pip(
@@ -97,7 +97,7 @@ def test_an_installed_wheel_works_in_an_empty_folder(name, tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_a_wheel_made_from_the_sources_by_pip_works(tmp_path):
+def test_wheel_built_by_pip_works(tmp_path):
     python = clean_environment(sys.executable, tmp_path / "environment")
     [wheel] = (BUILT / "from-source").glob("*.whl")
     pip(python, "install", "--quiet", wheel)

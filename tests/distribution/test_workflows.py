@@ -1,4 +1,4 @@
-"""The workflow files, as far as they can be judged without running them: what they build, try and publish."""
+"""The workflow files build, test and publish the right files, as far as this can be checked without running them."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def platforms_built():
 
 
 def python_lists():
-    """Each place that names the Pythons."""
+    """Yield each list of Python versions in the workflows."""
     yield RELEASE["env"]["PYTHONS"].split()
     for job in ("try", "try-in-a-container"):
         yield matrix(job)["python"]
@@ -53,12 +53,12 @@ def by_number(versions):
     return sorted(versions, key=lambda version: int(version.partition(".")[2]))
 
 
-def test_there_are_two():
+def test_there_are_two_workflows():
     assert [path.name for path in FILES] == ["ci.yml", "release.yml"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_each_says_that_it_was_never_run(path):
+def test_every_workflow_states_that_it_was_never_run(path):
     assert path.read_text().startswith("# Was never run")
 
 
@@ -66,21 +66,21 @@ def test_every_platform_is_built():
     assert platforms_built() == PLATFORMS
 
 
-def test_every_platform_is_tried():
+def test_every_platform_is_tested():
     jobs = [matrix(job) for job in ("try", "try-in-a-container")]
     assert {dist for job in jobs for dist in job["dist"]} == PLATFORMS
     for job in jobs:
-        # What a row of `include` adds is found by its name.
+        # A row of `include` extends the row with the same name.
         assert [row["dist"] for row in job["include"]] == job["dist"]
 
 
-def test_every_file_is_looked_through():
+def test_every_published_file_is_checked():
     for job in ("sdist", "linux", "desktop"):
         commands = [step["run"] for step in JOBS[job]["steps"] if "contents.py" in step.get("run", "")]
         assert len(commands) == 1
 
 
-def test_the_pythons_are_the_same_everywhere_and_those_that_the_project_names():
+def test_all_lists_of_python_versions_agree():
     lists = [by_number(versions) for versions in python_lists() if versions]
     assert len(lists) == 5
     assert all(versions == lists[0] for versions in lists)
@@ -90,21 +90,21 @@ def test_the_pythons_are_the_same_everywhere_and_those_that_the_project_names():
     assert lists[0][: len(named)] == by_number(named)
 
 
-def test_actions_are_pinned_to_a_commit_and_name_its_version():
+def test_actions_are_pinned_to_a_commit_with_its_version():
     lines = [line.strip() for path in FILES for line in path.read_text().splitlines() if re.search(r"\buses:", line)]
     assert len(lines) > 10
     pinned = [re.fullmatch(r"(?:- )?uses: ([\w.-]+/[\w.-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", line) for line in lines]
     assert [line for line, match in zip(lines, pinned, strict=True) if match is None] == []
-    # One version of each action everywhere.
+    # Each action has the same version everywhere.
     assert len({match.groups() for match in pinned}) == len({match[1] for match in pinned})
 
 
-def test_only_a_tag_publishes_and_only_what_was_tried():
+def test_only_a_tag_publishes_and_only_tested_files():
     publish = JOBS["publish"]
     assert publish["if"] == "github.ref_type == 'tag'"
     assert set(publish["needs"]) == {"sdist", "try", "try-in-a-container"}
     assert publish["environment"] == "release"
-    # Trusted publishing: no password, and the action's own idea of where to.
+    # Trusted publishing needs no password, and the action's default address is used.
     last = publish["steps"][-1]
     assert last.keys() == {"uses"}
     assert last["uses"].startswith("pypa/gh-action-pypi-publish@")
@@ -113,12 +113,12 @@ def test_only_a_tag_publishes_and_only_what_was_tried():
     assert "secrets." not in (FOLDER / "release.yml").read_text()
 
 
-def test_ci_runs_what_everybody_runs():
+def test_ci_runs_the_common_script():
     [job] = CI["jobs"].values()
     assert job["steps"][-1] == {"run": ".ci/run"}
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "docs" / "packaging.md"], ids=lambda path: path.name)
-def test_no_host_is_named(path):
+def test_workflows_name_no_host(path):
     assert re.findall(r"\w+://|\b[\w-]+\.(?:org|com|net|io|dev)\b", path.read_text()) == []

@@ -1,4 +1,4 @@
-"""Runs the examples as their readers do: from a folder of their own, with the environment that each file's head names."""
+"""Run the examples as users do: in a separate folder, with the variables that the docstring of each file names."""
 
 import ssl
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ def ca_file(authority, tmp_path):
 
 @pytest.fixture
 async def tls_emulator(authority):
-    """An emulator whose certificate is of the authority in ``ca_file``."""
+    """Yield an emulator with a certificate of the authority in ``ca_file``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with Emulator(ssl_context=context) as emulator:
@@ -41,7 +41,7 @@ async def tls_emulator(authority):
 
 @pytest.fixture
 def example(emulator, tmp_path):
-    """``async with example("device/load.py", "1000") as program``: connected, when it is, as ``device`` or ``gateway``."""
+    """Return a context manager that runs an example as ``device`` or ``gateway``: ``example("device/load.py", 1000)``."""
 
     @asynccontextmanager
     async def run(name, *arguments, **environment):

@@ -1,4 +1,4 @@
-"""Every example of a device, and what the platform saw of it."""
+"""Every device example prints the documented output, and its data arrives at the platform."""
 
 from programs import EXAMPLES
 from tb_mqtt_client.emulator import ClientRpcError, OtaPackage
@@ -46,7 +46,7 @@ async def test_request_attributes(emulator, example):
 
 async def test_handle_attribute_updates(emulator, example):
     async with example("device/handle_attribute_updates.py") as program:
-        await program.printed("Waiting for attributes")
+        await program.printed("Waiting for attribute updates")
         assert await emulator.set_shared_attributes("device", {"target_temperature": 22.5, "mode": "eco"})
         assert await emulator.delete_shared_attributes("device", ["mode"])
         await program.printed("deleted: mode")
@@ -56,7 +56,7 @@ async def test_handle_attribute_updates(emulator, example):
 
 async def test_handle_rpc_requests(emulator, example):
     async with example("device/handle_rpc_requests.py") as program:
-        await program.printed("Waiting for calls")
+        await program.printed("Waiting for RPC requests")
         assert await emulator.call_rpc("device", "set_switch", {"name": "light", "on": True}) == {"result": {"light": True}}
         assert await emulator.call_rpc("device", "get_switches") == {"result": {"light": True}}
         assert (await emulator.call_rpc("device", "set_switch", {}))["error"]["type"] == "KeyError"
@@ -65,12 +65,12 @@ async def test_handle_rpc_requests(emulator, example):
 
 
 async def test_send_client_side_rpc(emulator, example):
-    def answer(_device, method, params):
+    def respond(_device, method, params):
         if method != "getCurrentTime":
             raise ClientRpcError("unknown method")
         return {"time": 1_700_000_000_000, "zone": params["zone"]}
 
-    emulator.on_client_rpc = answer
+    emulator.on_client_rpc = respond
     async with example("device/send_client_side_rpc.py") as program:
         output = await program.end()
     assert output.splitlines() == [
@@ -94,7 +94,7 @@ async def test_client_provisioning(emulator, example):
     assert telemetry(emulator, "thermometer 42") == [("temperature", 21.5)]
 
 
-async def test_client_provisioning_with_a_wrong_secret(emulator, example):
+async def test_client_provisioning_reports_a_wrong_secret(emulator, example):
     async with example("device/client_provisioning.py", PROVISION_KEY="KEY", PROVISION_SECRET="SECRET") as program:
         assert "NOT_FOUND: Provision data was not found!" in await program.fail()
 
@@ -124,8 +124,8 @@ async def test_operational_example(emulator, example):
         await program.printed("settings:")
         assert await emulator.set_shared_attributes("device", settings)
         await program.printed("'period': 0.01")
-        answer = await emulator.call_rpc("device", "set_target", 19)
-        assert answer == {"result": {"target_temperature": 19.0, "period": 0.01}}
+        response = await emulator.call_rpc("device", "set_target", 19)
+        assert response == {"result": {"target_temperature": 19.0, "period": 0.01}}
         assert "There is no method" in (await emulator.call_rpc("device", "fly"))["error"]["message"]
         await program.interrupt()
     device = emulator.device("device")
@@ -141,7 +141,7 @@ async def test_tls_connect(tls_emulator, ca_file, example):
     assert telemetry(tls_emulator) == [("encrypted", True)]
 
 
-def test_everything_is_run():
+def test_every_example_has_a_test():
     names = {path.stem for path in (EXAMPLES / "device").glob("*.py")}
     tested = {name.removeprefix("test_") for name in globals()}
     assert names

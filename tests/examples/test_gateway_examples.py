@@ -1,4 +1,4 @@
-"""Every example of a gateway, and what the platform saw of it."""
+"""Every gateway example prints the documented output, and its data arrives at the platform."""
 
 from programs import EXAMPLES
 
@@ -47,7 +47,7 @@ async def test_request_attributes(emulator, example):
 
 async def test_handle_attribute_updates(emulator, example):
     async with example("gateway/handle_attribute_updates.py") as program:
-        await program.printed("Waiting for attributes")
+        await program.printed("Waiting for attribute updates")
         assert await emulator.set_shared_attributes("meter 2", {"tariff": "night"})
         await program.printed("meter 2: set tariff = night")
         assert await emulator.delete_shared_attributes("meter 2", ["tariff"])
@@ -57,7 +57,7 @@ async def test_handle_attribute_updates(emulator, example):
 
 async def test_handle_rpc_requests(emulator, example):
     async with example("gateway/handle_rpc_requests.py") as program:
-        await program.printed("Waiting for calls")
+        await program.printed("Waiting for RPC requests")
         assert await emulator.call_rpc("relay 3", "set_relay", 1) == {"result": True}
         assert await emulator.call_rpc("relay 3", "get_relay") == {"result": True}
         assert await emulator.call_rpc("relay 1", "get_relay") == {"result": False}
@@ -103,13 +103,13 @@ async def test_tls_connect(tls_emulator, ca_file, example):
     assert telemetry(tls_emulator, "meter 7") == [("encrypted", True)]
 
 
-async def test_tls_connect_to_a_server_that_is_not_trusted(tls_emulator, example):
+async def test_tls_connect_reports_an_untrusted_server(tls_emulator, example):
     address = {"TB_HOST": tls_emulator.host, "TB_PORT": tls_emulator.port}
     async with example("gateway/tls_connect.py", TB_TLS=1, **address) as program:
         assert "The server's certificate is not trusted: " in await program.fail()
 
 
-def test_everything_is_run():
+def test_every_example_has_a_test():
     names = {path.stem for path in (EXAMPLES / "gateway").glob("*.py")}
     assert names
     assert names <= {name.removeprefix("test_") for name in globals()}

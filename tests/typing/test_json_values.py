@@ -1,4 +1,4 @@
-"""Programs with narrow types type-check: `make lint` runs mypy over this file, where an ignore that is not needed is an error."""
+"""Programs with narrow types type-check. `make lint` runs mypy on this file, where an unused ignore is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TREE: dict[str, list[dict[str, Reading]]] = {"readings": [{"t": 21.5, "h": None}
 VALUES: list[JSONCompatibleType] = [None, True, 1, 1.5, "text", TEXTS, NUMBERS, TREE, [TREE], {"a": NUMBERS}]
 
 
-async def test_narrow_types_are_values_of_json() -> None:
+async def test_narrow_types_are_accepted_as_json_values() -> None:
     for request in (
         await RPCRequest.build("m", TEXTS),
         await RPCRequest.build("m", NUMBERS),
@@ -33,14 +33,14 @@ async def test_narrow_types_are_values_of_json() -> None:
 
 
 async def call(client: DeviceClient) -> None:
-    """Not run: it is about types."""
+    """Check the types of these calls; this function is not run."""
     await client.call_rpc("m", TEXTS)
     await client.call_rpc("m", NUMBERS)
     await client.call_rpc("m", TREE, timeout=1)
     await client.call_rpc("m", {1})  # type: ignore[arg-type]
 
 
-async def test_what_is_no_json_is_an_error_of_types_too() -> None:
+async def test_values_that_are_not_json_are_type_errors() -> None:
     with pytest.raises(UnsupportedValueError):
         await RPCRequest.build("m", {1})  # type: ignore[arg-type]
     with pytest.raises(UnsupportedValueError):

@@ -272,7 +272,7 @@ class Examination:
         try:
             await client.send_rpc_request(request, timeout=STEP_SECONDS)
         except ConnectionLostError:
-            advice = "a proxy or load balancer before the platform has a lower limit: raise it"
+            advice = "a proxy or load balancer in front of the platform has a lower limit: raise it"
             return Finding("payload size", BAD, f"{text}; but a {size:,}-byte test packet ended the connection", advice)
         except TimeoutError:
             return Finding(

@@ -61,5 +61,5 @@ def explain(error: Exception) -> Cause:
     if failure is not None:
         return failure.cause(COMMAND_LINE)
     if isinstance(error, TimeoutError):
-        return Cause("there was no answer in time", f"a firewall may drop the packets; {LOOK_CLOSER}")
+        return Cause("the server did not respond in time", f"a firewall may drop the packets; {LOOK_CLOSER}")
     return Cause(str(error) or type(error).__name__, LOOK_CLOSER)

@@ -24,10 +24,12 @@ from tb_mqtt_client.service.ota.update import UpdateResult
     metavar="FOLDER",
     type=click.Path(file_okay=False, exists=True),
     default=".",
-    help="Where to save it.  [default: .]",
+    help="Folder for the file.  [default: .]",
 )
 @click.option("--kind", type=click.Choice(["fw", "sw"]), default="fw", help="Firmware or software.  [default: fw]")
-@click.option("--current", nargs=2, metavar="TITLE VERSION", help="The installed one; nothing is downloaded if it is assigned.")
+@click.option(
+    "--current", nargs=2, metavar="TITLE VERSION", help="The installed package; if it is the assigned one, nothing is downloaded."
+)
 @click.option(
     "--chunk-size",
     metavar="BYTES",

@@ -81,18 +81,22 @@ def _output(*names: str, **settings: Any) -> Decorator:
 
 _CONNECTION = (
     _connection("--config", metavar="FILE", type=FILE, help="TOML file with these and other settings of the client."),
-    _connection("--profile", metavar="NAME", help="Table of that file to use.  [default: the keys outside any table]"),
-    _connection("--host", metavar="HOST", help="Server, or several with commas; also HOST:PORT and mqtts://HOST.  [env: TB_HOST]"),
+    _connection("--profile", metavar="NAME", help="Table of the file to use.  [default: the keys outside any table]"),
+    _connection(
+        "--host", metavar="HOST", help="Server, or several separated by commas; also HOST:PORT and mqtts://HOST.  [env: TB_HOST]"
+    ),
     _connection("--port", metavar="PORT", type=click.IntRange(1, 65535), help="MQTT port.  [env: TB_PORT; default: 1883]"),
     _connection("--token-file", metavar="FILE", type=FILE, help="File with the access token.  [env of the token: TB_ACCESS_TOKEN]"),
-    _connection("--token", metavar="TOKEN", help="Access token; others on this machine can see it in the list of processes."),
+    _connection("--token", metavar="TOKEN", help="Access token; other users of this machine can see it in the list of processes."),
     _connection("--username", metavar="NAME", help="User name, instead of a token.  [env: TB_USERNAME]"),
-    _connection("--password-file", metavar="FILE", type=FILE, help="File with its password.  [env of the password: TB_PASSWORD]"),
+    _connection(
+        "--password-file", metavar="FILE", type=FILE, help="File with the password of the user.  [env of the password: TB_PASSWORD]"
+    ),
     _connection("--client-id", metavar="ID", help="MQTT client id.  [env: TB_CLIENT_ID; default: a random one]"),
-    _connection("--tls/--no-tls", default=None, help="TLS with the system's authorities, or no TLS at all.  [env: TB_TLS]"),
-    _connection("--ca-cert", metavar="FILE", type=FILE, help="TLS with this authority instead.  [env: TB_CA_CERT]"),
+    _connection("--tls/--no-tls", default=None, help="Use TLS and trust the system's authorities, or use no TLS.  [env: TB_TLS]"),
+    _connection("--ca-cert", metavar="FILE", type=FILE, help="Use TLS and trust this authority instead.  [env: TB_CA_CERT]"),
     _connection("--client-cert", metavar="FILE", type=FILE, help="Certificate of this client.  [env: TB_CLIENT_CERT]"),
-    _connection("--private-key", metavar="FILE", type=FILE, help="Its private key.  [env: TB_PRIVATE_KEY]"),
+    _connection("--private-key", metavar="FILE", type=FILE, help="Private key of that certificate.  [env: TB_PRIVATE_KEY]"),
     _connection(
         "--private-key-password-file",
         metavar="FILE",
@@ -110,7 +114,7 @@ _CONNECTION = (
     _connection(
         "--proxy",
         metavar="URL",
-        help="http://HOST:PORT or socks5://HOST:PORT; one with a password belongs in the variable or a file.  [env: TB_PROXY]",
+        help="http://HOST:PORT or socks5://HOST:PORT; put a URL with a password in the variable or in a file.  [env: TB_PROXY]",
     ),
     _connection(
         "--mqtt-version",

@@ -104,7 +104,9 @@ def set_(values: tuple[str, ...], timeout: float, connection: ConnectionOptions,
 
 @click.command(cls=Command)
 @click.option("--secret-file", metavar="FILE", type=FILE, help="File with the secret.  [env of the secret: TB_CLAIM_SECRET]")
-@click.option("--duration", metavar="SECONDS", type=int, help="How long it can be claimed.  [default: the platform's, 24 hours]")
+@click.option(
+    "--duration", metavar="SECONDS", type=int, help="How long the device can be claimed.  [default: the platform's, 24 hours]"
+)
 @_timeout
 @connection_options
 @output_options

@@ -59,15 +59,15 @@ class Source:
 @click.option(
     "--ts-field",
     metavar="NAME",
-    help=f"Field or column with the time.  [default: {DEFAULT_FIELD}; without it {_OR_GUESSED}, if its values are times]",
+    help=f"Field or column with the time.  [default: {DEFAULT_FIELD}, or else {_OR_GUESSED}, if its values are times]",
 )
-@click.option("--no-guess-ts", is_flag=True, help=f"Never read the time from another field than {DEFAULT_FIELD}.")
+@click.option("--no-guess-ts", is_flag=True, help=f"Never read the time from a field other than {DEFAULT_FIELD}.")
 @click.option(
     "--ts-unit",
     type=click.Choice([unit.value for unit in Unit]),
     help="Unit of times that are numbers.  [default: ms; numbers that look like another unit are refused]",
 )
-@click.option("--gateway", is_flag=True, help="Send for sub-devices of this gateway; each record names its own.")
+@click.option("--gateway", is_flag=True, help="Send for sub-devices of this gateway; each record names its sub-device.")
 @click.option("--device-field", metavar="NAME", help=f"Field or column with the sub-device's name.  [default: {DEVICE_FIELD}]")
 @click.option("--device", metavar="NAME", help="Sub-device of KEY=VALUE; implies --gateway.")
 @click.option("--device-profile", default="default", show_default=True, metavar="NAME", help="Profile of new sub-devices.")

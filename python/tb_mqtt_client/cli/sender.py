@@ -108,7 +108,7 @@ class Sender:
         if not self._options.attributes and len(records) > 1 and all(record.ts is None for record in records):
             self._terminal.note(
                 f"none of the first {len(records):,} records has a time, so each is stored under the time of sending; "
-                "of several values of a key in one millisecond only the last is stored",
+                "only the last value of a key in one millisecond is stored",
                 "warning",
             )
             self._terminal.note(NAME_THE_TIME, "next")

@@ -65,8 +65,8 @@ def watch(
 ) -> int:
     """Print attribute updates and RPC requests as they arrive.
 
-    Each is one JSON object on a line of stdout. The platform gets the reply that --reply or --reply-to gives, as
-    {"result": JSON}. Dashboard widgets that read the reply itself need --plain.
+    Each is one JSON object on a line of stdout. --reply and --reply-to set the results of RPC requests, which are sent as
+    {"result": JSON}; without a result, the reply is an error. Dashboard widgets that read the reply itself need --plain.
 
     \b
       tb-mqtt watch
@@ -87,16 +87,22 @@ def watch(
 async def _watch(settings: Settings, replies: Replies, count: int | None, duration: float | None, terminal: Terminal) -> ExitCode:
     events: asyncio.Queue[Event] = asyncio.Queue()
 
-    def updated(update: AttributeUpdate) -> None:
+    def on_update(update: AttributeUpdate) -> None:
         if update.deleted_keys:
             events.put_nowait({"event": "deleted", "ts": now_ms(), "keys": update.deleted_keys})
         else:
             events.put_nowait({"event": "attributes", "ts": now_ms(), "values": update.as_dict()})
 
-    def called(request: RPCRequest) -> RPCResponse:
+    def on_request(request: RPCRequest) -> RPCResponse:
         response = replies.to(request)
-        call = {"event": "rpc", "ts": now_ms(), "id": request.request_id, "method": request.method, "params": request.params}
-        event = call | {"answer": response.to_payload_format(settings.config.rpc_reply)}
+        event: Event = {
+            "event": "rpc",
+            "ts": now_ms(),
+            "id": request.request_id,
+            "method": request.method,
+            "params": request.params,
+            "answer": response.to_payload_format(settings.config.rpc_reply),
+        }
         # The event is printed after the client has sent the response, because this may be the last line, after which the
         # client is stopped. The client waits for this task too; it was first, so it is woken first.
         callback_task = asyncio.current_task()
@@ -105,8 +111,8 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
         return response
 
     client = DeviceClient(settings.config)
-    client.set_attribute_update_callback(updated)
-    client.set_rpc_request_callback(called)
+    client.set_attribute_update_callback(on_update)
+    client.set_rpc_request_callback(on_request)
     try:
         async with connected(client, settings), asyncio.timeout(duration):
             terminal.note(f"watching as a device of {settings.target}; press Ctrl-C to stop")

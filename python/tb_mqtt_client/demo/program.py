@@ -165,7 +165,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--token", help="the gateway's access token (default: TB_ACCESS_TOKEN)")
     parser.add_argument("--duration", type=_seconds, default=5, help="seconds of live metrics (default: %(default)g)")
     parser.add_argument("--points", type=_count, default=1_000_000, help="datapoints to send afterwards (default: %(default)d)")
-    parser.add_argument("--devices", type=_count, help="number of sub-devices; beyond the parts of this machine, they repeat")
+    parser.add_argument(
+        "--devices", type=_count, help="number of sub-devices; parts of this machine are repeated if there are not enough"
+    )
     options = parser.parse_args(arguments)
     if options.devices == 0:
         parser.error("--devices: at least 1")
