@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 
 THROUGHPUT = {"throughput, device": "size", "throughput, gateway": "size"}
-LATENCY = {"latency, one call after the other": None, "latency at a rate": "rate"}
+LATENCY = {"latency, one send at a time": None, "latency at a rate": "rate"}
 """Groups of benchmarks, and the fact of each benchmark by which they are drawn."""
 PEERS = {"native": "tb_mqtt_client", "by hand": "by hand: orjson and gmqtt"}
 

@@ -1,4 +1,4 @@
-"""Draws pytest-benchmark's results of test_sizes.py and test_latency.py.
+"""Draw pytest-benchmark's results of test_sizes.py and test_latency.py.
 
 python benches/pictures.py RESULTS.json FOLDER [--format png]
 """
@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from curves import PEERS, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
 
 INK = "#7a7f87"
-"""Read as well on white as on black: the pictures have no background of their own."""
+"""Readable on white and on black, because the pictures have a transparent background."""
 LOOKS = {"native": ("#1a9e8f", "o"), "by hand": ("#d9822b", "s")}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -40,7 +40,7 @@ STYLE = {
     "xtick.major.pad": 7,
     "lines.linewidth": 2.2,
     "lines.markersize": 6,
-    # The same picture for the same numbers.
+    # Makes the picture depend only on the numbers.
     "svg.hashsalt": "tb-mqtt-client",
 }
 MEDIAN, NEARLY_ALL = "-", ":"
@@ -86,7 +86,7 @@ def finish(figure, note, *styles):
 def throughput(results):
     figure = Figure(figsize=(11, 5.2))
     panels = figure.subplots(1, 2, sharey=True)
-    titles = {"device": "A device", "gateway": "A gateway with 100 sub-devices"}
+    titles = {"device": "Device", "gateway": "Gateway with 100 sub-devices"}
     drawn = []
     for axes, (kind, title) in zip(panels, titles.items(), strict=True):
         for peer, points in results.of(f"throughput, {kind}", "size").items():
@@ -95,12 +95,13 @@ def throughput(results):
             drawn += rates
         logarithmic(axes.xaxis, list(points), axes.set_xscale)
         axes.set_title(title)
-        axes.set_xlabel("datapoints in a call")
+        axes.set_xlabel("datapoints per send")
     panels[0].set_ylabel("datapoints per second")
     for axes in panels:
         vertical(axes, drawn)
     finish(
-        figure, "From the calls to the last PUBACK of Mosquitto on the same machine; QoS 1, calls not awaited. Higher is better."
+        figure,
+        "From the first send to the last PUBACK from Mosquitto on the same machine; QoS 1, not awaited. Higher is better.",
     )
     return figure
 
@@ -108,11 +109,11 @@ def throughput(results):
 def latency(results):
     figure = Figure(figsize=(11, 5.2))
     idle, loaded = figure.subplots(1, 2)
-    draw_percentiles(idle, results.of("latency, one call after the other"))
+    draw_percentiles(idle, results.of("latency, one send at a time"))
     draw_rates(loaded, results.of("latency at a rate", "rate"))
     finish(
         figure,
-        "From a call to the answer that Mosquitto's PUBACK gives, on one machine; QoS 1. Lower is better.",
+        "From a send to its result after the PUBACK from Mosquitto on the same machine; QoS 1. Lower is better.",
         (MEDIAN, "median"),
         (NEARLY_ALL, "99th percentile"),
     )
@@ -120,7 +121,7 @@ def latency(results):
 
 
 def draw_percentiles(axes, curves):
-    """The last tenths of a percent get as much room as the first half."""
+    """Draw percentiles at equal distances, so that the last tenths of a percent take as much space as the first half."""
     drawn = []
     for peer, points in curves.items():
         [one] = points.values()
@@ -130,8 +131,8 @@ def draw_percentiles(axes, curves):
         drawn += taken
     vertical(axes, drawn, "{:g}".format)
     axes.set_xticks(range(len(percentiles)), [f"{percentile:g} %" for percentile in percentiles])
-    axes.set_title("One call after the other")
-    axes.set_xlabel("of the calls are answered within")
+    axes.set_title("One send at a time")
+    axes.set_xlabel("percentile of sends")
     axes.set_ylabel("milliseconds")
 
 
@@ -145,7 +146,7 @@ def draw_rates(axes, curves):
     logarithmic(axes.xaxis, list(points), axes.set_xscale)
     vertical(axes, drawn, "{:g}".format)
     axes.set_title("At a steady rate")
-    axes.set_xlabel("calls per second, ten datapoints each")
+    axes.set_xlabel("sends per second, ten datapoints each")
     axes.set_ylabel("milliseconds")
 
 

@@ -21,7 +21,7 @@ README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One case: how its number is made, what it should be, and whether more is better."""
+    """One case: its peer and unit, its target, and whether more is better."""
 
     case: str
     peer: str | None
@@ -37,36 +37,40 @@ ROWS = [
     Row("a dict of 10 keys to an encoded uplink message", "orjson.dumps", "x its time", 2.0, False),
     Row("TimeseriesEntry(key, value, ts)", "plain class", "x its time", 1.0, False),
     Row("gateway, 20 messages of 10 datapoints", "reference", "x its throughput", 1.0, True),
-    Row("taking from a limit with two windows, one call", None, "ns", 200.0, False),
-    Row("one million queued datapoints, 10 to a message", None, "bytes a datapoint", 64.0, False),
-    Row("device, one datapoint a call, not waiting", "by hand", "x its calls per second", 3.0, True),
-    Row("gateway, 200 devices, a dict of 10 keys a call, not waiting", "by hand", "x its datapoints per second", 2.5, True),
-    Row("gateway, 10 devices, 1000 ready entries a call", "by hand", "x its datapoints per second", 0.6, True),
-    Row("one awaited call, time to its answer, p50", "by hand", "x its time", 1.5, False),
+    Row("taking tokens from a limit with two windows, one call", None, "ns", 200.0, False),
+    Row("one million queued datapoints, 10 to a message", None, "bytes per datapoint", 64.0, False),
+    Row("device, one datapoint per send, not awaited", "by hand", "x its sends per second", 3.0, True),
+    Row("gateway, 200 devices, a dict of 10 keys per send, not awaited", "by hand", "x its datapoints per second", 2.5, True),
+    Row("gateway, 10 devices, 1000 entries per send", "by hand", "x its datapoints per second", 0.6, True),
+    Row("latency of one awaited send, p50", "by hand", "x its time", 1.5, False),
     Row("10,000 sub-devices announced and streaming", "100 sub-devices", "x the time of a datapoint", 1.5, False),
-    Row("gateway, telemetry beside 10,000 updates and 10,000 calls a minute", None, "x the throughput without them", 0.9, True),
+    Row(
+        "gateway, telemetry during 10,000 attribute updates and 10,000 RPC requests per minute",
+        None,
+        "x the throughput without them",
+        0.9,
+        True,
+    ),
     Row("waiting for a limit", None, "% of a core", 1.0, False),
-    Row("one million datapoints queued while the server is away", None, "bytes a datapoint", 64.0, False),
+    Row("one million datapoints queued while the server is away", None, "bytes per datapoint", 64.0, False),
     Row("one million datapoints queued, sent afterwards", "while connected", "x the speed", 0.8, True),
     Row("import of the package, with both clients", None, "ms", 150.0, False),
 ]
 
 HIGHLIGHTS = {
-    "device, one datapoint a call, not waiting": (
-        "the sends per second of a hand-written program with orjson and gmqtt, at one datapoint per send"
+    "device, one datapoint per send, not awaited": "the sends per second, at one datapoint per send",
+    "gateway, 200 devices, a dict of 10 keys per send, not awaited": (
+        "the datapoints per second of a gateway with 200 sub-devices, at ten datapoints per send"
     ),
-    "gateway, 200 devices, a dict of 10 keys a call, not waiting": (
-        "its datapoints per second for a gateway with 200 sub-devices, at ten datapoints per send"
-    ),
-    "one awaited call, time to its answer, p50": (
-        "its latency for a single awaited send, which passes a queue, packing and rate limiting here"
+    "latency of one awaited send, p50": (
+        "the latency of a single awaited send, because it passes a queue, packing and rate limiting"
     ),
 }
 """The ratios that the README shows, by case, with their meaning."""
 
 
 class Results:
-    """pytest-benchmark's JSON by case and peer. A result that was not checked is an error."""
+    """pytest-benchmark's JSON by case and peer. An unchecked result is an error."""
 
     def __init__(self, path):
         self._by_peer = {}
@@ -99,7 +103,7 @@ class Results:
 
 
 def table(results):
-    lines = ["| case | peer | measured | to reach | |", "|---|---|---|---|---|"]
+    lines = ["| case | peer | measured | target | |", "|---|---|---|---|---|"]
     for row in ROWS:
         if results.missing(row):
             continue
@@ -108,7 +112,7 @@ def table(results):
         bound = "at least" if row.more_is_better else "at most"
         shown = f"{number:.0f}" if number >= 100 else f"{number:.2f}"
         peer = f"`{row.peer}`" if row.peer else ""
-        mark = "reached" if reached else "**missed**"
+        mark = "met" if reached else "**missed**"
         lines.append(f"| {row.case} | {peer} | {shown} {row.unit} | {bound} {row.target:g} | {mark} |")
     return "\n".join(lines)
 
@@ -120,9 +124,9 @@ def highlights(results):
 
 
 def table_of_sizes(curves):
-    """Datapoints a second by the size of a call."""
+    """Return the datapoints per second by the size of a send."""
     lines = [
-        "| datapoints in a call | bytes of its JSON | device | by hand | gateway | by hand |",
+        "| datapoints per send | JSON bytes | device | by hand | gateway | by hand |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     device, gateway = (curves.of(f"throughput, {kind}", "size") for kind in ("device", "gateway"))
@@ -133,17 +137,17 @@ def table_of_sizes(curves):
 
 
 def table_of_latencies(curves):
-    """Milliseconds to the answer: percentiles of calls that come alone, and the median and 99 % at each rate."""
-    alone = curves.of("latency, one call after the other")
-    lines = ["| calls | answered | tb_mqtt_client | by hand |", "|---|---:|---:|---:|"]
+    """Return the milliseconds to the result: percentiles for one send at a time, and the median and 99 % at each rate."""
+    alone = curves.of("latency, one send at a time")
+    lines = ["| sends | percentile | tb_mqtt_client | by hand |", "|---|---:|---:|---:|"]
     for percentile in percentiles_of(alone["native"][None]):
         columns = [duration(alone[peer][None], percentile) for peer in PEERS]
-        lines.append(f"| one after the other | {percentile:g} % within | {' | '.join(columns)} |")
+        lines.append(f"| one at a time | {percentile:g} % | {' | '.join(columns)} |")
     rates = curves.of("latency at a rate", "rate")
     for rate in rates["native"]:
         for percentile in (50, 99):
             columns = [duration(rates[peer][rate], percentile) for peer in PEERS]
-            lines.append(f"| {amount(rate)} a second | {percentile} % within | {' | '.join(columns)} |")
+            lines.append(f"| {amount(rate)} per second | {percentile} % | {' | '.join(columns)} |")
     return "\n".join(lines)
 
 
@@ -153,7 +157,7 @@ def duration(one, percentile):
 
 
 def write_between(path, name, text):
-    """Replace what stands between the markers of that name."""
+    """Replace the text between the markers with this name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, _, rest = path.read_text().partition(begin)
     _, found, after = rest.partition(end)

@@ -14,5 +14,5 @@ def test_take(measure, benchmark):
             refusal = take(1, 1)
         return refusal
 
-    measure("taking from a limit with two windows, one call", "native", work, lambda refusal: refusal is None)
+    measure("taking tokens from a limit with two windows, one call", "native", work, lambda refusal: refusal is None)
     benchmark.extra_info["value"] = benchmark.stats.stats.median / CALLS * 1e9

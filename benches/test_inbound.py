@@ -108,7 +108,7 @@ def test_telemetry_beside_what_comes_in(benchmark, broker):
             server.switch()
             taken.append((gateway.updates - before[0], gateway.answers - before[1]))
 
-        benchmark.group = "gateway, telemetry beside 10,000 updates and 10,000 calls a minute"
+        benchmark.group = "gateway, telemetry during 10,000 attribute updates and 10,000 RPC requests per minute"
         benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
         server.end()
         counts = runner.run(gateway.stop())

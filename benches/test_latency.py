@@ -96,7 +96,7 @@ def test_one_after_the_other(benchmark, broker, peer):
             taken.append(time.perf_counter() - began)
         return taken
 
-    measure_latency(benchmark, broker, peer, "latency, one call after the other", work)
+    measure_latency(benchmark, broker, peer, "latency, one send at a time", work)
 
 
 @pytest.mark.parametrize("peer", PEERS)

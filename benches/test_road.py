@@ -43,14 +43,14 @@ def measure_road(benchmark, broker, case, peer, calls, sent, names=()):
 @pytest.mark.parametrize("peer", PEERS)
 def test_device_one_datapoint_a_call(benchmark, broker, peer):
     calls = [(None, {"ts": FIRST_TS + index, "values": {"temperature": index / 8}}) for index in range(20_000)]
-    measure_road(benchmark, broker, "device, one datapoint a call, not waiting", peer, calls, calls)
+    measure_road(benchmark, broker, "device, one datapoint per send, not awaited", peer, calls, calls)
 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_gateway_a_dict_a_call(benchmark, broker, peer):
     calls = [(name, records[0]) for name, records in telemetry(10_000, 10, 200).calls]
     names = sorted({name for name, _ in calls})
-    measure_road(benchmark, broker, "gateway, 200 devices, a dict of 10 keys a call, not waiting", peer, calls, calls, names)
+    measure_road(benchmark, broker, "gateway, 200 devices, a dict of 10 keys per send, not awaited", peer, calls, calls, names)
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -63,7 +63,7 @@ def test_gateway_ready_entries(benchmark, broker, peer):
             (name, [TimeseriesEntry(key, value, record["ts"]) for record in records for key, value in record["values"].items()])
             for name, records in calls
         ]
-    measure_road(benchmark, broker, "gateway, 10 devices, 1000 ready entries a call", peer, calls, sent, names)
+    measure_road(benchmark, broker, "gateway, 10 devices, 1000 entries per send", peer, calls, sent, names)
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -88,7 +88,7 @@ def test_round_trip(benchmark, broker, peer):
 
         runner.run(prepare())
         medians = []
-        benchmark.group = "one awaited call, time to its answer, p50"
+        benchmark.group = "latency of one awaited send, p50"
         benchmark.pedantic(lambda: medians.append(runner.run(trips())), rounds=5, warmup_rounds=1)
         benchmark.extra_info.update(peer=peer, correct=True, value=statistics.median(medians[1:]))
         runner.run(program.stop())

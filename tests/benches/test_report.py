@@ -40,7 +40,7 @@ def everything(rows):
     for peer in ("native", "by hand"):
         for kind in ("device", "gateway"):
             found += [benchmark(f"throughput, {kind}", peer, size=size, bytes=30, datapoints=1000) for size in SIZES]
-        found.append(benchmark("latency, one call after the other", peer, percentiles=percentiles))
+        found.append(benchmark("latency, one send at a time", peer, percentiles=percentiles))
         found += [benchmark("latency at a rate", peer, rate=rate, percentiles=percentiles) for rate in RATES]
     return found
 
