@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from broker_client import BrokerClient
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, GatewayClient, NotConnectedError
 
 
@@ -227,7 +228,7 @@ async def test_stop_answers_what_cannot_be_delivered(mosquitto):
 
 async def test_what_is_queued_while_the_broker_is_away_arrives(mosquitto):
     client = GatewayClient(config(mosquitto))
-    client._keeper._backoff._first = 0.01
+    engine_of(client).keeper._backoff._first = 0.01
     await client.connect()
     session, _ = await client.connect_device("device", wait_for_publish=True)
     mosquitto.stop()
@@ -280,7 +281,7 @@ async def test_defect_34_mosquittos_receive_maximum_is_obeyed(mosquitto):
     mosquitto.start()
     client = DeviceClient(config(mosquitto))
     await client.connect()
-    manager = client._mqtt_manager
+    manager = engine_of(client).mqtt_manager
     most = 0
     publish = manager.publish_now
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from device_peer import make_client
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.emulator import Emulator
 
@@ -29,7 +30,7 @@ async def device(emulator):
     await client.stop()
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
-    assert len(client._downlink.rpc_responses.pending) == len(client._downlink.attribute_responses.pending) == 0
+    assert len(engine_of(client).downlink.rpc_responses.pending) == len(engine_of(client).downlink.attribute_responses.pending) == 0
 
 
 @pytest.fixture
@@ -51,4 +52,4 @@ async def gateway(make_gateway):
     await client.stop()
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
-    assert len(client._gateway_downlink.attribute_responses.pending) == 0
+    assert len(sub_devices_of(client).downlink.attribute_responses.pending) == 0

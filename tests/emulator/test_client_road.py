@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine_parts import engine_of
 from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_windows
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
@@ -47,13 +48,13 @@ async def test_limits_come_from_the_server_at_each_connection(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits("10:1", "100:1", "1000:1,5000:60"))
     client = DeviceClient(config(emulator))
     await client.connect()
-    assert client._rate_limiter.message_rate_limit.buckets.windows == [(8, 1.0)]
-    assert client._rate_limiter.telemetry_datapoints_rate_limit.buckets.windows == [(800, 1.0), (4000, 60.0)]
+    assert engine_of(client).rate_limiter.message_rate_limit.buckets.windows == [(8, 1.0)]
+    assert engine_of(client).rate_limiter.telemetry_datapoints_rate_limit.buckets.windows == [(800, 1.0), (4000, 60.0)]
     assert client.max_payload_size == 65536 - (2 + len("v1/devices/me/attributes")) - 2 - 1
     emulator.limits = SessionLimits()
     await client.disconnect()
     await client.connect()
-    assert not any(limit.has_limit() for limit in client._rate_limiter.values())
+    assert not any(limit.has_limit() for limit in engine_of(client).rate_limiter.values())
     await client.stop()
 
 
@@ -203,7 +204,7 @@ async def test_calls_of_one_turn_are_published_together_in_the_next(emulator, wi
     # One turn for the calls, one for what they queued.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert client._mqtt_manager.in_flight == 1
+    assert engine_of(client).mqtt_manager.in_flight == 1
     late = asyncio.ensure_future(client.send_timeseries([{"ts": ts, "values": {"b": "x" * 1000}} for ts in range(150)]))
     results = await asyncio.gather(*calls)
     assert {(result.is_successful(), result.datapoints_count) for result in results} == {(True, 1)}

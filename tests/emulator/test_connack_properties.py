@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from engine_parts import engine_of
 from faulty_link import FaultyLink
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Emulator
@@ -140,7 +141,7 @@ async def test_receive_maximum_bounds_what_is_in_flight(emulator):
     async with FaultyLink(emulator.host, emulator.port, connack=connack(RECEIVE_MAXIMUM + b"\x00\x02")) as link:
         client = client_of(link)
         await client.connect()
-        emulator.on_publish = lambda _publish: in_flight.append(client._mqtt_manager.in_flight)
+        emulator.on_publish = lambda _publish: in_flight.append(engine_of(client).mqtt_manager.in_flight)
         results = await asyncio.gather(
             *(client.send_timeseries({"ts": ts, "values": {"text": "x" * 40_000}}) for ts in range(1, 8))
         )
@@ -154,7 +155,7 @@ async def test_the_servers_keep_alive_is_used(emulator):
         client = client_of(link, keepalive=600)
         await client.connect()
         link.silence()
-        end = await asyncio.wait_for(client._mqtt_manager.wait_lost(), 10)
+        end = await asyncio.wait_for(engine_of(client).mqtt_manager.wait_lost(), 10)
         link._silent = False
         assert "keep-alive 1 s" in end.cause
         await client.stop()

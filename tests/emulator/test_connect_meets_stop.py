@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from device_peer import CALL, make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client.common.async_utils import callback_task
 
 
@@ -70,7 +71,7 @@ async def test_a_cancelled_connect_ends_before_the_next_begins(emulator, turns):
         first = asyncio.ensure_future(client.connect())
         await heard.wait()
         first.cancel()
-        client._config.port = emulator.port
+        engine_of(client).config.port = emulator.port
         for _ in range(turns):
             await asyncio.sleep(0)
         await client.connect()

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from device_peer import make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.service.delivery import outcomes
 
@@ -38,14 +39,14 @@ async def test_behind_a_puback(emulator, device, contexts, monkeypatch, code):
 async def test_at_the_end_of_a_session(emulator, device, contexts):
     """The next session comes, and the other callbacks are called."""
     ends = []
-    device._mqtt_manager.session_end_callbacks[:0] = [fail]
-    device._mqtt_manager.session_end_callbacks.append(ends.append)
+    engine_of(device).mqtt_manager.session_end_callbacks[:0] = [fail]
+    engine_of(device).mqtt_manager.session_end_callbacks.append(ends.append)
     await emulator.disconnect_device("device")
     async with asyncio.timeout(5):
         assert (await device.send_timeseries({"a": 1}, timeout=None)).is_successful()
     assert len(ends) == 1
     assert [str(context["exception"]) for context in contexts] == ["a defect"]
-    device._mqtt_manager.session_end_callbacks.remove(fail)
+    engine_of(device).mqtt_manager.session_end_callbacks.remove(fail)
 
 
 async def test_in_the_watch_for_acknowledgements(emulator):
@@ -54,7 +55,7 @@ async def test_in_the_watch_for_acknowledgements(emulator):
     await client.connect()
     swallow = iter([True])
     emulator.on_publish = lambda _: Verdict.ignore() if next(swallow, False) else None
-    client._mqtt_manager._patches.on_overdue = fail
+    engine_of(client).mqtt_manager._patches.on_overdue = fail
     async with asyncio.timeout(5):
         assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
     assert client.statistics.reconnects == 1

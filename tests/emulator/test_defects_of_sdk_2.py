@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from device_peer import make_client
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import AttributeEntry, DeviceClient, TimeseriesEntry
 from tb_mqtt_client.common.exceptions import ExceptionHandler
 from tb_mqtt_client.common.timing import now_ms
@@ -20,7 +21,7 @@ def tasks():
 
 async def test_defect_05_each_call_has_its_own_time(emulator, device, monkeypatch):
     times = iter([1000, 2000, 3000])
-    monkeypatch.setattr("tb_mqtt_client.service.device.client.now_ms", lambda: next(times))
+    monkeypatch.setattr("tb_mqtt_client.service.engine.now_ms", lambda: next(times))
     futures = [(await device.send_timeseries(TimeseriesEntry("t", value), wait_for_publish=False))[0] for value in range(3)]
     assert [(await future).datapoints_count for future in futures] == [1, 1, 1]
     assert [(point.ts, point.value) for point in emulator.device("device").telemetry] == [(1000, 0), (2000, 1), (3000, 2)]
@@ -34,7 +35,7 @@ async def test_defect_05_no_point_is_dropped_in_silence(device):
 
 async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator, gateway):
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
-    gateway._gateway_splitter.max_payload_size = 400
+    sub_devices_of(gateway).splitter.max_payload_size = 400
     before = now_ms()
     result = await gateway.send_device_timeseries(session, {f"key {index}": "x" * 50 for index in range(20)})
     assert result.is_successful()
@@ -84,9 +85,9 @@ async def test_defect_25_and_28_stop_ends_everything_and_the_stop_event_stays(em
     before = tasks()
     client = make_client(emulator)
     await client.connect()
-    assert not client._stop_event.is_set()
+    assert not engine_of(client).stop_event.is_set()
     await client.stop()
-    assert client._stop_event.is_set()
+    assert engine_of(client).stop_event.is_set()
     assert tasks() == before
 
 

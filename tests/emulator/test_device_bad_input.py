@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, NotConnectedError, UnsupportedValueError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -83,8 +84,8 @@ async def test_bad_calls(emulator, device, name, arguments, options, error, text
     with pytest.raises(error, match=text):
         await getattr(device, name)(*arguments, **options)
     # Nothing of it is left, and the client goes on.
-    assert device._message_service.is_empty()
-    assert not device._requests._tasks
+    assert engine_of(device).message_service.is_empty()
+    assert not engine_of(device).requests._tasks
     assert (await device.send_attributes({"a": 1})).is_successful()
 
 
@@ -99,7 +100,7 @@ async def test_calls_of_a_client_that_is_not_connected(emulator, name, when):
     with pytest.raises(NotConnectedError, match="connect") as raised:
         await getattr(client, name)(*GOOD_CALLS[name])
     assert isinstance(raised.value, AttributeError)
-    assert not client._requests._tasks
+    assert not engine_of(client).requests._tasks
     # A request that was refused may be sent later.
     await client.connect()
     emulator.on_publish = lambda _: Verdict.refuse(0x90)

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from engine_parts import engine_of
 from tb_mqtt_client import ConnectionLostError, DeviceClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import RequestRefusedError
 from tb_mqtt_client.common.request_id_generator import AttributeRequestIdProducer, RPCRequestIdProducer
@@ -302,7 +303,7 @@ async def test_a_call_while_the_connection_is_away_goes_on_the_next(emulator, de
     server = Server(emulator, lambda _: 1)
     await emulator.stop()
     call = asyncio.create_task(device.call_rpc("m", timeout=10))
-    while not device._requests._rpc_calls:  # noqa: ASYNC110
+    while not engine_of(device).requests._rpc_calls:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await emulator.start()
     assert (await call).result == 1
@@ -313,15 +314,15 @@ async def test_a_call_that_was_given_up_is_never_sent(emulator, device):
     """Nor does it stay in the queue."""
     server = Server(emulator, lambda _: 1)
     await emulator.stop()
-    await device._mqtt_manager.wait_lost()
+    await engine_of(device).mqtt_manager.wait_lost()
     with pytest.raises(TimeoutError):
         await device.call_rpc("late", timeout=0.01)
     cancelled = asyncio.create_task(device.call_rpc("cancelled"))
-    while not device._requests._rpc_calls:  # noqa: ASYNC110
+    while not engine_of(device).requests._rpc_calls:  # noqa: ASYNC110
         await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.gather(cancelled, return_exceptions=True)
-    assert device._message_service.is_empty()
+    assert engine_of(device).message_service.is_empty()
     await emulator.start()
     assert (await device.call_rpc("m")).result == 1
     assert [request["method"] for _, request, _ in server.requests] == ["m"]
@@ -330,9 +331,9 @@ async def test_a_call_that_was_given_up_is_never_sent(emulator, device):
 async def test_stop_does_not_wait_for_a_call_that_was_given_up(emulator, device):
     # The client tries to reconnect, so that stop() waits for what is queued.
     await emulator.stop()
-    await device._mqtt_manager.wait_lost()
+    await engine_of(device).mqtt_manager.wait_lost()
     call = asyncio.create_task(device.call_rpc("m", timeout=0.05))
-    while not device._requests._rpc_calls:  # noqa: ASYNC110
+    while not engine_of(device).requests._rpc_calls:  # noqa: ASYNC110
         await asyncio.sleep(0)
     async with asyncio.timeout(30):
         await device.stop(timeout=60)
@@ -414,13 +415,13 @@ async def test_a_callback_may_stop_its_client(emulator, device):
 
     await device.send_attribute_request(await AttributeRequest.build(), callback)
     await stopped.wait()
-    assert not device._mqtt_manager.is_connected()
+    assert not engine_of(device).mqtt_manager.is_connected()
 
 
 async def test_defect_55_qos_of_the_configuration_is_0_or_1(emulator):
     for qos, sent in ((0, 0), (1, 1), (2, 1)):
         client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
-        client._config.qos = qos
+        engine_of(client).config.qos = qos
         await client.connect()
         server = Server(emulator, lambda _: {})
         await client.call_rpc("m")

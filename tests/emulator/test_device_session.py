@@ -6,9 +6,11 @@ import logging
 import pytest
 from device_peer import ANSWER, ATTRIBUTES, CALL, Answers, make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
+from tb_mqtt_client.service.engine import Component
 from tb_mqtt_client.service.requests import dispatch
 
 
@@ -40,7 +42,8 @@ async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
     client.set_rpc_request_callback(lambda _: None)
 
     def spent():
-        return 100 - round(client._rate_limiter.message_rate_limit.buckets.tokens(client._admission._clock())[0])
+        engine = engine_of(client)
+        return 100 - round(engine.rate_limiter.message_rate_limit.buckets.tokens(engine.admission._clock())[0])
 
     await client.connect()
     # Connecting, and two subscriptions that the platform counts.
@@ -71,7 +74,7 @@ async def test_telemetry_does_not_wait_for_subscriptions(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:3600"))
     client = make_client(emulator, rate_limit_percentage=100)
     connecting = asyncio.create_task(client.connect())
-    while not client._mqtt_manager.is_writable():  # noqa: ASYNC110
+    while not engine_of(client).mqtt_manager.is_writable():  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert (await client.send_timeseries({"a": 1})).is_successful()
     assert not connecting.done()
@@ -84,7 +87,7 @@ async def test_a_connection_lost_while_a_subscription_waits(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="4:3600"))
     client = make_client(emulator, rate_limit_percentage=25)
     connecting = asyncio.create_task(client.connect())
-    while not client._rate_limiter.message_rate_limit.has_limit():  # noqa: ASYNC110
+    while not engine_of(client).rate_limiter.message_rate_limit.has_limit():  # noqa: ASYNC110
         await asyncio.sleep(0)
     await emulator.disconnect_device("TOKEN")
     with pytest.raises(ConnectionError):
@@ -93,10 +96,11 @@ async def test_a_connection_lost_while_a_subscription_waits(emulator):
 
 
 async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emulator, caplog):
-    class Curious(DeviceClient):
-        _free_topics = (*DeviceClient._free_topics, "v1/devices/me/#")
+    class Curious(Component):
+        topics = ("v1/devices/me/#",)
 
-    client = Curious({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
+    engine_of(client).add(Curious())
     client.set_rpc_request_callback(lambda _: 1)
     with caplog.at_level(logging.WARNING):
         await client.connect()
@@ -105,7 +109,7 @@ async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emula
     assert (await client.send_timeseries({"a": 1})).is_successful()
     assert await Answers(emulator).to(1, {"method": "m"}) == (1, {"result": 1})
     with pytest.raises(SubscriptionRefusedError) as refused:
-        await client._mqtt_manager.subscribe("#")
+        await engine_of(client).mqtt_manager.subscribe("#")
     assert (refused.value.topic, refused.value.reason_code) == ("#", 0x8F)
     await client.stop()
 
@@ -141,7 +145,7 @@ async def test_the_first_message_of_a_stopped_client_is_not_lost_in_its_lane(emu
     updates = asyncio.Queue()
     client.set_attribute_update_callback(updates.put_nowait)
     await client.connect()
-    client._mqtt_manager._inbound.dispatch(ATTRIBUTES, b'{"a":1}')
+    engine_of(client).mqtt_manager._inbound.dispatch(ATTRIBUTES, b'{"a":1}')
     await client.disconnect()
     await client.connect()
     await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 2})

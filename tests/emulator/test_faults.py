@@ -9,6 +9,7 @@ import time
 import pytest
 import trustme
 
+from engine_parts import engine_of
 from faulty_link import FaultyLink, connect_at_last
 from tb_mqtt_client import BackpressureException, ConnectionRefusedByServer, DeviceClient, GatewayClient, NotConnectedError
 from tb_mqtt_client.constants.reason_codes import LIMITING_DISCONNECTS
@@ -73,7 +74,7 @@ class Stream:
         statistics = self.client.statistics
         assert statistics.acknowledged == statistics.accepted == 2 * len(self.calls)
         assert_sum(self.client)
-        assert len(self.client._futures) == 0
+        assert len(engine_of(self.client).futures) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +364,7 @@ async def test_disconnects(emulator, code):
 async def test_a_message_that_always_ends_the_connection_is_given_up(emulator, code):
     emulator.on_publish = lambda publish: Verdict.close(code) if b'"poison"' in publish.payload else None
     client = DeviceClient(config(emulator, max_inflight_messages=3))
-    client._message_service._suspects.interval = 0.05
+    engine_of(client).message_service._suspects.interval = 0.05
     await client.connect()
     stream = Stream(client, emulator)
     await stream.send(0, 50)
@@ -386,7 +387,7 @@ async def test_a_sub_device_that_always_ends_the_connection_is_given_up_alone(em
         Verdict.close(0x8B) if publish.topic == "v1/gateway/telemetry" and b'"bad":' in publish.payload else None
     )
     client = GatewayClient(config(emulator, "GATEWAY"))
-    client._message_service._suspects.interval = 0.05
+    engine_of(client).message_service._suspects.interval = 0.05
     await client.connect()
     stream = Stream(client, emulator, ["good", "bad", "fine"])
     await stream.announce()
@@ -494,7 +495,7 @@ async def test_a_server_that_stops_reading(emulator):
             (await client.send_timeseries({"ts": ts, "values": {"text": text}}, wait_for_publish=False))[0] for ts in range(200)
         ]
         await asyncio.sleep(0.1)
-        connection = client._mqtt_manager._client._connection
+        connection = engine_of(client).mqtt_manager._client._connection
         assert connection._transport.get_write_buffer_size() < 2**20
         assert client.statistics.queued > 0
         link.thaw()
@@ -528,7 +529,7 @@ async def test_half_open_connection_without_traffic(emulator):
         client = DeviceClient(config(link, keepalive=1))
         await client.connect()
         link.silence()
-        end = await asyncio.wait_for(client._mqtt_manager.wait_lost(), 10)
+        end = await asyncio.wait_for(engine_of(client).mqtt_manager.wait_lost(), 10)
         link._silent = False
         assert end.seconds >= 1
         assert (await client.send_timeseries({"a": 1})).is_successful()
@@ -615,7 +616,7 @@ async def test_a_loop_that_is_blocked_longer_than_the_ack_timeout(emulator):
             client = DeviceClient(config(emulator, ack_timeout=0.5))
             await client.connect()
             [future] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
-            await until(lambda: client._mqtt_manager.in_flight)
+            await until(lambda: engine_of(client).mqtt_manager.in_flight)
             time.sleep(2.0)  # noqa: ASYNC251  # what is tested
             result = await future
             await client.stop()
@@ -698,7 +699,7 @@ async def full_queue(emulator, policy, **options):
     await client.connect()
     # One in flight, so that the others stay queued.
     await client.send_timeseries({"ts": 0, "values": {"a": 0}}, wait_for_publish=False)
-    await until(lambda: client._mqtt_manager.in_flight)
+    await until(lambda: engine_of(client).mqtt_manager.in_flight)
     futures = [(await client.send_timeseries({"ts": ts, "values": {"a": ts}}, wait_for_publish=False))[0] for ts in range(1, 5)]
     await asyncio.sleep(0)
     return client, futures
@@ -782,7 +783,7 @@ async def test_defect_10_cancelling_a_waiting_call_loses_nothing(emulator):
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, False] * 5
     await client.stop()
     assert client.statistics.acknowledged == 10
-    assert len(client._futures) == 0
+    assert len(engine_of(client).futures) == 0
 
 
 async def test_defect_09_and_11_a_timeout_answers_and_the_data_stays_queued(emulator):
@@ -827,7 +828,7 @@ async def test_cancelling_stop_still_stops(emulator):
     with pytest.raises(asyncio.CancelledError):
         await stopping
     assert all(future.done() for future in futures)
-    assert not client._mqtt_manager.is_connected()
+    assert not engine_of(client).mqtt_manager.is_connected()
     assert_sum(client)
 
 
@@ -839,8 +840,8 @@ async def test_defect_31_waiting_for_a_limit_is_one_wake_up(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(None, "1000:1", "20:1"))
     client = DeviceClient(config(emulator, rate_limit_percentage=50))
     await client.connect()
-    taken, try_take = [], client._admission.try_take
-    client._admission.try_take = lambda message: taken.append(try_take(message)) or taken[-1]
+    taken, try_take = [], engine_of(client).admission.try_take
+    engine_of(client).admission.try_take = lambda message: taken.append(try_take(message)) or taken[-1]
     result = await client.send_timeseries([{"ts": ts, "values": {"a": ts}} for ts in range(15)])
     assert result.is_successful()
     # Two messages. The second is refused where it was tried at once and where its wait begins, and goes after that one wait.
@@ -863,7 +864,7 @@ async def test_what_was_built_for_wider_limits_is_cut_to_the_session_s(emulator,
         )
         for index, session in enumerate(sessions)
     ]
-    await until(lambda: client._mqtt_manager.in_flight)
+    await until(lambda: engine_of(client).mqtt_manager.in_flight)
     publishes = []
     emulator.on_publish = publishes.append
     if size := narrower.get("size"):

@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 from gateway_wire import CONNECTED, DISCONNECTED, FAILED, LOST, RECONNECTING, States, Wire, announced
 
-from tb_mqtt_client import GatewayClient
+from engine_parts import engine_of, sub_devices_of
+from tb_mqtt_client import GatewayClient, GatewayConfig
 from tb_mqtt_client.common.exceptions import BackpressureException, DeviceNotConnectedError, NotConnectedError
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 
@@ -155,8 +156,8 @@ async def test_giving_up_after_attempts_or_seconds_rejects_the_data_with_the_rea
     assert (await gateway.send_device_timeseries(session, {"a": 3})).is_successful()
 
 
-async def test_by_default_a_device_is_never_given_up(make_gateway):
-    config = make_gateway()._config
+def test_by_default_a_device_is_never_given_up():
+    config = GatewayConfig()
     assert (config.announce_attempts, config.announce_timeout) == (None, None)
     assert (config.announce_delay_min, config.announce_delay_max) == (1.0, 300.0)
 
@@ -228,7 +229,7 @@ async def test_a_device_that_is_disconnected_is_not_announced_again(emulator, st
     # Still on its way to the queue, or there.
     assert (await late).reason_code in {0x80, -1}
     assert states.seen[-1] is DISCONNECTED
-    assert len(gateway._announcer._retries) == len(gateway._announcer._retries._due) == 0
+    assert len(sub_devices_of(gateway).announcer._retries) == len(sub_devices_of(gateway).announcer._retries._due) == 0
     wire.verdict = lambda _: None
     again = await announced(gateway)
     assert (await gateway.send_device_timeseries(again, {"a": 3})).is_successful()
@@ -247,7 +248,7 @@ async def test_a_device_that_is_disconnected_while_its_announcement_is_on_its_wa
     await gateway.disconnect_device(session)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
     assert wire.of("connect") == [{"device": "D1", "type": "default"}]
-    assert (gateway._announcer._callers, session.state) == ({}, DISCONNECTED)
+    assert (sub_devices_of(gateway).announcer._callers, session.state) == ({}, DISCONNECTED)
 
 
 async def test_a_refused_device_that_is_deleted_is_not_announced_again(emulator, start):
@@ -256,7 +257,7 @@ async def test_a_refused_device_that_is_deleted_is_not_announced_again(emulator,
     await emulator.publish_to("GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_deleted", "params": "D1"})
     await states.until(DISCONNECTED)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, -1]
-    assert (session.manager, len(gateway._announcer._retries), len(wire.of("connect"))) == (None, 0, 1)
+    assert (session.manager, len(sub_devices_of(gateway).announcer._retries), len(wire.of("connect"))) == (None, 0, 1)
     assert counts_agree(gateway)
 
 
@@ -294,14 +295,14 @@ async def test_stopping_answers_who_waits_for_a_refused_device(emulator, start):
     await gateway.stop(timeout=0.01)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [-1, -1]
     assert (session.state, gateway.statistics.undelivered, counts_agree(gateway)) == (DISCONNECTED, 1, True)
-    assert len(gateway._announcer._retries) == len(gateway._announcer._retries._due) == 0
+    assert len(sub_devices_of(gateway).announcer._retries) == len(sub_devices_of(gateway).announcer._retries._due) == 0
 
 
 async def test_a_disconnected_gateway_announces_nothing_and_begins_anew(emulator, start):
     gateway = await start()
     session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
     await gateway.disconnect()
-    assert (session.state, len(gateway._announcer._retries._due)) == (DISCONNECTED, 0)
+    assert (session.state, len(sub_devices_of(gateway).announcer._retries._due)) == (DISCONNECTED, 0)
     wire.verdict = lambda _: None
     await gateway.connect()
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0, 0]
@@ -339,7 +340,7 @@ async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, s
     if policy == "raise":
         with pytest.raises(BackpressureException, match="The platform refuses device 'D1'"):
             await sending
-    share = gateway._sub_devices.gate.share
+    share = sub_devices_of(gateway).traffic.gate.share
     assert share.messages >= 5
     assert share.messages <= 10 or "max_queued_bytes" in bound
     assert share.bytes <= 200 + 10
@@ -380,7 +381,7 @@ async def test_a_send_that_waits_for_room_passes_when_all_other_devices_are_refu
     first = await gateway.send_device_timeseries(third, {"a": "x" * 50}, wait_for_publish=False)
     large = asyncio.create_task(gateway.send_device_timeseries(other, {"b": "x" * 390}))
     await asyncio.sleep(0)
-    gateway._sub_devices.fail(third.identity)
+    sub_devices_of(gateway).traffic.fail(third.identity)
     assert (await large).is_successful()
     assert not first.done()
 
@@ -497,7 +498,7 @@ async def test_clearing_the_queues_leaves_no_device_unannounced(emulator, start)
     refused, _ = await gateway.connect_device("D1")
     await States(refused).until(RECONNECTING)
     session, [connecting] = await gateway.connect_device("D2")
-    await gateway._message_service.clear()
+    await engine_of(gateway).message_service.clear()
     assert (await connecting).reason_code == -1
     data = [await gateway.send_device_timeseries(one, {"a": 1}, wait_for_publish=False) for one in (refused, session)]
     assert (await data[1]).is_successful()
@@ -509,7 +510,7 @@ async def test_an_acknowledgement_just_before_the_connection_ends_is_no_session(
     """The state would say CONNECTED as long as the platform is away."""
     gateway = await start()
     session = await announced(gateway)
-    states, announcer = States(session), gateway._announcer
+    states, announcer = States(session), sub_devices_of(gateway).announcer
     # What the transport does when the PUBACK and the end of the connection are in one read.
     _, [again] = await gateway.connect_device("D1")
     announcer.connection_ended()
@@ -535,9 +536,9 @@ async def test_a_refusal_just_before_the_connection_ends_is_no_reason_to_announc
     refusing(wire, 1)
     await gateway.connect_device("D1")
     await wire.next("connect")
-    gateway._announcer.connection_ended()
+    sub_devices_of(gateway).announcer.connection_ended()
     await announced(gateway, "D2")
-    assert (states.seen, len(gateway._announcer._retries._due)) == ([LOST], 0)
+    assert (states.seen, len(sub_devices_of(gateway).announcer._retries._due)) == ([LOST], 0)
 
 
 ENDS = {

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from gateway_wire import Wire
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import GatewayClient, NotConnectedError, UnsupportedValueError
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
@@ -93,8 +94,8 @@ async def test_bad_calls(emulator, gateway, session, name, arguments, options, e
         await getattr(gateway, name)(session, *arguments, **options)
     # Nothing of it is left or goes out, and the gateway goes on.
     await asyncio.sleep(0)
-    assert gateway._message_service.is_empty()
-    assert not gateway._gateway_requests._tasks
+    assert engine_of(gateway).message_service.is_empty()
+    assert not sub_devices_of(gateway).requests._tasks
     assert (await gateway.send_device_attributes(session, {"a": 1})).is_successful()
     assert [publish.topic for publish in wire.publishes] == ["v1/gateway/attributes"]
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from gateway_wire import CONNECTED, LOST, RECONNECTING, States, Wire, announced
 
+from engine_parts import engine_of
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 
 QUICK = {"sub_device_keepalive": 0.05, "announce_delay_min": 1000.0}
@@ -156,7 +157,7 @@ async def test_a_limit_that_is_not_announced_makes_the_messages_smaller(emulator
     names = [f"D{number}" for number in range(20)]
     await asyncio.gather(*[(await gateway.connect_device(name))[1][0] for name in names])
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(messages="19:1"))
-    while not (learned := gateway._admission.learned_limits()):
+    while not (learned := engine_of(gateway).admission.learned_limits()):
         assert await wire.next("attributes")
     assert learned[0]["limit"] == "gateway messages"
     assert len(await wire.next("attributes")) <= 10

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from gateway_wire import CONNECTED, DISCONNECTED, LOST, RECONNECTING, States, Wire, announced
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
@@ -116,7 +117,7 @@ async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emula
 async def test_data_in_flight_of_a_renamed_device_is_divided_as_any_other(emulator, make_gateway, limit, new_name):
     """It is larger than the next session takes, or one of its sends ends the connection."""
     gateway = make_gateway(max_inflight_messages=1)
-    gateway._message_service._suspects.interval = 0.01
+    engine_of(gateway).message_service._suspects.interval = 0.01
     await gateway.connect()
     session, wire = await announced(gateway, "old", "p"), Wire(emulator)
     states = States(session)

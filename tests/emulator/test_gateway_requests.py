@@ -6,6 +6,7 @@ import json
 import pytest
 from gateway_wire import Wire
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import GatewayClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import RequestRefusedError
 from tb_mqtt_client.emulator import Claim, Emulator, RateLimits, SessionLimits, Verdict
@@ -110,7 +111,7 @@ async def test_defect_39_answered_requests_are_forgotten(emulator, gateway, sess
             await emulator.disconnect_device("GATEWAY")
             await gateway.send_device_timeseries(session, {"a": 1})
     await asyncio.sleep(0)
-    requests_ = gateway._gateway_requests
+    requests_ = sub_devices_of(gateway).requests
     assert (len(requests_._responses.pending), requests_._responses._requests, requests_._asked) == (0, {}, {})
     assert not requests_._tasks
 
@@ -162,7 +163,7 @@ async def test_an_answer_that_never_comes(emulator, gateway, session, caplog):
         await gateway.request_device_attributes(session, ["a"], ["b"], timeout=0.01)
     result = await gateway.send_device_attributes_request(session, await AttributeRequest.build(["a"]), timeout=0.01)
     assert result.is_successful()
-    await asyncio.wait(gateway._gateway_requests._tasks)
+    await asyncio.wait(sub_devices_of(gateway).requests._tasks)
     assert "ends without an answer: Timed out waiting for attributes of D1" in caplog.text
     # A late answer meets nobody, and a new request has another number.
     await emulator.publish_to("GATEWAY", RESPONSE, {"id": 1, "device": "D1", "value": 1})
@@ -253,7 +254,7 @@ async def test_a_cancelled_request_is_taken_back(emulator, make_gateway):
     asked.cancel()
     await asyncio.wait([asked])
     await asyncio.sleep(0)
-    assert gateway._message_service.is_empty()
+    assert engine_of(gateway).message_service.is_empty()
     await gateway.stop()
     assert wire.of("attributes/request") == []
 
@@ -261,7 +262,7 @@ async def test_a_cancelled_request_is_taken_back(emulator, make_gateway):
 async def test_a_response_callback_that_raises(emulator, gateway, session, caplog):
     session.set_attribute_response_callback(lambda *_: 1 / 0)
     await gateway.send_device_attributes_request(session, await AttributeRequest.build(["s1"]))
-    await asyncio.wait(gateway._gateway_requests._tasks)
+    await asyncio.wait(sub_devices_of(gateway).requests._tasks)
     assert gateway.statistics.callback_errors == 1
     assert "The callback for requested attributes of D1 failed" in caplog.text
     assert (await gateway.request_device_attributes(session, ["s1"]))["s1"] == "x"

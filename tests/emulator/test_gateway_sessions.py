@@ -10,8 +10,6 @@ from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict, codec, downlinks
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
-from tb_mqtt_client.service.base_client import BaseClient
-from tb_mqtt_client.service.gateway.gateway_client_interface import GatewayClientInterface
 from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS
 
 
@@ -30,8 +28,6 @@ def filters_in(monkeypatch, packet):
 
 def test_what_a_gateway_client_is():
     assert issubclass(GatewayClient, DeviceClient)
-    assert issubclass(GatewayClient, GatewayClientInterface)
-    assert issubclass(GatewayClientInterface, BaseClient)
     assert (GatewayClient.OPERATIONAL_TIMEOUT, GatewayClient.SUBSCRIPTIONS_TIMEOUT) == (5.0, 1.0)
 
 

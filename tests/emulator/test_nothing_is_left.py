@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from device_peer import FAST
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Verdict
 
@@ -206,16 +207,19 @@ async def test_a_stop_at_any_moment_of_connect_leaves_no_task(emulator, kind, bl
 
 
 @CLIENTS
-@pytest.mark.parametrize("part", ["_requests", "firmware_updater", "_keeper", "_mqtt_manager", "_gateway_requests"])
+@pytest.mark.parametrize("part", ["requests", "firmware_updater", "keeper", "mqtt_manager", "requests of sub-devices"])
 async def test_a_defect_in_one_part_of_stop_keeps_no_other_from_ending(emulator, kind, part):
     token = "TOKEN" if kind is DeviceClient else "GATEWAY"
     client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
     await client.connect()
     emulator.on_publish = lambda _: Verdict.ignore()
     futures = await client.send_timeseries({"a": 1}, wait_for_publish=False)
-    owner = getattr(client, part, None)
-    if owner is None:
-        pytest.skip("a part of gateways")
+    if part == "requests of sub-devices":
+        if kind is DeviceClient:
+            pytest.skip("a part of gateways")
+        owner = sub_devices_of(client).requests
+    else:
+        owner = getattr(client if part == "firmware_updater" else engine_of(client), part)
     stop = owner.stop
 
     async def fail():

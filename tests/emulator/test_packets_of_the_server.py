@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.emulator import Verdict
 
@@ -32,7 +33,7 @@ async def test_a_surplus_acknowledgement_touches_no_datapoint(emulator, kind):
     packet_id = publishes[0].packet_id
     session.write(bytes([kind, 4]) + packet_id.to_bytes(2, "big") + b"\x00\x00")
     await client.send_attributes({"a": 1})
-    client._mqtt_manager._patches.packet_ids._last = packet_id - 1
+    engine_of(client).mqtt_manager._patches.packet_ids._last = packet_id - 1
     [second] = await client.send_timeseries({"a": 2}, wait_for_publish=False)
     while len(publishes) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -51,7 +52,7 @@ async def test_a_thousand_malformed_packets_end_one_connection_and_cost_one_line
     await client.connect()
     with caplog.at_level(logging.INFO):
         emulator.device("device").session.write(b"\x30\x02\x00\x09" * 1000)
-        end = await client._mqtt_manager.wait_lost()
+        end = await engine_of(client).mqtt_manager.wait_lost()
         assert (await client.send_timeseries({"a": 1})).is_successful()
     assert "a PUBLISH ends too early" in end.cause
     assert client.statistics.reconnects == 1

@@ -6,6 +6,7 @@ import logging
 import pytest
 from device_peer import NoException, make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client import NotConnectedError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.service.delivery import workers
@@ -36,8 +37,8 @@ def loops():
 def assert_sum(client):
     statistics = client.statistics
     assert statistics.accepted == sum(getattr(statistics, state) for state in STATES), statistics
-    assert statistics.queued == statistics.in_flight == client._message_service.room.messages == 0
-    assert len(client._futures) == 0
+    assert statistics.queued == statistics.in_flight == engine_of(client).message_service.room.messages == 0
+    assert len(engine_of(client).futures) == 0
 
 
 def is_poison(item):
@@ -49,13 +50,13 @@ def is_poison(item):
 
 def failing(client, where, error, times):
     """Make a function of the pipeline raise for the poison, the given number of times."""
-    service = client._message_service
+    service = engine_of(client).message_service
     owner, name = {
         "routing": (service, "_route"),
         "packing": (service._device_uplink.packer, "pack"),
         "limits": (service._device_uplink, "_fits"),
         "admission": (service.admission, "try_take"),
-        "publishing": (client._mqtt_manager, "publish_now"),
+        "publishing": (engine_of(client).mqtt_manager, "publish_now"),
     }[where]
     function, left = getattr(owner, name), [error] * times
 
@@ -125,14 +126,17 @@ async def test_an_error_among_many_sends_of_one_batch_is_isolated(client, emulat
 
 @pytest.mark.parametrize("times", [2, 1000])
 async def test_a_request_that_fails_is_tried_again_or_ends(client, times):
-    def fails_for_requests(message, _take=client._admission.try_take):
+    admission = engine_of(client).admission
+    take = admission.try_take
+
+    def fails_for_requests(message):
         nonlocal times
         if message.is_service_message and times:
             times -= 1
             raise LookupError("a defect")
-        return _take(message)
+        return take(message)
 
-    client._admission.try_take = fails_for_requests
+    admission.try_take = fails_for_requests
     request = client.request_attributes(shared_keys=["a"])
     if times == 2:
         await asyncio.wait_for(request, 10)
@@ -171,10 +175,10 @@ async def test_a_loop_that_ends_for_good_is_seen_by_senders_until_connect_starts
     def route(_queued):
         raise NoException("ends every loop")
 
-    client._message_service._route = route
+    engine_of(client).message_service._route = route
     assert (await client.send_timeseries({"a": 1})).reason_code == -1
     assert [str(context["exception"]) for context in contexts] == ["ends every loop"]
-    del client._message_service._route
+    del engine_of(client).message_service._route
     await assert_unusable_until_connect(client, "initial queue.*ends every loop")
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from engine_parts import engine_of
 from faulty_link import FaultyLink
 from tb_mqtt_client import DeviceClient
 
@@ -37,7 +38,7 @@ async def test_everything_arrives_once_over_a_slow_link(emulator, hidden_buffers
             results = await asyncio.gather(*futures)
         assert {result.reason_code for result in results} == {0}
         # A busy machine passes bytes on later than it should, never sooner.
-        assert client._mqtt_manager.bytes_per_second <= 1.5 * RATE
+        assert engine_of(client).mqtt_manager.bytes_per_second <= 1.5 * RATE
         await client.stop()
     assert client.statistics.connections == 1
     assert link.bytes_up <= 1.2 * 75_000

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
@@ -23,7 +24,7 @@ def make(emulator, monkeypatch):
     def make(kind=DeviceClient, token="TOKEN", **options):
         fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
         client = kind(fast | {"host": emulator.host, "port": emulator.port, "access_token": token} | options)
-        client._message_service._suspects.interval = 0.05
+        engine_of(client).message_service._suspects.interval = 0.05
         return client
 
     return make
@@ -90,7 +91,7 @@ async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_i
 
     emulator.on_publish = judge
     async with make(GatewayClient, "GATEWAY") as client:
-        suspects, window = client._message_service._suspects, client._mqtt_manager._window
+        suspects, window = engine_of(client).message_service._suspects, engine_of(client).mqtt_manager._window
         suspects.interval = 0.2
         session, _ = await client.connect_device("device behind it", wait_for_publish=True)
         bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
@@ -141,7 +142,9 @@ async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator
         [future] = await client.send_timeseries({"ts": 1, "values": {"a": 1}}, wait_for_publish=False)
         async with asyncio.timeout(SOME_TIME):
             await until(
-                lambda: future.done() or any(group.failures > STRIKES for group in client._message_service._suspects._groups)
+                lambda: (
+                    future.done() or any(group.failures > STRIKES for group in engine_of(client).message_service._suspects._groups)
+                )
             )
             outage = False
             assert (await future).is_successful()
@@ -159,7 +162,7 @@ async def test_a_server_that_closes_every_connection_does_not_fill_the_memory_wi
         ]
         async with asyncio.timeout(SOME_TIME):
             await until(lambda: client.statistics.connections >= 100)
-            assert len(client._message_service._suspects.all()) <= 20
+            assert len(engine_of(client).message_service._suspects.all()) <= 20
             assert client.statistics.queued >= 80
             outage = False
             results = [await future for [future] in futures]
@@ -207,7 +210,7 @@ async def suspects_of_one_trial(emulator, client, count, on_connect=None):
         for ts in range(1, count + 1):
             futures += await client.send_timeseries({"ts": ts, "values": {"a": "x"}}, wait_for_publish=False)
             await until(lambda sent=ts: len(arrived) >= sent)
-        await until(lambda: len(client._message_service._suspects.all()) == count)
+        await until(lambda: len(engine_of(client).message_service._suspects.all()) == count)
     return futures
 
 
@@ -237,7 +240,7 @@ async def test_a_trial_keeps_the_receive_maximum(emulator, make):
 async def test_clearing_the_queues_during_a_trial_counts_each_message_once(emulator, make):
     async with make() as client:
         futures = await suspects_of_one_trial(emulator, client, 3)
-        service = client._message_service
+        service = engine_of(client).message_service
         arrived = asyncio.Event()
 
         def ignore(publish):
@@ -264,7 +267,7 @@ async def test_stop_answers_suspects(emulator, make):
     emulator.on_publish = lambda publish: Verdict.close() if publish.topic.endswith("telemetry") else None
     futures = [await client.send_timeseries({"ts": ts, "values": {"a": 1}}, wait_for_publish=False) for ts in range(1, 6)]
     async with asyncio.timeout(SOME_TIME):
-        await until(lambda: not client._message_service._suspects.is_empty())
+        await until(lambda: not engine_of(client).message_service._suspects.is_empty())
     await client.stop(timeout=0.1)
     assert {future.result().reason_code for [future] in futures} == {-1}
     assert client.statistics.undelivered == 5

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from device_peer import FAST, make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, DeviceConfig
 from tb_mqtt_client.emulator import Emulator, X509Credentials
 
@@ -83,7 +84,7 @@ async def test_an_encrypted_private_key(emulator, files, known, monkeypatch, cap
     async with make_client(emulator, **options) as client:
         assert (await client.send_timeseries({"a": 1})).is_successful()
         assert emulator.device("by certificate").connected
-        assert PASSWORD not in f"{client._config!r} {client.health()}"
+        assert PASSWORD not in f"{engine_of(client).config!r} {client.health()}"
     assert PASSWORD not in caplog.text
 
 
@@ -142,7 +143,7 @@ async def test_a_renewed_certificate_of_the_client_is_used_at_the_next_connectio
         renewed = authority.issue_cert("client")
         emulator.add_device(X509Credentials(renewed.cert_chain_pems[0].bytes().decode()), "by renewed certificate")
         write_pair(files, renewed, PASSWORD)
-        client._config.private_key_password = PASSWORD
+        engine_of(client).config.private_key_password = PASSWORD
         await emulator.disconnect_device("by certificate", 0x8B)
         assert (await client.send_timeseries({"a": 1})).is_successful()
         assert emulator.device("by renewed certificate").connected

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, pack_timeseries
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -115,9 +116,10 @@ REPLIES = st.fixed_dictionaries(
 def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
     limits = SessionLimits.parse(json.dumps(reply).encode())
     client = GatewayClient({"host": "127.0.0.1", "rate_limit_percentage": percentage})
-    client._apply_limits(limits)
+    engine_of(client).apply_limits(limits)
     json.dumps(client.health())
-    for device, packer in ((None, client._device_packer), (DeviceIdentity("m", "default"), client._packer)):
+    packers = (None, engine_of(client).packer), (DeviceIdentity("m", "default"), sub_devices_of(client).packer)
+    for device, packer in packers:
         packed = pack_timeseries(
             [EncodedUplink.timeseries({"a": 1}, 1, device)],
             gateway=device is not None,
@@ -126,7 +128,7 @@ def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
             max_devices=packer.max_devices,
         )
         assert (len(packed.payloads), packed.oversized) == (1, [])
-    for limiter in (client._rate_limiter, client._gateway_rate_limiter):
+    for limiter in (engine_of(client).rate_limiter, engine_of(client).gateway_rate_limiter):
         for limit in limiter.values():
             assert limit.buckets.take(1, time.monotonic_ns()) is None or limit.has_limit()
 

@@ -112,15 +112,19 @@ class MessageService:
         self._gateway_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
         self._sub_devices: SubDevices | None = None
         if gateway_packer is not None:
-            # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
-            self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, gateway_packer, 1)
-            self._uplink_workers.append(self._gateway_uplink)
+            self._add_gateway_uplink(gateway_packer)
         mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)
 
-    def plug_in(self, sub_devices: SubDevices) -> None:
-        """Let the component of a gateway hold back data of sub-devices, and rename it."""
+    def plug_in(self, sub_devices: SubDevices, packer: UplinkPacker) -> None:
+        """Let the component of a gateway hold back data of sub-devices, and rename it. ``packer`` packs the data."""
+        self._add_gateway_uplink(packer)
         self._sub_devices = self._outcomes.sub_devices = sub_devices
         self.entrance.plug_in(sub_devices)
+
+    def _add_gateway_uplink(self, packer: UplinkPacker) -> None:
+        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
+        self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, packer, 1)
+        self._uplink_workers.append(self._gateway_uplink)
 
     def _worker(self, kind: type[WorkerT], name: str, queue: AsyncDeque[Any], **options: Any) -> WorkerT:
         return kind(

@@ -6,52 +6,125 @@ import asyncio
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
-from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_CLAIM_TOPIC
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.base_client import BaseClient
+from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.provisioning import ProvisioningClient
-from tb_mqtt_client.service.engine import ConnectedClient
+from tb_mqtt_client.service.engine import Engine
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
 
 logger = get_logger(__name__)
 
+DEFAULT_TIMEOUT = 3.0
 ATTRIBUTES_TIMEOUT = 30.0
 """Seconds to wait for requested attributes: the platform does not answer when something goes wrong there."""
 
 
-class DeviceClient(ConnectedClient):
+class DeviceClient:
     """Sends a device's data, and answers each call with what became of it.
 
     ``config`` is a ``DeviceConfig``, a dict of its options, or ``None`` for the environment. Delivery is at least once: what
     is not acknowledged when a connection ends is sent again on the next one.
     """
 
+    DEFAULT_TIMEOUT = DEFAULT_TIMEOUT
+    """Seconds that most methods wait for a response, unless they are given another time."""
+
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
-        super().__init__(config)
-        self.firmware_updater = FirmwareUpdater(self)
+        self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
+        self.firmware_updater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
+
+    @property
+    def max_payload_size(self) -> int | None:
+        """Bytes of the largest telemetry payload in this session; ``None`` before the first one."""
+        return self._engine.max_payload_size
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts of what became of all datapoints, see ``Statistics``."""
+        return self._engine.statistics
+
+    def health(self) -> dict[str, Any]:
+        """Return the client's current state as JSON values: the connection, the limits, and all of ``statistics``."""
+        return self._engine.health()
+
+    async def connect(self) -> None:
+        """Connect, and stay connected until ``disconnect`` or ``stop`` is called.
+
+        Returns when the session is set up: subscribed, with the server's limits. After a refusal that may pass ("server busy")
+        it is tried again; otherwise the first attempt decides. If this raises, no task is left, and queued data is sent on the
+        next connection. Waits until a ``disconnect`` or ``stop`` in progress is over. Sub-devices of a gateway are announced
+        again automatically. Does nothing while the client is connected or reconnecting.
+
+        Raises:
+            OSError: The server cannot be reached, or violates MQTT.
+            TimeoutError: The server does not answer in time; also an ``OSError``.
+            ConnectionRefusedByServer: The server refuses the connection, with its reason; also a ``ConnectionError``.
+            NotConnectedError: The client was disconnected or stopped meanwhile.
+            ValueError: No host is configured.
+            RuntimeError: The running event loop is not the one of the first ``connect``.
+        """
+        await self._engine.connect()
+
+    async def disconnect(self) -> None:
+        """Close the connection. Queued data stays queued, and ``connect`` works again.
+
+        Requests that wait for a response end with a ``NotConnectedError``. Running callbacks are cancelled, except one that
+        calls this method. An update is cancelled. Sub-devices of a gateway stay registered.
+
+        Raises:
+            RuntimeError: The running event loop is not the one of ``connect``.
+        """
+        await self._engine.disconnect()
+
+    async def stop(self, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered.
+
+        Callbacks for server-side RPC that are running may finish within this time; they can still send, and their replies
+        are sent.
+
+        Args:
+            timeout: Seconds; ``None`` for no limit. With 0 the client stops at once.
+
+        Raises:
+            RuntimeError: The running event loop is not the one of ``connect``.
+            TypeError: ``timeout`` is not a number of seconds.
+        """
+        await self._engine.stop(timeout)
+
+    async def __aenter__(self) -> Self:
+        """Connect. If that raises, nothing of the client is left."""
+        try:
+            await self.connect()
+        except BaseException:
+            await self.stop(timeout=0)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop the client, as ``stop()`` does."""
+        await self.stop()
 
     @staticmethod
     async def provision(
-        provision_request: ProvisioningRequest, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+        provision_request: ProvisioningRequest, timeout: float | None = DEFAULT_TIMEOUT
     ) -> ProvisioningResponse | None:
         """Ask the platform for a device's credentials, on a connection of its own.
 
@@ -71,16 +144,6 @@ class DeviceClient(ConnectedClient):
         except TimeoutError:
             logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
             return None
-
-    async def _disconnect(self) -> None:
-        """An update is given up."""
-        try:
-            await self.firmware_updater.stop()
-        finally:
-            await super()._disconnect()
-
-    async def _end_work(self) -> None:
-        await self.firmware_updater.stop()
 
     @overload
     async def send_timeseries(
@@ -103,8 +166,7 @@ class DeviceClient(ConnectedClient):
         After ``timeout`` seconds (``None``: no limit) the result has reason code -1 and the data stays queued. Waits while
         the queues are full. Raises ``ValueError`` for data that the platform cannot store.
         """
-        encoded = EncodedUplink.timeseries(data, now_ms(), None, self._config.round_floats)
-        return await self._send_uplink(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
+        return await self._engine.send_timeseries(data, wait_for_publish, timeout)
 
     async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
         """``send_timeseries`` by its old name."""
@@ -125,21 +187,10 @@ class DeviceClient(ConnectedClient):
         self, attributes: Any, wait_for_publish: bool = ..., timeout: float | None = ...
     ) -> PublishResult | list[Delivery]: ...
     async def send_attributes(
-        self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+        self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
     ) -> PublishResult | list[Delivery]:
         """Send client attributes: ``{key: value}``, an ``AttributeEntry`` or a list of them. Otherwise as ``send_timeseries``."""
-        encoded = EncodedUplink.attributes(attributes, None, self._config.round_floats)
-        return await self._send_uplink(encoded, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
-
-    async def _send_uplink(
-        self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
-    ) -> PublishResult | list[Delivery]:
-        self._require_started()
-        entrance = self._message_service.entrance
-        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
-        if not wait_for_publish:
-            return [delivery]
-        return await self._wait_for(delivery, topic, encoded.nbytes, timeout)
+        return await self._engine.send_attributes(attributes, wait_for_publish, timeout)
 
     async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
         """Answer a call of the platform; what the callback for calls gives is sent by itself.
@@ -148,8 +199,10 @@ class DeviceClient(ConnectedClient):
         id the platform cannot have given.
         """
         _require("response", response, RPCResponse)
-        message = self._format.build_rpc_response(response)
-        return await self._wait_for(self._send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT)
+        message = self._engine.format.build_rpc_response(response)
+        return await self._engine.wait_for(
+            self._engine.send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT
+        )
 
     @overload
     async def claim_device(
@@ -164,7 +217,7 @@ class DeviceClient(ConnectedClient):
         self, claim_request: ClaimRequest, wait_for_publish: bool = ..., timeout: float | None = ...
     ) -> PublishResult | Delivery: ...
     async def claim_device(
-        self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+        self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
     ) -> PublishResult | Delivery:
         """Let the device be claimed by who knows the secret.
 
@@ -173,11 +226,11 @@ class DeviceClient(ConnectedClient):
         """
         _require("claim_request", claim_request, ClaimRequest)
         seconds_or_none(timeout)
-        message = self._format.build_claim_request(claim_request)
-        delivery = self._send_message(message)
+        message = self._engine.format.build_claim_request(claim_request)
+        delivery = self._engine.send_message(message)
         if not wait_for_publish:
             return delivery
-        return await self._wait_for(delivery, DEVICE_CLAIM_TOPIC, message.payload_size, timeout)
+        return await self._engine.wait_for(delivery, DEVICE_CLAIM_TOPIC, message.payload_size, timeout)
 
     @overload
     async def send_rpc_request(
@@ -200,7 +253,7 @@ class DeviceClient(ConnectedClient):
         rpc_request: RPCRequest,
         callback: Callback[Any] | None = None,
         wait_for_publish: bool = True,
-        timeout: float | None = BaseClient.DEFAULT_TIMEOUT,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> RPCResponse | asyncio.Future[RPCResponse] | asyncio.Future[RPCResponse | None] | None:
         """Call the platform, and give its ``RPCResponse``, or a future of it when ``wait_for_publish`` is false.
 
@@ -214,18 +267,18 @@ class DeviceClient(ConnectedClient):
         """
         _require("rpc_request", rpc_request, RPCRequest)
         if callback is None:
-            call = self._requests.call(rpc_request, timeout)
+            call = self._engine.requests.call(rpc_request, timeout)
             return await call if wait_for_publish else call
         require_callable("callback", callback)
-        call = self._requests.call(rpc_request, timeout)
-        told = self._requests.tell(rpc_request, call, callback, awaited=wait_for_publish)
+        call = self._engine.requests.call(rpc_request, timeout)
+        told = self._engine.requests.tell(rpc_request, call, callback, awaited=wait_for_publish)
         return await told if wait_for_publish else told
 
     async def call_rpc(
-        self, method: str, params: JSONCompatibleType = None, timeout: float | None = BaseClient.DEFAULT_TIMEOUT
+        self, method: str, params: JSONCompatibleType = None, timeout: float | None = DEFAULT_TIMEOUT
     ) -> RPCResponse:
         """Call the platform: ``send_rpc_request`` without a request object."""
-        return await self._requests.call(await RPCRequest.build(method, params), timeout)
+        return await self._engine.requests.call(await RPCRequest.build(method, params), timeout)
 
     async def send_attribute_request(
         self,
@@ -244,8 +297,8 @@ class DeviceClient(ConnectedClient):
         require_callable("callback", callback)
         if on_error is not None:
             require_callable("on_error", on_error)
-        answer = self._requests.attributes(attribute_request, timeout)
-        self._requests.tell_attributes(attribute_request, answer, callback, on_error)
+        answer = self._engine.requests.attributes(attribute_request, timeout)
+        self._engine.requests.tell_attributes(attribute_request, answer, callback, on_error)
 
     async def request_attributes(
         self,
@@ -258,7 +311,7 @@ class DeviceClient(ConnectedClient):
         Raises ``TimeoutError`` when there is none after ``timeout`` seconds, ``ValueError`` for keys that cannot be asked for, and
         ``NotConnectedError`` when the client is disconnected.
         """
-        return await self._requests.attributes(await AttributeRequest.build(shared_keys, client_keys), timeout)
+        return await self._engine.requests.attributes(await AttributeRequest.build(shared_keys, client_keys), timeout)
 
     async def update_firmware(
         self,
@@ -311,7 +364,7 @@ class DeviceClient(ConnectedClient):
         """
         if callback is not None:
             require_callable("callback", callback)
-        self._downlink.attribute_updates.set_callback(callback)
+        self._engine.downlink.attribute_updates.set_callback(callback)
 
     def set_rpc_request_callback(self, callback: Callback[Any] | None) -> None:
         """Let this, plain or coroutine function, answer the platform's calls (``RPCRequest``); ``None``: each gets an error.
@@ -322,7 +375,7 @@ class DeviceClient(ConnectedClient):
         """
         if callback is not None:
             require_callable("callback", callback)
-        self._downlink.rpc_requests.set_callback(callback)
+        self._engine.downlink.rpc_requests.set_callback(callback)
 
 
 def _require(name: str, value: object, kind: type) -> None:

@@ -7,7 +7,7 @@ import itertools
 import os
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tb_mqtt_client.common.async_utils import end_tasks
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
@@ -17,14 +17,11 @@ from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, packa
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
-from tb_mqtt_client.service.delivery.transport import SessionEnd
+from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.ota.download import ATTEMPTS, DEFAULT_CHUNK_SIZE, PackageChunks, PackageUpdateError
 from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_checksum
 from tb_mqtt_client.service.ota.update import PackageUpdate, UpdateOptions, UpdateResult, current_info
 from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, require_callable
-
-if TYPE_CHECKING:
-    from tb_mqtt_client.service.device.client import DeviceClient
 
 logger = get_logger(__name__)
 
@@ -39,15 +36,15 @@ _updating: ContextVar[asyncio.Task[UpdateResult] | None] = ContextVar("_updating
 """The update that runs: its callback may be in another task, and may stop the client."""
 
 
-class FirmwareUpdater:
+class FirmwareUpdater(Component):
     """One update at a time: the platform does not say whose an error is.
 
     ``current_firmware_info`` and ``current_software_info`` are what the device says it has. They are not stored: a program that
     knows better sets them before it asks for an update, or the installed package is fetched once more.
     """
 
-    def __init__(self, client: DeviceClient) -> None:
-        self._client = client
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self.current_firmware_info = _initial_info(PackageKind.FIRMWARE)
         self.current_software_info = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
@@ -56,8 +53,8 @@ class FirmwareUpdater:
         # Never used again in a session: the platform would serve the package that it found first.
         self._request_ids = itertools.count(1)
         self._last_report_ts = 0
-        client._downlink.attribute_updates.listeners.append(self.attributes_updated)
-        client._mqtt_manager.session_end_callbacks.append(self.session_ended)
+        engine.downlink.attribute_updates.listeners.append(self.attributes_updated)
+        engine.add(self)
 
     async def update(
         self,
@@ -93,16 +90,14 @@ class FirmwareUpdater:
             self._chunk_size(chunk_size),
             keep_watching,
         )
-        self._client._require_started()
+        self._engine.require_started()
         if self._task is not None and not self._task.done():
             raise RuntimeError("an update is running already: wait for it, or cancel it")
         return self._start(options, chunk_timeout)
 
     def _start(self, options: UpdateOptions, chunk_timeout: float) -> asyncio.Task[UpdateResult]:
-        client = self._client
-        chunks = PackageChunks(
-            client._mqtt_manager, client._admission, options.kind, chunk_timeout, lambda: next(self._request_ids)
-        )
+        engine = self._engine
+        chunks = PackageChunks(engine.mqtt_manager, engine.admission, options.kind, chunk_timeout, lambda: next(self._request_ids))
         self._kind = options.kind
         self._update = PackageUpdate(self, chunks, options)
         self._task = asyncio.create_task(self._run(self._update), name="tb-mqtt-client update")
@@ -130,10 +125,18 @@ class FirmwareUpdater:
         if self._update is not None and {*update.keys(), *update.deleted_keys} & {*package_keys(self._kind)}:
             self._update.assignment_changed()
 
-    def session_ended(self, _end: SessionEnd) -> None:
+    def session_ended(self) -> None:
         """Until there is another one, nobody hears of changes."""
         if self._update is not None:
             self._update.session_ended()
+
+    async def finish(self) -> None:
+        """Give the update up before the queues are drained, so that the platform is told."""
+        await self.stop()
+
+    async def disconnect(self) -> None:
+        """Give the update up."""
+        await self.stop()
 
     async def stop(self) -> None:
         """Give the update up, except when its own callback stops the client."""
@@ -150,10 +153,10 @@ class FirmwareUpdater:
     async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
         for _ in range(ATTEMPTS):
             # A client that is offline for long has nobody to ask.
-            await self._client._mqtt_manager.wait_writable_for_service()
+            await self._engine.mqtt_manager.wait_writable_for_service()
             request = await AttributeRequest.build(shared_keys=package_keys(kind))
             try:
-                response = await self._client._requests.attributes(request, ATTRIBUTES_TIMEOUT)
+                response = await self._engine.requests.attributes(request, ATTRIBUTES_TIMEOUT)
             except TimeoutError:
                 continue
             return AssignedPackage.from_attributes(kind, {entry.key: entry.value for entry in response.shared})
@@ -171,14 +174,14 @@ class FirmwareUpdater:
         await self._send(self._info(package.kind))
 
     async def report_progress(self, callback: Callback[Any], received: int, size: int) -> None:
-        await call_reporting(self._client._report, "the progress of an update", callback, received, size)
+        await call_reporting(self._engine.report, "the progress of an update", callback, received, size)
 
     async def _send(self, values: dict[str, Any]) -> None:
         """As telemetry of a millisecond of its own: a later state would take the place of one with the same time."""
         self._last_report_ts = max(now_ms(), self._last_report_ts + 1)
         data = {"ts": self._last_report_ts, "values": values}
         try:
-            await self._client.send_timeseries(data, wait_for_publish=False)
+            await self._engine.send_timeseries(data, wait_for_publish=False, timeout=None)
         except (BackpressureException, NotConnectedError) as error:
             # An installed image stays installed, whether the platform hears of it or not.
             logger.warning("The platform is not told %s: %s", values, error)
@@ -195,7 +198,7 @@ class FirmwareUpdater:
             self.current_software_info = info
 
     def _chunk_size(self, wanted: int | None) -> int:
-        largest = self._client._message_service.max_remaining_length
+        largest = self._engine.message_service.max_remaining_length
         if wanted is None:
             return min(DEFAULT_CHUNK_SIZE, largest)
         if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:

@@ -100,10 +100,12 @@ class SessionSetup:
         next_rpc_id: Callable[[], int],
         apply_limits: Callable[[SessionLimits], None],
         prepare_traffic: Callable[[], Awaitable[None]],
-        free_topics: tuple[str, ...],
+        free_topics: Callable[[], Sequence[str]],
         counted_topics: tuple[str, ...],
     ) -> None:
-        """``prepare_traffic`` does what has to be done before queued messages may go."""
+        """``prepare_traffic`` does what has to be done before queued messages may go. ``free_topics`` returns the topics whose
+        subscriptions the platform does not count.
+        """
         self._config = config
         self._manager = manager
         self._admission = admission
@@ -156,7 +158,7 @@ class SessionSetup:
             password=None if config.access_token else config.password,
             keepalive=config.keepalive,
         )
-        await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics))
+        await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics()))
         # Two limits on one thing: the platform's counts what MQTT 5 counts, too, but for the fixed header.
         limits = await self._request_limits()
         self._apply_limits(limits.within(self._manager.terms.max_remaining_length))

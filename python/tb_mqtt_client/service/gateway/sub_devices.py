@@ -1,0 +1,237 @@
+"""The sub-devices of one gateway, as a component of its engine."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.mqtt_message import MQTT_5
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
+from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
+from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
+from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.packing import UplinkPacker
+from tb_mqtt_client.service.engine import Component, Engine
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
+from tb_mqtt_client.service.formats.protocol import GatewayFormat
+from tb_mqtt_client.service.gateway.announcer import Announcer
+from tb_mqtt_client.service.gateway.device_manager import DeviceManager
+from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
+from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
+from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
+from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
+from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
+from tb_mqtt_client.service.gateway.notices import GatewayNotices
+from tb_mqtt_client.service.gateway.requests import GatewayRequests
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
+from tb_mqtt_client.service.message_service import SENDS_A_TURN
+
+logger = get_logger(__name__)
+
+
+class SubDevices(Component):
+    """Announces the sub-devices in every session, and sends and receives for them."""
+
+    topics = GATEWAY_DOWNLINK_TOPICS
+
+    def __init__(self, engine: Engine, config: GatewayConfig) -> None:
+        self._engine = engine
+        self._config = config
+        self._has_warned_of_version = False
+        self._combines_devices = config.combine_devices
+        self.manager = DeviceManager()
+        """The sessions."""
+        manager, service, report = engine.mqtt_manager, engine.message_service, engine.report
+        self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
+        self.splitter = GatewayMessageSplitter(futures=engine.futures)
+        topics = GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC
+        self.packer = UplinkPacker(*topics, self.splitter, engine.futures, gateway=True)
+        self.event_dispatcher = DirectEventDispatcher(report)
+        self._sender = GatewayMessageSender(self.format, service, engine.check_sendable)
+        self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission)
+        self._keep_alive.others_wait = service.has_service_messages
+        share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
+        self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format)
+        self.traffic.on_acknowledged = self._keep_alive.acknowledged
+        service.plug_in(self.traffic, self.packer)
+        self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, self._keep_alive)
+        self.downlink = GatewayDownlink(
+            self.event_dispatcher,
+            self.format,
+            self.manager,
+            report,
+            engine.send_message,
+            engine.stop_event,
+            config.rpc_callback_timeout,
+        )
+        self.downlink.register_at(manager)
+        self.requests = GatewayRequests(
+            self.format,
+            self.downlink.attribute_responses,
+            engine.futures,
+            manager,
+            report,
+            engine.send_message,
+            service.withdraw,
+        )
+        notices = GatewayNotices(
+            self.manager, self.announcer, service, self.traffic, self.event_dispatcher, report, self.requests.forget, self.format
+        )
+        notices.register_at(manager, engine.downlink.rpc_requests)
+        manager.on_acknowledged_in_parts = self._stop_combining
+        engine.add(self)
+
+    # The life of the client.
+
+    def connecting(self) -> None:
+        """Treat the end of a connection as a loss from now on."""
+        self.announcer.set_closing(False)
+
+    def before_traffic(self) -> None:
+        """Announce all devices again: their sessions ended with the connection (docs/platform_contract.md, section 4)."""
+        self._warn_of_weak_acknowledgements()
+        self.announcer.announce_all()
+
+    def session_ended(self) -> None:
+        """Note that the sub-devices' sessions ended with the connection."""
+        self.announcer.connection_ended()
+
+    def limits_changed(self, limits: SessionLimits) -> None:
+        """Take over the limits of a new session."""
+        packer, splitter = self.packer, self.splitter
+        limiter = self._engine.gateway_rate_limiter
+        splitter.max_payload_size = self._engine.payload_size(GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC)
+        splitter.max_datapoints = limiter.telemetry_datapoints_rate_limit.minimal_limit
+        # One message token for each device entry: a payload must not need more than a window holds.
+        message_limit = limiter.telemetry_message_rate_limit.minimal_limit
+        packer.max_devices = message_limit if self._combines_devices else 1
+        self._keep_alive.max_payload_size = splitter.max_payload_size
+
+    async def disconnect(self) -> None:
+        """End requests and subscriptions. Devices stay registered, and are announced again after the next ``connect``."""
+        self.announcer.set_closing(True)
+        await self.requests.stop()
+        for topic in GATEWAY_DOWNLINK_TOPICS:
+            self._engine.mqtt_manager.send_unsubscribe(topic)
+
+    def stopped(self) -> None:
+        """Resolve the announcements that would have been repeated."""
+        self.announcer.stop()
+
+    # What the gateway's client does for its sub-devices.
+
+    def require_session(self, device_session: DeviceSession) -> None:
+        """Raise an error unless something can be sent for this session.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped.
+            NoDeviceSessionError: The argument is not a ``DeviceSession``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer.
+        """
+        self._engine.require_started()
+        if not isinstance(device_session, DeviceSession):
+            raise NoDeviceSessionError(f"device_session must be a DeviceSession, as connect_device returns, not {device_session!r}")
+        if device_session.manager is not self.manager:
+            raise DeviceNotConnectedError(
+                f"device_session: {device_session.device_info.device_name!r} is not (or no longer) a device of this gateway; "
+                "connect_device announces it and returns its session"
+            )
+
+    def connect_device(self, message: DeviceConnectMessage) -> tuple[DeviceSession, Delivery]:
+        """Register and announce a device. Return its session, and the future of the announcement's result."""
+        known = self.manager.get_by_name(message.device_name)
+        if known is not None:
+            message = DeviceConnectMessage.build(known.device_info.device_name, message.device_profile)
+        publish = self.format.build_connect(message)
+        self._engine.check_sendable(publish)
+        session = known or self.manager.register(message.device_name, message.device_profile)
+        if known is None:
+            session.state = DeviceSessionState.DISCONNECTED
+        return session, self.announcer.announce(session, publish)
+
+    async def disconnect_device(self, device_session: DeviceSession) -> Delivery:
+        """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""
+        message = DeviceDisconnectMessage.build(device_session.device_info.device_name)
+        [delivery] = await self._sender.send_device_disconnect(message)
+        self.manager.unregister(device_session.device_info.device_id)
+        self.requests.forget(device_session)
+        self.announcer.forget(device_session)
+        self.announcer.change_state(device_session, DeviceSessionState.DISCONNECTED)
+        return delivery
+
+    async def send_timeseries(
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        metadata: TelemetryMetadata | None,
+        wait_for_publish: bool,
+        timeout: float | None,
+    ) -> PublishResult | Delivery:
+        """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
+        self.require_session(device_session)
+        if metadata is not None and not isinstance(metadata, TelemetryMetadata):
+            raise TypeError(f"metadata must be a TelemetryMetadata, not {metadata!r}")
+        now, given = now_ms(), None if metadata is None else (metadata.connector, metadata.received_ts)
+        encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
+        device_session.last_seen_at = now
+        return await self._send(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
+
+    async def send_attributes(
+        self, device_session: DeviceSession, data: Any, wait_for_publish: bool, timeout: float | None
+    ) -> PublishResult | Delivery:
+        """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
+        self.require_session(device_session)
+        encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
+        device_session.last_seen_at = now_ms()
+        return await self._send(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
+
+    async def _send(
+        self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
+    ) -> PublishResult | Delivery:
+        entrance = self._engine.message_service.entrance
+        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
+        if not wait_for_publish:
+            return delivery
+        return await self._engine.wait_for(delivery, topic, encoded.nbytes, timeout)
+
+    async def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> Delivery:
+        """Queue a claim request once the session's device is announced. Return the future of the result."""
+        request = copy(claim_request)
+        request.set_device_session(device_session)
+        [delivery] = await self._sender.send_claim_request(request)
+        device_session.update_last_seen()
+        return delivery
+
+    def _warn_of_weak_acknowledgements(self) -> None:
+        """Log once that MQTT 3.1.1 hides refusals of sub-devices' data (docs/platform_contract.md, fact 2)."""
+        if self._has_warned_of_version or self._engine.mqtt_manager.mqtt_version == MQTT_5:
+            return
+        self._has_warned_of_version = True
+        logger.warning(
+            "This gateway is connected with MQTT 3.1.1, where an acknowledgement has no reason code: data of its devices that the "
+            "platform drops, for a rate limit for example, counts as acknowledged. Use MQTT 5 (mqtt_version=5, the default) and a "
+            "server that supports it"
+        )
+
+    def _stop_combining(self) -> None:
+        """Send one device a message from now on, since the server does not acknowledge a combined message as a whole."""
+        if not self._combines_devices:
+            return
+        self._combines_devices = False
+        self.packer.max_devices = 1
+        logger.warning(
+            "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. From now on a message "
+            "has the data of one device. Set combine_devices to false to have that from the first message on"
+        )
