@@ -23,6 +23,8 @@ START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PORTS = 10_000, 32_768
 """Linux assigns ports from 32,768 on, other systems from 49,152 on, to every socket that asks for none."""
+CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05start"
+"""MQTT 3.1.1, a clean session, the client id "start"."""
 INSTALL_COMMAND = "apt-get install -y mosquitto"
 
 
@@ -86,6 +88,7 @@ class Mosquitto:
         try:
             for port in (self.port, self.tls_port, self.mtls_port):
                 self._await_port(port)
+            self._await_connack()
         except BaseException:
             self.stop()
             raise
@@ -118,6 +121,13 @@ class Mosquitto:
                 return
             time.sleep(0.01)
         raise BrokerDidNotStart(f"mosquitto did not open port {port} in {START_SECONDS:g} s; its log:\n{self.log}")
+
+    def _await_connack(self) -> None:
+        """Wait until the broker serves: the kernel accepts connections before that, and a SIGTERM before that may be lost."""
+        with socket.create_connection((self.host, self.port), timeout=START_SECONDS) as connection:
+            connection.sendall(CONNECT)
+            if connection.recv(4)[:1] != b"\x20":
+                raise BrokerDidNotStart(f"mosquitto closed a connection without a CONNACK; its log:\n{self.log}")
 
     def _config(self) -> str:
         certificates = self.certificates

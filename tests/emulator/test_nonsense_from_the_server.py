@@ -16,7 +16,16 @@ from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 SHORT = 0.15
-OPTIONS = FAST | {"access_token": "t", "ack_timeout": SHORT, "limits_timeout": SHORT, "connect_timeout": SHORT}
+"""Seconds that a server has whose answer never comes."""
+LONG = 10.0
+"""Seconds that a sane server has, which answers at once unless the machine is busy."""
+OPTIONS = FAST | {
+    "access_token": "t",
+    "ack_timeout": LONG,
+    "limits_timeout": LONG,
+    "connect_timeout": LONG,
+    "backpressure_delay": 0.02,
+}
 RESPONSE = "v1/devices/me/rpc/response/1"
 KINDS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
 
@@ -129,6 +138,12 @@ def make(kind, server, **options):
     return kind(OPTIONS | {"host": server.host, "port": server.port} | options)
 
 
+def limit_answers(client, seconds):
+    """Give the server this time for its CONNACK and each SUBACK, from the next attempt on."""
+    engine = client._engine
+    engine._session_setup._config.connect_timeout = engine.mqtt_manager._ack_timeout = seconds
+
+
 def client_tasks():
     return {task.get_name() for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()}
 
@@ -149,6 +164,7 @@ async def assert_works(client, server, value):
 async def test_the_first_connect_raises_and_the_next_works(kind, server, nonsense):
     name, wrong = ENDS_THE_SESSION[nonsense]
     client = make(kind, server)
+    limit_answers(client, SHORT)
     server.wrong[name] = wrong
     for _ in range(2):
         async with asyncio.timeout(10):
@@ -156,6 +172,7 @@ async def test_the_first_connect_raises_and_the_next_works(kind, server, nonsens
                 await client.connect()
         assert client_tasks() == set()
     server.wrong.clear()
+    limit_answers(client, LONG)
     await client.connect()
     await assert_works(client, server, 1)
     await client.stop()
@@ -168,6 +185,7 @@ async def test_a_later_session_is_tried_again_until_the_server_is_sane(kind, ser
     client = make(kind, server)
     await client.connect()
     before = lasting(client_tasks())
+    limit_answers(client, SHORT)
     server.wrong[name] = wrong
     with caplog.at_level(logging.WARNING):
         server.close_connections()
@@ -180,6 +198,7 @@ async def test_a_later_session_is_tried_again_until_the_server_is_sane(kind, ser
     assert lasting(client_tasks()) == before
     assert not future.done()
     server.wrong.clear()
+    limit_answers(client, LONG)
     async with asyncio.timeout(10):
         assert (await future).is_successful()
     assert server.values() == [7]
@@ -196,7 +215,7 @@ async def test_a_later_session_is_tried_again_until_the_server_is_sane(kind, ser
 async def test_a_missing_answer_is_a_timeout_that_names_the_server_and_the_answer(server, nonsense, missing, version):
     name, wrong = ENDS_THE_SESSION[nonsense]
     server.wrong[name] = wrong
-    client = make(DeviceClient, server, mqtt_version=version)
+    client = make(DeviceClient, server, mqtt_version=version, ack_timeout=SHORT)
     with pytest.raises(TimeoutError, match=rf"{server.host}:{server.port} did not acknowledge.*{missing}.*{SHORT:g} s"):
         await client.connect()
     await client.stop()
@@ -206,7 +225,7 @@ async def test_a_missing_answer_is_a_timeout_that_names_the_server_and_the_answe
 @pytest.mark.parametrize("nonsense", USED_WITHOUT)
 async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, caplog):
     wrong, named = USED_WITHOUT[nonsense]
-    client = make(kind, server)
+    client = make(kind, server, limits_timeout=SHORT if nonsense == "no reply" else LONG)
     server.wrong["limits"] = wrong
     with caplog.at_level(logging.INFO):
         await client.connect()
@@ -225,9 +244,10 @@ async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, ca
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("wrong", [bytes_instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
 async def test_an_unsuback_has_a_time_limit(server, version, wrong):
-    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()), mqtt_version=version, ack_timeout=SHORT)
+    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()), mqtt_version=version, ack_timeout=LONG)
     await manager.connect_by(Route(ServerAddress(server.host, server.port)))
     await manager.subscribe("a")
+    manager._subscriptions._timeout = SHORT
     server.wrong["UNSUBACK"] = wrong
     with pytest.raises(TimeoutError, match=f"{server.host}:{server.port} did not acknowledge.*UNSUBACK"):
         await manager.unsubscribe("a")
@@ -235,6 +255,7 @@ async def test_an_unsuback_has_a_time_limit(server, version, wrong):
     with pytest.raises(TimeoutError, match=r"subscription to b \(no SUBACK\)"):
         await manager.subscribe("b")
     server.wrong.clear()
+    manager._subscriptions._timeout = LONG
     await manager.subscribe("b")
     await manager.unsubscribe("b")
     await manager.stop()
