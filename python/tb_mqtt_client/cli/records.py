@@ -91,7 +91,7 @@ class _TimeExtractor:
                 name, unit, advice = self._guess.field, unit or self._guess.unit, "; --no-guess-ts sends this field as a value"
         if (given := content.pop(name, None)) is None:
             return None
-        # If one record has the field ``ts``, other fields of the input are values.
+        # An input has one field for the time, so no other field is guessed after it was found.
         self._guessing = False
         if self._timeless:
             raise _BadRecordError(f"the field {name!r}: attributes have no time")
