@@ -75,7 +75,7 @@ async def test_a_server_that_was_silent_is_not_waited_for_so_long_again(monkeypa
     monkeypatch.setattr(setup, "SILENT_SERVER_SECONDS", 0.02)
 
     def waited():
-        lines = [record.getMessage() for record in caplog.records if "did not tell its limits" in record.getMessage()]
+        lines = [record.getMessage() for record in caplog.records if "did not announce its limits" in record.getMessage()]
         caplog.clear()
         return [line.split("within ")[1].split(" s")[0] for line in lines]
 

@@ -104,7 +104,7 @@ async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emula
     client.set_rpc_request_callback(lambda _: 1)
     with caplog.at_level(logging.WARNING):
         await client.connect()
-    refusal = "The server refused the subscription to v1/devices/me/#: Topic Filter invalid. Its messages will not come"
+    refusal = "The server refused the subscription to v1/devices/me/#: Topic Filter invalid. Messages of this topic will not arrive"
     assert [record.getMessage() for record in caplog.records] == [refusal]
     assert (await client.send_timeseries({"a": 1})).is_successful()
     assert await Answers(emulator).to(1, {"method": "m"}) == (1, {"result": 1})

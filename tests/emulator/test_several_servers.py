@@ -41,7 +41,7 @@ async def test_the_first_connect_goes_on_to_the_server_that_works(emulator, capl
     async with client:
         assert (await client.send_timeseries({"a": 1})).is_successful()
         assert server_of(client) == at(emulator)
-    assert f"{at(emulator)} is tried next: " in caplog.text
+    assert f"trying {at(emulator)} next: " in caplog.text
     assert f"{CLOSED}: nothing listens at port 1" in caplog.text
     assert f"Connected to {at(emulator)}" in caplog.text
 

@@ -1,6 +1,6 @@
-"""One MQTT connection: connect, subscribe, publish, acknowledge.
+"""The MQTT connections of a client, one at a time: connect, subscribe, publish, acknowledge.
 
-The rule: a message that was published leaves exactly once, when its PUBACK comes or when the connection ends.
+Invariant: a published message leaves exactly once, when its PUBACK arrives or when the connection ends.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ER
 QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
 
 DEFAULT_ACK_TIMEOUT = 30.0
-"""Seconds from a PUBLISH to its PUBACK, after which the connection is given up."""
+"""Seconds from a PUBLISH to its PUBACK, after which the connection is closed."""
 WANTED_SHARE = 1 / 8
-"""Of the time for a PUBACK: how long one should take at most on a link that is slow. A few seconds."""
+"""The share of ``ack_timeout`` that a PUBACK should take at most on a slow link: a few seconds."""
 MQTT_3_1_1, MQTT_5 = 4, 5
 COMBINED_REMEMBERED = 100
-"""Acknowledged messages of several devices that are remembered: a server's PUBACKs for one message come close together."""
+"""The number of acknowledged messages with several devices that are remembered: PUBACKs for one message arrive close together."""
 CLOSED_HERE = "closed by this client"
 UNSUPPORTED_VERSION = frozenset({0x01, 0x84})
 """CONNACK codes of a server that does not know MQTT 5: 3.1.1 section 3.2.2.3 and MQTT 5 section 3.2.2.2."""
 
 
 class MQTTManager:
-    """One connection at a time; a new gmqtt client for each, so that no state of an old session is left.
+    """Opens one connection at a time, each with a new gmqtt client, so that no state of an old session is left.
 
-    A PUBLISH is not sent again on a live connection: the platform would store it twice (docs/platform_contract.md, fact 9). When
-    its PUBACK is missing for too long the connection is given up instead, and all that is unacknowledged goes on the next one.
+    A PUBLISH is not resent on a live connection: the platform would store it twice (docs/platform_contract.md, fact 9). If its
+    PUBACK is missing for too long, the connection is closed instead, and all unacknowledged messages are sent on the next one.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class MQTTManager:
             inbound: Receives the messages of the server.
             mqtt_version: 5, or 4 for MQTT 3.1.1.
             max_inflight: Unacknowledged publishes at a time; a server's Receive Maximum may lower it.
-            ack_timeout: Seconds from a PUBLISH to its PUBACK, after which the connection is given up.
+            ack_timeout: Seconds from a PUBLISH to its PUBACK, after which the connection is closed.
         """
         self._client_id = client_id
         self._on_acknowledged: AcknowledgedCallback = resolve_futures
@@ -96,20 +96,20 @@ class MQTTManager:
         self._inbound = inbound
         self._lost = asyncio.Event()
         self.terms = SessionTerms()
-        """What the CONNACK of the session allows, or of the last one."""
+        """The terms of the current session, or of the last one, from its CONNACK."""
         self._publishes_as_allowed = True
         self._warned_of_terms = False
         self.connections = 0
-        """Sessions so far."""
+        """The number of sessions, the current one included."""
         self.last_end: SessionEnd | None = None
         """How the last session ended."""
         self.session_end_callbacks: list[SessionEndCallback] = []
         """Called when a session has ended, after its messages were taken back."""
         self.on_acknowledged_in_parts: Callable[[], None] = _nothing
-        """Called when a message of several devices got a second PUBACK: the first one was not for all of it."""
+        """Called when a message with several devices gets a second PUBACK: the server acknowledges each device on its own."""
         self._combined: dict[int, None] = {}
         self.since: int | None = None
-        """When the connection came or ended, whichever was last: milliseconds since the epoch."""
+        """When the connection was last established or lost, in milliseconds since the epoch; ``None`` before the first one."""
 
     def patch_client_for_retry_logic(
         self, put_retry_messages: ConnectionLostCallback, on_acknowledged: AcknowledgedCallback
@@ -126,44 +126,50 @@ class MQTTManager:
 
     @property
     def mqtt_version(self) -> int:
-        """Version of the connection: 5, or 4 for MQTT 3.1.1."""
+        """The protocol version of the connection: 5, or 4 for MQTT 3.1.1."""
         return self._mqtt_version
 
     @property
     def in_flight(self) -> int:
-        """Publishes without an acknowledgement."""
+        """The number of publishes without an acknowledgement."""
         return len(self._window)
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Payload bytes a second that the link carried while a publish was timed last; ``None`` before the first PUBACK."""
+        """The last measured rate of the link in payload bytes per second; ``None`` before the first PUBACK."""
         return self._pace.bytes_per_second
 
     @property
     def batch_bytes(self) -> int | None:
-        """Bytes that should be packed into messages now, so that a slow link carries them in seconds; ``None`` for no bound."""
+        """The number of bytes to pack into messages now, so that a slow link carries them in seconds; ``None`` for no bound."""
         return self._pace.batch_bytes(self._window.nbytes) if self.terms.maximum_qos else None
 
     def _note_slow_link(self, rate: float) -> None:
-        text = "The link carries about %d bytes a second: at most %d bytes are in flight, and messages are kept small"
+        text = "The link carries about %d bytes per second: keeping at most %d bytes in flight, in small messages"
         self._log.warn_of("slow link", text, rate, self._pace.window, level=logging.INFO)
 
     def is_connected(self) -> bool:
-        """Whether a CONNACK was received and the connection has not ended since."""
+        """Return whether a CONNACK was received and the connection has not ended since."""
         return self._connected
 
     def is_ready(self) -> bool:
-        """Whether the session is set up, so that queued messages may be published."""
+        """Return whether the session is set up, so that queued messages may be published."""
         return self._window.opened.is_set()
 
     async def connect_by(self, route: Route, username: str | None = None, password: str | None = None, keepalive: int = 60) -> None:
-        """Connect to the server of a route, with MQTT 3.1.1 if the server does not know a newer version.
+        """Connect to the server of a route, with MQTT 3.1.1 if the server does not support a newer version.
+
+        Args:
+            route: The server, and how to reach it.
+            username: The user name, or the access token of a device.
+            password: The password.
+            keepalive: Seconds without a packet after which a PINGREQ is sent.
 
         Raises:
-            OSError: There is no connection to the server, or it was lost.
+            OSError: The server cannot be reached, or the connection was lost.
             ConnectionRefusedByServer: The CONNACK is a refusal.
             ProxyRefusedError: The proxy does not connect to the server.
-            TimeoutError: The time limit of the route was over.
+            TimeoutError: The time limit of the route has passed.
         """
         # A server that did not support MQTT 5 last time may have been upgraded since.
         self._mqtt_version = self._wanted_version
@@ -172,14 +178,14 @@ class MQTTManager:
         except ConnectionRefusedByServer as refusal:
             if refusal.reason_code not in UNSUPPORTED_VERSION or self._wanted_version != MQTT_5:
                 raise
-            logger.info("%s does not support MQTT 5, MQTT 3.1.1 is used for this connection", route.server)
+            logger.info("%s does not support MQTT 5: using MQTT 3.1.1 for this connection", route.server)
             self._mqtt_version = MQTT_3_1_1
             await self._connect_once(route, username, password, keepalive)
 
     async def _connect_once(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
         attempt = ConnectionAttempt(route)
-        # No Receive Maximum: what comes is acknowledged at once, so that a server has nothing to wait for.
-        # As bytes, since gmqtt counts the characters of a text, of which some take several bytes.
+        # No Receive Maximum: incoming messages are acknowledged at once, so that the server never waits for this client.
+        # The client id is given as bytes, since gmqtt counts the characters of a str, and some take several bytes.
         client_id = self._client_id.encode()
         client = Client(client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
@@ -201,7 +207,7 @@ class MQTTManager:
         self._expects_disconnect = self._closing = False
         self._combined.clear()
         try:
-            await attempt.connect(client, keepalive, self._mqtt_version, self._lost, self._end_so_far)
+            await attempt.connect(client, keepalive, self._mqtt_version, self._lost, self._session_end)
         except BaseException:
             await self._close(client)
             raise
@@ -221,32 +227,32 @@ class MQTTManager:
         self._warned_of_terms = True
         if not self.terms.maximum_qos:
             logger.warning(
-                "%s accepts messages of QoS 0 only: they count as acknowledged when they are written, and what is lost on "
-                "the way is not sent again",
+                "%s accepts QoS 0 only: messages count as acknowledged once they are written, and lost messages are not resent",
                 server,
             )
         if not self.terms.retain_available:
-            logger.info("%s retains no messages: the retain flag is left out", server)
+            logger.info("%s does not retain messages: leaving out the retain flag", server)
 
     def open_for_traffic(self) -> None:
-        """The session is set up: from now on queued messages may be published.
+        """Allow queued messages to be published, because the session is set up.
 
-        Raises ``ConnectionLostError`` when the connection has ended meanwhile.
+        Raises:
+            ConnectionLostError: The connection has ended meanwhile.
         """
         if not self._connected:
             raise ConnectionLostError("the connection ended while its session was set up")
         self._window.open()
 
     def is_writable(self) -> bool:
-        """Whether ``wait_writable`` would not wait."""
+        """Return whether a message with datapoints may be published now."""
         return self._window.writable.is_set()
 
     async def wait_writable(self) -> None:
-        """Wait until there is a session, a socket that takes more, and room in the in-flight window."""
+        """Wait until there is a session, a socket that accepts data, and room in the in-flight window."""
         await wait_for_set(self._window.writable)
 
     async def wait_writable_for_service(self) -> None:
-        """The same for a message without datapoints, for which some room is kept."""
+        """Wait until a message without datapoints may be published; part of the in-flight window is reserved for these."""
         await wait_for_set(self._window.service_writable)
 
     def has_room(self) -> bool:
@@ -267,14 +273,14 @@ class MQTTManager:
 
     @property
     def has_worked(self) -> bool:
-        """Whether the server has acknowledged something in this session since it was set up."""
+        """Whether the server has acknowledged a message in this session since it was set up."""
         return self._window.worked.is_set()
 
     async def wait_worked(self, seconds: float) -> bool:
-        """Wait until a session is set up, and until the server has acknowledged something in it, but not longer than ``seconds``.
+        """Wait until a session is set up, and then until the server acknowledges a message in it, for at most ``seconds``.
 
         Returns:
-            Whether it has.
+            Whether the server has acknowledged a message.
         """
         await self.wait_opened()
         try:
@@ -286,7 +292,7 @@ class MQTTManager:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Keep everything else from being published while the block runs, which begins when nothing is in flight."""
+        """Start the block when nothing is in flight, and publish nothing else while it runs."""
         self._window.reserve()
         try:
             while not (self.is_ready() and self._window.idle.is_set()):
@@ -297,36 +303,42 @@ class MQTTManager:
             self._window.release()
 
     def expect_disconnect(self) -> None:
-        """The server said why it will end this session: its reason code, which may stand for several things, tells nothing more."""
+        """Note that the server has announced why it will end this session: the reason code of its DISCONNECT adds nothing."""
         self._expects_disconnect = True
 
     async def wait_lost(self) -> SessionEnd:
-        """Wait until the connection has ended."""
+        """Wait until the connection has ended, and return how."""
         await self._lost.wait()
-        return self._end_so_far()
+        return self._session_end()
 
-    def _end_so_far(self) -> SessionEnd:
+    def _session_end(self) -> SessionEnd:
         return self.last_end or SessionEnd("never connected")
 
     async def publish(self, message: MqttPublishMessage, force: bool = False) -> None:
-        """Publish when there is room in the in-flight window; with ``force`` at once. No rate limit is asked.
+        """Publish a message, without regard to rate limits.
 
-        Raises ``ConnectionLostError`` without a connection, when it must not be waited for.
+        Args:
+            message: The message.
+            force: Publish at once, instead of waiting for a session and room in the in-flight window.
+
+        Raises:
+            ConnectionLostError: ``force`` is true and there is no connection.
         """
         if not force:
             await (self.wait_writable_for_service if message.is_service_message else self.wait_writable)()
         self.publish_now(message)
 
     def publish_now(self, message: MqttPublishMessage) -> None:
-        """Write a PUBLISH. A QoS 0 message counts as acknowledged when it is written.
+        """Write a PUBLISH. A QoS 0 message counts as acknowledged as soon as it is written.
 
-        Raises ``ConnectionLostError`` without a connection.
+        Raises:
+            ConnectionLostError: There is no connection.
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to publish on")
         connection = self._client._connection
         if connection.is_closing():
-            # Nothing is written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection has ended.
+            # Nothing can be written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection ends.
             self._window.add_unwritten(message)
             return
         if not self._publishes_as_allowed:
@@ -341,15 +353,18 @@ class MQTTManager:
         self._window.add(packet_id, message)
 
     def _monitor_ack_timeouts(self, patches: PatchUtils) -> None:
-        """Watch for publishes of this connection that get no PUBACK, for as long as it lasts."""
+        """Watch this connection, for as long as it lasts, for publishes without a PUBACK."""
         patches.on_overdue = self.check_pending_publishes
         patches.start_retry_task()
 
     async def check_pending_publishes(self, time_to_check: float) -> None:
-        """Give the connection up when its oldest publish has no PUBACK in time. ``time_to_check``: the loop's time to judge by.
+        """Close the connection if the PUBACK of its oldest publish is overdue.
 
-        The announcement of a sub-device counts as not delivered instead: servers before 4.2.1 never acknowledge one that they do
-        not take (docs/platform_contract.md, section 4), and pings show whether the connection works.
+        An overdue announcement of a sub-device counts as not delivered instead: servers before 4.2.1 never acknowledge an
+        announcement that they reject (docs/platform_contract.md, section 4), and pings show whether the connection works.
+
+        Args:
+            time_to_check: The time by which to decide, on the clock of the event loop.
         """
         if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
             message = self._window.get(packet_id)
@@ -371,7 +386,7 @@ class MQTTManager:
         """
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
-        # A broker that routes would give a device its own attributes back, and its own calls. MQTT 3.1.1 has no such option.
+        # A plain broker would send the device its own attributes and RPC requests. MQTT 3.1.1 has no such option.
         await self._subscriptions.subscribe(self._client, topic, qos, no_local=self._mqtt_version == MQTT_5)
 
     async def unsubscribe(self, topic: str) -> None:
@@ -387,14 +402,14 @@ class MQTTManager:
         await self._subscriptions.unsubscribed(packet_id, topic)
 
     def send_unsubscribe(self, topic: str) -> int | None:
-        """Write an UNSUBSCRIBE, for who does not care for its answer. ``None`` without a connection, which has no subscriptions."""
+        """Send UNSUBSCRIBE without waiting for UNSUBACK, and return its packet id; ``None`` if there is no connection."""
         if self._client is None or not self._connected:
             return None
         packet_id: int = self._client.unsubscribe(topic)
         return packet_id
 
     def session_future(self) -> asyncio.Future[Any]:
-        """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
+        """Return a future for a response in this session; it fails with ``ConnectionLostError`` if the session ends first."""
         return self._subscriptions.future()
 
     def register_handler(
@@ -406,12 +421,12 @@ class MQTTManager:
         owes_answer: bool = False,
         on_refused: RefusedCallback | None = None,
     ) -> None:
-        """Give messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
+        """Pass messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
         options = {"side_by_side": side_by_side, "owes_answer": owes_answer}
         self._inbound.register(topic_filter, handler, **options, on_refused=on_refused)
 
     def unregister_handler(self, topic_filter: str) -> None:
-        """Forget a handler."""
+        """Stop passing messages of a topic to its handler."""
         self._inbound.unregister(topic_filter)
 
     async def wait_answered(self) -> None:
@@ -419,7 +434,7 @@ class MQTTManager:
         await self._inbound.wait_answered()
 
     async def disconnect(self) -> None:
-        """Send DISCONNECT and close. What is unacknowledged leaves through ``on_connection_lost``."""
+        """Send DISCONNECT and close the connection; its unacknowledged messages go to ``put_retry_messages``."""
         client = self._client
         if client is not None:
             await self._close(client)
@@ -427,7 +442,7 @@ class MQTTManager:
             await self._patches.stop_retry_task()
 
     async def stop(self) -> None:
-        """The same, and end the callbacks and handlers that run, and forget the messages that wait for one."""
+        """Disconnect, end the running handlers, and discard the messages that wait for one."""
         await self.disconnect()
         await self._inbound.stop()
 
@@ -437,7 +452,7 @@ class MQTTManager:
             if connection is not None and connection.is_closing():
                 await connection.close()
             elif connection is not None:
-                # The server may be the first to close then.
+                # After a DISCONNECT the server may close the connection first.
                 self._closing = True
                 await client.disconnect()
         finally:
@@ -513,7 +528,7 @@ class MQTTManager:
         self._connected = False
         unacknowledged = self._window.close()
         self._subscriptions.end(cause)
-        # Each runs whatever the others raise: messages are taken back, and the next connection waits for the end of this one.
+        # Each callback runs whatever the others raise: messages have to be taken back, and the next connection waits for `_lost`.
         _run(self._on_connection_lost, unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:
             _run(callback, self.last_end)
@@ -524,7 +539,7 @@ def _nothing() -> None: ...
 
 
 def _run(callback: Callable[..., None], *arguments: object) -> None:
-    """Call a function. Its exception, which is a defect, goes to the loop's exception handler."""
+    """Call a function; an exception, which is a defect, goes to the exception handler of the event loop."""
     try:
         callback(*arguments)
     except Exception as error:  # noqa: BLE001  # see above

@@ -1,4 +1,4 @@
-"""From a gmqtt client to its CONNACK."""
+"""One attempt to connect a gmqtt client, from the name of the server to the CONNACK."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 
 class ConnectionAttempt:
-    """One attempt to reach a server. It knows at which step it is, so that its failure can say so."""
+    """One attempt to connect to a server, which keeps track of its step, so that its error can name it."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
         self._step = Step.NAME
 
     async def open_transport(self, protocol_factory: Callable[[], Any]) -> tuple[Any, Any]:
-        """Open the transport, as ``open_transport`` of ``common/network/route.py`` does."""
+        """Open the transport, and return it with its protocol. See ``common/network/route.py``."""
         return await open_transport(protocol_factory, self._route, self._reached)
 
     async def connect(
         self, client: Client, keepalive: int, version: int, lost: asyncio.Event, end: Callable[[], SessionEnd]
     ) -> None:
-        """Connect. gmqtt's own ``connect()`` waits forever if the server closes before its CONNACK, so ``lost`` is watched too.
+        """Connect, and wait for the CONNACK.
 
         Args:
-            client: It opens its transport by ``open_transport`` of this attempt.
-            keepalive: Seconds.
+            client: The gmqtt client; it opens its transport with ``open_transport`` of this attempt.
+            keepalive: Seconds without a packet after which a PINGREQ is sent.
             version: 5, or 4 for MQTT 3.1.1.
-            lost: Set when the connection has ended.
-            end: Returns how it ended.
+            lost: Set when the connection has ended. gmqtt's own ``connect()`` would wait forever if the server closed the
+                connection before its CONNACK.
+            end: Returns how the connection ended.
 
         Raises:
-            OSError: There is no connection, or it was lost before the CONNACK; ``ssl.SSLError`` and ``socket.gaierror`` are.
-            TimeoutError: The time limit was over; the text names the step.
+            OSError: The server cannot be reached, or the connection was lost before the CONNACK. ``ssl.SSLError`` and
+                ``socket.gaierror`` are ``OSError``.
+            TimeoutError: The time limit has passed; the message names the step.
             ConnectionRefusedByServer: The CONNACK is a refusal.
             ProxyRefusedError: The proxy does not connect to the server.
-            ConnectionLostError: The server closed right after its CONNACK.
+            ConnectionLostError: The server closed the connection right after its CONNACK.
         """
         try:
             await self._connect(client, keepalive, version, lost, end)
         except OSError as error:
-            # The cancellation by which asyncio ends a wait says nothing to the caller.
+            # The cancellation with which asyncio ends a wait is of no use to the caller.
             timed_out = isinstance(error, TimeoutError) and error.errno is None
             raise Failure.of(self._route, self._step, error).raised() from (None if timed_out else error)
         if lost.is_set():

@@ -1,7 +1,8 @@
-"""How many bytes may be in flight, from how long acknowledgements take: a slow link is not filled with what it cannot carry.
+"""The in-flight window: how many messages and bytes may be in flight at a time.
 
-The rule: what is in flight can be acknowledged within a few seconds, or is a single message. A link that has not proved more begins
-with little, and is given four times of what it carried in time. So the first acknowledgements of a fast link lift the bound.
+Invariant: the bytes in flight can be acknowledged within a few seconds, or belong to a single message. An unknown link starts with
+a small window, which grows to four times the bytes that were acknowledged in time, so that the first acknowledgements of a fast link
+lift the bound.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 START_BYTES: Final = 16 * 1024
 LEAST_BYTES: Final = 2 * 1024
 FAST_BYTES: Final = 256 * 1024
-"""A link that may carry so much at once is not slow: nothing is kept small for it."""
+"""A link whose window has this size is not slow: batches and messages are not kept small for it."""
 GROWTH: Final = 4
 TOLERANCE: Final = 1.25
-"""An acknowledgement may take so many times of what is wanted before less is sent."""
+"""The window shrinks if an acknowledgement takes longer than the wanted time multiplied by this."""
 LATENCY_SHARE: Final = 0.8
-"""If half as many bytes take more than this share of the time, and not much more, their number is not what takes it."""
+"""If half as many bytes take more than this share of the earlier time, and not much more, the time does not depend on the bytes."""
 
 
 class LinkPace:
-    """Times one publish after the other, of all connections of a client."""
+    """Measures how fast the link carries publishes, one timed publish at a time, over all connections of a client."""
 
     def __init__(
         self,
@@ -34,20 +35,20 @@ class LinkPace:
         on_slow: Callable[[float], None] = lambda _rate: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with an unknown link.
+        """Start with an unknown link.
 
         Args:
-            wanted_seconds: How long an acknowledgement should take at most.
-            on_slow: Called with bytes a second when less may be in flight than before.
+            wanted_seconds: The longest time that an acknowledgement should take.
+            on_slow: Called with the rate in bytes per second when the window shrinks.
             clock: Returns monotonic seconds.
         """
         self._wanted = wanted_seconds
         self._on_slow = on_slow
         self._clock = clock
         self.window = START_BYTES
-        """Bytes that may be in flight before another message is published."""
+        """The number of bytes in flight from which on no further message is published."""
         self.bytes_per_second: float | None = None
-        """What the link carried while the last publish was timed: a link that had little to do carries more."""
+        """The rate at which the last timed publish was carried; an idle link can carry more."""
         self._timed: int | None = None
         self._timed_bytes = self._most_bytes = 0
         self._timed_since = 0.0
@@ -55,7 +56,7 @@ class LinkPace:
         self._reduced_at: tuple[int, float] | None = None
 
     def published(self, packet_id: int, in_flight: int) -> None:
-        """A message was written, with which so many bytes are in flight."""
+        """Note that a message was written, and that ``in_flight`` bytes are in flight with it."""
         if self._timed is None:
             self._timed, self._timed_since = packet_id, self._clock()
             self._timed_bytes = self._most_bytes = in_flight
@@ -63,38 +64,38 @@ class LinkPace:
             self._most_bytes = in_flight
 
     def acknowledged(self, packet_id: int) -> None:
-        """A message was acknowledged."""
+        """Note that a message was acknowledged."""
         if packet_id == self._timed:
             self._timed = None
             self._take_sample(self._timed_bytes, self._clock() - self._timed_since)
 
     def forget(self, packet_id: int) -> None:
-        """Take no sample from a message whose acknowledgement does not come."""
+        """Do not measure with a message whose acknowledgement does not arrive."""
         if packet_id == self._timed:
             self._timed = None
 
     def connection_ended(self) -> None:
-        """Forget the publish that is timed. What is known about the link stays."""
+        """Forget the timed publish, and keep what is known about the link."""
         self._timed = None
 
     def acknowledgement_missing(self) -> None:
-        """A connection is given up for a PUBACK that did not come: the link may carry less than was thought."""
+        """Shrink the window, because a connection was closed for a missing PUBACK: the link may be slower than measured."""
         self.window = max(LEAST_BYTES, min(self.window, START_BYTES) // GROWTH)
 
     def batch_bytes(self, in_flight: int) -> int | None:
-        """Return the bytes that should be packed into messages now, when so many are in flight; ``None`` for no bound.
+        """Return the number of bytes to pack into messages while ``in_flight`` bytes are in flight; ``None`` for no bound.
 
-        Half of the window at least, so that one message is on its way while another is acknowledged.
+        It is at least half of the window, so that one message is in flight while another is acknowledged.
         """
         return None if self.window >= FAST_BYTES else max(self.window // 2, self.window - in_flight)
 
     def expected_seconds(self, nbytes: int) -> float:
-        """How long so many bytes may take on this link, by what was measured; 0 when nothing was."""
+        """Return the seconds that ``nbytes`` take at the last measured rate; 0 if nothing was measured yet."""
         return nbytes / self.bytes_per_second if self.bytes_per_second else 0.0
 
     def _take_sample(self, nbytes: int, seconds: float) -> None:
         self.bytes_per_second = nbytes / max(seconds, 1e-9)
-        # What does not depend on the number of bytes: the way to the server and back, and the server's work.
+        # The part that does not depend on the number of bytes: the round trip, and the server's own work.
         self._latency = min(self._latency, seconds)
         excess = seconds - self._latency
         if excess <= self._wanted * TOLERANCE:
@@ -113,7 +114,7 @@ class LinkPace:
             self._reduced_at = nbytes, seconds
         elif nbytes <= self._reduced_at[0] // 2:
             if LATENCY_SHARE < seconds / self._reduced_at[1] < TOLERANCE:
-                # Fewer bytes did not help: the server takes its time, or the way is long.
+                # Fewer bytes did not help: the server is slow, or the round trip is long.
                 self._latency, self._reduced_at = seconds, None
                 return
             self._reduced_at = nbytes, seconds
@@ -124,20 +125,25 @@ class LinkPace:
 
 
 MOST_PUBLISHES = 65_000
-"""There are 65,535 packet ids, and service messages and subscriptions need some, too."""
+"""There are 65,535 packet ids, of which service messages and subscriptions need some."""
 SERVICE_RESERVE = 16
-"""Publishes beyond the window that only service messages may use: they do not wait behind telemetry."""
+"""Publishes beyond the window that are reserved for service messages, so that these do not wait behind telemetry."""
 
 
 class InFlightWindow:
-    """What is in flight, and whether more may be."""
+    """The messages in flight, and the events that say whether more may be published."""
 
     def __init__(self, max_inflight: int, pace: LinkPace) -> None:
-        """At most ``max_inflight`` messages; in bytes, what ``pace`` finds that the link carries."""
+        """Create an empty window.
+
+        Args:
+            max_inflight: The largest number of messages in flight.
+            pace: Measures the link, and bounds the bytes in flight.
+        """
         self._max_inflight = min(max_inflight, MOST_PUBLISHES)
         self._pace = pace
         self.nbytes = 0
-        """Bytes of the payloads in flight."""
+        """The number of payload bytes in flight."""
         self._limit = self._service_limit = self._max_inflight
         self._messages: dict[int, MqttPublishMessage] = {}
         self._unwritten: list[MqttPublishMessage] = []
@@ -145,33 +151,33 @@ class InFlightWindow:
         self.opened = asyncio.Event()
         """Set while a session is set up."""
         self.writable = asyncio.Event()
-        """Set while a message may be published."""
+        """Set while a message with datapoints may be published."""
         self.service_writable = asyncio.Event()
-        """Set while one without datapoints may be."""
+        """Set while a message without datapoints may be published."""
         self.has_room = asyncio.Event()
-        """Set while a message may be published by whoever has reserved the window."""
+        """Set while the holder of the reservation may publish a message."""
         self.idle = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
         self.worked = asyncio.Event()
-        """Set when the server has acknowledged something since the session was set up."""
+        """Set once the server has acknowledged a message since the session was set up."""
         self._reserved = False
 
     def __len__(self) -> int:
         return len(self._messages) + len(self._unwritten)
 
     def set_receive_maximum(self, receive_maximum: int) -> None:
-        """How many publishes the server takes without having acknowledged them (MQTT 5, section 3.2.2.3.3)."""
+        """Set how many unacknowledged publishes the server accepts (MQTT 5, section 3.2.2.3.3)."""
         self._service_limit = min(self._max_inflight + SERVICE_RESERVE, receive_maximum)
         self._limit = max(1, min(self._max_inflight, self._service_limit - SERVICE_RESERVE))
 
     def open(self) -> None:
-        """The session is set up."""
+        """Note that the session is set up."""
         self.opened.set()
         self._update()
 
     def close(self) -> list[MqttPublishMessage]:
-        """The session has ended: what was in flight, in the order of its publishing."""
+        """Note that the session has ended, and return the messages that were in flight, in the order of their publishing."""
         self.opened.clear()
         self.worked.clear()
         self._socket_takes_more = True
@@ -184,43 +190,43 @@ class InFlightWindow:
         return unacknowledged
 
     def note_worked(self) -> None:
-        """The server has acknowledged something."""
+        """Note that the server has acknowledged a message."""
         if not self.worked.is_set():
             self.worked.set()
 
     def reserve(self) -> None:
-        """Let no further message wait for room with success until ``release``."""
+        """Let nothing but the holder of the reservation publish until ``release``."""
         self._reserved = True
         self._update()
 
     def release(self) -> None:
-        """End what ``reserve`` began."""
+        """End the reservation."""
         self._reserved = False
         self._update()
 
     def set_socket_takes_more(self, takes_more: bool) -> None:
-        """Whether the socket takes more bytes."""
+        """Set whether the socket accepts more bytes."""
         self._socket_takes_more = takes_more
         self._update()
 
     def add(self, packet_id: int, message: MqttPublishMessage) -> None:
-        """A message was published."""
+        """Add a message that was published."""
         self._messages[packet_id] = message
         self.nbytes += message.payload_size
         self._pace.published(packet_id, self.nbytes)
         self._update()
 
     def add_unwritten(self, message: MqttPublishMessage) -> None:
-        """A message was published on a connection that takes nothing more, but has not ended."""
+        """Add a message that could not be written because its connection is closing but has not ended yet."""
         self._unwritten.append(message)
         self._update()
 
     def get(self, packet_id: int | None) -> MqttPublishMessage | None:
-        """The message that was published with this packet id."""
+        """Return the message that was published with this packet id, if it is in flight."""
         return self._messages.get(packet_id) if packet_id is not None else None
 
     def take(self, packet_id: int) -> MqttPublishMessage | None:
-        """A publish was acknowledged. ``None`` when it is not in flight."""
+        """Remove and return a message that was acknowledged; ``None`` if it is not in flight."""
         message = self._messages.pop(packet_id, None)
         if message is not None:
             self.nbytes -= message.payload_size
@@ -229,7 +235,7 @@ class InFlightWindow:
         return message
 
     def forgo(self, packet_id: int) -> None:
-        """A publish is not waited for any longer."""
+        """Remove a message whose acknowledgement is not awaited any longer."""
         self._pace.forget(packet_id)
         self.take(packet_id)
 

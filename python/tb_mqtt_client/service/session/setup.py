@@ -1,4 +1,4 @@
-"""From TCP to a session in which traffic may flow: connection, subscriptions, limits."""
+"""Set up a session: connect to one of the servers, subscribe, and request the limits."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ logger = get_logger(__name__)
 
 
 class Failover:
-    """Tries servers in their order, beginning with the one that worked last."""
+    """Tries servers in order, starting with the one that worked last."""
 
     def __init__(self) -> None:
         self._next = 0
         self.current: ServerAddress | None = None
-        """The server that was tried last, which is the one of the session if there is one."""
+        """The server that was tried last; the server of the session, if there is one."""
 
     async def reach(self, routes: Sequence[Route], attempt: Callable[[Route], Awaitable[None]]) -> None:
-        """Try each server once, until an attempt succeeds. The next call begins with that one, or after the last one that failed.
+        """Try each server once, until an attempt succeeds. The next call starts with that server, or after the last failed one.
 
         Args:
-            routes: All servers.
-            attempt: Sets a session up; raises if that fails.
+            routes: The routes to all servers.
+            attempt: Sets up a session; raises if that fails.
 
         Raises:
-            OSError: No server was reached. With several servers a refusal is raised rather than a server that is away; the text
-                says what happened at the others.
+            OSError: No server was reached. With several servers, a refusal takes precedence over an unreachable server; the
+                message says what happened at the others.
             TBMQTTError: As above.
         """
         errors: list[Exception] = []
@@ -60,7 +60,7 @@ class Failover:
                 errors.append(error)
                 if len(errors) < len(routes):
                     following = routes[self._next].server
-                    logger.warning("Connecting failed, %s is tried next: %s", following, str(error) or repr(error))
+                    logger.warning("Connecting failed, trying %s next: %s", following, str(error) or repr(error))
             else:
                 return
         if len(errors) == 1:
@@ -69,7 +69,7 @@ class Failover:
 
 
 def _for_all(errors: list[Exception]) -> Exception:
-    # What a server says is worth more than that another one is away.
+    # The refusal of one server says more than another server that cannot be reached.
     telling = next((error for error in errors if isinstance(error, ConnectionRefusedByServer)), errors[-1])
     others = "; ".join(str(error) for error in errors if error is not telling)
     failure = failure_of(telling)
@@ -80,17 +80,18 @@ def _for_all(errors: list[Exception]) -> Exception:
 
 
 ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
-"""Answers to requests: the platform sends them unasked and does not count their subscriptions; other brokers need them."""
+"""Responses to requests: the platform sends these without a subscription, and does not count one; other brokers need it."""
 COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
-"""Each costs the device a message; over the limit the platform grants it and sends nothing (docs/platform_contract.md,
-section 2)."""
+"""Each subscription counts as a message. Over the limit, the platform grants it and then sends nothing
+(docs/platform_contract.md, section 2)."""
 
 SILENT_SERVER_SECONDS = 1.0
-"""How long a server is waited for that did not tell its limits in the session before; one that tells them does so on the spot."""
+"""Seconds to wait for the limits of a server that did not announce any in the previous session; a server that does, does so at
+once."""
 
 
 class SessionSetup:
-    """Sets each session up anew: the platform remembers nothing of the one before (docs/platform_contract.md, fact 8)."""
+    """Sets up each session from scratch: the platform keeps nothing from the previous one (docs/platform_contract.md, fact 8)."""
 
     def __init__(
         self,
@@ -103,8 +104,17 @@ class SessionSetup:
         free_topics: Callable[[], Sequence[str]],
         counted_topics: tuple[str, ...],
     ) -> None:
-        """``prepare_traffic`` does what has to be done before queued messages may go. ``free_topics`` returns the topics whose
-        subscriptions the platform does not count.
+        """Create the set-up of a client's sessions.
+
+        Args:
+            config: The configuration of the client; its files are read again for each session.
+            manager: Connects to the server.
+            admission: Says when a subscription may be sent.
+            next_rpc_id: Returns an unused number for the RPC request for the limits.
+            apply_limits: Called with the limits of the session.
+            prepare_traffic: Does what must happen before queued messages may be published.
+            free_topics: Returns the topics to subscribe to that the platform does not count.
+            counted_topics: Topics to subscribe to that count as a message each.
         """
         self._config = config
         self._manager = manager
@@ -119,22 +129,25 @@ class SessionSetup:
 
     @property
     def server(self) -> ServerAddress | None:
-        """The server that was tried last, which is the one of the session if there is one."""
+        """The server that was tried last; the server of the session, if there is one."""
         return self._failover.current
 
     async def establish(self) -> None:
-        """Connect, subscribe, ask for the limits, and open for traffic. Raises as ``MQTTManager.connect_by`` does.
+        """Connect, subscribe, request the limits, and open for traffic. Each of several servers is tried once.
 
-        With several servers each is tried once.
+        Returns when everything is subscribed. If the limits have too few tokens for that, traffic begins before.
 
-        Ends when everything is subscribed, which may be after traffic began: when the limits have too few tokens left.
+        Raises:
+            OSError: No server can be reached, see ``MQTTManager.connect_by``.
+            ConnectionRefusedByServer: The server refuses the connection.
         """
         await self._failover.reach(await self._routes(), self._establish_by)
 
     async def _routes(self) -> tuple[Route, ...]:
-        """Files are read for each session, so that a renewed certificate is used; they may be on a slow disk."""
+        """Return the routes to all servers; certificates are read again for each session, since they may have been renewed."""
         config = self._config
         if config.use_tls() and not isinstance(config.ssl_context, ssl.SSLContext):
+            # The files may be on a slow disk.
             return await asyncio.to_thread(config.routes)
         return config.routes()
 
@@ -147,7 +160,7 @@ class SessionSetup:
                 raise
             raise ConnectionLostError(f"{route}: {error}") from error
         except BaseException:
-            # A session that is half set up is of no use, and whoever tries again begins with a new one.
+            # A session that is only partly set up is of no use: the next attempt starts from scratch.
             await self._manager.disconnect()
             raise
 
@@ -159,7 +172,7 @@ class SessionSetup:
             keepalive=config.keepalive,
         )
         await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics()))
-        # Two limits on one thing: the platform's counts what MQTT 5 counts, too, but for the fixed header.
+        # The platform's limit and MQTT 5's Maximum Packet Size count the same bytes, except for the fixed header.
         limits = await self._request_limits()
         self._apply_limits(limits.within(self._manager.terms.max_remaining_length))
         late = [topic for topic in self._counted_topics if self._admission.try_take_subscription(topic)]
@@ -167,17 +180,17 @@ class SessionSetup:
         await self._prepare_traffic()
         self._manager.open_for_traffic()
         logger.info("Connected to %s, connections=%d", route, self._manager.connections)
-        # Telemetry costs no messages, so it does not wait for what lacks some.
+        # Telemetry does not count as messages, so it does not wait for subscriptions that lack tokens.
         for topic in late:
             await self._wait_for_message_token(topic)
             await self._subscribe(topic)
 
     async def _subscribe(self, topic: str) -> None:
-        """A broker that refuses may take telemetry all the same, so this goes on without the topic's messages."""
+        """Subscribe; after a refusal, go on without the messages of the topic, since the broker may still accept telemetry."""
         try:
             await self._manager.subscribe(topic)
         except SubscriptionRefusedError as refusal:
-            logger.warning("%s. Its messages will not come", refusal)
+            logger.warning("%s. Messages of this topic will not arrive", refusal)
 
     async def _wait_for_message_token(self, topic: str) -> None:
         while wait := self._admission.try_take_subscription(topic):
@@ -186,11 +199,11 @@ class SessionSetup:
                     await self._manager.wait_lost()
             except TimeoutError:
                 continue
-            # The subscription raises what there is to say.
+            # The connection has ended: the subscription will raise the reason.
             return
 
     async def _request_limits(self) -> SessionLimits:
-        """Ask for the limits; servers before 3.8 do not answer, and other brokers neither."""
+        """Request the limits; servers before 3.8 and other brokers do not reply."""
         seconds = self._config.limits_timeout
         if self._server_is_silent:
             seconds = min(seconds, SILENT_SERVER_SECONDS)
@@ -201,7 +214,7 @@ class SessionSetup:
             return SessionLimits.parse(reply)
         except TimeoutError:
             self._server_is_silent = True
-            logger.info("The server did not tell its limits within %g s, defaults are used", seconds)
+            logger.info("The server did not announce its limits within %g s: using the defaults", seconds)
         except ValueError as error:
-            logger.warning("The server's limits are not usable, defaults are used: %s", error)
+            logger.warning("The server's limits are not usable: using the defaults: %s", error)
         return SessionLimits()

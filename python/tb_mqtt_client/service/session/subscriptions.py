@@ -1,6 +1,6 @@
-"""What one session is waited for: SUBACKs, UNSUBACKs, and other answers that no later session can give.
+"""Subscriptions, and everything else that waits for a response in the current session.
 
-The rule: whatever waits for a session is told of its end.
+Invariant: when a session ends, everything that waits for a response in it fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE
 
 
 class Subscriptions:
-    """Subscribes, and keeps what waits. One for all sessions, of which there is one at a time."""
+    """Subscribes and unsubscribes, and fails waiting futures when the session ends. One object serves all sessions in turn."""
 
     def __init__(self) -> None:
         self._by_packet_id: dict[int, asyncio.Future[int]] = {}
@@ -25,20 +25,26 @@ class Subscriptions:
         self._server, self._timeout = "the server", 0.0
 
     def listen_to(self, client: Client, server: str, timeout: float) -> None:
-        """Receive this client's SUBACKs and UNSUBACKs; ``server`` (for errors) has ``timeout`` seconds for each."""
+        """Receive the SUBACKs and UNSUBACKs of a new connection.
+
+        Args:
+            client: The gmqtt client of the connection.
+            server: The server, as errors name it.
+            timeout: Seconds that the server has for each of them.
+        """
         self._server, self._timeout = server, timeout
         client.on_subscribe = self._granted
         client.on_unsubscribe = self._unsubscribed
 
     def future(self) -> asyncio.Future[Any]:
-        """A future for an answer of this session: when the session ends first, it raises ``ConnectionLostError``."""
+        """Return a future for a response in this session; it fails with ``ConnectionLostError`` if the session ends first."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
 
     def end(self, cause: str) -> None:
-        """The session has ended."""
+        """Fail all waiting futures, because the session has ended."""
         for waiting in list(self._futures):
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError(f"the connection ended: {cause}"))
@@ -49,10 +55,10 @@ class Subscriptions:
         Raises:
             SubscriptionRefusedError: The server refuses.
             ConnectionLostError: The session ends first.
-            TimeoutError: The server does not answer in time.
+            TimeoutError: The server does not respond in time.
         """
         packet_id = client.subscribe(topic, qos=qos, no_local=no_local)
-        reason_code = await self._answer(packet_id, f"the subscription to {topic} (no SUBACK)")
+        reason_code = await self._acknowledgement(packet_id, f"the subscription to {topic} (no SUBACK)")
         if reason_code >= FIRST_FAILURE:
             raise SubscriptionRefusedError(topic, reason_code)
 
@@ -61,24 +67,24 @@ class Subscriptions:
 
         Raises:
             ConnectionLostError: The session ends first.
-            TimeoutError: The server does not answer in time.
+            TimeoutError: The server does not respond in time.
         """
-        await self._answer(packet_id, f"the end of the subscription to {topic} (no UNSUBACK)")
+        await self._acknowledgement(packet_id, f"the end of the subscription to {topic} (no UNSUBACK)")
 
-    async def _answer(self, packet_id: int, what: str) -> int:
-        answer: asyncio.Future[int] = self.future()
-        self._by_packet_id[packet_id] = answer
+    async def _acknowledgement(self, packet_id: int, what: str) -> int:
+        acknowledgement: asyncio.Future[int] = self.future()
+        self._by_packet_id[packet_id] = acknowledgement
         try:
             async with running_timeout(self._timeout):
-                await asyncio.wait([answer])
+                await asyncio.wait([acknowledgement])
         except TimeoutError:
-            # Both may come in the same turn of the loop, and the answer counts.
-            if not answer.done():
+            # Both may happen in the same iteration of the event loop; the acknowledgement counts.
+            if not acknowledgement.done():
                 raise TimeoutError(f"{self._server} did not acknowledge {what} within {self._timeout:g} s") from None
         finally:
             self._by_packet_id.pop(packet_id, None)
-            answer.cancel()
-        return answer.result()
+            acknowledgement.cancel()
+        return acknowledgement.result()
 
     def _granted(self, _client: Client, packet_id: int, granted: tuple[int, ...], _properties: Properties) -> None:
         self._take(packet_id, granted[0])
@@ -87,6 +93,6 @@ class Subscriptions:
         self._take(packet_id, 0)
 
     def _take(self, packet_id: int, reason_code: int) -> None:
-        answer = self._by_packet_id.get(packet_id)
-        if answer is not None and not answer.done():
-            answer.set_result(reason_code)
+        acknowledgement = self._by_packet_id.get(packet_id)
+        if acknowledgement is not None and not acknowledgement.done():
+            acknowledgement.set_result(reason_code)
