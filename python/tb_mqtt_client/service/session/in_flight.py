@@ -1,8 +1,8 @@
 """The in-flight window: how many messages and bytes may be in flight at a time.
 
 Invariant: the bytes in flight can be acknowledged within a few seconds, or belong to a single message. An unknown link starts with
-a small window, which grows to four times the bytes that were acknowledged in time, so that the first acknowledgements of a fast link
-lift the bound.
+a small window. The window grows to four times the bytes that were acknowledged in time, so that the first acknowledgements of a
+fast link lift the bound.
 """
 
 from __future__ import annotations
