@@ -44,7 +44,7 @@ async def test_everything_arrives_once_over_a_slow_link(emulator, hidden_buffers
     assert link.bytes_up <= 1.2 * 75_000
     # A message is half of what may be in flight, which takes a few seconds in the field.
     assert max(sizes[2:]) <= RATE * ACK_TIMEOUT / 4
-    assert sum("bytes a second" in record.getMessage() for record in caplog.records) == 1
+    assert sum("bytes per second" in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many bytes have left")
