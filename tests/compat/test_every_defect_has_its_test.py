@@ -67,6 +67,10 @@ def test_the_numbers_are_consecutive():
     assert list(range(1, 72)) == DEFECTS
 
 
+def test_the_numbers_of_tests_are_on_the_page():
+    assert set().union(*map(numbers_of, NAMES)) <= set(DEFECTS)
+
+
 @pytest.mark.parametrize("number", DEFECTS)
 def test_a_test_has_the_number(number):
     tested = number in set().union(*map(numbers_of, NAMES))
