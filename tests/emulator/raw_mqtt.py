@@ -1,4 +1,4 @@
-"""A raw MQTT client that says exactly the bytes it is told to."""
+"""A raw MQTT client that sends exactly the bytes that a test wants."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ def packet(first_byte, body):
 
 
 class RawClient:
-    """Writes packets and reads answers, one version of MQTT."""
+    """Writes and reads packets of one MQTT version."""
 
     def __init__(self, reader, writer, version):
         self._reader = reader
@@ -58,7 +58,7 @@ class RawClient:
         return await self.read()
 
     async def message(self, *, acknowledge=True):
-        """``(topic, payload)`` of the next packet, which must be a PUBLISH; JSON is parsed."""
+        """Return ``(topic, payload)`` of the next packet, which must be a PUBLISH; JSON is parsed."""
         first_byte, body = await self.read()
         assert first_byte >> 4 == 3
         end = 2 + int.from_bytes(body[:2])
@@ -74,18 +74,18 @@ class RawClient:
             return topic, payload
 
     async def request(self, topic, payload):
-        """Publish, and give the message that follows the PUBACK."""
+        """Publish, and return the message that follows the PUBACK."""
         self.publish(topic, payload if isinstance(payload, (str, bytes)) else json.dumps(payload))
         assert (await self.read())[0] == 0x40
         return await self.message()
 
     async def silent(self):
-        """Whether the server says nothing more than the answer to a ping."""
+        """Return True if the server sends nothing but the response to a ping."""
         self.write(b"\xc0\0")
         return await self.read() == (0xD0, b"")
 
     async def read(self):
-        """``(first byte, body)``, or None when the server has closed."""
+        """Return ``(first byte, body)`` of the next packet, or None if the server has closed the connection."""
         try:
             first_byte = (await self._reader.readexactly(1))[0]
         except (asyncio.IncompleteReadError, ConnectionResetError):
@@ -101,13 +101,13 @@ class RawClient:
 
 @asynccontextmanager
 async def raw_client(emulator, version=5, ssl=None, within=5):
-    """Connect to an emulator, or whatever has its host and port. All that is done must end within so many seconds."""
+    """Connect to an emulator, or to another object with host and port. The block must end within `within` seconds."""
     reader, writer = await asyncio.open_connection(emulator.host, emulator.port, ssl=ssl)
     try:
         async with asyncio.timeout(within):
             yield RawClient(reader, writer, version)
     finally:
         writer.close()
-        # The emulator may have ended the connection before.
+        # The emulator may have closed the connection before.
         with suppress(ConnectionError):
             await writer.wait_closed()

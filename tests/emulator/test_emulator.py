@@ -1,4 +1,4 @@
-"""The emulator says what the platform says (docs/platform_contract.md): bytes in, bytes out."""
+"""The emulator replies to packets like the platform (docs/platform_contract.md); tested with raw packets."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def test_connack(emulator, clean):
     ],
 )
 async def test_refused_connack(emulator, credentials, version_5, version_4):
-    """Section 1: a refusal is followed by a DISCONNECT of the same code in MQTT 5, and by the end of the connection."""
+    """Section 1: in MQTT 5 a DISCONNECT with the same code follows the refusal, then the connection closes."""
     async with raw_client(emulator) as client:
         assert await client.connect(**credentials) == (0x20, bytes([0, version_5, 0]))
         assert await client.read() == disconnect(version_5)
@@ -57,8 +57,8 @@ async def test_basic_credentials(emulator):
         assert (await client.connect("user", client_id="id", password="other"))[1][1] == 0x86
 
 
-async def test_filters_are_exact(emulator):
-    """Section 2: anything but the exact strings is refused."""
+async def test_only_exact_topic_filters_are_granted(emulator):
+    """Section 2: all other filters are refused."""
     async with raw_client(emulator) as client:
         await client.connect()
         filters = ["v1/devices/me/rpc/request/+", "v1/devices/me/#", "v1/gateway/disconnect", "v1/gateway/rpc"]
@@ -69,7 +69,7 @@ async def test_filters_are_exact(emulator):
 
 
 @pytest.mark.parametrize(
-    ("topic", "payload", "answers"),
+    ("topic", "payload", "replies"),
     [
         ("v1/devices/me/telemetry", '{"a":1}', [SUCCESS_PUBACK]),
         ("v1/devices/me/telemetry", "{}", [SUCCESS_PUBACK]),
@@ -82,16 +82,16 @@ async def test_filters_are_exact(emulator):
         ("v1/unknown", "{}", [puback(0x90)]),
     ],
 )
-async def test_device_answers(emulator, topic, payload, answers):
-    """Section 8."""
+async def test_replies_to_a_device(emulator, topic, payload, replies):
+    """See docs/platform_contract.md, section 8."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish(topic, payload)
-        assert [await client.read() for _ in answers] == answers
+        assert [await client.read() for _ in replies] == replies
 
 
 @pytest.mark.parametrize(
-    ("topic", "payload", "answers"),
+    ("topic", "payload", "replies"),
     [
         ("v1/gateway/telemetry", '{"A":[{"a":1}]}', [SUCCESS_PUBACK]),
         ("v1/gateway/telemetry", "nonsense", [puback(0x99)]),
@@ -99,20 +99,20 @@ async def test_device_answers(emulator, topic, payload, answers):
         ("v1/gateway/telemetry", '{"A":{"a":1}}', [puback(0x83), disconnect(0x83), None]),
         ("v1/gateway/telemetry", '{"A":[1]}', [puback(0x99)]),
         ("v1/gateway/connect", "{}", [puback(0x83), disconnect(0x83), None]),
-        ("v1/gateway/disconnect", '{"device":"nobody"}', [SUCCESS_PUBACK]),
+        ("v1/gateway/disconnect", '{"device":"unknown"}', [SUCCESS_PUBACK]),
     ],
 )
-async def test_gateway_answers(emulator, topic, payload, answers):
-    """Section 4."""
+async def test_replies_to_a_gateway(emulator, topic, payload, replies):
+    """See docs/platform_contract.md, section 4."""
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish(topic, payload)
-        assert [await client.read() for _ in answers] == answers
+        assert [await client.read() for _ in replies] == replies
 
 
 @pytest.mark.parametrize("topic", ["v1/gateway/telemetry", "v1/devices/me/telemetry"])
-async def test_what_is_never_acknowledged(emulator, topic):
-    """Sections 3 and 4: `[]`, and gateway topics of a device that is no gateway."""
+async def test_some_publishes_are_never_acknowledged(emulator, topic):
+    """Sections 3 and 4: `[]`, and gateway topics used by a device that is not a gateway."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish(topic, "[]")
@@ -120,20 +120,20 @@ async def test_what_is_never_acknowledged(emulator, topic):
         assert await client.read() == (0xD0, b"")
 
 
-async def test_the_limit_is_on_the_remaining_length(emulator):
+async def test_the_size_limit_applies_to_the_remaining_length(emulator):
     """Fact 6: topic, packet id and properties count."""
     topic = "v1/devices/me/telemetry"
     around = 2 + len(topic) + 2 + 1
-    for size, answer in [(65536, SUCCESS_PUBACK), (65537, disconnect(0x81))]:
+    for size, reply in [(65536, SUCCESS_PUBACK), (65537, disconnect(0x81))]:
         async with raw_client(emulator) as client:
             await client.connect()
             client.publish(topic, '{"a":"' + "x" * (size - around - 8) + '"}')
-            assert await client.read() == answer
+            assert await client.read() == reply
     assert emulator.counters.largest_remaining_length == 65536
 
 
 async def test_session_limits(emulator):
-    """Section 5: the device's reply, and the gateway's with its own limits beside."""
+    """Section 5: the reply to a gateway also has the limits of its sub-devices."""
     emulator.limits = SessionLimits(
         rate_limits=RateLimits(messages="10:1"), gateway_rate_limits=RateLimits(telemetry_datapoints="5:1")
     )
@@ -153,7 +153,7 @@ async def test_session_limits(emulator):
             assert json.loads(body[2 + len(topic) + 3 :]) == reply
 
 
-async def test_an_old_server_does_not_answer(emulator):
+async def test_an_old_server_does_not_reply_to_get_session_limits(emulator):
     emulator.limits = None
     async with raw_client(emulator) as client:
         await client.connect()
@@ -162,7 +162,7 @@ async def test_an_old_server_does_not_answer(emulator):
 
 
 async def test_data_is_kept_and_counted(emulator):
-    """Section 3: every form of telemetry, nulls dropped, non-null keys counted."""
+    """Section 3: all forms of telemetry are kept; nulls are dropped and not counted."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/telemetry", '[{"ts":1,"values":{"a":1,"b":null}},{"ts":2,"c":3}]')
@@ -178,7 +178,7 @@ async def test_data_is_kept_and_counted(emulator):
 
 
 async def test_gateway_data_belongs_to_the_devices(emulator):
-    """Section 4: a connect gives the profile, an uplink of an unknown device the profile "default"."""
+    """Section 4: a connect message sets the profile; an uplink of an unknown device creates it with the profile "default"."""
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A","type":"meter"}')
@@ -192,7 +192,7 @@ async def test_gateway_data_belongs_to_the_devices(emulator):
 
 
 async def test_takeover(emulator):
-    """Section 1: the newest session wins, the oldest gets 0x8E."""
+    """Section 1: the newest session wins, the previous one is disconnected with 0x8E."""
     async with raw_client(emulator) as first, raw_client(emulator) as second:
         await first.connect()
         await second.connect()
@@ -210,8 +210,8 @@ async def test_disconnect_is_echoed(emulator):
         assert await client.read() is None
 
 
-async def test_downlinks(emulator):
-    """Fact 7: attribute updates and RPC need the subscription, everything else comes at QoS 1 without one."""
+async def test_some_downlinks_need_a_subscription(emulator):
+    """Fact 7: attribute updates and RPC requests need a subscription; all other downlinks arrive at QoS 1 without one."""
     async with raw_client(emulator) as client:
         assert not await emulator.publish_to("device", "v1/devices/me/attributes", {"a": 1})
         await client.connect()
@@ -224,7 +224,7 @@ async def test_downlinks(emulator):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "answers", "stored"),
+    ("verdict", "replies", "stored"),
     [
         (Verdict.acknowledge(0x10), [puback(0x10)], 1),
         (Verdict.refuse(0x97), [puback(0x97)], 0),
@@ -234,13 +234,13 @@ async def test_downlinks(emulator):
         (None, [SUCCESS_PUBACK], 1),
     ],
 )
-async def test_hooks(emulator, verdict, answers, stored):
+async def test_hooks(emulator, verdict, replies, stored):
     seen = []
     emulator.on_publish = lambda publish: seen.append(publish) or verdict
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/telemetry", '{"a":1}')
-        assert [await client.read() for _ in answers] == answers
+        assert [await client.read() for _ in replies] == replies
     assert [(publish.topic, publish.json(), publish.device.name) for publish in seen] == [
         ("v1/devices/me/telemetry", {"a": 1}, "device")
     ]
@@ -276,7 +276,7 @@ async def test_packets_in_pieces(emulator):
         assert await client.read() == SUCCESS_PUBACK
 
 
-async def test_nothing_is_left(emulator):
+async def test_no_task_remains_after_the_emulator_stops(emulator):
     async with Emulator() as other:
         other.add_device("TOKEN")
         async with raw_client(other) as client:
@@ -286,7 +286,7 @@ async def test_nothing_is_left(emulator):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_an_error_inside_is_raised_at_the_end():
+async def test_an_error_in_a_hook_is_raised_on_exit():
     def fail(_publish):
         raise RuntimeError("in a hook")
 
@@ -305,14 +305,14 @@ async def test_fixture(tb_emulator):
     tb_emulator.add_device("token")
     with pytest.raises(ValueError, match="already in use"):
         tb_emulator.add_device("token")
-    with pytest.raises(LookupError, match="there is no device 'nobody'; devices: 'token'"):
-        tb_emulator.device("nobody")
+    with pytest.raises(LookupError, match="there is no device 'unknown'; devices: 'token'"):
+        tb_emulator.device("unknown")
 
 
 @pytest.mark.parametrize(
     ("argument", "number"),
     [("port", -1), ("port", 65536), ("max_payload_size", 0), ("max_string_length", -1), ("max_devices", -1), ("history_limit", -1)],
 )
-def test_numbers_that_are_none_are_refused(argument, number):
+def test_numbers_out_of_range_are_refused(argument, number):
     with pytest.raises(ValueError, match=f"{argument} must be at least"):
         Emulator(**{argument: number})

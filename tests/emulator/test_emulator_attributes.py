@@ -1,4 +1,4 @@
-"""Attributes on the emulated platform: updates, deletions, requests (docs/platform_contract.md, sections 2 and 4)."""
+"""Attributes in the emulator: updates, deletions and requests (docs/platform_contract.md, sections 2 and 4)."""
 
 import json
 
@@ -8,7 +8,7 @@ from raw_mqtt import raw_client
 
 @pytest.fixture
 async def attributes(emulator):
-    """A device with both scopes, and one behind the gateway with the same."""
+    """Yield an emulator in which a device and a sub-device have attributes in both scopes."""
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
@@ -20,7 +20,7 @@ async def attributes(emulator):
 
 
 @pytest.mark.parametrize("topic", ["v1/devices/me/attributes", "v2/a", "v2/a/j"], ids=lambda topic: topic.replace("/", "-"))
-async def test_updates_go_to_who_subscribed(emulator, topic):
+async def test_updates_need_a_subscription(emulator, topic):
     assert not await emulator.set_shared_attributes("device", {"a": 0})
     async with raw_client(emulator) as client:
         await client.connect()
@@ -70,7 +70,7 @@ async def test_sub_devices_are_subscribed_by_their_session(emulator):
         ("v2/a/req/j/5", "v2/a/res/j/5"),
     ],
 )
-async def test_a_reply_comes_in_the_family_of_its_request(attributes, request_topic, response_topic):
+async def test_a_response_uses_the_topic_family_of_its_request(attributes, request_topic, response_topic):
     async with raw_client(attributes) as client:
         await client.connect()
         assert await client.request(request_topic, {"sharedKeys": "a"}) == (response_topic, {"shared": {"a": "x"}})
@@ -88,7 +88,7 @@ async def test_a_reply_comes_in_the_family_of_its_request(attributes, request_to
     ],
 )
 async def test_requests(attributes, request_, reply):
-    """Section 2: a scope is there only if something was found, `{}` asks for everything."""
+    """Section 2: empty scopes are omitted; `{}` requests all attributes."""
     async with raw_client(attributes) as client:
         await client.connect()
         assert await client.request("v1/devices/me/attributes/request/1", request_) == (
@@ -98,8 +98,8 @@ async def test_requests(attributes, request_, reply):
 
 
 @pytest.mark.parametrize("request_", [{"clientKeys": ""}, {"sharedKeys": ""}, {"clientKeys": "a", "sharedKeys": ",a"}])
-async def test_a_request_of_an_empty_key_gets_no_reply(attributes, request_):
-    """Section 2: the request is acknowledged, the platform's error is swallowed."""
+async def test_a_request_with_an_empty_key_gets_no_response(attributes, request_):
+    """Section 2: the request is acknowledged, but the platform does not report its error."""
     async with raw_client(attributes) as client:
         await client.connect()
         client.publish("v1/devices/me/attributes/request/1", json.dumps(request_))
@@ -116,7 +116,7 @@ async def test_bad_requests(attributes, payload):
         assert await client.silent()
 
 
-async def test_a_request_id_that_is_no_number(emulator):
+async def test_a_request_id_must_be_a_number(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/attributes/request/x", "{}")
@@ -133,13 +133,13 @@ async def test_a_request_id_that_is_no_number(emulator):
         ({"client": False, "keys": ["a", "unknown"]}, {"values": {"a": "x"}}),
         ({"client": False, "keys": ["unknown", "other"]}, {}),
         ({"client": False, "key": "unknown"}, {}),
-        # no key: everything of both scopes, whatever `client` says
+        # Without a key the response has all attributes of both scopes, independently of `client`.
         ({"client": True, "keys": []}, {"values": {"a": "x", "b": {"c": [None]}, "": "empty"}}),
         ({"client": False, "keys": []}, {"values": {"a": "x", "b": {"c": [None]}, "": "empty"}}),
     ],
 )
 async def test_gateway_requests(attributes, request_, reply):
-    """Section 4: one key asked for gives `value`, several give `values`, nothing found neither."""
+    """Section 4: the response has `value` for one key, `values` for several, and neither if no attribute was found."""
     async with raw_client(attributes) as client:
         await client.connect("GATEWAY")
         assert await client.request("v1/gateway/attributes/request", {"id": 7, "device": "A"} | request_) == (
@@ -160,8 +160,8 @@ async def test_gateway_requests(attributes, request_, reply):
         '{"id":1,"device":"A","client":["a"],"shared":["b"]}',
     ],
 )
-async def test_gateway_requests_that_end_the_connection(emulator, payload):
-    """Sections 4 and 9: `client` and the keys are mandatory, and the form of the documentation page is not accepted."""
+async def test_invalid_gateway_requests_close_the_connection(emulator, payload):
+    """Sections 4 and 9: `client` and the keys are required; the form in ThingsBoard's documentation is refused."""
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/attributes/request", payload)

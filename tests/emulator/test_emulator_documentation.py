@@ -1,4 +1,4 @@
-"""docs/emulator.md names what exists, and nothing else. Its programs and tests run with those of all documents, in tests/docs."""
+"""docs/emulator.md names all public names of the emulator and no others; tests/docs runs its programs and tests."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ def documented(pattern):
     return set(re.findall(pattern, DOCUMENT))
 
 
-def test_what_is_named_exists():
+def test_documented_names_exist():
     verdicts = documented(r"\bVerdict\.(\w+)")
     assert verdicts
     assert verdicts <= set(dir(Verdict))
@@ -23,7 +23,7 @@ def test_what_is_named_exists():
         assert hasattr(Emulator, name), name
 
 
-def test_what_exists_is_named():
+def test_public_names_are_documented():
     arguments = set(inspect.signature(Emulator).parameters) - {"host", "port", "accept_any_token", "keep_data", "history_limit"}
     public = {name for name in dir(Emulator) if not name.startswith("_")} - {"device", "devices", "host", "port"}
     attributes = {name for name in Device.__slots__ if not name.startswith("_")} | {"telemetry", "stored_telemetry", "connected"}

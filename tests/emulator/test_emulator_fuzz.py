@@ -1,4 +1,4 @@
-"""Whatever a client sends, the emulator answers or ends the connection; nothing is an error of its own."""
+"""The emulator handles arbitrary packets and payloads without an internal error."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ TOPICS = (
     "v2/a/req/1", "v2/r/req/x", "v1/gateway/connect", "v1/gateway/disconnect", "v1/gateway/telemetry", "v1/gateway/attributes",
     "v1/gateway/attributes/request", "v1/gateway/rpc", "v1/gateway/claim", "v1/gateway/x", "/provision/request",
 )  # fmt: skip
-# What the platform looks for, so that documents get past the first question.
+# Keys that the platform reads, so that documents pass the first checks.
 NAMES = st.sampled_from([
     "ts", "values", "metadata", "connector", "receivedTs", "publishedTs", "device", "type", "id", "data", "client", "key", "keys",
     "method", "params", "clientKeys", "sharedKeys", "secretKey", "durationMs", "provisionDeviceKey", "provisionDeviceSecret",
@@ -47,7 +47,7 @@ PUBLISHES = st.lists(st.tuples(st.sampled_from(TOPICS), PAYLOADS, st.integers(0,
 
 
 class Transport(asyncio.Transport):
-    """Takes what the emulator writes."""
+    """Collects the bytes that the emulator writes."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Transport(asyncio.Transport):
 
 
 async def send(sent, level, version, token, limits):
-    """Send it to a session of its own; give what the session answered."""
+    """Send packets to a new session and return the bytes that it wrote."""
     emulator = Emulator(version=version, limits=limits)
     emulator.add_gateway("GATEWAY")
     emulator.add_provision_profile("key", "secret")
@@ -77,7 +77,7 @@ async def send(sent, level, version, token, limits):
         session.data_received(one)
     await asyncio.sleep(0)
     session.connection_lost(None)
-    # Raises what the emulator did not expect.
+    # Raises the internal errors of the emulator.
     await emulator.__aexit__(None, None, None)
     return transport.written
 
@@ -90,23 +90,23 @@ LIMITS = st.sampled_from([None, SessionLimits(), SessionLimits(RateLimits("4:60"
 
 
 @given(PUBLISHES, st.sampled_from([3, 4, 5]), st.sampled_from(VERSIONS), st.sampled_from(["GATEWAY", "provision"]), LIMITS)
-def test_payloads(publishes, level, version, token, limits):
+def test_arbitrary_payloads(publishes, level, version, token, limits):
     sent = [as_packet(topic, payload, qos, level) for topic, payload, qos in publishes]
     assert asyncio.run(send(sent, level, version, token, limits)).startswith(b"\x20")
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from([4, 5]))
-def test_bytes(pieces, level):
+def test_arbitrary_bytes(pieces, level):
     asyncio.run(send(pieces, level, "4.3", "GATEWAY", SessionLimits()))
 
 
 @settings(max_examples=300)
 @given(st.integers(0, 255), st.binary(max_size=40), st.sampled_from([4, 5]))
-def test_packets(first_byte, body, level):
+def test_arbitrary_packets(first_byte, body, level):
     asyncio.run(send([packet(first_byte, body)], level, "4.3", "GATEWAY", SessionLimits()))
 
 
-def test_an_error_of_the_emulator_would_be_seen(monkeypatch):
+def test_an_internal_error_is_detected(monkeypatch):
     monkeypatch.setattr("tb_mqtt_client.emulator.attributes.response", lambda *_: 1 / 0)
     with pytest.raises(ExceptionGroup):
         asyncio.run(send([as_packet(TOPICS[2], b"{}", 1, 5)], 5, "4.3", "GATEWAY", SessionLimits()))

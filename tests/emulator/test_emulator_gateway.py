@@ -1,5 +1,7 @@
-"""Gateways at the emulated platform: sub-sessions, entries that fail, notices, claims (docs/platform_contract.md,
-sections 2 and 4)."""
+"""Gateways in the emulator: sub-device sessions, invalid entries, notices and claiming.
+
+Source: docs/platform_contract.md, sections 2 and 4.
+"""
 
 import json
 
@@ -50,8 +52,8 @@ async def test_claims(emulator, payload, claim):
         ('{"durationMs":true}', (0xE0, b"\x8b\0")),
     ],
 )
-async def test_claims_that_are_refused(emulator, payload, answer):
-    """Section 8."""
+async def test_invalid_claims(emulator, payload, answer):
+    """See docs/platform_contract.md, section 8."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/claim", payload)
@@ -59,8 +61,8 @@ async def test_claims_that_are_refused(emulator, payload, answer):
     assert emulator.device("device").claims == []
 
 
-async def test_a_bad_claim_of_one_device(emulator, gateway):
-    """Section 4: a PUBACK with the code, and the connection stays."""
+async def test_an_invalid_claim_of_one_device(emulator, gateway):
+    """Section 4: the PUBACK has the code, and the connection stays open."""
     gateway.publish("v1/gateway/claim", '{"A":{"durationMs":"long"},"B":{}}')
     assert await gateway.read() == (0x40, b"\0\x01\x99\0")
     assert await gateway.silent()
@@ -85,8 +87,8 @@ async def test_claims_of_several_devices(emulator, gateway):
         ("v1/gateway/telemetry", '{"bad":[{"a":1,"metadata":1}],"B":[{"b":2}]}'),
     ],
 )
-async def test_a_bad_entry_does_not_keep_the_others_out(emulator, gateway, topic, payload):
-    """Section 4: one PUBACK with the code of the failure, and the connection stays."""
+async def test_an_invalid_entry_does_not_affect_the_others(emulator, gateway, topic, payload):
+    """Section 4: one PUBACK has the code of the failure, and the connection stays open."""
     gateway.publish(topic, payload)
     assert await gateway.read() == (0x40, b"\0\x01\x99\0")
     assert await gateway.silent()
@@ -95,12 +97,12 @@ async def test_a_bad_entry_does_not_keep_the_others_out(emulator, gateway, topic
 
 @pytest.mark.parametrize("payload", ['{"A":[]}', '{"A":[],"B":[{"b":2}]}'])
 async def test_an_empty_entry_is_never_acknowledged(gateway, payload):
-    """Section 3."""
+    """See docs/platform_contract.md, section 3."""
     gateway.publish("v1/gateway/telemetry", payload)
     assert await gateway.silent()
 
 
-async def test_an_entry_of_the_wrong_container_is_skipped(emulator, gateway):
+async def test_an_entry_with_the_wrong_type_is_ignored(emulator, gateway):
     gateway.publish("v1/gateway/telemetry", '{"C":{"c":1},"B":[{"b":2}]}')
     assert await gateway.read() == SUCCESS
     assert "C" not in emulator.devices
@@ -112,7 +114,7 @@ METADATA = {"connector": "modbus", "receivedTs": 1, "publishedTs": 2}
 @pytest.mark.parametrize(("version", "read"), [("4.3", True), ("3.8", True), ("3.7", False)])
 @pytest.mark.parametrize("element", [{"ts": 5, "values": {"a": 1}}, {"a": 1}])
 async def test_metadata(version, read, element):
-    """Section 4, since 3.8: beside the values, removed from them. Before, a key as any other."""
+    """Section 4: since 3.8 metadata is separate from the values; before, it is an ordinary key."""
     async with Emulator(version=version) as emulator, raw_client(emulator) as client:
         emulator.add_gateway("GATEWAY")
         await client.connect("GATEWAY")
@@ -125,7 +127,7 @@ async def test_metadata(version, read, element):
 
 
 async def test_a_renamed_device(emulator, gateway):
-    """Section 2: a one-way RPC to the gateway that announced it, kept until it is subscribed and has acknowledged."""
+    """Section 2: the gateway that announced the device gets a one-way RPC request, kept until the gateway acknowledges it."""
     await emulator.rename_device("A", "A 2")
     assert await gateway.silent()
     await gateway.subscribe(RPC)
@@ -135,7 +137,7 @@ async def test_a_renamed_device(emulator, gateway):
     assert await gateway.message() == notice
     await gateway.subscribe(RPC)
     assert await gateway.silent()
-    # The sub-session has the name under which it was announced, until it is announced by the new one.
+    # The session keeps the name under which the device was announced until it is announced under the new name.
     await emulator.set_shared_attributes("A 2", {"a": 1})
     assert (await gateway.message())[1]["device"] == "A"
     gateway.publish("v1/gateway/telemetry", '{"A 2":[{"a":1}]}')
@@ -149,7 +151,7 @@ async def test_a_renamed_device(emulator, gateway):
 
 
 async def test_a_deleted_device(emulator, gateway):
-    """Section 2; the next uplink of that name makes a new device of the default profile."""
+    """Section 2: the next uplink under the name creates a new device with the default profile."""
     await gateway.subscribe(RPC)
     old = emulator.device("A")
     await emulator.delete_device("A")
@@ -162,8 +164,8 @@ async def test_a_deleted_device(emulator, gateway):
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_a_deleted_device_with_a_connection_of_its_own(emulator, version):
-    """Section 1: 0x98."""
+async def test_deleting_a_connected_device_closes_its_connection(emulator, version):
+    """Section 1: the reason code is 0x98."""
     async with raw_client(emulator, version) as client:
         await client.connect()
         await emulator.delete_device("device")
@@ -175,7 +177,7 @@ async def test_a_deleted_device_with_a_connection_of_its_own(emulator, version):
 
 
 async def test_disconnect_notices(emulator, gateway):
-    """Section 4: on v1/gateway/disconnect, in MQTT 5 only; the sub-session goes on."""
+    """Section 4: the notice on v1/gateway/disconnect exists only in MQTT 5, and the session continues."""
     assert await emulator.send_disconnect_notice("A", 150)
     assert await gateway.message() == ("v1/gateway/disconnect", {"device": "A", "reason": 150})
     assert emulator.device("A").connected
@@ -187,8 +189,8 @@ async def test_disconnect_notices(emulator, gateway):
         assert not await emulator.send_disconnect_notice("A", 150)
 
 
-async def test_sub_sessions_taken_over(emulator, gateway):
-    """One session a device: the newest wins, and the gateway that loses one stays connected."""
+async def test_the_newest_session_of_a_sub_device_wins(emulator, gateway):
+    """A device has one session; the gateway that loses it stays connected."""
     emulator.add_gateway("GATEWAY 2")
     async with raw_client(emulator) as other:
         await other.connect("GATEWAY 2")
@@ -197,7 +199,7 @@ async def test_sub_sessions_taken_over(emulator, gateway):
         await emulator.set_shared_attributes("A", {"a": 1})
         assert (await other.message())[0] == "v1/gateway/attributes"
         assert await gateway.silent()
-        # A device with a connection of its own, announced by a gateway as well.
+        # A device that has its own connection and is announced by a gateway too.
         async with raw_client(emulator) as device:
             await device.connect()
             other.publish("v1/gateway/connect", '{"device":"device"}')
@@ -209,7 +211,7 @@ async def test_sub_sessions_taken_over(emulator, gateway):
 
 
 @pytest.mark.parametrize("topic", ["v1/gateway/provision", "v1/gateway/config", "v1/gateway/x"])
-async def test_topics_that_a_gateway_does_not_have(gateway, topic):
+async def test_unknown_gateway_topics(gateway, topic):
     gateway.publish(topic, "{}")
     assert await gateway.read() == (0x40, b"\0\x01\x90\0")
     assert await gateway.silent()

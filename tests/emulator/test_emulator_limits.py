@@ -1,5 +1,4 @@
-"""Rate limits of the emulated platform: the cost of each message, and one too many (docs/platform_contract.md,
-sections 0, 2, 4, 5)."""
+"""Rate limits in the emulator: message costs and exceeded limits (docs/platform_contract.md, sections 0, 2, 4 and 5)."""
 
 import json
 from contextlib import AsyncExitStack
@@ -31,7 +30,7 @@ def clock():
 
 @pytest.fixture
 async def limited(clock):
-    """Start an emulator with limits, a device and a gateway: ``await limited(rate_limits=..., version=...)``."""
+    """Return a function that starts an emulator with limits, a device and a gateway."""
     async with AsyncExitStack() as stack:
 
         async def start(device=None, gateway=None, tenant=None, **options):
@@ -49,7 +48,7 @@ async def limited(clock):
 
 
 async def claims_left(client):
-    """How many messages the device may still send: claims cost one each, and one too many ends the connection."""
+    """Return the number of messages that the device may still send: send claims, which cost one each, until it is disconnected."""
     sent = 0
     while True:
         client.publish("v1/devices/me/claim", "")
@@ -58,15 +57,15 @@ async def claims_left(client):
         sent += 1
 
 
-# Pure buckets.
+# Buckets alone.
 
 
-def test_all_windows_or_none():
-    """Section 5: greedy refill at capacity / seconds, full at first; a take succeeds in all windows or takes nothing."""
+def test_a_take_succeeds_in_all_windows_or_in_none():
+    """Section 5: buckets are initially full and refill continuously at capacity / seconds."""
     buckets = Buckets("2:1,3:60", 0.0)
     assert [buckets.take(1, 0.0) for _ in range(3)] == [True, True, False]
     assert [buckets.take(1, 0.5), buckets.take(1, 0.5)] == [True, False]
-    # The wide window is empty, whatever the narrow one has.
+    # The long window is empty, so the level of the short one does not matter.
     assert not buckets.take(1, 10.0)
     assert buckets.take(1, 20.5)
     assert not Buckets("5:1", 0.0).take(6, 1000.0)
@@ -90,19 +89,19 @@ def test_no_window_admits_more_than_its_capacity_and_its_refill(capacity, second
 
 
 @pytest.mark.parametrize("text", [None, "", "10:1", "10:1,300:60", "10:1,"])
-def test_limits_that_can_be_counted(text):
+def test_valid_limits(text):
     assert all(capacity > 0 and seconds > 0 for capacity, seconds in windows(text))
 
 
 @pytest.mark.parametrize("text", ["10", "10:", "a:1", "0:1", "10:0", "10:1;20:2", ",", "-1:1"])
-async def test_limits_that_cannot_be_counted(text):
+async def test_invalid_limits(text):
     with pytest.raises(ValueError, match="is not a rate limit"):
         Emulator(limits=SessionLimits(rate_limits=RateLimits(text)))
     emulator = Emulator()
     with pytest.raises(ValueError, match="is not a rate limit"):
         emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(text))
     assert emulator.limits == SessionLimits()
-    # Announced only, they may be anything.
+    # Limits that are only announced are not validated.
     Emulator(limits=SessionLimits(rate_limits=RateLimits(text)), enforce_limits=False)
 
 
@@ -119,8 +118,8 @@ async def test_limits_that_cannot_be_counted(text):
     ],
 )
 @pytest.mark.parametrize("topic", [TELEMETRY, "v1/devices/me/attributes"])
-async def test_a_device_over_its_limit(limited, clock, version, limits, payload, topic):
-    """Fact 1: no PUBACK, DISCONNECT 0x83 or a closed connection; it and what is behind it is lost."""
+async def test_a_device_that_exceeds_its_limit(limited, clock, version, limits, payload, topic):
+    """Fact 1: DISCONNECT 0x83 or a closed connection without a PUBACK; the message and those behind it are lost."""
     emulator = await limited(limits)
     async with raw_client(emulator, version) as client:
         await client.connect()
@@ -171,8 +170,8 @@ COSTS = {
 
 
 @pytest.mark.parametrize("what", COSTS)
-async def test_what_costs_a_message(limited, what):
-    """Section 5, the list of what is counted; connecting itself costs one."""
+async def test_packets_that_cost_a_message(limited, what):
+    """Section 5: the counted packets; connecting costs one message too."""
     cost, act = COSTS[what]
     emulator = await limited(RateLimits("10:1000000"))
     async with raw_client(emulator) as client:
@@ -213,7 +212,7 @@ async def test_only_the_first_chunk_costs_a_message(limited):
 
 @pytest.mark.parametrize(("version", "answers"), [(5, [(0x20, b"\0\x9f\0"), (0xE0, b"\x96\0")]), (4, [(0x20, b"\0\x03")])])
 async def test_buckets_survive_reconnects(limited, version, answers):
-    """Section 5; and section 1: opening and closing a session cost one each, and the opening is refused with 0x9F."""
+    """Sections 1 and 5: opening and closing a session cost one message each; opening is refused with 0x9F."""
     emulator = await limited(RateLimits("4:1000000"))
     for _ in range(2):
         async with raw_client(emulator, version) as client:
@@ -227,8 +226,8 @@ async def test_buckets_survive_reconnects(limited, version, answers):
         assert await client.read() is None
 
 
-async def test_a_subscription_over_the_limit_is_granted_and_does_nothing(limited):
-    """Section 2."""
+async def test_a_subscription_over_the_limit_is_granted_without_effect(limited):
+    """See docs/platform_contract.md, section 2."""
     emulator = await limited(RateLimits("2:1000000"))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -241,7 +240,7 @@ async def test_a_subscription_over_the_limit_is_granted_and_does_nothing(limited
 
 
 async def test_a_message_token_is_lost_when_the_datapoints_are_refused(limited):
-    """Section 5."""
+    """See docs/platform_contract.md, section 5."""
     emulator = await limited(RateLimits(None, "2:1000000", "5:1000000"))
     for payload, answer in [
         (dict.fromkeys("abcdef", 1), OVER_LIMIT),
@@ -254,8 +253,8 @@ async def test_a_message_token_is_lost_when_the_datapoints_are_refused(limited):
             assert await client.read() == answer
 
 
-async def test_the_tenant_is_asked_first(limited):
-    """Section 5: its limits are reported to nobody, and its token is gone when the device has none."""
+async def test_the_limits_of_the_tenant_are_checked_first(limited):
+    """Section 5: the tenant's limits are not announced, and its token is lost if the device has none left."""
     emulator = await limited(device=RateLimits(None, "1:1000000"), tenant=RateLimits(None, "3:1000000"))
     emulator.add_device("OTHER")
     for token, answer in [
@@ -283,8 +282,8 @@ async def read_limits(client):
     return await client.message()
 
 
-async def test_used_up_api_usage_is_like_a_limit(limited):
-    """Section 5."""
+async def test_exceeded_api_usage_counts_as_an_exceeded_limit(limited):
+    """See docs/platform_contract.md, section 5."""
     emulator = await limited()
     async with raw_client(emulator) as client:
         await client.connect()
@@ -295,7 +294,7 @@ async def test_used_up_api_usage_is_like_a_limit(limited):
         assert (await client.connect())[1][1] == 0x9F
 
 
-async def test_new_limits_apply_at_once(limited):
+async def test_new_limits_apply_immediately(limited):
     """Section 5: a changed tenant profile is not announced."""
     emulator = await limited()
     async with raw_client(emulator) as client:
@@ -310,10 +309,10 @@ async def test_new_limits_apply_at_once(limited):
 @pytest.mark.parametrize(
     ("limits", "after"),
     [
-        # an unchanged limit keeps its level
+        # An unchanged limit keeps its level.
         (RateLimits(telemetry_messages="2:1000000"), [SUCCESS, OVER_LIMIT]),
         (RateLimits(messages="9:1000000", telemetry_messages="2:1000000"), [SUCCESS, OVER_LIMIT]),
-        # a changed one starts with full buckets
+        # A changed limit starts with full buckets.
         (RateLimits(telemetry_messages="3:1000000"), [SUCCESS, SUCCESS, SUCCESS, OVER_LIMIT]),
         (RateLimits(), [SUCCESS] * 5),
     ],
@@ -348,14 +347,14 @@ async def test_announced_limits_need_not_be_enforced(limited):
         ("4.3", 5, [(0x40, b"\0\x01\x97\0"), None]),
         ("4.2.1", 5, [(0x40, b"\0\x01\x97\0"), None]),
         ("4.3", 4, [SUCCESS, None]),
-        # one PUBACK for each device that was taken, none for the other
+        # One PUBACK for each accepted device, none for the other.
         ("4.2", 5, [{"device": "B", "reason": 150}, SUCCESS, None]),
         ("3.7", 5, [{"device": "B", "reason": 150}, SUCCESS, None]),
         ("4.2", 4, [SUCCESS, None]),
     ],
 )
-async def test_a_gateway_over_its_limit(limited, version, mqtt, answers):
-    """Fact 2 and section 4; what was within the limit is stored."""
+async def test_a_gateway_that_exceeds_its_limit(limited, version, mqtt, answers):
+    """Fact 2 and section 4: the data within the limit is stored."""
     emulator = await limited(gateway=RateLimits(telemetry_datapoints="3:1000000"), version=version)
     async with raw_client(emulator, mqtt) as client:
         await client.connect("GATEWAY")
@@ -376,8 +375,8 @@ async def test_a_gateway_over_its_limit(limited, version, mqtt, answers):
         ("v1/gateway/attributes", {"A": {}}),
     ],
 )
-async def test_what_costs_a_message_of_the_gateways_devices(limited, topic, payload):
-    """Section 4: a first contact costs 2, then each of these 1; the gateway's own limits are not touched."""
+async def test_packets_that_cost_a_message_of_the_sub_devices(limited, topic, payload):
+    """Section 4: a new session costs two messages, then each packet costs one; the limits of the gateway itself do not change."""
     emulator = await limited(device=RateLimits("1:1000000"), gateway=RateLimits("4:1000000"))
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
@@ -407,8 +406,8 @@ async def test_each_device_entry_costs_a_message(limited):
 )
 @pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
 @pytest.mark.parametrize("tokens", [2, 3])
-async def test_a_sub_session_over_the_limit(limited, version, mqtt, answers, topic, tokens):
-    """Section 4: a first contact costs two; since 4.2.1 the exception escapes, before nothing is heard of it."""
+async def test_a_sub_device_session_over_the_limit(limited, version, mqtt, answers, topic, tokens):
+    """Section 4: a new session costs two messages; since 4.2.1 the gateway is disconnected, earlier it is not notified."""
     emulator = await limited(gateway=RateLimits(f"{tokens}:1000000"), version=version)
     async with raw_client(emulator, mqtt) as client:
         await client.connect("GATEWAY")
@@ -421,8 +420,8 @@ async def test_a_sub_session_over_the_limit(limited, version, mqtt, answers, top
     assert "B" not in emulator.devices
 
 
-async def test_closing_sub_sessions_costs_a_message_each(limited):
-    """Section 5: closed by the gateway, or with its connection."""
+async def test_closing_a_sub_device_session_costs_a_message(limited):
+    """Section 5: this applies to a disconnect message and to the end of the gateway's connection."""
     emulator = await limited(gateway=RateLimits("6:1000000"))
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
@@ -438,8 +437,8 @@ async def test_closing_sub_sessions_costs_a_message_each(limited):
         assert await client.read() == (0xE0, b"\x8b\0")
 
 
-async def test_the_tenant_shares_its_limits_among_gateways(limited):
-    """Section 5: never announced; what one gateway has used is missing to the other."""
+async def test_gateways_share_the_limits_of_the_tenant(limited):
+    """Section 5: the limits are not announced; the use by one gateway reduces them for the other."""
     emulator = await limited(tenant=RateLimits(telemetry_datapoints="5:1000000"))
     emulator.add_gateway("SECOND")
     for token, answers in [("GATEWAY", [SUCCESS]), ("SECOND", [(0x40, b"\0\x01\x97\0"), None])]:
@@ -449,7 +448,7 @@ async def test_the_tenant_shares_its_limits_among_gateways(limited):
             assert [await client.read() for _ in answers] == answers
 
 
-async def test_a_message_larger_than_a_window_never_passes(limited, clock):
+async def test_a_message_larger_than_a_window_is_always_refused(limited, clock):
     emulator = await limited(tenant=RateLimits(telemetry_datapoints="10:1,3:60"))
     for _ in range(3):
         clock.now += 1000
@@ -467,8 +466,8 @@ async def test_a_message_larger_than_a_window_never_passes(limited, clock):
         ("GATEWAY", "v1/gateway/telemetry", '{"A":[{"a":1}]}', [(0x40, b"\0\x0b\x97\0"), None]),
     ],
 )
-async def test_a_burst_over_a_limit_loses_the_pubacks_of_what_was_accepted(limited, token, topic, payload, ending):
-    """Section 4: 10 stored, 0 acknowledged, and what was pipelined behind is lost."""
+async def test_a_burst_over_a_limit_loses_the_pubacks_of_accepted_messages(limited, token, topic, payload, ending):
+    """Section 4: 10 messages are stored and none is acknowledged; messages pipelined behind are lost."""
     emulator = await limited(tenant=RateLimits(telemetry_messages="10:1000000"))
     async with raw_client(emulator) as client:
         await client.connect(token)
@@ -479,8 +478,8 @@ async def test_a_burst_over_a_limit_loses_the_pubacks_of_what_was_accepted(limit
     assert emulator.counters.pubacks == emulator.counters.refusals == (0 if token == "TOKEN" else 1)
 
 
-async def test_pubacks_that_are_delayed_are_lost_too(limited):
-    """Messages of a burst that reached the platform in several pieces."""
+async def test_delayed_pubacks_are_lost_too(limited):
+    """The messages of a burst reach the platform in several pieces."""
     emulator = await limited(RateLimits(telemetry_messages="2:1000000"), puback_delay=60)
     async with raw_client(emulator) as client:
         await client.connect()
@@ -504,8 +503,8 @@ async def test_a_puback_can_be_delayed(emulator):
         emulator.puback_delay = -1
 
 
-async def test_further_devices_of_a_message_over_the_limit_get_a_notice(limited):
-    """Section 4: the PUBACK speaks for the first of them."""
+async def test_further_devices_over_the_limit_get_a_notice(limited):
+    """Section 4: the PUBACK reports the first of them."""
     emulator = await limited(gateway=RateLimits(telemetry_messages="1:1000000"))
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
@@ -519,7 +518,7 @@ async def test_further_devices_of_a_message_over_the_limit_get_a_notice(limited)
 
 @pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
 async def test_new_sub_device_sessions_can_be_limited(limited, clock, topic):
-    """Four in two seconds, the fifth gets DISCONNECT 0x8B; never announced, and a session that exists costs nothing."""
+    """The fifth session within two seconds gets DISCONNECT 0x8B; the limit is not announced, and open sessions cost nothing."""
     emulator = await limited()
     emulator.limits = SessionLimits(sub_sessions="4:2")
     payloads = [json.dumps({"device": name} if topic.endswith("connect") else {name: [{"a": 1}]}) for name in "ABCDE"]
@@ -544,8 +543,8 @@ async def test_new_sub_device_sessions_can_be_limited(limited, clock, topic):
         ("GATEWAY", "v1/gateway/connect", '{"device":"A"}'),
     ],
 )
-async def test_a_limit_can_refuse_or_close_instead(limited, token, topic, payload):
-    """`over_limit`, for what other versions and other servers do."""
+async def test_over_limit_can_refuse_or_close(limited, token, topic, payload):
+    """The setting `over_limit` imitates other versions and other servers."""
     emulator = await limited(tenant=RateLimits("2:1000000", "1:1000000", "1:1000000"), over_limit="refuse")
     async with raw_client(emulator) as client:
         await client.connect(token)

@@ -1,4 +1,4 @@
-"""The emulator in a program that runs on uvloop, as SDK 2.0's programs do."""
+"""The emulator on uvloop, which programs for SDK 2.0 use."""
 
 import asyncio
 import ssl
@@ -50,7 +50,7 @@ def test_certificates_on_uvloop():
     assert uvloop.run(main()) == 1
 
 
-def test_a_client_that_reads_late_on_uvloop():
+def test_a_client_that_stops_reading_on_uvloop():
     """The emulator pauses and resumes reading."""
 
     async def main():
@@ -62,7 +62,7 @@ def test_a_client_that_reads_late_on_uvloop():
     assert uvloop.run(main()) == {(0xD0, b"")}
 
 
-def test_a_quiet_client_on_uvloop():
+def test_an_inactive_client_on_uvloop():
     async def main():
         async with Emulator(inactivity_timeout=0.05, accept_any_token=True) as emulator, raw_client(emulator) as client:
             await client.connect()

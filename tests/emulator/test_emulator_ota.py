@@ -1,4 +1,4 @@
-"""Packages of the emulated platform (docs/platform_contract.md, section 7)."""
+"""Firmware and software packages in the emulator (docs/platform_contract.md, section 7)."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ ATTRIBUTES = "v1/devices/me/attributes"
     ],
 )
 def test_murmur3_32(data, expected):
-    """Published vectors of MurmurHash3_x86_32, seed 0."""
+    """Compare with published vectors of MurmurHash3_x86_32, seed 0."""
     assert murmur3_x86_32(data) == expected
 
 
@@ -43,7 +43,7 @@ def test_murmur3_32(data, expected):
     ],
 )
 def test_murmur3_128(data, low, high):
-    """Published vectors of MurmurHash3_x64_128, seed 0."""
+    """Compare with published vectors of MurmurHash3_x64_128, seed 0."""
     assert murmur3_x64_128(data) == (low, high)
 
 
@@ -61,7 +61,7 @@ def test_murmur3_128(data, low, high):
     ],
 )
 def test_the_text_form_of_checksums(algorithm, expected):
-    """Hex of the bytes; CRC32 and Murmur3 little-endian."""
+    """The text is hexadecimal; the bytes of CRC32 and Murmur3 are little-endian."""
     assert checksum(algorithm, b"hello") == expected
 
 
@@ -115,7 +115,7 @@ async def test_a_package_with_a_tag_and_one_with_a_url(emulator):
 
 @pytest.mark.parametrize("kind", ["fw", "sw"])
 async def test_chunks(emulator, kind):
-    """Sizes are remembered by request id; past the end a chunk is empty."""
+    """The chunk size is remembered per request id; a chunk past the end is empty."""
     await emulator.assign_package("device", OtaPackage("t", "1", DATA, kind=kind))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -127,7 +127,7 @@ async def test_chunks(emulator, kind):
             assert (await client.request(f"v2/{kind}/request/6/chunk/0", payload))[1] == DATA
 
 
-async def test_a_whole_file_is_larger_than_a_payload_may_be(emulator):
+async def test_a_package_sent_in_one_chunk_may_exceed_the_payload_limit(emulator):
     await emulator.assign_package("device", OtaPackage("t", "1", bytes(200_000)))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -135,7 +135,7 @@ async def test_a_whole_file_is_larger_than_a_payload_may_be(emulator):
 
 
 async def test_a_request_id_keeps_its_package(emulator):
-    """A new request id per update, or the old image is served; the cache ends with the connection."""
+    """A reused request id gets the old package until the connection closes."""
     await emulator.assign_package("device", OtaPackage("t", "1", b"old"))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -149,7 +149,7 @@ async def test_a_request_id_keeps_its_package(emulator):
 
 
 async def test_an_evicted_cache(emulator):
-    """An empty chunk before the end; a new request id loads the data again."""
+    """A known request id gets empty chunks; a new one loads the data again."""
     await emulator.assign_package("device", OtaPackage("t", "1", DATA))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -168,8 +168,8 @@ async def test_an_evicted_cache(emulator):
         ({"data": DATA}, "65537", b"PAYLOAD_TOO_LARGE"),
     ],
 )
-async def test_errors(emulator, kind, package, payload, error):
-    """On v2/fw/error, of software too, and then the connection ends without a PUBACK."""
+async def test_errors_close_the_connection(emulator, kind, package, payload, error):
+    """The error is published on v2/fw/error, also for software, and the connection closes without a PUBACK."""
     if package is not None:
         await emulator.assign_package("device", OtaPackage("t", "1", kind=kind, **package))
     async with raw_client(emulator) as client:
@@ -181,7 +181,7 @@ async def test_errors(emulator, kind, package, payload, error):
 
 
 @pytest.mark.parametrize("payload", ["x", "1.5", "99999999999"])
-async def test_a_size_that_is_no_number(emulator, payload):
+async def test_the_chunk_size_must_be_a_number(emulator, payload):
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v2/fw/request/1/chunk/0", payload)
@@ -189,14 +189,14 @@ async def test_a_size_that_is_no_number(emulator, payload):
 
 
 @pytest.mark.parametrize("topic", ["v2/fw/request/x/chunk/0", "v2/fw/request/1/chunk/x", "v2/fw/request/1"])
-async def test_topics_that_are_none(emulator, topic):
+async def test_invalid_topics(emulator, topic):
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish(topic, "10")
         assert await client.read() == (0x40, b"\0\x01\x90\0")
 
 
-async def test_a_package_of_a_device_behind_a_gateway(emulator):
+async def test_a_package_of_a_sub_device(emulator):
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
@@ -217,12 +217,12 @@ async def test_a_package_of_a_device_behind_a_gateway(emulator):
         ({"data": b"", "checksum_algorithm": "SHA1"}, "must be one of MD5"),
     ],
 )
-def test_packages_that_are_none(options, match):
+def test_invalid_packages(options, match):
     with pytest.raises(ValueError, match=match):
         OtaPackage("t", "1", **options)
 
 
-async def test_the_size_limit_is_the_emulators(emulator):
+async def test_the_chunk_size_limit_is_the_payload_limit(emulator):
     async with Emulator(max_payload_size=1000, accept_any_token=True) as small, raw_client(small) as client:
         await client.connect()
         await small.assign_package("TOKEN", OtaPackage("t", "1", DATA))

@@ -1,4 +1,4 @@
-"""Devices that register themselves at the emulated platform, and certificates (docs/platform_contract.md, sections 1 and 6)."""
+"""Device provisioning and certificates in the emulator (docs/platform_contract.md, sections 1 and 6)."""
 
 import json
 import ssl
@@ -37,7 +37,7 @@ async def connects(emulator, token, **options):
 
 
 @pytest.mark.parametrize("options", [{"token": "provision"}, {"token": None, "client_id": "provision"}])
-async def test_who_may_provision(platform, options):
+async def test_clients_that_may_provision(platform, options):
     async with raw_client(platform) as client:
         assert (await client.connect(**options))[1][1] == 0
         assert await client.subscribe("/provision/response") == (0x90, b"\0\x01\0\x01")
@@ -48,7 +48,7 @@ async def test_who_may_provision(platform, options):
 
 
 async def test_access_tokens(platform):
-    """A random token and name where none are asked for."""
+    """Token and name are random unless the request has them."""
     reply = await provision(platform, KEYS | {"deviceName": "one", "credentialsType": "ACCESS_TOKEN", "token": "mine"})
     assert reply == {"credentialsType": "ACCESS_TOKEN", "credentialsValue": "mine", "status": "SUCCESS"}
     assert await connects(platform, "mine")
@@ -83,7 +83,7 @@ async def test_basic_credentials(platform):
         ({"credentialsType": "X509_CERTIFICATE", "hash": "no certificate"}, FAILURE),
         ({"provisionDeviceKey": "known"}, FAILURE),
         ({"provisionDeviceKey": "known", "deviceName": "unknown"}, FAILURE),
-        # a device of another profile
+        # A device with another profile.
         ({"provisionDeviceKey": "known", "deviceName": "taken"}, FAILURE),
     ],
 )
@@ -100,7 +100,7 @@ async def test_refusals(platform, request_, reply):
     ],
 )
 async def test_pre_provisioned_devices(platform, credentials, kind, value):
-    """The reply has the device's own credentials, whatever was asked for; it succeeds once."""
+    """The response has the existing credentials of the device, and only the first request succeeds."""
     platform.add_device(credentials, "device", profile="meter")
     request = KEYS | {"provisionDeviceKey": "known", "deviceName": "device", "credentialsType": "ACCESS_TOKEN", "token": "other"}
     assert await provision(platform, request) == {"credentialsType": kind, "credentialsValue": value, "status": "SUCCESS"}
@@ -119,7 +119,7 @@ async def test_gateways(version, gateway):
     "request_",
     [{}, [], "text", {"provisionDeviceKey": "key"}, {"provisionDeviceSecret": "secret"}, KEYS | {"provisionDeviceKey": ""}],
 )
-async def test_a_request_without_key_or_secret(platform, request_):
+async def test_key_and_secret_are_required(platform, request_):
     async with raw_client(platform) as client:
         await client.connect("provision")
         client.publish("/provision/request", json.dumps(request_))
@@ -128,7 +128,7 @@ async def test_a_request_without_key_or_secret(platform, request_):
         assert await client.read() is None
 
 
-async def test_a_request_that_is_no_json(platform):
+async def test_a_request_must_be_json(platform):
     async with raw_client(platform) as client:
         await client.connect("provision")
         client.publish("/provision/request", "nonsense")
@@ -145,7 +145,7 @@ async def test_other_topics(platform, topic):
         assert await client.read() is None
 
 
-async def test_provisioning_is_only_for_provisioning_sessions(platform):
+async def test_provisioning_needs_a_provisioning_session(platform):
     platform.add_device("TOKEN")
     async with raw_client(platform) as client:
         await client.connect()
@@ -153,7 +153,7 @@ async def test_provisioning_is_only_for_provisioning_sessions(platform):
         assert await client.read() == (0x40, b"\0\x01\x90\0")
 
 
-async def test_the_connection_is_closed_after_the_reply():
+async def test_the_connection_closes_after_the_response():
     async with Emulator(provision_timeout=0.01) as emulator, raw_client(emulator) as client:
         await client.connect("provision")
         await client.request("/provision/request", KEYS)
@@ -164,7 +164,7 @@ async def test_the_connection_is_closed_after_the_reply():
     ("arguments", "match"),
     [(("key", "other"), "already in use"), (("", "secret"), "is empty"), (("new", "secret", "SOMETIMES"), "strategy must be")],
 )
-async def test_profiles_that_are_none(platform, arguments, match):
+async def test_invalid_profiles(platform, arguments, match):
     key, secret, *strategy = arguments
     with pytest.raises(ValueError, match=match):
         platform.add_provision_profile(key, secret, **({"strategy": strategy[0]} if strategy else {}))
@@ -172,7 +172,7 @@ async def test_profiles_that_are_none(platform, arguments, match):
 
 @pytest.fixture
 async def tls_platform():
-    """An emulator with TLS that trusts the clients of one authority, and contexts for such clients."""
+    """Yield an emulator with TLS that trusts one client authority, and a function that creates client contexts."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -192,7 +192,7 @@ async def tls_platform():
 
 
 async def test_certificates(tls_platform):
-    """Section 1: a known certificate is who the client is, whatever its user name; an unknown one is refused with 0x87."""
+    """Section 1: a known certificate identifies the client independently of the user name; an unknown one is refused with 0x87."""
     emulator, authority, client_context = tls_platform
     known, unknown = authority.issue_cert("known"), authority.issue_cert("unknown")
     pem = known.cert_chain_pems[0].bytes().decode()
@@ -221,7 +221,7 @@ async def test_provisioned_certificates(tls_platform):
         assert emulator.device("new").connected
 
 
-def test_certificates_that_are_none():
+def test_invalid_certificates():
     emulator = Emulator()
     with pytest.raises(ValueError, match="PEM"):
         emulator.add_device(X509Credentials("nonsense"), "device")

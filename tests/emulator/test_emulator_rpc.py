@@ -1,4 +1,4 @@
-"""RPC of the emulated platform, in both directions (docs/platform_contract.md, sections 2 and 4)."""
+"""Server-side and client-side RPC in the emulator (docs/platform_contract.md, sections 2 and 4)."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ RPC = "v1/devices/me/rpc/request/+"
 
 
 async def begin(call):
-    """Start a call; it has reached the connection when this returns."""
+    """Start `call` in a task, and return when the request is sent."""
     task = asyncio.ensure_future(call)
     await asyncio.sleep(0)
     return task
@@ -26,8 +26,8 @@ async def begin(call):
         ("v2/r/req/j/+", "v2/r/req/j/", "v2/r/res/j/"),
     ],
 )
-async def test_calls_to_a_device(emulator, subscription, request_prefix, response_prefix):
-    """Section 2: ids from 0; params may be null; the answer is any text."""
+async def test_server_side_rpc_to_a_device(emulator, subscription, request_prefix, response_prefix):
+    """Section 2: request ids start at 0, params may be null, and the reply may be any text."""
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(subscription)
@@ -40,8 +40,8 @@ async def test_calls_to_a_device(emulator, subscription, request_prefix, respons
     assert emulator.rpc_responses("device") == [(0, b'{"a":1}'), (1, b"no JSON")]
 
 
-async def test_calls_through_a_gateway(emulator):
-    """Section 4: ids per device; `data` is the answer; the sub-device needs no subscription of its own."""
+async def test_server_side_rpc_to_sub_devices(emulator):
+    """Section 4: each device has its own ids, the reply is in `data`, and a sub-device needs no subscription of its own."""
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         for name in "AB":
@@ -60,7 +60,7 @@ async def test_calls_through_a_gateway(emulator):
 @pytest.mark.parametrize(
     "payload", ['{"device":"A","id":0}', '{"device":"A","data":1}', '{"id":0,"data":1}', '{"device":"A","id":"0","data":1}']
 )
-async def test_a_gateway_answer_without_its_fields(emulator, payload):
+async def test_an_incomplete_reply_of_a_gateway(emulator, payload):
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/rpc", payload)
@@ -68,7 +68,7 @@ async def test_a_gateway_answer_without_its_fields(emulator, payload):
         assert await client.read() == (0xE0, b"\x83\0")
 
 
-async def test_a_one_way_call_ends_when_it_is_sent(emulator):
+async def test_a_one_way_request_ends_when_it_is_sent(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(RPC)
@@ -78,8 +78,8 @@ async def test_a_one_way_call_ends_when_it_is_sent(emulator):
         assert (await client.message())[0] == "v1/devices/me/rpc/request/1"
 
 
-async def test_who_subscribes_late_gets_what_waits(emulator):
-    """Section 2; and the same call again, with the same id, on the next subscription."""
+async def test_a_late_subscriber_gets_the_pending_requests(emulator):
+    """Section 2: the next subscription gets the request again, with the same id."""
     call = await begin(emulator.call_rpc("device", "m"))
     async with raw_client(emulator) as client:
         await client.connect()
@@ -93,7 +93,7 @@ async def test_who_subscribes_late_gets_what_waits(emulator):
         assert await call == 1
 
 
-async def test_a_sub_device_gets_what_waits_with_its_session(emulator):
+async def test_a_sub_device_gets_pending_requests_when_its_session_opens(emulator):
     async with raw_client(emulator) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
@@ -107,7 +107,7 @@ async def test_a_sub_device_gets_what_waits_with_its_session(emulator):
         call.cancel()
 
 
-async def test_calls_that_nobody_answers(emulator):
+async def test_requests_without_a_reply_time_out(emulator):
     with pytest.raises(TimeoutError, match="is not subscribed"):
         await emulator.call_rpc("device", "m", timeout=0.01)
     with pytest.raises(TimeoutError, match="is not subscribed"):
@@ -123,13 +123,13 @@ async def test_calls_that_nobody_answers(emulator):
     assert emulator.rpc_responses("device") == [(2, b'"late"')]
 
 
-async def test_what_json_cannot_carry_raises_at_the_call(emulator):
+async def test_params_that_json_cannot_represent_raise_an_error(emulator):
     with pytest.raises(TypeError):
         await emulator.call_rpc("device", "m", {1, 2})
 
 
-async def test_a_call_that_is_not_acknowledged(emulator, monkeypatch):
-    """Section 2: the platform gives it up when the PUBACK does not come."""
+async def test_a_request_without_a_puback_times_out(emulator, monkeypatch):
+    """Section 2: the platform gives the request up if the PUBACK does not arrive."""
     monkeypatch.setattr("tb_mqtt_client.emulator.downlinks._RPC_ACKNOWLEDGEMENT_TIMEOUT", 0.01)
     async with raw_client(emulator) as client:
         await client.connect()
@@ -154,11 +154,11 @@ async def test_restarted_ids(emulator):
         ("v1/devices/me/rpc/request/3", "v1/devices/me/rpc/response/3"),
         ("v2/r/req/3", "v2/r/res/3"),
         ("v2/r/req/j/3", "v2/r/res/j/3"),
-        # Only on the v1 topic is getSessionLimits more than an RPC.
+        # getSessionLimits has a special meaning only on the v1 topic.
         ("v2/r/req/-3", "v2/r/res/-3"),
     ],
 )
-async def test_calls_of_a_device(emulator, request_topic, response_topic):
+async def test_client_side_rpc(emulator, request_topic, response_topic):
     seen = []
 
     def handler(device, method, params):
@@ -187,7 +187,7 @@ async def test_handlers_may_be_coroutine_functions_and_may_fail(emulator):
         assert (await client.request("v1/devices/me/rpc/request/2", '{"method":"good"}'))[1] is None
 
 
-async def test_an_error_in_a_handler_is_raised_at_the_end():
+async def test_an_error_in_a_handler_is_raised_on_exit():
     def handler(*_):
         raise RuntimeError("in a handler")
 
@@ -204,8 +204,8 @@ async def test_an_error_in_a_handler_is_raised_at_the_end():
 
 
 @pytest.mark.parametrize("version", ["4.3", "3.7"])
-async def test_a_call_without_a_handler_times_out(version):
-    """Section 2; before 3.8 getSessionLimits ends so too (section 5)."""
+async def test_a_request_without_a_handler_times_out(version):
+    """Section 2; before 3.8 this includes getSessionLimits (section 5)."""
     async with (
         Emulator(client_rpc_timeout=0.01, accept_any_token=True, version=version) as emulator,
         raw_client(emulator) as client,
@@ -215,8 +215,8 @@ async def test_a_call_without_a_handler_times_out(version):
         assert (await client.request("v1/devices/me/rpc/request/1", {"method": method}))[1] == {"error": "timeout"}
 
 
-async def test_an_id_used_again_meets_the_first_timer():
-    """Section 2: the timer of the first request kills the second."""
+async def test_a_reused_id_is_ended_by_the_first_timer():
+    """Section 2: the timeout of the first request ends the second."""
     async with Emulator(client_rpc_timeout=0.05, accept_any_token=True) as emulator, raw_client(emulator) as client:
         answers = [asyncio.sleep(0, {"first": True}), asyncio.sleep(10)]
         emulator.on_client_rpc = lambda *_: answers.pop(0)
@@ -226,7 +226,7 @@ async def test_an_id_used_again_meets_the_first_timer():
 
 
 @pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1"])
-async def test_payloads_that_are_no_request(emulator, payload):
+async def test_invalid_request_payloads(emulator, payload):
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/rpc/request/1", payload)
@@ -235,7 +235,7 @@ async def test_payloads_that_are_no_request(emulator, payload):
 
 @pytest.mark.parametrize("request_id", ["", "x", "1.5", "2147483648", "1_0", " 1"])
 async def test_ids_that_are_not_int32(emulator, request_id):
-    """Section 8: a response is refused, a request ends the connection."""
+    """Section 8: a response is refused, a request closes the connection."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish(f"v1/devices/me/rpc/response/{request_id}", '{"method":"m"}')

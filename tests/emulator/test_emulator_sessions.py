@@ -1,4 +1,4 @@
-"""The life of a session on the emulated platform, and faults on demand (docs/platform_contract.md, sections 0 and 1)."""
+"""Sessions and injected faults in the emulator (docs/platform_contract.md, sections 0 and 1)."""
 
 import asyncio
 import struct
@@ -28,7 +28,7 @@ def connect_packet(level, client_id="id", name="MQTT"):
         (4, "MQTT", "x" * 100, b"\0\0"),
         (4, "MQTT", "", b"\0\0"),
         (5, "MQTT", "x" * 100, b"\0\0\0"),
-        # Anything else is taken for 3.1.1.
+        # All other levels count as 3.1.1.
         (6, "MQTT", "id", b"\0\0"),
     ],
 )
@@ -42,7 +42,7 @@ async def test_versions_of_mqtt(emulator, level, name, client_id, connack):
 
 
 async def test_a_session_of_mqtt_3_1(emulator):
-    """It is spoken to as 3.1.1 is: no properties, no reason codes, no DISCONNECT."""
+    """The packets are those of 3.1.1: without properties, reason codes and DISCONNECT."""
     async with raw_client(emulator, 4) as client:
         client.write(connect_packet(3, name="MQIsdp"))
         await client.read()
@@ -54,7 +54,7 @@ async def test_a_session_of_mqtt_3_1(emulator):
 
 
 async def test_unsubscribe(emulator):
-    """Section 2: 0x00, 0x11 without a subscription, also for a filter that SUBSCRIBE refuses."""
+    """Section 2: the code is 0x00, or 0x11 without a subscription, also for a filter that SUBSCRIBE refuses."""
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe("v1/devices/me/attributes")
@@ -66,8 +66,8 @@ async def test_unsubscribe(emulator):
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-async def test_quality_2_is_answered_as_1(emulator, qos):
-    """Section 1: PUBLISH gets a PUBACK, SUBSCRIBE is granted 1."""
+async def test_qos_2_is_treated_as_qos_1(emulator, qos):
+    """Section 1: a PUBLISH gets a PUBACK, a SUBSCRIBE is granted QoS 1."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish(TELEMETRY, '{"a":1}', qos=qos)
@@ -77,7 +77,7 @@ async def test_quality_2_is_answered_as_1(emulator, qos):
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-async def test_downlinks_have_the_quality_of_the_subscription(emulator, qos):
+async def test_downlinks_have_the_qos_of_the_subscription(emulator, qos):
     async with raw_client(emulator) as client:
         await client.connect()
         client.write(packet(0x82, b"\0\x01\0" + text("v1/devices/me/attributes") + bytes([qos])))
@@ -87,7 +87,7 @@ async def test_downlinks_have_the_quality_of_the_subscription(emulator, qos):
 
 
 async def test_downlink_ids_pass_through_zero(emulator):
-    """Section 1: the counter is never wrapped, the wire has 65536 of it as 0; the PUBACK of an RPC is not found then."""
+    """Section 1: the counter is not wrapped, so 65536 is sent as packet id 0, and the PUBACK of an RPC request has no effect."""
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe("v1/devices/me/rpc/request/+")
@@ -101,8 +101,8 @@ async def test_downlink_ids_pass_through_zero(emulator):
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_a_puback_of_packet_id_0_ends_the_connection(emulator, version):
-    """Section 1: 0x81, although the platform itself publishes under this id."""
+async def test_a_puback_with_packet_id_0_closes_the_connection(emulator, version):
+    """Section 1: the code is 0x81, although the platform itself publishes with this id."""
     async with raw_client(emulator, version) as client:
         await client.connect()
         client.write(packet(0x40, b"\0\0"))
@@ -113,7 +113,7 @@ async def test_a_puback_of_packet_id_0_ends_the_connection(emulator, version):
 
 @pytest.mark.parametrize("version", [4, 5])
 async def test_an_inactive_client_is_disconnected(version):
-    """Section 1: 0x83, and not for a keep alive that was missed."""
+    """Section 1: the code is 0x83; a missed keep alive has no effect."""
     async with Emulator(inactivity_timeout=0.05, accept_any_token=True) as emulator, raw_client(emulator, version) as client:
         await client.connect()
         if version == 5:
@@ -121,7 +121,7 @@ async def test_an_inactive_client_is_disconnected(version):
         assert await client.read() is None
 
 
-async def test_any_packet_is_activity():
+async def test_every_packet_counts_as_activity():
     async with Emulator(inactivity_timeout=0.5, accept_any_token=True) as emulator, raw_client(emulator) as client:
         await client.connect()
         loop = asyncio.get_running_loop()
@@ -143,7 +143,7 @@ async def test_any_packet_is_activity():
     ],
 )
 async def test_refused_connects(emulator, code, older, disconnect):
-    """Section 1, the table of CONNACK codes."""
+    """Section 1: the table of CONNACK codes."""
     emulator.on_connect = lambda _: ConnectVerdict.refuse(code)
     async with raw_client(emulator) as client:
         assert await client.connect() == (0x20, bytes([0, code, 0]))
@@ -155,11 +155,11 @@ async def test_refused_connects(emulator, code, older, disconnect):
     assert emulator.counters.refused_connections == 2
 
 
-def test_a_refusal_of_a_certificate_is_followed_by_another_code():
+def test_a_refused_certificate_gets_another_disconnect_code():
     assert Refusal(0x88, by_certificate=True).disconnect_reason == 0x83
 
 
-async def test_connects_that_are_looked_at(emulator):
+async def test_on_connect_gets_every_connect(emulator):
     attempts = []
     emulator.on_connect = attempts.append
     async with raw_client(emulator) as client:
@@ -170,14 +170,14 @@ async def test_connects_that_are_looked_at(emulator):
 
 
 async def test_dropped_connects(emulator):
-    """Section 1: a blocked address."""
+    """Section 1: the platform does this to a blocked address."""
     emulator.on_connect = lambda _: ConnectVerdict.drop()
     async with raw_client(emulator) as client:
         assert await client.connect() is None
 
 
-async def test_packets_before_the_connack_wait(emulator):
-    """Section 1: processed after it, in order; a ping is not answered before."""
+async def test_packets_before_the_connack_are_queued(emulator):
+    """Section 1: they are processed in order after the CONNACK, a ping too."""
     emulator.on_connect = lambda _: ConnectVerdict.delay(0.02)
     async with raw_client(emulator) as client:
         client.write(connect_packet(5))
@@ -186,8 +186,8 @@ async def test_packets_before_the_connack_wait(emulator):
         assert [await client.read() for _ in range(3)] == [(0x20, b"\0\0\0"), (0xD0, b""), SUCCESS]
 
 
-async def test_only_so_many_packets_wait(emulator):
-    """Fact 5: `maxInflightMessages` is the queue before the CONNACK; one more ends the connection with 0x97."""
+async def test_the_queue_before_the_connack_is_limited(emulator):
+    """Fact 5: `maxInflightMessages` is the size of this queue; one packet more closes the connection with 0x97."""
     emulator.on_connect = lambda _: ConnectVerdict.ignore()
     emulator.limits = SessionLimits(max_inflight_messages=7)
     async with raw_client(emulator) as client:
@@ -199,8 +199,8 @@ async def test_only_so_many_packets_wait(emulator):
     assert emulator.counters.publishes == 0
 
 
-async def test_after_the_connack_there_is_no_limit_on_what_is_unanswered(emulator):
-    """Fact 5."""
+async def test_unacknowledged_messages_are_not_limited_after_the_connack(emulator):
+    """See docs/platform_contract.md, fact 5."""
     emulator.on_publish = lambda _: Verdict.ignore(store=True)
     async with raw_client(emulator) as client:
         await client.connect()
@@ -210,7 +210,7 @@ async def test_after_the_connack_there_is_no_limit_on_what_is_unanswered(emulato
     assert emulator.counters.datapoints == 1000
 
 
-async def test_a_connection_that_is_reset(emulator):
+async def test_a_reset_connection(emulator):
     emulator.on_publish = lambda _: Verdict.cut(store=True)
     async with raw_client(emulator) as client:
         await client.connect()
@@ -219,7 +219,7 @@ async def test_a_connection_that_is_reset(emulator):
     assert emulator.counters.datapoints == 1
 
 
-async def test_a_refusal_that_ends_the_connection(emulator):
+async def test_a_refusal_that_closes_the_connection(emulator):
     emulator.on_publish = lambda _: Verdict.refuse(0x97, closes=True)
     async with raw_client(emulator) as client:
         await client.connect()
@@ -228,7 +228,7 @@ async def test_a_refusal_that_ends_the_connection(emulator):
     assert emulator.counters.datapoints == 0
 
 
-async def test_a_second_connect_breaks_the_protocol(emulator):
+async def test_a_second_connect_is_a_protocol_error(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         client.write(connect_packet(5))
@@ -236,7 +236,7 @@ async def test_a_second_connect_breaks_the_protocol(emulator):
 
 
 async def test_a_rolling_restart(emulator):
-    """Every connection ends with 0x8B, and new ones too as soon as they publish, until it is over."""
+    """Every connection is closed with 0x8B; new ones too when they publish before the end of the restart."""
     async with raw_client(emulator) as client:
         await client.connect()
         restart = asyncio.create_task(emulator.rolling_restart(60))
@@ -259,14 +259,14 @@ async def test_a_rolling_restart(emulator):
 
 @pytest.mark.parametrize("version", [4, 5])
 async def test_a_server_that_stops_sends_no_disconnect(emulator, version):
-    """Section 1."""
+    """See docs/platform_contract.md, section 1."""
     async with raw_client(emulator, version) as client:
         await client.connect()
         await emulator.stop()
         assert await client.read() is None
 
 
-# What the emulator sends.
+# Packets that the emulator sends.
 
 
 async def test_a_connack_can_have_properties(emulator):
@@ -281,7 +281,7 @@ async def test_a_connack_can_have_properties(emulator):
         assert await client.connect() == (0x20, b"\0\0")
 
 
-async def test_a_connack_can_have_properties_that_it_must_not_have(emulator):
+async def test_a_connack_can_have_invalid_properties(emulator):
     properties = b"\x21\0\x0a" * 50
     emulator.on_connect = lambda _: ConnectVerdict.accept(properties)
     async with raw_client(emulator) as client:
@@ -297,7 +297,7 @@ async def test_a_connack_can_have_properties_that_it_must_not_have(emulator):
         ({"reason_string": 1}, "reason_string must be a string, not 1"),
     ],
 )
-def test_properties_that_mqtt_does_not_have(properties, message):
+def test_unknown_properties_are_refused(properties, message):
     with pytest.raises(ValueError, match=message):
         ConnectVerdict.accept(properties)
 
@@ -335,7 +335,7 @@ async def test_a_packet_can_be_dropped_replaced_or_delayed(emulator, kind, verdi
     assert [(device, name) for device, name, _ in seen] == [
         ("device", name) for name in ("CONNACK", "SUBACK", "PUBACK", "UNSUBACK", "PINGRESP", "PUBACK", "PUBLISH", "DISCONNECT")
     ]
-    # The connection ends before a delayed packet is due.
+    # The connection closes before a delayed packet is due.
     instead = [0xF0] if verdict.packet else []
     expected = [one for _, name, _ in seen for one in (instead if name == kind else [sent[name]])]
     assert received == expected

@@ -1,5 +1,4 @@
-"""Sessions of sub-devices on the emulated platform: refused by its core, ended for inactivity (docs/platform_contract.md,
-section 4)."""
+"""Sub-device sessions in the emulator: refused by the core, and ended by inactivity (docs/platform_contract.md, section 4)."""
 
 import asyncio
 import json
@@ -38,12 +37,12 @@ async def connected_gateway(emulator):
 
 
 def check_inactivity(emulator):
-    """Apply the emulator's clock at once: a new timeout checks all open sessions."""
+    """Check all open sessions against the clock, as setting the timeout does."""
     emulator.sub_device_inactivity = emulator.sub_device_inactivity
 
 
 async def answered(client, topic, payload):
-    """Publish, and give the PUBACK; an attribute request has its response behind it."""
+    """Publish and return the PUBACK; for an attribute request also read the response."""
     client.publish(topic, json.dumps(payload))
     answer = await client.read()
     if topic.endswith("request"):
@@ -55,12 +54,12 @@ async def answered(client, topic, payload):
 
 
 @pytest.mark.parametrize(("topic", "payload"), (UPLINKS | CONNECT).items())
-async def test_while_the_core_is_away_no_session_begins(emulator, gateway, topic, payload):
-    """0x80 when the core's time is over, 0x83 for an attribute request; the connection stays, and later it works."""
+async def test_no_session_opens_while_the_core_is_away(emulator, gateway, topic, payload):
+    """The PUBACK has 0x80, or 0x83 for an attribute request, after the core timeout; the connection stays usable."""
     emulator.core_away = True
     emulator.core_timeout = 0.01
     gateway.publish(topic, json.dumps(payload))
-    # Other packets are answered meanwhile.
+    # Other packets are processed in the meantime.
     assert await gateway.silent()
     code = b"\x83" if topic.endswith("request") else b"\x80"
     assert await gateway.read() == (0x40, b"\0\x01" + code + b"\0")
@@ -71,8 +70,8 @@ async def test_while_the_core_is_away_no_session_begins(emulator, gateway, topic
     assert await answered(gateway, topic, payload) == SUCCESS
 
 
-async def test_only_a_failure_of_the_core_waits_for_its_time(emulator, gateway):
-    """The other devices of a message are served, and another failure is reported at once."""
+async def test_only_a_failure_of_the_core_is_delayed(emulator, gateway):
+    """The data of other devices is stored, and other failures are reported immediately."""
     emulator.refused_names.add("refused")
     emulator.core_timeout = 0.01
     gateway.publish("v1/gateway/telemetry", '{"A":[{"a":1}],"refused":[{"a":1}],"B":[{"a":1}]}')
@@ -87,7 +86,7 @@ async def test_only_a_failure_of_the_core_waits_for_its_time(emulator, gateway):
 
 @pytest.mark.parametrize("name", [" ", "n" * 256, "\N{GRINNING FACE}" * 128, "<script>", "{{x}}", "a\0"])
 @pytest.mark.parametrize("connect", [{"device": "NAME"}, {"device": "A", "type": "NAME"}])
-async def test_names_that_the_core_never_takes(emulator, gateway, name, connect):
+async def test_names_that_the_core_always_refuses(emulator, gateway, name, connect):
     emulator.core_timeout = 0.001
     connect = {key: value.replace("NAME", name) for key, value in connect.items()}
     assert await answered(gateway, "v1/gateway/connect", connect) == (0x40, b"\0\x01\x80\0")
@@ -95,7 +94,7 @@ async def test_names_that_the_core_never_takes(emulator, gateway, name, connect)
 
 
 @pytest.mark.parametrize(("version", "mqtt", "answers"), [("4.3", 4, [SUCCESS]), ("4.2", 5, []), ("3.7", 4, [])])
-async def test_a_refusal_of_the_core_to_older_clients_and_by_older_servers(version, mqtt, answers):
+async def test_a_refusal_of_the_core_with_older_versions(version, mqtt, answers):
     async with Emulator(version=version, core_timeout=0.001) as emulator, raw_client(emulator, mqtt) as client:
         emulator.add_gateway("GATEWAY")
         emulator.core_away = True
@@ -109,12 +108,12 @@ async def test_a_refusal_of_the_core_to_older_clients_and_by_older_servers(versi
 
 
 async def until_ended(device):
-    while device.connected:  # noqa: ASYNC110  # the platform gives no sign
+    while device.connected:  # noqa: ASYNC110  # the platform sends no notice
         await asyncio.sleep(0.001)
 
 
-async def test_a_quiet_sub_device_cannot_be_reached(emulator, gateway):
-    """No notice, no RPC and no update; what is sent then waits for nothing, a call waits for the next session."""
+async def test_an_inactive_sub_device_is_unreachable(emulator, gateway):
+    """The gateway gets no notice, no RPC request and no attribute update."""
     emulator.sub_device_inactivity = 0.05
     await answered(gateway, "v1/gateway/connect", {"device": "A"})
     assert await emulator.set_shared_attributes("A", {"a": 1})
@@ -127,7 +126,7 @@ async def test_a_quiet_sub_device_cannot_be_reached(emulator, gateway):
 
 
 @pytest.mark.parametrize(("topic", "payload"), (UPLINKS | CONNECT).items())
-async def test_after_the_end_an_uplink_or_a_connect_begins_a_new_session(emulator, gateway, topic, payload):
+async def test_an_uplink_or_a_connect_opens_a_new_session(emulator, gateway, topic, payload):
     emulator.sub_device_inactivity = 0.02
     await answered(gateway, "v1/gateway/connect", {"device": "A"})
     device = emulator.device("A")
@@ -150,7 +149,7 @@ async def test_after_the_end_an_uplink_or_a_connect_begins_a_new_session(emulato
         ("v1/devices/me/telemetry", {"a": 1}, False),
     ],
 )
-async def test_what_keeps_a_session_alive(topic, payload, kept):
+async def test_uplinks_keep_a_session_alive(topic, payload, kept):
     """A sub-device's own uplinks do, empty ones included; `connect` and uplinks of the gateway or other devices do not."""
     now = 0.0
     async with Emulator(clock=lambda: now, sub_device_inactivity=600) as emulator, connected_gateway(emulator) as gateway:
@@ -179,7 +178,7 @@ async def test_sessions_end_one_by_one():
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_inactivity_needs_a_time(seconds):
+def test_the_inactivity_timeout_must_be_positive(seconds):
     with pytest.raises(ValueError, match="sub_device_inactivity"):
         Emulator(sub_device_inactivity=seconds)
     emulator = Emulator(sub_device_inactivity=None)

@@ -1,4 +1,4 @@
-"""What the emulated platform takes for JSON, and what it would store (docs/platform_contract.md, section 3)."""
+"""Accepted JSON and stored values in the emulator (docs/platform_contract.md, section 3)."""
 
 import json
 import math
@@ -37,7 +37,7 @@ VALUES = [
     ("0.1234567890123456", "DOUBLE", 0.1234567890123456),
     ("0.12345678901234567", "STRING", "0.12345678901234567"),
     ("0.30000000000000004", "STRING", "0.30000000000000004"),
-    # written longer than need be
+    # Written with more digits than necessary.
     ("0.10000000000000000", "STRING", "0.10000000000000000"),
     ("1e-16", "DOUBLE", 1e-16),
     ("1e-20", "STRING", "0.00000000000000000001"),
@@ -70,7 +70,7 @@ VALUES = [
 
 @pytest.fixture(params=["fast", "slow"])
 def parser(request, monkeypatch):
-    """With orjson and without it."""
+    """Return the parser with and without orjson."""
     if request.param == "slow":
         monkeypatch.setattr(payloads_module, "_fast_loads", None)
 
@@ -78,7 +78,7 @@ def parser(request, monkeypatch):
 @pytest.mark.parametrize(("text", "kind", "value"), VALUES, ids=[text for text, _, _ in VALUES])
 @pytest.mark.usefixtures("parser")
 async def test_values(emulator, text, kind, value):
-    """The table of section 3; attributes come back as they are stored."""
+    """Section 3: the table of stored values; attribute responses contain stored values."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/telemetry", f'{{"ts":1,"values":{{"k":{text}}}}}')
@@ -94,7 +94,7 @@ async def test_values(emulator, text, kind, value):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_are_stored_by_their_places(number):
+def test_decimal_places_decide_how_floats_are_stored(number):
     text = json.dumps(number)
     kind, value = stored(decode_json(text.encode()))
     if kind == ValueKind.DOUBLE:
@@ -108,7 +108,7 @@ def test_floats_are_stored_by_their_places(number):
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
-def test_no_value_is_beyond_judgement(value):
+def test_every_value_has_a_stored_form(value):
     assert stored(value).kind in ValueKind
 
 
@@ -126,13 +126,13 @@ def test_no_value_is_beyond_judgement(value):
     ],
 )
 @pytest.mark.usefixtures("parser")
-def test_what_is_taken_for_json(text, document):
+def test_accepted_json(text, document):
     assert decode_json(text if isinstance(text, bytes) else text.encode()) == document
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a":1}}', '{"a":1} {}', "nonsense", "{'a:1}", "[" * 100_000, '{"a" 1}'])
 @pytest.mark.usefixtures("parser")
-def test_what_is_not(text):
+def test_refused_json(text):
     with pytest.raises(BadPayloadError):
         decode_json(text.encode())
 
@@ -141,8 +141,8 @@ def test_what_is_not(text):
     "key",
     ["", "  ", "k" * 256, "\N{GRINNING FACE}" * 128, "CO2 <ppm>", "List<int>", "0<x<1", "a<b", "< b", "{{x}}", "a\0b", "a\x1bb"],
 )
-async def test_a_bad_key_loses_what_was_sent_with_it(emulator, key):
-    """Section 3: rejected in the rule engine, after the PUBACK."""
+async def test_an_invalid_key_loses_its_whole_record(emulator, key):
+    """Section 3: the rule engine rejects the record after the PUBACK."""
     async with raw_client(emulator) as client:
         await client.connect()
         records = [{"ts": 1, "values": {key: 1, "b": 2}}, {"ts": 2, "values": {"k" * 255: 3}}]
@@ -156,8 +156,8 @@ async def test_a_bad_key_loses_what_was_sent_with_it(emulator, key):
 
 
 @pytest.mark.parametrize("key", ["T<5", "p<0.05", "a & b", "a > b", "{x}", "\N{GRINNING FACE}" * 127 + "k"])
-async def test_keys_that_look_bad_and_are_stored(emulator, key):
-    """Section 3."""
+async def test_unusual_keys_that_are_stored(emulator, key):
+    """See docs/platform_contract.md, section 3."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/telemetry", json.dumps({"ts": 1, "values": {key: 1}}))
@@ -166,7 +166,7 @@ async def test_keys_that_look_bad_and_are_stored(emulator, key):
 
 
 async def test_telemetry_from_the_year_10000_on_is_not_stored(emulator):
-    """Section 3: acknowledged and lost, its neighbours are stored."""
+    """Section 3: it is acknowledged and lost; other records of the message are stored."""
     async with raw_client(emulator) as client:
         await client.connect()
         times = [253402300799999, 253402300800000, 2**62]
@@ -176,7 +176,7 @@ async def test_telemetry_from_the_year_10000_on_is_not_stored(emulator):
 
 
 async def test_strings_may_be_limited():
-    """Section 3: off by default; over-long ones are refused."""
+    """Section 3: longer strings are refused; by default there is no limit."""
     async with Emulator(max_string_length=5, accept_any_token=True) as emulator, raw_client(emulator) as client:
         await client.connect()
         for topic in ("v1/devices/me/telemetry", "v1/devices/me/attributes"):

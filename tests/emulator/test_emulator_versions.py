@@ -1,4 +1,4 @@
-"""What versions of the platform do differently, and QoS 0 on gateway topics (docs/platform_contract.md, sections 0, 4, 5 and 6)."""
+"""Platform versions, and QoS 0 on gateway topics (docs/platform_contract.md, sections 0, 4, 5 and 6)."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_unknown_versions():
 
 
 async def test_session_limits(platform, version):
-    """Section 5: since 3.8; before, an RPC that nobody answers."""
+    """Section 5: before 3.8 it is an RPC request without a handler."""
     async with raw_client(platform) as client:
         await client.connect()
         client.publish("v1/devices/me/rpc/request/1", '{"method":"getSessionLimits"}')
@@ -50,7 +50,7 @@ async def test_session_limits(platform, version):
     ],
 )
 async def test_pubacks_of_a_gateway(platform, version, topic, payload, each):
-    """Fact 10: one for each device before 4.2.1, all with the same packet id; one for all since, and none with an empty entry."""
+    """Fact 10: before 4.2.1 one per device with the same packet id; since then one for all, or none if an entry is empty."""
     if '"gateway"' in payload:
         payload = payload.replace(',"gateway":[{"a":1}]', ',"A 2":[{"a":1}]')
         platform.add_device("A 2 token", "A 2")
@@ -68,7 +68,7 @@ async def test_pubacks_of_a_gateway(platform, version, topic, payload, each):
 @pytest.mark.parametrize("mqtt", [4, 5])
 @pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
 async def test_the_device_limit_of_the_tenant(platform, version, mqtt, topic):
-    """Section 4: 0x97 and an open connection; a connect says nothing before 4.3, and nothing does before 4.2.1."""
+    """Section 4: PUBACK 0x97 since 4.2.1, for a connect message since 4.3; the connection stays open."""
     connects = topic.endswith("connect")
     async with raw_client(platform, mqtt) as client:
         await client.connect("GATEWAY")
@@ -102,8 +102,8 @@ async def test_the_device_limit_and_provisioning(platform):
         ("v1/gateway/attributes/request", {"device": "A", "id": 1, "client": True, "key": "a"}),
     ],
 )
-async def test_quality_0_on_gateway_topics(platform, mqtt, topic, payload):
-    """Section 4: neither a PUBACK nor a notice; the data is taken."""
+async def test_qos_0_on_gateway_topics(platform, mqtt, topic, payload):
+    """Section 4: the data is accepted without a PUBACK or a notice."""
     async with raw_client(platform, mqtt) as client:
         await client.connect("GATEWAY")
         client.publish(topic, json.dumps(payload), qos=0)
@@ -114,7 +114,7 @@ async def test_quality_0_on_gateway_topics(platform, mqtt, topic, payload):
 
 
 @pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/disconnect"])
-async def test_quality_0_where_it_does_no_harm(platform, topic):
+async def test_qos_0_announcements_are_not_acknowledged(platform, topic):
     async with raw_client(platform) as client:
         await client.connect("GATEWAY")
         client.publish(topic, '{"device":"A"}', qos=0)
@@ -135,7 +135,7 @@ async def test_quality_0_where_it_does_no_harm(platform, topic):
     ],
 )
 async def test_refusals_in_mqtt_3_1_1(platform, topic, payload, answers):
-    """Sections 4 and 8: a PUBACK that says nothing, or the end of the connection."""
+    """Sections 4 and 8: a PUBACK without a code, or a closed connection."""
     async with raw_client(platform, 4) as client:
         await client.connect("GATEWAY")
         client.publish(topic, payload)
@@ -143,8 +143,8 @@ async def test_refusals_in_mqtt_3_1_1(platform, topic, payload, answers):
 
 
 @pytest.mark.parametrize("topic", ["v1/devices/me/telemetry", "v1/devices/me/attributes"])
-async def test_bad_payloads_at_quality_0(platform, topic):
-    """Section 8: DISCONNECT 0x99."""
+async def test_bad_payloads_at_qos_0(platform, topic):
+    """Section 8: the client gets DISCONNECT 0x99."""
     async with raw_client(platform) as client:
         await client.connect("GATEWAY")
         client.publish(topic, "[1", qos=0)
@@ -152,8 +152,8 @@ async def test_bad_payloads_at_quality_0(platform, topic):
 
 
 @pytest.mark.parametrize("payload", ["[1", '{"A":[1]}'])
-async def test_bad_gateway_payloads_at_quality_0(platform, payload):
-    """Section 4: MQTT 5 gets nothing, MQTT 3.1.1 a closed connection."""
+async def test_bad_gateway_payloads_at_qos_0(platform, payload):
+    """Section 4: an MQTT 5 client gets no packet, an MQTT 3.1.1 client is disconnected."""
     async with raw_client(platform, 5) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/telemetry", payload, qos=0)
