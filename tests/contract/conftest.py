@@ -1,4 +1,4 @@
-"""One platform for every contract test: the emulator, or with `make server-test` a running ThingsBoard."""
+"""The platform under test: the emulator, or a running ThingsBoard with `make server-test`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def platform(request: pytest.FixtureRequest, thingsboard: Settings | None)
         async with Emulator(core_timeout=0) as emulator:
             yield EmulatorPlatform(emulator)
     else:
-        # A fixture by its name: the emulator has no tenant to open.
+        # Requested by name, because the emulator has no tenant.
         async with request.getfixturevalue("open_tenant")() as tenant:
             yield ServerPlatform(thingsboard, tenant)
 

@@ -1,4 +1,4 @@
-"""The two platforms that a contract test may run against, with one interface: the emulator, and a running ThingsBoard."""
+"""A common interface of the two platforms for contract tests: the emulator and a running ThingsBoard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Thing(NamedTuple):
 
 
 class Provisioning(NamedTuple):
-    """What a device registers with, and the profile that it gets."""
+    """The key and secret for provisioning, and the device profile that it sets."""
 
     key: str
     secret: str
@@ -30,33 +30,33 @@ class Provisioning(NamedTuple):
 
 
 class Platform(Protocol):
-    """What a contract test needs beside MQTT: entities, and a look at what is stored."""
+    """Operations of a platform that contract tests need in addition to MQTT: entities and stored data."""
 
     host: str
     port: int
-    # Seconds after which a packet that has not come will not come; 0 if all answers are there before the next ping's.
+    # Seconds to wait for a packet; 0 if all packets arrive before the response to the next ping.
     patience: float
 
     def name(self, purpose: str) -> str:
         """Return an unused name."""
 
     async def device(self, *, gateway: bool = False, profile: str | None = None) -> Thing:
-        """Make a device with an access token."""
+        """Create a device or gateway with an access token."""
 
     async def basic_device(self, client_id: str, username: str, password: str) -> None:
-        """Make a device with MQTT basic credentials."""
+        """Create a device with MQTT basic credentials."""
 
     async def provisioning(self, strategy: Strategy = "ALLOW_CREATE_NEW_DEVICES") -> Provisioning:
-        """Make a profile that devices can register with."""
+        """Create a device profile that allows provisioning."""
 
     async def exists(self, name: str) -> bool:
-        """Return whether there is a device of this name."""
+        """Return True if there is a device with this name."""
 
     async def profile_of(self, name: str) -> str:
-        """Return the name of a device's profile, as soon as the device exists."""
+        """Wait until the device exists, and return the name of its profile."""
 
     async def telemetry(self, name: str) -> dict[str, list[tuple[int, Any]]]:
-        """Return what is stored of each key, `(ts, value)` from the oldest on; the type of the value is the platform's."""
+        """Return the stored `(ts, value)` pairs of each key, oldest first; values have their stored types."""
 
     async def attributes(self, name: str) -> dict[str, Any]:
         """Return the stored client attributes."""
@@ -66,10 +66,10 @@ class Platform(Protocol):
     async def delete_shared(self, name: str, keys: Iterable[str]) -> None: ...
 
     async def start_rpc(self, name: str, method: str, params: Any) -> None:
-        """Make a one-way server-side RPC."""
+        """Send a one-way server-side RPC request."""
 
     async def assign_firmware(self, name: str, image: bytes | None) -> None:
-        """Assign a firmware package with an image, or (None) with a URL."""
+        """Assign a firmware package with an image, or with a URL if `image` is None."""
 
     async def unassign_firmware(self, name: str) -> None: ...
 
@@ -79,7 +79,7 @@ class Platform(Protocol):
 
 
 class EmulatorPlatform:
-    """The emulator, as `make test` uses it."""
+    """The emulator, which `make test` uses."""
 
     patience = 0.0
 
@@ -190,7 +190,7 @@ class ServerPlatform:
 
     async def telemetry(self, name: str) -> dict[str, list[tuple[int, Any]]]:
         device_id = await self._id(name)
-        # Every key, with its history: the listing has the latest value only. Keys may contain commas, which the API cannot ask for.
+        # The history of every key, because the listing has only the latest values. The API cannot request keys with commas.
         latest = await self.tenant.latest(device_id)
         found: dict[str, list[tuple[int, Any]]] = {key: [tuple(point)] for key, point in latest.items()}
         found |= await self._histories(device_id, [key for key in latest if "," not in key])

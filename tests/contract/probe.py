@@ -1,4 +1,4 @@
-"""A raw MQTT client that says what a platform answered, in a form that is the same for the emulator and for a server."""
+"""A raw MQTT client that reports received packets in one form for the emulator and a server."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from raw_mqtt import RawClient, raw_client
 
 from thingsboard.tenant import STORED_WITHIN
 
-# Packets that belong together follow each other closely, on a busy machine a little less so.
+# Seconds between packets that belong together, with a margin for a busy machine.
 _TOGETHER = 0.5
 _GUARD = 60.0
 
 
 class Message(NamedTuple):
-    """A PUBLISH of the platform; JSON is parsed."""
+    """A PUBLISH from the platform; JSON is parsed."""
 
     topic: str
     payload: Any
 
 
 @dataclass
-class Answers:
-    """What came after a packet. The order among PUBACK and messages is not fixed on a server, so it is not kept."""
+class Received:
+    """The packets received after a packet. The order of PUBACKs and messages is not kept, because on a server it varies."""
 
     pubacks: list[int] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Answers:
 
     @property
     def outcome(self) -> tuple[list[int], int | None, bool]:
-        """Codes of the PUBACKs, code of the DISCONNECT, and whether the connection was closed."""
+        """The codes of the PUBACKs, the code of the DISCONNECT, and True if the connection was closed."""
         return self.pubacks, self.disconnect, self.closed
 
 
@@ -48,7 +48,7 @@ CLOSED: tuple[list[int], int | None, bool] = ([], None, True)
 
 
 def refused(code: int) -> tuple[list[int], int | None, bool]:
-    """Return the outcome of a PUBACK with a code, after which the connection stays."""
+    """Return the outcome of a PUBACK with a code on a connection that stays open."""
     return [code], None, False
 
 
@@ -58,7 +58,7 @@ def disconnected(code: int, *pubacks: int) -> tuple[list[int], int | None, bool]
 
 
 class Probe:
-    """One connection. Acknowledges the messages of the platform, if it is to."""
+    """One connection. Acknowledges messages from the platform if `acknowledges` is True."""
 
     def __init__(self, raw: RawClient, patience: float) -> None:
         self.raw = raw
@@ -69,16 +69,16 @@ class Probe:
     async def connect(self, token: str | None, **options: Any) -> int:
         """Return the code of the CONNACK."""
         packet = await self.raw.connect(token, **options)
-        assert packet is not None, "the platform closed the connection instead of answering CONNECT"
+        assert packet is not None, "the platform closed the connection instead of sending a CONNACK"
         first_byte, body = packet
         assert first_byte == 0x20
         code: int = body[1]
         return code
 
     async def settle(self) -> None:
-        """Wait until the session takes packets as they come.
+        """Wait until the server processes packets in the session.
 
-        A server carries out what comes within milliseconds of its CONNACK in another thread, where an exception is swallowed:
+        A server processes packets that arrive within milliseconds of its CONNACK in another thread, which swallows exceptions:
         neither a PUBACK nor a DISCONNECT follows.
         """
         if self._patience:
@@ -94,82 +94,82 @@ class Probe:
         """Return the codes of the UNSUBACK."""
         return await self._codes(self.raw.unsubscribe(*filters, packet_id=self._id()), 0xB0)
 
-    async def _codes(self, answer: Any, first_byte: int) -> list[int]:
-        packet = await answer
-        assert packet is not None, "the platform closed the connection instead of answering"
+    async def _codes(self, reading: Any, first_byte: int) -> list[int]:
+        packet = await reading
+        assert packet is not None, "the platform closed the connection instead of responding"
         while packet[0] != first_byte:
             packet = await self.raw.read()
         return list(packet[1][2 + len(self.raw.properties) :])
 
-    async def publish(self, topic: str, payload: Any, *, qos: int = 1, patience: float | None = None) -> Answers:
-        """Publish (bytes, text, or a document), and return what came until nothing more did."""
+    async def publish(self, topic: str, payload: Any, *, qos: int = 1, patience: float | None = None) -> Received:
+        """Publish bytes, text or a JSON document, and return the packets received until no more arrive."""
         if not isinstance(payload, (str, bytes)):
             payload = json.dumps(payload)
         self.raw.publish(topic, payload, qos=qos, packet_id=self._id())
-        return await self.answers(patience=patience)
+        return await self.received(patience=patience)
 
-    async def answers(self, *, patience: float | None = None) -> Answers:
-        """Return what comes until nothing more does. `patience`: seconds to wait for the first packet."""
-        answers = Answers()
+    async def received(self, *, patience: float | None = None) -> Received:
+        """Return the packets received until no more arrive. `patience` is the time to wait for the first packet, in seconds."""
+        received = Received()
         if not self._patience and not patience:
-            # The emulator answers in order, so all that it has to say is there before its answer to a ping.
+            # The emulator sends in order, so all packets arrive before the response to a ping.
             self.raw.write(b"\xc0\0")
-            while await self._take(answers, None):
+            while await self._take(received, None):
                 pass
-            return answers
+            return received
         wait = self._patience if patience is None else patience
-        while await self._take(answers, wait):
+        while await self._take(received, wait):
             wait = _TOGETHER
-        if not answers.closed:
+        if not received.closed:
             self.raw.write(b"\xc0\0")
-            while await self._take(answers, _GUARD):
+            while await self._take(received, _GUARD):
                 pass
-        return answers
+        return received
 
     async def message(self, topic: str | None = None) -> Message:
-        """Return the next message, on this topic if one is named; others are skipped."""
+        """Return the next message, or the next one on `topic`; messages on other topics are skipped."""
         while True:
-            answers = Answers()
-            await self._take(answers, _GUARD)
-            assert not answers.closed, "the platform closed the connection"
-            for message in answers.messages:
+            received = Received()
+            await self._take(received, _GUARD)
+            assert not received.closed, "the platform closed the connection"
+            for message in received.messages:
                 if topic is None or message.topic == topic:
                     return message
 
-    async def _take(self, answers: Answers, wait: float | None) -> bool:
-        """Add the next packet. False when none came, when it answered a ping, or when the connection is closed."""
+    async def _take(self, received: Received, wait: float | None) -> bool:
+        """Add the next packet. Return False if there is none, it is the response to a ping, or the connection is closed."""
         try:
             async with asyncio.timeout(wait):
                 packet = await self.raw.read()
         except TimeoutError:
             return False
         if packet is None:
-            answers.closed = True
+            received.closed = True
             return False
         first_byte, body = packet
         kind = first_byte >> 4
         if kind == 13:
             return False
         if kind == 4:
-            answers.pubacks.append(body[2] if len(body) > 2 else 0)
+            received.pubacks.append(body[2] if len(body) > 2 else 0)
         elif kind == 14:
-            answers.disconnect = body[0] if body else 0
+            received.disconnect = body[0] if body else 0
         elif kind == 3:
-            answers.messages.append(self._message(first_byte, body))
+            received.messages.append(self._message(first_byte, body))
         else:
             raise AssertionError(f"an unexpected packet of type {kind}: {body!r}")
         return True
 
     async def until_updates(self, platform: Platform, name: str, topic: str) -> None:
-        """Wait until updates of a device's shared attributes arrive: a subscription takes effect a moment after its SUBACK."""
+        """Wait until shared attribute updates arrive, because a subscription takes effect a moment after its SUBACK."""
         for number in itertools.count():
             await platform.set_shared(name, {"arrives": number})
-            found = await self.answers(patience=1 if self._patience else None)
+            found = await self.received(patience=1 if self._patience else None)
             if any(message.topic == topic for message in found.messages):
                 return
 
     async def stored(self, read: Callable[[], Awaitable[Any]], expected: Any) -> None:
-        """Wait until the platform shows what is expected: a PUBACK says only that the data is on its way."""
+        """Wait until the platform returns the expected data, because it stores data some time after the PUBACK."""
         found = await read()
         deadline = asyncio.get_running_loop().time() + (STORED_WITHIN if self._patience else 0)
         while found != expected and asyncio.get_running_loop().time() < deadline:
@@ -197,7 +197,7 @@ class Probe:
 
 @asynccontextmanager
 async def probe(platform: Platform, token: str | None = None, version: int = 5) -> AsyncIterator[Probe]:
-    """Connect to the platform, as the device with this token if one is given."""
+    """Connect to the platform; with a token also open a session."""
     async with raw_client(platform, version, within=300 if platform.patience else 5) as raw:
         made = Probe(raw, platform.patience)
         if token is not None:

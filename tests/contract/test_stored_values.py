@@ -1,4 +1,4 @@
-"""What the platform stores of a payload, and what it loses after acknowledging it (docs/platform_contract.md, section 3)."""
+"""Stored values, and values that are lost after the PUBACK (docs/platform_contract.md, section 3)."""
 
 import pytest
 from probe import NOTHING, OK, probe
@@ -9,7 +9,7 @@ TS = 1_700_000_000_000
 LOST = object()
 
 
-# The JSON text, and the value as stored: its type is the platform's. LOST is nothing.
+# The JSON text and the stored value with its stored type; LOST if no value is stored.
 VALUES = [
     ("1", 1),
     ("-9223372036854775808", -(2**63)),
@@ -59,7 +59,7 @@ VALUES = [
 
 
 async def test_every_value_is_stored_with_its_type(platform, device):
-    """One message a value, so that one cannot take another with it."""
+    """Send each value in its own message, so that a lost value does not affect others."""
     expected = {f"k{number}": value for number, (_, value) in enumerate(VALUES) if value is not LOST}
     async with probe(platform, device.token) as client:
         for number, (text, _) in enumerate(VALUES):
@@ -70,7 +70,7 @@ async def test_every_value_is_stored_with_its_type(platform, device):
 
 
 def typed(value):
-    """Python takes 1, 1.0 and True for one."""
+    """Return the value with its type, because Python considers 1, 1.0 and True equal."""
     return type(value).__name__, value
 
 
@@ -84,7 +84,7 @@ async def typed_telemetry(platform, device):
 
 
 async def settled(platform, device, client):
-    """Wait until what was published before is stored, or never will be: datapoints that follow it are."""
+    """Wait until earlier publishes are stored or lost, by waiting for datapoints that follow them."""
     for barrier in ("barrier 1", "barrier 2"):
         assert (await client.publish(TELEMETRY, {"ts": TS, "values": {barrier: 1}})).outcome == OK
         await client.stored(lambda barrier=barrier: has(platform, device, barrier), True)
@@ -145,7 +145,7 @@ async def test_a_key_that_is_stored(platform, device, key):
 
 
 @pytest.mark.parametrize("key", REFUSED_KEYS.values(), ids=REFUSED_KEYS)
-async def test_a_key_that_takes_its_record_with_it_although_it_was_acknowledged(platform, device, key):
+async def test_a_key_that_loses_its_acknowledged_record(platform, device, key):
     async with probe(platform, device.token) as client:
         records = [{"ts": TS, "values": {key: 1, "same record": 2}}, {"ts": TS + 1, "values": {"other record": 3}}]
         assert (await client.publish(TELEMETRY, records)).outcome == OK
@@ -155,7 +155,7 @@ async def test_a_key_that_takes_its_record_with_it_although_it_was_acknowledged(
         assert await platform.attributes(device.name) == {}
 
 
-async def test_a_time_from_the_year_10000_on_is_lost_although_it_was_acknowledged(platform, device):
+async def test_an_acknowledged_timestamp_from_the_year_10000_on_is_lost(platform, device):
     last = 253_402_300_799_999
     async with probe(platform, device.token) as client:
         records = [{"ts": ts, "values": {"k": ts - last}} for ts in (TS, last, last + 1)]
@@ -183,7 +183,7 @@ async def test_forms_of_telemetry(platform, device, payload, expected):
 @pytest.mark.parametrize(
     ("payload", "keys"), [({"ts": TS}, {"ts"}), ({"values": {"a": 1}}, {"values"}), ({"ts": TS, "a": 1}, {"ts", "a"})]
 )
-async def test_ts_and_values_are_special_only_together(platform, device, payload, keys):
+async def test_ts_and_values_have_a_meaning_only_together(platform, device, payload, keys):
     async with probe(platform, device.token) as client:
         assert (await client.publish(TELEMETRY, payload)).outcome == OK
 
@@ -193,7 +193,7 @@ async def test_ts_and_values_are_special_only_together(platform, device, payload
         await client.stored(found, keys)
 
 
-async def test_the_newest_value_of_one_time_wins(platform, device):
+async def test_the_last_value_of_a_timestamp_wins(platform, device):
     async with probe(platform, device.token) as client:
         for value in (1, 2, 3):
             assert (await client.publish(TELEMETRY, {"ts": TS, "values": {"a": value}})).outcome == OK
@@ -201,7 +201,7 @@ async def test_the_newest_value_of_one_time_wins(platform, device):
         assert await others(platform, device) == {"a": [(TS, 3)]}
 
 
-async def test_an_empty_list_stores_nothing_and_a_publish_behind_it_is_acknowledged(platform, device):
+async def test_an_empty_list_stores_no_values_and_the_next_publish_is_acknowledged(platform, device):
     async with probe(platform, device.token) as client:
         assert (await client.publish(TELEMETRY, "[]")).outcome == NOTHING
         assert (await client.publish(TELEMETRY, {"ts": TS, "values": {"a": 1}})).outcome == OK

@@ -43,7 +43,7 @@ async def test_claims(emulator, payload, claim):
 
 
 @pytest.mark.parametrize(
-    ("payload", "answer"),
+    ("payload", "reply"),
     [
         ("[]", (0x40, b"\0\x01\x99\0")),
         ("nonsense", (0x40, b"\0\x01\x99\0")),
@@ -52,12 +52,12 @@ async def test_claims(emulator, payload, claim):
         ('{"durationMs":true}', (0xE0, b"\x8b\0")),
     ],
 )
-async def test_invalid_claims(emulator, payload, answer):
+async def test_invalid_claims(emulator, payload, reply):
     """See docs/platform_contract.md, section 8."""
     async with raw_client(emulator) as client:
         await client.connect()
         client.publish("v1/devices/me/claim", payload)
-        assert await client.read() == answer
+        assert await client.read() == reply
     assert emulator.device("device").claims == []
 
 

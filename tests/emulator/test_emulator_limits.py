@@ -138,9 +138,9 @@ async def test_a_device_that_exceeds_its_limit(limited, clock, version, limits, 
         assert await client.read() == SUCCESS
 
 
-async def published(client, topic, payload, answers=1):
+async def published(client, topic, payload, replies=1):
     client.publish(topic, payload)
-    for _ in range(answers):
+    for _ in range(replies):
         await client.read()
 
 
@@ -210,8 +210,8 @@ async def test_only_the_first_chunk_costs_a_message(limited):
         assert await claims_left(client) == 7
 
 
-@pytest.mark.parametrize(("version", "answers"), [(5, [(0x20, b"\0\x9f\0"), (0xE0, b"\x96\0")]), (4, [(0x20, b"\0\x03")])])
-async def test_buckets_survive_reconnects(limited, version, answers):
+@pytest.mark.parametrize(("version", "replies"), [(5, [(0x20, b"\0\x9f\0"), (0xE0, b"\x96\0")]), (4, [(0x20, b"\0\x03")])])
+async def test_buckets_survive_reconnects(limited, version, replies):
     """Sections 1 and 5: opening and closing a session cost one message each; opening is refused with 0x9F."""
     emulator = await limited(RateLimits("4:1000000"))
     for _ in range(2):
@@ -220,9 +220,9 @@ async def test_buckets_survive_reconnects(limited, version, answers):
             session = emulator.device("device").session
         await session.ended.wait()
     async with raw_client(emulator, version) as client:
-        assert await client.connect() == answers[0]
-        for answer in answers[1:]:
-            assert await client.read() == answer
+        assert await client.connect() == replies[0]
+        for reply in replies[1:]:
+            assert await client.read() == reply
         assert await client.read() is None
 
 
@@ -231,8 +231,8 @@ async def test_a_subscription_over_the_limit_is_granted_without_effect(limited):
     emulator = await limited(RateLimits("2:1000000"))
     async with raw_client(emulator) as client:
         await client.connect()
-        answer = await client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+", packet_id=1)
-        assert answer == (0x90, b"\0\x01\0\x01\x01")
+        reply = await client.subscribe("v1/devices/me/attributes", "v1/devices/me/rpc/request/+", packet_id=1)
+        assert reply == (0x90, b"\0\x01\0\x01\x01")
         assert await emulator.set_shared_attributes("device", {"a": 1})
         assert (await client.message())[1] == {"a": 1}
         with pytest.raises(TimeoutError, match="not subscribed"):
@@ -242,7 +242,7 @@ async def test_a_subscription_over_the_limit_is_granted_without_effect(limited):
 async def test_a_message_token_is_lost_when_the_datapoints_are_refused(limited):
     """See docs/platform_contract.md, section 5."""
     emulator = await limited(RateLimits(None, "2:1000000", "5:1000000"))
-    for payload, answer in [
+    for payload, reply in [
         (dict.fromkeys("abcdef", 1), OVER_LIMIT),
         ({"a": 1}, SUCCESS),
         ({"a": 1}, OVER_LIMIT),
@@ -250,14 +250,14 @@ async def test_a_message_token_is_lost_when_the_datapoints_are_refused(limited):
         async with raw_client(emulator) as client:
             await client.connect()
             client.publish(TELEMETRY, json.dumps(payload))
-            assert await client.read() == answer
+            assert await client.read() == reply
 
 
 async def test_the_limits_of_the_tenant_are_checked_first(limited):
     """Section 5: the tenant's limits are not announced, and its token is lost if the device has none left."""
     emulator = await limited(device=RateLimits(None, "1:1000000"), tenant=RateLimits(None, "3:1000000"))
     emulator.add_device("OTHER")
-    for token, answer in [
+    for token, reply in [
         ("TOKEN", SUCCESS),
         ("TOKEN", OVER_LIMIT),
         ("OTHER", SUCCESS),
@@ -266,7 +266,7 @@ async def test_the_limits_of_the_tenant_are_checked_first(limited):
         async with raw_client(emulator) as client:
             await client.connect(token)
             client.publish(TELEMETRY, '{"a":1}')
-            assert await client.read() == answer
+            assert await client.read() == reply
     emulator.add_device("THIRD")
     async with raw_client(emulator) as client:
         await client.connect("THIRD")
@@ -324,9 +324,9 @@ async def test_only_a_changed_limit_starts_with_full_buckets(limited, limits, af
         client.publish(TELEMETRY, '{"a":1}')
         assert await client.read() == SUCCESS
         emulator.limits = SessionLimits(rate_limits=limits)
-        for answer in after:
+        for reply in after:
             client.publish(TELEMETRY, '{"a":1}')
-            assert await client.read() == answer
+            assert await client.read() == reply
 
 
 async def test_announced_limits_need_not_be_enforced(limited):
@@ -342,7 +342,7 @@ async def test_announced_limits_need_not_be_enforced(limited):
 
 
 @pytest.mark.parametrize(
-    ("version", "mqtt", "answers"),
+    ("version", "mqtt", "replies"),
     [
         ("4.3", 5, [(0x40, b"\0\x01\x97\0"), None]),
         ("4.2.1", 5, [(0x40, b"\0\x01\x97\0"), None]),
@@ -353,14 +353,14 @@ async def test_announced_limits_need_not_be_enforced(limited):
         ("4.2", 4, [SUCCESS, None]),
     ],
 )
-async def test_a_gateway_that_exceeds_its_limit(limited, version, mqtt, answers):
+async def test_a_gateway_that_exceeds_its_limit(limited, version, mqtt, replies):
     """Fact 2 and section 4: the data within the limit is stored."""
     emulator = await limited(gateway=RateLimits(telemetry_datapoints="3:1000000"), version=version)
     async with raw_client(emulator, mqtt) as client:
         await client.connect("GATEWAY")
         client.publish("v1/gateway/telemetry", '{"A":[{"a":1,"b":2}],"B":[{"a":1,"b":2}]}')
-        for answer in answers:
-            assert (await client.message())[1] == answer if isinstance(answer, dict) else await client.read() == answer
+        for reply in replies:
+            assert (await client.message())[1] == reply if isinstance(reply, dict) else await client.read() == reply
     assert len(emulator.device("A").telemetry) == 2
     assert emulator.device("B").telemetry == []
 
@@ -382,10 +382,10 @@ async def test_packets_that_cost_a_message_of_the_sub_devices(limited, topic, pa
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
         assert await client.read() == SUCCESS
-        for answer in [SUCCESS, SUCCESS, (0x40, b"\0\x01\x97\0")]:
+        for reply in [SUCCESS, SUCCESS, (0x40, b"\0\x01\x97\0")]:
             client.publish(topic, json.dumps(payload))
-            assert await client.read() == answer
-            if topic.endswith("request") and answer == SUCCESS:
+            assert await client.read() == reply
+            if topic.endswith("request") and reply == SUCCESS:
                 await client.message()
         assert await client.read() is None
 
@@ -401,12 +401,12 @@ async def test_each_device_entry_costs_a_message(limited):
 
 
 @pytest.mark.parametrize(
-    ("version", "mqtt", "answers"),
+    ("version", "mqtt", "replies"),
     [("4.3", 5, [(0xE0, b"\x8b\0"), None]), ("4.3", 4, [None]), ("4.2", 5, [(0xD0, b"")])],
 )
 @pytest.mark.parametrize("topic", ["v1/gateway/connect", "v1/gateway/telemetry"])
 @pytest.mark.parametrize("tokens", [2, 3])
-async def test_a_sub_device_session_over_the_limit(limited, version, mqtt, answers, topic, tokens):
+async def test_a_sub_device_session_over_the_limit(limited, version, mqtt, replies, topic, tokens):
     """Section 4: a new session costs two messages; since 4.2.1 the gateway is disconnected, earlier it is not notified."""
     emulator = await limited(gateway=RateLimits(f"{tokens}:1000000"), version=version)
     async with raw_client(emulator, mqtt) as client:
@@ -415,8 +415,8 @@ async def test_a_sub_device_session_over_the_limit(limited, version, mqtt, answe
         assert await client.read() == SUCCESS
         client.publish(topic, '{"device":"B"}' if topic.endswith("connect") else '{"B":[{"a":1}]}')
         client.write(b"\xc0\0")
-        for answer in answers:
-            assert await client.read() == answer
+        for reply in replies:
+            assert await client.read() == reply
     assert "B" not in emulator.devices
 
 
@@ -441,11 +441,11 @@ async def test_gateways_share_the_limits_of_the_tenant(limited):
     """Section 5: the limits are not announced; the use by one gateway reduces them for the other."""
     emulator = await limited(tenant=RateLimits(telemetry_datapoints="5:1000000"))
     emulator.add_gateway("SECOND")
-    for token, answers in [("GATEWAY", [SUCCESS]), ("SECOND", [(0x40, b"\0\x01\x97\0"), None])]:
+    for token, replies in [("GATEWAY", [SUCCESS]), ("SECOND", [(0x40, b"\0\x01\x97\0"), None])]:
         async with raw_client(emulator) as client:
             await client.connect(token)
             client.publish("v1/gateway/telemetry", json.dumps({f"of {token}": [{"a": 1, "b": 2, "c": 3}]}))
-            assert [await client.read() for _ in answers] == answers
+            assert [await client.read() for _ in replies] == replies
 
 
 async def test_a_message_larger_than_a_window_is_always_refused(limited, clock):

@@ -31,12 +31,12 @@ async def test_server_side_rpc_to_a_device(emulator, subscription, request_prefi
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(subscription)
-        for number, (params, payload, answer) in enumerate([(None, '{"a":1}', {"a": 1}), ([2], "no JSON", "no JSON")]):
+        for number, (params, payload, reply) in enumerate([(None, '{"a":1}', {"a": 1}), ([2], "no JSON", "no JSON")]):
             call = await begin(emulator.call_rpc("device", "m", params))
             assert await client.message() == (f"{request_prefix}{number}", {"method": "m", "params": params})
             client.publish(f"{response_prefix}{number}", payload)
             await client.read()
-            assert await call == answer
+            assert await call == reply
     assert emulator.rpc_responses("device") == [(0, b'{"a":1}'), (1, b"no JSON")]
 
 
@@ -218,8 +218,8 @@ async def test_a_request_without_a_handler_times_out(version):
 async def test_a_reused_id_is_ended_by_the_first_timer():
     """Section 2: the timeout of the first request ends the second."""
     async with Emulator(client_rpc_timeout=0.05, accept_any_token=True) as emulator, raw_client(emulator) as client:
-        answers = [asyncio.sleep(0, {"first": True}), asyncio.sleep(10)]
-        emulator.on_client_rpc = lambda *_: answers.pop(0)
+        replies = [asyncio.sleep(0, {"first": True}), asyncio.sleep(10)]
+        emulator.on_client_rpc = lambda *_: replies.pop(0)
         await client.connect()
         assert (await client.request("v1/devices/me/rpc/request/1", '{"method":"m"}'))[1] == {"first": True}
         assert (await client.request("v1/devices/me/rpc/request/1", '{"method":"m"}'))[1] == {"error": "timeout"}

@@ -58,8 +58,8 @@ async def test_unsubscribe(emulator):
     async with raw_client(emulator) as client:
         await client.connect()
         await client.subscribe("v1/devices/me/attributes")
-        answer = await client.unsubscribe("v1/devices/me/attributes", "v1/devices/me/attributes", "v1/devices/me/#")
-        assert answer == (0xB0, b"\0\x01\0" + bytes([0, 0x11, 0x11]))
+        reply = await client.unsubscribe("v1/devices/me/attributes", "v1/devices/me/attributes", "v1/devices/me/#")
+        assert reply == (0xB0, b"\0\x01\0" + bytes([0, 0x11, 0x11]))
     async with raw_client(emulator, 4) as client:
         await client.connect()
         assert await client.unsubscribe("v1/devices/me/attributes") == (0xB0, b"\0\x01")

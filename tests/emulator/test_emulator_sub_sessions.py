@@ -41,13 +41,13 @@ def check_inactivity(emulator):
     emulator.sub_device_inactivity = emulator.sub_device_inactivity
 
 
-async def answered(client, topic, payload):
+async def exchange(client, topic, payload):
     """Publish and return the PUBACK; for an attribute request also read the response."""
     client.publish(topic, json.dumps(payload))
-    answer = await client.read()
+    reply = await client.read()
     if topic.endswith("request"):
         await client.message()
-    return answer
+    return reply
 
 
 # Refused by the core.
@@ -65,9 +65,9 @@ async def test_no_session_opens_while_the_core_is_away(emulator, gateway, topic,
     assert await gateway.read() == (0x40, b"\0\x01" + code + b"\0")
     assert "A" not in emulator.devices
     emulator.core_away = False
-    assert await answered(gateway, topic, payload) == SUCCESS
+    assert await exchange(gateway, topic, payload) == SUCCESS
     emulator.core_away = True
-    assert await answered(gateway, topic, payload) == SUCCESS
+    assert await exchange(gateway, topic, payload) == SUCCESS
 
 
 async def test_only_a_failure_of_the_core_is_delayed(emulator, gateway):
@@ -89,18 +89,18 @@ async def test_only_a_failure_of_the_core_is_delayed(emulator, gateway):
 async def test_names_that_the_core_always_refuses(emulator, gateway, name, connect):
     emulator.core_timeout = 0.001
     connect = {key: value.replace("NAME", name) for key, value in connect.items()}
-    assert await answered(gateway, "v1/gateway/connect", connect) == (0x40, b"\0\x01\x80\0")
+    assert await exchange(gateway, "v1/gateway/connect", connect) == (0x40, b"\0\x01\x80\0")
     assert set(emulator.devices) == {"device", "gateway"}
 
 
-@pytest.mark.parametrize(("version", "mqtt", "answers"), [("4.3", 4, [SUCCESS]), ("4.2", 5, []), ("3.7", 4, [])])
-async def test_a_refusal_of_the_core_with_older_versions(version, mqtt, answers):
+@pytest.mark.parametrize(("version", "mqtt", "replies"), [("4.3", 4, [SUCCESS]), ("4.2", 5, []), ("3.7", 4, [])])
+async def test_a_refusal_of_the_core_with_older_versions(version, mqtt, replies):
     async with Emulator(version=version, core_timeout=0.001) as emulator, raw_client(emulator, mqtt) as client:
         emulator.add_gateway("GATEWAY")
         emulator.core_away = True
         await client.connect("GATEWAY")
         client.publish("v1/gateway/connect", '{"device":"A"}')
-        assert [await client.read() for _ in answers] == answers
+        assert [await client.read() for _ in replies] == replies
         assert await client.silent()
 
 
@@ -115,7 +115,7 @@ async def until_ended(device):
 async def test_an_inactive_sub_device_is_unreachable(emulator, gateway):
     """The gateway gets no notice, no RPC request and no attribute update."""
     emulator.sub_device_inactivity = 0.05
-    await answered(gateway, "v1/gateway/connect", {"device": "A"})
+    await exchange(gateway, "v1/gateway/connect", {"device": "A"})
     assert await emulator.set_shared_attributes("A", {"a": 1})
     await gateway.message()
     await until_ended(emulator.device("A"))
@@ -128,11 +128,11 @@ async def test_an_inactive_sub_device_is_unreachable(emulator, gateway):
 @pytest.mark.parametrize(("topic", "payload"), (UPLINKS | CONNECT).items())
 async def test_an_uplink_or_a_connect_opens_a_new_session(emulator, gateway, topic, payload):
     emulator.sub_device_inactivity = 0.02
-    await answered(gateway, "v1/gateway/connect", {"device": "A"})
+    await exchange(gateway, "v1/gateway/connect", {"device": "A"})
     device = emulator.device("A")
     await until_ended(device)
     emulator.sub_device_inactivity = None
-    await answered(gateway, topic, payload)
+    await exchange(gateway, topic, payload)
     assert (device.connected, device.counters.connections) == (True, 2)
     assert await emulator.set_shared_attributes("A", {"a": 2})
 
@@ -153,11 +153,11 @@ async def test_uplinks_keep_a_session_alive(topic, payload, kept):
     """A sub-device's own uplinks do, empty ones included; `connect` and uplinks of the gateway or other devices do not."""
     now = 0.0
     async with Emulator(clock=lambda: now, sub_device_inactivity=600) as emulator, connected_gateway(emulator) as gateway:
-        await answered(gateway, "v1/gateway/connect", {"device": "A"})
+        await exchange(gateway, "v1/gateway/connect", {"device": "A"})
         device = emulator.device("A")
         for _ in range(2):
             now += 400
-            await answered(gateway, topic, payload)
+            await exchange(gateway, topic, payload)
             check_inactivity(emulator)
         assert (device.connected, device.counters.connections) == (kept, 1)
 
@@ -166,9 +166,9 @@ async def test_sessions_end_one_by_one():
     now = 1000.0
     async with Emulator(clock=lambda: now, sub_device_inactivity=600) as emulator, connected_gateway(emulator) as gateway:
         for name in "ABC":
-            await answered(gateway, "v1/gateway/connect", {"device": name})
+            await exchange(gateway, "v1/gateway/connect", {"device": name})
             now += 100
-        await answered(gateway, "v1/gateway/attributes", {"A": {}})
+        await exchange(gateway, "v1/gateway/attributes", {"A": {}})
         reachable = []
         for _ in range(5):
             reachable.append("".join(name for name in "ABC" if emulator.device(name).connected))

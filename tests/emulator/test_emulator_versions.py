@@ -122,7 +122,7 @@ async def test_qos_0_announcements_are_not_acknowledged(platform, topic):
 
 
 @pytest.mark.parametrize(
-    ("topic", "payload", "answers"),
+    ("topic", "payload", "replies"),
     [
         ("v1/gateway/telemetry", "nonsense", [None]),
         ("v1/gateway/telemetry", '{"A":[1]}', [None]),
@@ -134,12 +134,12 @@ async def test_qos_0_announcements_are_not_acknowledged(platform, topic):
         ("v1/unknown", "{}", [SUCCESS]),
     ],
 )
-async def test_refusals_in_mqtt_3_1_1(platform, topic, payload, answers):
+async def test_refusals_in_mqtt_3_1_1(platform, topic, payload, replies):
     """Sections 4 and 8: a PUBACK without a code, or a closed connection."""
     async with raw_client(platform, 4) as client:
         await client.connect("GATEWAY")
         client.publish(topic, payload)
-        assert [await client.read() for _ in answers] == answers
+        assert [await client.read() for _ in replies] == replies
 
 
 @pytest.mark.parametrize("topic", ["v1/devices/me/telemetry", "v1/devices/me/attributes"])

@@ -1,4 +1,4 @@
-"""Clients of the ThingsBoard under test."""
+"""Fixtures: clients connected to the ThingsBoard under test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thingsboard.tenant import Device, NotStoredError, Tenant, until
 
 @pytest.fixture(scope="session")
 def address(thingsboard: Settings) -> dict[str, Any]:
-    """The options of every client."""
+    """Return the options that all clients need."""
     return {"host": thingsboard.mqtt_host, "port": thingsboard.mqtt_port}
 
 
@@ -27,7 +27,7 @@ async def device(tenant: Tenant) -> Device:
 
 @pytest.fixture
 async def client(address, device):
-    """A connected client of the device."""
+    """Yield a connected client of the device."""
     async with DeviceClient(address | {"access_token": device.token}) as made:
         yield made
 
@@ -39,14 +39,14 @@ async def gateway_device(tenant: Tenant) -> Device:
 
 @pytest.fixture
 async def gateway(address, gateway_device):
-    """A connected client of the gateway."""
+    """Yield a connected client of the gateway."""
     async with GatewayClient(address | {"access_token": gateway_device.token}) as made:
         yield made
 
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Awaitable[Any]], Any], Awaitable[None]]:
-    """Waits until something read is as expected: a PUBACK says only that data is on its way."""
+    """Return a function that waits for an expected value, because data is stored some time after its PUBACK."""
 
     async def wait(read: Callable[[], Awaitable[Any]], expected: Any) -> None:
         found = None
@@ -58,14 +58,14 @@ def eventually() -> Callable[[Callable[[], Awaitable[Any]], Any], Awaitable[None
 
         with suppress(NotStoredError):
             await until(is_so, "it")
-        # Says what is different.
+        # The assertion shows the difference.
         assert found == expected
 
     return wait
 
 
 class Received:
-    """A callback that keeps what it is called with, in order."""
+    """A callback that keeps its arguments in order."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -78,7 +78,7 @@ class Received:
             return await self._queue.get()
 
     async def until(self, accepted: Callable[[Any], bool], within: float = 60) -> Any:
-        """Return the first one that is accepted; those before it are dropped."""
+        """Return the first arguments that are accepted; earlier ones are dropped."""
         async with asyncio.timeout(within):
             while not accepted(found := await self._queue.get()):
                 pass

@@ -1,4 +1,4 @@
-"""Everything that a device does, against a server: what the client reports and what the server has."""
+"""All features of a device client with a server: results of the client and data on the server."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ async def test_wrong_credentials_are_refused(address):
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_both_versions_of_mqtt(tenant, address, device, eventually, version):
+async def test_both_mqtt_versions(tenant, address, device, eventually, version):
     async with DeviceClient(address | {"access_token": device.token, "mqtt_version": version}) as client:
         assert (await client.send_timeseries({"ts": TS, "values": {"a": 1}})).is_successful()
     await eventually(lambda: tenant.telemetry(device.id, ["a"]), {"a": [(TS, 1)]})
@@ -57,7 +57,7 @@ async def test_the_announced_limits_are_read(client):
     assert limits["max_payload_size"] >= 1024
 
 
-async def test_a_device_that_is_deleted_is_refused_from_then_on(tenant, address, device):
+async def test_a_deleted_device_is_refused(tenant, address, device):
     async with DeviceClient(address | {"access_token": device.token}) as client:
         assert (await client.send_timeseries({"a": 1})).is_successful()
         await tenant.delete_device(device.id)
@@ -85,18 +85,18 @@ async def test_all_forms_of_telemetry(tenant, device, client, eventually):
     expected = {"a": [(TS, 1), (TS + 1, 3), (TS + 2, 4), (TS + 3, 5), (TS + 4, 6)], "b": [(TS, 2), (TS + 4, 7)]}
     await eventually(lambda: tenant.telemetry(device.id, ["a", "b"]), expected)
     now = await until(lambda: tenant.telemetry(device.id, ["now"]), "the datapoint without a time")
-    # The server's clock may differ from this machine's.
+    # The server's clock may differ from the local clock.
     assert abs(now["now"][0].ts - before) < 3_600_000
 
 
-async def test_one_call_larger_than_a_payload_arrives_whole(tenant, device, client, eventually):
+async def test_a_send_larger_than_a_payload_arrives_completely(tenant, device, client, eventually):
     records = [{"ts": TS + number, "values": {"a": number, "b": "x" * 100}} for number in range(3000)]
     result = await client.send_timeseries(records)
     assert (result.is_successful(), result.datapoints_count) == (True, 6000)
     await eventually(lambda: tenant.count(device.id, ["a", "b"], start=TS, end=TS + 3000), 6000)
 
 
-async def test_calls_that_nobody_waits_for_arrive(tenant, device, client, eventually):
+async def test_sends_without_waiting_arrive(tenant, device, client, eventually):
     futures = []
     for number in range(2000):
         futures += await client.send_timeseries({"ts": TS + number, "values": {"a": number}}, wait_for_publish=False)
@@ -126,8 +126,8 @@ async def test_attribute_requests(tenant, device, client, eventually):
     await client.send_attributes({"serial": "x", "floor": 3})
     await eventually(lambda: tenant.attributes(device.id), {"serial": "x", "floor": 3})
     await tenant.set_shared(device.id, {"period": 5, "mode": "on"})
-    answer = await client.request_attributes(shared_keys=["period", "missing"], client_keys=["serial"])
-    assert (answer.get_shared("period"), answer.get_shared("missing"), answer.get_client("serial")) == (5, None, "x")
+    response = await client.request_attributes(shared_keys=["period", "missing"], client_keys=["serial"])
+    assert (response.get_shared("period"), response.get_shared("missing"), response.get_client("serial")) == (5, None, "x")
     everything = await client.request_attributes()
     assert (everything.get_shared("mode"), everything.get_client("floor")) == ("on", 3)
     nothing = await client.request_attributes(shared_keys=["missing"], timeout=30)
@@ -136,7 +136,7 @@ async def test_attribute_requests(tenant, device, client, eventually):
 
 async def test_attribute_updates_and_deletions(tenant, device, client, received):
     client.set_attribute_update_callback(received)
-    await until(lambda: is_told(tenant, device, received), "a first update")
+    await until(lambda: updates_arrive(tenant, device, received), "a first update")
     await tenant.set_shared(device.id, {"period": 10, "mode": {"x": [1]}})
     update = await received.until(lambda update: "period" in update.as_dict())
     assert update.as_dict() == {"period": 10, "mode": {"x": [1]}}
@@ -144,9 +144,9 @@ async def test_attribute_updates_and_deletions(tenant, device, client, received)
     assert (await received.until(lambda update: update.deleted_keys)).deleted_keys == ["period"]
 
 
-async def is_told(tenant, device, received):
-    """A subscription takes effect a moment after the server has granted it."""
-    await tenant.set_shared(device.id, {"told": time.time()})
+async def updates_arrive(tenant, device, received):
+    """Wait until attribute updates arrive, because a subscription takes effect a moment after the SUBACK."""
+    await tenant.set_shared(device.id, {"updated": time.time()})
     try:
         return await received.next(within=2)
     except TimeoutError:
@@ -156,13 +156,13 @@ async def is_told(tenant, device, received):
 # RPC.
 
 
-async def test_server_side_rpc_is_answered(tenant, device, client):
-    async def answer(request):
+async def test_server_side_rpc_gets_a_reply(tenant, device, client):
+    async def reply(request):
         if request.method == "fail":
             raise ValueError("there is no such thing")
         return {"method": request.method, "params": request.params}
 
-    client.set_rpc_request_callback(answer)
+    client.set_rpc_request_callback(reply)
     for params in (None, 1, "text", [1, {"a": None}], {"on": True}):
         reply = await tenant.rpc(device.id, "set", params)
         assert reply["result"] == {"method": "set", "params": params}
@@ -176,30 +176,30 @@ async def test_a_one_way_rpc_arrives(tenant, device, client, received):
     assert (request.method, request.params) == ("blink", {"times": 3})
 
 
-async def test_rpc_runs_side_by_side(tenant, device, client):
+async def test_rpc_handlers_run_concurrently(tenant, device, client):
     release = asyncio.Event()
 
-    async def answer(request):
+    async def reply(request):
         if request.params == 0:
             await release.wait()
         else:
             release.set()
         return request.params
 
-    client.set_rpc_request_callback(answer)
+    client.set_rpc_request_callback(reply)
     first = asyncio.create_task(tenant.rpc(device.id, "wait", 0, timeout=30))
     await asyncio.sleep(0.2)
     assert (await tenant.rpc(device.id, "go", 1))["result"] == 1
     assert (await first)["result"] == 0
 
 
-async def test_a_device_that_is_away_is_not_reachable(tenant, device):
+async def test_rpc_to_a_disconnected_device_fails(tenant, device):
     with pytest.raises(RestError) as raised:
         await tenant.rpc(device.id, "blink", timeout=5)
     assert raised.value.status in (408, 409, 504)
 
 
-async def test_client_side_rpc_is_answered_by_the_rule_chain(tenant, address):
+async def test_client_side_rpc_gets_the_reply_of_the_rule_chain(tenant, address):
     profile = await tenant.profile(rule_chain=await tenant.echo_rule_chain())
     device = await tenant.device(profile_id=profile)
     async with DeviceClient(address | {"access_token": device.token}) as client:
@@ -211,7 +211,7 @@ async def test_client_side_rpc_is_answered_by_the_rule_chain(tenant, address):
 # Claiming and provisioning.
 
 
-async def test_a_claim_gives_the_device_to_the_customer_who_knows_the_secret(tenant, device, client):
+async def test_a_customer_with_the_secret_can_claim_the_device(tenant, device, client):
     customer_id, user = await tenant.customer_user()
     assert (await client.claim_device(ClaimRequest.build("printed on the device", duration=120))).is_successful()
 
@@ -261,7 +261,7 @@ async def test_provisioning_of_basic_credentials(tenant, address, fields):
 
 
 async def test_provisioning_of_a_certificate(tenant, address, tmp_path):
-    """The server keeps the certificate; to connect with it would need TLS, which the server may not have."""
+    """The server stores the certificate. Connecting with it needs TLS, which the server may not offer."""
     _, key, secret = await tenant.provisioning_profile()
     issued = trustme.CA().issue_cert("device.example.com")
     private, public = tmp_path / "device.key", tmp_path / "device.pem"
@@ -277,7 +277,7 @@ async def test_provisioning_of_a_certificate(tenant, address, tmp_path):
     assert lines[1] in stored["credentialsValue"]
 
 
-async def test_provisioning_that_is_refused(tenant, address):
+async def test_refused_provisioning(tenant, address):
     _, key, secret = await tenant.provisioning_profile()
     name = tenant.name("provisioned")
     wrong = await provisioned(address, AccessTokenProvisioningCredentials(key, "wrong"), name)
@@ -293,7 +293,7 @@ async def test_provisioning_that_is_refused(tenant, address):
 
 @pytest.fixture
 async def updatable(tenant):
-    """A device with a profile of its own, for which packages can be made: its profile's id, and the device."""
+    """Yield the id of a new profile, for which packages can be created, and a device with this profile."""
     profile_id = await tenant.profile()
     return profile_id, await tenant.device(profile_id=profile_id)
 
@@ -326,7 +326,7 @@ async def test_an_update(tenant, address, updatable, tmp_path, eventually, kind,
         found = await tenant.latest(device.id)
         return tuple(found[name].value if name in found else None for name in (f"{kind}_state", f"current_{kind}_version"))
 
-    # The version looks like a number, and is stored as one.
+    # The version looks like a number and is stored as one.
     await eventually(state, ("UPDATED", 1.1))
 
 
@@ -349,7 +349,7 @@ async def test_an_update_from_a_url(tenant, address, updatable):
 
 
 async def test_assignments_while_watching_never_fail(tenant, address, updatable, received):
-    """The server tells an assignment in several messages, in either order."""
+    """The server announces an assignment in several messages, in either order."""
     profile_id, device = updatable
     packages = [await tenant.package(profile_id, f"v{number}", bytes([number]) * 5000) for number in range(6)]
     async with DeviceClient(address | {"access_token": device.token}) as client:

@@ -1,4 +1,4 @@
-"""Everything that a gateway does for its devices, against a server: what the client reports and what the server has."""
+"""All features of a gateway client with a server: results of the client and data on the server."""
 
 import asyncio
 import time
@@ -21,13 +21,13 @@ TS = 1_700_000_000_000
 
 @pytest.fixture
 async def meter(tenant, gateway):
-    """A connected sub-device: its session, and the device on the server."""
+    """Return the session of a connected sub-device, and the device on the server."""
     session, result = await gateway.connect_device(tenant.name("meter"), wait_for_publish=True)
     assert result.is_successful()
     return session, await tenant.until_device(session.device_info.device_name)
 
 
-async def test_connecting_makes_the_device_and_its_profile(tenant, gateway):
+async def test_connecting_creates_the_device_and_its_profile(tenant, gateway):
     profile = tenant.name("profile")
     session, result = await gateway.connect_device(tenant.name("meter"), profile, wait_for_publish=True)
     assert result.is_successful()
@@ -36,7 +36,7 @@ async def test_connecting_makes_the_device_and_its_profile(tenant, gateway):
     assert found["type"] == profile
 
 
-async def test_the_server_knows_whether_a_device_is_connected(tenant, gateway, meter, eventually):
+async def test_the_server_shows_if_a_device_is_connected(tenant, gateway, meter, eventually):
     session, device = meter
 
     async def active():
@@ -52,7 +52,7 @@ async def test_the_server_knows_whether_a_device_is_connected(tenant, gateway, m
     await eventually(disconnected, True)
 
 
-async def test_data_of_many_devices_arrives_whole(tenant, gateway, eventually):
+async def test_data_of_many_devices_arrives_completely(tenant, gateway, eventually):
     profile = tenant.name("profile")
     sessions = [(await gateway.connect_device(tenant.name("meter"), profile))[0] for _ in range(40)]
     futures = []
@@ -70,7 +70,7 @@ async def test_data_of_many_devices_arrives_whole(tenant, gateway, eventually):
         await eventually(lambda device_id=device_id: tenant.attributes(device_id), {f"k{number}": number for number in range(20)})
 
 
-async def test_metadata_travels_beside_the_data(tenant, gateway, meter, eventually):
+async def test_metadata_is_separate_from_the_data(tenant, gateway, meter, eventually):
     session, device = meter
     metadata = TelemetryMetadata("modbus", received_ts=int(time.time() * 1000))
     assert (await gateway.send_device_timeseries(session, {"ts": TS, "values": {"kwh": 1}}, metadata=metadata)).is_successful()
@@ -82,25 +82,25 @@ async def test_attribute_requests(tenant, gateway, meter, eventually):
     await gateway.send_device_attributes(session, {"serial": "x", "floor": 3})
     await eventually(lambda: tenant.attributes(device.id), {"serial": "x", "floor": 3})
     await tenant.set_shared(device.id, {"period": 5, "mode": "on"})
-    answer = await gateway.request_device_attributes(session, shared_keys=["period", "missing"], client_keys=["serial", "floor"])
-    assert (answer.get_shared("period"), answer.get_shared("missing", "none")) == (5, "none")
-    assert (answer.get_client("serial"), answer.get_client("floor")) == ("x", 3)
-    answer = await gateway.request_device_attributes(session, shared_keys=["missing"])
-    assert answer.get_shared("missing", "none") == "none"
+    response = await gateway.request_device_attributes(session, shared_keys=["period", "missing"], client_keys=["serial", "floor"])
+    assert (response.get_shared("period"), response.get_shared("missing", "none")) == (5, "none")
+    assert (response.get_client("serial"), response.get_client("floor")) == ("x", 3)
+    response = await gateway.request_device_attributes(session, shared_keys=["missing"])
+    assert response.get_shared("missing", "none") == "none"
 
 
 async def test_attribute_updates_and_deletions(tenant, gateway, meter, received):
     session, device = meter
     session.set_attribute_update_callback(received)
 
-    async def is_told():
-        await tenant.set_shared(device.id, {"told": time.time()})
+    async def updates_arrive():
+        await tenant.set_shared(device.id, {"updated": time.time()})
         try:
             return await received.next(within=2)
         except TimeoutError:
             return None
 
-    await until(is_told, "a first update")
+    await until(updates_arrive, "a first update")
     await tenant.set_shared(device.id, {"tariff": "night"})
     found, update = await received.until(lambda call: "tariff" in call[1].as_dict())
     assert (found, update.as_dict()) == (session, {"tariff": "night"})
@@ -108,16 +108,16 @@ async def test_attribute_updates_and_deletions(tenant, gateway, meter, received)
     assert (await received.until(lambda call: call[1].deleted_keys))[1].deleted_keys == ["tariff"]
 
 
-async def test_server_side_rpc_is_answered(tenant, gateway, meter):
+async def test_server_side_rpc_gets_a_reply(tenant, gateway, meter):
     session, device = meter
 
-    async def answer(found, request):
+    async def reply(found, request):
         assert found is session
         if request.method == "fail":
             raise ValueError("there is no such thing")
         return GatewayRPCResponse.build(found.device_info.device_name, request.request_id, result=[request.method, request.params])
 
-    session.set_rpc_request_callback(answer)
+    session.set_rpc_request_callback(reply)
     for params in (None, 7, {"on": True}):
         assert (await tenant.rpc(device.id, "set", params))["result"] == ["set", params]
     assert "there is no such thing" in str(await tenant.rpc(device.id, "fail"))
@@ -136,21 +136,21 @@ async def test_rpc_to_the_gateway_itself(tenant, gateway, gateway_device):
     assert (await tenant.rpc(gateway_device.id, "set", 1))["result"] == {"own": 1}
 
 
-async def test_after_a_reconnect_devices_are_reachable_without_sending_anything(tenant, address, gateway, gateway_device, meter):
-    """The newer client takes the session over; the older one comes back when that has gone."""
+async def test_devices_are_reachable_after_a_reconnect_without_sending(tenant, address, gateway, gateway_device, meter):
+    """A newer client takes the session over; the older one reconnects after the newer one has stopped."""
     session, device = meter
     session.set_rpc_request_callback(lambda _session, request: request.params)
     assert (await tenant.rpc(device.id, "set", 1))["result"] == 1
     async with GatewayClient(address | {"access_token": gateway_device.token}):
         pass
 
-    async def answered():
+    async def replied():
         try:
             return (await tenant.rpc(device.id, "set", 2, timeout=3))["result"] == 2
         except RestError:
             return False
 
-    await until(answered, "an answer of the device")
+    await until(replied, "a reply from the device")
 
 
 async def test_a_renamed_device_keeps_its_session(tenant, gateway, meter, eventually):
@@ -167,7 +167,7 @@ async def test_a_renamed_device_keeps_its_session(tenant, gateway, meter, eventu
     assert await tenant.device_named(session.device_info.original_name) is None
 
 
-async def test_a_deleted_device_is_forgotten_and_not_made_again(tenant, gateway, meter, eventually):
+async def test_a_deleted_device_is_not_created_again(tenant, gateway, meter, eventually):
     session, device = meter
     name = session.device_info.device_name
     await tenant.delete_device(device.id)
@@ -181,7 +181,7 @@ async def test_a_deleted_device_is_forgotten_and_not_made_again(tenant, gateway,
     assert await tenant.device_named(name) is None
 
 
-async def test_a_claim_gives_a_device_to_the_customer_who_knows_the_secret(tenant, gateway, meter):
+async def test_a_customer_with_the_secret_can_claim_the_device(tenant, gateway, meter):
     session, device = meter
     customer_id, user = await tenant.customer_user()
     claims = GatewayClaimRequestBuilder().add_device_request(session, ClaimRequest.build("printed on the meter", duration=120))
@@ -198,8 +198,8 @@ async def test_a_claim_gives_a_device_to_the_customer_who_knows_the_secret(tenan
     assert (await tenant.device_named(device.name))["customerId"]["id"] == customer_id
 
 
-async def test_one_refused_device_does_not_take_the_others_with_it(tenant, gateway, eventually):
-    """The platform never takes this name, and says so after a long time only."""
+async def test_a_refused_device_does_not_affect_the_others(tenant, gateway, eventually):
+    """The platform always refuses this name, but only after a long time."""
     good, _ = await gateway.connect_device(tenant.name("meter"))
     bad, _ = await gateway.connect_device(f"<script>{tenant.name('bad')}")
     await gateway.send_device_timeseries(bad, {"ts": TS, "values": {"a": 1}}, wait_for_publish=False)

@@ -1,6 +1,6 @@
-"""Limits that a client is told about, and limits of the tenant that it must find out: everything arrives under both.
+"""All data arrives under announced limits and under unannounced limits of the tenant.
 
-Each test has a tenant and a tenant profile of its own.
+Each test has its own tenant and tenant profile.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from thingsboard.tenant import until
 pytestmark = pytest.mark.sysadmin
 
 TS = 1_700_000_000_000
-# For a test that hangs; the arithmetic of each limit allows far less.
+# Seconds until a hanging test fails; each limit allows much shorter times.
 GUARD = 120
 
 
 async def send_all(send, records):
-    """Send each record in a call of its own, and return the results."""
+    """Send each record separately and return the results."""
     futures = []
     for record in records:
         made = await send(record, wait_for_publish=False)
@@ -30,7 +30,7 @@ async def send_all(send, records):
 
 
 def records(count, keys=1, first=0, size=0):
-    """Numbers, or texts of `size` characters, of which fewer fit in a message."""
+    """Return records with numbers, or with strings of `size` characters, of which fewer fit in a message."""
     values = ["x" * size or number for number in range(count)]
     return [{"ts": TS + first + number, "values": {f"k{key}": value for key in range(keys)}} for number, value in enumerate(values)]
 
@@ -44,11 +44,11 @@ async def counted(tenant, device_id, keys, count):
     await until(is_stored, f"{count} datapoints")
 
 
-# Limits that are announced.
+# Announced limits.
 
 
 async def test_a_device_keeps_within_its_announced_limits(limited_tenants, address):
-    """Not one refusal: no connection but the first."""
+    """No message is refused, so the first connection stays open."""
     limits = Limits(device_messages="50:1", device_telemetry_messages="10:1,300:60", device_telemetry_datapoints="200:1,6000:60")
     tenant = await limited_tenants.make(limits)
     device = await tenant.device()
@@ -87,7 +87,7 @@ async def test_a_gateway_keeps_within_its_announced_limits(limited_tenants, addr
         await counted(tenant, (await tenant.until_device(name)).id, 3, 150)
 
 
-# Limits that are not announced.
+# Unannounced limits.
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_a_gateway_keeps_within_its_announced_limits(limited_tenants, addr
     ],
     ids=["datapoints", "messages", "both"],
 )
-async def test_a_device_delivers_everything_under_a_limit_of_the_tenant(limited_tenants, address, limits):
+async def test_a_device_delivers_all_data_under_a_limit_of_the_tenant(limited_tenants, address, limits):
     tenant = await limited_tenants.make(limits)
     device = await tenant.device()
     async with DeviceClient(address | {"access_token": device.token}) as client:
@@ -109,7 +109,7 @@ async def test_a_device_delivers_everything_under_a_limit_of_the_tenant(limited_
     await counted(tenant, device.id, 3, 3000)
 
 
-async def test_a_message_larger_than_the_tenants_window_is_cut(limited_tenants, address):
+async def test_a_message_larger_than_the_tenants_window_is_split(limited_tenants, address):
     tenant = await limited_tenants.make(Limits(tenant_telemetry_datapoints="400:1,10000:60"))
     device = await tenant.device()
     async with DeviceClient(address | {"access_token": device.token}) as client:
@@ -124,7 +124,7 @@ async def test_a_message_larger_than_the_tenants_window_is_cut(limited_tenants, 
     [Limits(tenant_telemetry_datapoints="500:1"), Limits(tenant_telemetry_messages="3:1")],
     ids=["datapoints", "messages"],
 )
-async def test_a_gateway_delivers_everything_under_a_limit_of_the_tenant(limited_tenants, address, limits):
+async def test_a_gateway_delivers_all_data_under_a_limit_of_the_tenant(limited_tenants, address, limits):
     tenant = await limited_tenants.make(limits)
     gateway_device = await tenant.device(gateway=True)
     async with GatewayClient(address | {"access_token": gateway_device.token}) as gateway:
@@ -142,8 +142,8 @@ async def test_a_gateway_delivers_everything_under_a_limit_of_the_tenant(limited
         await counted(tenant, (await tenant.until_device(name)).id, 3, 300)
 
 
-async def test_devices_are_announced_under_a_limit_on_messages_of_the_tenant(limited_tenants, address):
-    """A new session takes messages; over the limit the server disconnects the gateway."""
+async def test_devices_are_announced_under_a_message_limit_of_the_tenant(limited_tenants, address):
+    """A new session costs messages; the server disconnects a gateway that exceeds the limit."""
     tenant = await limited_tenants.make(Limits(tenant_messages="10:1"))
     gateway_device = await tenant.device(gateway=True)
     async with AsyncExitStack() as stack:
@@ -156,7 +156,7 @@ async def test_devices_are_announced_under_a_limit_on_messages_of_the_tenant(lim
         await counted(tenant, (await tenant.until_device(session.device_info.device_name)).id, 1, 1)
 
 
-async def test_two_gateways_share_the_limit_of_their_tenant(limited_tenants, address):
+async def test_two_gateways_share_the_limit_of_the_tenant(limited_tenants, address):
     tenant = await limited_tenants.make(Limits(tenant_telemetry_datapoints="500:1"))
     tokens = [(await tenant.device(gateway=True)).token for _ in range(2)]
 
@@ -174,7 +174,7 @@ async def test_two_gateways_share_the_limit_of_their_tenant(limited_tenants, add
         await counted(tenant, (await tenant.until_device(name)).id, 3, 2400)
 
 
-async def test_limits_that_are_lowered_and_lifted_while_a_client_sends(limited_tenants, address):
+async def test_limits_change_while_a_client_sends(limited_tenants, address):
     wide = Limits(device_telemetry_datapoints="5000:1")
     tenant = await limited_tenants.make(wide)
     device = await tenant.device()

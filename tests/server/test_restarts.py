@@ -1,4 +1,4 @@
-"""A server that restarts under clients that send: they come back by themselves, and lose nothing."""
+"""Clients that send during a server restart reconnect and lose no data."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ TS = 1_700_000_000_000
 
 @pytest.fixture
 def restart(thingsboard):
-    """Runs TB_RESTART_COMMAND."""
+    """Return a function that runs TB_RESTART_COMMAND."""
 
     async def run():
         process = await asyncio.create_subprocess_shell(
@@ -29,14 +29,14 @@ def restart(thingsboard):
     return run
 
 
-async def test_nothing_is_lost_and_everything_works_again(tenant, address, device, gateway_device, thingsboard, restart, received):
-    """Of a device and a gateway that send all the time, before, while and after.
+async def test_no_data_is_lost_in_a_restart(tenant, address, device, gateway_device, thingsboard, restart, received):
+    """A device and a gateway send before, during and after the restart.
 
-    A server acknowledges what it has queued. With the queue in memory, which is the default, it loses what it acknowledged in its
-    last moments. So that part may be missing: what was acknowledged on the first connection and not stored yet.
+    A server acknowledges queued data. With a queue in memory, the default, it loses the data that it acknowledged shortly before
+    it stops. So data that was acknowledged on the first connection and not stored yet may be missing.
     """
     futures, stopped = [], asyncio.Event()
-    # For each client: the number of the connection on which each datapoint was acknowledged.
+    # The number of the connection on which each datapoint was acknowledged, for each client.
     connections = {DeviceClient: {}, GatewayClient: {}}
     async with (
         DeviceClient(address | {"access_token": device.token}) as client,
@@ -71,7 +71,7 @@ async def test_nothing_is_lost_and_everything_works_again(tenant, address, devic
         within = thingsboard.start_timeout
         await until(lambda: reachable(tenant, device.name), "the server", within=within)
         for device_id in (device.id, meter.id):
-            await until(lambda device_id=device_id: answered(tenant, device_id), "an answer by RPC", within=within)
+            await until(lambda device_id=device_id: replies(tenant, device_id), "a reply to an RPC request", within=within)
         await tenant.set_shared(device.id, {"period": 10})
         assert (await received.until(lambda update: "period" in update.as_dict())).as_dict() == {"period": 10}
         stopped.set()
@@ -98,7 +98,7 @@ async def reachable(tenant, name):
         return None
 
 
-async def answered(tenant, device_id):
+async def replies(tenant, device_id):
     params = time.time()
     try:
         return (await tenant.rpc(device_id, "echo", params, timeout=3))["result"] == params

@@ -1,4 +1,4 @@
-"""What takes minutes: a million datapoints, counted, and a sub-device that is quiet for longer than the server waits."""
+"""Tests that take minutes: a million datapoints, and a sub-device that is inactive for longer than the server's timeout."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ KEYS = [f"k{number}" for number in range(10)]
 
 
 async def test_a_million_datapoints_of_a_device_are_all_stored(tenant, address, device):
-    """Each with a time or a key of its own, so that the server's count is the number that arrived."""
+    """Each datapoint has its own timestamp or key, so that the server's count is the number of arrived datapoints."""
     records = 100_000
     async with DeviceClient(address | {"access_token": device.token}) as client:
         futures = []
@@ -56,9 +56,9 @@ async def counted(tenant, device_id, keys, records, count):
     await until(complete, f"{count} datapoints, the last count was {found}", within=900)
 
 
-async def test_a_quiet_sub_device_stays_reachable(tenant, address, gateway_device, thingsboard, received):
-    """The server ends its session after TB_INACTIVITY without a notice, unless the client renews it."""
-    # The defaults suit the server's default. It ends a connection without packets after the same time.
+async def test_an_inactive_sub_device_stays_reachable(tenant, address, gateway_device, thingsboard, received):
+    """The server ends the session after TB_INACTIVITY without a notice unless the client keeps it alive."""
+    # The client's defaults match the server's default. The server closes a connection without packets after the same time.
     seconds = thingsboard.inactivity
     options = {} if seconds >= 600 else {"keepalive": max(1, int(seconds / 4)), "sub_device_keepalive": seconds / 4}
     async with GatewayClient(address | {"access_token": gateway_device.token} | options) as gateway:
@@ -66,21 +66,21 @@ async def test_a_quiet_sub_device_stays_reachable(tenant, address, gateway_devic
         session.set_rpc_request_callback(lambda _session, request: request.params)
         session.set_attribute_update_callback(received)
         relay = await tenant.until_device(session.device_info.device_name)
-        await until(lambda: answered(tenant, relay, 0), "an answer at the beginning")
-        # Another device sends, so that the gateway itself is not quiet.
+        await until(lambda: replies(tenant, relay, 0), "a reply at the beginning")
+        # Another device sends, so that the gateway itself is active.
         busy, _ = await gateway.connect_device(tenant.name("busy"), wait_for_publish=True)
         for number in range(20):
             await asyncio.sleep(seconds * 1.25 / 20)
             await gateway.send_device_timeseries(busy, {"a": number})
-        assert await answered(tenant, relay, 1)
+        assert await replies(tenant, relay, 1)
         await tenant.set_shared(relay.id, {"period": 10})
         _, update = await received.next()
         assert update.as_dict() == {"period": 10}
-        # A new connection would have made new sessions.
+        # A new connection would have opened new sessions.
         assert gateway.statistics.connections == 1
 
 
-async def answered(tenant, device, params):
+async def replies(tenant, device, params):
     try:
         return (await tenant.rpc(device.id, "echo", params, timeout=10)) == {"result": params}
     except RestError:

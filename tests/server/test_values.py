@@ -1,4 +1,4 @@
-"""docs/values.md is true of the server: each row of its table is sent by a client and read back by REST."""
+"""The table in docs/values.md is correct for the server: clients send each row, and the REST API returns the stored value."""
 
 import json
 import re
@@ -12,7 +12,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "values.md").read_text()
 ROWS = re.findall(r"^\| `(.*)` \| `(.*)` \| (\w+)(?: `(.*)`)? \|$", DOCUMENT, re.MULTILINE)
 KINDS = {int: "LONG", float: "DOUBLE", bool: "BOOLEAN", str: "STRING", list: "JSON", dict: "JSON"}
 TS = 1_700_000_000_000
-# What the rows say of values that have no text in the table.
+# The stored strings of rows that have no text in the table.
 STRINGS = {"1e-20": "0.00000000000000000001", '""': ""}
 
 SAFE_KEYS = ["T<5", "p<0.05", "a & b", "a>b", "{x}", "{", "}}", "<1", "a<", "1 <", "a.b"]
@@ -20,7 +20,7 @@ SAFE_KEYS += ['it\'s "quoted"', "Температура 温度 😀", "k" * 255]
 
 
 def values():
-    return {f"row {number}": eval(row[0]) for number, row in enumerate(ROWS)}  # what the documentation says, not a stranger
+    return {f"row {number}": eval(row[0]) for number, row in enumerate(ROWS)}  # the text is from this repository
 
 
 def expected():
@@ -32,7 +32,7 @@ def expected():
 
 
 def shown(value):
-    """Kind and text of a stored value, as the table writes them."""
+    """Return the kind and the text of a stored value in the form of the table."""
     kind = KINDS[type(value)]
     return kind, json.dumps(value, separators=(",", ":")) if kind == "JSON" else str(value)
 
@@ -74,8 +74,8 @@ async def test_floats_are_kept_as_text_without_rounding(tenant, address, device,
     await eventually(lambda: tenant.attributes(device.id), {"sum": "0.30000000000000004", "plain": 0.25})
 
 
-async def test_every_key_that_the_client_takes_is_stored(tenant, device, client, eventually):
-    """The client refuses the keys that would take their record with them, so whatever is left must be safe together."""
+async def test_every_key_that_the_client_accepts_is_stored(tenant, device, client, eventually):
+    """The client refuses keys that would lose their record, so all other keys can be sent together."""
     taken = {}
     for key in [
         "T<5",
@@ -105,7 +105,7 @@ async def test_every_key_that_the_client_takes_is_stored(tenant, device, client,
     await eventually(latest, taken)
 
 
-async def test_the_newest_time_stays_the_latest_whatever_arrives_last(tenant, device, client, eventually):
+async def test_the_newest_timestamp_stays_the_latest(tenant, device, client, eventually):
     await client.send_timeseries({"ts": TS, "values": {"a": "newer"}})
     await client.send_timeseries({"ts": TS - 1000, "values": {"a": "older", "end": 1}})
     await eventually(lambda: keys(tenant, device), {"a", "end"})
@@ -117,7 +117,7 @@ async def keys(tenant, device):
     return set(await tenant.latest(device.id))
 
 
-async def test_a_gateways_own_values_are_its_own(tenant, address, gateway_device, eventually):
+async def test_values_of_the_gateway_itself(tenant, address, gateway_device, eventually):
     async with GatewayClient(address | {"access_token": gateway_device.token}) as gateway:
         await gateway.send_timeseries({"ts": TS, "values": {"own": 1}})
         await gateway.send_attributes({"own": 2})

@@ -1,4 +1,4 @@
-"""What goes wrong during a soak: one fault after the other, drawn from a seed."""
+"""Faults injected during a soak, one after the other, in an order that depends on a seed."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ TELEMETRY, CONNECT = "v1/gateway/telemetry", "v1/gateway/connect"
 DISCONNECTS = (None, 0x00, 0x83, 0x8B, 0x8E, 0x97)
 QUOTA_EXCEEDED = 0x97
 PAYLOAD_FORMAT_INVALID = 0x99
-"""The only reason for which data may be rejected here: all other faults are the network's or the server's."""
+"""The only allowed reason for rejected data; network and server faults must not reject data."""
 NONSENSE = (
     b"\xff\xff\xff\xff\xff\xff",  # a packet without an end
     b"\x20\x03\x00\x00\x00",  # a second CONNACK
@@ -27,7 +27,7 @@ NONSENSE = (
     b"\x50\x02\xff\xff",  # a PUBREC for no publish
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
 )
-"""What a server never says; none of it acknowledges anything."""
+"""Bytes that a server never sends; none of them acknowledges a message."""
 
 
 LIMITS_REPLIES = (
@@ -37,7 +37,7 @@ LIMITS_REPLIES = (
     {"rateLimits": {"telemetryDataPoints": "99999999999999999999999:1"}}, {"rateLimits": {"messages": "5:0"}},
     {"gatewayRateLimits": {"telemetryMessages": [1]}}, {"gatewayRateLimits": {"telemetryDataPoints": "1000000:1,,"}},
 )  # fmt: skip
-"""Replies to getSessionLimits in which nothing, or not everything, can be read."""
+"""Invalid and partially invalid replies to getSessionLimits."""
 UNANNOUNCED_LIMITS = (
     {"telemetry_datapoints": "20000:1"},
     {"telemetry_datapoints": "50000:1,300000:10"},
@@ -48,12 +48,12 @@ OVER_LIMIT = ("platform", "refuse", "close")
 
 
 class Faults:
-    """Breaks the link, the emulator, or what the emulator answers. ``done`` counts what was done."""
+    """Injects faults into the link, the emulator and its replies. ``done`` counts the faults by name."""
 
     def __init__(
         self, seed: int, link: FaultyLink, addresses: TwoAddresses, emulator: Emulator, gateway: str, ack_timeout: float
     ) -> None:
-        """``gateway`` is the name of the client's device."""
+        """Prepare the faults; ``gateway`` is the device name of the client."""
         self._random = random.Random(seed)
         self._link = link
         self._addresses = addresses
@@ -65,23 +65,23 @@ class Faults:
         self.done: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Inject faults until cancelled."""
         faults: list[Callable[[], Awaitable[None]]] = [
             self._cut, self._freeze, self._half_open, self._restart, self._delay_pubacks,
-            self._swallow_puback, self._refuse_for_now, self._refuse_for_good, self._disconnect, self._talk_nonsense,
-            self._close_everybody, self._limit_without_notice, self._misreport_limits, self._slow_down, self._lose_an_address,
+            self._swallow_puback, self._refuse_temporarily, self._refuse_permanently, self._disconnect, self._send_nonsense,
+            self._close_all_connections, self._limit_without_notice, self._misreport_limits, self._slow_down, self._lose_an_address,
             self._block_the_loop,
         ]  # fmt: skip
         self._emulator.on_publish = self._judge
         while True:
-            # In a random order, but each in its turn: a soak of a minute has seen most of them.
+            # Each round injects all faults in a random order, so that a soak of one minute covers most of them.
             for fault in self._random.sample(faults, len(faults)):
                 await asyncio.sleep(self._random.expovariate(1.0))
                 await fault()
                 self.done[fault.__name__.removeprefix("_")] += 1
 
     def end(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._emulator.on_publish = self._emulator.on_client_rpc = None
         self._emulator.limits = SessionLimits()
         self._emulator.over_limit = "platform"
@@ -104,12 +104,12 @@ class Faults:
         self._link.thaw()
 
     async def _half_open(self) -> None:
-        """Only the missing acknowledgements tell."""
+        """Drop packets silently; only missing acknowledgements show it."""
         self._link.silence()
         try:
             await asyncio.sleep(2 * self._ack_timeout)
         finally:
-            # New connections are silent too until then.
+            # Until then new connections do not respond either.
             self._link.cut()
 
     async def _restart(self) -> None:
@@ -135,32 +135,32 @@ class Faults:
         self._once(lambda: Verdict.ignore(store=self._random.random() < 0.5))
         await asyncio.sleep(2 * self._ack_timeout)
 
-    async def _refuse_for_now(self) -> None:
+    async def _refuse_temporarily(self) -> None:
         self._once(lambda: Verdict.refuse(QUOTA_EXCEEDED))
 
-    async def _refuse_for_good(self) -> None:
-        # A device whose connect is refused for good is refused for the rest of its session: too much for a soak.
+    async def _refuse_permanently(self) -> None:
+        # The client does not retry a device whose connect message is refused permanently, so these are not refused.
         self._topics = (TELEMETRY,)
         self._once(lambda: Verdict.refuse(PAYLOAD_FORMAT_INVALID))
 
     async def _disconnect(self) -> None:
         self._once(lambda: Verdict.close(self._random.choice(DISCONNECTS), store=self._random.random() < 0.5))
 
-    async def _close_everybody(self) -> None:
-        """A server that closes each connection at its first data, without a reason: no message is to blame."""
+    async def _close_all_connections(self) -> None:
+        """Close each connection at its first data, without a reason; no message causes it."""
         self._verdict = lambda: Verdict.close(None, store=self._random.random() < 0.5)
         await asyncio.sleep(self._random.uniform(0, 2))
         self._verdict = None
 
     async def _limit_without_notice(self) -> None:
-        """A limit of the tenant, which no client is told about."""
+        """Enforce a limit of the tenant, which is not announced."""
         self._emulator.over_limit = self._random.choice(OVER_LIMIT)
         self._emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(**self._random.choice(UNANNOUNCED_LIMITS)))
         await asyncio.sleep(self._random.uniform(0, 6))
         self._emulator.limits = SessionLimits()
 
     async def _misreport_limits(self) -> None:
-        """On each connection, the reply to getSessionLimits is nonsense."""
+        """Send an invalid reply to getSessionLimits on each connection."""
         self._emulator.on_client_rpc = lambda *_: self._random.choice(LIMITS_REPLIES)
         self._emulator.limits = None
         self._link.cut()
@@ -169,23 +169,23 @@ class Faults:
         self._link.cut()
 
     async def _slow_down(self) -> None:
-        """A link of a modem: the buffers before it fill."""
+        """Slow the link down to a modem's rate, so that buffers fill."""
         self._link.rate = self._random.choice((5_000, 50_000, 500_000))
         await asyncio.sleep(self._random.uniform(0, 4))
         self._link.rate = None
 
     async def _lose_an_address(self) -> None:
-        """The first of the server's two addresses swallows packets."""
+        """Make the first of the server's two addresses unresponsive."""
         self._addresses.dead_first = True
         self._link.cut()
         await asyncio.sleep(self._random.uniform(0, 2))
         self._addresses.dead_first = False
 
     async def _block_the_loop(self) -> None:
-        """A program that computes, or a machine that sleeps, for longer than any acknowledgement may take."""
+        """Block the event loop for longer than the acknowledgement timeout, as computation or a suspended machine does."""
         time.sleep(self._random.uniform(0, 2 * self._ack_timeout))  # noqa: ASYNC251  # this is the fault
 
-    async def _talk_nonsense(self) -> None:
+    async def _send_nonsense(self) -> None:
         session = self._emulator.device(self._gateway).session
         if session is not None:
             session.write(self._random.choice(NONSENSE))

@@ -1,4 +1,4 @@
-"""What this process holds, exactly: resident memory follows the allocators' habits by some MiB either way."""
+"""Exact memory use of this process; resident memory differs from it by some MiB because of the allocators."""
 
 import ctypes
 import gc
@@ -19,23 +19,23 @@ class _MallocInfo(ctypes.Structure):
 
 @dataclass(frozen=True)
 class InUse:
-    """Blocks of Python's own allocator, and bytes of the C library's, which the native core and large objects take."""
+    """Blocks of Python's allocator, and bytes of the C library's allocator, used by the native core and for large objects."""
 
     blocks: int
     malloc_bytes: int | None
-    """``None`` where the C library does not tell."""
+    """``None`` if the C library does not report it."""
 
     def __str__(self) -> str:
-        told = "" if self.malloc_bytes is None else f" and {self.malloc_bytes / 2**20:.2f} MiB of malloc"
-        return f"{self.blocks:,} blocks{told}"
+        malloc = "" if self.malloc_bytes is None else f" and {self.malloc_bytes / 2**20:.2f} MiB of malloc"
+        return f"{self.blocks:,} blocks{malloc}"
 
 
 def in_use() -> InUse:
-    """Of now, without garbage. Asked while nothing is queued, it says what stays."""
+    """Return the current memory use after a garbage collection."""
     gc.collect()
-    tell = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
-    if tell is None:
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if mallinfo is None:
         return InUse(sys.getallocatedblocks(), None)
-    tell.restype = _MallocInfo
-    info = tell()
+    mallinfo.restype = _MallocInfo
+    info = mallinfo()
     return InUse(sys.getallocatedblocks(), info.uordblks + info.hblkhd)

@@ -1,9 +1,8 @@
-"""Random telemetry through a gateway for a long time, with faults at random: equal sums on both sides and flat memory, or a
-non-zero exit.
+"""Send random telemetry through a gateway under random faults; check that all of it arrives and that memory stays flat.
 
-Every row is compared with what was sent when it arrives: a lost, altered or invented one shows. Delivery is at least once, so
-that rows may arrive again after a fault; they are counted. Memory is this process's, and the emulator lives in it too; what
-the emulator keeps is taken from it as it comes.
+Every row is compared with the sent row when it arrives, so that lost, altered and invented rows are found. Delivery is at least
+once: rows that arrive again after a fault are counted. The emulator runs in the measured process, so its records are removed as
+they arrive. The exit code is not zero if there is a problem.
 """
 
 import argparse
@@ -26,8 +25,8 @@ from tb_mqtt_client.emulator import Emulator
 TOKEN = "soak-gateway"
 GATEWAY = "soak gateway"
 DEVICES = 20
-LARGEST_CALL = 500
-CALLS_IN_FLIGHT = 2_000
+LARGEST_SEND = 500
+SENDS_IN_FLIGHT = 2_000
 SECONDS_BETWEEN_LINES = 10.0
 WARM_UP_SHARE = 0.2
 IMPATIENT = {
@@ -37,10 +36,10 @@ IMPATIENT = {
     "limits_timeout": 1.0,
     "ack_timeout": 1.0,
 }
-"""Most of a soak should be traffic, not waiting."""
+"""Short delays, so that most of the time is traffic."""
 ALLOWED_BLOCKS = 10_000
 ALLOWED_BYTES = 2**20
-"""What a process may hold more at the end than after warm-up, with nothing queued: sessions come and go."""
+"""The allowed growth between warm-up and end, with nothing queued, because sessions are opened and closed."""
 
 
 Row = dict[str, object]
@@ -49,7 +48,7 @@ Row = dict[str, object]
 
 @dataclass
 class Ledger:
-    """The rows of the calls that are not answered so far, and what became of the others, in datapoints."""
+    """The rows without a result yet, and the number of datapoints by result."""
 
     sent: int = 0
     acknowledged: int = 0
@@ -57,7 +56,7 @@ class Ledger:
     rows_again: int = 0
     problems: list[str] = field(default_factory=list)
     _open: dict[tuple[str, int], tuple[dict[str, object], set[str]]] = field(default_factory=dict)
-    """Values of a row as they were sent, and the keys that have not arrived."""
+    """The sent values of each row, and the keys that have not arrived."""
 
     def send(self, name: str, rows: list[Row]) -> None:
         for row in rows:
@@ -67,13 +66,13 @@ class Ledger:
     def arrive(self, name: str, ts: int, values: dict[str, object]) -> None:
         sent, missing = self._open.get((name, ts), (None, set()))
         if not missing:
-            # Of a call that was answered already, or here for the second time.
+            # The row has a result already, or arrives for the second time.
             self.rows_again += 1
         elif sent is None or any(key not in sent or sent[key] != value for key, value in values.items()):
-            self.problems.append(f"{name} {ts} arrived as {values}, and was sent as {sent}")
+            self.problems.append(f"{name} {ts} was sent as {sent} and arrived as {values}")
         missing.difference_update(values)
 
-    def answer(self, name: str, rows: list[Row], result: PublishResult) -> None:
+    def settle(self, name: str, rows: list[Row], result: PublishResult) -> None:
         missing = [self._open.pop((name, row["ts"]))[1] for row in rows]
         count = sum(len(row["values"]) for row in rows)
         if result.is_successful():
@@ -87,16 +86,16 @@ class Ledger:
 
 
 class Source:
-    """Random calls, each with timestamps that no other call of its device has."""
+    """Random sends, each with timestamps that no other send of its device has."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._next_ts = 1_700_000_000_000
 
-    def call(self) -> tuple[int, list[Row]]:
-        """Give a device's number and a list of `{"ts", "values"}`, from one datapoint to `LARGEST_CALL`."""
+    def next_send(self) -> tuple[int, list[Row]]:
+        """Return a device number and a list of `{"ts", "values"}` with 1 to `LARGEST_SEND` datapoints."""
         rows: list[Row] = []
-        left = int(LARGEST_CALL ** self._random.random())
+        left = int(LARGEST_SEND ** self._random.random())
         while left > 0:
             count = self._random.randint(1, min(left, 20))
             values = {f"key{number}": self._value() for number in range(count)}
@@ -112,7 +111,7 @@ class Source:
 
 
 def take(emulator: Emulator, names: list[str], ledger: Ledger) -> None:
-    """Look at what has arrived, and let the emulator forget it."""
+    """Check the arrived records and remove them from the emulator."""
     for name in names:
         records = emulator.device(name).records
         while records:
@@ -121,7 +120,7 @@ def take(emulator: Emulator, names: list[str], ledger: Ledger) -> None:
 
 
 async def soak(seconds: float, seed: int) -> list[str]:
-    """Run it; give what went wrong."""
+    """Run the soak and return the problems."""
     names = [f"soak {number}" for number in range(DEVICES)]
     source, ledger, process = Source(seed), Ledger(), psutil.Process()
     warm: InUse | None = None
@@ -136,24 +135,24 @@ async def soak(seconds: float, seed: int) -> list[str]:
         sessions = [(await client.connect_device(name, wait_for_publish=True))[0] for name in names]
         waiting: deque[tuple[int, list[Row], asyncio.Future[PublishResult]]] = deque()
 
-        async def answer() -> None:
+        async def check_next() -> None:
             device, rows, future = waiting.popleft()
             result = await future
             take(emulator, names, ledger)
-            ledger.answer(names[device], rows, result)
+            ledger.settle(names[device], rows, result)
 
         faults = Faults(seed, link, addresses, emulator, GATEWAY, IMPATIENT["ack_timeout"])
         breaking = asyncio.ensure_future(faults.run())
         began = line_at = time.monotonic()
         while (second := time.monotonic() - began) < seconds:
-            device, rows = source.call()
+            device, rows = source.next_send()
             ledger.send(names[device], rows)
             waiting.append((device, rows, await client.send_device_timeseries(sessions[device], rows, wait_for_publish=False)))
-            if len(waiting) >= CALLS_IN_FLIGHT:
-                await answer()
+            if len(waiting) >= SENDS_IN_FLIGHT:
+                await check_next()
             if warm is None and second >= seconds * WARM_UP_SHARE:
                 while waiting:
-                    await answer()
+                    await check_next()
                 warm = in_use()
             if time.monotonic() >= line_at:
                 line_at = time.monotonic() + min(SECONDS_BETWEEN_LINES, seconds / 20)
@@ -167,32 +166,32 @@ async def soak(seconds: float, seed: int) -> list[str]:
         [broken] = await asyncio.gather(breaking, return_exceptions=True)
         faults.end()
         while waiting:
-            await answer()
+            await check_next()
         end = in_use()
         await client.stop()
         totals = client.statistics
 
     print(f"{dict(faults.done)}\n{totals}\nin use with nothing queued: {warm} after warm-up, {end} at the end")
     print(
-        f"{ledger.sent:,} datapoints sent, {ledger.acknowledged:,} acknowledged, {ledger.rejected:,} in calls that were refused, "
+        f"{ledger.sent:,} datapoints sent, {ledger.acknowledged:,} acknowledged, {ledger.rejected:,} rejected, "
         f"{ledger.rows_again:,} rows arrived again"
     )
     problems = ledger.problems[:5]
     if not isinstance(broken, asyncio.CancelledError):
-        problems.append(f"the faults ended with {broken!r}")
+        problems.append(f"injecting faults failed: {broken!r}")
     if totals.rejected_by_reason.keys() - {PAYLOAD_FORMAT_INVALID}:
-        problems.append(f"data was rejected for a fault of the network or the server: {totals.rejected_by_reason}")
+        problems.append(f"data was rejected because of a network or server fault: {totals.rejected_by_reason}")
     if totals.accepted != ledger.sent or totals.acknowledged + totals.rejected != ledger.sent:
-        problems.append("the two sides have different sums")
+        problems.append("the client and the soak counted different numbers of datapoints")
     if totals.acknowledged < ledger.acknowledged:
-        problems.append("calls were answered as acknowledged that were not counted so")
+        problems.append("more datapoints have an acknowledged result than the client counted")
     if warm is None or not is_flat(warm, end):
         problems.append("memory is not flat")
     return problems
 
 
 def is_flat(warm: InUse, end: InUse) -> bool:
-    """Whether nothing is kept. Ten minutes are 100 million datapoints: a hundredth of a byte of each shows."""
+    """Return True if memory did not grow. In ten minutes a hundredth of a byte per datapoint would be visible."""
     bytes_more = (end.malloc_bytes or 0) - (warm.malloc_bytes or 0)
     return end.blocks - warm.blocks <= ALLOWED_BLOCKS and bytes_more <= ALLOWED_BYTES
 

@@ -1,4 +1,4 @@
-"""A host name with two addresses, the first of which may be dead: it swallows the packets of whoever connects."""
+"""A host name with two addresses; the first one can be unresponsive, so that connection attempts time out."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ LIVE, DEAD = "127.0.0.1", "127.0.0.2"
 
 
 class TwoAddresses:
-    """Resolves ``NAME`` in the running event loop. ``dead_first``: to the dead address, and then to the live one."""
+    """Resolves ``NAME`` in the running event loop: to the live address, with ``dead_first`` preceded by an unresponsive one."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -18,7 +18,7 @@ class TwoAddresses:
         self.dead_first = False
 
     async def __aenter__(self) -> "TwoAddresses":
-        # Its queue has room for one connection, which nobody accepts: Linux drops the SYN of every other.
+        # One connection, which is never accepted, fills the queue, so Linux drops the SYN of every other connection.
         listening = socket.create_server((DEAD, self._port), backlog=0)
         self._sockets = [listening, socket.create_connection((DEAD, self._port))]
         loop = asyncio.get_running_loop()

@@ -1,1 +1,1 @@
-"""What the tests against a running ThingsBoard share: its REST API, the entities that they make there, and the pytest plugin."""
+"""Helpers of the tests against a running ThingsBoard: its REST API, test entities and the pytest plugin."""

@@ -1,4 +1,4 @@
-"""Tenants with limits of their own, so that no tenant profile of the server has to be changed. Needs the system administrator."""
+"""Tenants with their own limits, created by the system administrator, so that existing tenant profiles are not changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from thingsboard.tenant import Tenant, activated_user
 
 @dataclass(frozen=True)
 class Limits:
-    """Rate limits as a tenant profile has them, such as "100:1,3000:60"; None is unlimited.
+    """Rate limits in the form of a tenant profile, such as "100:1,3000:60"; None means no limit.
 
-    Those of a device, of a gateway's own data and of all devices behind one gateway are announced to clients. Those of the whole
-    tenant are not.
+    The limits of a device, of a gateway itself and of all sub-devices of one gateway are announced to clients. Those of the
+    whole tenant are not announced.
     """
 
     tenant_messages: str | None = None
@@ -31,14 +31,14 @@ class Limits:
     gateway_device_telemetry_datapoints: str | None = None
 
     def configuration(self) -> dict[str, Any]:
-        """Return the part of a tenant profile's configuration."""
+        """Return the limits as fields of a tenant profile's configuration."""
         return {_FIELDS[name]: limit for name, limit in asdict(self).items()}
 
 
 _FIELDS = {
-    f"{who}_{what}": f"transport{field}{kind}RateLimit"
-    for who, field in (("tenant", "Tenant"), ("device", "Device"), ("gateway", "Gateway"), ("gateway_device", "GatewayDevice"))
-    for what, kind in (
+    f"{scope}_{name}": f"transport{field}{kind}RateLimit"
+    for scope, field in (("tenant", "Tenant"), ("device", "Device"), ("gateway", "Gateway"), ("gateway_device", "GatewayDevice"))
+    for name, kind in (
         ("messages", "Msg"),
         ("telemetry_messages", "TelemetryMsg"),
         ("telemetry_datapoints", "TelemetryDataPoints"),
@@ -47,7 +47,7 @@ _FIELDS = {
 
 
 class LimitedTenants:
-    """Makes tenants with limits, each with a tenant profile and an administrator of its own, and removes them."""
+    """Creates tenants with limits, each with its own tenant profile and administrator, and removes them."""
 
     def __init__(self, sysadmin: RestClient, prefix: str) -> None:
         self._sysadmin = sysadmin
@@ -56,9 +56,9 @@ class LimitedTenants:
         self._tenants: list[str] = []
 
     async def make(self, limits: Limits) -> Tenant:
-        """Make a tenant to which these limits apply from the start."""
+        """Create a tenant with these limits."""
         name = f"{self.prefix}-{len(self._tenants) + 1}"
-        # A profile must have values for much else, and other ones in each version: those of the server's default profile.
+        # Other fields are required and depend on the server version, so they come from the server's default profile.
         default = await self._sysadmin.get("/api/tenantProfileInfo/default")
         profile = await self._sysadmin.get(f"/api/tenantProfile/{default['id']['id']}")
         profile |= {"id": None, "createdTime": 0, "name": name, "default": False, "version": None}
@@ -71,13 +71,13 @@ class LimitedTenants:
         return Tenant(await activated_user(self._sysadmin, f"{name}@example.com", owner), name)
 
     async def change(self, tenant: Tenant, limits: Limits) -> None:
-        """Change the limits of a tenant that this object made."""
+        """Change the limits of a tenant that this object created."""
         profile = self._profiles[tenant.prefix]
         profile["profileData"]["configuration"] |= limits.configuration()
         self._profiles[tenant.prefix] = await self._sysadmin.post("/api/tenantProfile", profile)
 
     async def remove(self) -> None:
-        """Remove the tenants with all that is in them, and their profiles."""
+        """Remove the tenants with their entities, and their profiles."""
         failures = []
         paths = [f"/api/tenant/{tenant_id}" for tenant_id in self._tenants]
         paths += [f"/api/tenantProfile/{profile['id']['id']}" for profile in self._profiles.values()]

@@ -1,4 +1,4 @@
-"""The pytest side of `make server-test`: the option, the markers, what is left out and why, and the tenants of the tests."""
+"""The pytest plugin of `make server-test`: the option, markers, deselected tests and tenants."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from thingsboard.rest import RestClient, RestError
 from thingsboard.settings import Settings, SettingsError, hide_from_clients
 from thingsboard.tenant import Tenant
 
-# Everything that this run makes on the server has a name that begins with it.
+# The prefix of the names of all entities that this run creates on the server.
 PREFIX = f"tbmqtt-{uuid.uuid4().hex[:8]}"
 _SERVER_TESTS = Path(__file__).parents[1] / "server"
 _MARKERS = {
-    "slow": "takes minutes; run by TB_SLOW=1",
-    "sysadmin": "makes a tenant with limits, for which it needs the system administrator",
-    "restarts": "restarts the server by TB_RESTART_COMMAND",
+    "slow": "takes minutes; enabled by TB_SLOW=1",
+    "sysadmin": "creates a tenant with limits, which needs the system administrator",
+    "restarts": "restarts the server with TB_RESTART_COMMAND",
 }
 OpenTenant: TypeAlias = Callable[[], AbstractAsyncContextManager[Tenant]]
 
@@ -43,8 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     for marker, meaning in _MARKERS.items():
-        config.addinivalue_line("markers", f"{marker}: against a ThingsBoard: {meaning}")
-    config.addinivalue_line("markers", "emulator_lacks(fact): the emulator does not do yet what the server does")
+        config.addinivalue_line("markers", f"{marker}: with a ThingsBoard server: {meaning}")
+    config.addinivalue_line("markers", "emulator_lacks(fact): the emulator differs from the server in this respect")
     config.stash[_settings] = None
     config.stash[_left] = []
     if config.getoption("--thingsboard"):
@@ -58,14 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     settings = config.stash[_settings]
     if settings is None:
-        return ["ThingsBoard: none, tests/contract runs against the emulator and tests/server is left out (see `make server-test`)"]
+        return ["ThingsBoard: not used; tests/contract runs against the emulator, tests/server is skipped (see `make server-test`)"]
     lines = [f"ThingsBoard: {settings.url}, MQTT at {settings.mqtt_host}:{settings.mqtt_port}, tenant of {settings.user}"]
-    lines.append(f"ThingsBoard: everything made there is named {PREFIX}-...")
-    return lines + [f"ThingsBoard: left out: {reason}" for reason in settings.left_out.values()]
+    lines.append(f"ThingsBoard: names of created entities start with {PREFIX}-")
+    return lines + [f"ThingsBoard: skipped: {reason}" for reason in settings.left_out.values()]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End the run at once, and with one message, if there is nothing to test."""
+    """End the run immediately, with one message, if the server cannot be used."""
     settings = session.config.stash[_settings]
     if settings is None:
         return
@@ -73,14 +73,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         RestClient(settings.url, settings.user, settings.password).login()
         socket.create_connection((settings.mqtt_host, settings.mqtt_port), timeout=10).close()
     except RestError as error:
-        pytest.exit(f"{error}\nThe tenant's login is TB_USER and TB_PASSWORD.", pytest.ExitCode.USAGE_ERROR)
+        pytest.exit(f"{error}\nSet the tenant user with TB_USER and TB_PASSWORD.", pytest.ExitCode.USAGE_ERROR)
     except OSError as error:
         address = f"{settings.mqtt_host}:{settings.mqtt_port}"
         pytest.exit(f"The MQTT port {address} (TB_MQTT) cannot be reached: {error}", pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    # None leaves the decision to others.
+    # None leaves the decision to other plugins.
     return True if config.stash[_settings] is None and collection_path == _SERVER_TESTS else None
 
 
@@ -99,7 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove what a gateway of a test has announced after that test had ended."""
+    """Remove devices that the gateway of a test announced after the end of the test."""
     settings = session.config.stash[_settings]
     if settings is not None and hasattr(session, "items"):
         tenant = Tenant(RestClient(settings.url, settings.user, settings.password), PREFIX)
@@ -111,12 +111,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for name in config.stash[_left]:
-        terminalreporter.write_line(f"ThingsBoard: removed after the tests, or to be removed by hand: {name}")
+        terminalreporter.write_line(f"ThingsBoard: left after the tests, now removed unless an error is shown: {name}")
 
 
 @pytest.fixture(scope="session")
 def thingsboard(pytestconfig: pytest.Config) -> Settings | None:
-    """The server under test, or None if there is none."""
+    """Return the settings of the server under test, or None without one."""
     return pytestconfig.stash[_settings]
 
 
@@ -133,7 +133,7 @@ def _tenant_rest(thingsboard: Settings | None) -> RestClient:
 
 @pytest.fixture
 def open_tenant(_tenant_rest: RestClient, _numbers: Iterator[int]) -> OpenTenant:
-    """Opens the tenant of TB_USER. What is made there inside, by a gateway too, is removed at the end."""
+    """Return a context manager that opens the tenant of TB_USER and finally removes the entities created in it."""
 
     @asynccontextmanager
     async def open_it() -> AsyncIterator[Tenant]:
@@ -148,7 +148,7 @@ def open_tenant(_tenant_rest: RestClient, _numbers: Iterator[int]) -> OpenTenant
 
 @pytest.fixture
 async def tenant(open_tenant: OpenTenant) -> AsyncIterator[Tenant]:
-    """The tenant of TB_USER, for one test."""
+    """Yield the tenant of TB_USER for one test."""
     async with open_tenant() as made:
         yield made
 
@@ -170,7 +170,7 @@ def _sysadmin_rest(thingsboard: Settings | None) -> RestClient:
 
 @pytest.fixture
 async def limited_tenants(_sysadmin_rest: RestClient, _numbers: Iterator[int]) -> AsyncIterator[LimitedTenants]:
-    """Makes tenants with limits of their own, which are removed after the test."""
+    """Yield an object that creates tenants with limits; they are removed after the test."""
     tenants = LimitedTenants(_sysadmin_rest, f"{PREFIX}-{next(_numbers)}")
     yield tenants
     await tenants.remove()

@@ -1,4 +1,4 @@
-"""ThingsBoard's REST API, as far as the tests need it: JSON over the standard library's HTTP, in a thread."""
+"""A client of ThingsBoard's REST API with the parts that the tests need, based on the standard library and threads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
 
-# Answers of a server that starts, or of the proxy in front of it; 429 is its own limit of REST requests. None was carried out.
+# Responses of a starting server or of the proxy in front of it, and 429 for its REST rate limit. The request was not executed.
 _TRY_AGAIN = frozenset({429, 503})
-# These may have been, so only what may be done twice is tried again. 504 is also an RPC that the device did not answer.
+# The request may have been executed, so only idempotent ones are retried. 504 also means that a device did not reply to an RPC.
 _TRY_AGAIN_IF_HARMLESS = frozenset({502, 504})
 _HARMLESS = frozenset({"GET", "DELETE"})
 
 
 class RestError(Exception):
-    """ThingsBoard refused a request, or could not be reached."""
+    """ThingsBoard refused a request or could not be reached."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class RestError(Exception):
 
 
 class RestClient:
-    """One user's access to the REST API. Logs in with the first request, and again when the token has expired."""
+    """Access to the REST API as one user. Logs in on the first request, and again when the token has expired."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RestClient:
         patience: float = 30,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`timeout` of one request, and `patience` with a server that is not there for the moment, in seconds."""
+        """Create a client. `timeout` limits one request, `patience` the time to wait for an unavailable server, in seconds."""
         self.url = url.rstrip("/")
         self.user = user
         self._password = password
@@ -60,14 +60,14 @@ class RestClient:
         return await asyncio.to_thread(self.request, "DELETE", path, query=query)
 
     async def upload(self, path: str, data: bytes, /, **query: Any) -> Any:
-        """Post one file as a form."""
+        """Upload one file as a form."""
         return await asyncio.to_thread(self.request, "POST", path, File(data), query=query)
 
     def request(self, method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None) -> Any:
-        """Return the parsed reply: JSON, or text if it is none. Blocks.
+        """Send a request and return the response: parsed JSON, or text if it is not JSON. Blocks.
 
         Raises:
-            RestError: The server refuses the request, or cannot be reached within the client's patience.
+            RestError: The server refuses the request or cannot be reached in time.
         """
         if self._token is None:
             self.login()
@@ -80,7 +80,7 @@ class RestClient:
         return self._persistent(method, path, body, query)
 
     def anonymous(self, method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None) -> Any:
-        """Like `request`, without logging in before. Blocks."""
+        """Send a request without logging in before; otherwise like `request`. Blocks."""
         return self._persistent(method, path, body, query)
 
     def login(self) -> None:
@@ -96,7 +96,7 @@ class RestClient:
             raise RestError(f"Logging in as {self.user!r} at {self.url} failed: {error}", error.status) from error
 
     def _persistent(self, method: str, path: str, body: Any, query: dict[str, Any] | None = None) -> Any:
-        """Send a request, again while the server is away; what may have been carried out already only if that does no harm."""
+        """Send a request, and repeat it while the server is unavailable unless it may have been executed and is not idempotent."""
         deadline = time.monotonic() + self._patience
         delay = 0.1
         while True:
@@ -104,7 +104,7 @@ class RestClient:
                 return self._once(method, path, body, query)
             except urllib.error.HTTPError as error:
                 text = error.read().decode(errors="replace")
-                failure = RestError(f"{method} {path} was answered with {error.code}: {text}", error.code)
+                failure = RestError(f"{method} {path} failed with status {error.code}: {text}", error.code)
                 may_repeat = error.code in _TRY_AGAIN or (method in _HARMLESS and error.code in _TRY_AGAIN_IF_HARMLESS)
             except (OSError, HTTPException) as error:
                 cause = error.reason if isinstance(error, urllib.error.URLError) else error

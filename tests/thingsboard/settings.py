@@ -1,4 +1,4 @@
-"""Where the ThingsBoard under test is and how to log in, read from the environment."""
+"""Address and login of the ThingsBoard under test, read from the environment."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-# The client reads options that a program leaves out from the environment, too. None of these may leak into the clients under
-# test; TB_PASSWORD, for one, is the tenant's password here and a device's MQTT password there.
+# Clients read options that a program leaves out from the environment. The variables of the tests must not become options of the
+# clients under test: TB_PASSWORD is the tenant's password here, but a device's MQTT password for a client.
 _CLIENT_PREFIXES = ("TB_GW_", "TB_")
 
 
 class SettingsError(Exception):
-    """The environment does not say which server to test, or says it in an invalid form."""
+    """An environment variable for the server under test is missing or invalid."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One server under test. `inactivity` is its sessionInactivityTimeout in seconds."""
+    """The settings of a server under test. `inactivity` is its sessionInactivityTimeout in seconds."""
 
     url: str
     mqtt_host: str
@@ -33,15 +33,15 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Return the settings.
+        """Read the settings.
 
         Raises:
-            SettingsError: A variable is missing or malformed; the text names it.
+            SettingsError: A variable is missing or invalid; the message names it.
         """
         url = environment.get("TB_URL", "").rstrip("/")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"TB_URL must be the address of ThingsBoard's REST API, as http://localhost:8080, not {url!r}")
+            raise SettingsError(f"TB_URL must be the address of ThingsBoard's REST API, such as http://localhost:8080, not {url!r}")
         mqtt_host, mqtt_port = _address(environment.get("TB_MQTT") or parts.hostname)
         return cls(
             url=url,
@@ -49,7 +49,7 @@ class Settings:
             mqtt_port=mqtt_port,
             user=environment.get("TB_USER") or "tenant@thingsboard.org",
             password=environment.get("TB_PASSWORD") or "tenant",
-            # Set to nothing, it leaves out the tests that need it.
+            # Tests that need the system administrator are skipped if it is empty.
             sysadmin_user=environment.get("TB_SYSADMIN_USER", "sysadmin@thingsboard.org"),
             sysadmin_password=environment.get("TB_SYSADMIN_PASSWORD") or "sysadmin",
             restart_command=environment.get("TB_RESTART_COMMAND", ""),
@@ -60,9 +60,9 @@ class Settings:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Markers of the tests that these settings leave out, each with the reason."""
+        """Return the markers of skipped tests, each with the reason."""
         reasons = {
-            "sysadmin": (self.sysadmin_user, "tests of limits: TB_SYSADMIN_USER is set to nothing"),
+            "sysadmin": (self.sysadmin_user, "tests of limits: TB_SYSADMIN_USER is empty"),
             "restarts": (self.restart_command, "tests that restart the server: TB_RESTART_COMMAND is not set"),
             "slow": (self.slow, "slow tests: TB_SLOW=1 is not set"),
         }
@@ -70,7 +70,7 @@ class Settings:
 
 
 def hide_from_clients(environment: MutableMapping[str, str]) -> None:
-    """Remove the variables that the clients under test would take for their own options."""
+    """Remove the variables that the clients under test would read as options."""
     for name in [name for name in environment if name.startswith(_CLIENT_PREFIXES)]:
         del environment[name]
 
@@ -93,5 +93,5 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise SettingsError(f"{name} must be a number of seconds above 0, not {text!r}")
+        raise SettingsError(f"{name} must be a positive number of seconds, not {text!r}")
     return seconds

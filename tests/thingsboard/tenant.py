@@ -1,4 +1,4 @@
-"""A tenant of the ThingsBoard under test: makes entities under one prefix, reads what is stored, and removes what it made."""
+"""A tenant of the ThingsBoard under test: creates entities with one name prefix, reads stored data and removes the entities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thingsboard.rest import RestClient, RestError
 Scope: TypeAlias = Literal["CLIENT_SCOPE", "SHARED_SCOPE", "SERVER_SCOPE"]
 OtaKind: TypeAlias = Literal["FIRMWARE", "SOFTWARE"]
 
-# A PUBACK says that the message is queued: what is stored shows a little later, on a busy machine a little later still.
+# Seconds until data is stored: a PUBACK only confirms that the message is queued.
 STORED_WITHIN = 60.0
 _PAGE = 1000
 T = TypeVar("T")
@@ -28,18 +28,18 @@ class Device(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One stored datapoint; the type of `value` is the platform's."""
+    """One stored datapoint; `value` has its stored type."""
 
     ts: int
     value: Any
 
 
 class NotStoredError(AssertionError):
-    """The platform does not show in time what it was to show."""
+    """The platform did not return the expected data in time."""
 
 
 class Tenant:
-    """Every entity that it makes has a name with its prefix, and so must the devices that a gateway under test announces."""
+    """Creates entities whose names start with a prefix; devices that a gateway under test announces must have it too."""
 
     def __init__(self, rest: RestClient, prefix: str) -> None:
         self.rest = rest
@@ -60,7 +60,7 @@ class Tenant:
         profile_id: str | None = None,
         credentials: dict[str, Any] | None = None,
     ) -> Device:
-        """Make a device. Without `credentials` the platform chooses an access token."""
+        """Create a device. Without `credentials` the platform generates an access token."""
         body: dict[str, Any] = {"name": name or self.name("gateway" if gateway else "device")}
         if gateway:
             body["additionalInfo"] = {"gateway": True}
@@ -82,7 +82,7 @@ class Tenant:
         return found
 
     async def device_named(self, name: str) -> dict[str, Any] | None:
-        """Return the REST form of a device, or None if there is none of that name."""
+        """Return the REST form of a device, or None if there is no device with this name."""
         try:
             found: dict[str, Any] = await self.rest.get("/api/tenant/devices", deviceName=name)
         except RestError as error:
@@ -92,7 +92,7 @@ class Tenant:
         return found
 
     async def until_device(self, name: str) -> Device:
-        """Return a device that a gateway announces, as soon as it exists."""
+        """Wait until a device that a gateway announces exists, and return it."""
         found = await until(lambda: self.device_named(name), f"the device {name!r}")
         assert found is not None
         return await self.as_device(found)
@@ -110,7 +110,7 @@ class Tenant:
     # Profiles and packages.
 
     async def profile(self, **changes: Any) -> str:
-        """Make a device profile and return its id. `changes` are fields of its REST form."""
+        """Create a device profile and return its id. `changes` are fields of its REST form."""
         name = changes.pop("name", None) or self.name("profile")
         if "rule_chain" in changes:
             changes["defaultRuleChainId"] = {"entityType": "RULE_CHAIN", "id": changes.pop("rule_chain")}
@@ -125,13 +125,13 @@ class Tenant:
     async def provisioning_profile(
         self, strategy: Literal["ALLOW_CREATE_NEW_DEVICES", "CHECK_PRE_PROVISIONED_DEVICES"] = "ALLOW_CREATE_NEW_DEVICES"
     ) -> tuple[str, str, str]:
-        """Make a profile that devices register with, and return its id, key and secret."""
+        """Create a device profile that allows provisioning, and return its id, key and secret."""
         key, secret = self.name("key"), self.name("secret")
         provision = {"type": strategy, "provisionDeviceSecret": secret}
         return await self.profile(provisionType=strategy, provisionDeviceKey=key, provision=provision), key, secret
 
     async def echo_rule_chain(self) -> str:
-        """Make a rule chain that answers a client-side RPC with its own method and params, and return its id."""
+        """Create a rule chain that replies to client-side RPC with the method and params, and return its id."""
         made = await self.rest.post("/api/ruleChain", {"name": self.name("echo"), "type": "CORE", "debugMode": False})
         names = {f"{name}MetaDataAttribute": name for name in ("serviceId", "sessionId", "requestId")}
         node = {"type": "org.thingsboard.rule.engine.rpc.TbSendRPCReplyNode", "name": "reply", "configuration": names}
@@ -150,7 +150,7 @@ class Tenant:
         algorithm: str = "SHA256",
         url: str = "",
     ) -> str:
-        """Make an OTA package with an image or with a URL, and return its id."""
+        """Create an OTA package with an image or a URL, and return its id."""
         body: dict[str, Any] = {"title": self.name("package"), "version": version, "type": kind, "tag": None}
         body["deviceProfileId"] = {"entityType": "DEVICE_PROFILE", "id": profile_id}
         if data is None:
@@ -162,17 +162,17 @@ class Tenant:
         return package_id
 
     async def assign_package(self, device_id: str, package_id: str | None, *, kind: OtaKind = "FIRMWARE") -> None:
-        """Assign a package, or take it away."""
+        """Assign a package, or unassign it if the id is None."""
         field = "firmwareId" if kind == "FIRMWARE" else "softwareId"
         assigned = None if package_id is None else {"entityType": "OTA_PACKAGE", "id": package_id}
         await self._change_device(device_id, {field: assigned})
 
-    # What is stored.
+    # Stored data.
 
     async def telemetry(
         self, device_id: str, keys: Iterable[str], *, start: int = 0, end: int = 10**15, limit: int = 50_000
     ) -> dict[str, list[Point]]:
-        """Return the stored datapoints of these keys with `start <= ts < end`, the oldest first."""
+        """Return the stored datapoints of these keys with `start <= ts < end`, oldest first."""
         query = {"keys": ",".join(keys), "startTs": start, "endTs": end, "limit": limit, "orderBy": "ASC"}
         found = await self.rest.get(_telemetry(device_id, "values/timeseries"), **query, useStrictDataTypes="true")
         return {key: [Point(point["ts"], point["value"]) for point in points] for key, points in found.items()}
@@ -180,7 +180,7 @@ class Tenant:
     async def latest(self, device_id: str) -> dict[str, Point]:
         """Return the latest value of every key."""
         found = await self.rest.get(_telemetry(device_id, "values/timeseries"), useStrictDataTypes="true")
-        # The platform answers with one null for keys that it was asked for and has not.
+        # The platform returns one null for each requested key that it does not have.
         return {key: Point(points[0]["ts"], points[0]["value"]) for key, points in found.items() if points[0]["value"] is not None}
 
     async def count(self, device_id: str, keys: Iterable[str], *, start: int, end: int) -> int:
@@ -201,7 +201,7 @@ class Tenant:
         await self.rest.delete(_telemetry(device_id, "SHARED_SCOPE"), keys=",".join(keys))
 
     async def rpc(self, device_id: str, method: str, params: Any = None, *, oneway: bool = False, timeout: float = 10) -> Any:
-        """Make a server-side RPC and return its reply.
+        """Send a server-side RPC request and return the reply.
 
         Raises:
             RestError: No reply within `timeout` seconds (status 504), or the device is not reachable (409).
@@ -213,19 +213,19 @@ class Tenant:
     # Customers.
 
     async def customer_user(self) -> tuple[str, RestClient]:
-        """Make a customer with one user, and return the customer's id and the user's access to the REST API."""
+        """Create a customer with one user, and return the customer's id and a REST client of the user."""
         made = await self.rest.post("/api/customer", {"title": self.name("customer")})
         customer_id: str = made["id"]["id"]
         owner = {"authority": "CUSTOMER_USER", "customerId": made["id"], "tenantId": made["tenantId"]}
         return customer_id, await activated_user(self.rest, f"{self.name('user')}@example.com", owner)
 
-    # The end.
+    # Removal.
 
     async def remove_everything(self) -> list[str]:
-        """Remove every entity with the prefix and return the names. Whatever fails, the others are tried."""
+        """Remove all entities with the prefix and return their names. A failure does not prevent the removal of others."""
         removed, failures = [], []
         for listing, item, name in (
-            # In this order: a device refers to its packages and its profile, and a profile to its rule chain.
+            # The order matters: a device refers to packages and a profile, and a profile to a rule chain.
             ("/api/tenant/devices", "/api/device", "name"),
             ("/api/otaPackages", "/api/otaPackage", "title"),
             ("/api/deviceProfiles", "/api/deviceProfile", "name"),
@@ -241,7 +241,7 @@ class Tenant:
                 try:
                     await self.rest.delete(f"{item}/{entity_id}")
                 except RestError as error:
-                    # One that is gone is what was wanted.
+                    # An entity that no longer exists needs no removal.
                     if error.status != 404:
                         failures.append(error)
                 else:
@@ -253,15 +253,15 @@ class Tenant:
     async def _mine(self, listing: str, name: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         for page in itertools.count():
-            answer = await self.rest.get(listing, pageSize=_PAGE, page=page, textSearch=self.prefix)
-            found += [(one["id"]["id"], one[name]) for one in answer["data"] if one[name].startswith(self.prefix)]
-            if not answer["hasNext"]:
+            response = await self.rest.get(listing, pageSize=_PAGE, page=page, textSearch=self.prefix)
+            found += [(one["id"]["id"], one[name]) for one in response["data"] if one[name].startswith(self.prefix)]
+            if not response["hasNext"]:
                 break
         return found
 
 
 async def activated_user(rest: RestClient, email: str, owner: dict[str, Any]) -> RestClient:
-    """Make a user with a password, and return the user's access to the REST API."""
+    """Create a user with a password, and return a REST client of the user."""
     made = await rest.post("/api/user", {"email": email} | owner, sendActivationMail="false")
     link = await rest.get(f"/api/user/{made['id']['id']}/activationLink")
     token = link.partition("activateToken=")[2].partition("&")[0]
@@ -272,7 +272,7 @@ async def activated_user(rest: RestClient, email: str, owner: dict[str, Any]) ->
 
 
 async def until(read: Callable[[], Awaitable[T]], expected: str, *, within: float = STORED_WITHIN) -> T:
-    """Read again and again until the result is true, and return it.
+    """Read repeatedly until the result is truthy, and return it.
 
     Raises:
         NotStoredError: It is not within `within` seconds; the text has `expected` and what was read last.
@@ -280,7 +280,7 @@ async def until(read: Callable[[], Awaitable[T]], expected: str, *, within: floa
     deadline = time.monotonic() + within
     while not (found := await read()):
         if time.monotonic() > deadline:
-            raise NotStoredError(f"ThingsBoard did not show {expected} within {within:g} s; the last reply was {found!r}")
+            raise NotStoredError(f"ThingsBoard did not return {expected} within {within:g} s; the last result was {found!r}")
         await asyncio.sleep(0.1)
     return found
 

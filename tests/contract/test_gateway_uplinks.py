@@ -1,4 +1,4 @@
-"""What a gateway's publish is answered with, and what the platform does with it (docs/platform_contract.md, section 4)."""
+"""Replies to the publishes of a gateway, and their effects (docs/platform_contract.md, section 4)."""
 
 import json
 
@@ -11,7 +11,7 @@ TELEMETRY = "v1/gateway/telemetry"
 ATTRIBUTES = "v1/gateway/attributes"
 REQUEST = "v1/gateway/attributes/request"
 RESPONSE = "v1/gateway/attributes/response"
-# A, B and N are names of devices: N is of none.
+# A, B and N are device names; there is no device with the name N.
 TAKEN = [
     (CONNECT, '{"device":"A","type":"default"}'),
     (CONNECT, '{"device":"A"}'),
@@ -42,7 +42,7 @@ INCOMPLETE = [
     (TELEMETRY, "{}"),
     (TELEMETRY, "[]"),
     (TELEMETRY, '{"A":{"a":1}}'),
-    # Strings are taken without quotes, too.
+    # Strings without quotes are accepted.
     pytest.param(TELEMETRY, "word", marks=pytest.mark.emulator_lacks("a word without quotes is a string")),
     (TELEMETRY, "'word'"),
     pytest.param(TELEMETRY, "", marks=pytest.mark.emulator_lacks("an empty payload is null")),
@@ -85,28 +85,28 @@ async def connected(platform, gateway, names, client):
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize(("topic", "payload"), TAKEN)
-async def test_what_the_platform_takes_is_acknowledged(platform, gateway, names, topic, payload, version):
+async def test_valid_payloads_are_acknowledged(platform, gateway, names, topic, payload, version):
     async with probe(platform, gateway.token, version) as client:
         await connected(platform, gateway, names, client)
         assert (await client.publish(topic, named(payload, names))).outcome == OK
 
 
 @pytest.mark.parametrize(("topic", "payload"), INVALID_JSON)
-async def test_invalid_json_is_refused_and_the_connection_stays(platform, gateway, names, topic, payload):
+async def test_invalid_json_is_refused_without_disconnect(platform, gateway, names, topic, payload):
     async with probe(platform, gateway.token) as client:
         await connected(platform, gateway, names, client)
         assert (await client.publish(topic, payload)).outcome == refused(0x99)
 
 
 @pytest.mark.parametrize(("topic", "payload"), INCOMPLETE)
-async def test_a_message_without_what_it_must_have_ends_the_connection(platform, gateway, names, topic, payload):
+async def test_a_message_without_a_required_part_closes_the_connection(platform, gateway, names, topic, payload):
     async with probe(platform, gateway.token) as client:
         await connected(platform, gateway, names, client)
         assert (await client.publish(topic, named(payload, names))).outcome == disconnected(0x83, 0x83)
 
 
 @pytest.mark.parametrize(("topic", "payload"), UNPARSABLE)
-async def test_a_device_whose_part_cannot_be_read_decides_the_code(platform, gateway, names, topic, payload):
+async def test_an_invalid_part_of_one_device_sets_the_code(platform, gateway, names, topic, payload):
     async with probe(platform, gateway.token) as client:
         await connected(platform, gateway, names, client)
         assert (await client.publish(topic, named(payload, names))).outcome == refused(0x99)
@@ -124,16 +124,16 @@ async def test_an_empty_list_is_never_acknowledged(platform, gateway, names):
 
 
 @pytest.mark.parametrize("topic", ["v1/gateway/nonsense", "v1/gateway/provision", "v1/gateway/metrics"])
-async def test_an_unknown_topic_is_refused_and_the_connection_stays(platform, gateway, topic):
+async def test_an_unknown_topic_is_refused_without_disconnect(platform, gateway, topic):
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(topic, "{}")).outcome == refused(0x90)
 
 
-async def test_valid_data_of_qos_0_is_stored_and_answered_with_nothing(platform, gateway, names):
+async def test_valid_data_with_qos_0_is_stored_without_a_puback(platform, gateway, names):
     async with probe(platform, gateway.token) as client:
-        answers = await client.publish(TELEMETRY, {names["A"]: [{"ts": TS, "values": {"a": 1}}]}, qos=0)
-        assert answers.outcome == NOTHING
-        assert answers.messages == []
+        received = await client.publish(TELEMETRY, {names["A"]: [{"ts": TS, "values": {"a": 1}}]}, qos=0)
+        assert received.outcome == NOTHING
+        assert received.messages == []
         await client.stored(lambda: platform.telemetry(names["A"]), {"a": [(TS, 1)]})
 
 
@@ -146,17 +146,17 @@ async def test_valid_data_of_qos_0_is_stored_and_answered_with_nothing(platform,
         ('{"A":[1]}', NOTHING),
     ],
 )
-async def test_bad_data_of_qos_0(platform, gateway, names, payload, outcome):
+async def test_invalid_data_with_qos_0(platform, gateway, names, payload, outcome):
     async with probe(platform, gateway.token) as client:
-        answers = await client.publish(TELEMETRY, named(payload, names), qos=0)
-        assert answers.outcome == outcome
-        assert answers.messages == []
+        received = await client.publish(TELEMETRY, named(payload, names), qos=0)
+        assert received.outcome == outcome
+        assert received.messages == []
     async with probe(platform, gateway.token, version=4) as client:
-        answers = await client.publish(TELEMETRY, named(payload, names), qos=0)
-        assert (answers.outcome, answers.messages) == (CLOSED, [])
+        received = await client.publish(TELEMETRY, named(payload, names), qos=0)
+        assert (received.outcome, received.messages) == (CLOSED, [])
 
 
-async def test_an_entry_of_the_wrong_container_is_skipped_and_the_others_are_stored(platform, gateway, names):
+async def test_an_entry_with_the_wrong_type_is_ignored_and_the_others_are_stored(platform, gateway, names):
     async with probe(platform, gateway.token) as client:
         payload = {names["A"]: {"a": 1}, names["B"]: [{"ts": TS, "values": {"b": 1}}]}
         assert (await client.publish(TELEMETRY, payload)).outcome == OK
@@ -165,7 +165,7 @@ async def test_an_entry_of_the_wrong_container_is_skipped_and_the_others_are_sto
         await client.stored(lambda: platform.attributes(names["B"]), {"b": 1})
 
 
-async def test_a_connect_gives_the_profile_and_an_uplink_alone_the_profile_default(platform, gateway, names):
+async def test_a_connect_sets_the_profile_and_an_uplink_the_profile_default(platform, gateway, names):
     profile = platform.name("profile")
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": names["A"], "type": profile})).outcome == OK
@@ -186,14 +186,14 @@ async def test_metadata_is_removed_from_the_data(platform, gateway, names):
         await client.stored(keys, {"a", "b"})
 
 
-# Requests and messages of the platform.
+# Requests, and messages from the platform.
 
 CLIENT = {"c1": 1, "c2": "two"}
 SHARED = {"s1": True, "s2": 1.5}
 
 
 @pytest.mark.parametrize(
-    ("request_fields", "answer"),
+    ("request_fields", "expected"),
     [
         ({"client": True, "key": "c1"}, {"value": 1}),
         ({"client": True, "keys": ["c1", "c2"]}, {"values": CLIENT}),
@@ -206,17 +206,17 @@ SHARED = {"s1": True, "s2": 1.5}
         ({"client": True, "keys": []}, {"values": CLIENT | SHARED}),
     ],
 )
-async def test_the_shape_of_an_attribute_response(platform, gateway, names, request_fields, answer):
+async def test_the_form_of_an_attribute_response(platform, gateway, names, request_fields, expected):
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": names["A"]})).outcome == OK
         assert (await client.publish(ATTRIBUTES, {names["A"]: CLIENT})).outcome == OK
         await client.stored(lambda: platform.attributes(names["A"]), CLIENT)
         await platform.set_shared(names["A"], SHARED)
-        answers = await client.publish(REQUEST, {"id": 7, "device": names["A"]} | request_fields)
-        assert answers.outcome == OK
-        found = [message for message in answers.messages if message.topic == RESPONSE]
+        received = await client.publish(REQUEST, {"id": 7, "device": names["A"]} | request_fields)
+        assert received.outcome == OK
+        found = [message for message in received.messages if message.topic == RESPONSE]
         message = found[0] if found else await client.message(RESPONSE)
-        assert message.payload == {"id": 7, "device": names["A"]} | answer
+        assert message.payload == {"id": 7, "device": names["A"]} | expected
 
 
 async def test_attribute_updates_and_deletions_name_their_device(platform, gateway, names):
@@ -230,8 +230,8 @@ async def test_attribute_updates_and_deletions_name_their_device(platform, gatew
         assert (await client.message(ATTRIBUTES)).payload == {"device": names["A"], "data": {"deleted": ["s1"]}}
 
 
-async def test_messages_come_without_a_subscription(platform, gateway, names):
-    """A subscription fixes the QoS only: the platform subscribes a sub-device itself."""
+async def test_messages_arrive_without_a_subscription(platform, gateway, names):
+    """A subscription only sets the QoS, because the platform subscribes sub-devices itself."""
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": names["A"]})).outcome == OK
         await client.until_updates(platform, names["A"], ATTRIBUTES)
@@ -239,7 +239,7 @@ async def test_messages_come_without_a_subscription(platform, gateway, names):
         assert (await client.message(ATTRIBUTES)).payload == {"device": names["A"], "data": SHARED}
 
 
-async def test_rpc_is_numbered_for_each_device(platform, gateway, names):
+async def test_each_device_has_its_own_rpc_request_ids(platform, gateway, names):
     async with probe(platform, gateway.token) as client:
         await client.subscribe("v1/gateway/rpc")
         await connected(platform, gateway, names, client)
@@ -249,7 +249,7 @@ async def test_rpc_is_numbered_for_each_device(platform, gateway, names):
             assert (await client.message("v1/gateway/rpc")).payload == expected
 
 
-async def test_a_renamed_and_a_deleted_device_are_told_to_the_gateway(platform, gateway, names):
+async def test_the_gateway_is_notified_of_renamed_and_deleted_devices(platform, gateway, names):
     topic = "v1/devices/me/rpc/request/+"
     async with probe(platform, gateway.token) as client:
         await client.subscribe(topic)
@@ -263,24 +263,24 @@ async def test_a_renamed_and_a_deleted_device_are_told_to_the_gateway(platform, 
         assert message.payload == {"method": "gateway_device_deleted", "params": names["B"]}
 
 
-async def test_after_a_disconnect_nothing_comes_for_the_device(platform, gateway, names):
+async def test_no_messages_arrive_for_a_disconnected_device(platform, gateway, names):
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": names["A"]})).outcome == OK
         assert (await client.publish("v1/gateway/disconnect", {"device": names["A"]})).outcome == OK
         await platform.set_shared(names["A"], SHARED)
-        assert (await client.answers()).messages == []
+        assert (await client.received()).messages == []
 
 
 @pytest.mark.parametrize("device_name", ["<script>", "{{name}}", "n" * 256, " "])
-async def test_a_name_that_the_platform_refuses_is_answered_late_with_0x80(platform, gateway, device_name):
-    """On a server after 13 to 20 seconds, as if it had no time."""
+async def test_an_invalid_name_is_refused_late_with_0x80(platform, gateway, device_name):
+    """A server sends the PUBACK after 13 to 20 seconds, as after a timeout."""
     patience = 60 if platform.patience else None
     async with probe(platform, gateway.token) as client:
         assert (await client.publish(CONNECT, {"device": device_name}, patience=patience)).outcome == refused(0x80)
 
 
 @pytest.mark.emulator_lacks("an empty name of data is refused by the core")
-async def test_an_empty_name_of_data_is_answered_late_with_0x80(platform, gateway):
+async def test_data_with_an_empty_name_is_refused_late_with_0x80(platform, gateway):
     async with probe(platform, gateway.token) as client:
         payload = {"": [{"a": 1}]}
         assert (await client.publish(TELEMETRY, payload, patience=60 if platform.patience else None)).outcome == refused(0x80)

@@ -1,4 +1,4 @@
-"""What a device's publish is answered with (docs/platform_contract.md, sections 2, 3 and 8)."""
+"""Replies to the publishes of a device (docs/platform_contract.md, sections 2, 3 and 8)."""
 
 import pytest
 from probe import CLOSED, NOTHING, OK, disconnected, probe, refused
@@ -57,20 +57,20 @@ EXCEPTIONS = [
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize(("topic", "payload"), TAKEN)
-async def test_what_the_platform_takes_is_acknowledged(platform, device, topic, payload, version):
+async def test_valid_payloads_are_acknowledged(platform, device, topic, payload, version):
     async with probe(platform, device.token, version) as client:
         assert (await client.publish(topic, payload)).outcome == OK
 
 
 @pytest.mark.parametrize(("topic", "payload"), MALFORMED)
-async def test_a_malformed_payload_is_refused_and_the_connection_stays(platform, device, topic, payload):
+async def test_a_malformed_payload_is_refused_without_disconnect(platform, device, topic, payload):
     async with probe(platform, device.token) as client:
         assert (await client.publish(topic, payload)).outcome == refused(0x99)
 
 
 @pytest.mark.parametrize(("topic", "payload"), [(TELEMETRY, "nonsense"), (TELEMETRY, "[1]"), (ATTRIBUTES, "[]")])
 @pytest.mark.parametrize(("version", "qos", "outcome"), [(5, 0, disconnected(0x99)), (4, 0, CLOSED), (4, 1, CLOSED)])
-async def test_without_a_reason_code_a_malformed_payload_ends_the_connection(
+async def test_without_a_reason_code_a_malformed_payload_closes_the_connection(
     platform, device, topic, payload, version, qos, outcome
 ):
     async with probe(platform, device.token, version) as client:
@@ -78,7 +78,7 @@ async def test_without_a_reason_code_a_malformed_payload_ends_the_connection(
 
 
 @pytest.mark.parametrize(("topic", "payload"), EXCEPTIONS)
-async def test_an_exception_inside_the_platform_ends_the_connection(platform, device, topic, payload):
+async def test_an_exception_in_the_platform_closes_the_connection(platform, device, topic, payload):
     for version, outcome in [(5, disconnected(0x8B)), (4, CLOSED)]:
         async with probe(platform, device.token, version) as client:
             assert (await client.publish(topic, payload)).outcome == outcome
@@ -90,7 +90,7 @@ async def test_an_empty_list_is_never_acknowledged(platform, device):
 
 
 @pytest.mark.parametrize("topic", ["telemetry", "attributes", "connect", "nonsense"])
-async def test_gateway_topics_of_a_device_that_is_no_gateway_are_dropped_in_silence(platform, device, topic):
+async def test_gateway_topics_are_silently_dropped_if_the_device_is_not_a_gateway(platform, device, topic):
     name = platform.name("sub-device")
     async with probe(platform, device.token) as client:
         payload = {"device": name} if topic == "connect" else {name: [{"a": 1}]}
@@ -102,14 +102,14 @@ async def test_gateway_topics_of_a_device_that_is_no_gateway_are_dropped_in_sile
 
 
 async def response(client, topic, payload, response_topic):
-    answers = await client.publish(topic, payload)
-    assert answers.outcome == OK
-    # Under load it may come later, and behind the response to an earlier request.
-    found = [message for message in answers.messages if message.topic == response_topic]
+    received = await client.publish(topic, payload)
+    assert received.outcome == OK
+    # Under load the response may arrive late, and after the response to an earlier request.
+    found = [message for message in received.messages if message.topic == response_topic]
     return (found[0] if found else await client.message(response_topic)).payload
 
 
-async def test_session_limits_are_answered_with_nulls_for_what_is_unlimited(platform, device, gateway):
+async def test_session_limits_have_null_for_no_limit(platform, device, gateway):
     """Section 5: the response needs no subscription."""
     names = {"messages", "telemetryMessages", "telemetryDataPoints"}
     for token, is_gateway in [(device.token, False), (gateway.token, True)]:
@@ -129,18 +129,18 @@ SCOPES = {"client": {"c1": 1, "c2": "two"}, "shared": {"s1": True, "s2": 1.5}}
 
 
 @pytest.mark.parametrize(
-    ("request_payload", "answer"),
+    ("request_payload", "expected"),
     [
         ({}, SCOPES),
         ({"clientKeys": "c1", "sharedKeys": "s2"}, {"client": {"c1": 1}, "shared": {"s2": 1.5}}),
         ({"clientKeys": "c1,c2"}, {"client": SCOPES["client"]}),
         ({"sharedKeys": "s1,missing"}, {"shared": {"s1": True}}),
         ({"clientKeys": "missing", "sharedKeys": "missing"}, {}),
-        # The key "c1,c2" cannot be asked for, and a blank belongs to the key.
+        # A key that contains a comma cannot be requested, and spaces are part of a key.
         ({"clientKeys": "c1, c2"}, {"client": {"c1": 1}}),
     ],
 )
-async def test_attributes_are_answered_by_scope(platform, device, request_payload, answer):
+async def test_attribute_responses_have_scopes(platform, device, request_payload, expected):
     await platform.set_shared(device.name, SCOPES["shared"])
     async with probe(platform, device.token) as client:
         assert (await client.publish(ATTRIBUTES, SCOPES["client"])).outcome == OK
@@ -148,20 +148,20 @@ async def test_attributes_are_answered_by_scope(platform, device, request_payloa
         # The first request of a session may lose its response.
         await client.publish("v1/devices/me/attributes/request/1", {"clientKeys": "missing"})
         topic = "v1/devices/me/attributes/{}/2"
-        assert await response(client, topic.format("request"), request_payload, topic.format("response")) == answer
+        assert await response(client, topic.format("request"), request_payload, topic.format("response")) == expected
 
 
-async def test_a_request_without_keys_in_a_list_that_is_empty_gets_no_response(platform, device):
+async def test_a_request_with_an_empty_list_of_keys_gets_no_response(platform, device):
     async with probe(platform, device.token) as client:
-        answers = await client.publish("v1/devices/me/attributes/request/1", {"clientKeys": "", "sharedKeys": ""})
-        assert answers.outcome == OK
-        assert answers.messages == []
+        received = await client.publish("v1/devices/me/attributes/request/1", {"clientKeys": "", "sharedKeys": ""})
+        assert received.outcome == OK
+        assert received.messages == []
 
 
-# Messages of the platform.
+# Messages from the platform.
 
 
-async def test_attribute_updates_and_deletions_arrive_as_two_kinds_of_messages(platform, device):
+async def test_attribute_updates_and_deletions_have_different_forms(platform, device):
     async with probe(platform, device.token) as client:
         await client.subscribe("v1/devices/me/attributes")
         await client.until_updates(platform, device.name, "v1/devices/me/attributes")
@@ -171,7 +171,7 @@ async def test_attribute_updates_and_deletions_arrive_as_two_kinds_of_messages(p
         assert (await client.message()).payload == {"deleted": ["a"]}
 
 
-async def test_rpc_is_numbered_from_0(platform, device):
+async def test_rpc_request_ids_start_at_0(platform, device):
     async with probe(platform, device.token) as client:
         await client.subscribe("v1/devices/me/rpc/request/+")
         for number in range(2):
@@ -184,4 +184,4 @@ async def test_rpc_is_numbered_from_0(platform, device):
 async def test_a_deleted_device_is_disconnected(platform, device):
     async with probe(platform, device.token) as client:
         await platform.delete(device.name)
-        assert (await client.answers(patience=30 if platform.patience else None)).outcome == disconnected(0x98)
+        assert (await client.received(patience=30 if platform.patience else None)).outcome == disconnected(0x98)
