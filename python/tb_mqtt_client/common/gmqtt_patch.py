@@ -1,9 +1,9 @@
-"""What gmqtt 0.8 lacks, added to one client at a time.
+"""Extend gmqtt 0.8, one client at a time.
 
 gmqtt drops the reason code of an acknowledgement, frees a packet id for an acknowledgement of any kind, reconnects by itself,
-replays stored packets, waits forever for a CONNACK that does not come, and logs a malformed packet with a traceback and goes on.
-``PatchUtils`` gives one client what replaces that: gmqtt writes the packets, and those of the server are read and handled here.
-gmqtt's classes are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal that is leaned on here.
+replays stored packets, waits forever for a missing CONNACK, and logs a malformed packet with a traceback and goes on.
+``PatchUtils`` replaces these parts in one client: gmqtt writes the packets, and packets from the server are read and handled here.
+The classes of gmqtt are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal of gmqtt that is used here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX_FORGIVEN = 3
 
 
 class _WithoutPayloads(logging.LoggerAdapter[logging.Logger]):
-    """Says how long a payload is, instead of what is in it: the platform sends credentials, too."""
+    """Logs the length of payloads instead of their content, since the platform also sends credentials."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
@@ -58,7 +58,7 @@ class _WithoutPayloads(logging.LoggerAdapter[logging.Logger]):
 
 
 GMQTT_LOGGER = _WithoutPayloads(logging.getLogger("gmqtt.client"), {})
-"""What gmqtt logs about a connection."""
+"""Receives what gmqtt logs about a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +66,23 @@ class Loss:
     """Why a connection ended."""
 
     error: Exception | None = None
-    """The transport's error, or what could not be read."""
+    """The error of the transport, or of reading a packet."""
     reason_code: int | None = None
-    """Of the server's DISCONNECT; MQTT 3.1.1 has none."""
+    """The reason code of the server's DISCONNECT; MQTT 3.1.1 has none."""
     properties: Properties | None = None
-    """Of the server's DISCONNECT."""
+    """The properties of the server's DISCONNECT."""
 
 
 LostCallback = Callable[[Loss], None]
-"""Called once."""
+"""Called once, when the connection has ended."""
 OpenTransport = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
 """Opens a transport for a protocol factory; returns the transport and its protocol."""
 OverdueCallback = Callable[[float], Awaitable[None]]
-"""Called with the loop's time; ends the connection."""
+"""Called with the time of the event loop when a PUBACK is overdue; ends the connection."""
 
 
 class PatchUtils:
-    """Changes one gmqtt client. The client must not be connected yet."""
+    """Extends one gmqtt client, which must not be connected yet. Other clients in the process are not affected."""
 
     DISCONNECT_REASON_CODES: ClassVar[dict[int, str]] = {
         0x00: "Normal disconnection",
@@ -94,7 +94,7 @@ class PatchUtils:
             )
         },
     }
-    """Reason codes of a DISCONNECT (MQTT 5, section 3.14.2.1) and their names."""
+    """The names of the reason codes of a DISCONNECT (MQTT 5, section 3.14.2.1)."""
 
     def __init__(
         self,
@@ -117,11 +117,11 @@ class PatchUtils:
         self.client = client
         self.retry_interval = retry_interval
         self.terms = SessionTerms()
-        """What the CONNACK allows."""
+        """The terms of the session, from the CONNACK."""
         self.on_overdue: OverdueCallback = self._fail_overdue
-        """Called when a publish has no PUBACK in time."""
+        """Called when the PUBACK of a publish is overdue."""
         self.expected_seconds: Callable[[], float] = lambda: 0.0
-        """How long what is in flight may take on this link."""
+        """Returns the seconds that the data in flight may take on this link."""
         self._on_lost = on_lost or _ignore
         self._on_writable = on_writable or _ignore
         self._open_transport = open_transport
@@ -133,7 +133,11 @@ class PatchUtils:
         self._retry_task: asyncio.Task[None] | None = None
 
     def apply(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
-        """Apply all patches."""
+        """Apply all patches.
+
+        Args:
+            on_puback_with_reason_and_properties: Called with the packet id, the reason code and the properties of each PUBACK.
+        """
         self.patch_storage()
         self.patch_handle_connack()
         self.patch_mqtt_handler_disconnect()
@@ -148,10 +152,14 @@ class PatchUtils:
         return version
 
     def receive(self, first_byte: int, body: bytes) -> None:
-        """Handle a packet of the server. What fails here without being the server's fault goes to the loop's exception handler.
+        """Handle a packet from the server. An exception that the packet did not cause goes to the loop's exception handler.
+
+        Args:
+            first_byte: The first byte of the packet, with its type.
+            body: The packet without its fixed header.
 
         Raises:
-            NotMqttError: The packet is malformed, or no server may send it now.
+            NotMqttError: The packet is malformed, or a server must not send it now.
         """
         handle = self._packet_handlers.get(first_byte & TYPE_BITS)
         if handle is None:
@@ -160,21 +168,21 @@ class PatchUtils:
             handle(first_byte, body)
         except NotMqttError:
             raise
-        except Exception as error:  # noqa: BLE001  # a defect: this packet's work is lost, and the connection has others
+        except Exception as error:  # noqa: BLE001  # a defect: this packet is lost, but the connection goes on
             context = {"message": f"A packet that begins with 0x{first_byte:02x} was not handled", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
     def patch_storage(self) -> None:
-        """Remember when a packet was sent, and keep gmqtt from replaying packets and waiting for them."""
+        """Replace gmqtt's storage, so that it records when packets were sent, and gmqtt neither resends them nor waits for them."""
         self.client._persistent_storage = self._unacknowledged
 
     def patch_handle_connack(self) -> None:
-        """Let ``connect()`` raise every refusal, instead of retrying some of them; keep what the session allows."""
+        """Let ``connect()`` raise every refusal instead of retrying some of them, and keep the terms of the session."""
         handler = self._handler
 
         def handle(_first_byte: int, body: bytes) -> None:
             if handler._connack_received.is_set():
-                raise NotMqttError("a second CONNACK came", ReasonCode.PROTOCOL_ERROR)
+                raise NotMqttError("the server sent a second CONNACK", ReasonCode.PROTOCOL_ERROR)
             connack = read_connack(body, self._version)
             handler._error = MQTTConnectError(connack.reason_code) if connack.reason_code else None
             self.terms = SessionTerms.of(connack.properties)
@@ -186,7 +194,7 @@ class PatchUtils:
         self._packet_handlers[PacketType.PINGRESP] = _ignore_packet
 
     def patch_mqtt_handler_disconnect(self) -> None:
-        """Remember reason and properties of the server's DISCONNECT and close, instead of reconnecting from inside gmqtt."""
+        """Keep reason code and properties of the server's DISCONNECT and close, instead of reconnecting from inside gmqtt."""
         handler = self._handler
 
         def end(_cmd: int, _packet: bytes) -> None:
@@ -197,23 +205,30 @@ class PatchUtils:
             try:
                 properties = self.parse_mqtt_properties(body[1:])
             except NotMqttError:
-                # The connection ends in any case, and the reason is worth more than what is wrong with its details.
+                # The connection ends in any case, and its reason code is worth more than an error about its properties.
                 properties = {}
             self._disconnect = Loss(None, ReasonCode.NORMAL_DISCONNECTION if reason_code is None else reason_code, properties)
             handler.current_connection._transport.close()
 
-        # gmqtt makes up an empty DISCONNECT when the transport has ended.
+        # gmqtt calls this with an empty DISCONNECT of its own when the transport has ended.
         handler._handle_disconnect_packet = end
         self._packet_handlers[PacketType.DISCONNECT] = handle
 
     @staticmethod
     def extract_reason_code(packet: bytes) -> int | None:
-        """Reason code of a DISCONNECT's body; ``None`` for an empty one."""
+        """Return the reason code in the body of a DISCONNECT; ``None`` for an empty body."""
         return packet[0] if packet else None
 
     @staticmethod
     def parse_mqtt_properties(packet: bytes) -> Properties:
-        """Lists of values by name, from the length of the properties on (MQTT 5, section 2.2.2). Raises ``NotMqttError``."""
+        """Return properties as lists of values by name.
+
+        Args:
+            packet: The bytes from the length of the properties on (MQTT 5, section 2.2.2).
+
+        Raises:
+            NotMqttError: The properties are malformed.
+        """
         return read_properties(packet)
 
     def patch_puback_handling(self, on_puback_with_reason_and_properties: PubackCallback) -> None:
@@ -232,11 +247,11 @@ class PatchUtils:
             GMQTT_LOGGER.debug("%s for packet id %d: no publish of this client gets one", packet, packet_id)
 
         self._packet_handlers[PacketType.PUBACK] = handle
-        # Nothing is published with QoS 2.
+        # This package publishes nothing with QoS 2.
         self._packet_handlers[PacketType.PUBREC] = self._packet_handlers[PacketType.PUBCOMP] = ignore_surplus
 
     def patch_inbound_publish(self) -> None:
-        """Acknowledge what the server publishes when it has come, except with packet id 0 (docs/platform_contract.md,
+        """Acknowledge each message as soon as it arrives, except with packet id 0 (docs/platform_contract.md,
         section 1).
         """
         handler = self._handler
@@ -264,7 +279,7 @@ class PatchUtils:
         self._packet_handlers[PacketType.PUBREL] = release
 
     def patch_subscription_answers(self) -> None:
-        """Hand SUBACKs and UNSUBACKs to the subscriber, each only for a packet of its own kind."""
+        """Pass on SUBACKs and UNSUBACKs, but only for a SUBSCRIBE or UNSUBSCRIBE with their packet id."""
         handler, packet_ids = self._handler, self.packet_ids
 
         def granted(_first_byte: int, body: bytes) -> None:
@@ -281,7 +296,7 @@ class PatchUtils:
         self._packet_handlers[PacketType.UNSUBACK] = unsubscribed
 
     def patch_gmqtt_protocol_connection_lost(self) -> None:
-        """Make connections whose end is reported with its cause, and that say when the socket takes no more."""
+        """Make connections that report the cause of their end, and whether the socket accepts more data."""
         client, handler = self.client, self._handler
 
         def lost(error: Exception | None) -> None:
@@ -312,29 +327,29 @@ class PatchUtils:
         client._create_connection = create_connection
 
     def start_retry_task(self) -> None:
-        """Watch for publishes that get no PUBACK, until the connection ends."""
+        """Start to watch for missing PUBACKs, until the connection ends."""
         if self._retry_task is None:
             self._retry_task = asyncio.create_task(self._retry_loop(), name="tb-mqtt-client acknowledgements")
             self._retry_task.add_done_callback(self._watch_ended)
 
     async def stop_retry_task(self) -> None:
-        """Watch no longer."""
+        """Stop watching for missing PUBACKs."""
         if self._retry_task is not None:
             await end_tasks([self._retry_task])
             self._retry_task = None
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
-        """End the connection that nothing watches because of a defect: the next one is watched again."""
+        """Close the connection if a defect has ended its watch: the next connection is watched again."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            context = {"message": f"{task.get_name()} failed, the connection is given up", "exception": error, "task": task}
+            context = {"message": f"{task.get_name()} failed: closing the connection", "exception": error, "task": task}
             task.get_loop().call_exception_handler(context)
             self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     async def _retry_loop(self) -> None:
-        """End the connection that swallows a publish, so that all its messages go on the next one.
+        """Close the connection when a PUBACK is overdue, so that all its messages are sent on the next one.
 
-        That is how a publish is retried: MQTT 5 forbids another PUBLISH on a live connection (section 4.4), and the platform
-        would store it twice (docs/platform_contract.md, fact 9).
+        This is how a publish is retried: MQTT 5 forbids to resend it on a live connection (section 4.4), and the platform would
+        store it twice (docs/platform_contract.md, fact 9).
         """
         time = asyncio.get_running_loop().time
         watch = self._unacknowledged
@@ -362,21 +377,21 @@ class PatchUtils:
             elif (packet_id := self.overdue(now := time())) is not None:
                 await self.on_overdue(now)
                 if watch.oldest == packet_id:
-                    # The connection is given up for it.
+                    # The connection is closed because of it.
                     return
 
     def _patience(self) -> float:
-        """Seconds that the server has for the oldest PUBACK: more on a link that is known to be slow."""
+        """Return the seconds that the server has for the oldest PUBACK: more on a link that is known to be slow."""
         return self.retry_interval + min(self.retry_interval, self.expected_seconds())
 
     def _bytes_left(self) -> int:
-        """Bytes that have reached the peer."""
+        """Return the number of bytes that have reached the peer."""
         protocol = self.client._connection._protocol
         left: int = protocol.written - protocol.unsent_bytes()
         return left
 
     def _is_leaving(self, left: int) -> bool:
-        """Whether the oldest publish may be among bytes that are on their way, of which ``left`` had reached the peer before."""
+        """Return whether the oldest publish may be in transit: bytes are unsent, and more than ``left`` have reached the peer."""
         unsent = self.client._connection._protocol.unsent_bytes()
         return bool(unsent) and not self._unacknowledged.overtaken and self._bytes_left() > left
 
@@ -384,23 +399,27 @@ class PatchUtils:
         self.fail(TimeoutError(f"no PUBACK within {self.retry_interval:g} s for packet id {self.overdue(now)}"))
 
     def overdue(self, now: float) -> int | None:
-        """Packet id of the oldest publish, if it should have been acknowledged by ``now``, of the loop's time."""
+        """Return the packet id of the oldest publish if its PUBACK is overdue.
+
+        Args:
+            now: The time by which to decide, on the clock of the event loop.
+        """
         watch = self._unacknowledged
         return watch.oldest if watch.oldest is not None and watch.since + self._patience() <= now else None
 
     def forgo(self, packet_id: int) -> None:
-        """Wait no longer for a PUBACK. Until it comes, the packet id is not used again on this connection."""
+        """Stop waiting for a PUBACK. Until it arrives, its packet id is not used again on this connection."""
         self._unacknowledged.acknowledge(packet_id)
 
     def fail(self, error: Exception) -> None:
-        """End the connection at once, because of ``error``."""
+        """Close the connection at once, because of ``error``."""
         connection = self.client._connection
         if connection is not None:
             connection._protocol.fail(error)
 
 
 async def _sleep_until(moment: float) -> None:
-    """Wait until ``moment``, of the loop's time."""
+    """Wait until ``moment``, on the clock of the event loop."""
     await asyncio.sleep(moment - asyncio.get_running_loop().time())
 
 

@@ -1,7 +1,7 @@
-"""Which publishes have no PUBACK, and since when the oldest of them could have got it.
+"""Packet ids, and the watch for missing PUBACKs.
 
-The rule: a server has its time from the moment in which it could answer. That is not the write: bytes wait in this process, in the
-system and on a slow link, and what was written before is answered before.
+Invariant: the time that a server has for a PUBACK starts when it could have sent it. That is later than the write: bytes wait in
+this process, in the system and on a slow link, and earlier publishes are acknowledged first.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ LARGEST_ID: Final = 0xFFFF
 
 
 class PacketIds:
-    """Takes the place of gmqtt's generator, which frees whatever identifier any acknowledgement names."""
+    """Replaces gmqtt's generator of packet ids, which frees the id in any acknowledgement, whatever the id was used for."""
 
     def __init__(self) -> None:
         self._last = 0
         self._awaited: dict[int, int] = {}
 
     def next_id(self) -> int:
-        """Take the next free identifier, for a PUBLISH. All others come before one is used again.
+        """Take the next free packet id for a PUBLISH; an id is used again after all others.
 
         Raises:
-            BackpressureException: All 65,535 are in flight.
+            BackpressureException: All 65,535 ids are in use.
         """
         awaited = self._awaited
         if len(awaited) >= LARGEST_ID:
-            raise BackpressureException(f"all {LARGEST_ID:,} packet ids are in flight; publish again when some are acknowledged")
+            raise BackpressureException(f"all {LARGEST_ID:,} packet ids are in flight; publish again after some are acknowledged")
         packet_id = self._last % LARGEST_ID + 1
         while packet_id in awaited:
             packet_id = packet_id % LARGEST_ID + 1
@@ -42,11 +42,11 @@ class PacketIds:
         return packet_id
 
     def await_answer(self, packet_id: int, kind: PacketType) -> None:
-        """Say that an identifier was used for another packet than a PUBLISH, and which acknowledgement that gets."""
+        """Record that an id is used for another packet than a PUBLISH, and which acknowledgement that packet gets."""
         self._awaited[packet_id] = kind
 
     def acknowledge(self, packet_id: int, kind: PacketType) -> bool:
-        """Free an identifier. Return False, and change nothing, unless this kind of acknowledgement is awaited for it."""
+        """Free an id. Return False, and change nothing, unless an acknowledgement of this kind is awaited for it."""
         if self._awaited.get(packet_id) != kind:
             return False
         del self._awaited[packet_id]
@@ -54,23 +54,23 @@ class PacketIds:
 
 
 class AckWatch:
-    """Takes the place of gmqtt's storage, and keeps no packets: ``MQTTManager`` has the messages, with the futures that wait."""
+    """Replaces gmqtt's storage. It keeps no packets: the in-flight window of ``MQTTManager`` has the messages."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waiting: set[int] = set()
         self._order: deque[int] = deque()
         self.oldest: int | None = None
-        """Packet id of the oldest publish without its PUBACK."""
+        """The packet id of the oldest publish without a PUBACK."""
         self.since = 0.0
-        """When the oldest became that, or when its bytes were last seen to be on their way."""
+        """When that publish became the oldest, or when its bytes were last seen to be in transit."""
         self.overtaken = False
-        """Whether a later publish was acknowledged before the oldest, which must have left by then."""
+        """Whether a later publish was acknowledged before the oldest one, whose bytes must have reached the server then."""
         self.filled = Event()
-        """Set when there is an oldest one; cleared by the task that waits for it, which need not wake for each publish."""
+        """Set when there is an oldest publish; cleared by the waiting task, so that it does not wake for each publish."""
 
     def push_message(self, mid: int, _raw_package: bytes) -> None:
-        """A PUBLISH was written."""
+        """Add a PUBLISH that was written."""
         self._waiting.add(mid)
         self._order.append(mid)
         if self.oldest is None:
@@ -79,7 +79,7 @@ class AckWatch:
                 self.filled.set()
 
     def acknowledge(self, packet_id: int) -> None:
-        """A PUBACK came."""
+        """Remove a publish whose PUBACK arrived."""
         self._waiting.discard(packet_id)
         if packet_id != self.oldest:
             self.overtaken = True
@@ -93,11 +93,11 @@ class AckWatch:
             self.oldest = None
 
     def restart(self) -> None:
-        """Give the oldest publish its whole time from now on."""
+        """Restart the time of the oldest publish."""
         self.since = self._clock()
 
     async def wait_empty(self) -> None:
-        """Return at once: gmqtt's ``connect()`` waits here for packets that it has sent again, and it sends none."""
+        """Return at once: gmqtt's ``connect()`` waits here for packets that it has resent, and it resends none."""
 
     def _begin(self, packet_id: int) -> None:
         self.oldest = packet_id
@@ -105,5 +105,5 @@ class AckWatch:
         self.overtaken = False
 
     def __len__(self) -> int:
-        """Publishes without a PUBACK."""
+        """Return the number of publishes without a PUBACK."""
         return len(self._waiting)

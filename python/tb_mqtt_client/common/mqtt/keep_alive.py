@@ -1,7 +1,7 @@
-"""Pings a quiet server, and judges its silence.
+"""Keep-alive: ping a quiet server, and detect a dead connection.
 
-The rule: a connection is silent when a PINGREQ has left this process and nothing at all came back while the event loop ran. Time
-in which the loop was blocked, the process was stopped or the machine slept proves nothing.
+Invariant: a connection is dead if a PINGREQ has left this process and nothing came back while the event loop ran. Time in which the
+loop was blocked, the process was stopped or the machine was asleep does not count.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 BLOCKED_LOOP_SECONDS: Final = 1.0
-"""A timer that fires so much too late shows that the loop was blocked."""
+"""A timer that fires this many seconds too late shows that the loop was blocked."""
 QUIET_SHARE: Final = 0.8
-"""Of the keep-alive: a PINGREQ is due when nothing came, or nothing was sent, for so long."""
+"""A PINGREQ is due if nothing was received, or nothing was sent, for this share of the keep-alive."""
 PATIENCE_STEPS: Final = 4
 PATIENCE_STEP_SHARE: Final = 0.3
-"""Of the keep-alive: together with ``QUIET_SHARE`` a dead connection is noticed after twice the keep-alive."""
+"""Each step takes this share of the keep-alive: with ``QUIET_SHARE``, a dead connection is noticed after twice the keep-alive."""
 MAX_FORGIVEN_STEPS: Final = 8
-"""Steps that do not count against a server, at most: a loop that is blocked all the time must notice a dead connection, too."""
+"""The largest number of steps that do not count: a loop that is blocked all the time must also notice a dead connection."""
 
 
 class Timer(Protocol):
-    """A scheduled call."""
+    """A call that was scheduled."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Do not make the call."""
 
 
 class Timers(Protocol):
-    """What is needed of an event loop."""
+    """The part of an event loop that is needed here."""
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer: ...
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Schedule a call in ``delay`` seconds."""
 
 
 class KeepAlive:
@@ -49,11 +51,11 @@ class KeepAlive:
         """Start watching.
 
         Args:
-            seconds: The keep-alive; 0 pings never and judges nothing.
+            seconds: The keep-alive; with 0, nothing is pinged or watched.
             timers: The event loop.
             ping: Writes a PINGREQ.
-            unsent_bytes: Returns the bytes that were written and have not reached the peer.
-            on_silent: Called once, with the seconds since the last byte of the server.
+            unsent_bytes: Returns the number of written bytes that have not reached the peer.
+            on_silent: Called once, with the seconds since the last byte from the server.
             clock: Returns monotonic seconds.
         """
         self._seconds = seconds
@@ -64,7 +66,7 @@ class KeepAlive:
         self._clock = clock
         self._timer: Timer | None = None
         self.last_in = self.last_out = clock()
-        """When something last came, and when something was last written. Set by the connection."""
+        """When the last bytes were received and written; set by the connection."""
         self._pinged_at = 0.0
         self._due = 0.0
         self._steps = self._forgiven = self._unsent = 0
@@ -72,17 +74,17 @@ class KeepAlive:
 
     @property
     def seconds(self) -> float:
-        """The keep-alive."""
+        """The keep-alive in seconds."""
         return self._seconds
 
     def restart(self, seconds: float) -> None:
-        """Use another keep-alive from now on: the server's own (MQTT 5, section 3.2.2.3.14)."""
+        """Use another keep-alive, such as the server's own (MQTT 5, section 3.2.2.3.14)."""
         self.stop()
         self._seconds = seconds
         self._schedule_ping()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -115,7 +117,7 @@ class KeepAlive:
         if self.last_in >= self._pinged_at:
             self._schedule_ping()
             return
-        # Bytes that leave show a peer that reads: the PINGREQ may stand behind them.
+        # Bytes are leaving, so the peer reads, and the PINGREQ may still be queued behind them.
         if self._unsent_bytes() < self._unsent:
             pass
         elif now - self._due > BLOCKED_LOOP_SECONDS and self._forgiven:

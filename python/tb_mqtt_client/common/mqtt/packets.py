@@ -1,6 +1,6 @@
-"""Reads the bodies of the packets that a server sends: MQTT 5 and 3.1.1, without any state.
+"""Read the packets that a server sends, in MQTT 5 and 3.1.1: from bytes to packets, and from their bodies to values.
 
-The rule: a body that breaks MQTT raises ``NotMqttError`` and nothing else, whatever its bytes are.
+Invariant: bytes that break MQTT raise ``NotMqttError`` and nothing else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SMALLEST_PACKET: Final = 2
 LONGEST_HEADER: Final = 5
 """The first byte and a remaining length of four bytes (MQTT 5, section 1.5.5)."""
 CONTINUED: Final = 0x80
-"""Set in each byte of a length but the last."""
+"""Set in each byte of a length except the last one."""
 
 
 class PacketReader:
-    """Keeps the packet that has not arrived whole."""
+    """Splits the received bytes into packets, and keeps an incomplete packet until the rest arrives."""
 
     def __init__(self, max_packet_size: int) -> None:
         self._max_packet_size = max_packet_size
@@ -60,7 +60,7 @@ class PacketReader:
             self._keep(data, position)
 
     def _keep(self, data: bytes, position: int) -> None:
-        """Keep the beginning of a packet, and how many bytes make it worth another look."""
+        """Keep the beginning of a packet, and set how many bytes are needed to continue."""
         self._unread += data[position:]
         self._wanted = len(self._unread) + 1
         if len(self._unread) >= SMALLEST_PACKET:
@@ -69,7 +69,7 @@ class PacketReader:
 
     @staticmethod
     def _long_length(data: bytes | bytearray, position: int) -> tuple[int, int]:
-        """Return where the body of a packet begins, and its size; for a length that has not arrived whole, more than is there."""
+        """Return where the body of a packet begins, and its size. If the length is incomplete, the body begins after the data."""
         size = 0
         for index in range(1, LONGEST_HEADER):
             if position + index >= len(data):
@@ -118,7 +118,13 @@ class NotMqttError(ConnectionError):
     """The peer sent bytes that break MQTT; the connection ends."""
 
     def __init__(self, detail: str, reason_code: int = ReasonCode.MALFORMED_PACKET, *, first_byte: int | None = None) -> None:
-        """``reason_code``: of the DISCONNECT for the peer. ``first_byte``: of a peer that does not speak MQTT at all."""
+        """Create the error.
+
+        Args:
+            detail: What broke MQTT.
+            reason_code: The reason code of the DISCONNECT that the peer gets.
+            first_byte: The first byte from a peer that does not speak MQTT at all.
+        """
         super().__init__(detail)
         self.reason_code = int(reason_code)
         self.first_byte = first_byte
@@ -152,7 +158,7 @@ class SubscriptionAnswer(NamedTuple):
 
 @dataclass(slots=True)
 class _Fields:
-    """Takes the fields of one body, front to back."""
+    """Reads the fields of one body in order."""
 
     packet: str
     body: bytes
@@ -191,7 +197,7 @@ class _Fields:
             raise NotMqttError(f"a {self.packet} has a text that is not UTF-8") from None
 
     def properties(self) -> Properties:
-        """Take the properties with their length; those of MQTT 3.1.1 are none."""
+        """Read the properties, with their length."""
         inner = _Fields(self.packet, self.take(self.variable_number()))
         properties: Properties = {}
         while inner.left:
@@ -205,7 +211,7 @@ class _Fields:
         return properties
 
     def value(self, form: str) -> Any:
-        """Take a value of the form that gmqtt's table of properties names."""
+        """Read a value of a form named in gmqtt's table of properties."""
         match form:
             case "u8":
                 return self.text()
@@ -220,19 +226,19 @@ class _Fields:
 
 
 def read_properties(data: bytes) -> Properties:
-    """Read properties from their length on (MQTT 5, section 2.2.2); no bytes are no properties.
+    """Read properties that start with their length (MQTT 5, section 2.2.2); empty data means no properties.
 
     Raises:
-        NotMqttError: They are malformed.
+        NotMqttError: The properties are malformed.
     """
     return _Fields("packet", data).properties() if data else {}
 
 
 def read_connack(body: bytes, version: int) -> Connack:
-    """Read the body of a CONNACK. A refusal may have no properties, or unreadable ones.
+    """Read the body of a CONNACK. The properties of a refusal are not read: they may be missing or malformed.
 
     Raises:
-        NotMqttError: It is malformed.
+        NotMqttError: The CONNACK is malformed.
     """
     fields = _Fields("CONNACK", body)
     flags, reason_code = fields.number(1), fields.number(1)
@@ -245,7 +251,7 @@ def read_publish(first_byte: int, body: bytes, version: int) -> Publish:
     """Read a PUBLISH.
 
     Raises:
-        NotMqttError: It is malformed, or it uses a topic alias, which no client of this package allows.
+        NotMqttError: The PUBLISH is malformed, or uses a topic alias, which this package's clients do not allow.
     """
     qos = first_byte >> 1 & 3
     end = 2 + int.from_bytes(body[:2], "big")
@@ -270,7 +276,7 @@ def read_publish(first_byte: int, body: bytes, version: int) -> Publish:
 
 
 def _publish_properties(body: bytes, start: int) -> tuple[int, Properties]:
-    """Return where the payload begins, and the properties, of which the platform sends none."""
+    """Return where the payload begins, and the properties; the platform sends none."""
     if body[start : start + 1] == b"\0":
         return start + 1, {}
     fields = _Fields("PUBLISH", body, start)
@@ -281,10 +287,10 @@ def _publish_properties(body: bytes, start: int) -> tuple[int, Properties]:
 def read_acknowledgement(packet: str, body: bytes, version: int) -> tuple[int, int, Properties]:
     """Read packet id, reason code and properties of a PUBACK, PUBREC, PUBREL or PUBCOMP.
 
-    MQTT 3.1.1 has no reason codes, and MQTT 5 may leave out a success.
+    MQTT 3.1.1 has no reason codes, and an MQTT 5 server may leave out the code of a success.
 
     Raises:
-        NotMqttError: It is malformed.
+        NotMqttError: The packet is malformed.
     """
     size = len(body)
     if size < 2:
@@ -292,7 +298,7 @@ def read_acknowledgement(packet: str, body: bytes, version: int) -> tuple[int, i
     packet_id = body[0] << 8 | body[1]
     if size == 2 or version < MQTT_5:
         return packet_id, 0, {}
-    # Nearly every server sends no properties here, and says so or leaves even that out.
+    # Nearly every server sends no properties here: their length is 0, or is left out.
     without = size == 3 or (size == 4 and not body[3])
     return packet_id, body[2], {} if without else _Fields(packet, body, 3).properties()
 
@@ -301,7 +307,7 @@ def read_suback(body: bytes, version: int) -> SubscriptionAnswer:
     """Read a SUBACK.
 
     Raises:
-        NotMqttError: It is malformed, or it has no reason code.
+        NotMqttError: The SUBACK is malformed, or has no reason code.
     """
     answer = _read_subscription_answer("SUBACK", body, version)
     if not answer.reason_codes:
@@ -310,10 +316,10 @@ def read_suback(body: bytes, version: int) -> SubscriptionAnswer:
 
 
 def read_unsuback(body: bytes, version: int) -> SubscriptionAnswer:
-    """Read an UNSUBACK. MQTT 3.1.1 has no reason codes there.
+    """Read an UNSUBACK; MQTT 3.1.1 has no reason codes in it.
 
     Raises:
-        NotMqttError: It is malformed.
+        NotMqttError: The UNSUBACK is malformed.
     """
     return _read_subscription_answer("UNSUBACK", body, version)
 

@@ -1,4 +1,4 @@
-"""What a server's CONNACK allows in its session (MQTT 5, section 3.2.2.3)."""
+"""The terms of a session, which the server's CONNACK states (MQTT 5, section 3.2.2.3)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 UNLIMITED_RECEIVE_MAXIMUM: Final = 0xFFFF
 UNLIMITED_PACKET_SIZE: Final = 0x0FFFFFFF + 5
-"""The largest packet of MQTT (section 2.1.4)."""
+"""The largest MQTT packet in bytes (section 2.1.4)."""
 SMALLEST_USEFUL_PACKET: Final = 128
-"""Bytes that the largest packet needs with which every session is set up: the request for its limits."""
+"""Bytes of the largest packet that setting up a session needs: the request for the session limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """Immutable; the defaults are those of MQTT, and all that MQTT 3.1.1 has."""
+    """The terms of one session. The defaults are those of MQTT 5; they hold for MQTT 3.1.1, too."""
 
     receive_maximum: int = UNLIMITED_RECEIVE_MAXIMUM
-    """Publishes that the server takes without having acknowledged them."""
+    """The number of unacknowledged publishes that the server accepts."""
     maximum_packet_size: int = UNLIMITED_PACKET_SIZE
-    """Bytes of a packet that the server accepts, its fixed header included."""
+    """The largest packet in bytes that the server accepts, including the fixed header."""
     maximum_qos: int = 2
     """The highest QoS at which the server accepts a publish."""
     retain_available: bool = True
-    """Whether the server accepts a publish that it is to retain."""
+    """Whether the server accepts publishes with the retain flag."""
     server_keep_alive: int | None = None
-    """Seconds that take the place of the keep-alive of the CONNECT."""
+    """Seconds that replace the keep-alive of the CONNECT, or ``None``."""
 
     @classmethod
     def of(cls, properties: Properties) -> Self:
         """Read the properties of a CONNACK.
 
         Raises:
-            NotMqttError: A value is not allowed, or no session can be set up with it.
+            NotMqttError: A value is not allowed, or too small to set up a session.
         """
         terms = cls(
             receive_maximum=_one(properties, "receive_maximum", UNLIMITED_RECEIVE_MAXIMUM, smallest=1),
@@ -51,7 +51,7 @@ class SessionTerms:
 
     @property
     def max_remaining_length(self) -> int:
-        """Bytes of a packet without its fixed header: the first byte, and a length of one to four bytes."""
+        """The largest packet in bytes without its fixed header (the first byte, and a length of one to four bytes)."""
         for length_bytes in range(4, 1, -1):
             remaining = self.maximum_packet_size - 1 - length_bytes
             if remaining >= 1 << (7 * (length_bytes - 1)):

@@ -1,8 +1,8 @@
-"""The bytes of one connection: gmqtt's protocol and connection, with what they lack.
+"""The bytes of one connection: subclasses of gmqtt's protocol and connection for the connections that ``gmqtt_patch.py`` makes.
 
-gmqtt reads in a task that ends silently at a malformed packet while the connection stays open, copies what is unread with each
-piece that arrives, does not report why a transport ended and when the socket takes no more, and waits for a peer that does not
-read when it closes. These are subclasses for the connections that ``gmqtt_patch.py`` makes.
+gmqtt reads in a task that ends silently at a malformed packet while the connection stays open, and it copies all unread bytes with
+each piece that arrives. It reports neither why a transport ended nor when the socket accepts no more data, and a close waits for a
+peer that does not read.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 
 def unacknowledged_bytes(tcp_socket: Any) -> int:
-    """Return the bytes that the system took and that the peer's TCP has not acknowledged; 0 where the system does not say."""
+    """Return the bytes that the system accepted and that the peer's TCP has not acknowledged; 0 where the system does not say."""
     if sys.platform != "linux":
         return 0
-    # Other systems lack these modules, or know the request for terminals only.
+    # Other systems lack these modules, or support this ioctl for terminals only.
     import fcntl  # noqa: PLC0415
     import termios  # noqa: PLC0415
 
@@ -36,28 +36,28 @@ def unacknowledged_bytes(tcp_socket: Any) -> int:
         # For a TCP socket this is SIOCOUTQ, see tcp(7).
         return int.from_bytes(fcntl.ioctl(tcp_socket.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
     except (OSError, ValueError):
-        # The socket is closed; its descriptor is -1 then.
+        # The descriptor of a closed socket is -1.
         return 0
 
 
 WritableCallback = Callable[[bool], None]
-"""Called with whether the socket takes more."""
+"""Called with whether the socket accepts more data."""
 
 WRITE_BUFFER_BYTES = 256 * 1024
-"""What may wait for the socket before publishing pauses: a few large payloads."""
+"""Bytes that may wait for the socket before publishing pauses: a few large payloads."""
 READ_BUFFER_BYTES = 64 * 1024
-"""Bytes of one read, at most."""
+"""The largest number of bytes of one read."""
 MAX_PACKET_SIZE = 64 * 1024 * 1024
-"""Bytes of the largest packet that is accepted: a firmware image in one message, and a bound for what a server can make us keep."""
+"""The largest packet in bytes that is accepted: enough for a firmware image in one message, and a bound for the memory used."""
 QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
-"""Linux only."""
+"""The socket option; Linux only."""
 
 
 class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # gmqtt has no types
-    """Reads packets as they come, and reports why the transport ended and whether the socket takes more.
+    """Reads packets as they arrive, and reports why the transport ended and whether the socket accepts more data.
 
-    It owns the buffer that is read into. A transport without one allocates 256 KiB for each read, for which the system maps and
-    clears pages: that cost as much as all else that is done for a PUBACK.
+    The protocol owns the buffer that is read into. Otherwise the transport allocates 256 KiB for each read, for which the system
+    maps and clears pages: that took as much time as everything else that is done for a PUBACK.
     """
 
     def __init__(
@@ -69,7 +69,16 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         expects_more: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
-        """``receive`` handles a packet, and raises ``NotMqttError`` for one that ends the connection."""
+        """Create the protocol of one connection.
+
+        Args:
+            *args: Passed on to gmqtt's protocol.
+            receive: Handles a packet; raises ``NotMqttError`` for a packet that ends the connection.
+            on_lost: Called once with the error that ended the transport, or ``None``.
+            on_writable: Called with whether the socket accepts more data.
+            expects_more: Returns whether a packet from the server is expected.
+            **kwargs: Passed on to gmqtt's protocol.
+        """
         super().__init__(*args, **kwargs)
         self._receive = receive
         self._on_lost = on_lost
@@ -81,26 +90,26 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         self._error: Exception | None = None
         self._replies: list[bytes] | None = None
         self.written = 0
-        """Bytes that were given to the transport."""
+        """The number of bytes that were passed to the transport."""
 
     def connection_made(self, transport: Any) -> None:
-        # MQTTProtocol's own would start the reading task.
+        # The method of MQTTProtocol would start the reading task.
         BaseMQTTProtocol.connection_made(self, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._socket = transport.get_extra_info("socket")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the transport may write what it reads."""
+        """Return the buffer into which the transport reads."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Read what the transport has written."""
+        """Read the packets in the first ``nbytes`` bytes of the buffer."""
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        # A PUBACK each for all that came at once goes out in one write, which is most of what it costs.
+        # The PUBACKs for all packets that arrived together are sent in one write, which is most of their cost.
         replies: list[bytes] = []
         self._replies = replies
         try:
@@ -114,17 +123,21 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         if replies:
             self.write_data(b"".join(replies))
         if QUICK_ACKNOWLEDGEMENT is not None and self._expects_more():
-            # A server without TCP_NODELAY, such as Mosquitto, sends no PUBACK before its last one is acknowledged by TCP, which
-            # the kernel puts off for 40 ms when there is nothing to send. It forgets this option, so it is set each time.
+            # A server without TCP_NODELAY, such as Mosquitto, does not send a PUBACK before TCP has acknowledged its last one. The
+            # kernel delays that by 40 ms if there is nothing to send. It resets this option, so it is set each time.
             self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACKNOWLEDGEMENT, 1)
 
     def _read_packets(self, data: bytes) -> None:
-        """Handle what is complete. Raises ``NotMqttError``."""
+        """Handle all complete packets.
+
+        Raises:
+            NotMqttError: The server broke MQTT.
+        """
         if not self._heard_connack:
             if data[0] & TYPE_BITS not in {PacketType.CONNACK, PacketType.AUTH}:
                 raise NotMqttError(f"the peer does not speak MQTT, its first byte is 0x{data[0]:02x}", first_byte=data[0])
             if self._connection is None:
-                raise NotMqttError("the server answered before it was asked", ReasonCode.PROTOCOL_ERROR)
+                raise NotMqttError("the server sent a packet before the CONNECT", ReasonCode.PROTOCOL_ERROR)
             self._heard_connack = True
         self._connection.keep_alive.last_in = time.monotonic()
         receive = self._receive
@@ -132,7 +145,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
             receive(first_byte, body)
 
     def _refuse(self, error: NotMqttError) -> None:
-        """End the connection because of what came; an MQTT 5 server gets the reason if it can be written at once."""
+        """End the connection because of a bad packet; an MQTT 5 server gets the reason if it can be written at once."""
         if self._heard_connack and self.proto_ver >= MQTT_5 and not self._transport.get_write_buffer_size():
             self.send_disconnect(error.reason_code)
         self.fail(error)
@@ -140,14 +153,14 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
     def write_data(self, data: bytes) -> None:
         if self._replies is not None:
             self._replies.append(data)
-        # Between the end of the transport and the loop's next turn, in which it is told: gmqtt would log a warning a packet.
+        # Between the end of the transport and the call of connection_lost, gmqtt would log a warning for each packet.
         elif not self._transport.is_closing():
             self._connection.keep_alive.last_out = time.monotonic()
             self.written += len(data)
             self._transport.write(data)
 
     def unsent_bytes(self) -> int:
-        """Return the bytes that were written and that have not reached the peer, as far as the system says."""
+        """Return the number of written bytes that have not reached the peer, as far as the system says."""
         waiting: int = self._transport.get_write_buffer_size()
         return waiting + unacknowledged_bytes(self._socket)
 
@@ -157,7 +170,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         self._transport.abort()
 
     def eof_received(self) -> bool:
-        """Close: nothing can be acknowledged any more."""
+        """Close the connection, since the peer can acknowledge nothing any more."""
         return False
 
     def pause_writing(self) -> None:
@@ -171,17 +184,17 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
             self._connection.keep_alive.stop()
-            # Without the error, which gmqtt would log with its traceback: who is told here logs the cause.
+            # Without the error, which gmqtt would log with its traceback: `_on_lost` logs the cause.
             super().connection_lost(None)
         self._on_lost(self._error or exc)
 
 
 class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
-    """Ends at once when the peer does not read, or is silent although it was pinged: a polite end would wait for it."""
+    """A connection that ends at once if the peer does not read or does not answer a ping; a clean end would wait for the peer."""
 
     def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # gmqtt's own timer judges silence without having asked.
+        # gmqtt's own timer ends a quiet connection without a PINGREQ.
         self._keep_connection_callback.cancel()
         self._packet_ids = packet_ids
         self.keep_alive = KeepAlive(
@@ -193,9 +206,12 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         )
 
     def start_keep_alive(self, server_keep_alive: int | None) -> None:
-        """Begin to ping, as often as the server wants in place of what the CONNECT said (MQTT 5, section 3.2.2.3.14).
+        """Start to ping.
 
-        A server that wants none (0) allows pings anyway, and without them its end could stay unnoticed forever.
+        A server that wants no keep-alive (0) accepts pings anyway, and without them a dead connection could stay unnoticed forever.
+
+        Args:
+            server_keep_alive: Seconds that the server set in place of those of the CONNECT (MQTT 5, section 3.2.2.3.14).
         """
         self.keep_alive.restart(server_keep_alive or self._keepalive)
 
@@ -206,13 +222,13 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         )
 
     def subscribe(self, subscription: Any, **kwargs: Any) -> int:
-        """Write a SUBSCRIBE. Return its packet id, which the SUBACK frees."""
+        """Write a SUBSCRIBE, and return its packet id, which the SUBACK frees."""
         packet_id: int = super().subscribe(subscription, **kwargs)
         self._packet_ids.await_answer(packet_id, PacketType.SUBACK)
         return packet_id
 
     def unsubscribe(self, topic: Any, **kwargs: Any) -> int:
-        """Write an UNSUBSCRIBE. Return its packet id, which the UNSUBACK frees."""
+        """Write an UNSUBSCRIBE, and return its packet id, which the UNSUBACK frees."""
         packet_id: int = super().unsubscribe(topic, **kwargs)
         self._packet_ids.await_answer(packet_id, PacketType.UNSUBACK)
         return packet_id
@@ -221,6 +237,6 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         self.keep_alive.stop()
         if self._transport.get_write_buffer_size():
             self._transport.abort()
-        # What goes wrong while it ends is of no interest: the peer may have ended it first, or be gone.
+        # Errors while the connection ends do not matter: the peer may have ended it first, or be gone.
         with suppress(OSError):
             await super().close()
