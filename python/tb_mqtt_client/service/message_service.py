@@ -122,7 +122,7 @@ class MessageService:
         self.entrance.plug_in(sub_devices)
 
     def _add_gateway_uplink(self, packer: UplinkPacker) -> None:
-        # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
+        # Always QoS 1: at QoS 0 the server does not report refusals (docs/platform_contract.md, section 4).
         self._gateway_uplink = self._uplink_worker("gateway uplink", self._gateway_queue, packer, 1)
         self._uplink_workers.append(self._gateway_uplink)
 
