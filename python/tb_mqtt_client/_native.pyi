@@ -1,11 +1,11 @@
-"""The native core of the package: what is done once per datapoint.
+"""The native core of the package: the work that is done once per datapoint.
 
 The extension sees values, limits and the current time. It never sees an event loop, a future, a logger, a callback,
-an environment variable or a clock. Everything here is synchronous, touches no global state and may be called from
-several threads.
+an environment variable or a clock. Everything here is synchronous and touches no global state. Several threads may use the
+same objects, also in a free-threaded Python.
 
 Vocabulary: an *entry* is one datapoint (key, value and, for timeseries, a timestamp in milliseconds since the epoch);
-an *uplink* is what one call sends (many datapoints of one device, encoded); a *payload* is what one MQTT PUBLISH carries.
+an *uplink* holds the encoded datapoints of one send, all of one device; a *payload* is the content of one MQTT PUBLISH.
 """
 
 from collections.abc import Sequence
@@ -44,63 +44,79 @@ build_profile: Final[Literal["debug", "release"]]
 """How the extension was compiled. Benchmarks refuse ``"debug"``."""
 
 MAX_KEY_LENGTH: Final[int]
-"""Longest key that the platform stores, in UTF-16 code units: characters beyond U+FFFF, such as most emoji, count as two
-(docs/platform_contract.md, section 3)."""
+"""Length of the longest key that the platform stores, in UTF-16 code units: characters beyond U+FFFF, such as most emoji, count
+as two (docs/platform_contract.md, section 3)."""
 
 MAX_DEPTH: Final[int]
 """Deepest nesting of lists and dicts in one value."""
 
 class UnsupportedValueError(ValueError, TypeError):
-    """JSON has no form for a value, or for a key.
+    """A value, or a key, cannot be written as JSON.
 
-    Raised for values of other types than JSON's, keys that are not ``str``, lone surrogates, and nesting deeper than
-    ``MAX_DEPTH``. SDK 2.0 met most of them with a ``TypeError``, and the rest with a ``ValueError``: it is both.
+    Raised for values of a type that JSON does not have, keys that are not ``str``, lone surrogates, and nesting deeper than
+    ``MAX_DEPTH``. SDK 2.0 raised ``TypeError`` for most of these and ``ValueError`` for the others, so this class is both.
     """
 
 def dumps(value: Any) -> bytes:
     """Write a JSON-compatible value as compact UTF-8 JSON.
 
-    Same bytes as ``orjson.dumps`` for ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` and ``dict`` with ``str`` keys
-    (exact types), except that an ``int`` of any size is written as digits.
+    Args:
+        value: ``None``, or a ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with ``str`` keys. Subclasses are refused.
 
-    Raises ``UnsupportedValueError`` that names the path (``$.key[0]``) and the reason, and ``ValueError`` for NaN and
-    infinities, which are floats that JSON lacks.
+    Returns:
+        The bytes that ``orjson.dumps`` writes, except that an ``int`` of any size is written as digits.
+
+    Raises:
+        UnsupportedValueError: The value, or a part of it, cannot be written as JSON. The text has its path (``$.key[0]``).
+        ValueError: A float is NaN or infinite. The text has its path.
     """
 
 def validate_key(key: object) -> None:
-    """Raise unless the platform stores datapoints with this key (docs/platform_contract.md, section 3).
+    """Check that the platform stores datapoints with this key (docs/platform_contract.md, section 3).
 
     Args:
         key: A ``str`` that is not blank, has at most ``MAX_KEY_LENGTH`` UTF-16 code units, no control character, no ``<`` followed
-            by a letter (white space between them does not help), and no ``{{`` followed by ``}}``.
+            by a letter (with or without white space between them), and no ``{{`` followed by ``}}``.
 
     Raises:
-        ValueError: With the key and the rule. An ``UnsupportedValueError`` if the key is not a ``str``.
+        UnsupportedValueError: The key is not a ``str``, or has a lone surrogate.
+        ValueError: The platform does not store the key. The text has the key and the rule.
     """
 
 @disjoint_base
 class DataEntry:
     """One datapoint, encoded when it is made.
 
-    ``value`` is written as JSON in the constructor; reading ``value`` gives a new equal object. ``ts`` is ``None``, milliseconds
-    since the epoch, or a ``datetime`` with a timezone; a ``float`` and a ``datetime`` are cut to whole milliseconds, as the server
-    does. Times before 1970 are negative. Times from the year 10000 on are refused, since the platform does not store them.
-    Setters check before they store.
-    Raises ``ValueError`` for keys and values that the platform cannot store (see ``dumps`` and ``validate_key``), which is an
-    ``UnsupportedValueError`` where a type is wrong, that of ``ts`` too.
+    The setters of its properties check a new key, value or timestamp as the constructor does, before they store it.
     """
 
-    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> DataEntry: ...
+    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> DataEntry:
+        """Encode a datapoint.
+
+        Args:
+            key: A key that ``validate_key`` accepts.
+            value: A value that ``dumps`` accepts.
+            ts: Milliseconds since the epoch, negative before 1970, or a ``datetime`` with a timezone. A ``float`` and a
+                ``datetime`` are cut to whole milliseconds, as the platform does. ``None`` leaves the timestamp open.
+
+        Raises:
+            UnsupportedValueError: The type of ``key``, of ``value`` (or of a part of it) or of ``ts`` is not supported.
+            ValueError: The platform cannot store the datapoint: see ``validate_key`` and ``dumps``. ``ts`` must be before the year
+                10000, and a ``datetime`` must have a timezone.
+        """
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The key."""
     @key.setter
     def key(self, key: str) -> None: ...
     @property
-    def value(self) -> Any: ...
+    def value(self) -> Any:
+        """The value. Each read makes a new object from the encoded value."""
     @value.setter
     def value(self, value: Any) -> None: ...
     @property
-    def ts(self) -> int | None: ...
+    def ts(self) -> int | None:
+        """The timestamp in milliseconds since the epoch, or ``None``."""
     @ts.setter
     def ts(self, ts: float | datetime | None) -> None: ...
     @property
@@ -111,9 +127,19 @@ class DataEntry:
 class AttributeEntry(DataEntry):
     """One attribute of a device. Equal to another ``AttributeEntry`` with the same key and value. Unhashable."""
 
-    def __new__(cls, key: str, value: Any) -> AttributeEntry: ...
+    def __new__(cls, key: str, value: Any) -> AttributeEntry:
+        """Encode an attribute.
+
+        Args:
+            key: A key that ``validate_key`` accepts.
+            value: A value that ``dumps`` accepts.
+
+        Raises:
+            UnsupportedValueError: The type of ``key`` or of ``value`` (or of a part of it) is not supported.
+            ValueError: The platform cannot store the attribute: see ``validate_key`` and ``dumps``.
+        """
     def as_dict(self) -> dict[str, Any]:
-        """``{"key": key, "value": value}``"""
+        """Return ``{"key": key, "value": value}``."""
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
@@ -121,9 +147,22 @@ class AttributeEntry(DataEntry):
 class TimeseriesEntry(DataEntry):
     """One timeseries datapoint. Equal to another ``TimeseriesEntry`` with the same key, value and timestamp. Unhashable."""
 
-    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> TimeseriesEntry: ...
+    def __new__(cls, key: str, value: Any, ts: float | datetime | None = None) -> TimeseriesEntry:
+        """Encode a timeseries datapoint.
+
+        Args:
+            key: A key that ``validate_key`` accepts.
+            value: A value that ``dumps`` accepts.
+            ts: Milliseconds since the epoch, negative before 1970, or a ``datetime`` with a timezone. A ``float`` and a
+                ``datetime`` are cut to whole milliseconds, as the platform does. Without it, the client sets the time of the send.
+
+        Raises:
+            UnsupportedValueError: The type of ``key``, of ``value`` (or of a part of it) or of ``ts`` is not supported.
+            ValueError: The platform cannot store the datapoint: see ``validate_key`` and ``dumps``. ``ts`` must be before the year
+                10000, and a ``datetime`` must have a timezone.
+        """
     def as_dict(self) -> dict[str, Any]:
-        """``{"key": key, "value": value}``, and ``"ts"`` when it is not ``None``."""
+        """Return ``{"key": key, "value": value}``, with ``"ts"`` when it is not ``None``."""
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
@@ -133,18 +172,28 @@ class DeviceIdentity:
     """Name and profile of a gateway's sub-device, shared by all uplinks of that device. Immutable, equal and hashed by value."""
 
     def __new__(cls, name: str, profile: str = "default") -> DeviceIdentity:
-        """Raises ``ValueError`` when the name is empty or holds a lone surrogate."""
+        """Make an identity.
+
+        Args:
+            name: Name of the sub-device, not empty.
+            profile: Name of its device profile.
+
+        Raises:
+            ValueError: The name is empty or has a lone surrogate.
+        """
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the sub-device."""
     @property
-    def profile(self) -> str: ...
+    def profile(self) -> str:
+        """Name of its device profile."""
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
 class EncodedUplink:
-    """The datapoints of one call, encoded. Immutable."""
+    """The datapoints of one send, encoded. Immutable."""
 
     @staticmethod
     def timeseries(
@@ -154,28 +203,45 @@ class EncodedUplink:
         round_floats: bool = True,
         metadata: tuple[str, int] | None = None,
     ) -> EncodedUplink:
-        """Encode what ``send_timeseries`` accepts.
+        """Encode the data of a ``send_timeseries``.
 
-        ``data`` is a ``TimeseriesEntry``, ``{"ts": ts, "values": {key: value}}`` (``ts`` as in ``TimeseriesEntry``), any other dict
-        ``{key: value}``, or a list that mixes them. Datapoints without a timestamp get ``now_ms``. A dict with ``ts`` must have
-        ``values`` and nothing else.
+        A float with more than 16 decimal places, which the platform would store as text (docs/platform_contract.md, section 3), is
+        written as ``round(value, 16)`` if at least six digits of it are left, and otherwise in its shortest form. Floats inside
+        lists and dicts are never rounded. Entries keep their value; it is rounded in the uplink only.
 
-        A value that is a float of more than 16 decimal places, which the platform would store as text (docs/platform_contract.md,
-        section 3), is written as ``round(value, 16)`` if at least six digits of it are left, and otherwise in its shortest form.
-        ``round_floats=False`` writes the shortest form of all. Floats inside lists and dicts are never rounded. Entries are not
-        changed: they keep the value that they were given, and it is rounded here.
+        Args:
+            data: A ``TimeseriesEntry``, ``{"ts": ts, "values": {key: value}}`` (``ts`` as in ``TimeseriesEntry``), any other dict
+                ``{key: value}``, or a list of these. A dict with ``ts`` must have ``values`` and no other key.
+            now_ms: Timestamp of datapoints that have none, in milliseconds since the epoch.
+            device: The sub-device, or ``None`` for the connected device itself.
+            round_floats: ``False`` writes every float in its shortest form.
+            metadata: Of a sub-device's timeseries: the name of its connector, and the time at which the connector received the
+                data, in milliseconds since the epoch. It is part of each record (docs/platform_contract.md, section 4), so these
+                datapoints share no record with those of other uplinks.
 
-        ``metadata`` of a sub-device's timeseries: connector, and when it received them in milliseconds since the epoch. It stands
-        in each record of the call (docs/platform_contract.md, section 4), so that the call shares none with others.
+        Returns:
+            The uplink.
 
-        Raises ``ValueError`` for other types, for data without any datapoint, for what ``TimeseriesEntry`` refuses, and for
-        metadata without a device.
+        Raises:
+            UnsupportedValueError: The type of a key, of a value or of a timestamp is not supported.
+            ValueError: ``data`` has another type or no datapoint, ``TimeseriesEntry`` refuses a datapoint, or there is metadata
+                without a device.
         """
     @staticmethod
     def attributes(data: object, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
-        """Encode what ``send_attributes`` accepts: a dict ``{key: value}``, an ``AttributeEntry`` or a list of them.
+        """Encode the data of a ``send_attributes``. Floats are rounded as by ``timeseries``.
 
-        Floats are rounded as by ``timeseries``. Raises ``ValueError`` as ``timeseries`` does.
+        Args:
+            data: A dict ``{key: value}``, an ``AttributeEntry``, or a list of ``AttributeEntry``.
+            device: The sub-device, or ``None`` for the connected device itself.
+            round_floats: ``False`` writes every float in its shortest form.
+
+        Returns:
+            The uplink.
+
+        Raises:
+            UnsupportedValueError: The type of a key or of a value is not supported.
+            ValueError: ``data`` has another type or no attribute, or ``AttributeEntry`` refuses an attribute.
         """
     @staticmethod
     def of_entries(
@@ -184,100 +250,145 @@ class EncodedUplink:
         main_ts: float | datetime | None = None,
         device: DeviceIdentity | None = None,
     ) -> EncodedUplink:
-        """Collect entries. Unlike the other two this may be empty, and entries without a timestamp stay without:
-        ``main_ts`` says what they get when a payload is written, and without it the server stamps them. No value is rounded.
+        """Collect entries. The uplink may be empty, and no value is rounded.
+
+        Args:
+            attributes: The attributes.
+            timeseries: The timeseries datapoints. Those without a timestamp keep none.
+            main_ts: Timestamp that a payload has for datapoints without one, as the ``ts`` of a ``TimeseriesEntry``. Without it,
+                the server sets the timestamp.
+            device: The sub-device, or ``None`` for the connected device itself.
+
+        Returns:
+            The uplink.
+
+        Raises:
+            TypeError: An element of ``attributes`` or ``timeseries`` is not an entry of that class.
+            UnsupportedValueError: The type of ``main_ts`` is not supported.
+            ValueError: ``main_ts`` is a time that ``TimeseriesEntry`` refuses.
         """
     def with_main_ts(self, main_ts: float | datetime | None) -> EncodedUplink:
-        """The same datapoints with another ``main_ts``."""
+        """Return an uplink with these datapoints and another ``main_ts``.
+
+        Args:
+            main_ts: As for ``of_entries``.
+
+        Returns:
+            The new uplink. It shares nothing that can change with this one.
+
+        Raises:
+            UnsupportedValueError: The type of ``main_ts`` is not supported.
+            ValueError: ``main_ts`` is a time that ``TimeseriesEntry`` refuses.
+        """
     def with_device(self, device: DeviceIdentity) -> EncodedUplink:
-        """The same datapoints of another device."""
+        """Return an uplink with these datapoints for another sub-device.
+
+        Args:
+            device: The sub-device.
+
+        Returns:
+            The new uplink.
+        """
     @property
-    def device(self) -> DeviceIdentity | None: ...
+    def device(self) -> DeviceIdentity | None:
+        """The sub-device, or ``None`` for the connected device itself."""
     @property
-    def main_ts(self) -> int | None: ...
+    def main_ts(self) -> int | None:
+        """Timestamp of timeseries datapoints without one, in milliseconds since the epoch, or ``None``."""
     @property
-    def attribute_count(self) -> int: ...
+    def attribute_count(self) -> int:
+        """Number of attributes."""
     @property
-    def timeseries_count(self) -> int: ...
+    def timeseries_count(self) -> int:
+        """Number of timeseries datapoints."""
     @property
     def datapoints(self) -> int:
-        """Attributes and timeseries datapoints together."""
+        """Number of attributes and timeseries datapoints together."""
     @property
     def has_device(self) -> bool:
         """Whether ``device`` is not ``None``."""
     @property
     def conversions(self) -> tuple[int, int]:
-        """``(values rounded, values of which the platform makes text)``.
+        """``(number of rounded values, number of values that the platform stores as text)``.
 
-        Text is made of floats of more than 16 decimal places that were not rounded, and of integers beyond 64 bits, to which floats
-        from 2**63 on belong. ``of_entries`` counts nothing.
+        The platform stores as text: floats with more than 16 decimal places that were not rounded, and integers beyond 64 bits,
+        including floats from 2**63 on. In an uplink made by ``of_entries`` both numbers are 0.
         """
     @property
     def nbytes(self) -> int:
-        """Bytes of encoded datapoints that this object holds; what bounded queues count."""
+        """Bytes of encoded datapoints in this object; bounded queues count these."""
     @property
     def entries_size(self) -> int:
-        """Sum of the entries' ``size``."""
+        """Sum of the entries' ``size``, in bytes."""
     def attribute_entries(self) -> tuple[AttributeEntry, ...]:
-        """The attributes, in order, as new entries."""
+        """Return the attributes, in order, as new entries."""
     def timeseries_entries(self) -> tuple[TimeseriesEntry, ...]:
-        """The timeseries datapoints, in order, as new entries (``ts`` is ``None`` where none was given)."""
+        """Return the timeseries datapoints, in order, as new entries. ``ts`` is ``None`` where none was given."""
 
 @final
 class Payload:
-    """One MQTT payload and where its datapoints came from."""
+    """One MQTT payload and the uplinks that its datapoints came from."""
 
     @property
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        """The JSON text."""
     @property
     def datapoints(self) -> int:
-        """Datapoints written. Less than the sum over ``sources`` when a later value of the same key and timestamp replaced one."""
+        """Number of datapoints in ``data``.
+
+        It is less than the sum over ``sources`` when a later value replaced one with the same key and timestamp.
+        """
     @property
     def devices(self) -> int:
-        """Device entries in the payload: what the server counts as messages. 1 for a device's own payload."""
+        """Number of device entries in the payload, which the server counts as messages. 1 for a device's own payload."""
     @property
     def sources(self) -> list[tuple[int, int]]:
-        """``(index of the uplink in the input, datapoints of it that this payload answers for)``, each uplink once, in order.
+        """``(index of the uplink in the input, number of its datapoints that this payload acknowledges)``, each uplink once.
 
-        For a part that ``split`` made, the index is a place in the ``sources`` of the payload that was split.
+        Uplinks are in order of their first datapoint. For a part that ``split`` made, the index is a place in the ``sources`` of
+        the payload that was split.
         """
     def device_identities(self) -> list[DeviceIdentity]:
-        """Whose datapoints are in a gateway payload, in order. Empty for a device's own payload."""
+        """Return the sub-devices of a gateway payload, in order. Empty for a device's own payload."""
     def split(self, max_size: int, max_datapoints: int = 0, max_devices: int = 0) -> list[Payload]:
         """Cut the payload into smaller ones of the same form, and keep the order of its datapoints.
 
         Every datapoint is in exactly one part. The datapoints that one uplink has for a device and timestamp stay together if they
-        fit in a part. A payload that is within the limits comes back as a single part with equal ``data``.
+        fit in a part. A payload that is within the limits becomes a single part with equal ``data``.
 
         Args:
             max_size: Bytes of one part. A single datapoint that exceeds it alone is a part of its own.
-            max_datapoints: Datapoints written in one part, 0 for no limit.
+            max_datapoints: Datapoints in one part, 0 for no limit.
             max_devices: Device entries in one part, 0 for no limit.
 
         Returns:
-            The parts, which can be split again. ``sources`` of a part holds ``(place, datapoints)``: the place in the ``sources``
-            of this payload, and how many datapoints of that source the part answers for. Over all parts, the counts of a
-            source add up to its count here. A datapoint that a later value replaced is counted by the part with that value.
+            The parts, which can be split again. ``sources`` of a part holds ``(place, datapoints)``: a place in the ``sources`` of
+            this payload, and the number of datapoints of that source that the part acknowledges. Over all parts, the numbers of
+            a source add up to its number here. A datapoint that a later value replaced is counted by the part with that value.
+
+        Raises:
+            OverflowError: A limit is negative.
         """
 
 @final
 class PackedUplinks:
-    """What ``pack_timeseries`` and ``pack_attributes`` give."""
+    """The payloads that ``pack_timeseries`` or ``pack_attributes`` made of a batch of uplinks."""
 
     @property
-    def payloads(self) -> list[Payload]: ...
+    def payloads(self) -> list[Payload]:
+        """The payloads, in the order in which they are to be sent."""
     @property
     def oversized(self) -> list[tuple[int, str, int]]:
-        """Datapoints that fit in no payload: ``(index of the uplink, key, bytes that a payload with it alone would have)``."""
+        """Datapoints that fit in no payload: ``(index of the uplink, key, bytes of a payload with this datapoint alone)``."""
     @property
     def conversions(self) -> tuple[int, int]:
-        """Sum of the uplinks' ``conversions``, those of the kind that was packed."""
+        """Sum of the uplinks' ``conversions``, of the packed kind only."""
     @property
     def suspicious_ts(self) -> int | None:
-        """The first timestamp that is not likely to be in milliseconds, or ``None``.
+        """The first timestamp that is probably not in milliseconds, or ``None``.
 
-        Those from 10**8 to 10**11 are times from 1973 on if they are seconds, and in the early seventies if they are milliseconds.
-        Those from 10**14 on are later than the year 5138.
+        Numbers from 10**8 to 10**11 are times from 1973 on if they are seconds, but in the early seventies if they are
+        milliseconds. Numbers from 10**14 on are milliseconds later than the year 5138.
         """
 
 def pack_timeseries(
@@ -289,23 +400,33 @@ def pack_timeseries(
     max_devices: int = 1,
     now_ms: int | None = None,
 ) -> PackedUplinks:
-    """Write the timeseries of many uplinks into few payloads.
+    """Write the timeseries of many uplinks into few payloads. Attributes of the uplinks are left out.
 
-    Groups by device (order of first appearance), then by timestamp (order of first appearance), and keeps the order of datapoints
-    inside a group. What one uplink has in a group is its record: a record that fits in a payload is never torn, and a new
-    payload begins only when the next record does not fit. A record that is larger than a payload, or that has a datapoint
-    which is, fills one payload after the other. Within one payload the last value of a key and timestamp wins, at the place
-    of the first. Attributes of the uplinks are left out.
+    Datapoints are grouped by device, then by timestamp, each in order of first appearance, and keep their order inside a group.
+    The datapoints that one uplink has in a group are never divided if they fit in one payload, and a new payload begins only
+    when they do not fit in the open one. If they do not fit in an empty payload either, or one of them does not, they fill one
+    payload after the other. Within one payload the last value of a key and timestamp replaces the first, in its place.
 
-    - ``gateway=False``: ``[{"ts":T,"values":{...}},...]``; ``gateway=True``: ``{"device":[{"ts":T,"values":{...}},...],...}``.
-      Datapoints without any timestamp are written as ``{...}`` without ``ts``.
-    - An uplink with metadata has records of its own: ``{"ts":T,"values":{...},"metadata":{"connector":C,"receivedTs":T,
-      "publishedTs":now_ms}}``.
-    - ``max_size``: bytes of one payload, 2 or more. ``max_datapoints``: 0 for no limit.
-    - ``max_devices``: device entries in one payload, 0 for no limit. Two profiles of one name never share a payload.
+    A device's payload is ``[{"ts":T,"values":{...}},...]``, and a gateway's is ``{"device":[{"ts":T,"values":{...}},...],...}``.
+    Datapoints without any timestamp are written as ``{...}`` without ``ts``. An uplink with metadata has records of its own:
+    ``{"ts":T,"values":{...},"metadata":{"connector":C,"receivedTs":T,"publishedTs":now_ms}}``.
 
-    Every datapoint is in exactly one payload or in ``oversized``. Raises ``ValueError`` for negative limits, and without ``now_ms``
-    (milliseconds since the epoch) when an uplink has metadata.
+    Args:
+        uplinks: The uplinks, in the order in which they were sent.
+        gateway: Whether to write a gateway's payloads. Each uplink must have a device then.
+        max_size: Bytes of one payload, 2 or more.
+        max_datapoints: Datapoints in one payload, 0 for no limit.
+        max_devices: Device entries in one payload, 0 for no limit. Two sub-devices with one name and different profiles never
+            share a payload.
+        now_ms: Time of publishing in milliseconds since the epoch; needed if an uplink has metadata.
+
+    Returns:
+        The payloads. Every datapoint is in exactly one of them, or in ``oversized``.
+
+    Raises:
+        OverflowError: A limit is negative.
+        TypeError: An element of ``uplinks`` is not an ``EncodedUplink``.
+        ValueError: An uplink for a gateway's payload has no device, or one has metadata and ``now_ms`` is missing.
     """
 
 def pack_attributes(
@@ -316,7 +437,27 @@ def pack_attributes(
     max_datapoints: int = 0,
     max_devices: int = 1,
 ) -> PackedUplinks:
-    """The same for attributes: ``{"key":value,...}``, or ``{"device":{"key":value,...},...}`` for a gateway."""
+    """Write the attributes of many uplinks into few payloads. Timeseries of the uplinks are left out.
+
+    A device's payload is ``{"key":value,...}``, and a gateway's is ``{"device":{"key":value,...},...}``. Otherwise this does for
+    attributes what ``pack_timeseries`` does for datapoints with one timestamp.
+
+    Args:
+        uplinks: The uplinks, in the order in which they were sent.
+        gateway: Whether to write a gateway's payloads. Each uplink must have a device then.
+        max_size: Bytes of one payload, 2 or more.
+        max_datapoints: Attributes in one payload, 0 for no limit.
+        max_devices: Device entries in one payload, 0 for no limit. Two sub-devices with one name and different profiles never
+            share a payload.
+
+    Returns:
+        The payloads. Every attribute is in exactly one of them, or in ``oversized``.
+
+    Raises:
+        OverflowError: A limit is negative.
+        TypeError: An element of ``uplinks`` is not an ``EncodedUplink``.
+        ValueError: An uplink for a gateway's payload has no device.
+    """
 
 def split_timeseries(
     uplinks: Sequence[EncodedUplink],
@@ -325,10 +466,24 @@ def split_timeseries(
     max_size: int,
     max_datapoints: int = 0,
 ) -> list[tuple[EncodedUplink, list[tuple[int, int]]]]:
-    """Cut as ``pack_timeseries`` with one device a payload does, but give uplinks instead of payloads, each with its sources.
+    """Cut the timeseries of many uplinks into uplinks that each fit in a payload with one device.
 
-    A datapoint that fits in no payload becomes an uplink of its own. Timestamps are kept as given: what an uplink's ``main_ts``
-    would have filled in is filled in. Raises ``ValueError`` for an uplink with metadata.
+    The datapoints are divided as ``pack_timeseries`` divides them. A datapoint that fits in no payload becomes an uplink of its
+    own. A datapoint without a timestamp has its uplink's ``main_ts`` in the result.
+
+    Args:
+        uplinks: The uplinks, none with metadata.
+        gateway: Whether the payloads are a gateway's. Each uplink must have a device then.
+        max_size: Bytes of one payload, 2 or more.
+        max_datapoints: Datapoints in one payload, 0 for no limit.
+
+    Returns:
+        The new uplinks, each with its sources as in ``Payload.sources``.
+
+    Raises:
+        OverflowError: A limit is negative.
+        TypeError: An element of ``uplinks`` is not an ``EncodedUplink``.
+        ValueError: An uplink has metadata, or one for a gateway's payload has no device.
     """
 
 def split_attributes(
@@ -338,46 +493,113 @@ def split_attributes(
     max_size: int,
     max_datapoints: int = 0,
 ) -> list[tuple[EncodedUplink, list[tuple[int, int]]]]:
-    """The same for attributes."""
+    """Cut the attributes of many uplinks into uplinks that each fit in a payload with one device.
+
+    The attributes are divided as ``pack_attributes`` divides them. An attribute that fits in no payload becomes an uplink of its
+    own.
+
+    Args:
+        uplinks: The uplinks.
+        gateway: Whether the payloads are a gateway's. Each uplink must have a device then.
+        max_size: Bytes of one payload, 2 or more.
+        max_datapoints: Attributes in one payload, 0 for no limit.
+
+    Returns:
+        The new uplinks, each with its sources as in ``Payload.sources``.
+
+    Raises:
+        OverflowError: A limit is negative.
+        TypeError: An element of ``uplinks`` is not an ``EncodedUplink``.
+        ValueError: An uplink for a gateway's payload has no device.
+    """
 
 @final
 class TokenBuckets:
     """All windows of one rate limit: token buckets that start full, refill continuously and are taken from together.
 
     Times are integer nanoseconds of one monotonic clock. A clock that goes back refills nothing. Arithmetic is exact:
-    over any span of time no bucket admits more than its capacity plus its refill.
+    over any span of time no bucket admits more than its capacity plus its refill. Several threads may use one object.
     """
 
     def __new__(cls, windows: Sequence[tuple[int, float]], now_ns: int) -> TokenBuckets:
-        """``windows``: ``(capacity in tokens, duration in seconds)``. No window means no limit.
+        """Make full buckets.
 
-        Raises ``ValueError`` when a capacity is below 1 or a duration is not a finite positive number.
+        Args:
+            windows: ``(capacity in tokens, duration in seconds)`` of each window. No window means no limit.
+            now_ns: The time in nanoseconds.
+
+        Raises:
+            OverflowError: A capacity is negative or has more than 64 bits.
+            ValueError: A capacity is 0, or a duration is not a finite positive number below 584 years.
         """
     @property
     def windows(self) -> list[tuple[int, float]]:
-        """``(capacity, seconds)``, in the order given."""
+        """``(capacity in tokens, duration in seconds)`` of each window, in the order given."""
     @property
     def smallest_capacity(self) -> int:
-        """The largest amount that can ever be taken at once; 0 without a window, which means no limit."""
+        """The largest amount that can be taken at once; 0 without a window, which means no limit."""
     def tokens(self, now_ns: int) -> list[float]:
-        """Tokens in each window."""
-    def take(self, amount: int, now_ns: int) -> tuple[int, int, float] | None:
-        """Take ``amount`` tokens from every window, or from none.
+        """Return the tokens in each window.
 
-        ``None`` when taken; otherwise ``(nanoseconds to wait, capacity, seconds)`` of the window that makes the caller wait
-        longest. After exactly that wait the same call succeeds, unless somebody else took.
-        Raises ``ValueError`` when ``amount`` is negative or larger than a capacity, since no wait would help.
+        Args:
+            now_ns: The time in nanoseconds.
+
+        Returns:
+            Tokens, with fractions, in the order of the windows.
+        """
+    def take(self, amount: int, now_ns: int) -> tuple[int, int, float] | None:
+        """Take tokens from every window, or from none.
+
+        Args:
+            amount: Tokens to take from each window.
+            now_ns: The time in nanoseconds.
+
+        Returns:
+            ``None`` when the tokens were taken. Otherwise ``(nanoseconds to wait, capacity, seconds)`` of the window with the
+            longest wait: after exactly that wait the tokens are there, unless another caller takes some.
+
+        Raises:
+            OverflowError: ``amount`` is negative.
+            ValueError: ``amount`` is larger than a capacity, so no wait would help.
         """
     def spend(self, amount: int, now_ns: int, window: int | None = None) -> None:
-        """Take up to ``amount`` tokens from each window, or from the one of that index, for what was sent without asking.
+        """Take up to ``amount`` tokens, to count a message that was sent without taking tokens first.
 
-        Raises ``IndexError`` when there is no such window.
+        Args:
+            amount: Tokens to take; a window with fewer is empty afterwards.
+            now_ns: The time in nanoseconds.
+            window: Index of the only window to take from. ``None`` takes from all.
+
+        Raises:
+            IndexError: There is no window with this index.
+            OverflowError: ``amount`` or ``window`` is negative.
         """
     def set_windows(self, windows: Sequence[tuple[int, float]], now_ns: int) -> None:
-        """Replace the windows. A window of a duration that was there before keeps the tokens spent; nothing is refilled by this."""
+        """Replace the windows. A window with the duration of an earlier one keeps that one's spent tokens.
+
+        Args:
+            windows: ``(capacity in tokens, duration in seconds)`` of each window. No window means no limit.
+            now_ns: The time in nanoseconds.
+
+        Raises:
+            OverflowError: A capacity is negative or has more than 64 bits.
+            ValueError: A capacity is 0, or a duration is not a finite positive number below 584 years. Nothing is changed then.
+        """
 
 def take_all(requests: Sequence[tuple[TokenBuckets, int]], now_ns: int) -> tuple[int, int, float] | None:
-    """``TokenBuckets.take`` over several limits: everything is taken, or nothing.
+    """Take tokens of several limits: all of them, or none.
 
-    Raises ``ValueError`` as ``take`` does, and when one limit is named twice.
+    Several threads may name the same limits in different orders.
+
+    Args:
+        requests: ``(limit, tokens to take from each of its windows)``, each limit once.
+        now_ns: The time in nanoseconds.
+
+    Returns:
+        ``None`` when the tokens were taken. Otherwise ``(nanoseconds to wait, capacity, seconds)`` of the window with the longest
+        wait of all limits: after exactly that wait the tokens are there, unless another caller takes some.
+
+    Raises:
+        OverflowError: An amount is negative.
+        ValueError: An amount is larger than a capacity, so no wait would help, or a limit is named twice.
     """
