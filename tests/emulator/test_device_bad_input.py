@@ -63,7 +63,7 @@ BAD_CALLS = [
     ("send_rpc_response", (RPCResponse.build(-(2**31) - 1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     ("send_rpc_response", (RPCResponse.build("x"),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     # Not JSON.
-    *((name, ({"a": wrong},), {}, UnsupportedValueError, r"^Invalid JSON \w+ at \$.*'a'$")
+    *((name, ({"a": wrong},), {}, UnsupportedValueError, r"^Invalid JSON \w+ at \$.* \(value of key 'a'\)$")
       for name in ("send_timeseries", "send_attributes") for wrong in (object(), b"x", {1}, {"b": {1: 2}})),
     *((name, ({5: 1},), {}, UnsupportedValueError, "^Invalid JSON key at") for name in ("send_timeseries", "send_attributes")),
     ("call_rpc", ("m", {1}), {}, UnsupportedValueError, r"^Invalid JSON value at \$"),

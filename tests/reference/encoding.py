@@ -51,9 +51,12 @@ def _written(value, path, depth):
         return orjson.dumps(value).decode()
     if type(value) in (list, dict):
         if depth == MAX_DEPTH:
-            raise UnsupportedValueError(f"Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
+            raise UnsupportedValueError(f"Invalid JSON value at {path}: lists and dicts must be nested at most {MAX_DEPTH} deep")
         return _container(value, path, depth + 1)
-    raise UnsupportedValueError(f"Invalid JSON value at {path}: unsupported - {type(value).__name__} ({value!r})")
+    raise UnsupportedValueError(
+        f"Invalid JSON value at {path}: unsupported - {type(value).__name__} ({value!r}), "
+        "allowed are None, bool, int, float, str, list and dict"
+    )
 
 
 def _container(value, path, depth):
@@ -73,4 +76,4 @@ def _utf8(text, path):
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UnsupportedValueError(f"Invalid JSON string at {path}: lone surrogates have no UTF-8 form") from None
+        raise UnsupportedValueError(f"Invalid JSON string at {path}: lone surrogates cannot be encoded as UTF-8") from None

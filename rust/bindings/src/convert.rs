@@ -1,4 +1,4 @@
-//! From Python objects to what the core understands, and from its refusals to Python's errors.
+//! Conversions from Python objects to values of the core, and from refusals of the core to Python exceptions.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use tb_mqtt_core::key::{self, KeyRefusal};
 use tb_mqtt_core::numbers::Numbers;
 use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
 
-/// A Python object, seen as JSON. Exact types only: a subclass may mean something else by its value.
+/// A Python object as a JSON value. Only exact types are supported, because the value of a subclass may mean something else.
 pub struct Value<'py>(pub Bound<'py, PyAny>);
 
 impl<'py> Node for Value<'py> {
@@ -55,7 +55,7 @@ impl<'py> Node for Value<'py> {
 
     fn describe(&self) -> (String, String) {
         let type_name = self.0.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-        // repr runs the caller's code: when that fails, the refusal still has to name the place.
+        // repr runs the caller's code. If that fails, the refusal must still name the place.
         let repr = self.0.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string_lossy().into_owned());
         (type_name, repr)
     }
@@ -143,23 +143,23 @@ impl From<PointRefusal> for PyErr {
     }
 }
 
-/// The class of errors about what JSON has no form for: a `ValueError` and a `TypeError`.
+/// Return the class of errors for values that JSON cannot represent: both a `ValueError` and a `TypeError`.
 pub fn unsupported_value_error(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = CLASS.get_or_try_init(py, || {
         let bases = (py.get_type::<PyValueError>(), py.get_type::<PyTypeError>());
         let members = PyDict::new(py);
-        // Where it is published: tracebacks and pickles name that.
+        // Tracebacks and pickles have the name of the module that publishes the class.
         members.set_item("__module__", "tb_mqtt_client.common.exceptions")?;
-        members.set_item("__doc__", "JSON has no form for a value, or for a key.")?;
-        // Called as Python's `class` does: PyO3 has no safe way to give an exception two bases.
+        members.set_item("__doc__", "A value, or a key, cannot be written as JSON.")?;
+        // Made as Python's `class` statement does, because PyO3 has no safe way to make an exception with two bases.
         let class = py.get_type::<PyType>().call1(("UnsupportedValueError", bases, members))?;
         Ok::<_, PyErr>(class.cast_into::<PyType>()?.unbind())
     })?;
     Ok(class.bind(py))
 }
 
-/// Append `"key":`. The length of the key alone is given back.
+/// Append `"key":`. Return the length of the key with its quotes.
 #[inline]
 pub fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefusal> {
     let start = out.len();
@@ -172,7 +172,7 @@ pub fn write_key(name: &Value<'_>, out: &mut Vec<u8>) -> Result<usize, PointRefu
     Ok(length)
 }
 
-/// Out of line, so that the usual case stays small where it is inlined.
+/// Not inlined, so that the usual case stays small where it is inlined.
 #[inline(never)]
 fn write_unusual_key(key: &str, out: &mut Vec<u8>) -> Result<(), PointRefusal> {
     key::write(key, out).map_err(|refusal| refused_key(key, &refusal))
@@ -183,7 +183,7 @@ fn refused_key(key: &str, refusal: &KeyRefusal) -> PointRefusal {
     PointRefusal::value(format_args!("Invalid key {key:?}: {refusal}"))
 }
 
-/// Append `"key":value,`. The length of the key alone is given back.
+/// Append `"key":value,`. Return the length of the key with its quotes.
 #[inline]
 pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Output) -> Result<usize, PointRefusal> {
     let length = write_key(name, &mut out.bytes)?;
@@ -196,23 +196,24 @@ pub fn write_point(name: &Value<'_>, value: &Value<'_>, out: &mut Output) -> Res
 
 #[cold]
 pub fn refused_value(name: &Value<'_>, refusal: &Refusal) -> PointRefusal {
-    let text = format!("{refusal}, the value of key {}", name.describe().1);
+    let text = format!("{refusal} (value of key {})", name.describe().1);
     PointRefusal { text, unsupported: refusal.reason.is_unsupported() }
 }
 
-/// The text of a datapoint's key, checked.
+/// Check a datapoint's key and return its text.
 pub fn key_text<'a>(object: &'a Bound<'_, PyAny>) -> Result<&'a str, PointRefusal> {
     let text = object.cast_exact::<PyString>().map_err(|_| {
         let (type_name, repr) = Value(object.clone()).describe();
         PointRefusal::unsupported(format_args!("Invalid key {repr}: expected str, got {type_name}"))
     })?;
-    let text =
-        text.to_str().map_err(|_| PointRefusal::unsupported("Invalid key: lone surrogates have no UTF-8 form"))?;
+    let text = text
+        .to_str()
+        .map_err(|_| PointRefusal::unsupported("Invalid key: lone surrogates cannot be encoded as UTF-8"))?;
     key::validate(text).map_err(|refusal| refused_key(text, &refusal))?;
     Ok(text)
 }
 
-/// Milliseconds since the epoch, or none.
+/// Return a timestamp as milliseconds since the epoch, or none.
 pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     let Some(ts) = ts.filter(|ts| !ts.is_none()) else { return Ok(Timestamp::NONE) };
     if ts.is_exact_instance_of::<PyInt>()
@@ -223,10 +224,10 @@ pub fn timestamp(ts: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
     other_timestamp(ts)
 }
 
-/// The time of what is not an integer, or one out of range.
+/// Convert a timestamp that is not an `int` of the usual range.
 #[inline(never)]
 fn other_timestamp(ts: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
-    // None for what is no time, and within that for one out of range.
+    // The outer None is for a wrong type, the inner one for a number out of range.
     let millis = if let Ok(float) = ts.cast_exact::<PyFloat>() {
         Some(whole_millis(float.value()))
     } else if ts.is_instance_of::<PyInt>() && !ts.is_exact_instance_of::<PyBool>() {
@@ -258,7 +259,7 @@ fn refused_timestamp(ts: &Bound<'_, PyAny>, is_time: bool, millis: Option<i64>) 
     PointRefusal { text: format!("Invalid ts {repr}: {text}"), unsupported: !is_time }.into()
 }
 
-/// The unit in which a number is a time between the years 2001 and 2100.
+/// Return the unit in which a number is a time between the years 2001 and 2100.
 fn unit_of(number: i64) -> Option<&'static str> {
     let is_time = |divisor| (1_000_000_000_000..4_102_444_800_000).contains(&(number / divisor));
     [(1000, "microseconds"), (1_000_000, "nanoseconds")]
@@ -266,13 +267,13 @@ fn unit_of(number: i64) -> Option<&'static str> {
         .find_map(|(divisor, unit)| is_time(divisor).then_some(unit))
 }
 
-/// Whole milliseconds since the epoch of a datetime, exactly.
+/// Return the milliseconds from the epoch to a datetime, cut to whole ones.
 fn millis_of(datetime: &Bound<'_, PyDateTime>) -> PyResult<i64> {
     static EPOCH: PyOnceLock<Py<PyDateTime>> = PyOnceLock::new();
     let py = datetime.py();
     if datetime.call_method0(pyo3::intern!(py, "utcoffset"))?.is_none() {
         return Err(PyValueError::new_err(format!(
-            "Invalid ts {}: a datetime needs a timezone: datetime.now(UTC), or .astimezone() for one that is in local time",
+            "Invalid ts {}: a datetime must have a timezone, use datetime.now(UTC), or .astimezone() if it is in local time",
             Value(datetime.clone().into_any()).describe().1
         )));
     }
@@ -285,17 +286,24 @@ fn millis_of(datetime: &Bound<'_, PyDateTime>) -> PyResult<i64> {
     Ok(seconds * 1000 + i64::from(since.get_microseconds()) / 1000)
 }
 
-/// Cut to whole milliseconds, as the server does with a decimal.
+/// Cut to whole milliseconds, as the platform does with a decimal.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
-    reason = "the range is checked, cutting is meant"
+    reason = "the range is checked, and cutting is intended"
 )]
 fn whole_millis(millis: f64) -> Option<i64> {
     (millis > i64::MIN as f64 && millis < i64::MAX as f64).then_some(millis as i64)
 }
 
-/// A refusal as the exception that the caller gets.
+/// The error for an element of a sequence that has the wrong type.
+#[cold]
+pub fn wrong_type(argument: &str, index: usize, expected: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    let (type_name, _) = Value(object.clone()).describe();
+    PyTypeError::new_err(format!("{argument}[{index}] must be of type {expected}, not {type_name}"))
+}
+
+/// A refusal as a `ValueError`.
 pub fn value_error(refusal: impl Display) -> PyErr {
     PyValueError::new_err(refusal.to_string())
 }
@@ -305,13 +313,13 @@ thread_local! {
     static BUILDER: Cell<Option<Box<PointsBuilder>>> = const { Cell::new(None) };
 }
 
-/// More than this is given back after use: one huge value should not be paid for ever.
+/// Larger buffers are freed after use, so that one huge value does not occupy memory from then on.
 const KEPT_SCRATCH: usize = 1 << 20;
 
 /// Lend an empty buffer of this thread.
 pub fn with_scratch<T>(work: impl FnOnce(&mut Output) -> PyResult<T>) -> PyResult<T> {
     SCRATCH.with(|kept| {
-        // Taken out while in use: a refusal runs the caller's repr(), which may come back here.
+        // Taken out while in use, because a refusal runs the caller's repr(), which may call this function again.
         let mut scratch = Output { bytes: kept.take(), numbers: Numbers::default() };
         scratch.bytes.clear();
         let result = work(&mut scratch);

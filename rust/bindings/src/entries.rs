@@ -2,19 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::PyTypeInfo;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyTuple};
 use tb_mqtt_core::inline::InlineBytes;
-use tb_mqtt_core::json::{self, Node};
+use tb_mqtt_core::json;
 use tb_mqtt_core::numbers;
 use tb_mqtt_core::points::{Point, Timestamp};
 
 use crate::convert::{Value, refused_value, timestamp, with_scratch, write_key, write_point};
 
-/// One datapoint. Its value is the one given; what a client sends for it is decided when an uplink is encoded.
+/// One datapoint. Its value is never rounded; an uplink made of the entry may round it.
 ///
 /// While the datapoint is locked, no Python code runs: that code could use the same entry, and other threads would wait for it.
 #[pyclass(frozen, subclass, module = "tb_mqtt_client._native")]
@@ -90,7 +88,7 @@ impl Datapoint {
         if self.key_json() != other.key_json() || self.timestamp != other.timestamp {
             return Ok(false);
         }
-        // Python's ==, by which 1, 1.0 and True are equal.
+        // Python's == makes 1, 1.0 and True equal.
         Ok(self.value_json() == other.value_json() || self.value(py)?.eq(other.value(py)?)?)
     }
 }
@@ -132,10 +130,10 @@ pub fn published_size(timestamp: Timestamp, point: &[u8]) -> usize {
     around + point.len() - 1
 }
 
-/// Make a Python object of JSON that this extension wrote.
+/// Make a Python object from JSON that this extension wrote.
 pub fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    // Floats without a call into Python: entries whose value is written again at a client's door may be many.
+    // Floats need no call into Python: a send may have many entries whose value is encoded again.
     if let Some(float) = numbers::float_of(json) {
         return Ok(PyFloat::new(py, float).into_any());
     }
@@ -289,16 +287,8 @@ impl TimeseriesEntry {
     }
 }
 
-/// Lend the datapoint of an entry of the class `T`, one of the two above. It is locked until `work` returns, so `work` must not
-/// run Python code.
-pub fn with_entry<T: PyTypeInfo, R>(
-    object: &Bound<'_, PyAny>,
-    work: impl FnOnce(&Datapoint) -> PyResult<R>,
-) -> PyResult<R> {
-    if !object.is_instance_of::<T>() {
-        let (type_name, _) = Value(object.clone()).describe();
-        let expected = T::type_object(object.py()).name()?;
-        return Err(PyTypeError::new_err(format!("expected {expected}, got {type_name}")));
-    }
-    work(&object.cast::<DataEntry>()?.get().lock())
+/// Lend the datapoint of an entry. It is locked until `work` returns, so `work` must not run Python code.
+#[inline]
+pub fn with_entry<R>(entry: &Bound<'_, PyAny>, work: impl FnOnce(&Datapoint) -> PyResult<R>) -> PyResult<R> {
+    work(&entry.cast::<DataEntry>()?.get().lock())
 }

@@ -1,6 +1,6 @@
 //! The extension `tb_mqtt_client._native`. Its contract is `python/tb_mqtt_client/_native.pyi`.
 //!
-//! Converts arguments and errors; what is decided is decided in `tb-mqtt-core`.
+//! It converts arguments and errors; `tb-mqtt-core` makes all decisions.
 
 mod buckets;
 mod convert;

@@ -1,4 +1,4 @@
-//! `pack_*` and `split_*`.
+//! The functions `pack_*` and `split_*` and their results.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tb_mqtt_core::repack::repack;
 use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
 
-use crate::convert::value_error;
+use crate::convert::{value_error, wrong_type};
 use crate::uplinks::{DeviceIdentity, EncodedUplink};
 
-/// One MQTT payload and where its datapoints came from.
+/// One MQTT payload and the uplinks that its datapoints came from.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
 pub struct Payload {
     #[pyo3(get)]
@@ -64,7 +64,7 @@ impl Payload {
     }
 }
 
-/// What a batch of uplinks became.
+/// The payloads of a batch of uplinks.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
 pub struct PackedUplinks {
     payloads: Vec<Py<Payload>>,
@@ -93,7 +93,11 @@ struct Batch<'py>(Vec<Bound<'py, EncodedUplink>>);
 
 impl<'py> Batch<'py> {
     fn new(uplinks: &Bound<'py, PyAny>) -> PyResult<Self> {
-        uplinks.try_iter()?.map(|uplink| Ok(uplink?.cast_into::<EncodedUplink>()?)).collect::<PyResult<_>>().map(Self)
+        let one = |(index, uplink): (usize, PyResult<Bound<'py, PyAny>>)| {
+            let wrong = |uplink| wrong_type("uplinks", index, "EncodedUplink", &uplink);
+            uplink?.cast_into::<EncodedUplink>().map_err(|error| wrong(error.into_inner()))
+        };
+        uplinks.try_iter()?.enumerate().map(one).collect::<PyResult<_>>().map(Self)
     }
 
     fn uplinks(&self) -> Vec<&Uplink> {

@@ -1,4 +1,4 @@
-//! `DeviceIdentity` and `EncodedUplink`: whose datapoints, and the datapoints of one call.
+//! `DeviceIdentity` and `EncodedUplink`: a sub-device, and the datapoints of one send.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use tb_mqtt_core::numbers::{self, Conversions, Numbers};
 use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
-use crate::convert::{PointRefusal, Value, at_this_moment, timestamp, value_error, with_builder, write_point};
+use crate::convert::{
+    PointRefusal, Value, at_this_moment, timestamp, value_error, with_builder, write_point, wrong_type,
+};
 use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
 
 /// Name and profile of a sub-device.
@@ -32,7 +34,9 @@ impl DeviceIdentity {
     #[new]
     #[pyo3(signature = (name, profile = "default"))]
     fn new(name: &Bound<'_, PyString>, profile: &str) -> PyResult<Self> {
-        let name = name.to_str().map_err(|_| PyValueError::new_err("name must not have lone surrogates"))?;
+        let name = name.to_str().map_err(|_| {
+            PyValueError::new_err("Device name must not have lone surrogates, they cannot be encoded as UTF-8.")
+        })?;
         if name.is_empty() {
             return Err(PyValueError::new_err("Device name must not be empty."));
         }
@@ -59,7 +63,7 @@ impl DeviceIdentity {
     }
 }
 
-/// The datapoints of one call.
+/// The datapoints of one send.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
 pub struct EncodedUplink(pub Uplink);
 
@@ -81,20 +85,31 @@ impl EncodedUplink {
         metadata: Option<(String, i64)>,
     ) -> PyResult<Self> {
         if metadata.is_some() && device.is_none() {
-            return Err(PyValueError::new_err("metadata is of a sub-device's timeseries: device must be given"));
+            return Err(PyValueError::new_err(
+                "metadata must come with a device, only timeseries of a sub-device have metadata",
+            ));
         }
-        let now = Timestamp::new(now_ms).ok_or_else(|| PyValueError::new_err("now_ms is out of range"))?;
+        let now = Timestamp::new(now_ms).ok_or_else(|| {
+            let end = Timestamp::END;
+            value_error(format_args!(
+                "now_ms must be milliseconds since the epoch below {end} (the year 10000), not {now_ms}"
+            ))
+        })?;
         let timeseries = with_builder(Numbers::new(round_floats), |builder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
                 add_telemetry_dict(dict, now, builder)?;
             } else if data.is_instance_of::<TimeseriesEntry>() {
-                add_entry::<TimeseriesEntry>(data, now, builder)?;
+                add_entry(data, now, builder)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
                     add_telemetry_item(&item, now, builder)?;
                 }
             } else {
-                return Err(unsupported("payload type for telemetry", data));
+                return Err(unsupported(
+                    "payload type for telemetry",
+                    data,
+                    "a dict, a TimeseriesEntry and a list of these",
+                ));
             }
             finish(builder, "telemetry", data)
         })?;
@@ -112,16 +127,20 @@ impl EncodedUplink {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
                 add_values(dict, Timestamp::NONE, builder)?;
             } else if data.is_instance_of::<AttributeEntry>() {
-                add_entry::<AttributeEntry>(data, Timestamp::NONE, builder)?;
+                add_entry(data, Timestamp::NONE, builder)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
                     if !item.is_instance_of::<AttributeEntry>() {
-                        return Err(unsupported("item type in attributes list", &item));
+                        return Err(unsupported("item type in attributes list", &item, "AttributeEntry"));
                     }
-                    add_entry::<AttributeEntry>(&item, Timestamp::NONE, builder)?;
+                    add_entry(&item, Timestamp::NONE, builder)?;
                 }
             } else {
-                return Err(unsupported("payload type for attributes", data));
+                return Err(unsupported(
+                    "payload type for attributes",
+                    data,
+                    "a dict, an AttributeEntry and a list of AttributeEntry",
+                ));
             }
             finish(builder, "attributes", data)
         })?;
@@ -138,10 +157,10 @@ impl EncodedUplink {
         main_ts: Option<&Bound<'_, PyAny>>,
         device: Device<'_>,
     ) -> PyResult<Self> {
-        let attributes = collect::<AttributeEntry>(attributes)?;
+        let attributes = collect::<AttributeEntry>("attributes", attributes)?;
         Ok(Self(Uplink {
             device: shared(device),
-            timeseries: collect::<TimeseriesEntry>(timeseries)?,
+            timeseries: collect::<TimeseriesEntry>("timeseries", timeseries)?,
             extras: (attributes.nbytes() > 0).then(|| Box::new(Extras { attributes, metadata: None })),
             main_timestamp: timestamp(main_ts)?,
         }))
@@ -226,10 +245,16 @@ fn entries<'a, 'py, T: PyTypeInfo>(
     PyTuple::new(py, entries)
 }
 
-fn collect<T: PyTypeInfo>(entries: &Bound<'_, PyAny>) -> PyResult<Points> {
+/// Collect the entries of an argument, which must all be of the class `T`.
+fn collect<T: PyTypeInfo>(argument: &str, entries: &Bound<'_, PyAny>) -> PyResult<Points> {
     with_builder(Numbers::default(), |builder| {
-        for entry in entries.try_iter()? {
-            with_entry::<T, _>(&entry?, |entry| {
+        for (index, entry) in entries.try_iter()?.enumerate() {
+            let entry = entry?;
+            if !entry.is_instance_of::<T>() {
+                let expected = T::type_object(entry.py()).name()?;
+                return Err(wrong_type(argument, index, &format!("{expected}"), &entry));
+            }
+            with_entry(&entry, |entry| {
                 builder.push_encoded(entry.timestamp, entry.key_json(), entry.point()).map_err(value_error)
             })?;
         }
@@ -239,15 +264,15 @@ fn collect<T: PyTypeInfo>(entries: &Bound<'_, PyAny>) -> PyResult<Points> {
 
 fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
     if item.is_instance_of::<TimeseriesEntry>() {
-        add_entry::<TimeseriesEntry>(item, now, builder)
+        add_entry(item, now, builder)
     } else if let Ok(dict) = item.cast_exact::<PyDict>() {
         add_telemetry_dict(dict, now, builder)
     } else {
-        Err(unsupported("item type in telemetry list", item))
+        Err(unsupported("item type in telemetry list", item, "dict and TimeseriesEntry"))
     }
 }
 
-/// `{"ts": ms, "values": {…}}`, or `{key: value}` when there is no `ts`.
+/// Add `{"ts": ms, "values": {…}}`, or `{key: value}` if there is no `ts`.
 fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
     let py = dict.py();
     let Some(ts) = dict.get_item(pyo3::intern!(py, "ts"))? else { return add_values(dict, now, builder) };
@@ -280,8 +305,8 @@ fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut Po
     Ok(())
 }
 
-fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    let added = with_entry::<T, _>(entry, |entry| {
+fn add_entry(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let added = with_entry(entry, |entry| {
         let point = entry.point();
         let (key, value) = entry.parts(point);
         if numbers::may_become_text(value) {
@@ -290,13 +315,13 @@ fn add_entry<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &
         builder.push_encoded(entry.timestamp.or(now), key, point).map_err(value_error)?;
         Ok(true)
     })?;
-    if added { Ok(()) } else { add_again::<T>(entry, now, builder) }
+    if added { Ok(()) } else { add_again(entry, now, builder) }
 }
 
 /// Encode an entry's value again, by the builder's rules for numbers. That runs Python code, so a copy is read.
 #[cold]
-fn add_again<T: PyTypeInfo>(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    let datapoint = with_entry::<T, _>(entry, |entry| Ok(entry.clone()))?;
+fn add_again(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let datapoint = with_entry(entry, |entry| Ok(entry.clone()))?;
     let value = Value(datapoint.value(entry.py())?);
     let write = |out: &mut Output| json::write_value(&value, out).map_err(PointRefusal::from);
     Ok(builder.push_value(datapoint.timestamp.or(now), datapoint.key_json(), write)?)
@@ -313,7 +338,7 @@ fn finish(builder: &mut PointsBuilder, kind: &str, data: &Bound<'_, PyAny>) -> P
     Ok(points)
 }
 
-fn unsupported(what: &str, object: &Bound<'_, PyAny>) -> PyErr {
+fn unsupported(what: &str, object: &Bound<'_, PyAny>, allowed: &str) -> PyErr {
     let (type_name, _) = Value(object.clone()).describe();
-    PyValueError::new_err(format!("Unsupported {what}: {type_name}"))
+    PyValueError::new_err(format!("Unsupported {what}: {type_name}, allowed are {allowed}"))
 }

@@ -1,16 +1,16 @@
-//! Which uplinks a payload answers for, and which of its datapoints each of them wrote.
+//! The uplinks that a payload acknowledges, and the datapoints that each of them wrote.
 
 use std::iter;
 use std::ops::Range;
 
 use ahash::AHashMap;
 
-/// An uplink, and how many of its datapoints the payload answers for.
+/// An uplink, and the number of its datapoints that the payload acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
     /// Index in the input.
     pub uplink: usize,
-    /// Datapoints that the payload answers for.
+    /// Number of datapoints that the payload acknowledges.
     pub datapoints: usize,
 }
 
@@ -27,26 +27,26 @@ struct Share {
 #[derive(Debug, Clone, Default)]
 pub struct Attribution {
     sources: Vec<Source>,
-    /// In the order of writing. Empty while every source has written its datapoints in a row and none was superseded: then the
-    /// counts of the sources say it all, and the usual payload costs nothing more.
+    /// In the order of writing. Empty while every source has written its datapoints in a row and none was superseded: then they
+    /// follow from the counts of the sources, and the usual payload needs no list.
     shares: Vec<Share>,
 }
 
 impl Attribution {
-    /// One datapoint of one uplink.
+    /// Attribute one datapoint to one uplink.
     #[must_use]
     pub fn of_one(uplink: usize) -> Self {
         Self { sources: vec![Source { uplink, datapoints: 1 }], shares: Vec::new() }
     }
 
-    /// The sources.
+    /// Return the sources.
     #[must_use]
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
 
     /// Count datapoints that an uplink appends to a payload of `before` datapoints. `place` is its place among the sources, if it
-    /// is one already. Returns that place.
+    /// is a source already. Return its place.
     #[inline]
     pub fn append(&mut self, place: Option<usize>, uplink: usize, before: usize, datapoints: usize) -> usize {
         if place.is_some_and(|place| place + 1 != self.sources.len()) {
@@ -62,7 +62,7 @@ impl Attribution {
         source
     }
 
-    /// Count a datapoint of an uplink that takes the place of the one with the number `written`. Returns the uplink's place.
+    /// Count a datapoint of an uplink that replaces the datapoint with the number `written`. Return the uplink's place.
     pub fn supersede(&mut self, place: Option<usize>, uplink: usize, written: usize) -> usize {
         self.spell_out();
         let source = self.count(place, uplink, 1);
@@ -96,7 +96,7 @@ impl Attribution {
         self.shares.iter().cloned().chain(implied)
     }
 
-    /// For each datapoint of the payload, the place of the source whose value stands there.
+    /// Return, for each datapoint of the payload, the place of the source that wrote its value.
     #[must_use]
     pub fn writers(&self, datapoints: usize) -> Vec<usize> {
         let mut writers = vec![0; datapoints];
@@ -106,8 +106,8 @@ impl Attribution {
         writers
     }
 
-    /// The attribution of each of `parts` payloads into which the payload is cut. `goes_to` says for each of its datapoints which
-    /// part it is in. The uplinks of the result are places among the sources of the whole.
+    /// Return the attribution of each of `parts` payloads into which the payload is cut. `goes_to` has the part of each of its
+    /// datapoints. The uplinks of the result are places among the sources of the whole.
     #[must_use]
     pub fn cut(&self, goes_to: &[usize], parts: usize) -> Vec<Self> {
         let mut cut: Vec<Self> = iter::repeat_with(Self::default).take(parts).collect();

@@ -1,8 +1,8 @@
 //! Token buckets that refill continuously. All windows of all limits are taken at once, or none.
 //!
 //! A level is counted in fractions of a token: one token is as many units as the window has nanoseconds, and each
-//! nanosecond brings as many units as the window has tokens. So all arithmetic is exact, and the wait that is given is
-//! neither too short (which would make the caller ask again and again) nor too long.
+//! nanosecond adds as many units as the window has tokens. So all arithmetic is exact, and the returned wait is
+//! neither too short, which would make the caller try again, nor too long.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,14 @@ pub struct Window {
     pub duration: Duration,
 }
 
-/// A window that cannot be.
+/// Why a window is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRefusal {
-    /// No token ever.
+    /// The capacity is 0.
     ZeroCapacity,
-    /// Shorter than a nanosecond.
+    /// The duration is shorter than a nanosecond.
     ZeroDuration,
-    /// Longer than can be counted.
+    /// The duration in nanoseconds has more than 64 bits.
     DurationTooLong,
 }
 
@@ -40,21 +40,21 @@ impl fmt::Display for WindowRefusal {
     }
 }
 
-/// What a caller who got no tokens must wait for.
+/// The wait after a take that got no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// Nanoseconds from now until the same take succeeds.
+    /// Nanoseconds until the take succeeds.
     pub nanos: u64,
-    /// The window that causes it.
+    /// The window with the longest wait.
     pub window: Window,
 }
 
 /// A take that no wait would make possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Impossible {
-    /// Tokens asked for.
+    /// Requested tokens.
     pub amount: u64,
-    /// The window that never holds as many.
+    /// The window with a smaller capacity.
     pub window: Window,
 }
 
@@ -121,7 +121,7 @@ impl Bucket {
         u64::try_from(nanos).expect("a bucket is full after its duration, which fits")
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "for reports only")]
+    #[expect(clippy::cast_precision_loss, reason = "only reports use the number")]
     fn tokens(&self) -> f64 {
         self.level as f64 / self.nanos as f64
     }
@@ -135,33 +135,33 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Full buckets. `now` is in nanoseconds of a clock that the caller keeps to.
+    /// Make full buckets. `now` is in nanoseconds of one clock, which later calls must use too.
     ///
     /// # Errors
-    /// When a window cannot be.
+    /// When a window is refused.
     pub fn new(windows: &[Window], now: i64) -> Result<Self, WindowRefusal> {
         let buckets = windows.iter().copied().map(Bucket::new).collect::<Result<_, _>>()?;
         Ok(Self { buckets, updated: now })
     }
 
-    /// The windows, in the order given.
+    /// Return the windows, in the order given.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
         self.buckets.iter().map(|bucket| bucket.window)
     }
 
-    /// The most that can ever be taken at once, if there is a limit.
+    /// Return the largest amount that can be taken at once, if there is a limit.
     #[must_use]
     pub fn smallest_capacity(&self) -> Option<u64> {
         self.windows().map(|window| window.capacity).min()
     }
 
-    /// Tokens in each window.
+    /// Return the tokens in each window.
     pub fn tokens(&mut self, now: i64) -> Vec<f64> {
         self.refill(now);
         self.buckets.iter().map(Bucket::tokens).collect()
     }
 
-    /// What a take of `amount` would have to wait for: the longest wait of all windows.
+    /// Return the wait of a take of `amount`: the longest of all windows, or none if it would succeed.
     ///
     /// # Errors
     /// When no wait would help.
@@ -193,7 +193,7 @@ impl Buckets {
         Ok(wait)
     }
 
-    /// Take up to `amount` from each window, for what was sent without asking.
+    /// Take up to `amount` from each window, to count a message that was sent without taking tokens first.
     pub fn spend(&mut self, amount: u64, now: i64) {
         self.refill(now);
         self.remove(amount);
@@ -211,10 +211,10 @@ impl Buckets {
         Ok(())
     }
 
-    /// Replace the windows. What was spent in a window stays spent in the new window of the same duration.
+    /// Replace the windows. A window with the duration of an earlier one keeps that one's spent tokens.
     ///
     /// # Errors
-    /// When a window cannot be; nothing is changed then.
+    /// When a window is refused; nothing is changed then.
     pub fn set_windows(&mut self, windows: &[Window], now: i64) -> Result<(), WindowRefusal> {
         self.refill(now);
         let mut new = Self::new(windows, self.updated)?;
@@ -234,7 +234,7 @@ impl Buckets {
     }
 
     fn refill(&mut self, now: i64) {
-        // A clock that went back refills nothing, and nothing twice when it comes forward again.
+        // When the clock goes back nothing is refilled, and no span of time is counted twice when it advances again.
         if now > self.updated {
             let elapsed = now.abs_diff(self.updated);
             self.buckets.iter_mut().for_each(|bucket| bucket.refill(elapsed));

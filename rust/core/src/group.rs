@@ -8,12 +8,12 @@ use crate::numbers::Conversions;
 use crate::points::{Points, Timestamp};
 use crate::uplink::{Identity, Uplink};
 
-/// Which datapoints of an uplink are meant.
+/// A kind of datapoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Timeseries.
     Timeseries,
-    /// Attributes: they have no timestamp, so that a device has one group.
+    /// Attributes. They have no timestamp, so a device has one group.
     Attributes,
 }
 
@@ -22,7 +22,7 @@ pub enum Kind {
 pub struct Piece<'a> {
     /// Its points.
     pub bytes: &'a [u8],
-    /// How many.
+    /// Number of points.
     pub count: usize,
     /// Index of the uplink.
     pub source: usize,
@@ -30,14 +30,14 @@ pub struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// Some of the points of this piece.
+    /// Return some of the points of this piece.
     #[must_use]
     pub fn part(self, bytes: &'a [u8], count: usize) -> Self {
         Self { bytes, count, ..self }
     }
 }
 
-/// What stands around the points of a record.
+/// The part of a record around its points.
 #[derive(Debug, Clone, Copy)]
 pub struct Around<'g> {
     /// The timestamp of all of them.
@@ -46,7 +46,7 @@ pub struct Around<'g> {
     pub metadata: &'g [u8],
 }
 
-/// Runs of one device with one timestamp; those of a call with metadata are in groups of their own.
+/// Runs of one device with one timestamp. Runs of an uplink with metadata are in groups of their own.
 #[derive(Debug)]
 struct Group {
     timestamp: Timestamp,
@@ -63,7 +63,7 @@ struct DeviceGroups<'a> {
     identity: Option<&'a Arc<Identity>>,
     first_group: usize,
     last_group: usize,
-    /// Another device has the same name, with another profile.
+    /// Whether another device has the same name, with another profile.
     shares_name: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> DeviceGroups<'a> {
     }
 }
 
-/// Ends a list.
+/// The index that ends a list.
 const END: usize = usize::MAX;
 
 /// Devices, their groups and the groups' runs: three arrays linked by index, since most lists have one element.
@@ -102,7 +102,7 @@ pub struct GroupView<'g, 'a> {
 }
 
 impl<'a> Grouped<'a> {
-    /// Group the datapoints of one kind. `published` is the time that metadata get, in milliseconds.
+    /// Group the datapoints of one kind. `published` is the time of publishing in metadata, in milliseconds.
     #[must_use]
     pub fn new(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Self {
         let mut grouped = Self::default();
@@ -129,18 +129,18 @@ impl<'a> Grouped<'a> {
         grouped
     }
 
-    /// The first timestamp that is not likely to be in milliseconds.
+    /// Return the first timestamp that is probably not in milliseconds.
     #[must_use]
     pub fn suspicious_timestamp(&self) -> Option<Timestamp> {
         self.suspicious
     }
 
-    /// The devices in order.
+    /// Return the devices in order.
     pub fn devices(&self) -> impl Iterator<Item = DeviceView<'_, 'a>> {
         (0..self.devices.len()).map(|index| DeviceView { grouped: self, index })
     }
 
-    /// Begin a record behind all that is there.
+    /// Begin a record after all others.
     pub fn push_record(&mut self, identity: Option<&'a Arc<Identity>>, around: Around<'_>) {
         if self.devices.last().is_none_or(|device| device.identity != identity) {
             self.devices.push(DeviceGroups::new(identity, false));
@@ -189,31 +189,31 @@ impl<'a> Grouped<'a> {
 }
 
 impl<'g, 'a> DeviceView<'g, 'a> {
-    /// Number of the device, in order of first appearance.
+    /// Return the number of the device, in order of first appearance.
     #[must_use]
     pub fn index(self) -> usize {
         self.index
     }
 
-    /// Whose datapoints these are.
+    /// Return the identity of the device.
     #[must_use]
     pub fn identity(self) -> Option<&'a Identity> {
         self.grouped.devices[self.index].identity.map(Arc::as_ref)
     }
 
-    /// The same, to keep.
+    /// Return the identity of the device as a shared pointer.
     #[must_use]
     pub fn shared_identity(self) -> Option<Arc<Identity>> {
         self.grouped.devices[self.index].identity.map(Arc::clone)
     }
 
-    /// Whether another device has the same name: the two cannot stand in one JSON object.
+    /// Whether another device has the same name: one JSON object cannot have both.
     #[must_use]
     pub fn shares_name(self) -> bool {
         self.grouped.devices[self.index].shares_name
     }
 
-    /// The groups in order.
+    /// Return the groups in order.
     pub fn groups(self) -> impl Iterator<Item = GroupView<'g, 'a>> {
         let grouped = self.grouped;
         follow(grouped.devices[self.index].first_group, |index| grouped.groups[index].next)
@@ -222,7 +222,7 @@ impl<'g, 'a> DeviceView<'g, 'a> {
 }
 
 impl<'g, 'a> GroupView<'g, 'a> {
-    /// What stands around the datapoints of the group.
+    /// Return the part of the record around the datapoints of the group.
     #[must_use]
     pub fn around(self) -> Around<'g> {
         let grouped: &'g Grouped<'a> = self.grouped;
@@ -230,13 +230,13 @@ impl<'g, 'a> GroupView<'g, 'a> {
         Around { timestamp, metadata: grouped.metadata.get(metadata).map_or(&[], Vec::as_slice) }
     }
 
-    /// Whether a key can occur more than once: not inside a run, so only when there are several.
+    /// Whether a key can occur more than once: only if there are several runs, because keys differ inside a run.
     #[must_use]
     pub fn may_repeat_keys(self) -> bool {
         self.group().first_piece != self.group().last_piece
     }
 
-    /// The runs in order.
+    /// Return the runs in order.
     pub fn pieces(self) -> impl Iterator<Item = Piece<'a>> {
         let grouped: &'g Grouped<'a> = self.grouped;
         follow(self.group().first_piece, |index| grouped.pieces[index].next).map(|index| grouped.pieces[index])
@@ -252,7 +252,7 @@ fn follow(first: usize, next: impl Fn(usize) -> usize) -> impl Iterator<Item = u
     std::iter::successors(some(first), move |&index| some(next(index)))
 }
 
-/// What became of the numbers of the datapoints of one kind, when they were encoded for a client.
+/// Return the conversions that were made when the datapoints of one kind were encoded for a client.
 #[must_use]
 pub fn conversions(uplinks: &[&Uplink], kind: Kind) -> Conversions {
     uplinks.iter().filter_map(|uplink| points_of(uplink, kind)).map(Points::conversions).sum()
@@ -271,7 +271,7 @@ struct GroupIndex<'a> {
     devices: AHashMap<Option<(&'a str, &'a str)>, usize>,
     names: AHashMap<&'a str, usize>,
     groups: AHashMap<(usize, Timestamp), usize>,
-    /// By the index of their metadata, which only one call has.
+    /// By the index of their metadata, which belongs to one uplink.
     with_metadata: AHashMap<(usize, Timestamp), usize>,
 }
 
@@ -295,7 +295,7 @@ impl<'a> GroupIndex<'a> {
     }
 
     fn group(&mut self, grouped: &mut Grouped<'a>, device: usize, timestamp: Timestamp, metadata: usize) -> usize {
-        // Calls come in the order of time: the newest group is the likely one.
+        // Uplinks are in the order of time, so the newest group is the likely one.
         if let Some(newest) = grouped.groups.get(grouped.devices[device].last_group)
             && (newest.timestamp, newest.metadata) == (timestamp, metadata)
         {
@@ -308,7 +308,7 @@ impl<'a> GroupIndex<'a> {
                 .or_insert_with(|| grouped.add_group(device, timestamp, metadata));
         }
         *self.with_metadata.entry((metadata, timestamp)).or_insert_with(|| {
-            // What comes after this is newer, and must not be written before it.
+            // Later datapoints are newer and must not be written before this group.
             self.groups.remove(&(device, timestamp));
             grouped.add_group(device, timestamp, metadata)
         })

@@ -1,19 +1,19 @@
 //! Bytes that live inside their owner while they are few: an entry costs one allocation instead of two.
 
-/// Room for a key of two dozen letters and a number.
+/// Enough bytes for a key of two dozen letters and a number.
 const INLINE: usize = 46;
 
 /// A few bytes inline, or many on the heap. Immutable.
 #[derive(Debug, Clone)]
 pub enum InlineBytes {
-    /// How many, and the bytes.
+    /// The number of bytes, and the bytes.
     Inline(u8, [u8; INLINE]),
     /// More than fit inline.
     Heap(Box<[u8]>),
 }
 
 impl InlineBytes {
-    /// The bytes.
+    /// Return the bytes.
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {

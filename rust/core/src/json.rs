@@ -7,20 +7,20 @@ use crate::numbers::{Numbers, PLAIN};
 /// Deepest nesting of lists and dicts in one value.
 pub const MAX_DEPTH: usize = 128;
 
-/// A value of some other world (a Python object, a test's tree) that can be written as JSON.
+/// A value of another representation (a Python object, a test's tree) that can be written as JSON.
 pub trait Node: Sized {
     /// The elements of a list.
     type Items: Iterator<Item = Self>;
     /// The keys and values of a dict.
     type Pairs: Iterator<Item = (Self, Self)>;
 
-    /// What this value is.
+    /// Return the kind and content of this value.
     fn shape(&self) -> Shape<'_, Self>;
 
-    /// The text of this value, if it is a string; what dict keys are asked for.
+    /// Return the text of this value, if it is a string. Used for dict keys.
     fn text(&self) -> Text<'_>;
 
-    /// Name of the value's type and its printed form; asked for only when the value is refused.
+    /// Return the name of the value's type and its printed form. Used only when the value is refused.
     fn describe(&self) -> (String, String);
 }
 
@@ -38,21 +38,21 @@ pub enum Shape<'a, N: Node> {
     Float(f64),
     /// A string.
     Text(&'a str),
-    /// A string that UTF-8 cannot carry.
+    /// A string with a lone surrogate, which cannot be encoded as UTF-8.
     BrokenText,
     /// A list.
     List(N::Items),
     /// A dict.
     Dict(N::Pairs),
-    /// Anything that JSON has no form for.
+    /// A value that JSON cannot represent.
     Unsupported,
 }
 
-/// What [`Node::text`] finds.
+/// The result of [`Node::text`].
 pub enum Text<'a> {
     /// A string.
     Sound(&'a str),
-    /// A string that UTF-8 cannot carry.
+    /// A string with a lone surrogate, which cannot be encoded as UTF-8.
     Broken,
     /// Something else.
     Other,
@@ -119,7 +119,7 @@ impl Refusal {
         self
     }
 
-    /// The path from the whole value (`$`) to the refused part.
+    /// Return the path from the whole value (`$`) to the refused part.
     #[must_use]
     pub fn path(&self) -> String {
         let mut path = String::from("$");
@@ -145,7 +145,11 @@ impl fmt::Display for Refusal {
         let path = self.path();
         match &self.reason {
             Reason::Unsupported { type_name, repr } => {
-                write!(f, "Invalid JSON value at {path}: unsupported - {type_name} ({repr})")
+                write!(
+                    f,
+                    "Invalid JSON value at {path}: unsupported - {type_name} ({repr}), \
+                     allowed are None, bool, int, float, str, list and dict"
+                )
             }
             Reason::KeyNotText { type_name, repr } => {
                 write!(f, "Invalid JSON key at {path}: expected str, got {type_name} ({repr})")
@@ -161,29 +165,29 @@ impl fmt::Display for Refusal {
                 write!(f, "Invalid JSON value at {path}: {name} is not a JSON number, numbers must be finite")
             }
             Reason::LoneSurrogate => {
-                write!(f, "Invalid JSON string at {path}: lone surrogates have no UTF-8 form")
+                write!(f, "Invalid JSON string at {path}: lone surrogates cannot be encoded as UTF-8")
             }
             Reason::TooDeep => {
-                write!(f, "Invalid JSON value at {path}: more than {MAX_DEPTH} lists and dicts inside each other")
+                write!(f, "Invalid JSON value at {path}: lists and dicts must be nested at most {MAX_DEPTH} deep")
             }
         }
     }
 }
 
-/// What is being written.
+/// JSON that is being written.
 #[derive(Debug, Default)]
 pub struct Output {
     /// The text.
     pub bytes: Vec<u8>,
-    /// Says what is written for a value that is a number. Numbers in lists and dicts are not asked about, since the platform
-    /// keeps those as JSON.
+    /// Converts a value that is a number. Numbers in lists and dicts are not converted, because the platform stores those as
+    /// JSON.
     pub numbers: Numbers,
 }
 
-/// Append `node` as JSON. On refusal `out` holds a part of the value; the caller cuts it back.
+/// Append `node` as JSON. On refusal `out` has a part of the value; the caller removes it.
 ///
 /// # Errors
-/// When the value or a part of it has no JSON form.
+/// When the value or a part of it cannot be written as JSON.
 #[inline]
 pub fn write_value<N: Node>(node: &N, out: &mut Output) -> Result<(), Refusal> {
     write_nested(node, out, 0)
@@ -248,10 +252,10 @@ fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Output, depth: usize) -> Resul
     Ok(())
 }
 
-/// The text of a dict key.
+/// Return the text of a dict key.
 ///
 /// # Errors
-/// When the key is not a string, or one that UTF-8 cannot carry.
+/// When the key is not a string, or cannot be encoded as UTF-8.
 #[inline]
 pub fn text_of<N: Node>(key: &N) -> Result<&str, Refusal> {
     match key.text() {
@@ -266,7 +270,7 @@ pub fn text_of<N: Node>(key: &N) -> Result<&str, Refusal> {
 
 #[inline]
 fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Refusal> {
-    // One look at the magnitude for both questions: whether it is finite, and whether the platform keeps it as a number.
+    // One comparison answers two questions: whether it is finite, and whether the platform stores it as a number.
     if !PLAIN.contains(&value.abs()) {
         if !value.is_finite() {
             return Err(Refusal::new(Reason::NotFinite(value)));
@@ -285,7 +289,7 @@ pub fn write_int(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Append a string in quotes, escaped where JSON wants it and nowhere else.
+/// Append a string in quotes, with the escapes that JSON requires and no others.
 #[inline]
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
@@ -299,7 +303,7 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether any byte must be escaped: eight bytes at a time, since nearly all strings are short and plain.
+/// Whether any byte must be escaped. It looks at eight bytes at a time, because nearly all strings are short and plain.
 #[inline]
 fn needs_escape(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -312,7 +316,7 @@ fn needs_escape(bytes: &[u8]) -> bool {
         let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
         control | quote | backslash
     };
-    // The last word may overlap the one before it: cheaper than a byte at a time.
+    // The last word may overlap the one before it, which is cheaper than a byte at a time.
     let Some(last) = bytes.last_chunk() else {
         return bytes.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0);
     };
@@ -339,7 +343,7 @@ fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[written..]);
 }
 
-/// The letter behind the backslash for each byte that must be escaped, `u` for the long form, 0 for all others.
+/// The letter after the backslash for each byte that must be escaped, `u` for the long form, 0 for all others.
 const ESCAPES: [u8; 256] = {
     let mut table = [0_u8; 256];
     let mut control = 0;

@@ -1,7 +1,7 @@
-//! Which keys of datapoints the platform can store.
+//! The keys that the platform can store.
 //!
-//! The rules are those of `docs/platform_contract.md`, section 3. The platform applies them after the PUBACK: a key that it refuses
-//! takes the whole record, or the whole attributes message, with it.
+//! The rules are those of `docs/platform_contract.md`, section 3. The platform applies them after the PUBACK: it drops the whole
+//! record, or the whole attributes message, that has a refused key.
 
 use std::fmt;
 
@@ -13,47 +13,45 @@ pub const MAX_KEY_LENGTH: usize = 255;
 /// Why the platform would drop a key together with its whole record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyRefusal {
-    /// Nothing in it, or only white space.
+    /// The key is empty or has only white space.
     Blank,
-    /// More UTF-16 code units than [`MAX_KEY_LENGTH`].
+    /// The key has more UTF-16 code units than [`MAX_KEY_LENGTH`]: this many.
     TooLong(usize),
-    /// A control character.
+    /// The key has a control character.
     Control(char),
-    /// `<` with a letter behind it, or behind white space.
+    /// The key has `<` followed by a letter, with or without white space between them.
     Tag,
-    /// `{{` and a later `}}`.
+    /// The key has `{{` and a later `}}`.
     Template,
 }
 
 impl fmt::Display for KeyRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Blank => write!(f, "it is blank, a key has 1 to {MAX_KEY_LENGTH} characters and is not blank"),
-            Self::TooLong(length) => write!(
-                f,
-                "it has {length} characters, a key has 1 to {MAX_KEY_LENGTH} (counted as UTF-16 code units) and is not blank"
-            ),
+            Self::Blank => f.write_str("it is blank, a key must have a character that is not white space"),
+            Self::TooLong(length) => {
+                write!(f, "it has {length} characters, counted as UTF-16 code units, a key can have {MAX_KEY_LENGTH}")
+            }
             Self::Control(character) => {
                 write!(
                     f,
-                    "it has the control character U+{:04X}, which the platform refuses in a key",
+                    "it has the control character U+{:04X}, the platform refuses such keys",
                     u32::from(*character)
                 )
             }
-            Self::Tag => f.write_str("it has '<' followed by a letter, which the platform refuses in a key as HTML"),
-            Self::Template => {
-                f.write_str("it has '{{' followed by '}}', which the platform refuses in a key as a template")
-            }
+            Self::Tag => f.write_str("it has '<' followed by a letter, the platform refuses such keys as HTML"),
+            Self::Template => f.write_str("it has '{{' followed by '}}', the platform refuses such keys as templates"),
         }
     }
 }
 
-/// What Unicode or Java (the server) or Python takes for white space: the separators 0x1C to 0x1F are not Unicode's.
+/// Whether Unicode, Java (the server) or Python considers a character white space. Unicode does not count the separators 0x1C to
+/// 0x1F.
 fn is_blank(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
-/// Append a key in quotes, if it is one of the usual ones that need neither a closer look nor an escape. Whether it was.
+/// Append a key in quotes if it is a usual one, which needs neither a full check nor an escape. Return whether it was appended.
 #[inline]
 pub fn write_plain(key: &str, out: &mut Vec<u8>) -> bool {
     let plain = is_plain(key.as_bytes());
@@ -69,7 +67,7 @@ pub fn write_plain(key: &str, out: &mut Vec<u8>) -> bool {
 /// Append any key in quotes.
 ///
 /// # Errors
-/// When the platform cannot store it; nothing is appended then.
+/// When the platform cannot store the key; nothing is appended then.
 pub fn write(key: &str, out: &mut Vec<u8>) -> Result<(), KeyRefusal> {
     if !write_plain(key, out) {
         validate(key)?;
@@ -78,12 +76,12 @@ pub fn write(key: &str, out: &mut Vec<u8>) -> Result<(), KeyRefusal> {
     Ok(())
 }
 
-/// Whether a key needs neither a closer look nor an escape: eight bytes at a time, since this is done for every datapoint.
+/// Whether a key needs neither a full check nor an escape. It looks at eight bytes at a time, because every datapoint needs it.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    /// Begins the control characters beyond ASCII, among others.
+    /// First byte of the control characters beyond ASCII, among others.
     const LATIN: u8 = 0xc2;
     let flags = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
@@ -101,7 +99,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     if !bytes.first().is_some_and(is_visible) || bytes.len() > MAX_KEY_LENGTH {
         return false;
     }
-    // The last word may overlap the one before it: cheaper than a byte at a time.
+    // The last word may overlap the one before it, which is cheaper than a byte at a time.
     let Some(last) = bytes.last_chunk() else {
         return !bytes.iter().any(|byte| matches!(*byte, ..b' ' | b'{'..=0x7f | b'"' | b'\\' | b'<' | LATIN));
     };
@@ -125,7 +123,7 @@ pub fn validate(key: &str) -> Result<(), KeyRefusal> {
     if let Some(control) = key.chars().find(|character| character.is_control()) {
         return Err(KeyRefusal::Control(control));
     }
-    // Rare characters first: searching for more than one character at a time takes longer than all of the rest.
+    // Rare characters first: a search for more than one character takes longer than all other checks.
     if key.contains('<') {
         let opens_tag = |rest: &str| rest.trim_start().starts_with(|first: char| first.is_ascii_alphabetic());
         if key.split('<').skip(1).any(opens_tag) {

@@ -1,10 +1,11 @@
-//! What is done once per datapoint: encode it, group it, cut it into payloads, and ask the rate limits.
+//! The work that is done once per datapoint: encode it, group it, cut it into payloads, and check the rate limits.
 //!
-//! This crate sees values, limits and the time. It has no Python, no I/O and no clock in it.
+//! This crate sees values, limits and the time. It uses neither Python, nor I/O, nor a clock.
 //!
-//! The road of a datapoint: [`json`] writes key and value once, as [`numbers`] says, [`points`] holds them, [`uplink`] says whose they are,
-//! [`group`] puts what belongs together side by side, [`pack`] copies it into payloads, [`attribution`] says which uplinks a payload
-//! answers for, [`repack`] cuts a payload for tighter limits, [`buckets`] says when they may go.
+//! A datapoint passes through these modules: [`json`] writes key and value once, with numbers converted by [`numbers`]; [`points`]
+//! holds them; [`uplink`] adds the device; [`group`] puts the datapoints of one device and timestamp side by side; [`pack`] copies
+//! them into payloads; [`attribution`] records which uplinks a payload acknowledges; [`repack`] cuts a payload for tighter limits;
+//! [`buckets`] limits when they may be sent.
 
 pub mod attribution;
 pub mod buckets;

@@ -1,33 +1,33 @@
-//! Numbers that the platform would store as text, and what is written instead of them.
+//! Numbers that the platform would store as text, and the numbers that are written instead.
 //!
-//! It keeps a decimal of at most 16 places as a number. A longer one becomes text, and so does an integer beyond 64 bits
+//! The platform stores a decimal of at most 16 places as a number. A longer one becomes text, and so does an integer beyond 64 bits
 //! (`docs/platform_contract.md`, section 3). Places are those of plain notation: `1.5e-10` has 11.
 
 use std::iter::Sum;
 use std::ops::Range;
 
-/// Decimal places that the platform keeps.
+/// Most decimal places of a number that the platform stores as a number.
 pub const MAX_PLACES: u32 = 16;
 
-/// The least that is left of a rounded float, in units of the last place: six digits. Below, text is the lesser evil.
+/// Smallest rounded float, in units of the last place: it has six digits. Text loses less than rounding to fewer digits.
 const LEAST_UNITS: u64 = 100_000;
 
-/// Units of the last place in 1.
+/// Number of units of the last place in 1.
 const UNITS_IN_ONE: f64 = 1e16;
 
 /// Magnitudes of floats that are written as they are. From one half on, floats are so far apart that the shortest form of each
 /// has 16 places or fewer; from 2^63 on they are integers beyond 64 bits.
 pub const PLAIN: Range<f64> = 0.5..9_223_372_036_854_775_808.0;
 
-/// Digits that an integer of 64 bits may always have; bytes of a float with 16 places, a 0 and a point before them.
+/// Most digits with which every integer has 64 bits; also the bytes of a float with 16 places after a 0 and a point.
 const LONGEST_PLAIN: usize = 18;
 
-/// What became of some numbers.
+/// Conversions of some numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conversions {
-    /// Floats written rounded, so that the platform stores numbers.
+    /// Number of floats that were rounded, so that the platform stores them as numbers.
     pub rounded: u32,
-    /// Numbers written as they are, of which the platform makes text.
+    /// Number of numbers that were not rounded and that the platform stores as text.
     pub as_text: u32,
 }
 
@@ -40,7 +40,7 @@ impl Sum for Conversions {
     }
 }
 
-/// Decides what is written for each number, and counts. By default nothing is rounded.
+/// Converts numbers and counts conversions. By default nothing is rounded.
 #[derive(Debug, Default)]
 pub struct Numbers {
     round: bool,
@@ -48,24 +48,24 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// With `round`, floats of too many places are rounded. Without, every float is written in its shortest form.
+    /// Round floats of too many places if `round` is true. Otherwise every float is written in its shortest form.
     #[must_use]
     pub fn new(round: bool) -> Self {
         Self { round, conversions: Conversions::default() }
     }
 
-    /// What was counted so far.
+    /// Return the conversions counted by now.
     #[must_use]
     pub fn conversions(&self) -> Conversions {
         self.conversions
     }
 
-    /// An integer beyond 64 bits is written.
+    /// Count an integer beyond 64 bits.
     pub fn large_integer(&mut self) {
         self.conversions.as_text += 1;
     }
 
-    /// The float to write for a finite one that is not [`PLAIN`].
+    /// Return the float to write for a finite one that is not [`PLAIN`].
     #[inline(never)]
     #[expect(clippy::cast_precision_loss, reason = "half of 10^16 units are fewer than 2^53")]
     pub fn unusual_float(&mut self, value: f64) -> f64 {
@@ -87,7 +87,7 @@ impl Numbers {
     }
 }
 
-/// Whether a value that is JSON already may be a number of which the platform makes text.
+/// Whether an encoded value may be a number that the platform stores as text.
 #[must_use]
 #[inline]
 pub fn may_become_text(json: &[u8]) -> bool {
@@ -100,7 +100,7 @@ pub fn may_become_text(json: &[u8]) -> bool {
     (exponent || long) && matches!(json[0], b'-' | b'0'..=b'9')
 }
 
-/// The float whose JSON this is, if it is one.
+/// Return the float with this JSON, if it is a float.
 #[must_use]
 pub fn float_of(json: &[u8]) -> Option<f64> {
     let digits = json.strip_prefix(b"-").unwrap_or(json);
@@ -108,7 +108,7 @@ pub fn float_of(json: &[u8]) -> Option<f64> {
     if float { str::from_utf8(json).ok()?.parse().ok() } else { None }
 }
 
-/// The magnitude of `value` in units of the last place, to the nearest: of the exact value and not of its shortest form, a tie to
+/// Return the magnitude of `value` in units of the last place, to the nearest: of the exact value and not of its shortest form, a tie to
 /// the even neighbour, as Python's `round(value, 16)` does. `value` is between -0.5 and 0.5.
 #[expect(clippy::cast_possible_truncation, reason = "at most half of 10^16 units")]
 fn units(value: f64) -> u64 {

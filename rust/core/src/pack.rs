@@ -15,19 +15,19 @@ use crate::points::{Point, PointIter, Timestamp};
 use crate::sink::{JsonSink, Layout, Sink, UplinkSink};
 use crate::uplink::{Identity, Uplink};
 
-/// What one payload may hold.
+/// The limits of one payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes.
+    /// Most bytes.
     pub max_size: usize,
-    /// Datapoints.
+    /// Most datapoints.
     pub max_datapoints: usize,
-    /// Device entries.
+    /// Most device entries.
     pub max_devices: usize,
 }
 
 impl Limits {
-    /// Limits in which 0 stands for "no limit", as the public functions take them.
+    /// Make limits from the numbers of the public functions, in which 0 means "no limit".
     #[must_use]
     pub fn with_zero_as_unlimited(max_size: usize, max_datapoints: usize, max_devices: usize) -> Self {
         let unlimited = |limit| if limit == 0 { usize::MAX } else { limit };
@@ -35,12 +35,12 @@ impl Limits {
     }
 }
 
-/// Where the entry of one device ends in a gateway payload. It begins behind the previous entry and a comma.
+/// The end of one device's entry in a gateway payload. The entry begins after the previous one and a comma.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The device.
     pub device: Arc<Identity>,
-    /// Bytes of the payload up to here.
+    /// Bytes of the payload up to this end.
     pub bytes: usize,
 }
 
@@ -55,14 +55,14 @@ pub struct Part<T> {
     pub devices: usize,
     /// The device entries of a gateway payload.
     pub entries: Vec<Entry>,
-    /// Which uplinks the payload answers for.
+    /// The uplinks that the payload acknowledges.
     pub attribution: Attribution,
     /// Numbers of the datapoints that begin a record without a timestamp.
     pub unstamped: Vec<usize>,
 }
 
 impl<T> Part<T> {
-    /// Replace the output and keep everything else.
+    /// Replace the output and keep all other fields.
     pub fn with_output<U>(self, output: U) -> Part<U> {
         let Self { datapoints, devices, entries, attribution, unstamped, .. } = self;
         Part { output, datapoints, devices, entries, attribution, unstamped }
@@ -78,42 +78,44 @@ pub struct Oversized<'a> {
     pub point: Point<'a>,
     /// Its timestamp.
     pub timestamp: Timestamp,
-    /// Bytes that a payload with it alone would have.
+    /// Bytes of a payload with this datapoint alone.
     pub size: usize,
 }
 
-/// An uplink that cannot be in what is to be written, by its index.
+/// Why an uplink cannot be packed or split, with the index of the uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfit {
-    /// One of no device among those of a gateway.
+    /// It has no device, and the payload is a gateway's.
     NoDevice(usize),
-    /// One with metadata, and nobody says when it is published.
+    /// It has metadata, and the time of publishing is missing.
     NoPublishTime(usize),
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoDevice(index) => write!(f, "uplinks[{index}] has no device, a gateway payload needs one"),
+            Self::NoDevice(index) => {
+                write!(f, "uplinks[{index}] has no device, an uplink in a gateway payload must have one")
+            }
             Self::NoPublishTime(index) => {
-                write!(f, "uplinks[{index}] has metadata: it is packed with now_ms, and cannot be split")
+                write!(f, "uplinks[{index}] has metadata, so now_ms is needed to pack it, and it cannot be split")
             }
         }
     }
 }
 
-/// What a batch became.
+/// The payloads of a batch.
 #[derive(Debug)]
 pub struct Packed<'a> {
     /// The payloads.
     pub parts: Vec<Part<Vec<u8>>>,
-    /// Datapoints that fit in none.
+    /// Datapoints that fit in no payload.
     pub oversized: Vec<Oversized<'a>>,
-    /// The first timestamp that is not likely to be in milliseconds.
+    /// The first timestamp that is probably not in milliseconds.
     pub suspicious: Option<Timestamp>,
 }
 
-/// Write payloads. `published` is now in milliseconds; only metadata need it.
+/// Write payloads. `published` is the time of publishing in milliseconds; only uplinks with metadata need it.
 ///
 /// # Errors
 /// When an uplink for a gateway payload has no device, or one has metadata and there is no `published`.
@@ -165,29 +167,29 @@ fn check(uplinks: &[&Uplink], layout: Layout, published: Option<i64>) -> Result<
     Ok(())
 }
 
-/// The payload that is being filled.
+/// The open payload, which is being filled.
 #[derive(Debug, Default)]
 struct Open<'a> {
-    /// Bytes that it would have if it were closed now.
+    /// Bytes of the payload if it were closed now.
     size: usize,
     datapoints: usize,
     devices: usize,
-    /// Number of the open device, if there is one.
+    /// Number of the open device, if one is open.
     device: Option<usize>,
-    /// Who that is.
+    /// Identity of the open device.
     identity: Option<Arc<Identity>>,
     entries: Vec<Entry>,
     /// Records of the open device, the open one included.
     records: usize,
-    /// Names of devices in it that another device has too.
+    /// Names of its devices that belong to another device too.
     shared_names: Vec<Option<&'a str>>,
     attribution: Attribution,
     unstamped: Vec<usize>,
-    /// Datapoints in front of the open record.
+    /// Datapoints before the open record.
     before_record: usize,
 }
 
-/// Room in a payload, for points with a comma each.
+/// Space that is left in a payload, for points with a comma each.
 #[derive(Debug, Clone, Copy)]
 struct Left {
     bytes: usize,
@@ -199,7 +201,7 @@ impl Left {
         bytes <= self.bytes && count <= self.datapoints
     }
 
-    /// Bytes and number of the points at the beginning of a piece for which there is room.
+    /// Return bytes and number of the points at the beginning of a piece that fit.
     fn fitting(self, piece: &Piece<'_>) -> (usize, usize) {
         let (mut bytes, mut count) = (0, 0);
         for point in PointIter(piece.bytes) {
@@ -224,15 +226,15 @@ pub(crate) struct Packer<'a, S: Sink<'a>> {
     limits: Limits,
     sink: S,
     open: Open<'a>,
-    /// The record that is being filled: stretches of points. Written when it ends, because a later value may replace one.
+    /// The open record: stretches of points. It is written when it ends, because a later value may replace an earlier one.
     record: Option<Timestamp>,
-    /// Its metadata.
+    /// Metadata of the open record.
     metadata: Vec<u8>,
     stretches: Vec<&'a [u8]>,
-    /// Where a key stands in `stretches`, by the record's number: nothing has to be cleared between records.
+    /// Index of a key in `stretches`. With the record's number in it, the map need not be cleared between records.
     keys: AHashMap<(usize, &'a [u8]), usize>,
     record_number: usize,
-    /// For each uplink: the number of the last part that it is a source of, and its place there.
+    /// For each uplink: the number of the last part with this source, and its place there.
     places: Vec<(usize, usize)>,
     parts: Vec<Part<S::Output>>,
     oversized: Vec<Oversized<'a>>,
@@ -240,7 +242,7 @@ pub(crate) struct Packer<'a, S: Sink<'a>> {
 
 impl<'a, S: Sink<'a>> Packer<'a, S> {
     pub(crate) fn new(layout: Layout, limits: Limits, sink: S, uplinks: usize) -> Self {
-        // Without device entries a second device has no place in a payload.
+        // Without device entries a payload can have only one device.
         let max_devices = if layout.gateway { limits.max_devices } else { 1 };
         Self {
             layout,
@@ -274,7 +276,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         (self.parts, self.oversized)
     }
 
-    /// Add a group in which a key may occur more than once. What an uplink has in it stands together.
+    /// Add a group in which a key may occur more than once. The datapoints of an uplink follow each other in it.
     fn add_repeating(&mut self, device: DeviceView<'_, 'a>, group: GroupView<'_, 'a>) {
         let around = group.around();
         let mut pieces = group.pieces().peekable();
@@ -295,7 +297,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// Whether an uplink's record fits in the open payload, or in an empty one, which is opened then.
+    /// Whether an uplink's record fits in the open payload, or in an empty one. In the second case this closes the open one.
     fn has_room_for(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, together: &[Piece<'a>]) -> bool {
         let opening = self.opening_cost(device, around);
         let (bytes, count) =
@@ -304,7 +306,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         if left.is_some_and(|left| left.holds(bytes, count)) {
             return true;
         }
-        // What the record weighs in an empty payload, and what it adds to the open one, where it replaces values.
+        // Bytes of the record in an empty payload, and bytes that it adds to the open one, where it replaces values.
         let (mut alone, mut added, mut freed, mut new_keys, mut largest) = (0, 0, 0, 0, 0);
         let mut own = AHashMap::new();
         for point in points_of(together) {
@@ -332,19 +334,19 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         fits
     }
 
-    /// Whether points of so many bytes, commas included, fit in an empty payload.
+    /// Whether points of this many bytes, including commas, fit in an empty payload.
     fn fits_alone(&self, device: DeviceView<'_, 'a>, around: Around<'_>, bytes: usize, count: usize) -> bool {
         let size = self.layout.size_around(device.identity(), around) + bytes - 1;
         size <= self.limits.max_size && count <= self.limits.max_datapoints
     }
 
-    /// Where the value of a key stands in the open record.
+    /// Return the place of a key in the open record, if the record has it.
     fn place_of_key(&self, key: &'a [u8]) -> Option<usize> {
         self.record?;
         self.keys.get(&(self.record_number, key)).copied()
     }
 
-    /// Put a point into the open payload, which has room for it.
+    /// Put a point into the open payload, where it fits.
     fn put(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, point: Point<'a>, source: usize) {
         if let Some(place) = self.place_of_key(point.key()) {
             self.put_over(place, point, source);
@@ -354,7 +356,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// Put a later value of a key where the earlier one stands.
+    /// Replace the earlier value of a key with a later one.
     fn put_over(&mut self, place: usize, point: Point<'a>, source: usize) {
         self.open.size = self.open.size - self.stretches[place].len() + point.bytes().len();
         self.stretches[place] = point.bytes();
@@ -372,7 +374,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
                 self.put_over(place, point, of.source);
                 return;
             }
-            // Both values travel, in two payloads, unless the later one fits in none: then this payload stays open.
+            // Both values are sent, in two payloads, unless the later one fits in none: then this payload stays open.
             if self.fits_alone(device, around, point.bytes().len(), 1) {
                 self.end_payload();
             }
@@ -384,7 +386,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// Add points with different keys: together where they fit in a payload, and otherwise in as many as they need.
+    /// Add points with different keys: together if they fit in one payload, otherwise in as many as they need.
     fn add_stretch(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, mut piece: Piece<'a>) {
         let mut torn = false;
         while piece.count > 0 {
@@ -420,7 +422,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// Append points to the open payload, which has room for them.
+    /// Append points to the open payload, where they fit.
     #[inline]
     fn append(
         &mut self,
@@ -438,16 +440,16 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         self.open.datapoints += count;
     }
 
-    /// What is left of the open payload behind what has to be opened.
+    /// Return the space that is left in the open payload when `opening` bytes are used to open a device and a record.
     #[inline]
     fn left(&self, opening: usize) -> Option<Left> {
-        // A record drops its last comma: what opens one has a byte more.
-        let room = self.limits.max_size + usize::from(self.record.is_none());
-        let bytes = room.checked_sub(self.open.size + opening)?;
+        // A record drops its last comma, so opening one leaves a byte more.
+        let end = self.limits.max_size + usize::from(self.record.is_none());
+        let bytes = end.checked_sub(self.open.size + opening)?;
         Some(Left { bytes, datapoints: self.limits.max_datapoints - self.open.datapoints })
     }
 
-    /// Bytes of what must be opened before a point can stand in the payload; `None` when the device has no place in it.
+    /// Return the bytes that opening a device and a record needs before a point; `None` if the payload cannot have the device.
     fn opening_cost(&self, device: DeviceView<'_, 'a>, around: Around<'_>) -> Option<usize> {
         if self.open.device == Some(device.index()) {
             let record =
@@ -463,7 +465,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         Some(entry + self.layout.record_cost(around, true))
     }
 
-    /// Open what is not open. Whether that was a record.
+    /// Open the device and the record if they are not open. Return whether the record was opened.
     fn begin(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>) -> bool {
         if self.open.device != Some(device.index()) {
             let first = self.open.devices == 0;
@@ -508,7 +510,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
         let open = &mut self.open;
         if let Some(device) = open.identity.take() {
-            // The size counts the payload's last bracket, which stands behind all entries.
+            // The size includes the payload's last bracket, which follows all entries.
             open.entries.push(Entry { device, bytes: open.size - 1 });
         }
     }
@@ -523,7 +525,7 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    /// Place of an uplink among the sources of the open payload, if it is one of them.
+    /// Return the place of an uplink among the sources of the open payload, if it is one of them.
     fn place_of(&self, uplink: usize) -> Option<usize> {
         let (part, place) = self.places[uplink];
         (part == self.parts.len()).then_some(place)

@@ -1,8 +1,8 @@
 //! Encoded datapoints and their timestamps.
 //!
-//! A point is `"key":value,` with its comma, so that any stretch of points is one slice to copy, and a record that holds
-//! them only has to drop the last byte. Points carry no index: where one ends is read from the bytes when a payload has
-//! to be cut between two of them, which is rare.
+//! A point is `"key":value,` with its comma, so any stretch of points is one slice to copy, and a record with these points
+//! only drops the last byte. There is no index of points: the end of one is found in the bytes when a payload must be cut
+//! between two of them, which is rare.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,7 +13,7 @@ use ahash::{AHashSet, RandomState};
 use crate::json::Output;
 use crate::numbers::{Conversions, Numbers};
 
-/// Stands for "no timestamp", so that a run stays at 16 bytes. The platform's clock never reaches it.
+/// The number that means "no timestamp", so that a run has 16 bytes. No clock reaches it.
 const NO_TIMESTAMP: i64 = i64::MIN;
 
 /// Milliseconds since the epoch, or none.
@@ -28,26 +28,26 @@ impl Timestamp {
     /// section 3).
     pub const END: i64 = 253_402_300_800_000;
 
-    /// A timestamp; `None` when the platform cannot store it, or the number is the one that stands for "none".
+    /// Make a timestamp. `None` if the platform cannot store it, or if the number is the one that means "no timestamp".
     #[must_use]
     pub fn new(millis: i64) -> Option<Self> {
         (millis != NO_TIMESTAMP && millis < Self::END).then_some(Self(millis))
     }
 
-    /// Whether the number is a time of ours in seconds (1973 to 5138) or in microseconds (1973 to 1978) rather than in
-    /// milliseconds, as which it would be in the early seventies or after the year 5138.
+    /// Whether the number is more likely a time in seconds (1973 to 5138) or in microseconds (from 1973 on) than one in
+    /// milliseconds, which would be in the early seventies or after the year 5138.
     #[must_use]
     pub fn is_suspicious(self) -> bool {
         matches!(self.0, 100_000_000..100_000_000_000 | 100_000_000_000_000..)
     }
 
-    /// The milliseconds, if there is a timestamp.
+    /// Return the milliseconds, if there is a timestamp.
     #[must_use]
     pub fn millis(self) -> Option<i64> {
         (self.0 != NO_TIMESTAMP).then_some(self.0)
     }
 
-    /// This timestamp, or `other` when there is none.
+    /// Return this timestamp, or `other` if there is none.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self == Self::NONE { other } else { self }
@@ -59,14 +59,14 @@ impl Timestamp {
 pub struct Run {
     /// The timestamp of all of them.
     pub timestamp: Timestamp,
-    /// How many.
+    /// Number of points.
     pub count: NonZeroU32,
-    /// Where they end in the bytes.
+    /// Index after the last point in the bytes.
     end: u32,
 }
 
-/// Nearly every call has one run: it needs no allocation of its own. 16 bytes, since a count of 0 tells the two apart and what
-/// is not one run is a single pointer.
+/// Nearly every uplink has one run, which needs no allocation of its own. The type has 16 bytes: a count of 0 marks the second
+/// variant, which is a single pointer.
 #[derive(Debug, Clone)]
 enum Runs {
     One(Run),
@@ -79,7 +79,7 @@ impl Default for Runs {
     }
 }
 
-/// Encoded datapoints, in the caller's order.
+/// Encoded datapoints, in the order given.
 #[derive(Debug, Clone, Default)]
 pub struct Points {
     bytes: Box<[u8]>,
@@ -91,25 +91,25 @@ pub struct Points {
 const _: () = assert!(size_of::<Points>() <= 40);
 
 impl Points {
-    /// Bytes of all points, with one comma each.
+    /// Return the bytes of all points, with one comma each.
     #[must_use]
     pub fn nbytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Number of datapoints.
+    /// Return the number of datapoints.
     #[must_use]
     pub fn count(&self) -> usize {
         self.runs_slice().iter().map(|run| run.count.get() as usize).sum()
     }
 
-    /// What became of the numbers in them when they were encoded for a client.
+    /// Return the conversions that were made when the datapoints were encoded for a client.
     #[must_use]
     pub fn conversions(&self) -> Conversions {
         self.conversions
     }
 
-    /// The runs with their bytes.
+    /// Return the runs with their bytes.
     pub fn runs(&self) -> impl Iterator<Item = (Run, &[u8])> {
         let mut start = 0;
         self.runs_slice().iter().map(move |run| {
@@ -120,7 +120,7 @@ impl Points {
         })
     }
 
-    /// Every point with its timestamp.
+    /// Return every point with its timestamp.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Point<'_>)> {
         self.runs().flat_map(|(run, bytes)| PointIter(bytes).map(move |point| (run.timestamp, point)))
     }
@@ -139,26 +139,26 @@ impl Points {
 pub struct Point<'a>(&'a [u8]);
 
 impl<'a> Point<'a> {
-    /// All of it, with the comma.
+    /// Return the point, with its comma.
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// The key as JSON, with its quotes.
+    /// Return the key as JSON, with its quotes.
     #[must_use]
     pub fn key(self) -> &'a [u8] {
         &self.0[..string_end(self.0, 0)]
     }
 
-    /// The value as JSON.
+    /// Return the value as JSON.
     #[must_use]
     pub fn value(self) -> &'a [u8] {
         &self.0[string_end(self.0, 0) + 1..self.0.len() - 1]
     }
 }
 
-/// Walks over encoded points.
+/// Iterates over encoded points.
 #[derive(Debug, Clone)]
 pub struct PointIter<'a>(pub &'a [u8]);
 
@@ -175,7 +175,7 @@ impl<'a> Iterator for PointIter<'a> {
     }
 }
 
-/// Index behind the string that opens at `start`.
+/// Return the index after the string that begins at `start`.
 pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut index = start + 1;
     loop {
@@ -187,12 +187,12 @@ pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// Index behind the comma of the first point.
+/// Return the index after the comma of the first point.
 fn point_end(bytes: &[u8]) -> usize {
     value_end(bytes, string_end(bytes, 0) + 1) + 1
 }
 
-/// Index of the comma or the closing bracket behind the value that begins at `start`.
+/// Return the index of the comma or the closing bracket after the value that begins at `start`.
 pub(crate) fn value_end(bytes: &[u8], start: usize) -> usize {
     let mut index = start;
     let mut depth = 0_usize;
@@ -217,23 +217,23 @@ pub struct TooLarge;
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("one call holds at most 4 GiB of encoded datapoints")
+        f.write_str("one send can have at most 4 GiB of encoded datapoints")
     }
 }
 
-/// Collects points. Its buffers are kept for the next use; what it gives has exactly the size needed.
+/// Collects points. Its buffers are kept for the next use; the collected points have exactly the size needed.
 #[derive(Debug, Default)]
 pub struct PointsBuilder {
     out: Output,
     runs: Vec<Run>,
-    /// Hashes of the keys of runs, each mixed with its run's number, so that nothing has to be cleared between runs.
+    /// Hashes of the keys of runs, each mixed with its run's number, so that the set need not be cleared between runs.
     keys: AHashSet<u64>,
     hasher: RandomState,
     first_key: u64,
 }
 
 impl PointsBuilder {
-    /// Forget everything, keep the memory. From here on `numbers` says what is written for a value that is a number.
+    /// Remove all points and keep the memory. From here on, `numbers` converts values that are numbers.
     pub fn begin(&mut self, numbers: Numbers) {
         self.out.bytes.clear();
         self.out.numbers = numbers;
@@ -241,10 +241,10 @@ impl PointsBuilder {
         self.keys.clear();
     }
 
-    /// Append a run of points with different keys. `write` appends `"key":value,` for each and gives their number.
+    /// Append a run of points with different keys. `write` appends `"key":value,` for each and returns their number.
     ///
     /// # Errors
-    /// What `write` fails with, or [`TooLarge`].
+    /// The error of `write`, or [`TooLarge`].
     #[inline]
     pub fn push_run<E: From<TooLarge>>(
         &mut self,
@@ -259,7 +259,7 @@ impl PointsBuilder {
         Ok(())
     }
 
-    /// Append a point that is encoded already: to the open run when timestamp and key allow it, else to a new one.
+    /// Append an encoded point: to the open run if timestamp and key allow it, otherwise to a new one.
     ///
     /// # Errors
     /// When the uplink becomes too large.
@@ -267,7 +267,7 @@ impl PointsBuilder {
         let hash = self.hasher.hash_one(key);
         self.out.bytes.extend_from_slice(point);
         let end = self.end()?;
-        // Two keys with one hash only begin a run more than needed.
+        // If two keys have one hash, there is one run more than needed, which does no harm.
         let continues = self.continues_run(timestamp, hash);
         match self.runs.last_mut() {
             Some(run) if continues => {
@@ -282,10 +282,10 @@ impl PointsBuilder {
         Ok(())
     }
 
-    /// The same for an encoded key and a value that `write` appends.
+    /// Append an encoded key and a value that `write` appends, as `push_encoded` does.
     ///
     /// # Errors
-    /// What `write` fails with, or [`TooLarge`].
+    /// The error of `write`, or [`TooLarge`].
     pub fn push_value<E: From<TooLarge>>(
         &mut self,
         timestamp: Timestamp,
@@ -318,13 +318,13 @@ impl PointsBuilder {
         u32::try_from(self.out.bytes.len()).map_err(|_| TooLarge)
     }
 
-    /// Memory that the builder keeps, in bytes.
+    /// Return the memory that the builder keeps, in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.out.bytes.capacity() + self.runs.capacity() * size_of::<Run>() + self.keys.capacity() * size_of::<u64>()
     }
 
-    /// What was collected.
+    /// Return the collected points and begin again.
     #[must_use]
     pub fn finish(&mut self) -> Points {
         let runs = match self.runs.as_slice() {

@@ -1,6 +1,6 @@
-//! Cuts a payload that is written already into smaller ones, for limits that are tighter than those it was packed for.
+//! Cuts a written payload into smaller ones, for limits that are tighter than those it was packed for.
 //!
-//! The payload's own bytes say where its records and datapoints are, so that packing keeps no index of them.
+//! Records and datapoints are found in the payload's own bytes, so packing keeps no index of them.
 
 use std::iter;
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub fn repack(data: &[u8], layout: Layout, whole: &Part<()>, limits: Limits) -> 
     let pieces = text.pieces(layout, limits.max_size, &whole.attribution.writers(whole.datapoints));
     let unlimited = Limits { max_size: usize::MAX >> 1, ..limits };
     let mut parts = Vec::new();
-    // A datapoint that is too large is in a part of its own, between the parts with those before and behind it.
+    // A datapoint that is too large is in a part of its own, between the parts with the datapoints before and after it.
     for pieces in pieces.chunk_by(|piece, next| !piece.oversized && !next.oversized) {
         parts.extend(text.pack(pieces, layout, if pieces[0].oversized { unlimited } else { limits }));
     }
@@ -54,12 +54,12 @@ struct Record<'a> {
     count: usize,
 }
 
-/// A payload whose datapoints all end with a comma: the bracket behind the last one of a record is replaced.
+/// A payload whose datapoints all end with a comma: the bracket after the last one of a record is replaced.
 #[derive(Debug)]
 struct Text<'a> {
     bytes: Vec<u8>,
     records: Vec<Record<'a>>,
-    /// Where each datapoint is, with its comma.
+    /// The bytes of each datapoint, with its comma.
     datapoints: Vec<Range<usize>>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Text<'a> {
         }
         let mut start = 0;
         for entry in &whole.entries {
-            // Behind the payload's bracket, or the comma; then the name and a colon.
+            // After the payload's bracket, or the comma, come the name and a colon.
             let records = start + 1 + entry.device.name_json().len() + 1;
             text.read_records(records, layout, Some(&entry.device), &mut is_unstamped);
             start = entry.bytes;
@@ -82,7 +82,7 @@ impl<'a> Text<'a> {
         text
     }
 
-    /// Read the records of one device, from their bracket on.
+    /// Read the records of one device, beginning at their bracket.
     fn read_records(
         &mut self,
         start: usize,
@@ -95,7 +95,7 @@ impl<'a> Text<'a> {
             return;
         }
         let mut index = start;
-        // Behind the bracket, then behind the comma in front of each record.
+        // After the bracket, then after the comma before each record.
         while self.bytes[index] != b']' {
             let open = index + 1;
             index = if is_unstamped(self.datapoints.len()) {
@@ -110,7 +110,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Read a record, from its first datapoint on. Returns the index behind the bracket that closes its values and its metadata.
+    /// Read a record, beginning at its first datapoint. Return the index after the bracket that closes its values and its metadata.
     fn read_record(&mut self, start: usize, timestamp: Timestamp, device: Option<&'a Arc<Identity>>) -> usize {
         let (first, mut index) = (self.datapoints.len(), start);
         loop {
@@ -129,7 +129,7 @@ impl<'a> Text<'a> {
         metadata.end
     }
 
-    /// Index behind `"key":value`.
+    /// Return the index after `"key":value`.
     fn member_end(&self, start: usize) -> usize {
         value_end(&self.bytes, string_end(&self.bytes, start) + 1)
     }
@@ -138,7 +138,7 @@ impl<'a> Text<'a> {
         Around { timestamp: record.timestamp, metadata: &self.bytes[record.metadata.clone()] }
     }
 
-    /// Cut each record where no uplink has values on both sides, and around datapoints that are too large.
+    /// Cut each record where no uplink has values on both sides, and on both sides of datapoints that are too large.
     fn pieces(&self, layout: Layout, max_size: usize, writers: &[usize]) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         let sources = writers.iter().max().map_or(0, |last| last + 1);

@@ -1,6 +1,6 @@
-//! Where packed records go: into JSON payloads, or into uplinks that are smaller than the ones they came from.
+//! The outputs of packing: JSON payloads, or uplinks that are smaller than the ones that their datapoints came from.
 //!
-//! One trait gives both what a record costs and the writing of it, so that a payload's size and its bytes cannot disagree.
+//! One type counts the bytes of a record and one trait writes it, side by side, so that a payload's size and bytes agree.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::uplink::{Extras, Identity, Uplink};
 pub struct Layout {
     /// Timeseries or attributes.
     pub kind: Kind,
-    /// Device entries `"name":…` around the records.
+    /// Whether device entries `"name":…` are around the records.
     pub gateway: bool,
 }
 
 impl Layout {
-    /// Bytes of a payload with nothing in it: one pair of brackets.
+    /// Bytes of an empty payload: one pair of brackets.
     pub const EMPTY: usize = 2;
 
-    /// Bytes that a device entry adds around its records. `first`: no entry before it in the payload.
+    /// Return the bytes that a device entry adds around its records. `first`: no entry is before it in the payload.
     #[must_use]
     pub fn device_cost(self, identity: Option<&Identity>, first: bool) -> usize {
         match identity {
@@ -31,7 +31,7 @@ impl Layout {
         }
     }
 
-    /// Bytes that a record adds around its points. `first`: no record before it.
+    /// Return the bytes that a record adds around its points. `first`: no record is before it.
     #[must_use]
     pub fn record_cost(self, around: Around<'_>, first: bool) -> usize {
         let brackets = match (self.kind, around.timestamp.millis()) {
@@ -45,33 +45,33 @@ impl Layout {
         brackets + around.metadata.len() + usize::from(!first)
     }
 
-    /// Bytes of a payload with one record, without those of its points.
+    /// Return the bytes of a payload with one record, without those of its points.
     #[must_use]
     pub fn size_around(self, identity: Option<&Identity>, around: Around<'_>) -> usize {
         Self::EMPTY + self.device_cost(identity, true) + self.record_cost(around, true)
     }
 }
 
-/// Stands before the timestamp of a record.
+/// Text before the timestamp of a record.
 pub const RECORD_OPEN: &[u8] = b"{\"ts\":";
-/// Stands behind it.
+/// Text after the timestamp of a record.
 pub const RECORD_VALUES: &[u8] = b",\"values\":{";
 
-/// Takes the records of one payload after the other.
+/// Receives the records of one payload after another.
 pub trait Sink<'a> {
-    /// What a payload becomes.
+    /// The type of a finished payload.
     type Output;
 
-    /// A device's records begin.
+    /// Begin a device's records.
     fn open_device(&mut self, device: DeviceView<'_, 'a>, first: bool);
 
-    /// One record: points with their commas, in order.
+    /// Write one record: points with their commas, in order.
     fn record(&mut self, around: Around<'_>, points: &[&'a [u8]], first: bool);
 
-    /// A device's records end.
+    /// End a device's records.
     fn close_device(&mut self);
 
-    /// The payload is complete; `size` is what it must weigh.
+    /// Finish the payload. `size` is the number of bytes that it must have.
     fn finish(&mut self, size: usize) -> Self::Output;
 }
 
@@ -83,7 +83,7 @@ pub struct JsonSink {
 }
 
 impl JsonSink {
-    /// A sink for payloads of this layout.
+    /// Make a sink for payloads of this layout.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         Self { layout, out: Vec::new() }
@@ -150,8 +150,8 @@ impl<'a> Sink<'a> for JsonSink {
 
     fn finish(&mut self, size: usize) -> Vec<u8> {
         self.out.push(self.brackets(false).1);
-        debug_assert_eq!(self.out.len(), size, "a payload weighs what was counted");
-        // The next payload is likely to be about as large as this one; growing would move it to twice the memory.
+        debug_assert_eq!(self.out.len(), size, "a payload has the counted size");
+        // The next payload is likely to be about as large as this one. If its buffer grew, it would have twice the memory.
         let next = Vec::with_capacity(size + size / 16);
         std::mem::replace(&mut self.out, next)
     }
@@ -166,13 +166,13 @@ pub struct UplinkSink {
 }
 
 impl UplinkSink {
-    /// A sink for uplinks with datapoints of this kind.
+    /// Make a sink for uplinks with datapoints of this kind.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         Self { kind, points: PointsBuilder::default(), device: None }
     }
 
-    /// An uplink with a single datapoint.
+    /// Make an uplink with a single datapoint.
     #[must_use]
     pub fn single(kind: Kind, device: Option<Arc<Identity>>, timestamp: Timestamp, point: Point<'_>) -> Uplink {
         let mut sink = Self::new(kind);

@@ -1,4 +1,4 @@
-//! What one call sends: whose datapoints they are, and the datapoints.
+//! The datapoints of one send and the device that they belong to.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// An identity of this name and profile.
+    /// Make an identity.
     #[must_use]
     pub fn new(name: &str, profile: &str) -> Self {
         let mut name_json = Vec::with_capacity(name.len() + 2);
@@ -22,19 +22,19 @@ impl Identity {
         Self { name: name.into(), profile: profile.into(), name_json: name_json.into() }
     }
 
-    /// The device's name.
+    /// Return the device's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The device's profile.
+    /// Return the device's profile.
     #[must_use]
     pub fn profile(&self) -> &str {
         &self.profile
     }
 
-    /// The name as JSON, with its quotes.
+    /// Return the name as JSON, with its quotes.
     #[must_use]
     pub fn name_json(&self) -> &[u8] {
         &self.name_json
@@ -49,12 +49,13 @@ impl PartialEq for Identity {
 
 impl Eq for Identity {}
 
-/// Where a sub-device's timeseries came from, and when: `,"metadata":{…}` of each record, without what is known last.
+/// The connector of a sub-device's timeseries and the time of receipt: `,"metadata":{…}` of each record, without the time of
+/// publishing and the closing bracket.
 #[derive(Debug, Clone)]
 pub struct Metadata(Box<[u8]>);
 
 impl Metadata {
-    /// Received by a connector of this name at this time, in milliseconds.
+    /// Make metadata from the name of the connector and the time of receipt in milliseconds.
     #[must_use]
     pub fn new(connector: &str, received: i64) -> Self {
         let mut open = b",\"metadata\":{\"connector\":".to_vec();
@@ -65,7 +66,7 @@ impl Metadata {
         Self(open.into())
     }
 
-    /// The whole of it, for a payload that is published at this time.
+    /// Return the complete text for a payload that is published at this time, in milliseconds.
     #[must_use]
     pub fn published(&self, published: i64) -> Vec<u8> {
         let mut tail = self.0.to_vec();
@@ -75,48 +76,48 @@ impl Metadata {
     }
 }
 
-/// What few uplinks have.
+/// The parts that few uplinks have.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
     /// Attributes.
     pub attributes: Points,
-    /// Of the timeseries.
+    /// Metadata of the timeseries.
     pub metadata: Option<Metadata>,
 }
 
-/// The datapoints of one call.
+/// The datapoints of one send.
 #[derive(Debug, Clone)]
 pub struct Uplink {
-    /// Whose they are; none for the connected device itself.
+    /// The sub-device, or none for the connected device itself.
     pub device: Option<Arc<Identity>>,
     /// Timeseries datapoints.
     pub timeseries: Points,
-    /// Boxed because most uplinks have none: there may be a million of them.
+    /// Boxed because most uplinks have none, and a queue may have a million uplinks.
     pub extras: Option<Box<Extras>>,
     /// The timestamp of timeseries datapoints that have none of their own.
     pub main_timestamp: Timestamp,
 }
 
 impl Uplink {
-    /// The attributes.
+    /// Return the attributes.
     #[must_use]
     pub fn attributes(&self) -> Option<&Points> {
         self.extras.as_ref().map(|extras| &extras.attributes)
     }
 
-    /// The metadata of the timeseries.
+    /// Return the metadata of the timeseries.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         self.extras.as_ref().and_then(|extras| extras.metadata.as_ref())
     }
 
-    /// Number of attributes.
+    /// Return the number of attributes.
     #[must_use]
     pub fn attribute_count(&self) -> usize {
         self.attributes().map_or(0, Points::count)
     }
 
-    /// Encoded bytes held.
+    /// Return the number of encoded bytes.
     #[must_use]
     pub fn nbytes(&self) -> usize {
         let metadata = self.metadata().map_or(0, |metadata| metadata.0.len());

@@ -1,4 +1,4 @@
-//! Over any span of time no window admits more than its capacity and its refill, and a wait is exact.
+//! Over any span of time no window admits more than its capacity and its refill, and a returned wait is exact.
 
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -21,7 +21,7 @@ fn windows() -> impl Strategy<Value = Vec<Window>> {
 }
 
 proptest! {
-    /// Between any two takes, what was admitted is at most the capacity and what flowed in.
+    /// Between any two takes, the admitted sum is at most the capacity plus the refill.
     #[test]
     fn never_more_than_capacity_and_refill(
         windows in windows(),
@@ -49,7 +49,7 @@ proptest! {
         }
     }
 
-    /// After exactly the wait the same take succeeds, and a nanosecond earlier it does not.
+    /// The take succeeds after exactly the returned wait, and a nanosecond earlier it does not.
     #[test]
     fn waits_are_exact(windows in windows(), spent in 0_u64..2000, amount in 1_u64..1000) {
         let mut buckets = Buckets::new(&windows, 0).expect("sound windows");
@@ -61,7 +61,7 @@ proptest! {
         }
     }
 
-    /// When one limit refuses, none is charged.
+    /// When one limit refuses, no limit loses tokens.
     #[test]
     fn all_or_nothing(windows in windows(), amount in 1_u64..100) {
         let open = shared(&windows);
@@ -84,7 +84,7 @@ fn a_clock_that_goes_back_refills_nothing() {
 }
 
 #[test]
-fn what_was_spent_stays_spent() {
+fn spent_tokens_stay_spent() {
     let second = 1_000_000_000;
     let mut buckets = Buckets::new(&[window(100, second)], 0).expect("a sound window");
     buckets.spend(70, 0);
@@ -93,7 +93,7 @@ fn what_was_spent_stays_spent() {
 }
 
 #[test]
-fn windows_that_cannot_be() {
+fn impossible_windows_are_refused() {
     assert!(Buckets::new(&[window(0, 1)], 0).is_err());
     assert!(Buckets::new(&[window(1, 0)], 0).is_err());
     assert!(Buckets::new(&[window(u64::MAX, u64::MAX)], 0).is_ok());

@@ -1,4 +1,4 @@
-//! What is written is JSON, compact, and means what was given.
+//! Values are written as compact JSON with the same meaning.
 
 mod common;
 
@@ -10,20 +10,20 @@ use tb_mqtt_core::key;
 use tb_mqtt_core::points::PointIter;
 
 proptest! {
-    /// Reading what was written gives the value back.
+    /// Reading a written value returns an equal value.
     #[test]
     fn round_trip(value in any_value()) {
         let read: Value = serde_json::from_slice(&written(&value)).expect("valid JSON");
         prop_assert_eq!(read, value);
     }
 
-    /// Strings are written as serde_json writes them: escaped where JSON wants it and nowhere else.
+    /// Strings are written as serde_json writes them: with the escapes that JSON requires and no others.
     #[test]
     fn strings_are_escaped_minimally(text in "\\PC*[\\x00-\\x7f]{0,40}\\PC*") {
         prop_assert_eq!(written(&Value::from(text.as_str())), serde_json::to_vec(&text).expect("a string"));
     }
 
-    /// Points that follow each other are found again, whatever is in their keys and values.
+    /// Points that follow each other are found again, for any keys and values.
     #[test]
     fn points_are_found_again(points in prop::collection::vec((any::<String>(), any_value()), 0..8)) {
         let points: Vec<_> = points.iter().map(|(key, value)| common::point(key, value)).collect();

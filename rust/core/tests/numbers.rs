@@ -1,4 +1,4 @@
-//! A float of too many places is rounded while six digits are left; every other value is written as it always was.
+//! A float of too many places is rounded if six digits are left; every other value is written in its shortest form.
 
 mod common;
 
@@ -13,7 +13,7 @@ const ROUNDED: Conversions = Conversions { rounded: 1, as_text: 0 };
 const AS_TEXT: Conversions = Conversions { rounded: 0, as_text: 1 };
 const LARGE: f64 = 9_223_372_036_854_775_808.0;
 
-/// What a client writes for a value, and what it counts.
+/// Return the text that a client writes for a value, and the conversions that it counts.
 fn datapoint(value: &Value, round: bool) -> (String, Conversions) {
     let mut out = Output { numbers: Numbers::new(round), ..Output::default() };
     write_value(&Tree(value.clone()), &mut out).expect("serde_json holds only what JSON has");
@@ -24,23 +24,23 @@ fn shortest(value: &Value) -> String {
     String::from_utf8(written(value)).expect("JSON is UTF-8")
 }
 
-/// Decimal places in plain notation, as the platform counts them: those of the text, less its exponent.
+/// Return the decimal places in plain notation, as the platform counts them: those of the text minus its exponent.
 fn places(text: &str) -> i32 {
     let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let fraction = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     i32::try_from(fraction).expect("a few") - exponent.parse::<i32>().expect("an exponent")
 }
 
-/// Floats of all magnitudes, most of them where something happens.
+/// Floats of all magnitudes, most of them near the limits of a rule.
 fn floats() -> impl Strategy<Value = f64> {
     prop_oneof![
         any::<f64>().prop_filter("finite", |value| value.is_finite()),
         -1.0..1.0,
         (-1.0..1.0, -330..20).prop_map(|(digits, exponent)| digits * 10_f64.powi(exponent)),
         (0.999_99..1.000_01).prop_map(|near| near * 1e-11),
-        // Ties: the place behind the last one is a 5, and nothing follows it.
+        // Ties: the place after the last one is a 5, and no digit follows it.
         (0..1 << 17).prop_map(|numerator| f64::from(numerator) / 131_072.0),
-        // No longer than the platform's: sixteen places of it, and the neighbours.
+        // Floats of at most sixteen places, and their neighbours.
         (0_u32..1 << 30, -10..10_i64).prop_map(|(units, steps)| {
             let bits = (f64::from(units) / 1e16).to_bits();
             f64::from_bits(bits.saturating_add_signed(steps))
@@ -63,8 +63,8 @@ proptest! {
         }
     }
 
-    /// A rounded float is the one nearest to the exact value rounded to 16 places, and six digits or more are left of it. What
-    /// is not rounded is written in its shortest form.
+    /// A rounded float is the one nearest to the exact value rounded to 16 places, and six digits or more are left of it.
+    /// Floats that are not rounded are written in their shortest form.
     #[test]
     fn rounded_to_the_nearest(value in floats()) {
         let (text, conversions) = datapoint(&Value::from(value), true);
@@ -80,7 +80,7 @@ proptest! {
         }
     }
 
-    /// What was written is read and written again as the same bytes.
+    /// A written float is read and written again as the same bytes.
     #[test]
     fn rounding_once_is_enough(value in floats()) {
         let (text, conversions) = datapoint(&Value::from(value), true);
@@ -88,15 +88,15 @@ proptest! {
         prop_assert_eq!(again, (text, Conversions { rounded: 0, ..conversions }));
     }
 
-    /// With rounding switched off every float is written in its shortest form, and what becomes text is counted.
+    /// With rounding switched off, every float is written in its shortest form, and numbers that become text are counted.
     #[test]
-    fn the_switch(value in floats()) {
+    fn rounding_can_be_switched_off(value in floats()) {
         let (_, conversions) = datapoint(&Value::from(value), true);
         let expected = if conversions == NOTHING { NOTHING } else { AS_TEXT };
         prop_assert_eq!(datapoint(&Value::from(value), false), (shortest(&Value::from(value)), expected));
     }
 
-    /// A value that is JSON already is written again whenever that could make a difference.
+    /// An encoded value is encoded again whenever that could make a difference.
     #[test]
     fn encoded_values(value in prop_oneof![floats().prop_map(Value::from), any_value()], round in any::<bool>()) {
         let json = written(&value);
@@ -106,9 +106,9 @@ proptest! {
         prop_assert_eq!(float_of(&json).map(f64::to_bits), value.as_f64().filter(|_| value.is_f64()).map(f64::to_bits));
     }
 
-    /// Floats in lists and dicts are not touched, and neither is anything else in them.
+    /// Floats, and all other values, in lists and dicts are not changed.
     #[test]
-    fn only_the_value_itself(value in any_value(), float in floats()) {
+    fn nested_values_are_not_converted(value in any_value(), float in floats()) {
         for value in [json!([float]), json!({ "a": [float] }), json!([value])] {
             prop_assert_eq!(datapoint(&value, true), (shortest(&value), NOTHING));
         }

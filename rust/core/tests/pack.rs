@@ -1,4 +1,4 @@
-//! Every datapoint leaves exactly once and in order, no payload is over its limits, and none is closed too early.
+//! Every datapoint is sent exactly once and in order, no payload exceeds its limits, and none is closed too early.
 
 mod common;
 
@@ -17,15 +17,15 @@ use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 const GATEWAY: Layout = Layout { kind: Kind::Timeseries, gateway: true };
 const NOW: Option<i64> = Some(1_700_000_000_000);
 
-/// Device, whether there is metadata, datapoints.
+/// A device, whether there is metadata, and datapoints.
 type Call = (usize, bool, Vec<Datapoint>);
 
-/// Calls of a few devices whose keys and timestamps often meet.
+/// Uplinks of a few devices with few different keys and timestamps.
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     calls_of(3, any_value())
 }
 
-/// The same for two devices of different names, with values that always fit in 200 bytes.
+/// Uplinks of two devices with different names, with values that always fit in 200 bytes.
 fn small_calls() -> impl Strategy<Value = Vec<Call>> {
     calls_of(2, any::<i64>().prop_map(Value::from))
 }
@@ -91,26 +91,26 @@ fn check_parts(whole: Part<Vec<u8>>, limits: &[Limits]) -> Result<(), TestCaseEr
 }
 
 proptest! {
-    /// No payload is over a limit, each is as large as it says, and each datapoint is answered for exactly once.
+    /// No payload exceeds a limit, each has its stated size, and each datapoint is acknowledged exactly once.
     #[test]
     fn limits_and_sources(calls in calls(), limits in limits()) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let Packed { parts, oversized, .. } = pack(&references, GATEWAY, limits, NOW).expect("all have a device");
-        let mut answered = vec![0; uplinks.len()];
+        let mut acknowledged = vec![0; uplinks.len()];
         for part in &parts {
             let datapoints = read(&part.output);
             prop_assert!(part.output.len() <= limits.max_size);
             prop_assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
             prop_assert_eq!(datapoints.len(), part.datapoints);
-            part.attribution.sources().iter().for_each(|source| answered[source.uplink] += source.datapoints);
+            part.attribution.sources().iter().for_each(|source| acknowledged[source.uplink] += source.datapoints);
         }
         for refused in &oversized {
             prop_assert!(refused.size > limits.max_size);
-            answered[refused.uplink] += 1;
+            acknowledged[refused.uplink] += 1;
         }
         let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count()).collect();
-        prop_assert_eq!(answered, given);
+        prop_assert_eq!(acknowledged, given);
     }
 
     /// Cutting a payload keeps its text in order, the limits, and each source's count; parts can be cut again.
@@ -125,7 +125,7 @@ proptest! {
         }
     }
 
-    /// For each device name, timestamp and key, the values leave in their order, and the last one always leaves.
+    /// For each device name, timestamp and key, the values are sent in their order, and the last one is always sent.
     #[test]
     fn order_of_values(calls in small_calls(), size in 200_usize..400) {
         let uplinks = uplinks(&calls);
@@ -152,9 +152,9 @@ proptest! {
         }
     }
 
-    /// With room for everything there is one payload, in which each value is the last one given.
+    /// Within the limits there is one payload, in which each value is the last one given.
     #[test]
-    fn one_payload_when_there_is_room(calls in small_calls()) {
+    fn one_payload_within_the_limits(calls in small_calls()) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
@@ -162,21 +162,21 @@ proptest! {
         prop_assert_eq!(parts.len(), 1);
     }
 
-    /// Splitting gives uplinks that each fit alone, with every datapoint that was given.
+    /// Splitting makes uplinks that each fit in a payload, with every datapoint that was given.
     #[test]
     fn split_parts_fit(calls in calls(), limits in limits()) {
         let plain: Vec<_> = calls.into_iter().map(|(device, _, datapoints)| (device, false, datapoints)).collect();
         let uplinks = uplinks(&plain);
         let references: Vec<_> = uplinks.iter().collect();
         let parts = split(&references, GATEWAY, limits).expect("all have a device");
-        let mut answered = 0;
+        let mut acknowledged = 0;
         for part in &parts {
             let Packed { parts: again, oversized, .. } = pack(&[&part.output], GATEWAY, limits, NOW).expect("a device");
             prop_assert_eq!(again.len() + oversized.len(), 1);
             prop_assert_eq!(part.output.timeseries.count(), part.datapoints);
-            answered += part.attribution.sources().iter().map(|source| source.datapoints).sum::<usize>();
+            acknowledged += part.attribution.sources().iter().map(|source| source.datapoints).sum::<usize>();
         }
-        prop_assert_eq!(answered, uplinks.iter().map(|uplink| uplink.timeseries.count()).sum::<usize>());
+        prop_assert_eq!(acknowledged, uplinks.iter().map(|uplink| uplink.timeseries.count()).sum::<usize>());
     }
 }
 
@@ -202,7 +202,7 @@ fn an_oversized_datapoint_is_alone() {
 }
 
 #[test]
-fn a_call_with_metadata_has_records_of_its_own() {
+fn an_uplink_with_metadata_has_records_of_its_own() {
     let device = Arc::new(Identity::new("A", "default"));
     let call = |key: &str, value: i64| uplink(Some(&device), &[(1, key.to_owned(), value.into())]);
     let calls = [call("a", 1), call("b", 2), with_metadata(call("a", 3)), call("a", 4), with_metadata(call("a", 5))];

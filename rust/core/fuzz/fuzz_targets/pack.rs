@@ -1,4 +1,4 @@
-//! Every datapoint is answered for exactly once, no payload is over a limit, and each holds as many as it says.
+//! Every datapoint is acknowledged exactly once, no payload exceeds a limit, and each has the stated number of datapoints.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|batch: tb_mqtt_fuzz::Batch| tb_mqtt_fuzz::pack(&batch));

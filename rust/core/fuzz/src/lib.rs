@@ -1,4 +1,4 @@
-//! What must hold for any input: a function for each fuzz target. It panics when its sentence is not true.
+//! Properties that hold for any input: one function for each fuzz target. It panics if its property does not hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use tree::{Tree, written};
 #[cfg(test)]
 mod lock_order;
 
-/// What is written as JSON is read as the same value, and is found between other datapoints.
+/// A value written as JSON is read as an equal value, and is found between other datapoints.
 ///
 /// # Panics
-/// When that is not true.
+/// When the property does not hold.
 pub fn json(document: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(document) else { return };
     let bytes = written(&value);
@@ -46,10 +46,10 @@ fn points(key: &[u8], value: &[u8]) {
     assert_eq!(found, [(key, value); 2]);
 }
 
-/// A float is written as one that the platform keeps as a number and that is as near as it can be, or is counted as text.
+/// A float is written as the nearest one that the platform stores as a number, or is counted as text.
 ///
 /// # Panics
-/// When that is not true.
+/// When the property does not hold.
 pub fn numbers(value: f64) {
     if !value.is_finite() {
         return;
@@ -75,7 +75,7 @@ fn places(text: &str) -> usize {
     fraction + exponent.parse::<usize>().expect("an exponent")
 }
 
-/// Calls of some devices, and what one payload may hold.
+/// Uplinks of some devices, and the limits of one payload.
 #[derive(Debug, Arbitrary)]
 pub struct Batch {
     calls: Vec<Call>,
@@ -104,7 +104,7 @@ impl Batch {
                 Kind::Timeseries => (points, Points::default()),
                 Kind::Attributes => (Points::default(), points),
             };
-            // Metadata stand beside values, so that there must be a timestamp.
+            // Metadata are next to values, which needs a timestamp.
             let metadata = (call.metadata && call.main_ts.is_some()).then(|| Metadata::new("c\"", 5));
             let extras = Some(Box::new(Extras { attributes, metadata }));
             let device = Some(Arc::clone(&devices[usize::from(call.device) % devices.len()]));
@@ -131,10 +131,10 @@ fn timestamp(ts: Option<i8>) -> Timestamp {
     ts.and_then(|ts| Timestamp::new(i64::from(ts))).unwrap_or(Timestamp::NONE)
 }
 
-/// Every datapoint is answered for exactly once, no payload is over a limit, and each holds as many as it says.
+/// Every datapoint is acknowledged exactly once, no payload exceeds a limit, and each has the stated number of datapoints.
 ///
 /// # Panics
-/// When that is not true.
+/// When the property does not hold.
 pub fn pack(batch: &Batch) {
     let kind = if batch.attributes { Kind::Attributes } else { Kind::Timeseries };
     let uplinks = batch.uplinks(kind);
@@ -143,40 +143,40 @@ pub fn pack(batch: &Batch) {
     let limits = Limits::with_zero_as_unlimited(usize::from(batch.max_size), max_datapoints, max_devices);
     let layout = Layout { kind, gateway: true };
     let Packed { parts, oversized, .. } = pack::pack(&references, layout, limits, Some(7)).expect("all have a device");
-    let mut answered = vec![0; uplinks.len()];
+    let mut acknowledged = vec![0; uplinks.len()];
     for part in &parts {
         assert!(part.output.len() <= limits.max_size);
         assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
         let document: Value = serde_json::from_slice(&part.output).expect("valid JSON");
         assert_eq!(document.as_object().expect("an object of devices").len(), part.devices);
         assert_eq!(count(&document, kind), part.datapoints);
-        part.attribution.sources().iter().for_each(|source| answered[source.uplink] += source.datapoints);
+        part.attribution.sources().iter().for_each(|source| acknowledged[source.uplink] += source.datapoints);
     }
     for refused in &oversized {
         assert!(refused.size > limits.max_size);
-        answered[refused.uplink] += 1;
+        acknowledged[refused.uplink] += 1;
     }
     let given: Vec<_> = uplinks.iter().map(|uplink| uplink.timeseries.count() + uplink.attribute_count()).collect();
-    assert_eq!(answered, given);
+    assert_eq!(acknowledged, given);
     let unlimited = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
     for whole in pack::pack(&references, layout, unlimited, Some(7)).expect("all have a device").parts {
         cut(whole, layout, limits);
     }
 }
 
-/// A payload is cut into parts within the limits that answer for the same datapoints of each source.
+/// A payload is cut into parts within the limits that together acknowledge the same datapoints of each source.
 fn cut(whole: Part<Vec<u8>>, layout: Layout, limits: Limits) {
     let text = whole.output.clone();
     let whole = whole.with_output(());
-    let mut answered: Vec<_> = whole.attribution.sources().iter().map(|source| source.datapoints).collect();
+    let mut acknowledged: Vec<_> = whole.attribution.sources().iter().map(|source| source.datapoints).collect();
     for part in repack(&text, layout, &whole, limits) {
         assert!(part.output.len() <= limits.max_size || part.datapoints == 1);
         assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
         let document: Value = serde_json::from_slice(&part.output).expect("valid JSON");
         assert_eq!(count(&document, layout.kind), part.datapoints);
-        part.attribution.sources().iter().for_each(|source| answered[source.uplink] -= source.datapoints);
+        part.attribution.sources().iter().for_each(|source| acknowledged[source.uplink] -= source.datapoints);
     }
-    assert!(answered.iter().all(|left| *left == 0));
+    assert!(acknowledged.iter().all(|left| *left == 0));
 }
 
 fn count(document: &Value, kind: Kind) -> usize {
@@ -186,17 +186,17 @@ fn count(document: &Value, kind: Kind) -> usize {
     entries.map(|entry| if kind == Kind::Attributes { values(entry) } else { records(entry) }).sum()
 }
 
-/// Windows of a limit, and takes with the nanoseconds that pass before each.
+/// Windows of a limit, and takes, each with the nanoseconds that pass before it.
 #[derive(Debug, Arbitrary)]
 pub struct Takes {
     windows: Vec<(u16, u32)>,
     takes: Vec<(u32, u16)>,
 }
 
-/// No window admits more than its capacity and its refill, and after exactly the wait a take succeeds.
+/// No window admits more than its capacity and its refill, and a take succeeds after exactly the returned wait.
 ///
 /// # Panics
-/// When that is not true.
+/// When the property does not hold.
 pub fn buckets(takes: &Takes) {
     let window = |&(capacity, nanos): &(u16, u32)| Window {
         capacity: u64::from(capacity),
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The targets hold for what no fuzzer has chosen, so that they are right themselves.
+        /// The properties hold for random inputs too, which checks the targets themselves.
         #[test]
         fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000), document in "\\PC*", value in any::<f64>()) {
             json(&bytes);

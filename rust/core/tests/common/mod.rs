@@ -1,4 +1,4 @@
-//! `serde_json` values as nodes, and uplinks made of them.
+//! `serde_json` values as nodes, and uplinks with such values.
 #![allow(dead_code, unused_imports, missing_docs, reason = "each test file uses its own part")]
 
 mod tree;

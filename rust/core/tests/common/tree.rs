@@ -36,7 +36,7 @@ impl Node for Tree {
     }
 }
 
-/// A value as JSON, as it is.
+/// Return a value as JSON, without conversions.
 pub fn written(value: &Value) -> Vec<u8> {
     let mut out = Output::default();
     json::write_value(&Tree(value.clone()), &mut out).expect("serde_json holds only what JSON has");
