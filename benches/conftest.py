@@ -1,4 +1,4 @@
-"""What every benchmark holds to: a release build, the same collector settings for all peers, and a result that is right."""
+"""Rules of all benchmarks: a release build, the same garbage collector settings for all peers, and a checked result."""
 
 import gc
 
@@ -16,7 +16,7 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True)
 def _quiet_collector():
-    """What earlier benchmarks left must not be collected on the time of this one."""
+    """Freeze objects of earlier benchmarks, so that their collection does not count in this one."""
     gc.collect()
     gc.freeze()
     yield
@@ -25,7 +25,7 @@ def _quiet_collector():
 
 @pytest.fixture
 def measure(benchmark):
-    """Run one peer of one case; ``correct`` is judged on its result before anything is timed."""
+    """Run one peer of one case; ``correct`` checks its result before anything is timed."""
 
     def run(case, peer, work, correct, **facts):
         assert correct(work()), f"{peer} gave a wrong result for {case}"
@@ -38,8 +38,9 @@ def measure(benchmark):
 
 @pytest.fixture
 def broker(mosquitto):
-    """Mosquitto as a server that keeps no log, and is otherwise as the platform: it takes as many unacknowledged publishes as come,
-    and its sockets have TCP_NODELAY. Without that option its last PUBACKs may come 40 ms late, to a peer that does not force them.
+    """Mosquitto without a log and with settings of the platform: no limit of unacknowledged publishes, and TCP_NODELAY.
+
+    Without that option its last PUBACKs may come 40 ms late if the peer does not force them.
     """
     mosquitto.stop()
     mosquitto.options, mosquitto.log_type = "max_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\n", "none"

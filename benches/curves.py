@@ -1,4 +1,4 @@
-"""The results of test_sizes.py and test_latency.py, as numbers to draw and to print."""
+"""The results of test_sizes.py and test_latency.py as numbers for pictures and tables."""
 
 import json
 from collections import defaultdict
@@ -10,7 +10,7 @@ PEERS = {"native": "tb_mqtt_client", "by hand": "by hand: orjson and gmqtt"}
 
 
 class Curves:
-    """pytest-benchmark's JSON by group."""
+    """The JSON of pytest-benchmark by group."""
 
     def __init__(self, path):
         self._groups = defaultdict(list)
@@ -18,7 +18,7 @@ class Curves:
             self._groups[one["group"]].append(one)
 
     def of(self, group, x=None):
-        """``{peer: {x: benchmark}}`` by rising x, which is the name of a fact of the benchmarks, or nothing for one a peer."""
+        """Return ``{peer: {x: benchmark}}`` by rising x, the name of a fact; without it, there is one benchmark per peer."""
         found = self._found(group, x)
         return {peer: {position: found[peer, position] for position in _positions(found)} for peer in PEERS}
 
@@ -60,7 +60,7 @@ def milliseconds(one, percentile):
 
 
 def amount(value):
-    """``0.2``, ``20 k``, ``1.5 M``: three digits."""
+    """Return a number with three digits: ``0.2``, ``20 k``, ``1.5 M``."""
     for limit, unit in ((1e6, " M"), (1e3, " k")):
         if value >= limit:
             return f"{value / limit:.3g}{unit}"

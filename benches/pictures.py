@@ -52,7 +52,7 @@ def line(axes, peer, x, y, style=MEDIAN):
 
 
 def logarithmic(axis, ticks, scale, write=amount):
-    """A logarithmic axis with these ticks and no others; ``scale`` is the method that sets it."""
+    """Make an axis logarithmic with exactly these ticks; ``scale`` is the method that sets it."""
     scale("log")
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
@@ -60,7 +60,7 @@ def logarithmic(axis, ticks, scale, write=amount):
 
 
 def ticks_around(numbers):
-    """1, 2 and 5 times the powers of ten around the numbers, or the powers alone when those are many."""
+    """Return 1, 2 and 5 times the powers of ten around the numbers, or only the powers if there are many."""
     steps = [factor * 10**power for power in range(-6, 10) for factor in (1, 2, 5)]
     first = max(step for step in steps if step <= min(numbers))
     last = min(step for step in steps if step >= max(numbers))
@@ -75,7 +75,7 @@ def vertical(axes, numbers, write=amount):
 
 
 def finish(figure, note, *styles):
-    """The peers, and what the styles of their lines mean, above the panels; a note below."""
+    """Add a legend of peers and line styles above the panels, and a note below."""
     handles = [Line2D([], [], color=LOOKS[peer][0], marker=LOOKS[peer][1], label=label) for peer, label in PEERS.items()]
     handles += [Line2D([], [], color=INK, linestyle=style, label=label) for style, label in styles]
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False, fontsize=11.5, handlelength=2.5)

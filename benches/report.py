@@ -92,12 +92,12 @@ class Results:
         return [f"{row.case} ({peer})" for peer in peers if (row.case, peer) not in self._by_peer]
 
     def unknown(self):
-        """Return a line for each benchmark that no table shows: a renamed case, most likely."""
+        """Return a line for each benchmark that no table shows, most likely of a renamed case."""
         cases = {row.case for row in ROWS} | THROUGHPUT.keys() | LATENCY.keys()
         return sorted(f"{case} ({peer})" for case, peer in self._by_peer if case not in cases)
 
     def _value(self, case, peer):
-        """The number that a benchmark computed itself, in the row's unit, or its median time."""
+        """Return the number that a benchmark computed itself, in the row's unit, or its median time."""
         found = self._by_peer[case, peer]
         return found["extra_info"].get("value", found["stats"]["median"])
 

@@ -1,4 +1,4 @@
-"""A million datapoints that gather while the server is away, and leave when it is back."""
+"""A million datapoints that are queued while the server is unreachable, and sent when it is back."""
 
 import asyncio
 import statistics
@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from road import Listener
+from end_to_end import Listener
 
-# A process of its own, so that nothing but the backlog grows in it. It prints a line for each step, and waits for one.
+# A process of its own, so that only the backlog grows in it. It prints a line for each step, and waits for one.
 PROGRAM = """
 import asyncio, os, sys, time
 from tb_mqtt_client import DeviceClient
@@ -26,7 +26,7 @@ async def send(client, first):
         for ts in range(first, first + CALLS)
     ]
 
-async def answered(futures):
+async def acknowledged(futures):
     return sum([(await future).datapoints_count for future in futures])
 
 async def main():
@@ -45,11 +45,11 @@ async def main():
     await loop.run_in_executor(None, sys.stdin.readline)
     await client.connect()
     began = time.perf_counter()
-    assert await answered(futures) == 10 * CALLS
+    assert await acknowledged(futures) == 10 * CALLS
     print("drained", time.perf_counter() - began, flush=True)
-    # Not first: what it frees would hide what the backlog takes.
+    # Not first: the memory that it frees would hide the memory of the backlog.
     began = time.perf_counter()
-    assert await answered(await send(client, 1 + CALLS)) == 10 * CALLS
+    assert await acknowledged(await send(client, 1 + CALLS)) == 10 * CALLS
     print("sent", time.perf_counter() - began, flush=True)
     await client.stop()
 
@@ -59,7 +59,7 @@ DATAPOINTS = 1_000_000
 
 
 async def backlog(broker):
-    """Bytes a datapoint, seconds to encode and send as much while connected, and seconds to send the backlog."""
+    """Return bytes per datapoint, seconds to encode and send as much while connected, and seconds to send the backlog."""
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, str(broker.port), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -78,9 +78,9 @@ async def backlog(broker):
         program.stdin.write(b"\n")
         drained = await step("drained")
         sent = await step("sent")
-        heard = await listener.until(2 * DATAPOINTS)
+        received = await listener.until(2 * DATAPOINTS)
     assert await program.wait() == 0
-    order = [(ts, int(key.removeprefix("key "))) for _, ts, key in heard]
+    order = [(ts, int(key.removeprefix("key "))) for _, ts, key in received]
     assert order == sorted(order)
     return grown, sent, drained
 

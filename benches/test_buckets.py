@@ -1,4 +1,4 @@
-"""Asking a rate limit."""
+"""Taking tokens of a rate limit."""
 
 from tb_mqtt_client import _native
 
@@ -6,7 +6,7 @@ CALLS = 1000
 
 
 def test_take(measure, benchmark):
-    """Two windows; the loop around the call counts too."""
+    """Two windows; the time includes the loop around the take."""
     take = _native.TokenBuckets([(10**12, 1.0), (10**14, 60.0)], 0).take
 
     def work():

@@ -1,4 +1,4 @@
-"""How long the package takes to be imported, with all that it imports itself, in a process that has imported nothing."""
+"""Time to import the package and everything that it imports, in a fresh process."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ print(took * 1000, tb_mqtt_client.DeviceClient.__name__, tb_mqtt_client.GatewayC
 
 
 def import_times(cache, count):
-    """Milliseconds, with byte code in place as after an installation; the first writes it, and does not count."""
+    """Return milliseconds with byte code in place, as after an installation. The first import writes it and does not count."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(cache)
     found = []
     for _ in range(count + 1):
-        # -P: the folder that the benches are run from is no place to import from.
+        # -P: do not import from the folder in which the benchmarks run.
         command = [sys.executable, "-P", "-c", PROGRAM]
         printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         took, *clients = printed.split()

@@ -1,4 +1,4 @@
-"""What comes in beside the telemetry: attribute updates and calls on a busy gateway."""
+"""Inbound messages beside telemetry: attribute updates and server-side RPC requests on a busy gateway."""
 
 import asyncio
 import statistics
@@ -7,16 +7,16 @@ import sys
 import time
 
 from corpora import telemetry
-from road import Ours
+from end_to_end import Ours
 from tb_mqtt_client import GatewayRPCResponse
 
-CALLS_A_SECOND = 10_000 / 60
-"""Of each kind."""
+MESSAGES_PER_SECOND = 10_000 / 60
+"""Messages of each kind per second."""
 ROUNDS = 15
 SECONDS = 1.0
 DEVICES = 200
 
-# A process of its own, as the platform is one. A line of its input starts or stops it, and it ends when its input does.
+# A process of its own, as the platform is. A line of its input starts or stops it, and it ends when its input ends.
 SERVER = """
 import asyncio, sys
 from gmqtt import Client
@@ -44,10 +44,10 @@ asyncio.run(main())
 
 
 class Server:
-    """Sends updates and calls while it is switched on."""
+    """Sends attribute updates and RPC requests while it is switched on."""
 
     def __init__(self, broker):
-        arguments = [broker.host, str(broker.port), str(DEVICES), str(CALLS_A_SECOND)]
+        arguments = [broker.host, str(broker.port), str(DEVICES), str(MESSAGES_PER_SECOND)]
         self._process = subprocess.Popen([sys.executable, "-c", SERVER, *arguments], stdin=subprocess.PIPE, text=True)
 
     def switch(self):
@@ -59,28 +59,28 @@ class Server:
 
 
 class Gateway:
-    """Streams telemetry, and answers what comes in."""
+    """Streams telemetry and responds to RPC requests."""
 
     def __init__(self, broker):
         self._calls = [(name, records[0]) for name, records in telemetry(10_000, 10, DEVICES).calls]
         self._program = Ours(broker, sorted({name for name, _ in self._calls}))
-        self.updates = self.answers = 0
+        self.updates = self.responses = 0
 
     async def start(self):
         await self._program.start()
         for session in self._program.sessions.values():
             session.set_attribute_update_callback(self._updated)
-            session.set_rpc_request_callback(self._called)
+            session.set_rpc_request_callback(self._requested)
 
     async def _updated(self, _session, _update):
         self.updates += 1
 
-    async def _called(self, _session, request):
-        self.answers += 1
-        return GatewayRPCResponse.build(request.device_name, request.request_id, result={"value": self.answers})
+    async def _requested(self, _session, request):
+        self.responses += 1
+        return GatewayRPCResponse.build(request.device_name, request.request_id, result={"value": self.responses})
 
     async def stream(self):
-        """Datapoints a second."""
+        """Return datapoints per second."""
         began = time.perf_counter()
         datapoints = 0
         while time.perf_counter() - began < SECONDS:
@@ -93,8 +93,8 @@ class Gateway:
         return counts
 
 
-def test_telemetry_beside_what_comes_in(benchmark, broker):
-    """Each round is a second with and a second without, so that what else the machine does meets both."""
+def test_telemetry_beside_inbound_messages(benchmark, broker):
+    """Each round is a second with and a second without inbound messages, so that other load on the machine affects both."""
     gateway, server = Gateway(broker), Server(broker)
     ratios, taken = [], []
     with asyncio.Runner() as runner:
@@ -102,17 +102,17 @@ def test_telemetry_beside_what_comes_in(benchmark, broker):
 
         def one_round():
             alone = runner.run(gateway.stream())
-            before = gateway.updates, gateway.answers
+            before = gateway.updates, gateway.responses
             server.switch()
             ratios.append(runner.run(gateway.stream()) / alone)
             server.switch()
-            taken.append((gateway.updates - before[0], gateway.answers - before[1]))
+            taken.append((gateway.updates - before[0], gateway.responses - before[1]))
 
         benchmark.group = "gateway, telemetry during 10,000 attribute updates and 10,000 RPC requests per minute"
         benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
         server.end()
         counts = runner.run(gateway.stop())
-    expected = 0.9 * CALLS_A_SECOND * SECONDS
+    expected = 0.9 * MESSAGES_PER_SECOND * SECONDS
     assert all(min(both) >= expected for both in taken[1:]), taken
     assert counts.callback_errors == counts.inbound_refused == counts.inbound_malformed == 0
     benchmark.extra_info.update(peer="native", correct=True, value=statistics.median(ratios[1:]))

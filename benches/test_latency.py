@@ -1,4 +1,4 @@
-"""Time from a call to its answer, for the pictures: one call after the other, and calls that come at a given rate."""
+"""Time from a send to its result, for the pictures: one send after another, and sends at a given rate."""
 
 import asyncio
 import random
@@ -10,26 +10,26 @@ import pytest
 from gmqtt import Message
 
 from corpora import FIRST_TS, values
-from road import HandWritten, Ours
+from end_to_end import HandWritten, Ours
 
 RATES = [1000, 2000, 5000, 10_000, 20_000, 40_000, 80_000]
-"""Calls a second, of ten datapoints each."""
+"""Sends per second, of ten datapoints each."""
 SECONDS = 2.0
 PERCENTILES = [50, 75, 90, 95, 99, 99.5, 99.9]
 TICK = 0.001
-"""Seconds: the event loop's timers are no finer."""
+"""Resolution of the event loop's timers in seconds."""
 
 
 class OursTimed(Ours):
-    """This package; answers through the futures of calls that do not wait."""
+    """This package; results come through the futures of sends that do not wait."""
 
-    async def send_one(self, data, answered):
+    async def send_one(self, data, finished):
         [future] = await self._client.send_timeseries(data, wait_for_publish=False)
-        future.add_done_callback(lambda _: answered())
+        future.add_done_callback(lambda _: finished())
 
 
 class HandWrittenTimed(HandWritten):
-    """The program by hand, which remembers whom a PUBACK is for."""
+    """The program by hand, which remembers the send of each PUBACK."""
 
     def __init__(self, broker):
         super().__init__(broker)
@@ -50,13 +50,13 @@ class HandWrittenTimed(HandWritten):
             await done
         return len(calls)
 
-    async def send_one(self, data, answered):
+    async def send_one(self, data, finished):
         while self._in_flight >= 100:
-            self._room.clear()
-            await self._room.wait()
+            self._window_open.clear()
+            await self._window_open.wait()
         self._in_flight += 1
         packet_id, _ = self._client._connection.publish(self._message(data))
-        self._waiting[packet_id] = answered
+        self._waiting[packet_id] = finished
 
     def _message(self, data):
         return Message(self._topic, orjson.dumps(data), qos=1)
@@ -66,7 +66,7 @@ PEERS = {"native": OursTimed, "by hand": HandWrittenTimed}
 
 
 def percentiles(taken):
-    """Seconds by percentile."""
+    """Return seconds by percentile."""
     ordered = sorted(taken)
     return {f"{percent:g}": ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] for percent in PERCENTILES}
 
@@ -102,26 +102,26 @@ def test_one_after_the_other(benchmark, broker, peer):
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("rate", RATES)
 def test_at_a_rate(benchmark, broker, rate, peer):
-    """A call's time counts from when it was due, so that a program which falls behind does not look fast."""
+    """The time of a send counts from the time at which it was due, so that a program that falls behind does not look fast."""
     data = {"ts": FIRST_TS, "values": values(random.Random(1))}
 
     async def work(program):
         calls, taken, done = int(rate * SECONDS), [], asyncio.Event()
 
-        def answer_for(due):
-            def answered():
+        def result_of(due):
+            def finished():
                 taken.append(time.perf_counter() - due)
                 if len(taken) == calls:
                     done.set()
 
-            return answered
+            return finished
 
         began = time.perf_counter()
         for index in range(calls):
             due = began + index / rate
-            while (early := due - time.perf_counter()) > 0:  # noqa: ASYNC110  # nothing but the clock says when
+            while (early := due - time.perf_counter()) > 0:  # noqa: ASYNC110  # only the clock tells when
                 await asyncio.sleep(early - TICK if early > 2 * TICK else 0)
-            await program.send_one(data, answer_for(due))
+            await program.send_one(data, result_of(due))
         await done.wait()
         return taken
 

@@ -1,4 +1,4 @@
-"""What a million queued datapoints weigh."""
+"""Memory of a million queued datapoints."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def growth():
 
 
 def test_queued_datapoints(benchmark):
-    """Resident growth of a fresh process, with the future of each call, as the client's queue holds them."""
+    """Resident growth of a fresh process, with the future of each send, as in the client's queue."""
     benchmark.group = "one million queued datapoints, 10 to a message"
     found = benchmark.pedantic(growth, rounds=3)
     benchmark.extra_info.update(peer="native", correct=True, value=found)

@@ -1,4 +1,4 @@
-"""From ready messages to payload bytes."""
+"""From encoded uplinks to payload bytes."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def pack(implementation, ready, gateway):
 
 
 def same_points(grouped, gateway, payloads):
-    """Whether the payloads, one after the other, hold the corpus and nothing else."""
+    """Whether the payloads together contain exactly the corpus."""
     found = {}
     for payload in payloads:
         document = orjson.loads(payload)
@@ -55,7 +55,7 @@ def test_packing(measure, case, peer):
 
 @pytest.mark.parametrize("peer", ["native", "reference"])
 def test_packing_against_the_reference(measure, peer):
-    """The reference is for being right: it gets 20 messages."""
+    """The reference is written for correctness, so it packs only 20 messages."""
     case = "gateway, 20 messages of 10 datapoints"
     corpus = telemetry(20, 10, 5)
     implementation = _native if peer == "native" else reference

@@ -1,4 +1,4 @@
-"""Throughput against the size of a call, for the pictures: the whole road from the calls to the last PUBACK."""
+"""Throughput by the size of a send, for the pictures: from the sends to the last PUBACK of a real broker."""
 
 import asyncio
 import random
@@ -7,11 +7,11 @@ import orjson
 import pytest
 
 from corpora import FIRST_TS, KEYS, sixteen_places, values
-from road import HandWritten, Listener, Ours, expected
+from end_to_end import HandWritten, Listener, Ours, expected
 
 PEERS = {"native": Ours, "by hand": HandWritten}
 SIZES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
-"""Datapoints a call: ten keys a timestamp, or fewer in all."""
+"""Datapoints per send: ten keys per timestamp, or fewer in all."""
 SUB_DEVICES = 100
 MOST_CALLS = 10_000
 MOST_DATAPOINTS = 200_000
@@ -19,7 +19,7 @@ ROUNDS = 5
 
 
 def calls_of(size, names):
-    """As many calls as the measure takes, the sub-devices in turn."""
+    """Return the sends of one measurement, with the sub-devices in turn."""
     source = random.Random(size)
     made = []
     for index in range(min(MOST_CALLS, MOST_DATAPOINTS // size)):

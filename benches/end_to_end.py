@@ -1,4 +1,4 @@
-"""What the benchmarks of the whole road share: this package, the program that a careful user writes by hand, and a listener."""
+"""Shared parts of the end-to-end benchmarks: this package, the program that a careful user writes by hand, and a listener."""
 
 import asyncio
 import struct
@@ -12,7 +12,7 @@ WINDOW = 100
 
 
 def expected(calls):
-    """``{(device, ts, key): value}`` of calls of dicts."""
+    """Return ``{(device, ts, key): value}`` of sends of dicts."""
     return {
         (name, record["ts"], key): value
         for name, data in calls
@@ -22,18 +22,18 @@ def expected(calls):
 
 
 class Listener:
-    """Hears what the broker takes, as ``{(device, ts, key): value}``; ``None`` is the device itself."""
+    """Subscribes to the telemetry that the broker receives: ``{(device, ts, key): value}``; ``None`` is the device itself."""
 
     def __init__(self, broker):
         self._broker = broker
-        self.heard = {}
+        self.received = {}
         self._wanted = 0
         self._complete = asyncio.Event()
 
     async def __aenter__(self):
         subscribed = asyncio.Event()
         self._client = GmqttClient("listener")
-        self._client.on_message = self._hear
+        self._client.on_message = self._receive
         self._client.on_subscribe = lambda *_: subscribed.set()
         await self._client.connect(self._broker.host, self._broker.port)
         self._client.subscribe("v1/#", qos=1)
@@ -45,20 +45,20 @@ class Listener:
 
     async def until(self, count):
         self._wanted = count
-        if len(self.heard) < count:
+        if len(self.received) < count:
             self._complete.clear()
             await self._complete.wait()
-        return self.heard
+        return self.received
 
-    def _hear(self, _client, topic, payload, _qos, _properties):
+    def _receive(self, _client, topic, payload, _qos, _properties):
         document = orjson.loads(payload)
         by_device = document.items() if topic == "v1/gateway/telemetry" else [(None, document)]
         if topic.endswith("/telemetry"):
             for device, records in by_device:
                 for record in records if isinstance(records, list) else [records]:
                     for key, value in record["values"].items():
-                        self.heard[device, record["ts"], key] = value
-        if len(self.heard) >= self._wanted:
+                        self.received[device, record["ts"], key] = value
+        if len(self.received) >= self._wanted:
             self._complete.set()
         return 0
 
@@ -79,7 +79,7 @@ class Ours:
         await asyncio.gather(*(future for _, [future] in connected))
 
     async def send(self, calls):
-        """Every call at once, then all their answers."""
+        """Send everything without waiting, then wait for all results. Return the number of acknowledged datapoints."""
         futures = []
         client = self._client
         if self.sessions:
@@ -107,22 +107,22 @@ class Ours:
 
 
 class HandWritten:
-    """orjson and gmqtt, QoS 1, no more unacknowledged publishes than the window, counted at the PUBACK."""
+    """orjson and gmqtt with QoS 1 and an in-flight window; datapoints count as acknowledged at the PUBACK."""
 
     def __init__(self, broker, names=()):
         self._broker = broker
         self._topic = "v1/gateway/telemetry" if names else "v1/devices/me/telemetry"
         self._in_flight = 0
-        self._room = asyncio.Event()
+        self._window_open = asyncio.Event()
         self._client = GmqttClient("by-hand")
         handler = self._client._package_handler
 
         def puback(_cmd, packet):
             handler.id_generator.free_id(struct.unpack_from("!H", packet)[0])
             self._in_flight -= 1
-            self._room.set()
+            self._window_open.set()
 
-        # gmqtt tells nobody of a PUBACK, and keeps every packet in a heap of which it would search one.
+        # gmqtt has no public callback for a PUBACK, and searches a heap of all packets for the acknowledged one.
         handler._handle_puback_packet = puback
         self._client._persistent_storage.push_message = lambda _mid, _package: None
 
@@ -133,15 +133,15 @@ class HandWritten:
         datapoints = 0
         for name, data in calls:
             while self._in_flight >= WINDOW:
-                self._room.clear()
-                await self._room.wait()
+                self._window_open.clear()
+                await self._window_open.wait()
             datapoints += len(data["values"]) if isinstance(data, dict) else sum(len(record["values"]) for record in data)
             document = data if name is None else {name: data if isinstance(data, list) else [data]}
             self._in_flight += 1
             self._client.publish(self._topic, orjson.dumps(document), qos=1)
         while self._in_flight:
-            self._room.clear()
-            await self._room.wait()
+            self._window_open.clear()
+            await self._window_open.wait()
         return datapoints
 
     async def round_trip(self, data):

@@ -1,4 +1,4 @@
-"""Encoding at the door: what a call costs before anything is queued."""
+"""The time of a send before anything is queued: encoding."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ ENTRIES = list(VALUES.items()) * 100
 
 
 class PlainEntry:
-    """What an entry would be without encoding."""
+    """An entry without encoding."""
 
     __slots__ = ("key", "ts", "value")
 

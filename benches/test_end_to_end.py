@@ -1,6 +1,4 @@
-"""The whole road against a real broker, beside the program that a careful user writes by hand: from the calls
-to the last PUBACK.
-"""
+"""From the sends to the last PUBACK of a real broker, compared with the program that a careful user writes by hand."""
 
 import asyncio
 import statistics
@@ -9,7 +7,7 @@ import time
 import pytest
 
 from corpora import FIRST_TS, sixteen_places, telemetry
-from road import HandWritten, Listener, Ours, expected
+from end_to_end import HandWritten, Listener, Ours, expected
 from tb_mqtt_client import DeviceClient, TimeseriesEntry
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
 
@@ -17,8 +15,8 @@ PEERS = {"native": Ours, "by hand": HandWritten}
 ROUNDS = 7
 
 
-def measure_road(benchmark, broker, case, peer, calls, sent, names=()):
-    """Time the calls ``sent``; before that a listener compares what arrives with ``calls``."""
+def measure_sends(benchmark, broker, case, peer, calls, sent, names=()):
+    """Time the sends ``sent``; before that, a listener compares the received telemetry with ``calls``."""
     with asyncio.Runner() as runner:
         program = None
 
@@ -28,8 +26,8 @@ def measure_road(benchmark, broker, case, peer, calls, sent, names=()):
             await program.start()
             async with Listener(broker) as listener:
                 await program.send(sent)
-                heard = await listener.until(len(wanted))
-            assert sixteen_places(heard) == sixteen_places(wanted), f"{peer} sent something else for {case}"
+                received = await listener.until(len(wanted))
+            assert sixteen_places(received) == sixteen_places(wanted), f"{peer} sent something else for {case}"
 
         wanted = expected(calls)
         runner.run(prepare())
@@ -41,20 +39,20 @@ def measure_road(benchmark, broker, case, peer, calls, sent, names=()):
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_device_one_datapoint_a_call(benchmark, broker, peer):
+def test_device_one_datapoint_per_send(benchmark, broker, peer):
     calls = [(None, {"ts": FIRST_TS + index, "values": {"temperature": index / 8}}) for index in range(20_000)]
-    measure_road(benchmark, broker, "device, one datapoint per send, not awaited", peer, calls, calls)
+    measure_sends(benchmark, broker, "device, one datapoint per send, not awaited", peer, calls, calls)
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_gateway_a_dict_a_call(benchmark, broker, peer):
+def test_gateway_a_dict_per_send(benchmark, broker, peer):
     calls = [(name, records[0]) for name, records in telemetry(10_000, 10, 200).calls]
     names = sorted({name for name, _ in calls})
-    measure_road(benchmark, broker, "gateway, 200 devices, a dict of 10 keys per send, not awaited", peer, calls, calls, names)
+    measure_sends(benchmark, broker, "gateway, 200 devices, a dict of 10 keys per send, not awaited", peer, calls, calls, names)
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_gateway_ready_entries(benchmark, broker, peer):
+def test_gateway_entries(benchmark, broker, peer):
     calls = telemetry(200, 1000, 10).calls
     names = sorted({name for name, _ in calls})
     sent = calls
@@ -63,12 +61,12 @@ def test_gateway_ready_entries(benchmark, broker, peer):
             (name, [TimeseriesEntry(key, value, record["ts"]) for record in records for key, value in record["values"].items()])
             for name, records in calls
         ]
-    measure_road(benchmark, broker, "gateway, 10 devices, 1000 entries per send", peer, calls, sent, names)
+    measure_sends(benchmark, broker, "gateway, 10 devices, 1000 entries per send", peer, calls, sent, names)
 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_round_trip(benchmark, broker, peer):
-    """The median of one awaited call after the other."""
+    """The median of one awaited send after another."""
     data = {"ts": FIRST_TS, "values": {"temperature": 21.5}}
     with asyncio.Runner() as runner:
         program = None
@@ -96,7 +94,7 @@ def test_round_trip(benchmark, broker, peer):
 
 @pytest.mark.parametrize("devices", [100, 10_000])
 def test_many_sub_devices(benchmark, broker, devices):
-    """What a datapoint costs when 100 announced sub-devices send, and when 10,000 do."""
+    """The time of a datapoint with 100 announced sub-devices, and with 10,000."""
     calls = [(name, records[0]) for name, records in telemetry(20_000, 10, devices).calls]
     with asyncio.Runner() as runner:
         program = None
@@ -117,7 +115,7 @@ def test_many_sub_devices(benchmark, broker, devices):
 
 
 def test_waiting_for_a_limit(benchmark):
-    """Share of a core while nothing may be sent."""
+    """Share of a core while the rate limit allows no message."""
 
     async def wait():
         limits = SessionLimits(rate_limits=RateLimits(None, None, "100:60"))
