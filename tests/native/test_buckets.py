@@ -1,4 +1,4 @@
-"""Over any window no bucket admits more than its capacity and its refill; everything is taken at once or not at all."""
+"""Over any span of time no bucket admits more than its capacity and its refill; tokens are taken from all windows or from none."""
 
 import threading
 
@@ -20,8 +20,8 @@ steps = st.lists(st.tuples(st.integers(-SECOND, 100 * SECOND), st.integers(0, 30
 
 
 @given(windows, windows, steps)
-def test_same_answers_as_the_reference(first, second, operations):
-    """Every take, spend and replacement answers as exact fractions do."""
+def test_same_results_as_the_reference(first, second, operations):
+    """Every take, spend and replacement of windows has the result of exact fractions."""
     native, exact = _native.TokenBuckets(first, 0), reference.TokenBuckets(first, 0)
     now = 0
     for number, (elapsed, wanted, operation) in enumerate(operations):
@@ -36,7 +36,7 @@ def test_same_answers_as_the_reference(first, second, operations):
 
 @given(windows.filter(bool), st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(1, 20)), max_size=40))
 def test_never_more_than_capacity_and_refill(given_windows, takes):
-    """Between any two admitted takes, the sum is at most the capacity and what flowed in meanwhile."""
+    """Between any two admitted takes, the sum is at most the capacity plus the refill between them."""
     buckets = _native.TokenBuckets(given_windows, 0)
     now, admitted = 0, []
     for elapsed, amount in takes:
@@ -55,7 +55,7 @@ def test_never_more_than_capacity_and_refill(given_windows, takes):
 @IMPLEMENTATIONS
 @given(given_windows=windows.filter(bool), spent=st.integers(0, 2**31), share=st.floats(0, 1))
 def test_a_wait_is_exact(implementation, given_windows, spent, share):
-    """After the wait the same take succeeds, and not a nanosecond earlier."""
+    """The take succeeds after the returned wait, and not a nanosecond earlier."""
     amount = max(1, int(share * min(capacity for capacity, _ in given_windows)))
     early, due = [implementation.TokenBuckets(given_windows, 0) for _ in range(2)]
     for buckets in (early, due):
@@ -71,7 +71,7 @@ def test_a_wait_is_exact(implementation, given_windows, spent, share):
 
 @given(windows.filter(bool))
 def test_all_or_nothing(given_windows):
-    """When one limit refuses, no other is charged."""
+    """When one limit refuses, no limit loses tokens."""
     open_, empty = _native.TokenBuckets(given_windows, 0), _native.TokenBuckets([(5, 1.0)], 0)
     empty.spend(5, 0)
     before = open_.tokens(0)
@@ -88,7 +88,7 @@ def test_no_window_means_no_limit(implementation):
     assert buckets.take(10**12, 0) is None
 
 
-def test_what_can_never_be():
+def test_refused_windows_and_takes():
     for wrong in ([(0, 1.0)], [(1, 0.0)], [(1, -1.0)], [(1, float("nan"))], [(1, float("inf"))]):
         with pytest.raises(ValueError, match="a window's"):
             _native.TokenBuckets(wrong, 0)
@@ -104,7 +104,7 @@ def test_what_can_never_be():
     assert buckets.tokens(0) == [5.0]
 
 
-def test_threads_take_no_more_than_there_is():
+def test_threads_take_no_more_than_the_capacity():
     buckets = _native.TokenBuckets([(10_000, 1.0)], 0)
     taken = []
 

@@ -1,4 +1,4 @@
-"""What the extension writes is what orjson writes, and what JSON cannot carry is refused with its place."""
+"""The extension writes the bytes of orjson, and refuses values that JSON cannot represent, with their path."""
 
 import enum
 import json
@@ -31,7 +31,7 @@ class Number(enum.IntEnum):
 
 @given(values)
 def test_same_bytes_as_orjson(value):
-    """For every value that orjson writes, the bytes are the same."""
+    """The bytes are equal for every value that orjson writes."""
     assert _native.dumps(value) == orjson.dumps(value) == reference.dumps(value)
 
 
@@ -75,8 +75,8 @@ def test_refusals(implementation, value, message):
     assert isinstance(raised.value, TypeError) == ("is not" not in message)
 
 
-def test_the_class_of_what_is_unsupported():
-    """SDK 2.0 raised a TypeError, and its check of RPC parameters a ValueError: programs catch either."""
+def test_the_class_of_unsupported_values():
+    """SDK 2.0 raised a TypeError, and its check of RPC parameters a ValueError, so programs catch either."""
     cls = _native.UnsupportedValueError
     assert cls.__bases__ == (ValueError, TypeError)
     assert cls is exceptions.UnsupportedValueError is tb_mqtt_client.UnsupportedValueError

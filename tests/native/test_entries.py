@@ -1,4 +1,4 @@
-"""Entries and uplinks encode at the door: sizes are exact, bad input raises, nothing of the caller's is changed."""
+"""Entries and uplinks encode when they are made: sizes are exact, bad input raises, and arguments are not changed."""
 
 import copy
 import pickle
@@ -31,14 +31,14 @@ timestamps = st.none() | st.integers(-(2**63) + 1, END_OF_TIME - 1)
 
 @given(keys, values, timestamps)
 def test_size_is_that_of_the_json(key, value, ts):
-    """The size is the number of bytes of the compact JSON, with the timestamp when there is one."""
+    """The size is the number of bytes of the compact JSON, including the timestamp if there is one."""
     document = {key: value} if ts is None else {"ts": ts, "values": {key: value}}
     entry = TimeseriesEntry(key, value, ts)
     assert entry.size == len(orjson.dumps(document)) == reference.TimeseriesEntry(key, value, ts).size
 
 
 @given(keys, values, timestamps)
-def test_values_come_back(key, value, ts):
+def test_values_are_read_back(key, value, ts):
     entry = TimeseriesEntry(key, value, ts)
     assert (entry.key, entry.value, entry.ts) == (key, value, ts)
     assert type(entry.value) is type(value)
@@ -122,7 +122,7 @@ UNSUPPORTED = [pytest.param(object(), id="object()"), b"x", {1}, (1,), {1: 2}, {
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=repr)
 @pytest.mark.parametrize(
-    "door",
+    "encode",
     [
         lambda value: DataEntry("a", value),
         lambda value: AttributeEntry("a", value),
@@ -135,15 +135,15 @@ UNSUPPORTED = [pytest.param(object(), id="object()"), b"x", {1}, (1,), {1: 2}, {
         lambda value: EncodedUplink.attributes({"good": 1, "a": value}),
     ],
 )
-def test_what_json_cannot_carry_is_a_value_error_and_a_type_error(door, value):
+def test_an_unsupported_value_is_a_value_error_and_a_type_error(encode, value):
     for error in (ValueError, TypeError):
         with pytest.raises(error, match="Invalid"):
-            door(value)
+            encode(value)
 
 
 @pytest.mark.parametrize("key", [None, 1, b"x", ("x",), "\ud800"], ids=repr)
 @pytest.mark.parametrize(
-    "door",
+    "encode",
     [
         lambda key: TimeseriesEntry(key, 1),
         lambda key: AttributeEntry(key, 1),
@@ -152,13 +152,13 @@ def test_what_json_cannot_carry_is_a_value_error_and_a_type_error(door, value):
         lambda key: EncodedUplink.attributes({key: 1}),
     ],
 )
-def test_a_key_that_is_no_text_is_a_value_error_and_a_type_error(door, key):
+def test_a_key_that_is_not_a_str_is_a_value_error_and_a_type_error(encode, key):
     for error in (ValueError, TypeError):
         with pytest.raises(error, match="Invalid"):
-            door(key)
+            encode(key)
 
 
-DOORS_FOR_KEYS = [
+ENCODERS_OF_KEYS = [
     lambda key: DataEntry(key, 1),
     lambda key: TimeseriesEntry(key, 1),
     lambda key: AttributeEntry(key, 1),
@@ -171,7 +171,7 @@ DOORS_FOR_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("door", DOORS_FOR_KEYS)
+@pytest.mark.parametrize("encode", ENCODERS_OF_KEYS)
 @pytest.mark.parametrize(
     ("key", "rule"),
     [
@@ -184,10 +184,10 @@ DOORS_FOR_KEYS = [
         (" ", "it is blank"),
     ],
 )
-def test_a_key_that_the_platform_drops_with_its_record_is_refused_at_every_door(door, key, rule):
-    """Such a key would take the other keys of its record along, acknowledged (docs/platform_contract.md, section 3)."""
+def test_a_key_that_the_platform_drops_with_its_record_is_refused_everywhere(encode, key, rule):
+    """The platform acknowledges a record with such a key and drops all of it (docs/platform_contract.md, section 3)."""
     with pytest.raises(ValueError, match=rf'^Invalid key ".*": .*{rule}'):
-        door(key)
+        encode(key)
 
 
 @given(keys)
@@ -197,7 +197,7 @@ def test_keys_are_written_as_json(key):
 
 
 @pytest.mark.parametrize(
-    "door",
+    "timestamp_of",
     [
         lambda ts: TimeseriesEntry("k", 1, ts).ts,
         lambda ts: DataEntry("k", 1, ts).ts,
@@ -207,17 +207,17 @@ def test_keys_are_written_as_json(key):
         lambda ts: EncodedUplink.of_entries([], []).with_main_ts(ts).main_ts,
     ],
 )
-def test_a_datetime_with_a_timezone_is_a_timestamp_at_every_door(door):
+def test_a_datetime_with_a_timezone_is_a_timestamp_everywhere(timestamp_of):
     moment = datetime(2026, 1, 31, 12, 0, 0, 1999, tzinfo=UTC)
-    assert door(moment) == door(moment.astimezone(timezone(timedelta(hours=5, minutes=45)))) == 1769860800001
+    assert timestamp_of(moment) == timestamp_of(moment.astimezone(timezone(timedelta(hours=5, minutes=45)))) == 1769860800001
     for wrong in (moment.replace(tzinfo=None), moment.date(), moment.isoformat()):
         with pytest.raises(ValueError, match=r"^Invalid ts .*timezone"):
-            door(wrong)
+            timestamp_of(wrong)
 
 
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_datetime_is_its_whole_milliseconds(moment):
-    """Exactly, before 1970 too: a float of seconds would be a millisecond off now and then."""
+    """Milliseconds are exact, before 1970 too: a float of seconds would sometimes be off by one."""
     assert TimeseriesEntry("k", 1, moment).ts == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
@@ -253,7 +253,7 @@ def test_forms_of_timeseries(data, expected):
 
 
 def test_defect_07_the_callers_dict_is_not_changed():
-    """Defect 7 of SDK 2.0: a second call with the same dict sent nothing."""
+    """Defect 7 of SDK 2.0: a second send of the same dict sent nothing."""
     data = {"ts": 5, "values": {"a": 1}}
     assert points(EncodedUplink.timeseries(data, NOW)) == points(EncodedUplink.timeseries(data, NOW))
 
@@ -329,8 +329,8 @@ def test_identity():
 
 
 @given(st.dictionaries(keys, values, min_size=1))
-def test_nbytes_is_what_is_held(data):
-    """The datapoints as they stand in a payload, each with its comma."""
+def test_nbytes_counts_the_encoded_datapoints(data):
+    """The datapoints are counted as in a payload, each with its comma."""
     assert EncodedUplink.attributes(data, round_floats=False).nbytes == len(orjson.dumps(data)) - 1
 
 

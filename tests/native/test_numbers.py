@@ -1,4 +1,4 @@
-"""A float that the platform would store as text is rounded at the client's door, while six digits are left, and nowhere else."""
+"""A float that the platform would store as text is rounded when an uplink is encoded, if six digits are left."""
 
 import math
 from decimal import Decimal
@@ -32,20 +32,20 @@ numbers = floats | st.integers() | st.integers(2**63 - 2, 2**63 + 1) | st.intege
 
 
 def encoded(value, **options):
-    """What is written for a value, and what is counted."""
+    """Return the text of a value in an uplink, and the conversions."""
     uplink = EncodedUplink.attributes({"a": value}, **options)
     [payload] = _native.pack_attributes([uplink], gateway=False, max_size=10**6).payloads
     return payload.data.removeprefix(b'{"a":').removesuffix(b"}"), uplink.conversions
 
 
 def places(text):
-    """Decimal places in plain notation."""
+    """Return the decimal places in plain notation."""
     return -Decimal(text.decode()).as_tuple().exponent
 
 
 @given(floats)
 def test_every_float_that_can_be_a_number_is_one(value):
-    """A float of at most 16 places is written as orjson does. What is rounded has at most 16, is no more than half a unit from
+    """A float of at most 16 places is written as orjson does. A rounded one has at most 16, is no more than half a unit from
     the exact value and has six digits left. Anything else is written as orjson does, and counted.
     """
     shortest = orjson.dumps(value)
@@ -65,8 +65,8 @@ def test_every_float_that_can_be_a_number_is_one(value):
 
 
 @given(numbers, st.booleans())
-def test_what_is_not_counted_is_stored_as_a_number(value, round_floats):
-    """The platform, as the emulator knows it, makes text of a number exactly when it was counted as such."""
+def test_only_counted_numbers_are_stored_as_text(value, round_floats):
+    """The platform, as emulated, stores a number as text exactly when it was counted as such."""
     text, (_, as_text) = encoded(value, round_floats=round_floats)
     assert (stored(decode_json(text)).kind is ValueKind.STRING) == (as_text == 1)
 
@@ -80,8 +80,8 @@ def test_rounding_once_is_enough(value):
 
 
 @given(floats)
-def test_the_switch(value):
-    """Without rounding every float is written in its shortest form, and the same ones are counted."""
+def test_rounding_can_be_switched_off(value):
+    """Without rounding, every float is written in its shortest form, and numbers stored as text are counted."""
     text, conversions = encoded(value, round_floats=False)
     assert text == orjson.dumps(value)
     assert conversions == (0, sum(encoded(value)[1]))
@@ -117,7 +117,7 @@ def test_the_switch(value):
         ({"a": 0.1 + 0.2, "b": 2**70}, b'{"a":0.30000000000000004,"b":1180591620717411303424}', (0, 0)),
     ],
 )
-def test_by_hand(value, text, conversions):
+def test_examples(value, text, conversions):
     assert encoded(value) == (text, conversions)
     entry = AttributeEntry("a", value)
     uplink = EncodedUplink.attributes(entry)
@@ -125,15 +125,15 @@ def test_by_hand(value, text, conversions):
 
 
 @given(values)
-def test_nothing_but_a_number_is_touched(value):
-    """Lists and dicts keep their floats as they are, since the platform stores them as JSON."""
+def test_only_numbers_are_converted(value):
+    """Floats in lists and dicts are not rounded, because the platform stores those as JSON."""
     value = value if type(value) in (list, dict) else [value]
     assert encoded(value) == (orjson.dumps(value), (0, 0))
 
 
 @given(keys, numbers, st.none() | st.integers(0, 2))
-def test_an_entry_keeps_what_it_was_given(key, value, ts):
-    """The value that is read back, the size and the equality of an entry know nothing of any client."""
+def test_an_entry_keeps_its_value(key, value, ts):
+    """Value, size and equality of an entry do not depend on rounding."""
     entry = TimeseriesEntry(key, value, ts)
     before = repr(entry), entry.size
     for round_floats in (True, False):

@@ -1,4 +1,4 @@
-"""Every datapoint leaves exactly once and in order; no payload is over its limits, and each is as full as it can be."""
+"""Every datapoint is sent exactly once and in order; no payload exceeds its limits, and each is as full as possible."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ calls = st.lists(
 limits = st.fixed_dictionaries(
     {"max_size": st.integers(30, 300), "max_datapoints": st.integers(0, 5), "max_devices": st.integers(0, 3)}
 )
-roomy = st.fixed_dictionaries({"max_size": st.just(10**6), "max_datapoints": st.just(0), "max_devices": st.just(0)})
+unlimited = st.fixed_dictionaries({"max_size": st.just(10**6), "max_datapoints": st.just(0), "max_devices": st.just(0)})
 
 
 def uplink(implementation, device, series, attributes, main_ts):
@@ -40,7 +40,7 @@ def uplink(implementation, device, series, attributes, main_ts):
 
 
 def both(given_calls, gateway):
-    """The same uplinks in both implementations; a device's own have no identity."""
+    """Make equal uplinks in both implementations; those of a device itself have no identity."""
     chosen = [call if gateway else (0, *call[1:]) for call in given_calls]
     return [[uplink(implementation, *call) for call in chosen] for implementation in (_native, reference)]
 
@@ -51,9 +51,9 @@ def contents(payloads):
 
 @pytest.mark.parametrize("kind", ["timeseries", "attributes"])
 @pytest.mark.parametrize("gateway", [True, False])
-@given(given_calls=calls, limit=limits | roomy)
+@given(given_calls=calls, limit=limits | unlimited)
 def test_same_payloads_as_the_reference(kind, gateway, given_calls, limit):
-    """Bytes, counts, sources and what fits nowhere are those of the reference."""
+    """Bytes, counts, sources and oversized datapoints are those of the reference."""
     natives, references = both(given_calls, gateway)
     packed = getattr(_native, f"pack_{kind}")(natives, gateway=gateway, **limit)
     expected = getattr(reference, f"pack_{kind}")(references, gateway=gateway, **limit)
@@ -63,27 +63,27 @@ def test_same_payloads_as_the_reference(kind, gateway, given_calls, limit):
 
 @pytest.mark.parametrize("kind", ["timeseries", "attributes"])
 @given(given_calls=calls, limit=limits)
-def test_limits_hold_and_every_datapoint_is_answered_for(kind, given_calls, limit):
-    """No payload exceeds a limit, its size is its length, and each uplink's datapoints are answered for exactly once."""
+def test_limits_hold_and_every_datapoint_is_acknowledged(kind, given_calls, limit):
+    """No payload exceeds a limit, its size is its length, and each datapoint of an uplink is acknowledged exactly once."""
     uplinks, _ = both(given_calls, True)
     packed = getattr(_native, f"pack_{kind}")(uplinks, gateway=True, **limit)
-    answered = [0] * len(uplinks)
+    acknowledged = [0] * len(uplinks)
     for payload in packed.payloads:
         assert len(payload.data) <= limit["max_size"]
         assert payload.datapoints <= (limit["max_datapoints"] or payload.datapoints)
         assert payload.devices <= (limit["max_devices"] or payload.devices)
         assert len(orjson.loads(payload.data)) == payload.devices
         for index, datapoints in payload.sources:
-            answered[index] += datapoints
+            acknowledged[index] += datapoints
     for index, _, size in packed.oversized:
         assert size > limit["max_size"]
-        answered[index] += 1
-    assert answered == [getattr(one, f"{kind.removesuffix('s') if kind == 'attributes' else kind}_count") for one in uplinks]
+        acknowledged[index] += 1
+    assert acknowledged == [getattr(one, f"{kind.removesuffix('s') if kind == 'attributes' else kind}_count") for one in uplinks]
 
 
 @given(st.integers(1000, 60_000), st.integers(1, 300), st.integers(1, 12), st.booleans())
 def test_payloads_are_full(size, calls_count, keys_count, gateway):
-    """Every payload that had more to carry has no room for another record, or for another datapoint of a record larger than it."""
+    """If there is more data, another record, or another datapoint of a record larger than a payload, does not fit."""
     device = _native.DeviceIdentity("device") if gateway else None
     uplinks = [
         _native.EncodedUplink.timeseries({"ts": ts, "values": {f"k{key}": 1 for key in range(keys_count)}}, 0, device)
@@ -106,7 +106,7 @@ def test_payloads_are_full(size, calls_count, keys_count, gateway):
 @pytest.mark.parametrize("kind", ["timeseries", "attributes"])
 @given(given_calls=calls, limit=limits)
 def test_split_as_the_reference(kind, given_calls, limit):
-    """Splitting cuts where packing of one device a payload cuts, and keeps what it cannot fit."""
+    """Splitting cuts where packing with one device per payload cuts, and keeps oversized datapoints."""
     limit = {name: limit[name] for name in ("max_size", "max_datapoints")}
     natives, references = both(given_calls, True)
     parts = getattr(_native, f"split_{kind}")(natives, gateway=True, **limit)
@@ -136,9 +136,9 @@ def encoded_with_metadata(implementation, device, metadata, points):
     return implementation.EncodedUplink.timeseries(data, 0, implementation.DeviceIdentity(*NAMES[device]), metadata=metadata)
 
 
-@given(given_calls=received_calls, limit=limits | roomy, now=st.integers(0, 10**13))
+@given(given_calls=received_calls, limit=limits | unlimited, now=st.integers(0, 10**13))
 def test_metadata_as_the_reference(given_calls, limit, now):
-    """A call with metadata has records of its own, which no other call's values enter, and newer values stay behind older ones."""
+    """An uplink with metadata has records of its own, without values of other uplinks, and newer values follow older ones."""
     natives, references = ([encoded_with_metadata(one, *call) for call in given_calls] for one in (_native, reference))
     packed = _native.pack_timeseries(natives, gateway=True, now_ms=now, **limit)
     expected = reference.pack_timeseries(references, gateway=True, now_ms=now, **limit)
@@ -184,7 +184,7 @@ def test_the_last_value_wins_within_one_payload_only():
     ]
 
 
-def test_a_later_value_that_fits_nowhere_leaves_its_payload_open():
+def test_an_oversized_later_value_leaves_its_payload_open():
     series = [("a", 0, 1), ("a", "x" * 50, 1), ("a", None, 1)]
     uplinks, references = both([(0, series, [], None)], False)
     packed = _native.pack_timeseries(uplinks, gateway=False, max_size=40)
@@ -214,7 +214,7 @@ def test_bad_arguments():
 
 
 def test_threads_pack_the_same():
-    """Several threads at once get what one gets."""
+    """Several threads get the payloads that one thread gets."""
     uplinks = [_native.EncodedUplink.timeseries([{"ts": ts, "values": {"a": ts}}], 0) for ts in range(2000)]
     expected = [payload.data for payload in _native.pack_timeseries(uplinks, gateway=False, max_size=5000).payloads]
     found = []
@@ -234,9 +234,9 @@ def test_threads_pack_the_same():
 
 
 @pytest.mark.parametrize("kind", ["timeseries", "attributes"])
-@given(given_calls=calls, limit=limits | roomy)
-def test_a_payload_in_parts_is_the_same_payload(kind, given_calls, limit):
-    """A payload that is refused is sent again device by device: nothing is lost or told to the wrong call."""
+@given(given_calls=calls, limit=limits | unlimited)
+def test_a_payload_cut_by_device_is_complete(kind, given_calls, limit):
+    """A refused payload is sent again device by device: no datapoint is lost or attributed to the wrong uplink."""
     uplinks, _ = both(given_calls, True)
     for payload in getattr(_native, f"pack_{kind}")(uplinks, gateway=True, **limit).payloads:
         parts = payload.split(10**6, 0, 1)
@@ -251,17 +251,17 @@ def test_a_payload_in_parts_is_the_same_payload(kind, given_calls, limit):
             [device] = part.device_identities()
             own = [next(sources) for _ in part.sources]
             assert {uplinks[index].device for index, _ in own} == {device}
-            assert [answered for _, answered in own] == [answered for _, answered in part.sources]
+            assert [acknowledged for _, acknowledged in own] == [acknowledged for _, acknowledged in part.sources]
         assert list(sources) == []
 
 
-def test_a_devices_own_payload_names_no_device():
+def test_the_payload_of_a_device_has_no_identities():
     [payload] = _native.pack_timeseries([_native.EncodedUplink.timeseries({"a": 1}, 0)], gateway=False, max_size=99).payloads
     assert payload.device_identities() == []
 
 
 def both_packed(given_calls, kind, gateway):
-    """The payloads of calls in both implementations, each in one piece where that is possible."""
+    """Return the payloads of uplinks in both implementations, as few as possible."""
     natives, references = both(given_calls, gateway)
     limit = {"gateway": gateway, "max_size": 10**6, "max_devices": 0}
     return [
@@ -286,7 +286,7 @@ def test_a_payload_is_cut_as_by_the_reference_and_again(kind, gateway, given_cal
 @pytest.mark.parametrize("gateway", [True, False])
 @given(given_calls=calls, limit=limits)
 def test_parts_of_a_payload_hold_it_within_the_limits(kind, gateway, given_calls, limit):
-    """Every datapoint is in one part, in order; each source's count is shared out; only a single datapoint exceeds a size."""
+    """Every datapoint is in one part, in order; counts of a source add up; only a part with a single datapoint exceeds the size."""
 
     def datapoints(payload):
         document = orjson.loads(payload.data)
@@ -316,14 +316,14 @@ def test_parts_keep_the_metadata_of_their_records(given_calls, limit, now):
     payloads = []
     for implementation in (_native, reference):
         uplinks = [encoded_with_metadata(implementation, *call) for call in given_calls]
-        roomy_limits = {"gateway": True, "max_size": 10**6, "max_devices": 0}
-        payloads.append(implementation.pack_timeseries(uplinks, now_ms=now, **roomy_limits).payloads)
+        unlimited_limits = {"gateway": True, "max_size": 10**6, "max_devices": 0}
+        payloads.append(implementation.pack_timeseries(uplinks, now_ms=now, **unlimited_limits).payloads)
     for whole, expected in zip(*payloads, strict=True):
         assert contents(whole.split(**limit)) == contents(expected.split(**limit))
 
 
-def test_a_part_answers_only_for_the_calls_that_it_carries():
-    """The second call replaces a value of the first and adds one: each part names who wrote its datapoints, or replaced them."""
+def test_a_part_acknowledges_only_its_uplinks():
+    """The second uplink replaces a value of the first and adds one: parts have the sources of their datapoints, replaced or not."""
     calls_of_one_time = [{"a": 1, "b": 1}, {"b": 2, "c": 2}, {"d": 3}]
     uplinks = [_native.EncodedUplink.timeseries({"ts": 1, "values": values}, 0) for values in calls_of_one_time]
     [whole] = _native.pack_timeseries(uplinks, gateway=False, max_size=1000).payloads
@@ -336,7 +336,7 @@ def test_a_part_answers_only_for_the_calls_that_it_carries():
 
 
 def test_a_key_named_ts_does_not_make_a_record_with_a_timestamp():
-    """Parts are cut by what was written, not by what it looks like."""
+    """Parts are cut by the structure of the payload, not by text that looks like a record."""
     entries_of_one = [_native.TimeseriesEntry("ts", 5), _native.TimeseriesEntry("values", {"a": 1, "b": [1, {"c": "}"}]})]
     uplink_of_one = _native.EncodedUplink.of_entries([], entries_of_one)
     [whole] = _native.pack_timeseries([uplink_of_one], gateway=False, max_size=1000).payloads
@@ -355,8 +355,8 @@ record_calls = st.lists(
 
 @pytest.mark.parametrize("shared_keys", [True, False])
 @given(given_calls=record_calls, limit=limits)
-def test_a_record_of_one_call_is_never_torn(shared_keys, given_calls, limit):
-    """What a call has for one device and time is in one payload if it fits in one, and in one part when a payload is cut."""
+def test_a_record_of_one_uplink_is_never_divided(shared_keys, given_calls, limit):
+    """Datapoints of one uplink, device and timestamp are in one payload if they fit in one, and in one part when it is cut."""
 
     def of_call(index, wanted_ts=None):
         device, points = given_calls[index]

@@ -1,6 +1,6 @@
-"""The contract of ``tb_mqtt_client._native`` in pure Python, written so that a reader sees that it is right. Not shipped.
+"""The contract of ``tb_mqtt_client._native`` in pure Python, written to be evidently correct. It is not shipped.
 
-It shares no code with the package, and is the oracle of the property tests and a peer of the benchmarks.
+It shares no code with the package. The property tests compare the extension with it, and so does a benchmark.
 """
 
 from reference.buckets import TokenBuckets, take_all

@@ -1,4 +1,4 @@
-"""Token buckets with fractions: nothing is rounded."""
+"""Token buckets with exact fractions."""
 
 import math
 from fractions import Fraction
@@ -19,7 +19,7 @@ class TokenBuckets:
         return [float(level) for level in self._levels]
 
     def wait(self, amount, now_ns):
-        """Nanoseconds and window of the longest wait; ``None`` when there is none."""
+        """Return nanoseconds and window of the longest wait, or ``None`` without a wait."""
         self._refill(now_ns)
         waits = []
         for (capacity, nanos), level in zip(self._windows, self._levels, strict=True):

@@ -1,4 +1,4 @@
-"""JSON as the extension writes it: orjson's bytes, and integers of any size as digits."""
+"""JSON as written by the extension: orjson's bytes, and integers of any size as digits."""
 
 import math
 import re
@@ -11,7 +11,7 @@ MAX_KEY_LENGTH = 255
 
 
 class UnsupportedValueError(ValueError, TypeError):
-    """For what JSON has no form for; a number that it lacks is a plain ``ValueError``."""
+    """A value cannot be written as JSON. A number that JSON does not have is a plain ``ValueError``."""
 
 
 def dumps(value):
@@ -30,7 +30,7 @@ def validate_key(key):
 
 
 def digits(number):
-    """All digits of an integer; ``str`` stops at 4300 of them."""
+    """Return all digits of an integer; ``str`` refuses more than 4300."""
     if -(10**4000) < number < 10**4000:
         return str(number)
     high, low = divmod(abs(number), 10**4000)

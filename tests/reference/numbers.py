@@ -1,4 +1,4 @@
-"""What is written for the numbers of which the platform would make text (docs/platform_contract.md, section 3)."""
+"""Conversions of numbers that the platform would store as text (docs/platform_contract.md, section 3)."""
 
 import math
 from decimal import Decimal
@@ -17,10 +17,10 @@ class Numbers:
         return self.rounded, self.as_text
 
     def written(self, value):
-        """``value``, or the float that is written for it."""
+        """Return ``value``, or the float that is written instead."""
         if type(value) not in (int, float) or not math.isfinite(value):
             return value
-        # repr has the digits of the shortest form; Java's BigDecimal, which the platform reads it with, counts places so too.
+        # repr has the digits of the shortest form. The platform reads it with Java's BigDecimal, which counts places so too.
         exponent = Decimal(repr(value)).as_tuple().exponent if type(value) is float else 0
         if exponent < -PLACES:
             if self.round_floats and digits_left(value) >= DIGITS:
@@ -33,6 +33,6 @@ class Numbers:
 
 
 def digits_left(value):
-    """Digits of ``value``, rounded to ``PLACES`` places, from the first that is not 0 to the last place."""
+    """Return the digits of ``value``, rounded to ``PLACES`` places, from the first that is not 0 to the last place."""
     units = int(Decimal(value).quantize(Decimal(10) ** -PLACES).scaleb(PLACES))
     return len(str(abs(units))) if units else 0

@@ -1,4 +1,4 @@
-"""Greedy packing by writing every candidate payload out and measuring it. Slow, and plainly right."""
+"""Greedy packing that writes and measures every candidate payload. It is slow and evidently correct."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ class Payload(NamedTuple):
     sources: list
     packer: object
     filled: dict
-    answered: list
+    acknowledged: list
 
     def split(self, max_size, max_datapoints=0, max_devices=0):
         """Cut the payload: the sources of a part are places in ``self.sources``."""
@@ -28,7 +28,7 @@ class PackedUplinks(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What the points of a record share. ``owner`` keeps the records of calls with metadata, and those around them, apart."""
+    """The common part of the points of a record. ``owner`` separates records of uplinks with metadata from all others."""
 
     ts: int | None
     metadata: tuple | None = None
@@ -64,17 +64,17 @@ def split_attributes(uplinks, *, gateway, max_size, max_datapoints=0):
 def _pack(uplinks, kind, gateway, max_size, max_datapoints, max_devices, now_ms):
     packer = Packer(kind, gateway, max_size, max_datapoints, max_devices, now_ms)
     packer.run(uplinks)
-    return PackedUplinks([packer.payload(filled, answered) for filled, answered in packer.closed], packer.oversized)
+    return PackedUplinks([packer.payload(filled, acknowledged) for filled, acknowledged in packer.closed], packer.oversized)
 
 
 def _split(uplinks, kind, gateway, max_size, max_datapoints):
-    """Datapoints of each part, with the sources; those that fit nowhere come last, alone."""
+    """Return the datapoints and sources of each part; oversized datapoints are last, each alone."""
     packer = Packer(kind, gateway, max_size, max_datapoints, 1)
     packer.run(uplinks)
     parts = [
         ([(stamp.ts, *point[1:]) for records in filled.values() for stamp, record in records.items() for point in record.values()],
-         _sources(answered))
-        for filled, answered in packer.closed
+         _sources(acknowledged))
+        for filled, acknowledged in packer.closed
     ]  # fmt: skip
     return parts + [([(stamp.ts, *point[1:])], [(source, 1)]) for source, stamp, point in packer.refused]
 
@@ -83,9 +83,9 @@ def _count(filled):
     return sum(len(record) for records in filled.values() for record in records.values())
 
 
-def _sources(answered):
+def _sources(acknowledged):
     counts = {}
-    for source, _ in answered:
+    for source, _ in acknowledged:
         counts[source] = counts.get(source, 0) + 1
     return list(counts.items())
 
@@ -95,7 +95,7 @@ def _places(filled):
 
 
 def _blocks(filled, writers):
-    """Each record, cut where no uplink has a value before and one behind."""
+    """Yield each record, cut where no uplink has a value on both sides."""
     for device, records in filled.items():
         for stamp, record in records.items():
             points, block = list(record.values()), []
@@ -109,7 +109,7 @@ def _blocks(filled, writers):
 
 
 class Packer:
-    """``filled``: device -> stamp -> key -> datapoint. ``answered``: each source with a datapoint's place (device, stamp, key).
+    """``filled``: device -> stamp -> key -> datapoint. ``acknowledged``: each source with a datapoint's place (device, stamp, key).
 
     Both are in the order of writing.
     """
@@ -119,7 +119,7 @@ class Packer:
         self.kind, self.gateway, self.max_size = kind, gateway, max_size
         self.max_datapoints = max_datapoints or NO_LIMIT
         self.max_devices = (max_devices or NO_LIMIT) if gateway else 1
-        self.filled, self.answered = {}, []
+        self.filled, self.acknowledged = {}, []
         self.closed, self.oversized, self.refused = [], [], []
 
     def run(self, uplinks):
@@ -139,7 +139,7 @@ class Packer:
         return devices
 
     def stamp(self, uplink, ts, source, generations):
-        """A record with metadata is one call's; what comes after it with the same timestamp is in a record behind it."""
+        """A record with metadata belongs to one uplink; later values with its timestamp are in a record after it."""
         if uplink.metadata is None:
             return Stamp(ts, None, generations.get((uplink.device, ts), 0))
         if self.now_ms is None:
@@ -148,7 +148,7 @@ class Packer:
         return Stamp(ts, uplink.metadata, source + 1)
 
     def add_together(self, device, stamp, placed):
-        """What one uplink has for a record: whole if it fits in a payload, else datapoint by datapoint."""
+        """Add the datapoints of one uplink and record: together if they fit in a payload, otherwise one by one."""
         alone = {device: {stamp: {point.key: point for point, _ in placed}}}
         candidate = self.with_points(device, stamp, placed)
         hopeless = any(self.too_large(device, stamp, point) for point, _ in placed)
@@ -167,7 +167,7 @@ class Packer:
 
     def take(self, filled, device, stamp, placed):
         self.filled = filled
-        self.answered += [(source, (device, stamp, point.key)) for point, source in placed]
+        self.acknowledged += [(source, (device, stamp, point.key)) for point, source in placed]
 
     def with_points(self, device, stamp, placed):
         copy = {name: {known: dict(record) for known, record in records.items()} for name, records in self.filled.items()}
@@ -186,12 +186,12 @@ class Packer:
     def with_limits(self, max_size, max_datapoints, max_devices):
         return Packer(self.kind, self.gateway, max_size, max_datapoints, max_devices, self.now_ms)
 
-    def payload(self, filled, answered):
-        return Payload(self.written(filled), _count(filled), len(filled), _sources(answered), self, filled, answered)
+    def payload(self, filled, acknowledged):
+        return Payload(self.written(filled), _count(filled), len(filled), _sources(acknowledged), self, filled, acknowledged)
 
     def split(self, whole):
         """Pack the datapoints of a payload again. The values of one uplink in a record, and those between them, stay together."""
-        writers = {place: source for source, place in whole.answered}
+        writers = {place: source for source, place in whole.acknowledged}
         for device, stamp, block in _blocks(whole.filled, writers):
             for alone, points in itertools.groupby(block, functools.partial(self.too_large, device, stamp)):
                 if alone:
@@ -202,7 +202,7 @@ class Packer:
         self.close()
         positions = {source: position for position, (source, _) in enumerate(whole.sources)}
         return [
-            self.payload(part, [(positions[source], place) for source, place in whole.answered if place in _places(part)])
+            self.payload(part, [(positions[source], place) for source, place in whole.acknowledged if place in _places(part)])
             for part, _ in self.closed
         ]
 
@@ -211,8 +211,8 @@ class Packer:
 
     def close(self):
         if self.filled:
-            self.closed.append((self.filled, self.answered))
-        self.filled, self.answered = {}, []
+            self.closed.append((self.filled, self.acknowledged))
+        self.filled, self.acknowledged = {}, []
 
     def written(self, filled):
         entries = []
