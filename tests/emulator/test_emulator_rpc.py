@@ -128,14 +128,13 @@ async def test_params_that_json_cannot_represent_raise_an_error(emulator):
         await emulator.call_rpc("device", "m", {1, 2})
 
 
-async def test_a_request_without_a_puback_times_out(emulator, monkeypatch):
+async def test_a_request_without_a_puback_times_out():
     """Section 2: the platform gives the request up if the PUBACK does not arrive."""
-    monkeypatch.setattr("tb_mqtt_client.emulator.downlinks._RPC_ACKNOWLEDGEMENT_TIMEOUT", 0.01)
-    async with raw_client(emulator) as client:
+    async with Emulator(rpc_ack_timeout=0.01, accept_any_token=True) as emulator, raw_client(emulator) as client:
         await client.connect()
         await client.subscribe(RPC)
         with pytest.raises(TimeoutError, match="did not acknowledge"):
-            await emulator.call_rpc("device", "m")
+            await emulator.call_rpc("TOKEN", "m")
 
 
 async def test_restarted_ids(emulator):

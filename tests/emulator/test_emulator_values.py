@@ -72,7 +72,7 @@ VALUES = [
 def parser(request, monkeypatch):
     """Return the parser with and without orjson."""
     if request.param == "slow":
-        monkeypatch.setattr(payloads_module, "_fast_loads", None)
+        monkeypatch.setattr(payloads_module, "fast_loads", None)
 
 
 @pytest.mark.parametrize(("text", "kind", "value"), VALUES, ids=[text for text, _, _ in VALUES])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from tb_mqtt_client.emulator import codec, payloads
 from tb_mqtt_client.emulator.codec import MQTT_5, NO_SUBSCRIPTION_EXISTED, SUCCESS, TOPIC_FILTER_INVALID
 from tb_mqtt_client.emulator.devices import Device, PendingRpc
 from tb_mqtt_client.emulator.platform import SessionView
 from tb_mqtt_client.emulator.topics import ATTRIBUTE_UPDATES, RPC_REQUESTS, SUBSCRIBABLE, matching_filter, needs_subscription
-
-# Seconds that the platform waits for the PUBACK of an RPC request (docs/platform_contract.md, section 2).
-_RPC_ACKNOWLEDGEMENT_TIMEOUT: Final = 10.0
 
 
 class Downlinks:
@@ -79,9 +76,10 @@ class Downlinks:
         if topic_filter is None or not self.send(f"{topic_filter[:-1]}{rpc.id}", request):
             return False
         if self._subscriptions[topic_filter]:
+            # The platform gives the request up without a PUBACK (docs/platform_contract.md, section 2).
             downlink_id = self._session.last_downlink_id
             self._unacknowledged_rpc[downlink_id] = rpc
-            self._session.timers.after(_RPC_ACKNOWLEDGEMENT_TIMEOUT, self._rpc_unacknowledged, device, downlink_id)
+            self._session.timers.after(self._platform.rpc_ack_timeout, self._rpc_unacknowledged, device, downlink_id)
         else:
             self._delivered(device, rpc)
         return True

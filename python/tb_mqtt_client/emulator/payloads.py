@@ -18,9 +18,10 @@ from tb_mqtt_client.emulator.devices import Claim, Record
 try:
     import orjson
 except ImportError:  # optional: the emulator is only slower without it
-    _fast_loads = None
+    fast_loads = None
 else:
-    _fast_loads = orjson.loads
+    # Public, so that tests can run without orjson.
+    fast_loads = orjson.loads
 
 # The keys of an attribute request in the client and the shared scope; None if the request has no such list.
 AttributeKeys: TypeAlias = tuple[list[str] | None, list[str] | None]
@@ -60,10 +61,10 @@ def decode_json(payload: bytes, *, exact: bool = True) -> Any:
 
     With `exact=False` the text of numbers may be lost, which is sufficient for counting.
     """
-    if _fast_loads is not None and not (exact and _needs_care(payload)):
+    if fast_loads is not None and not (exact and _needs_care(payload)):
         # The lenient parser may accept a payload that orjson refuses.
         with suppress(ValueError):
-            return _fast_loads(payload)
+            return fast_loads(payload)
     try:
         return lenient_json.loads(payload.decode(errors="replace"))
     except (ValueError, RecursionError) as error:

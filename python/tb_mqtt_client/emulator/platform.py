@@ -94,6 +94,7 @@ class Platform:
         keep_data: bool,
         history_limit: int | None,
         client_rpc_timeout: float,
+        rpc_ack_timeout: float,
         provision_timeout: float,
         inactivity_timeout: float | None,
         max_devices: int | None,
@@ -123,6 +124,7 @@ class Platform:
         self.max_string_length = max_string_length
         self.keep_data = keep_data
         self.client_rpc_timeout = client_rpc_timeout
+        self.rpc_ack_timeout = rpc_ack_timeout
         self.provision_timeout = provision_timeout
         self.inactivity_timeout = inactivity_timeout
         self.total = Counters()

@@ -48,6 +48,7 @@ class Emulator(EmulatorSettings):
         history_limit: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
         client_rpc_timeout: float = 60.0,
+        rpc_ack_timeout: float = 10.0,
         provision_timeout: float = 60.0,
         inactivity_timeout: float | None = 600.0,
         over_limit: OverLimit = "platform",
@@ -73,6 +74,7 @@ class Emulator(EmulatorSettings):
             history_limit: The number of telemetry records to keep for each device; None for all.
             ssl_context: The context to serve TLS with; None for no TLS.
             client_rpc_timeout: Seconds until a client-side RPC request without a reply gets a timeout error.
+            rpc_ack_timeout: Seconds until a server-side RPC request without a PUBACK is given up.
             provision_timeout: Seconds from the provisioning response until its connection is closed.
             inactivity_timeout: Seconds until a client that sends nothing is disconnected; None for never.
             over_limit: What happens to a message that exceeds a rate limit. ``"platform"`` does what this platform version does,
@@ -109,6 +111,7 @@ class Emulator(EmulatorSettings):
             keep_data=keep_data,
             history_limit=history_limit,
             client_rpc_timeout=client_rpc_timeout,
+            rpc_ack_timeout=rpc_ack_timeout,
             provision_timeout=provision_timeout,
             inactivity_timeout=inactivity_timeout,
             max_devices=max_devices,
@@ -245,7 +248,7 @@ class Emulator(EmulatorSettings):
 
         Raises:
             LookupError: There is no such device.
-            TimeoutError: There was no reply within the timeout, or no PUBACK within 10 seconds.
+            TimeoutError: There was no reply within the timeout, or no PUBACK within ``rpc_ack_timeout``.
         """
         return await self._platform.rpc.call(self.device(device), method, params, oneway=oneway, timeout=timeout)
 
