@@ -129,7 +129,7 @@ async def test_what_cannot_be_connected(emulator, gateway, arguments, error, tex
 async def test_defect_45_what_is_no_session(gateway, name, wrong):
     """SDK 2.0 raised an AttributeError, which programs may catch; it is a TypeError now."""
     with pytest.raises(
-        NoDeviceSessionError, match=r"^device_session must be a DeviceSession, as connect_device gives, not"
+        NoDeviceSessionError, match=r"^device_session must be a DeviceSession, as connect_device returns, not"
     ) as raised:
         await getattr(gateway, name)(wrong, *GOOD_CALLS[name])
     assert isinstance(raised.value, TypeError)
@@ -153,7 +153,7 @@ async def test_sessions_that_are_not_of_this_gateway(emulator, gateway, make_gat
         session = DeviceSession(DeviceInfo("D1", "default"))
     wire = Wire(emulator)
     with pytest.raises(
-        DeviceNotConnectedError, match="'D1' is not, or no more, a device of this gateway; connect_device"
+        DeviceNotConnectedError, match=r"'D1' is not \(or no longer\) a device of this gateway; connect_device"
     ) as raised:
         await getattr(gateway, name)(session, *GOOD_CALLS[name])
     assert isinstance(raised.value, ValueError)
@@ -198,10 +198,10 @@ async def test_arguments_are_never_changed(gateway, session):
 async def test_configurations():
     """A ``DeviceConfig``, a dict, and none at all."""
     config = GatewayConfig({"host": "h"})
-    assert GatewayClient(config)._config is config
-    assert GatewayClient(DeviceConfig({"host": "h", "port": 7}))._config.port == 7
-    assert GatewayClient({"host": "h", "qos": 0})._config.qos == 0
-    assert GatewayClient()._config.combine_devices
+    assert engine_of(GatewayClient(config)).config is config
+    assert engine_of(GatewayClient(DeviceConfig({"host": "h", "port": 7}))).config.port == 7
+    assert engine_of(GatewayClient({"host": "h", "qos": 0})).config.qos == 0
+    assert engine_of(GatewayClient()).config.combine_devices
     with pytest.raises(ValueError, match="Unknown option 'hots'"):
         GatewayClient({"hots": "h"})
 
