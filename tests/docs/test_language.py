@@ -44,7 +44,7 @@ BANNED = {
     r"by themselves": "automatically, on their own",
     r"stands? (?:above|beside|behind|there)": "is above, is next to",
     rf"what (?:is|was|are|were) (?:not |still |yet |un)?(?:{PARTICIPLES})": "a noun: queued data, unacknowledged messages",
-    r"who (?:wait|call|ask|send)s?": "the caller, callers that",
+    r"(?<!caller )(?<!callers )who (?:wait|call|ask|send)s?": "the caller, callers that",
 }
 """Phrases, in lower case, and better wordings. A space stands for any space, also for the end of a line."""
 PHRASES = [(re.compile(rf"\b(?:{phrase.replace(' ', '[ ]')})(?!\w)"), better) for phrase, better in BANNED.items()]
