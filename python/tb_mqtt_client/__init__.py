@@ -1,7 +1,7 @@
 """The ThingsBoard MQTT client: devices and gateways, asyncio in front, Rust where it counts."""
 
 from tb_mqtt_client._native import __version__
-from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig, QueuePolicy
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import (
     BackpressureException,
     ConnectionLostError,
@@ -19,8 +19,8 @@ from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.constants.firmware import FirmwareStates
+from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
-from tb_mqtt_client.constants.rpc_reply import RPCReply
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest

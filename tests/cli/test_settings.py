@@ -52,7 +52,7 @@ def test_command_line_precedes_a_port_in_a_host(tmp_path, monkeypatch):
     monkeypatch.setenv("TB_HOST", "environment:4")
     assert servers(port=3) == ["environment:3"]
     assert servers(config=file) == ["file:2"]
-    with pytest.raises(CommandError, match="host names the port 3 and port is 5"):
+    with pytest.raises(CommandError, match="host names port 3, but port is 5"):
         settings(host="option:3", port=5)
 
 

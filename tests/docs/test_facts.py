@@ -1,12 +1,13 @@
-"""Tables of the documents name what is there, and with its values."""
+"""Tables in the documentation list all options, errors and policies, with their values."""
 
 import re
 
 import pytest
 from documents import ROOT, read
 
-from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy
+from tb_mqtt_client import QueuePolicy
 from tb_mqtt_client.common import exceptions
+from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS
 
 DEVICES = (ROOT / "docs" / "devices.md").read_text()
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
@@ -15,16 +16,15 @@ ROWS = {
     for row in re.findall(r"^\| `.*\|$", DEVICES.split("\n## TLS")[0], re.MULTILINE)
     for name in re.findall(r"`(\w+)`", row[1:-1].split("|")[0])
 }
-OPTIONS = DeviceConfig._options
 
 
 def test_every_option_is_in_the_table():
-    assert ROWS.keys() == OPTIONS.keys()
+    assert ROWS.keys() == DEVICE_OPTIONS.keys()
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", DEVICE_OPTIONS)
 def test_the_defaults(name):
-    default, shown = OPTIONS[name].default, ROWS[name][1]
+    default, shown = DEVICE_OPTIONS[name].default, ROWS[name][1]
     if default is None:
         assert not shown
     elif isinstance(default, bool):
@@ -37,19 +37,19 @@ def test_the_defaults(name):
         assert shown == f'`"{default}"`'
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", DEVICE_OPTIONS)
 def test_the_environment_variables(name):
-    variable = OPTIONS[name].variable
+    variable = DEVICE_OPTIONS[name].variable
     named = re.findall(r"TB_\w+", ROWS[name][2])
     assert named == [] if variable is None else f"TB_{variable}" in named
 
 
-def test_what_a_gateway_adds():
+def test_the_options_of_gateways():
     text = (ROOT / "docs" / "gateways.md").read_text()
-    assert all(f"`{name}`" in text for name in GatewayConfig._options.keys() - OPTIONS.keys())
+    assert all(f"`{name}`" in text for name in GATEWAY_OPTIONS.keys() - DEVICE_OPTIONS.keys())
 
 
-def test_the_policies():
+def test_the_queue_policies():
     assert set(re.findall(r'^\| `"(\w+)"`', LIMITS, re.MULTILINE)) == set(QueuePolicy)
 
 

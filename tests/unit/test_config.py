@@ -1,23 +1,20 @@
-"""Options: one order of precedence, errors that name the option, and TLS contexts."""
+"""Options of the clients: precedence of their sources, errors that name the option, and TLS contexts."""
 
 import copy
+import os
 import ssl
 import traceback
 
 import pytest
 import trustme
 
-from tb_mqtt_client import DeviceConfig, GatewayConfig
-from tb_mqtt_client.common.config_loader import QueuePolicy
+from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy
 
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch):
-    for name in DeviceConfig._options:
-        for prefix in ("TB_", "TB_GW_"):
-            monkeypatch.delenv(prefix + name.upper(), raising=False)
-    for name in ("TB_TLS", "TB_DEFAULT_RATE_LIMIT_PERCENTAGE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("TB_")]:
+        monkeypatch.delenv(name)
 
 
 def test_defect_68_precedence(monkeypatch):
@@ -30,7 +27,7 @@ def test_defect_68_precedence(monkeypatch):
     assert config.port == 3000
 
 
-def test_gateway_variables_come_before_the_device_ones(monkeypatch):
+def test_variables_of_gateways_are_read_before_those_of_devices(monkeypatch):
     monkeypatch.setenv("TB_HOST", "device.example")
     monkeypatch.setenv("TB_GW_HOST", "gateway.example")
     monkeypatch.setenv("TB_ACCESS_TOKEN", "token")
@@ -41,7 +38,7 @@ def test_gateway_variables_come_before_the_device_ones(monkeypatch):
     )
 
 
-def test_rounding_is_switched_off_in_the_environment(monkeypatch):
+def test_the_environment_turns_rounding_off(monkeypatch):
     assert DeviceConfig().round_floats
     monkeypatch.setenv("TB_ROUND_FLOATS", "false")
     assert not DeviceConfig().round_floats
@@ -50,7 +47,7 @@ def test_rounding_is_switched_off_in_the_environment(monkeypatch):
     assert GatewayConfig().round_floats
 
 
-def test_an_explicit_none_is_not_set(monkeypatch):
+def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
     monkeypatch.setenv("TB_HOST", "from.environment")
     assert DeviceConfig({"host": None}).host == "from.environment"
 
@@ -75,13 +72,13 @@ def test_an_explicit_none_is_not_set(monkeypatch):
         ({"host": "a" * 64}, "host must be a name or an address"),
         ({"host": "a\0b"}, "host must be a name or an address"),
         ({"host": "\udc80"}, "host must be a name or an address"),
-        ({"client_id": "a\0b"}, "client_id must be a text that MQTT can carry"),
-        ({"access_token": "\udc80"}, "access_token must be a text that MQTT can carry"),
-        ({"username": "u" * 65_536}, "username must be a text that MQTT can carry"),
+        ({"client_id": "a\0b"}, "client_id must be at most 65535 bytes of UTF-8 without NUL characters"),
+        ({"access_token": "\udc80"}, "access_token must be at most 65535 bytes of UTF-8"),
+        ({"username": "u" * 65_536}, "username must be at most 65535 bytes of UTF-8"),
         ({"rpc_reply": "bare"}, "rpc_reply must be one of wrapped, plain, not 'bare'"),
     ],
 )
-def test_refused(options, message):
+def test_values_that_are_not_allowed(options, message):
     with pytest.raises(ValueError, match=message):
         DeviceConfig(options)
     config = DeviceConfig()
@@ -93,7 +90,7 @@ def test_refused(options, message):
         assert getattr(config, name) == before
 
 
-def test_an_assigned_value_is_converted_as_one_of_a_dict_is():
+def test_an_assigned_value_is_converted_like_one_in_the_dict():
     config = DeviceConfig()
     config.port = "1884"
     config.limits_timeout = 2
@@ -102,7 +99,7 @@ def test_an_assigned_value_is_converted_as_one_of_a_dict_is():
     assert (config.port, config.limits_timeout, config.use_system_ca, config.queue_policy) == (1884, 2.0, False, QueuePolicy.RAISE)
 
 
-def test_a_text_may_be_taken_away_again_and_nothing_else():
+def test_only_options_without_a_default_can_be_set_to_none():
     config = DeviceConfig({"access_token": "token"})
     config.access_token = None
     assert config.access_token is None
@@ -110,7 +107,7 @@ def test_a_text_may_be_taken_away_again_and_nothing_else():
         config.port = None
 
 
-def test_a_configuration_of_ones_own_has_attributes_of_its_own():
+def test_a_subclass_can_have_its_own_attributes():
     class SiteConfig(DeviceConfig):
         def __init__(self, site):
             super().__init__()
@@ -121,29 +118,29 @@ def test_a_configuration_of_ones_own_has_attributes_of_its_own():
 
 @pytest.mark.parametrize("name", ["access_token", "password"])
 @pytest.mark.parametrize("value", [b"a secret", ["a secret"], "a secret\0", "a secret\udc80"])
-def test_no_error_tells_a_secret(name, value):
+def test_errors_do_not_quote_secrets(name, value):
     with pytest.raises(ValueError, match=name) as raised:
         DeviceConfig({name: value})
     assert "a secret" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_bad_variable_is_named(monkeypatch):
+def test_the_error_names_the_variable(monkeypatch):
     monkeypatch.setenv("TB_PORT", "many")
     with pytest.raises(ValueError, match="TB_PORT must be a whole number"):
         DeviceConfig()
 
 
-def test_no_qos_2(caplog):
+def test_qos_2_becomes_1_with_a_warning(caplog):
     assert DeviceConfig({"qos": 2}).qos == 1
-    assert "no QoS 2" in caplog.text
+    assert "qos is 2, which ThingsBoard does not support; using 1 instead" in caplog.text
 
 
-def test_a_gateway_takes_over_a_device_configuration():
+def test_a_gateway_configuration_from_that_of_a_device():
     config = GatewayConfig.from_device_config(DeviceConfig({"host": "h", "port": 5, "access_token": "t"}))
     assert (config.host, config.port, config.access_token, config.combine_devices) == ("h", 5, "t", True)
 
 
-def test_repr_tells_no_secret():
+def test_repr_shows_no_secret():
     text = repr(DeviceConfig({"host": "h", "access_token": "secret", "password": "secret"}))
     assert text == "DeviceConfig(host=h, port=1883, auth=token client_id=None tls=False)"
 
@@ -173,12 +170,12 @@ def test_tls(files):
     assert not mutual.make_ssl_context().check_hostname
 
 
-def test_tls_files_that_are_not_usable(files, tmp_path):
+def test_unusable_tls_files(files, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ca_cert: there is no file .*missing\.pem"):
         DeviceConfig({"ca_cert": tmp_path / "missing.pem"}).make_ssl_context()
     with pytest.raises(ValueError, match="must be set together"):
         DeviceConfig({"client_cert": files["client_cert"]}).make_ssl_context()
-    (tmp_path / "no.pem").write_text("this is no certificate")
+    (tmp_path / "no.pem").write_text("this is not a certificate")
     with pytest.raises(ssl.SSLError):
         DeviceConfig({"ca_cert": tmp_path / "no.pem"}).make_ssl_context()
 
@@ -188,7 +185,7 @@ def test_tls_files_that_are_not_usable(files, tmp_path):
     [5, "100:1", ["100:1"], {"telemetry": "100:1"}, {"messages": 5}, {"messages": ""}, {"messages": "100"}, {"messages": "0:1"},
      {"messages": "1:0"}, {"messages": "-1:1"}, {"messages": "1:1,x"}, {"messages": "1e3:1"}, {"messages": f"{2**64}:1"}],
 )  # fmt: skip
-def test_rate_limits_that_cannot_be_used(value):
+def test_malformed_rate_limits(value):
     with pytest.raises(ValueError, match="rate_limits"):
         DeviceConfig({"rate_limits": value})
 

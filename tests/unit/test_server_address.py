@@ -98,8 +98,8 @@ def test_credentials_in_a_host_are_refused_and_not_quoted(host):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"host": "tb.example.com:1884", "port": 1885}, "host names the port 1884 and port is 1885"),
-        ({"host": ["a:1884", "b:1886"], "port": 1885}, "host names the port 1884 and port is 1885"),
+        ({"host": "tb.example.com:1884", "port": 1885}, "host names port 1884, but port is 1885"),
+        ({"host": ["a:1884", "b:1886"], "port": 1885}, "host names port 1884, but port is 1885"),
         (
             {"host": "mqtts://tb.example.com", "use_system_ca": False},
             "host says mqtts://, which is TLS, but use_system_ca is false",
@@ -119,7 +119,7 @@ def test_precedence_holds_for_the_port_in_a_host(monkeypatch):
     monkeypatch.setenv("TB_PORT", "1886")
     assert servers(DeviceConfig({"host": "given:1887"})) == ["given:1887"]
     assert servers(DeviceConfig({"host": "mqtts://given"})) == ["given:1886"]
-    with pytest.raises(ValueError, match="host names the port 1884 and port is 1886"):
+    with pytest.raises(ValueError, match="host names port 1884, but port is 1886"):
         DeviceConfig()
     config = DeviceConfig({"host": "given:1887"})
     config.port = 1888

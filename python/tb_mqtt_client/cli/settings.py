@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.secrets import Redactor, read_secret, warn_if_exposed
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
-from tb_mqtt_client.common.option_hints import nearest_option
+from tb_mqtt_client.common.options import nearest_option
 from tb_mqtt_client.entities.server_address import parse_servers
 
 CREDENTIALS = ("access_token", "username", "password")

@@ -15,7 +15,7 @@ from tb_mqtt_client.cli.running import connected, run
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse

@@ -1,7 +1,7 @@
-"""Options of a client.
+"""Options of the clients.
 
-The order of precedence, the same for every option and class: an attribute assigned later, then the dict given to the
-constructor, then the environment (``TB_GW_…`` before ``TB_…`` for a gateway), then the default.
+Of several sources the first one wins: an attribute that is assigned later, the dict passed to the constructor, the environment
+(``TB_GW_...`` before ``TB_...`` for a gateway), the default.
 """
 
 from __future__ import annotations
@@ -10,303 +10,109 @@ import math
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.network.proxy import Proxy
-from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT, Route
+from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.network.tls_context import TlsFiles
-from tb_mqtt_client.common.option_hints import nearest_option
-from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
-from tb_mqtt_client.constants.rpc_reply import RPCReply
-from tb_mqtt_client.entities.server_address import (
-    LARGEST_PORT,
-    MQTT_OVER_TLS_PORT,
-    MQTT_PORT,
-    GivenServer,
-    ServerAddress,
-    parse_servers,
-)
-
-logger = get_logger(__name__)
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str | os.PathLike):
-        raise ValueError(f"{name} must be a str, not {value!r}")  # noqa: TRY004  # one error for all options
-    return os.fspath(value)
-
-
-_LONGEST_MQTT_STRING = 65_535
-"""Bytes: its length has 16 bits (MQTT 5, section 1.5.4)."""
-
-
-def _mqtt_string(name: str, value: Any) -> str:
-    # The value is never told: it may be a secret.
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a str, not of type {type(value).__name__}")  # noqa: TRY004  # one error for all options
-    try:
-        carried = "\0" not in value and len(value.encode()) <= _LONGEST_MQTT_STRING
-    except UnicodeEncodeError:
-        carried = False
-    if not carried:
-        raise ValueError(f"{name} must be a text that MQTT can carry: UTF-8 of at most {_LONGEST_MQTT_STRING} bytes, without a NUL")
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in known:
-        return known[value.lower()]
-    raise ValueError(f"{name} must be true or false, not {value!r}")
-
-
-def _whole(low: int, high: int) -> Callable[[str, Any], int]:
-    def convert(name: str, value: Any) -> int:
-        try:
-            number = int(value)
-        except (TypeError, ValueError, OverflowError):
-            number = None
-        # int() would take 1883.7 and True.
-        if number is None or isinstance(value, bool) or (isinstance(value, float) and value != number):
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-        if not low <= number <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {number}")
-        return number
-
-    return convert
-
-
-def _seconds(name: str, value: Any) -> float:
-    try:
-        # float() would take True.
-        number = float(value) if not isinstance(value, bool) else None
-    except (TypeError, ValueError):
-        number = None
-    if number is None:
-        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-    return number
-
-
-_LONGEST_KEY_PASSWORD = 1024
-"""Bytes: OpenSSL's own limit."""
-
-
-def _key_password(name: str, value: Any) -> str:
-    # The value is never quoted: it is a secret.
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a str, not of type {type(value).__name__}")  # noqa: TRY004  # one error for all options
-    try:
-        usable = len(value.encode()) <= _LONGEST_KEY_PASSWORD
-    except UnicodeEncodeError:
-        usable = False
-    if not usable:
-        raise ValueError(f"{name} must be a text of at most {_LONGEST_KEY_PASSWORD} bytes in UTF-8")
-    return value
-
-
-def _proxy_url(name: str, value: Any) -> str | None:
-    # A variable that is set and empty switches the proxy off.
-    if value == "":
-        return None
-    Proxy.parse(name, value)
-    url: str = value
-    return url
-
-
-def _context(name: str, value: Any) -> ssl.SSLContext | Callable[[], ssl.SSLContext]:
-    if not isinstance(value, ssl.SSLContext) and not callable(value):
-        text = f"{name} must be an ssl.SSLContext or a function that returns one, not {value!r}"
-        raise ValueError(text)  # noqa: TRY004  # one error for all options
-    given: ssl.SSLContext | Callable[[], ssl.SSLContext] = value
-    return given
-
-
-def _seconds_or_off(name: str, value: Any) -> float:
-    return 0.0 if not isinstance(value, bool) and value in (0, "0", None) else _seconds(name, value)
-
-
-class QueuePolicy(StrEnum):
-    """What a ``send_...`` call does when the queue is full."""
-
-    WAIT = "wait"
-    """It waits for room."""
-    RAISE = "raise"
-    """It raises ``BackpressureException``, and nothing is accepted."""
-    DROP_OLDEST = "drop_oldest"
-    """The calls that wait longest are answered with reason code -2 and given up."""
-    DROP_NEWEST = "drop_newest"
-    """It is itself answered with reason code -2 and given up."""
-
-
-def _policy(name: str, value: Any) -> QueuePolicy:
-    try:
-        return QueuePolicy(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(QueuePolicy)}, not {value!r}") from None
-
-
-def _rpc_reply(name: str, value: Any) -> RPCReply:
-    try:
-        return RPCReply(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(RPCReply)}, not {value!r}") from None
-
-
-def _qos(name: str, value: Any) -> int:
-    qos = _whole(0, 2)(name, value)
-    if qos == 2:
-        logger.warning("The platform has no QoS 2: %s 1 is used", name)
-        return 1
-    return qos
-
-
-RATE_LIMIT_NAMES = ("messages", "telemetry_messages", "telemetry_datapoints")
-
-
-def _rate_limits(name: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f'{name} must be a dict such as {{"telemetry_messages": "100:1"}}, not {value!r}')  # noqa: TRY004  # one error for all options
-    for key, text in value.items():
-        if key not in RATE_LIMIT_NAMES:
-            raise ValueError(f"{name} has the keys {', '.join(RATE_LIMIT_NAMES)}, not {key!r}")
-        try:
-            usable = text is None or all(min(parse_window(window)) > 0 for window in split_windows(text) or [text])
-        except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise ValueError(f'{name}[{key!r}] must be windows of count:seconds such as "100:1,3000:60", not {text!r}')
-    return {key: text for key, text in value.items() if text is not None}
-
-
-@dataclass(frozen=True)
-class _Option:
-    default: Any
-    convert: Callable[[str, Any], Any]
-    variable: str | None = None
-    """Name in the environment, without the prefix."""
-
-
-_TEXT = {
-    "host": _Option(None, parse_servers, "HOST"),
-    **{name: _Option(None, _mqtt_string, name.upper()) for name in ("access_token", "username", "password", "client_id")},
-    **{name: _Option(None, _text, name.upper()) for name in ("ca_cert", "client_cert", "private_key")},
-    "private_key_password": _Option(None, _key_password, "PRIVATE_KEY_PASSWORD"),
-    "proxy": _Option(None, _proxy_url, "PROXY"),
-}
-_LARGEST = 2**31 - 1
-DEFAULT_MAX_QUEUED_BYTES = 256 * 2**20
+from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS, Option, nearest_option
+from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
+from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, GivenServer, ServerAddress
 
 
 class DeviceConfig:
-    """Options of a ``DeviceClient``: attributes, keys of the dict and, for some, environment variables.
+    """Options of a ``DeviceClient``.
 
-    From the environment too (``TB_HOST`` and so on): ``host``, ``port`` (1883), ``access_token``, ``username``, ``password``,
-    ``client_id``, ``qos`` (1), the paths of PEM files ``ca_cert``, ``client_cert``, ``private_key``, and ``private_key_password``.
+    Each attribute is also a key of the dict that the constructor takes. An environment variable, where one is named, sets the
+    option unless the dict does.
 
-    - ``host``: a name or an address, ``host:port``, or a URL (``mqtts://host`` is TLS on port 8883); a list of these, or a text
-      with commas, names several servers. The attribute is the first one's name; ``servers()`` returns all.
-    - ``use_system_ca`` (``TB_TLS``): TLS with the system's certificate authorities. ``verify_hostname``: as it says.
-      ``tls_strict``: whether certificates must follow RFC 5280 to the letter, on which Python 3.13 and later insist by default.
-    - ``ssl_context``: an ``ssl.SSLContext``, or a function that returns one and is called in a thread for each connection, in place
-      of the other TLS options.
-    - ``proxy`` (``TB_PROXY``): ``http://user:password@host:3128`` or ``socks5://host:1080``; the second needs the extra ``proxy``.
-    - ``connect_timeout``: seconds from the server's name to its CONNACK.
-    - ``mqtt_version``: 5, or 4 for 3.1.1. ``keepalive``: seconds.
-    - ``max_queued_messages``, ``max_queued_bytes``: what may wait between a call and the wire.
-    - ``queue_policy``: ``"wait"``, ``"raise"``, ``"drop_oldest"`` or ``"drop_newest"`` when that is full, see ``QueuePolicy``.
-    - ``max_inflight_messages``: publishes without an acknowledgement. ``ack_timeout``: seconds until a connection is given up on
-      which one is missing.
-    - ``reconnect_delay_min``, ``reconnect_delay_max``: seconds, the bounds of the delay before the first and any later attempt.
-    - ``rate_limit_percentage`` (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``): how much of the server's limits is used.
-    - ``rate_limits``: limits of your own, in addition to the server's, for all that the client publishes:
-      ``{"messages": "50:1", "telemetry_messages": "100:1,3000:60", "telemetry_datapoints": "2000:1"}``. All of them is used.
-    - ``round_floats`` (``TB_ROUND_FLOATS``): floats of more than 16 decimal places, which the platform would store as text, are
-      rounded to 16. When it is false every float is sent in its shortest form.
-    - ``limits_timeout``: seconds to wait for the server's limits; servers before 3.8 and other brokers never tell them.
-    - ``backpressure_delay``: seconds for which publishing pauses when the server says that a quota was exceeded; the pause doubles,
-      up to a minute, while the server acknowledges nothing.
-    - ``rpc_callback_timeout``: seconds that the callback for the platform's RPC calls may take.
-    - ``max_inbound_messages``: messages of the server that may wait for the callbacks of their topic; more are refused.
-    - ``rpc_reply``: ``"wrapped"`` sends the result of a server-side RPC as ``{"result": value}``, ``"plain"`` as the value alone.
+    ``host`` (``TB_HOST``) is a name or an address, ``host:port``, or a URL (``mqtts://host`` means TLS on port 8883). A list of
+    these, or a text with commas, names several servers; the attribute is then the name of the first one, and ``servers()`` returns
+    all.
 
-    Raises ``ValueError`` for unknown keys and for values that are not allowed, those of an assignment too.
+    Raises:
+        TypeError: The argument is not a dict.
+        ValueError: An option is unknown or its value is not allowed; also raised by an assignment. The text names the option.
     """
 
-    _options: ClassVar[dict[str, _Option]] = {
-        **_TEXT,
-        "port": _Option(MQTT_PORT, _whole(1, LARGEST_PORT), "PORT"),
-        "qos": _Option(1, _qos, "QOS"),
-        "use_system_ca": _Option(False, _flag, "TLS"),
-        "verify_hostname": _Option(True, _flag),
-        "tls_strict": _Option(None, _flag),
-        "ssl_context": _Option(None, _context),
-        "connect_timeout": _Option(CONNECT_TIMEOUT, _seconds),
-        "mqtt_version": _Option(5, _whole(4, 5)),
-        "keepalive": _Option(60, _whole(1, 65535)),
-        "max_queued_messages": _Option(1_000_000, _whole(1, _LARGEST)),
-        "max_queued_bytes": _Option(DEFAULT_MAX_QUEUED_BYTES, _whole(1, 2**63 - 1)),
-        "queue_policy": _Option(QueuePolicy.WAIT, _policy),
-        # Packet ids are 16 bits, and service messages and subscriptions need some too.
-        "max_inflight_messages": _Option(100, _whole(1, 65_000)),
-        "ack_timeout": _Option(30.0, _seconds),
-        "reconnect_delay_min": _Option(1.0, _seconds),
-        "reconnect_delay_max": _Option(30.0, _seconds),
-        "rate_limit_percentage": _Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
-        "rate_limits": _Option(None, _rate_limits),
-        "round_floats": _Option(True, _flag, "ROUND_FLOATS"),
-        "limits_timeout": _Option(5.0, _seconds),
-        "backpressure_delay": _Option(1.0, _seconds),
-        "rpc_callback_timeout": _Option(60.0, _seconds),
-        "max_inbound_messages": _Option(1000, _whole(1, _LARGEST)),
-        "rpc_reply": _Option(RPCReply.WRAPPED, _rpc_reply),
-    }
+    _options: ClassVar[Mapping[str, Option]] = DEVICE_OPTIONS
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_",)
 
     port: int
-    _servers: tuple[GivenServer, ...]
+    """The port of servers whose ``host`` does not name one (``TB_PORT``)."""
     access_token: str | None
+    """The device's access token (``TB_ACCESS_TOKEN``)."""
     username: str | None
+    """The user name of MQTT basic credentials (``TB_USERNAME``)."""
     password: str | None
+    """The password of MQTT basic credentials (``TB_PASSWORD``)."""
     client_id: str | None
+    """The MQTT client id (``TB_CLIENT_ID``)."""
     ca_cert: str | None
+    """Path of a PEM file with the authorities that sign the server's certificate, in place of the system's (``TB_CA_CERT``)."""
     client_cert: str | None
+    """Path of a PEM file with the client's certificate (``TB_CLIENT_CERT``)."""
     private_key: str | None
+    """Path of a PEM file with the private key of ``client_cert`` (``TB_PRIVATE_KEY``)."""
     private_key_password: str | None
+    """The password of an encrypted ``private_key`` (``TB_PRIVATE_KEY_PASSWORD``)."""
     proxy: str | None
+    """``http://user:password@host:3128`` or ``socks5://host:1080``, which needs the extra ``proxy`` (``TB_PROXY``)."""
     qos: int
+    """QoS of telemetry and attributes, 0 or 1 (``TB_QOS``)."""
     use_system_ca: bool
+    """Use TLS and trust the system's certificate authorities (``TB_TLS``)."""
     verify_hostname: bool
+    """Require that the server's certificate is for the server's name."""
     tls_strict: bool | None
+    """Require that certificates follow RFC 5280 to the letter. ``None`` is Python's default: required from Python 3.13 on."""
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None
+    """A context in place of the other TLS options, or a function that returns one and is called in a thread for each connection."""
     connect_timeout: float
+    """Seconds that an attempt to connect may take, from resolving the server's name to the CONNACK."""
     mqtt_version: int
+    """5, or 4 for MQTT 3.1.1."""
     keepalive: int
+    """Seconds of the MQTT keep-alive."""
     max_queued_messages: int
+    """The number of messages that may be queued."""
     max_queued_bytes: int
+    """Bytes of encoded data that may be queued."""
     queue_policy: QueuePolicy
+    """What a ``send_...`` call does when the queue is full."""
     max_inflight_messages: int
+    """The number of messages that may be published and not yet acknowledged."""
     ack_timeout: float
+    """Seconds without the acknowledgement of a message after which the connection is closed."""
     reconnect_delay_min: float
+    """Seconds: the upper bound of the random delay before the first attempt to reconnect. It doubles with each attempt."""
     reconnect_delay_max: float
+    """Seconds: the largest value of that bound."""
     rate_limit_percentage: int
+    """The share of the server's rate limits that the client uses, in percent (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``)."""
     rate_limits: dict[str, str] | None
+    """Limits in addition to the server's: ``{"messages": "50:1", "telemetry_messages": "100:1,3000:60", "telemetry_datapoints":
+    "2000:1"}``, each as ``count:seconds``. They apply to all published messages and are used in full."""
     round_floats: bool
+    """Round floats with more than 16 decimal places, which the platform would store as text, to 16 places. If false, every float is
+    sent in its shortest form (``TB_ROUND_FLOATS``)."""
     limits_timeout: float
+    """Seconds to wait for the server's rate limits. ThingsBoard before 3.8 and other brokers never send them."""
     backpressure_delay: float
+    """Seconds for which publishing pauses after a refusal for a quota. The pause doubles, up to 60 s, until an acknowledgement."""
     rpc_callback_timeout: float
+    """Seconds that the callback for server-side RPC may take."""
     max_inbound_messages: int
+    """The number of received messages of one topic that may wait for their callback. Further ones are refused."""
     rpc_reply: RPCReply
+    """Send the result of a server-side RPC as ``{"result": value}`` (``"wrapped"``) or as the value alone (``"plain"``)."""
+
+    _servers: tuple[GivenServer, ...]
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         if config is not None and not isinstance(config, Mapping):
-            # A text is not quoted: it may be an access token.
+            # The error does not quote the value, which may be an access token.
             raise TypeError(
                 f"config must be a {type(self).__name__} or a dict such as "
                 f'{{"host": "tb.example.com", "access_token": "..."}}, not of type {type(config).__name__}'
@@ -318,18 +124,18 @@ class DeviceConfig:
             raise ValueError(f"Unknown option {name!r}{nearest_option(name, self._options)} Allowed are {', '.join(self._options)}")
         files = sorted({"ca_cert", "client_cert", "private_key"} & given.keys())
         if given.get("ssl_context") is not None and files:
-            raise ValueError(f"ssl_context and {files[0]}: give one of them, a context of your own has its own certificates")
+            raise ValueError(f"ssl_context and {files[0]} exclude each other: load the certificates into your own context")
         sources = {}
         for name, option in self._options.items():
             value, sources[name] = self._value(name, option, given.get(name))
             if name != "host":
-                # Past the conversion of assignments: an error names the variable, and a warning comes once.
+                # `__setattr__` would convert the value again: its errors would not name the variable, and it would warn twice.
                 object.__setattr__(self, name, value)
             else:
                 servers = value or ()
         self._take_servers(servers, sources)
 
-    # Hidden from type checkers, which would take every name for assignable.
+    # Hidden from type checkers, which would otherwise allow assignments to any name.
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
@@ -337,7 +143,7 @@ class DeviceConfig:
             if option is not None and (value is not None or option.default is not None):
                 value = option.convert(name, value)
             if name == "host":
-                # What is assigned later wins over all that was given before.
+                # An assignment wins over all earlier values of port and TLS.
                 self._take_servers(value or (), {})
             else:
                 super().__setattr__(name, value)
@@ -352,22 +158,22 @@ class DeviceConfig:
         def host(self, value: str | Sequence[str] | None) -> None: ...
 
     def _take_servers(self, servers: tuple[GivenServer, ...], sources: Mapping[str, float]) -> None:
-        """Set host, port and TLS from what a user wrote as ``host``.
+        """Set host, port and TLS from the servers that a user wrote as ``host``.
 
         Args:
-            servers: None, one or several.
-            sources: Where each option is from; the smaller number wins. An option that is missing counts as weaker than ``host``.
+            servers: The servers, which may be none.
+            sources: Where each option is from; the smaller number wins. A missing option counts as weaker than ``host``.
         """
         host_source = sources.get("host", 0)
         tls = next((server.tls for server in servers if server.tls is not None), None)
         if tls is False and self.use_tls():
-            raise ValueError("host says mqtt://, which is without TLS, but the other options ask for TLS: write mqtts://")
+            raise ValueError("host says mqtt://, which is without TLS, but other options require TLS: write mqtts://")
         if tls and sources.get("use_system_ca", math.inf) <= host_source and not self.use_tls():
-            raise ValueError("host says mqtts://, which is TLS, but use_system_ca is false: leave one of them out")
+            raise ValueError("host says mqtts://, which is TLS, but use_system_ca is false: remove one of them")
         port_source = sources.get("port", math.inf)
         ports = {server.port for server in servers}
         if ports and None not in ports and port_source == host_source and self.port not in ports:
-            raise ValueError(f"host names the port {servers[0].port} and port is {self.port}: leave one of them out")
+            raise ValueError(f"host names port {servers[0].port}, but port is {self.port}: remove one of them")
         if tls and not self.use_tls():
             object.__setattr__(self, "use_system_ca", True)
         if tls and (port_source == math.inf and (sources or self.port == MQTT_PORT)):
@@ -382,11 +188,11 @@ class DeviceConfig:
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
-        """All options."""
+        """Return the names of all options."""
         return tuple(cls._options)
 
-    def _value(self, name: str, option: _Option, given: Any) -> tuple[Any, float]:
-        """Return the value of an option, and a number for where it is from: the smaller one wins."""
+    def _value(self, name: str, option: Option, given: Any) -> tuple[Any, float]:
+        """Return the value of an option, and a number for its source: the smaller number wins."""
         if given is not None:
             return option.convert(name, given), 0
         for source, prefix in enumerate(self._prefixes, start=1):
@@ -396,30 +202,35 @@ class DeviceConfig:
         return option.default, math.inf
 
     def servers(self) -> tuple[ServerAddress, ...]:
-        """Return all servers in the order in which they are tried."""
+        """Return all servers in the order in which the client tries them."""
         return tuple(ServerAddress(server.host, server.port or self.port) for server in self._servers)
 
     def routes(self) -> tuple[Route, ...]:
-        """Return how each server is reached. Files are read now, or the function given as ``ssl_context`` is called.
+        """Return how to reach each server.
 
-        Raises as ``make_ssl_context`` does.
+        Reads the TLS files, or calls the function given as ``ssl_context``.
+
+        Raises:
+            FileNotFoundError: As ``make_ssl_context``; so are ``ValueError``, ``ssl.SSLError`` and ``TypeError``.
         """
         context = self.make_ssl_context()
         proxy = None if self.proxy is None else Proxy.parse("proxy", self.proxy)
         return tuple(Route(server, context, proxy, self.connect_timeout, self.ca_cert) for server in self.servers())
 
     def use_tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Return True if the connection is encrypted."""
         return self.use_system_ca or any(one is not None for one in (self.ssl_context, self.ca_cert, self.client_cert))
 
     def use_tls_auth(self) -> bool:
-        """Whether the client shows a certificate to a server whose authority is given."""
+        """Return True if ``ca_cert``, ``client_cert`` and ``private_key`` are all set."""
         return bool(self.ca_cert and self.client_cert and self.private_key)
 
     def make_ssl_context(self) -> ssl.SSLContext | None:
-        """Return a new context, ``None`` without TLS. With ``ssl_context`` it is that one, or what that function returns.
+        """Return the TLS context for a connection.
 
-        ``ca_cert`` replaces the system's authorities.
+        Returns:
+            The context given as ``ssl_context``, the result of the function given as ``ssl_context``, or a new context made of the
+            other options. ``None`` without TLS.
 
         Raises:
             FileNotFoundError: A file is missing; the text names the option.
@@ -450,41 +261,35 @@ class DeviceConfig:
 
 
 class GatewayConfig(DeviceConfig):
-    """Options of a ``GatewayClient``: those of ``DeviceConfig``, from ``TB_GW_HOST`` and so on before ``TB_HOST``.
+    """Options of a ``GatewayClient``: those of ``DeviceConfig`` and those for sub-devices.
 
-    - ``combine_devices``: datapoints of several sub-devices travel in one payload.
-    - ``announce_delay_min``, ``announce_delay_max``: seconds, the bounds of the delay before a sub-device is announced again that
-      the platform refused for a reason that may pass. Each delay is about twice as long as the one before.
-    - ``announce_attempts``, ``announce_timeout`` (seconds since the first refusal): when to give such a device up and reject its
-      data. ``None``, the default of both, is never.
-    - ``sub_device_keepalive``: seconds after a sub-device's last uplink until it gets a keep-alive, 0 for none. Without one the
-      platform ends the session of a quiet device after 600 s, and the device gets no RPC and no attribute update.
+    Environment variables that begin with ``TB_GW_`` are read before those that begin with ``TB_``.
     """
 
-    _options: ClassVar[dict[str, _Option]] = {
-        **DeviceConfig._options,
-        "combine_devices": _Option(True, _flag),
-        "announce_delay_min": _Option(1.0, _seconds),
-        "announce_delay_max": _Option(300.0, _seconds),
-        "announce_attempts": _Option(None, _whole(1, _LARGEST)),
-        "announce_timeout": _Option(None, _seconds),
-        "sub_device_keepalive": _Option(240.0, _seconds_or_off),
-    }
+    _options: ClassVar[Mapping[str, Option]] = GATEWAY_OPTIONS
     _prefixes: ClassVar[tuple[str, ...]] = ("TB_GW_", "TB_")
 
     combine_devices: bool
+    """Send datapoints of several sub-devices in one payload."""
     announce_delay_min: float
+    """Seconds before the client announces a sub-device again that the platform refused for a temporary reason. The delay
+    about doubles with each attempt."""
     announce_delay_max: float
+    """Seconds: the largest delay between two announcements of such a sub-device."""
     announce_attempts: int | None
+    """The number of announcements after which the client gives up on a sub-device and rejects its data; ``None`` for no limit."""
     announce_timeout: float | None
+    """Seconds after the first refusal when the client gives up on a sub-device and rejects its data; ``None`` for no limit."""
     sub_device_keepalive: float
+    """Seconds after a sub-device's last uplink until the client sends a keep-alive for it; 0 sends none. Without it the platform
+    ends the session of a quiet sub-device after 600 s, and the sub-device then receives no RPC and no attribute update."""
 
     @classmethod
     def from_device_config(cls, config: DeviceConfig) -> GatewayConfig:
-        """The same options for a gateway."""
-        made = cls({name: getattr(config, name) for name in DeviceConfig._options if name != "host"})
+        """Return a gateway's configuration with the options of a device's configuration."""
+        made = cls({name: getattr(config, name) for name in DEVICE_OPTIONS if name != "host"})
         if config._servers:
-            # As they were read: a port that one of them names is not in conflict with that of the others.
+            # Copied as parsed: parsing again could find a conflict between `port` and the port of one server.
             object.__setattr__(made, "_servers", config._servers)
             object.__setattr__(made, "host", config.host)
         return made

@@ -1,1 +1,1 @@
-"""Names of the protocol: topics, MQTT reason codes, keys of JSON messages."""
+"""Constants of the protocol: topics, MQTT reason codes, keys of JSON messages, values of options."""

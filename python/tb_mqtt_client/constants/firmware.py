@@ -5,7 +5,7 @@ from typing import Final
 
 
 class FirmwareStates(Enum):
-    """What a device says about its update. IDLE is its own: the platform has no word for it."""
+    """States of an update that a device reports to the platform. ``IDLE`` is never sent: the platform has no such state."""
 
     IDLE = "IDLE"
     DOWNLOADING = "DOWNLOADING"
@@ -17,7 +17,7 @@ class FirmwareStates(Enum):
 
 
 class PackageKind(StrEnum):
-    """Which of a device's two packages. Its value begins the names of its topics, attributes and telemetry."""
+    """The two kinds of packages of a device. The value is the prefix of their topics, attributes and telemetry keys."""
 
     FIRMWARE = "fw"
     SOFTWARE = "sw"
@@ -31,10 +31,10 @@ FW_SIZE_ATTR: Final = "fw_size"
 FW_STATE_ATTR: Final = "fw_state"
 
 REQUIRED_SHARED_KEYS: Final = [FW_CHECKSUM_ATTR, FW_CHECKSUM_ALG_ATTR, FW_SIZE_ATTR, FW_TITLE_ATTR, FW_VERSION_ATTR]
-"""Of a firmware whose image the platform has."""
+"""Shared attributes of a firmware whose image is stored on the platform."""
 
 
 def package_keys(kind: PackageKind) -> list[str]:
-    """The shared attributes that describe a package."""
+    """Return the keys of the shared attributes that describe a package, such as ``fw_title``."""
     names = ("checksum", "checksum_algorithm", "size", "title", "version", "tag", "url")
     return [f"{kind}_{name}" for name in names]

@@ -1,11 +1,11 @@
-"""What JSON can carry."""
+"""Types of JSON values, and the check that a value is one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import UnsupportedValueError, dumps
 
-# The error is published with the others, in ``common.exceptions``; entities have it from here.
+# Users import the error from `common.exceptions` with all others. Entities, which may not import that module, import it from here.
 __all__ = ["JSONCompatibleType", "JSONPrimitive", "UnsupportedValueError", "validate_json_compatibility"]
 
 JSONPrimitive: TypeAlias = str | int | float | bool | None
@@ -15,10 +15,16 @@ JSONCompatibleType: TypeAlias = JSONPrimitive | Sequence["JSONCompatibleType"] |
 
 
 def validate_json_compatibility(value: Any) -> None:
-    """Raise unless ``value`` is made of ``str``, ``int``, ``float``, ``bool``, ``None``, ``list`` and ``dict``.
+    """Raise unless a value can be sent as JSON.
 
-    The types are compared exactly, keys are ``str``: for others ``UnsupportedValueError``, and for NaN and infinities, which are
-    floats that JSON lacks, ``ValueError``. The text names the place as a path (``$.x[1].y``). The check is the encoder itself, so
-    whatever passes here can be sent.
+    The check is the encoder itself, so every value that passes can be sent.
+
+    Args:
+        value: Accepted are ``str``, ``int``, ``float``, ``bool``, ``None``, ``list``, and ``dict`` with ``str`` keys. The types are
+            compared exactly: subclasses are refused.
+
+    Raises:
+        UnsupportedValueError: The value, or one inside it, has another type. The text names its path, such as ``$.x[1].y``.
+        ValueError: A float is NaN or infinite, which JSON cannot express.
     """
     dumps(value)

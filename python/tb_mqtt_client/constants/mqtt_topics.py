@@ -7,7 +7,7 @@ WILDCARD: Final = "+"
 REQUEST_TOPIC_SUFFIX: Final = "/request"
 RESPONSE_TOPIC_SUFFIX: Final = "/response"
 
-# Device. Names that hold `{...}` are format strings.
+# Topics of devices. Those that contain `{...}` are format strings.
 DEVICE_TELEMETRY_TOPIC: Final = "v1/devices/me/telemetry"
 DEVICE_ATTRIBUTES_TOPIC: Final = "v1/devices/me/attributes"
 DEVICE_ATTRIBUTES_REQUEST_TOPIC: Final = DEVICE_ATTRIBUTES_TOPIC + REQUEST_TOPIC_SUFFIX + "/{request_id}"
@@ -27,7 +27,7 @@ DEVICE_SOFTWARE_UPDATE_RESPONSE_TOPIC: Final = "v2/sw/response/+/chunk/+"
 DEVICE_SOFTWARE_UPDATE_REQUEST_TOPIC: Final = "v2/sw/request/{request_id}/chunk/{current_chunk}"
 DEVICE_SOFTWARE_ERROR_TOPIC: Final = "v2/sw/error"
 
-# Gateway.
+# Topics of gateways.
 BASE_GATEWAY_TOPIC: Final = "v1/gateway"
 GATEWAY_CONNECT_TOPIC: Final = f"{BASE_GATEWAY_TOPIC}/connect"
 GATEWAY_DISCONNECT_TOPIC: Final = f"{BASE_GATEWAY_TOPIC}/disconnect"
@@ -41,7 +41,8 @@ GATEWAY_CLAIM_TOPIC: Final = f"{BASE_GATEWAY_TOPIC}/claim"
 TOPICS_WITH_DATAPOINTS_CHECK: Final = frozenset(
     {DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC}
 )
-"""Publishes to these take from `telemetryMessages` and `telemetryDataPoints`; all others take from `messages`."""
+"""Topics whose messages count against the limits `telemetryMessages` and `telemetryDataPoints`. All others count against `messages`
+(docs/platform_contract.md, section 5)."""
 
 GATEWAY_TOPICS: Final = frozenset(
     {
@@ -55,39 +56,55 @@ GATEWAY_TOPICS: Final = frozenset(
         GATEWAY_CLAIM_TOPIC,
     }
 )
+"""All topics to which only a gateway may publish."""
 
 
 def build_device_attributes_request_topic(request_id: int) -> str:
+    """Return the topic of a device's attribute request with this id."""
     return DEVICE_ATTRIBUTES_REQUEST_TOPIC.format(request_id=request_id)
 
 
 def build_device_rpc_request_topic(request_id: int) -> str:
+    """Return the topic of a client-side RPC request with this id."""
     return f"{DEVICE_RPC_REQUEST_TOPIC}{request_id}"
 
 
 def build_device_rpc_response_topic(request_id: int) -> str:
+    """Return the topic of the response to the server-side RPC request with this id."""
     return f"{DEVICE_RPC_RESPONSE_TOPIC}{request_id}"
 
 
 def build_firmware_update_request_topic(request_id: int, current_chunk: int) -> str:
+    """Return the topic of a request for one chunk of a firmware image.
+
+    Args:
+        request_id: The id of the download.
+        current_chunk: The index of the chunk, from 0.
+    """
     return DEVICE_FIRMWARE_UPDATE_REQUEST_TOPIC.format(request_id=request_id, current_chunk=current_chunk)
 
 
 def build_software_update_request_topic(request_id: int, current_chunk: int) -> str:
+    """Return the topic of a request for one chunk of a software image.
+
+    Args:
+        request_id: The id of the download.
+        current_chunk: The index of the chunk, from 0.
+    """
     return DEVICE_SOFTWARE_UPDATE_REQUEST_TOPIC.format(request_id=request_id, current_chunk=current_chunk)
 
 
 INT32 = range(-(2**31), 2**31)
-"""Numbers that the platform reads as a request id."""
-# Python's int() also takes blanks, underscores and the digits of other scripts.
+"""Numbers that the server accepts as a request id (docs/platform_contract.md, section 2)."""
+# int() alone would also accept blanks, underscores and the digits of other scripts.
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
 
 
 def request_id_of(topic: str) -> int | None:
-    """Return the request number at the end of a topic, or ``None`` if it is not an int32, which the server would not accept."""
+    """Return the request id at the end of a topic, or ``None`` if the topic does not end with a 32-bit integer."""
     return number_of(topic.rpartition("/")[2])
 
 
 def number_of(text: str) -> int | None:
-    """Return an int32 for its digits, or ``None`` for another text."""
+    """Return the 32-bit integer that a text contains, or ``None`` for any other text."""
     return int(text) if _NUMBER.fullmatch(text) and int(text) in INT32 else None

@@ -1,9 +1,9 @@
 """Reason codes: those of MQTT 5, the return codes of MQTT 3.1.1, and the client's own.
 
-This is the one place that says what a number in ``PublishResult.reason_code`` means:
+``PublishResult.reason_code`` is one of these:
 
-- 0 to 255 came from the server and mean what MQTT 5 says (section 2.4); 0x80 and above are failures.
-- Negative ones are the client's own, see ``LocalReasonCode``. The server never sent an answer for them.
+- 0 to 255: the server's, as defined by MQTT 5 (section 2.4). Codes from 0x80 on are failures.
+- Negative: the client's own (``LocalReasonCode``), when the server did not acknowledge or refuse the message.
 """
 
 from enum import IntEnum
@@ -13,7 +13,7 @@ from typing import Final
 class ReasonCode(IntEnum):
     """Reason codes of MQTT 5, section 2.4, for CONNACK, PUBACK, SUBACK, UNSUBACK, DISCONNECT and AUTH.
 
-    Three names stand for 0 and depend on the packet that carries it.
+    Code 0 has three names; which one applies depends on the packet.
     """
 
     SUCCESS = 0x00
@@ -64,12 +64,12 @@ class ReasonCode(IntEnum):
 
 
 class LocalReasonCode(IntEnum):
-    """What the client says itself when the server said nothing. Negative, so that no server can send them."""
+    """Reason codes of the client, for messages that the server did not answer. Negative, so that no server can send them."""
 
     NOT_DELIVERED = -1
-    """No acknowledgement: the caller stopped waiting, the client was stopped, or the publish failed here."""
+    """Not acknowledged: the caller stopped waiting, the client was stopped, or the message could not be published."""
     DROPPED = -2
-    """Given up by the queue's policy that the user chose."""
+    """Dropped from the full queue by the queue policy that the user chose (``QueuePolicy``)."""
 
 
 class ConnectReturnCode(IntEnum):
@@ -84,10 +84,10 @@ class ConnectReturnCode(IntEnum):
 
 
 FIRST_FAILURE: Final = 0x80
-"""Reason codes of MQTT 5 from here on are failures (section 2.4)."""
+"""The lowest reason code of MQTT 5 that is a failure (section 2.4)."""
 
 QUOTA_REFUSALS: Final = frozenset({ReasonCode.MESSAGE_RATE_TOO_HIGH, ReasonCode.QUOTA_EXCEEDED})
-"""Refusals of a publish for now: it is sent again when the limits allow it. All others are for good."""
+"""Refusals of a PUBLISH that are temporary: the client publishes it again when the limits allow it. All others are final."""
 
 BLAMING_DISCONNECTS: Final = frozenset(
     {
@@ -99,8 +99,8 @@ BLAMING_DISCONNECTS: Final = frozenset(
         ReasonCode.PAYLOAD_FORMAT_INVALID,
     }
 )
-"""A DISCONNECT with one of these may be the server's answer to a message: "shutting down" is what it says of any unexpected
-exception (docs/platform_contract.md, section 8)."""
+"""Codes of a DISCONNECT that may be caused by a message. The server sends "shutting down" for any unexpected exception
+(docs/platform_contract.md, section 8)."""
 
 LIMITING_DISCONNECTS: Final = frozenset(
     {
@@ -110,7 +110,7 @@ LIMITING_DISCONNECTS: Final = frozenset(
         ReasonCode.CONNECTION_RATE_EXCEEDED,
     }
 )
-"""A DISCONNECT with one of these says that a limit was exceeded (docs/platform_contract.md, fact 1 and section 1)."""
+"""Codes of a DISCONNECT after a limit was exceeded (docs/platform_contract.md, fact 1 and section 1)."""
 
 TRANSIENT_CONNECT_REFUSALS: Final = {
     5: frozenset(
@@ -124,9 +124,9 @@ TRANSIENT_CONNECT_REFUSALS: Final = {
     ),
     4: frozenset({ConnectReturnCode.SERVER_UNAVAILABLE}),
 }
-"""Codes of a CONNACK after which another attempt may succeed, by protocol version."""
+"""Codes of a CONNACK after which another attempt may succeed, by protocol version (5, or 4 for MQTT 3.1.1)."""
 
-# Only what the member's own name, written in lower case, would not give: the specification's capitals are irregular.
+# Names that cannot be derived from the member's name, because the specification capitalizes them irregularly.
 _SPELLED: Final[dict[int, str]] = {
     ReasonCode.GRANTED_QOS_1: "Granted QoS 1",
     ReasonCode.GRANTED_QOS_2: "Granted QoS 2",
@@ -170,9 +170,9 @@ _CONNECT_NAMES: Final[dict[int, str]] = {
 
 
 def reason_name(code: int) -> str:
-    """Name of a reason code as MQTT 5 writes it ("Quota exceeded"), or what a local code means.
+    """Return the name of a reason code as MQTT 5 writes it, such as "Quota exceeded".
 
-    A number that the specification does not have gives "unknown reason code 0x55".
+    A code of ``LocalReasonCode`` has a name too. Any other number returns a text such as "unknown reason code 0x55".
     """
     name = _NAMES.get(code)
     if name is not None:
@@ -181,7 +181,12 @@ def reason_name(code: int) -> str:
 
 
 def connect_return_name(code: int, protocol_version: int) -> str:
-    """Name of the code in a CONNACK: ``protocol_version`` 5 uses reason codes, 3 and 4 the return codes of MQTT 3.1.1."""
+    """Return the name of the code in a CONNACK.
+
+    Args:
+        code: The reason code of MQTT 5, or the return code of MQTT 3.1.1.
+        protocol_version: 5, or 4 for MQTT 3.1.1.
+    """
     if protocol_version >= 5:
         return reason_name(code)
     return _CONNECT_NAMES.get(code, f"unknown return code {code}")

@@ -11,14 +11,15 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 from tb_mqtt_client.common.async_utils import Delivery, answer_as
-from tb_mqtt_client.common.config_loader import DEFAULT_MAX_QUEUED_BYTES, QueuePolicy
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH, MqttPublishMessage, max_payload_size
+from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_DISCONNECT_TOPIC
+from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.intake import Entrance
 from tb_mqtt_client.service.delivery.outcomes import Outcomes

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Self
 
 from tb_mqtt_client.constants.json_typing import validate_json_compatibility
-from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.factory_made import FactoryMade
 
 UNKNOWN_ID = "unknown"

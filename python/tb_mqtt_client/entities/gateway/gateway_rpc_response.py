@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 

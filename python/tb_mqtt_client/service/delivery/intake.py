@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.config_loader import QueuePolicy
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.packing import QueuedUplink
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter

@@ -14,7 +14,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     number_of,
     request_id_of,
 )
-from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest

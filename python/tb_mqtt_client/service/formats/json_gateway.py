@@ -15,7 +15,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_DISCONNECT_TOPIC,
     GATEWAY_RPC_TOPIC,
 )
-from tb_mqtt_client.constants.rpc_reply import RPCReply
+from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage

@@ -1,0 +1,25 @@
+"""Values of the options that offer a choice."""
+
+from enum import StrEnum
+
+
+class QueuePolicy(StrEnum):
+    """What a ``send_...`` call does when the queue is full."""
+
+    WAIT = "wait"
+    """Wait until the queue has space."""
+    RAISE = "raise"
+    """Raise ``BackpressureException`` and accept none of the call's data."""
+    DROP_OLDEST = "drop_oldest"
+    """Drop the oldest queued data, whose results have the reason code -2 (``LocalReasonCode.DROPPED``)."""
+    DROP_NEWEST = "drop_newest"
+    """Drop the data of the call itself; its result has the reason code -2."""
+
+
+class RPCReply(StrEnum):
+    """How the result of a server-side RPC is sent. An error is ``{"error": error}`` in both forms."""
+
+    WRAPPED = "wrapped"
+    """``{"result": value}``, and ``{}`` for ``None``, as in SDK 2.0."""
+    PLAIN = "plain"
+    """The value alone, as in SDK 1.x."""
