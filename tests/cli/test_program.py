@@ -167,7 +167,7 @@ async def test_help_does_not_list_arguments_as_options(tb_mqtt):
 async def test_demo_reports_a_server_that_it_cannot_reach(tb_mqtt):
     done = await tb_mqtt("demo", "--host", "127.0.0.1", "--port", "1", "--token", SECRET)
     assert (done.code, done.out) == (3, "")
-    assert "nothing listens at port 1" in done.err
+    assert "nothing listens on port 1" in done.err
     done = await tb_mqtt("demo", "--host", "127.0.0.1", "--port", "99999", "--token", SECRET)
     assert (done.code, done.out) == (2, "")
     assert "port must be from 1 to 65535" in done.err

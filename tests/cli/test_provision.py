@@ -140,7 +140,7 @@ async def test_provision_gives_up_without_a_response(tb_mqtt, place, tmp_path, s
 
 async def test_provision_reports_why_it_cannot_connect(tb_mqtt, place, tmp_path):
     done = await tb_mqtt("provision", "--save", "m.toml", "--port", "1", env=place, cwd=tmp_path)
-    assert (done.code, "nothing listens at port 1" in done.err) == (3, True)
+    assert (done.code, "nothing listens on port 1" in done.err) == (3, True)
 
 
 @pytest.mark.parametrize("missing", ["TB_PROVISION_KEY", "TB_PROVISION_SECRET"])

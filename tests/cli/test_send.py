@@ -286,10 +286,10 @@ async def test_lost_connection_is_not_a_failure(tb_mqtt, emulator, device):
 @pytest.mark.parametrize(
     ("environment", "finding"),
     [
-        ({"TB_ACCESS_TOKEN": "another"}, "the server knows no device with these credentials"),
-        ({"TB_HOST": "nowhere.invalid"}, "the name 'nowhere.invalid' is not known here"),
-        ({"TB_PORT": "1"}, "nothing listens at port 1"),
-        ({"TB_TLS": "1"}, "For a port in clear leave TLS out"),
+        ({"TB_ACCESS_TOKEN": "another"}, "the server has no device with these credentials"),
+        ({"TB_HOST": "nowhere.invalid"}, "the name 'nowhere.invalid' cannot be resolved"),
+        ({"TB_PORT": "1"}, "nothing listens on port 1"),
+        ({"TB_TLS": "1"}, "or turn TLS off"),
     ],
 )
 async def test_send_reports_why_it_cannot_connect(tb_mqtt, emulator, device, environment, finding):

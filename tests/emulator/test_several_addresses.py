@@ -45,7 +45,7 @@ async def test_addresses_that_refuse_cost_no_delay(emulator):
 async def test_all_addresses_of_a_name_fail(emulator, monkeypatch):
     resolve_as(monkeypatch, {"tb.test": [("127.0.0.2", 1), ("127.0.0.1", 1)]})
     client = make_client(emulator, host="tb.test", port=1883)
-    with pytest.raises(ConnectionRefusedError, match=r"tb\.test:1883: nothing listens at port 1883"):
+    with pytest.raises(ConnectionRefusedError, match=r"tb\.test:1883: nothing listens on port 1883"):
         await client.connect()
     await client.stop()
 

@@ -42,7 +42,7 @@ async def test_the_first_connect_goes_on_to_the_server_that_works(emulator, capl
         assert (await client.send_timeseries({"a": 1})).is_successful()
         assert server_of(client) == at(emulator)
     assert f"trying {at(emulator)} next: " in caplog.text
-    assert f"{CLOSED}: nothing listens at port 1" in caplog.text
+    assert f"{CLOSED}: nothing listens on port 1" in caplog.text
     assert f"Connected to {at(emulator)}" in caplog.text
 
 
@@ -114,8 +114,8 @@ async def test_no_server_works():
             await client.connect()
         await client.stop()
     text = str(raised.value)
-    assert text.startswith(f"127.0.0.1:{closing}: the server closed the connection before it answered")
-    assert f"; the other servers: [Errno 111] {CLOSED}: nothing listens at port 1" in text
+    assert text.startswith(f"127.0.0.1:{closing}: the server closed the connection before sending a CONNACK")
+    assert f"; the other servers: [Errno 111] {CLOSED}: nothing listens on port 1" in text
 
 
 async def test_a_refusal_is_raised_rather_than_a_server_that_is_away():
@@ -124,7 +124,7 @@ async def test_a_refusal_is_raised_rather_than_a_server_that_is_away():
         with pytest.raises(ConnectionRefusedByServer) as raised:
             await client.connect()
         await client.stop()
-    assert str(raised.value).startswith(f"{at(other)}: the server knows no device with these credentials")
+    assert str(raised.value).startswith(f"{at(other)}: the server has no device with these credentials")
     assert f"; the other servers: [Errno 111] {CLOSED}: nothing listens" in str(raised.value)
 
 

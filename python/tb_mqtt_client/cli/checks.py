@@ -242,7 +242,7 @@ class Examination:
             cause = Failure.of(self._route, Step.MQTT, error).speaks_tls(COMMAND_LINE)
             return StepFailed("protocol", cause.finding, cause.advice)
         cause = explain(error)
-        return StepFailed("protocol", f"no reply to CONNECT: {cause.finding}", f"check that this is an MQTT port; {cause.advice}")
+        return StepFailed("protocol", f"no reply to CONNECT: {cause.finding}", cause.advice)
 
     async def _speaks_tls(self, connect: Connect) -> bool:
         try:

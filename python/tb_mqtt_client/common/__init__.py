@@ -1,1 +1,1 @@
-"""Building blocks that know no client."""
+"""Building blocks that do not depend on the clients."""

@@ -11,9 +11,8 @@ TBMQTTError
 +-- DeviceNotConnectedError (also ValueError)
 +-- BackpressureException
 
-Bad input is a ``ValueError`` or a ``TypeError`` that names the argument. Where JSON cannot carry it, it is both:
-
-UnsupportedValueError (ValueError and TypeError, each of which SDK 2.0 raised in places)
+Invalid arguments raise a ``ValueError`` or a ``TypeError`` that names the argument. Values that JSON cannot express raise
+``UnsupportedValueError``, which is both, because SDK 2.0 raised one or the other.
 """
 
 import asyncio
@@ -42,49 +41,63 @@ __all__ = [
 
 
 class TBMQTTError(Exception):
-    """Base of the errors of this package."""
+    """Base class of the errors of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles by what it holds: what ``__init__`` takes is not what an exception keeps in ``args``."""
-        return _made_again, (type(self), self.args), vars(self)
+        """Copy and pickle by attributes, because the parameters of ``__init__`` differ from ``args``."""
+        return _restored, (type(self), self.args), vars(self)
 
 
-def _made_again(error_class: type[TBMQTTError], args: tuple[Any, ...]) -> TBMQTTError:
+def _restored(error_class: type[TBMQTTError], args: tuple[Any, ...]) -> TBMQTTError:
     error = error_class.__new__(error_class, *args)
-    # An OSError leaves them to an __init__ that is not called here.
+    # OSError sets its arguments in __init__, which is not called here.
     error.args = args
     return error
 
 
 class NotConnectedError(TBMQTTError, AttributeError):
-    """Something was sent before ``connect()``, or after ``stop()``."""
+    """A call needs a connection, but ``connect()`` has not been called, or ``disconnect()`` or ``stop()`` has been."""
 
 
 class ConnectionLostError(TBMQTTError, ConnectionError):
-    """The connection ended while something was awaited on it."""
+    """The connection ended while a response or an acknowledgement was awaited on it."""
 
 
-class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named after what happened, as ConnectionRefusedError is
-    """The server answered CONNECT with a refusal."""
+class ConnectionRefusedByServer(TBMQTTError, ConnectionError):  # named like ConnectionRefusedError
+    """The server refused the session in its CONNACK.
+
+    Attributes:
+        reason_code: The reason code of MQTT 5, or the return code of MQTT 3.1.1.
+        protocol_version: 5, or 4 for MQTT 3.1.1.
+    """
 
     def __init__(self, reason_code: int, protocol_version: int, text: str | None = None) -> None:
-        """``protocol_version``: 5, or 4 for MQTT 3.1.1, by which ``reason_code`` is meant. ``text`` replaces the default one."""
+        """Make the error of a refused session; ``text`` replaces the default text."""
         super().__init__(text or f"The server refused the connection: {connect_return_name(reason_code, protocol_version)}")
         self.reason_code = reason_code
         self.protocol_version = protocol_version
 
 
 class ProxyRefusedError(TBMQTTError, ConnectionError):
-    """The proxy answered, and does not connect to the server."""
+    """The proxy refused to connect to the server.
+
+    Attributes:
+        reply_code: The code in the proxy's reply, such as 407 from an HTTP proxy that requires credentials; ``None`` if the reply
+            could not be read.
+    """
 
     def __init__(self, text: str, reply_code: int | None = None) -> None:
-        """``reply_code``: of the proxy's protocol: 407 of an HTTP proxy that wants credentials, for example."""
         super().__init__(text)
         self.reply_code = reply_code
 
 
 class SubscriptionRefusedError(TBMQTTError):
-    """The server does not send messages of a topic."""
+    """The server refused a subscription.
+
+    Attributes:
+        topic: The topic filter.
+        reason_code: The reason code in the SUBACK.
+    """
 
     def __init__(self, topic: str, reason_code: int) -> None:
         super().__init__(f"The server refused the subscription to {topic}: {reason_name(reason_code)}")
@@ -93,52 +106,71 @@ class SubscriptionRefusedError(TBMQTTError):
 
 
 class RequestRefusedError(TBMQTTError):
-    """The server did not take a request, so that no answer will come."""
+    """The server refused the PUBLISH of a request, so no response will come.
+
+    Attributes:
+        topic: The topic of the request.
+        reason_code: The reason code of the refusal.
+    """
 
     def __init__(self, topic: str, reason_code: int) -> None:
-        super().__init__(f"The platform did not take the request on {topic}: {reason_name(reason_code)}")
+        super().__init__(f"The server refused the request on {topic}: {reason_name(reason_code)}")
         self.topic = topic
         self.reason_code = reason_code
 
 
 class NoDeviceSessionError(TBMQTTError, TypeError, AttributeError):
-    """Something is no session of a sub-device."""
+    """An argument is not a ``DeviceSession``."""
 
 
 class DeviceNotConnectedError(TBMQTTError, ValueError):
-    """A session is not one of this gateway, or not any more."""
+    """A session does not belong to this gateway, or no longer does."""
 
 
 class BackpressureException(TBMQTTError):  # SDK 2.0's name
-    """The queue is full, and the queue policy is to raise; or all 65,535 packet ids are in flight."""
+    """The queue is full and the queue policy is ``"raise"``, or all 65,535 packet ids are in flight."""
 
     def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
         super().__init__(message)
 
 
 ExceptionCallback = Callable[[BaseException, Optional[dict[str, Any]]], None]  # noqa: UP045  # evaluated: the published alias
-"""Called with an exception and the context that asyncio gives with it."""
+"""Called with an exception and the context dict of asyncio's exception handlers, or ``None`` if there is none."""
 
 
 class ExceptionHandler:
-    """For programs that want to hear of exceptions of background tasks. The clients install nothing by themselves."""
+    """Reports exceptions of background tasks to callbacks. The clients never install it; programs may."""
 
     def __init__(self) -> None:
         self._callbacks: dict[type[BaseException] | None, list[ExceptionCallback]] = {}
 
     def register(self, exc_type: type[BaseException] | None, callback: ExceptionCallback) -> None:
-        """Call ``callback`` for exceptions of a type; with ``None`` for those of which no type is registered."""
+        """Register a callback.
+
+        Args:
+            exc_type: The callback is called for exceptions of this type; if it is ``None``, for those without another callback.
+            callback: Called with the exception and its context.
+        """
         self._callbacks.setdefault(exc_type, []).append(callback)
 
     def handle(self, exc: BaseException, context: dict[str, Any] | None = None) -> None:
-        """Call every callback that is registered for a type of ``exc``."""
+        """Call every callback that is registered for an exception.
+
+        Args:
+            exc: The exception.
+            context: The context dict of asyncio's exception handlers.
+        """
         for callback in self._matching(exc):
             callback(exc, context)
 
     def install_asyncio_handler(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Handle what goes wrong in a loop's tasks; the loop's own handler gets what nothing is registered for.
+        """Become the exception handler of an event loop. Exceptions without a callback go to the loop's default handler.
 
-        ``loop``: the running one. Raises ``RuntimeError`` when there is none.
+        Args:
+            loop: The event loop; ``None`` for the running one.
+
+        Raises:
+            RuntimeError: No event loop is running, and ``loop`` is ``None``.
         """
         (loop or asyncio.get_running_loop()).set_exception_handler(self._handle_context)
 
@@ -160,4 +192,4 @@ class ExceptionHandler:
 
 
 exception_handler = ExceptionHandler()
-"""One for the whole program."""
+"""A handler that the whole program may share."""

@@ -1,4 +1,4 @@
-"""Loggers of this package: named after their modules, below ``tb_mqtt_client``."""
+"""Loggers of this package, which are named after their modules."""
 
 import logging
 import sys
@@ -8,14 +8,14 @@ from collections.abc import Callable, Hashable
 from typing import Any, TextIO, cast
 
 TRACE_LEVEL = 5
-"""Below DEBUG: one line per message."""
+"""A level below DEBUG, for lines about single messages."""
 
 DEFAULT_LOG_FORMAT = "[%(asctime)s.%(msecs)03d] [%(levelname)s] %(name)s - %(lineno)d - %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 class ExtendedLogger(logging.Logger):
-    """A logger that has a method for ``TRACE_LEVEL``. ``get_logger`` gives them; the process's logger class stays as it is."""
+    """A logger with a method for ``TRACE_LEVEL``. ``get_logger`` returns one and does not change the process's logger class."""
 
     def trace(self, message: object, *args: object, **kwargs: Any) -> None:
         """Log at ``TRACE_LEVEL``."""
@@ -23,9 +23,10 @@ class ExtendedLogger(logging.Logger):
         self.log(TRACE_LEVEL, message, *args, **kwargs)
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Pass a record to the handlers. The exception of a handler or filter is printed as ``logging`` prints those of its own.
+        """Pass a record to the handlers.
 
-        A program's handler that raises must neither lose a message nor end a connection.
+        An exception of a handler or filter is printed, as ``logging`` prints those of its own handlers: a faulty handler must
+        neither lose a message nor end a connection.
         """
         try:
             super().handle(record)
@@ -34,22 +35,22 @@ class ExtendedLogger(logging.Logger):
 
 
 def get_logger(name: str | None = None) -> ExtendedLogger:
-    """The logger of this name, with ``trace``, whoever made it first."""
+    """Return the logger with this name, or that of this module without a name. It has the method ``trace``."""
     logger = logging.getLogger(name or __name__)
     if type(logger) is logging.Logger:
-        # This one logger only: it gains a method, and no state.
+        # Only this logger changes, and it gains a method but no state.
         logger.__class__ = ExtendedLogger
     return cast("ExtendedLogger", logger)
 
 
 class OccasionalLog:
-    """Lines about single messages: one of a kind a minute, the others at DEBUG. A bad device must not fill a disk.
+    """Logs at most one line a minute of each kind, and the others at DEBUG, so that a faulty device cannot fill a disk.
 
-    Kinds are few: they are remembered.
+    All kinds are remembered, so there must be few of them.
     """
 
     def __init__(self, logger: logging.Logger, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock``: monotonic seconds."""
+        """Log to ``logger``, one line of each kind in ``seconds``. ``clock`` returns monotonic seconds."""
         self._logger = logger
         self._seconds = seconds
         self._clock = clock
@@ -59,7 +60,15 @@ class OccasionalLog:
     def warn_of(
         self, kind: Hashable, message: str, *args: object, level: int = logging.WARNING, error: BaseException | None = None
     ) -> None:
-        """Log a line; when there were others of its kind since the last one, it says how many. ``error``: with its traceback."""
+        """Log a line, or log it at DEBUG if a line of its kind was logged recently.
+
+        Args:
+            kind: Identifies similar lines.
+            message: The format of the line. The number of suppressed lines is appended.
+            args: Arguments of the format.
+            level: The level of the line.
+            error: An exception to log with its traceback.
+        """
         now = self._clock()
         if now - self._last.get(kind, float("-inf")) < self._seconds:
             self._held_back[kind] += 1
@@ -77,6 +86,13 @@ def configure_logging(
     date_format: str = DEFAULT_DATE_FORMAT,
     stream: TextIO | Any = sys.stdout,
 ) -> None:
-    """One stream handler on the root logger, unless it has handlers already."""
+    """Add a stream handler to the root logger, unless it already has a handler.
+
+    Args:
+        level: The level of the root logger.
+        log_format: The format of a line.
+        date_format: The format of a line's time.
+        stream: Where the handler writes lines.
+    """
     logging.addLevelName(TRACE_LEVEL, "TRACE")
     logging.basicConfig(level=level, format=log_format, datefmt=date_format, stream=stream)

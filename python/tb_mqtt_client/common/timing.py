@@ -1,4 +1,4 @@
-"""Time: the clock of datapoints, time limits that a blocked loop does not use up, and keys that are due at times of their own."""
+"""Time: the clock of datapoints, time limits that tolerate a blocked event loop, and timers by key."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tb_mqtt_client.common.mqtt.keep_alive import BLOCKED_LOOP_SECONDS
 
 
 def now_ms() -> int:
-    """Milliseconds since the epoch."""
+    """Return the current time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 MAX_FORGIVEN: Final = 3
-"""How often a limit is restarted. A loop that is blocked all the time must end, too."""
+"""How often a time limit restarts. It must end even if the event loop is blocked again and again."""
 
 
 @asynccontextmanager
 async def running_timeout(seconds: float) -> AsyncIterator[None]:
-    """Limit the time in a block, as ``asyncio.timeout`` does, for as long as the event loop runs.
+    """Limit the time of a block like ``asyncio.timeout``, but count only time in which the event loop runs.
 
-    When the limit is noticed late because the loop was blocked, the process was stopped or the machine slept, the answer may lie in
-    the socket unread: the limit is restarted.
+    If the timer fires late because the loop was blocked, the process was stopped or the machine was suspended, the expected data
+    may be in the socket, unread. The limit then starts again, at most ``MAX_FORGIVEN`` times.
 
     Args:
-        seconds: The limit.
+        seconds: The time limit.
 
     Raises:
         TimeoutError: The block took longer.
@@ -62,13 +62,13 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Timetable(Generic[K]):
-    """Calls a function for each key when it is due. A key has at most one time, and none after it was due."""
+    """Calls a function for each key when the key is due. Each key has at most one timer, which fires once."""
 
     def __init__(self, on_due: Callable[[K], None]) -> None:
-        """What ``on_due`` raises goes to the loop's exception handler; the other keys stay due."""
+        """Call ``on_due`` with each key. Its exceptions go to the loop's exception handler and do not affect other keys."""
         self._on_due = on_due
         self._entries: dict[K, int] = {}
-        # Entries of keys that were removed or set again stay here until they are due. Their number shows that they are outdated.
+        # Entries of keys that were removed or set again stay here until they are due; their number shows it.
         self._heap: list[tuple[float, int, K]] = []
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
@@ -81,24 +81,24 @@ class Timetable(Generic[K]):
         return key in self._entries
 
     def set(self, key: K, seconds: float) -> None:
-        """Make a key due in so many seconds, instead of at the time that it had."""
+        """Make a key due after this number of seconds, and replace the time at which it was due before."""
         number = next(self._numbers)
         self._entries[key] = number
         heapq.heappush(self._heap, (asyncio.get_running_loop().time() + seconds, number, key))
         self._arm()
 
     def remove(self, key: K) -> None:
-        """Forget a key; an unknown key changes nothing."""
+        """Remove a key. An unknown key is ignored."""
         self._entries.pop(key, None)
         self._arm()
 
     def clear(self) -> None:
-        """Forget all keys."""
+        """Remove all keys."""
         self._entries.clear()
         self._arm()
 
     def _arm(self) -> None:
-        """Set the timer for the first entry that still counts."""
+        """Set the timer for the first entry that is not outdated."""
         heap = self._heap
         while heap and self._entries.get(heap[0][2]) != heap[0][1]:
             heapq.heappop(heap)
@@ -111,7 +111,7 @@ class Timetable(Generic[K]):
         self._timer = None if due is None else asyncio.get_running_loop().call_at(due, self._fire)
 
     def _fire(self) -> None:
-        # One key a turn of the loop: thousands may be due at the same time.
+        # One key for each iteration of the loop, because thousands may be due at the same time.
         self._timer = self._armed_for = None
         _, _, key = heapq.heappop(self._heap)
         del self._entries[key]

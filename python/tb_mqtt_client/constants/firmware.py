@@ -5,7 +5,7 @@ from typing import Final
 
 
 class FirmwareStates(Enum):
-    """States of an update that a device reports to the platform. ``IDLE`` is never sent: the platform has no such state."""
+    """States of an update, as a device reports them to the platform. ``IDLE``, which the platform does not define, is SDK 2.0's."""
 
     IDLE = "IDLE"
     DOWNLOADING = "DOWNLOADING"

@@ -1,1 +1,1 @@
-"""From the name of a server to an open transport: addresses, proxies and TLS."""
+"""Opening a transport to a server: name resolution, TCP, proxies and TLS."""

@@ -1,7 +1,7 @@
-"""TCP to a name with several addresses: one that swallows packets costs a fraction of a second (RFC 8305).
+"""TCP connections to a name with several addresses: the attempts overlap, as in RFC 8305.
 
-Event loops race addresses themselves if they are asyncio's own; uvloop's cannot. The steps are separate here for a second reason:
-an error can say whether the name or the connection took too long.
+An address that drops packets then delays the connection by a fraction of a second only. asyncio's event loops could do this, but
+uvloop's cannot. Separate functions for name resolution and TCP also let an error say which of the two took too long.
 """
 
 from __future__ import annotations
@@ -15,19 +15,30 @@ from itertools import chain, zip_longest
 from typing import Any
 
 ATTEMPT_DELAY = 0.25
-"""Seconds that an address has for itself before the next one is tried too (RFC 8305, section 5)."""
+"""Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 AddressInfo = tuple[int, int, int, str, Any]
 """Family, type, protocol, canonical name and address, as ``socket.getaddrinfo`` returns them."""
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""Errors of an address family that this machine does not have: those of the other family say more."""
+"""Errors of an address family that this machine does not support. Errors of the other family are more helpful."""
 
 
 async def resolve(host: str, port: int) -> list[AddressInfo]:
-    """Return the addresses of a name in the order in which the system prefers them. Raises ``socket.gaierror``."""
+    """Resolve a name.
+
+    Args:
+        host: A name or an IP address.
+        port: The port in the returned addresses.
+
+    Returns:
+        The addresses, in the order that the system prefers.
+
+    Raises:
+        socket.gaierror: The name cannot be resolved.
+    """
     try:
-        # An address needs no name server, and no thread that waits for one.
+        # An IP address needs no DNS server, nor a thread that waits for one.
         numeric: list[AddressInfo] = list(
             socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
         )
@@ -37,18 +48,18 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
 
 
 async def connect_first(addresses: Iterable[AddressInfo], delay: float = ATTEMPT_DELAY) -> socket.socket:
-    """Connect to whichever address answers first.
+    """Connect to the first address that accepts a connection.
 
     Args:
-        addresses: Tried in this order, but with alternating address families. The next one is tried when the one before has failed
-            or has not answered within ``delay``; attempts that are under way go on.
+        addresses: The addresses in order of preference; the attempts alternate between address families. The next attempt starts
+            when the previous one has failed, or after ``delay``; earlier attempts continue.
         delay: Seconds between two attempts.
 
     Returns:
         A connected, non-blocking socket.
 
     Raises:
-        OSError: No address accepts a connection: the error of the first one to which there is a route.
+        OSError: No address accepts a connection. The error is that of the first address to which this machine has a route.
     """
     waiting = deque(_interleaved(addresses))
     attempts: set[asyncio.Task[socket.socket]] = set()
@@ -68,7 +79,7 @@ async def connect_first(addresses: Iterable[AddressInfo], delay: float = ATTEMPT
                 if not isinstance(error, OSError):
                     raise error
                 errors.append(error)
-        raise _most_telling(errors)
+        raise _most_helpful(errors)
     finally:
         try:
             await _end(attempts, winner)
@@ -79,7 +90,7 @@ async def connect_first(addresses: Iterable[AddressInfo], delay: float = ATTEMPT
 
 
 async def _end(attempts: set[asyncio.Task[socket.socket]], winner: socket.socket | None) -> None:
-    """Close every connection but the winner. An attempt that is cancelled closes its own."""
+    """Close every connection except the winner. A cancelled attempt closes its own."""
     for attempt in attempts:
         if attempt.done() and attempt.exception() is None and attempt.result() is not winner:
             attempt.result().close()
@@ -100,14 +111,14 @@ async def _connect(address: AddressInfo) -> socket.socket:
 
 
 def _interleaved(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
-    """Alternate the address families: a whole family may be unusable here (RFC 8305, section 4)."""
+    """Alternate the address families, because one of them may be unusable on this machine (RFC 8305, section 4)."""
     families: dict[int, list[AddressInfo]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
     return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]
 
 
-def _most_telling(errors: list[OSError]) -> OSError:
+def _most_helpful(errors: list[OSError]) -> OSError:
     if not errors:
         return socket.gaierror(socket.EAI_NONAME, "the name has no address")
     return next((error for error in errors if error.errno not in _NO_ROUTE), errors[0])

@@ -1,4 +1,4 @@
-"""A connection through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), and SOCKS by the package python-socks."""
+"""Connections through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), and SOCKS with the package python-socks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from tb_mqtt_client.entities.server_address import ServerAddress
 
 _DEFAULT_PORTS = {"http": 3128, "socks5": 1080, "socks5h": 1080}
 _LONGEST_REPLY = 16_384
-"""Bytes of a reply's head: what is longer is not a proxy's."""
+"""Bytes of the head of a proxy's reply. A longer one is treated as an error."""
 PROXY_AUTHENTICATION_REQUIRED = 407
+"""The HTTP status code of a proxy that requires credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One proxy. Its text, and its ``repr()``, are without credentials."""
+    """A proxy. ``str()`` and ``repr()`` omit the credentials."""
 
     scheme: str
+    """``http``, ``socks5`` or ``socks5h``."""
     address: ServerAddress
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
@@ -34,13 +36,19 @@ class Proxy:
 
     @classmethod
     def parse(cls, name: str, url: Any) -> Proxy:
-        """Read ``http://user:password@host:3128`` or ``socks5://host:1080``.
+        """Parse the URL of a proxy.
+
+        Args:
+            name: The option's name, for errors.
+            url: A URL such as ``http://user:password@host:3128`` or ``socks5://host:1080``.
+
+        Returns:
+            The proxy, with the default port of its scheme if the URL has none.
 
         Raises:
-            ValueError: The value is not such a URL. The text names the option ``name`` and never quotes the URL, which may hold a
-                password.
+            ValueError: The value is not such a URL. The text never quotes the URL, which may contain a password.
         """
-        forms = "http://host:3128 or socks5://host:1080, with user:password@ before the host if it wants them"
+        forms = "http://host:3128 or socks5://host:1080, with user:password@ before the host if required"
         try:
             parts = urlsplit(url if isinstance(url, str) else "")
             port = parts.port
@@ -56,13 +64,17 @@ class Proxy:
     async def connect(self, host: str, port: int) -> socket.socket:
         """Connect to a server through this proxy, which resolves the server's name.
 
+        Args:
+            host: The server's name or address.
+            port: The server's port.
+
         Returns:
             A connected, non-blocking socket.
 
         Raises:
             OSError: The proxy cannot be reached.
-            ProxyRefusedError: It does not connect to this server.
-            ModuleNotFoundError: A SOCKS proxy without the package python-socks.
+            ProxyRefusedError: The proxy refused to connect to the server.
+            ModuleNotFoundError: A SOCKS proxy needs the package python-socks, which is not installed.
         """
         host = host if host.isascii() else host.encode("idna").decode()
         if self.scheme != "http":
@@ -91,7 +103,7 @@ class Proxy:
             raise ProxyRefusedError(f"{self} refused to connect: {' '.join(status[1:])}", code)
 
     async def _head_of_reply(self, connection: socket.socket) -> bytes:
-        """Read up to the empty line, and nothing of what the server says after it."""
+        """Read up to the empty line, one byte at a time, because the bytes after it are the server's."""
         loop = asyncio.get_running_loop()
         head = bytearray()
         while not head.endswith(b"\r\n\r\n"):
@@ -113,7 +125,7 @@ class Proxy:
         address = self.address
         proxy = by_asyncio.Proxy(socks.ProxyType.SOCKS5, address.host, address.port, self.username, self.password, rdns=True)
         try:
-            # Its own time limit is longer than that of the connection, which ends this.
+            # python-socks has a longer time limit than the connection attempt, which cancels this.
             connection: socket.socket = await proxy.connect(host, port)
         except socks.ProxyError as refusal:
             raise ProxyRefusedError(f"{self} refused to connect: {refusal}", refusal.error_code) from refusal

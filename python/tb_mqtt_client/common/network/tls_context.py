@@ -1,4 +1,4 @@
-"""The TLS context of a connection, from files."""
+"""TLS contexts made from certificate files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ KEY_VALUES_MISMATCH = "KEY_VALUES_MISMATCH"
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Paths of PEM files, and what is checked about the server's certificate."""
+    """Paths of PEM files, and how the server's certificate is checked."""
 
     ca_cert: str | None = None
-    """``None`` for the system's authorities."""
+    """The certificate authorities to trust; ``None`` for those of the system."""
     client_cert: str | None = None
+    """The client's certificate."""
     private_key: str | None = None
+    """The private key of ``client_cert``."""
     private_key_password: str | None = field(default=None, repr=False)
+    """The password of an encrypted ``private_key``."""
     verify_hostname: bool = True
+    """Require that the server's certificate is for the server's name."""
     strict: bool | None = None
-    """Whether certificates must follow RFC 5280 to the letter; ``None`` leaves it to Python, where 3.13 and later say yes."""
+    """Require that certificates follow RFC 5280 to the letter. ``None`` is Python's default: required from Python 3.13 on."""
 
     def context(self) -> ssl.SSLContext:
-        """Read the files and return a context.
+        """Read the files and return a new context.
 
-        Nothing is asked on a terminal: OpenSSL itself would ask for the password of a private key, and block the event loop.
+        Never prompts for a password on the terminal, as OpenSSL does by default, because that would block the event loop.
 
         Raises:
             FileNotFoundError: A file is missing; the text names the option.
