@@ -61,6 +61,7 @@ FOLDERS_DONE = [
     "metrics.py",
     "service/formats",
     "service/mqtt_manager.py",
+    "service/ota",
 ]
 """Folders and files of the package below python/tb_mqtt_client whose prose was reworded. Add yours."""
 

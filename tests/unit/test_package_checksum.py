@@ -1,4 +1,4 @@
-"""Checksums as Guava prints them."""
+"""Checksums of packages have the form that Guava prints."""
 
 import hashlib
 import sys
@@ -38,7 +38,7 @@ def test_known_values(algorithm, expected):
     assert checksum(algorithm, FOX) == expected
 
 
-def test_of_nothing():
+def test_checksums_of_no_data():
     assert [checksum(algorithm) for algorithm in ALGORITHMS] == [
         hashlib.md5(b"").hexdigest(),
         hashlib.sha256(b"").hexdigest(),
@@ -51,16 +51,16 @@ def test_of_nothing():
 
 
 @given(st.sampled_from(ALGORITHMS), st.lists(st.binary(max_size=40), max_size=10))
-def test_chunks_do_not_matter(algorithm, chunks):
-    """The checksum of the parts is the one of the whole, and has its full width."""
+def test_the_checksum_does_not_depend_on_the_chunks(algorithm, chunks):
+    """The checksum of the chunks is the one of the whole image, and has its full width."""
     computed = checksum(algorithm, *chunks)
     assert computed == checksum(algorithm, b"".join(chunks))
     assert len(computed) == len(checksum(algorithm))
 
 
 @given(st.sampled_from(ALGORITHMS), st.binary(max_size=200))
-def test_the_emulator_computes_the_same(algorithm, data):
-    """Its Murmur3 is written apart, from the algorithm itself."""
+def test_the_emulator_computes_the_same_checksums(algorithm, data):
+    """The emulator has an independent implementation of Murmur3."""
     assert checksum(algorithm, data) == checksums.checksum(algorithm, data)
 
 
@@ -73,7 +73,7 @@ def test_defect_60_contract_9_leading_zeros_are_written(algorithm):
         assert checksum(algorithm, data) == value[6:] + value[4:6] + value[2:4] + value[:2]
 
 
-def test_hex_in_either_case():
+def test_hexadecimal_digits_in_upper_or_lower_case():
     computed = new_checksum("sha256")
     computed.update(FOX)
     assert is_checksum(computed, hashlib.sha256(FOX).hexdigest().upper())
@@ -84,7 +84,7 @@ def test_hex_in_either_case():
 
 def test_unknown_algorithms():
     assert not known_algorithm("SHA1")
-    with pytest.raises(ValueError, match=r"unknown checksum algorithm 'SHA1', known are MD5, SHA256"):
+    with pytest.raises(ValueError, match=r"unknown checksum algorithm 'SHA1'; the known ones are MD5, SHA256"):
         new_checksum("SHA1")
 
 

@@ -1,4 +1,4 @@
-"""Which chunk is asked for next, what becomes of each answer, and when it is given up: no broker, no waiting."""
+"""Which chunk is requested next, which messages are responses, and when a download fails: without a server and without waiting."""
 
 import asyncio
 
@@ -16,15 +16,15 @@ IMAGE = bytes(range(256)) * 4
 
 
 class Chunks:
-    """A platform that has the image; ``faults`` are what happens first at each chunk, in turn."""
+    """A platform that has the image. ``faults`` has, for each chunk, errors and wrong chunks of the first requests."""
 
     def __init__(self, faults=None):
-        self.faults = {number: list(answers) for number, answers in (faults or {}).items()}
+        self.faults = {number: list(responses) for number, responses in (faults or {}).items()}
         self.request_id = 0
-        self.asked = []
+        self.requested = []
 
     async def get(self, number, chunk_size):
-        self.asked.append((self.request_id, number, chunk_size))
+        self.requested.append((self.request_id, number, chunk_size))
         await asyncio.sleep(0)
         if self.faults.get(number):
             fault = self.faults[number].pop(0)
@@ -57,38 +57,38 @@ async def download(chunks, file, chunk_size=100):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 100, 256, 1023, 1024, 1025, 65536])
-async def test_defect_62_in_chunks(file, chunk_size):
+async def test_defect_62_an_image_is_downloaded_in_chunks(file, chunk_size):
     chunks = Chunks()
     progress = await download(chunks, file, chunk_size)
-    assert [number for _, number, _ in chunks.asked] == list(range(-(-len(IMAGE) // chunk_size)))
-    assert progress == [min(len(IMAGE), (number + 1) * chunk_size) for _, number, _ in chunks.asked]
+    assert [number for _, number, _ in chunks.requested] == list(range(-(-len(IMAGE) // chunk_size)))
+    assert progress == [min(len(IMAGE), (number + 1) * chunk_size) for _, number, _ in chunks.requested]
 
 
-async def test_contract_9_ota_a_missing_chunk_is_asked_for_again(file):
+async def test_contract_9_ota_a_missing_chunk_is_requested_again(file):
     chunks = Chunks({3: [TimeoutError(), TimeoutError()]})
     await download(chunks, file)
-    assert [entry for entry in chunks.asked if entry[1] == 3] == [(1, 3, 100)] * 3
+    assert [entry for entry in chunks.requested if entry[1] == 3] == [(1, 3, 100)] * 3
 
 
 @pytest.mark.parametrize("fault", [ConnectionLostError("cut"), PackageRefusedError("FAILURE"), b"", b"short", b"x" * 101])
-async def test_after_other_faults_it_goes_on_with_a_new_request_id(file, fault):
-    """A cut connection, a trouble of the platform, or an evicted package: what was kept by the old id is of no use."""
+async def test_after_other_faults_the_download_continues_with_a_new_request_id(file, fault):
+    """After a lost connection, a failure of the platform or an eviction, the package cached for the old id is unusable."""
     chunks = Chunks({3: [fault]})
     await download(chunks, file)
-    assert chunks.asked[2:6] == [(1, 2, 100), (1, 3, 100), (2, 3, 100), (2, 4, 100)]
+    assert chunks.requested[2:6] == [(1, 2, 100), (1, 3, 100), (2, 3, 100), (2, 4, 100)]
 
 
 async def test_too_large_chunks_become_smaller(file):
     chunks = Chunks({0: [PackageRefusedError("PAYLOAD_TOO_LARGE")] * 8})
     await download(chunks, file, 25_600)
-    assert chunks.asked[6:11] == [(7, 0, 400), (8, 0, 200), (9, 0, 100), (9, 1, 100), (9, 2, 100)]
+    assert chunks.requested[6:11] == [(7, 0, 400), (8, 0, 200), (9, 0, 100), (9, 1, 100), (9, 2, 100)]
 
 
-async def test_a_platform_that_takes_no_chunk_size_at_all(file):
+async def test_a_platform_that_refuses_every_chunk_size(file):
     chunks = Chunks({0: [PackageRefusedError("PAYLOAD_TOO_LARGE")] * 100})
-    with pytest.raises(PackageUpdateError, match=r"^chunk 0: the platform says PAYLOAD_TOO_LARGE$"):
+    with pytest.raises(PackageUpdateError, match=r"^chunk 0: the platform reported PAYLOAD_TOO_LARGE$"):
         await download(chunks, file, 32768)
-    assert [size for *_, size in chunks.asked][-ATTEMPTS:] == [1] * ATTEMPTS
+    assert [size for *_, size in chunks.requested][-ATTEMPTS:] == [1] * ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -97,30 +97,30 @@ async def test_a_platform_that_takes_no_chunk_size_at_all(file):
         (TimeoutError(), "chunk 3: the platform does not answer"),
         (ConnectionLostError("cut"), "chunk 3: cut"),
         (b"", "chunk 3: it has 0 bytes instead of 100"),
-        (PackageRefusedError("FAILURE"), "chunk 3: the platform says FAILURE"),
-        (PackageRefusedError("PAYLOAD_TOO_LARGE"), "chunk 3: the platform says PAYLOAD_TOO_LARGE"),
+        (PackageRefusedError("FAILURE"), "chunk 3: the platform reported FAILURE"),
+        (PackageRefusedError("PAYLOAD_TOO_LARGE"), "chunk 3: the platform reported PAYLOAD_TOO_LARGE"),
     ],
 )
-async def test_given_up_after_some_attempts_in_a_row(file, fault, text):
+async def test_a_download_fails_after_some_failed_attempts_in_a_row(file, fault, text):
     chunks = Chunks({3: [fault] * ATTEMPTS})
     with pytest.raises(PackageUpdateError, match=f"^{text}$"):
         await download(chunks, file)
-    assert len([entry for entry in chunks.asked if entry[1] == 3]) == ATTEMPTS
+    assert len([entry for entry in chunks.requested if entry[1] == 3]) == ATTEMPTS
 
 
-async def test_a_chunk_that_comes_ends_the_row(file):
+async def test_a_received_chunk_resets_the_count_of_attempts(file):
     faults = {number: [TimeoutError()] * (ATTEMPTS - 1) for number in range(4)}
     await download(Chunks(faults), file)
 
 
 async def test_contract_9_ota_not_found_is_final(file):
     chunks = Chunks({0: [PackageRefusedError("NOT_FOUND")]})
-    with pytest.raises(PackageUpdateError, match=r"^chunk 0: the platform says NOT_FOUND$"):
+    with pytest.raises(PackageUpdateError, match=r"^chunk 0: the platform reported NOT_FOUND$"):
         await download(chunks, file)
-    assert len(chunks.asked) == 1
+    assert len(chunks.requested) == 1
 
 
-async def test_a_server_that_knows_no_packages_is_not_asked_again(file):
+async def test_a_server_that_does_not_support_packages_gets_one_request(file):
     chunks = Chunks({0: [TBMQTTError("refused")]})
     with pytest.raises(TBMQTTError, match=r"^refused$"):
         await download(chunks, file)
@@ -128,7 +128,7 @@ async def test_a_server_that_knows_no_packages_is_not_asked_again(file):
 
 @given(st.data(), st.integers(1, 300))
 def test_faults_in_any_order(tmp_path_factory, data, chunk_size):
-    """Whatever happens between the chunks, the image is the platform's or the update has failed."""
+    """After any faults, the image is the platform's or the download has failed."""
     fault = st.sampled_from([TimeoutError(), ConnectionLostError("cut"), PackageRefusedError("FAILURE"), b"", b"x" * 301])
     last = (len(IMAGE) - 1) // chunk_size
     faults = data.draw(st.dictionaries(st.integers(0, last), st.lists(fault, max_size=ATTEMPTS)))
@@ -149,15 +149,15 @@ def test_faults_in_any_order(tmp_path_factory, data, chunk_size):
     asyncio.run(attempt())
 
 
-# What comes in.
+# Requests and responses.
 
 
 class Manager:
-    """Of the connection, what a request needs; publishes nothing."""
-
-    connections = 1
+    """The part of ``MQTTManager`` that requests need. Publishes nothing."""
 
     def __init__(self):
+        self.connections = 1
+        self.session_futures = []
         self.handlers = {}
         self.published = asyncio.Queue()
         self.unsubscribed = []
@@ -169,7 +169,8 @@ class Manager:
         del self.handlers[topic_filter]
 
     def session_future(self):
-        return asyncio.get_running_loop().create_future()
+        self.session_futures.append(asyncio.get_running_loop().create_future())
+        return self.session_futures[-1]
 
     async def wait_writable_for_service(self): ...
 
@@ -183,15 +184,36 @@ class Manager:
     def publish_now(self, message):
         self.published.put_nowait(message)
 
+    def lose_connection(self):
+        """End the session, and begin another one."""
+        futures, self.session_futures = self.session_futures, []
+        for future in futures:
+            if not future.done():
+                future.set_exception(ConnectionLostError("lost"))
+        self.connections += 1
 
-class Unlimited:
-    def try_take(self, _message):
-        return 0.0
+
+class Admission:
+    """Admits requests after ``waits`` seconds, in turn, and at once when none is left. Notes the topics, and the pauses."""
+
+    def __init__(self, *waits):
+        self.waits = list(waits)
+        self.admitted = []
+        self.waited = []
+
+    def try_take(self, message):
+        wait = self.waits.pop(0) if self.waits else 0.0
+        if not wait:
+            self.admitted.append(message.topic)
+        return wait
+
+    async def wait(self, seconds):
+        self.waited.append(seconds)
 
 
-def new_chunks(manager, kind=PackageKind.FIRMWARE):
+def new_chunks(manager, admission, kind=PackageKind.FIRMWARE):
     ids = iter(range(7, 1000))
-    return PackageChunks(manager, Unlimited(), kind, 60.0, lambda: next(ids))
+    return PackageChunks(manager, admission, kind, 60.0, lambda: next(ids))
 
 
 near_topics = st.sampled_from(
@@ -204,12 +226,12 @@ near_topics = st.sampled_from(
 
 
 @given(st.lists(st.tuples(near_topics | st.text(), st.binary())), st.binary())
-def test_defect_61_only_the_chunk_that_was_asked_for_is_taken(others, payload):
-    """Request id and number count: whatever else comes, before or after, the answer is the message on the one topic."""
+def test_defect_61_only_the_requested_chunk_is_accepted(others, payload):
+    """The response is the message with request id and number of the request. Messages on other topics are ignored."""
 
-    async def ask():
+    async def request():
         manager = Manager()
-        chunks = new_chunks(manager)
+        chunks = new_chunks(manager, Admission())
         receive = manager.handlers["v2/fw/response/+/chunk/+"]
         for topic, other in others:
             await receive(topic, other)
@@ -227,39 +249,40 @@ def test_defect_61_only_the_chunk_that_was_asked_for_is_taken(others, payload):
         chunks.close()
         assert manager.handlers == {}
 
-    asyncio.run(ask())
+    asyncio.run(request())
 
 
 @given(st.binary(), st.sampled_from(["fw", "sw"]))
 def test_contract_9_ota_errors_of_any_bytes(payload, kind):
-    """They end the request that waits, and are nothing when none does. Those of software come on the firmware's topic too."""
+    """They end the pending request, and are ignored without one. Errors of software also arrive on the firmware's topic."""
 
-    async def ask():
+    async def request():
         manager = Manager()
-        chunks = new_chunks(manager, PackageKind(kind))
+        chunks = new_chunks(manager, Admission(), PackageKind(kind))
         topics = [topic for topic in manager.handlers if topic.endswith("/error")]
         assert topics == (["v2/fw/error"] if kind == "fw" else ["v2/fw/error", "v2/sw/error"])
         for topic in topics:
             await manager.handlers[topic](topic, payload)
             task = asyncio.ensure_future(chunks.get(0, 100))
             await manager.published.get()
-            chunks._session_end.cancel()
             await manager.handlers[topic](topic, payload)
             await manager.handlers[topic](topic, payload)
+            # The refused request ends with the connection.
+            await asyncio.sleep(0)
+            assert not task.done()
+            manager.lose_connection()
             with pytest.raises(PackageRefusedError) as refused:
                 await task
             assert len(refused.value.refusal) <= 100
-            chunks._session = 0
         chunks.close()
 
-    asyncio.run(ask())
+    asyncio.run(request())
 
 
 async def test_the_first_request_of_an_id_is_counted_and_later_ones_are_not():
-    """As the platform does (docs/platform_contract.md, section 5)."""
-    manager, counted = Manager(), []
-    chunks = new_chunks(manager)
-    chunks._admission.try_take = lambda message: counted.append(message.topic) or 0.0
+    """The platform counts in this way (docs/platform_contract.md, section 5)."""
+    manager, admission = Manager(), Admission()
+    chunks = new_chunks(manager, admission)
     for number, new_id in ((0, False), (1, False), (1, True), (2, False)):
         if new_id:
             chunks.use_new_request_id()
@@ -267,25 +290,18 @@ async def test_the_first_request_of_an_id_is_counted_and_later_ones_are_not():
         message = await manager.published.get()
         await manager.handlers["v2/fw/response/+/chunk/+"](message.topic.replace("request", "response"), b"")
         await task
-    assert counted == ["v2/fw/request/7/chunk/0", "v2/fw/request/8/chunk/1"]
+    assert admission.admitted == ["v2/fw/request/7/chunk/0", "v2/fw/request/8/chunk/1"]
     chunks.close()
     chunks.close()
     assert manager.unsubscribed == ["v2/fw/response/+/chunk/+", "v2/fw/error"]
 
 
 async def test_a_request_waits_for_the_limits():
-    manager = Manager()
-    chunks = new_chunks(manager)
-    waits, waited = [0.5, 0.0], []
-
-    async def wait(seconds):
-        waited.append(seconds)
-
-    chunks._admission.try_take = lambda _: waits.pop(0)
-    chunks._admission.wait = wait
+    manager, admission = Manager(), Admission(0.5)
+    chunks = new_chunks(manager, admission)
     task = asyncio.ensure_future(chunks.get(0, 100))
     await manager.published.get()
-    assert waited == [0.5]
+    assert (admission.waited, admission.admitted) == ([0.5], ["v2/fw/request/7/chunk/0"])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -1,4 +1,4 @@
-"""An image on its way to the disk: whole and verified under its name, or not there at all."""
+"""A file with the final name of an image is complete and verified, or does not exist."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_kept(file, tmp_path):
+def test_a_kept_image(file, tmp_path):
     for chunk in (b"first", b"", b"second"):
         file.append(chunk)
     assert (file.received, file.path.read_bytes()) == (11, b"firstsecond")
@@ -35,14 +35,14 @@ def test_kept(file, tmp_path):
     assert names(tmp_path) == ["image.bin"]
 
 
-def test_discarded(file, tmp_path):
+def test_a_discarded_image(file, tmp_path):
     file.append(b"part")
     file.discard()
     file.discard()
     assert names(tmp_path) == []
 
 
-def test_an_older_image_stays_until_the_new_one_is_whole(file, tmp_path):
+def test_an_older_image_stays_until_the_new_one_is_complete(file, tmp_path):
     (tmp_path / "image.bin").write_bytes(b"old")
     file.append(b"new")
     assert (tmp_path / "image.bin").read_bytes() == b"old"
@@ -60,20 +60,20 @@ def test_a_link_is_replaced_and_not_followed(file, tmp_path):
     assert not (tmp_path / "image.bin").is_symlink()
 
 
-def test_permissions_are_those_of_any_new_file(file, tmp_path):
+def test_permissions_are_the_ones_of_any_new_file(file, tmp_path):
     other = tmp_path / "other"
     other.touch()
     assert stat.S_IMODE(file.path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
 
 
-def test_no_folder(tmp_path):
+def test_a_missing_folder(tmp_path):
     file = PackageFile(tmp_path / "missing", "image.bin", new_checksum("MD5"))
     with pytest.raises(FileNotFoundError):
         file.open()
     file.discard()
 
 
-def test_given_up_before_the_thread_opened_it(tmp_path):
+def test_discarded_before_the_thread_opens_the_file(tmp_path):
     file = PackageFile(tmp_path, "image.bin", new_checksum("MD5"))
     file.discard()
     file.open()
@@ -82,8 +82,8 @@ def test_given_up_before_the_thread_opened_it(tmp_path):
         file.append(b"late")
 
 
-async def test_given_up_while_a_thread_writes(tmp_path):
-    """Who gives up waits for the write that runs, and the file is gone after it."""
+async def test_discarded_while_a_thread_writes(tmp_path):
+    """``discard`` waits for the running write, and removes the file."""
     writing, go_on = threading.Event(), threading.Event()
 
     class Slow:

@@ -23,6 +23,11 @@ class Downlinks:
         self._rpc_filter: str | None = None
         self._unacknowledged_rpc: dict[int, PendingRpc] = {}
 
+    @property
+    def subscriptions(self) -> frozenset[str]:
+        """The topic filters to which the client is subscribed."""
+        return frozenset(self._subscriptions)
+
     def subscribe(self, first_byte: int, body: bytes) -> None:
         """Process a SUBSCRIBE."""
         packet_id, subscriptions = codec.decode_subscribe(first_byte, body, self._session.level)

@@ -1,6 +1,7 @@
-"""Fixtures of the updates' tests: a client whose device has packages, and the end of each test."""
+"""Fixtures of the tests of updates: a client, a platform with packages, and a check that nothing is left."""
 
 import asyncio
+import tempfile
 
 import pytest
 from ota_platform import OtaPlatform, config
@@ -24,14 +25,14 @@ async def client(emulator):
 
 @pytest.fixture(autouse=True)
 def assignments_settle_at_once(monkeypatch):
-    """The platform needs about a second, the emulator what a test says."""
+    """Do not wait as for the platform, which needs about a second. A test chooses the emulator's delays."""
     monkeypatch.setattr(update, "SETTLING_SECONDS", 0.03)
 
 
 @pytest.fixture(autouse=True)
 async def nothing_is_left(tmp_path, monkeypatch):
-    """No task, no file that is not whole; images go to the test's own folders."""
-    monkeypatch.setattr(update.tempfile, "gettempdir", lambda: str(tmp_path))
+    """Check that no task and no temporary file is left. Temporary images are in the test's own folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()

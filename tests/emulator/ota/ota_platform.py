@@ -1,4 +1,4 @@
-"""The platform's side of an update: packages of the emulator, and faults that a test asks for."""
+"""The platform's part in an update: packages of the emulator, and faults."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ IMAGE = random.Random(1).randbytes(10_000)
 FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
 ALL_STATES = ["IDLE", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
 DROP = Verdict.refuse(0)
-"""Acknowledged, and nothing comes of it."""
+"""Acknowledge a request, without a response."""
 
 
 def config(at, token="TOKEN", **options):
@@ -17,15 +17,15 @@ def config(at, token="TOKEN", **options):
 
 
 class OtaPlatform:
-    """Packages of one device, and what it asks for."""
+    """The packages of one device, and its requests for chunks."""
 
     def __init__(self, emulator, owner="device"):
         self.emulator, self.owner = emulator, owner
-        self.asked = []
+        self.requests = []
         """(number of the session, request id, chunk, size) of each request."""
-        self.refuse = None
-        """Called with (kind, request id, chunk, size) before a chunk is given: ``None`` for the chunk, bytes for others, a str for
-        an error, or a ``Verdict``."""
+        self.fault = None
+        """Called with (kind, request id, chunk, size) of each request. It returns ``None`` for the chunk, other bytes as a wrong
+        chunk, a str for an error, or a ``Verdict``."""
         self._sessions = []
         self._waiters = set()
         emulator.on_publish = self._judge
@@ -34,7 +34,7 @@ class OtaPlatform:
         await self.emulator.assign_package(self.owner, OtaPackage(title, version, image, kind, algorithm, url=url))
 
     async def change(self, **attributes):
-        """Make attributes of the firmware what they should not be; ``None`` for a missing one."""
+        """Change attributes of the firmware; ``None`` deletes one."""
         attributes = {f"fw_{name}": value for name, value in attributes.items()}
         changed = {key: value for key, value in attributes.items() if value is not None}
         await self.emulator.set_shared_attributes(self.owner, changed)
@@ -44,23 +44,23 @@ class OtaPlatform:
         await self.emulator.unassign_package(self.owner, kind)
 
     def states(self, kind="fw"):
-        """Every state that the device told, and its errors."""
+        """Return all reported states and errors, in their order."""
         points = [point for point in self.emulator.device(self.owner).telemetry if point.key in {f"{kind}_state", f"{kind}_error"}]
-        assert len({(point.ts, point.key) for point in points}) == len(points), "two states of one time"
+        assert len({(point.ts, point.key) for point in points}) == len(points), "two states have the same time"
         return [point.value for point in points]
 
-    async def wait_asked(self, count):
-        """Until so many chunks were asked for."""
+    async def wait_requests(self, count):
+        """Wait until ``count`` chunks were requested."""
         event = asyncio.Event()
         self._waiters.add(event)
         async with asyncio.timeout(10):
-            while len(self.asked) < count:
+            while len(self.requests) < count:
                 event.clear()
                 await event.wait()
         self._waiters.discard(event)
 
     def send(self, topic, payload):
-        """Send whatever, to the session of now."""
+        """Send a message in the device's current session."""
         return self.emulator.device(self.owner).session.send(topic, payload)
 
     def _judge(self, publish):
@@ -70,22 +70,22 @@ class OtaPlatform:
         session, request_id, number, size = publish.device.session, int(request_id), int(number), int(publish.payload)
         if session not in self._sessions:
             self._sessions.append(session)
-        self.asked.append((self._sessions.index(session), request_id, number, size))
+        self.requests.append((self._sessions.index(session), request_id, number, size))
         for waiter in self._waiters:
             waiter.set()
-        fault = self.refuse(kind, request_id, number, size) if self.refuse else None
+        fault = self.fault(kind, request_id, number, size) if self.fault else None
         if isinstance(fault, bytes):
             session.send(publish.topic.replace("request", "response"), fault)
             return DROP
         if isinstance(fault, str):
-            # Those of software too.
+            # Errors of software have the same topic.
             session.send("v2/fw/error", fault.encode())
             return Verdict.close(0x83)
         return fault
 
 
 class Installer:
-    """A callback of the application that notes what it gets."""
+    """A callback of the application that keeps its arguments."""
 
     def __init__(self):
         self.packages = []
@@ -101,10 +101,10 @@ async def update(client, **options):
 
 
 def subscriptions(emulator, owner="device"):
-    return {topic for topic in emulator.device(owner).session.downlinks._subscriptions if topic.startswith("v2/")}
+    return {topic for topic in emulator.device(owner).session.downlinks.subscriptions if topic.startswith("v2/")}
 
 
 def once(*faults):
-    """Faults for the first requests of chunk 3."""
+    """Return faults for the first requests of chunk 3."""
     left = list(faults)
     return lambda _kind, _request_id, number, _size: left.pop(0) if number == 3 and left else None

@@ -1,4 +1,4 @@
-"""Firmware and software from their assignment to the callback: what goes well, and which packages cannot be used."""
+"""Firmware and software updates from the assignment to the callback, and packages that cannot be used."""
 
 import asyncio
 import random
@@ -12,12 +12,12 @@ from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
 from tb_mqtt_client.emulator.checksums import checksum
 
-# All goes well.
+# Updates without a fault.
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_published_form(emulator, platform, tmp_path, version):
-    """SDK 2.0's arguments, in its order: bytes and a dict to a coroutine function, and a file under the title's name."""
+async def test_an_update_with_the_arguments_of_sdk_2(emulator, platform, tmp_path, version):
+    """The arguments have SDK 2.0's order. The callback gets bytes and a dict, and the file is named after the title."""
     client = DeviceClient(config(emulator, mqtt_version=version))
     await client.connect()
     await platform.assign("main.bin", "2.0", IMAGE)
@@ -37,23 +37,23 @@ async def test_published_form(emulator, platform, tmp_path, version):
     assert subscriptions(emulator) == set()
     await client.stop()
     assert platform.states() == ALL_STATES
-    assert platform.asked == [(0, 1, 0, 32768)]
+    assert platform.requests == [(0, 1, 0, 32768)]
     latest = {point.key: point.value for point in emulator.device("device").telemetry}
     assert latest.items() >= info.items()
 
 
-async def test_defect_62_in_chunks_with_progress(client, platform, tmp_path):
+async def test_defect_62_an_image_is_downloaded_in_chunks_with_progress(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
     progress = []
-    result = await update(client, firmware_save_path=tmp_path, on_progress=lambda *so_far: progress.append(so_far))
+    result = await update(client, firmware_save_path=tmp_path, on_progress=lambda *numbers: progress.append(numbers))
     assert result.state is FirmwareStates.UPDATED
-    assert platform.asked == [(0, 1, number, 1000) for number in range(10)]
+    assert platform.requests == [(0, 1, number, 1000) for number in range(10)]
     assert progress == [((number + 1) * 1000, 10_000) for number in range(10)]
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA256", "SHA384", "SHA512", "CRC32", "MURMUR3_32", "MURMUR3_128"])
 async def test_contract_9_all_checksums_of_the_platform(client, platform, algorithm):
-    # One whose checksum begins with zeros.
+    # Choose an image whose checksum begins with zeros.
     image = next(image for number in range(10**6) if checksum(algorithm, image := b"%d" % number).startswith("00"))
     await platform.assign("main.bin", "2.0", image, algorithm=algorithm)
     installer = Installer()
@@ -61,7 +61,7 @@ async def test_contract_9_all_checksums_of_the_platform(client, platform, algori
     assert installer.images == [image]
 
 
-async def test_software(client, emulator, platform, tmp_path):
+async def test_a_software_update(client, emulator, platform, tmp_path):
     await platform.assign("app", "3", IMAGE, kind="sw")
     await platform.assign("firmware", "1", b"other")
     result = await update(client, kind="sw", firmware_save_path=tmp_path)
@@ -74,7 +74,7 @@ async def test_software(client, emulator, platform, tmp_path):
     assert (platform.states("sw"), platform.states("fw")) == (ALL_STATES, [])
 
 
-async def test_a_gateway_updates_itself_too(emulator, tmp_path):
+async def test_an_update_of_a_gateway(emulator, tmp_path):
     platform = OtaPlatform(emulator, "gateway")
     gateway = GatewayClient(config(emulator, "GATEWAY"))
     await gateway.connect()
@@ -83,7 +83,7 @@ async def test_a_gateway_updates_itself_too(emulator, tmp_path):
     await gateway.stop()
 
 
-async def test_an_image_that_is_not_kept_is_there_for_the_callback(client, platform, tmp_path):
+async def test_an_image_that_is_not_saved_exists_during_the_callback(client, platform, tmp_path):
     await platform.assign("../main.bin", "2.0", IMAGE)
     installer = Installer()
     result = await update(client, save_firmware=False, on_package=installer)
@@ -94,41 +94,41 @@ async def test_an_image_that_is_not_kept_is_there_for_the_callback(client, platf
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_plain_function_installs_too(client, platform, tmp_path):
+async def test_the_callback_may_be_a_plain_function(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
     got = []
     await update(client, on_received_callback=lambda image, info: got.append((image, info)), firmware_save_path=tmp_path)
     assert got[0][0] == IMAGE
 
 
-async def test_contract_9_ota_a_package_at_a_url_is_handed_over(client, platform, tmp_path):
+async def test_contract_9_ota_a_package_with_a_url_is_passed_to_the_callback(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", url="coap://example.org/image")
     installer = Installer()
     result = await update(client, on_package=installer, firmware_save_path=tmp_path)
     [(package, path)] = installer.packages
     assert (package.url, package.size, path) == ("coap://example.org/image", None, None)
-    assert (result.state, platform.asked) == (FirmwareStates.UPDATED, [])
+    assert (result.state, platform.requests) == (FirmwareStates.UPDATED, [])
     await client.stop()
     assert platform.states() == ["IDLE", "UPDATING", "UPDATED"]
 
 
-async def test_contract_9_ota_a_package_at_a_url_for_who_cannot_fetch_it(client, platform, tmp_path):
-    """Bytes that nobody has are not handed over as an image of none."""
+async def test_contract_9_ota_a_package_with_a_url_fails_without_on_package(client, platform, tmp_path):
+    """``on_received_callback`` needs an image, which the platform does not have."""
     await platform.assign("main.bin", "2.0", url="coap://example.org/image")
     got = []
     result = await update(client, on_received_callback=lambda *it: got.append(it), firmware_save_path=tmp_path)
-    assert (result.state, got, platform.asked) == (FirmwareStates.FAILED, [], [])
+    assert (result.state, got, platform.requests) == (FirmwareStates.FAILED, [], [])
     assert "on_package is needed" in result.error
 
 
-async def test_what_the_device_has_is_not_fetched_again(client, platform, tmp_path):
+async def test_an_installed_package_is_not_downloaded_again(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
     client.firmware_updater.current_firmware_info = {"current_fw_title": "main.bin", "current_fw_version": "2.0"}
     result = await update(client, firmware_save_path=tmp_path)
-    assert (result.state, result.package.version, platform.asked) == (FirmwareStates.IDLE, "2.0", [])
+    assert (result.state, result.package.version, platform.requests) == (FirmwareStates.IDLE, "2.0", [])
 
 
-async def test_nothing_is_assigned(client, platform, tmp_path):
+async def test_without_an_assigned_package(client, platform, tmp_path):
     result = await update(client, firmware_save_path=tmp_path)
     assert (result.state, result.package, result.error) == (FirmwareStates.IDLE, None, None)
     await client.stop()
@@ -136,11 +136,11 @@ async def test_nothing_is_assigned(client, platform, tmp_path):
 
 
 async def test_each_update_has_a_request_id_of_its_own(client, platform, tmp_path):
-    """The platform serves by an old one what it found for it first."""
+    """For a used request id, the platform serves the package that it cached for it."""
     for version, image in (("1", IMAGE), ("2", IMAGE[::-1])):
         await platform.assign("main.bin", version, image)
         assert (await update(client, firmware_save_path=tmp_path)).path.read_bytes() == image
-    assert {request_id for _, request_id, _, _ in platform.asked} == {1, 2}
+    assert {request_id for _, request_id, _, _ in platform.requests} == {1, 2}
 
 
 async def test_the_image_is_not_kept_in_memory(client, platform, tmp_path):
@@ -157,7 +157,7 @@ async def test_the_image_is_not_kept_in_memory(client, platform, tmp_path):
     assert peak < len(image) / 4
 
 
-# What can be wrong with a package.
+# Packages that cannot be used.
 
 
 @pytest.mark.parametrize(
@@ -171,17 +171,17 @@ async def test_the_image_is_not_kept_in_memory(client, platform, tmp_path):
         ({"title": "../.."}, "fw_title '../..' is no name for a file"),
     ],
 )
-async def test_a_package_that_cannot_be_used_is_not_fetched(client, platform, tmp_path, others, error):
+async def test_an_unusable_package_is_not_downloaded(client, platform, tmp_path, others, error):
     await platform.assign("main.bin", "2.0", IMAGE)
     await platform.change(**others)
     result = await update(client, firmware_save_path=tmp_path)
-    assert (result.state, platform.asked) == (FirmwareStates.FAILED, [])
+    assert (result.state, platform.requests) == (FirmwareStates.FAILED, [])
     assert error in result.error
     await client.stop()
     assert platform.states() == ["IDLE", "FAILED", result.error]
 
 
-async def test_defect_61_a_size_as_text(client, platform, tmp_path):
+async def test_defect_61_the_size_may_be_text(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
     await platform.change(size=str(len(IMAGE)))
     assert (await update(client, firmware_save_path=tmp_path)).state is FirmwareStates.UPDATED
@@ -213,11 +213,11 @@ async def test_a_wrong_checksum(client, emulator, platform, tmp_path):
     assert platform.states() == ["IDLE", "DOWNLOADING", "DOWNLOADED", "FAILED", result.error]
 
 
-async def test_defect_64_murmur_without_its_package(client, platform, tmp_path, monkeypatch):
+async def test_defect_64_murmur3_without_the_package_mmh3(client, platform, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mmh3", None)
     await platform.assign("main.bin", "2.0", IMAGE, algorithm="MURMUR3_128")
     result = await update(client, firmware_save_path=tmp_path)
-    assert (result.state, platform.asked) == (FirmwareStates.FAILED, [])
+    assert (result.state, platform.requests) == (FirmwareStates.FAILED, [])
     assert "pip install 'tb-mqtt-client[firmware]'" in result.error
 
 
@@ -236,7 +236,7 @@ async def test_a_file_that_cannot_be_written(client, platform, tmp_path):
 
 @pytest.mark.parametrize("name", ["on_package", "on_received_callback"])
 @pytest.mark.parametrize("error", [KeyError("flash"), asyncio.CancelledError(), ValueError("\ud800" * 5000)])
-async def test_a_callback_that_raises_makes_it_failed(client, platform, tmp_path, name, error, caplog):
+async def test_an_exception_of_a_callback_is_a_failure(client, platform, tmp_path, name, error, caplog):
     await platform.assign("main.bin", "2.0", IMAGE)
 
     async def install(*_):
@@ -247,12 +247,12 @@ async def test_a_callback_that_raises_makes_it_failed(client, platform, tmp_path
     assert client.firmware_updater.current_firmware_info["current_fw_version"] == "v0"
     assert "Traceback" in caplog.text
     await client.stop()
-    *states, told = platform.states()
+    *states, reported = platform.states()
     assert states == [*ALL_STATES[:-1], "FAILED"]
-    assert told == result.error[:1000].replace("\ud800", "?")
+    assert reported == result.error[:1000].replace("\ud800", "?")
 
 
-async def test_progress_that_raises_is_counted_and_does_no_harm(client, platform, tmp_path):
+async def test_exceptions_of_on_progress_are_counted_and_do_not_end_the_update(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
 
     async def on_progress(_received, _size):
@@ -262,15 +262,15 @@ async def test_progress_that_raises_is_counted_and_does_no_harm(client, platform
     assert client.statistics.callback_errors == 10
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-async def test_a_callback_that_stops_the_client(emulator, platform, tmp_path, elsewhere):
-    """As one does that restarts the device."""
+@pytest.mark.parametrize("in_own_task", [False, True])
+async def test_a_callback_may_stop_the_client(emulator, platform, tmp_path, in_own_task):
+    """A callback that restarts the device does this."""
     client = DeviceClient(config(emulator))
     await client.connect()
     await platform.assign("main.bin", "2.0", IMAGE)
 
     async def install(_package, _path):
-        await (asyncio.create_task(client.stop()) if elsewhere else client.stop())
+        await (asyncio.create_task(client.stop()) if in_own_task else client.stop())
 
     result = await update(client, firmware_save_path=tmp_path, on_package=install)
     assert result.state is FirmwareStates.UPDATED

@@ -1,4 +1,4 @@
-"""The assignment changes while an update runs, and how one ends that is given up."""
+"""Assignments that change during an update, cancelled updates, and invalid arguments."""
 
 import asyncio
 from pathlib import Path
@@ -13,14 +13,14 @@ from tb_mqtt_client.emulator.checksums import checksum
 from tb_mqtt_client.service.ota import updater
 from tb_mqtt_client.service.ota.updater import FirmwareUpdater
 
-# The assignment changes.
+# Changed assignments.
 
 
 async def test_unassigned_while_downloading(client, emulator, platform, tmp_path):
-    platform.refuse = once(DROP)
+    platform.fault = once(DROP)
     await platform.assign("main.bin", "2.0", IMAGE)
     task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
-    await platform.wait_asked(4)
+    await platform.wait_requests(4)
     await platform.unassign()
     result = await task
     assert (result.state, result.error) == (FirmwareStates.FAILED, "the package was unassigned")
@@ -30,33 +30,33 @@ async def test_unassigned_while_downloading(client, emulator, platform, tmp_path
 
 
 async def test_another_package_while_downloading(client, platform, tmp_path):
-    platform.refuse = once(DROP)
+    platform.fault = once(DROP)
     await platform.assign("first.bin", "1", IMAGE)
     task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
-    await platform.wait_asked(4)
+    await platform.wait_requests(4)
     await platform.assign("second.bin", "2", IMAGE[::-1])
     result = await task
     assert (result.package.title, result.path.read_bytes()) == ("second.bin", IMAGE[::-1])
     assert [path.name for path in tmp_path.iterdir()] == ["second.bin"]
-    # The old id would give the old image.
-    assert {request_id for _, request_id, _, _ in platform.asked} == {1, 2}
+    # For the old id, the platform would send the old image.
+    assert {request_id for _, request_id, _, _ in platform.requests} == {1, 2}
     await client.stop()
     assert platform.states() == ["IDLE", "DOWNLOADING", *ALL_STATES[1:]]
 
 
-async def test_the_same_package_assigned_anew_while_downloading(client, platform, tmp_path):
-    platform.refuse = once(DROP)
+async def test_the_same_package_assigned_again_while_downloading(client, platform, tmp_path):
+    platform.fault = once(DROP)
     await platform.assign("main.bin", "1", IMAGE)
     task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000, chunk_timeout=0.2)
-    await platform.wait_asked(4)
+    await platform.wait_requests(4)
     await platform.change(state="QUEUED")
     await platform.assign("main.bin", "1", IMAGE)
     assert (await task).state is FirmwareStates.UPDATED
-    assert [entry[2] for entry in platform.asked].count(0) == 1
+    assert [entry[2] for entry in platform.requests].count(0) == 1
 
 
 class Outcomes:
-    """Waits for packages to be installed."""
+    """A callback of the application, and the versions of the packages that it got."""
 
     def __init__(self):
         self.installed = asyncio.Queue()
@@ -69,8 +69,8 @@ class Outcomes:
             return await self.installed.get()
 
 
-async def test_watching(emulator, client, platform, tmp_path):
-    """Later assignments are installed too: told in the session, and while there was none."""
+async def test_keep_watching_installs_later_packages(emulator, client, platform, tmp_path):
+    """It installs packages that were assigned during the session, and while there was no connection."""
     outcomes = Outcomes()
     task = await client.update_firmware(firmware_save_path=tmp_path, on_package=outcomes, keep_watching=True)
     await platform.assign("main.bin", "1", IMAGE)
@@ -87,8 +87,8 @@ async def test_watching(emulator, client, platform, tmp_path):
     assert task.cancelled()
 
 
-async def test_a_package_that_failed_is_tried_again_when_it_is_assigned_anew_only(emulator, client, platform, tmp_path):
-    """A connection that is cut now and then does not fetch it each time."""
+async def test_a_failed_package_is_downloaded_again_only_after_a_new_assignment(emulator, client, platform, tmp_path):
+    """A new connection does not download it again."""
     outcomes, topics = Outcomes(), asyncio.Queue()
 
     async def install(package, path):
@@ -101,7 +101,7 @@ async def test_a_package_that_failed_is_tried_again_when_it_is_assigned_anew_onl
     judge = emulator.on_publish
     emulator.on_publish = lambda publish: topics.put_nowait(publish.topic) or judge(publish)
     await emulator.disconnect_device("device")
-    # It asks what is assigned, and the answer comes before the one to the test's own request.
+    # The response to the update's request for the attributes arrives before the one to the test's own request.
     while not (await topics.get()).startswith("v1/devices/me/attributes/request"):
         pass
     await client.request_attributes(shared_keys=["fw_title"])
@@ -113,8 +113,8 @@ async def test_a_package_that_failed_is_tried_again_when_it_is_assigned_anew_onl
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
-async def test_an_unexpected_error_does_not_end_the_watching(client, platform, tmp_path, error, caplog, monkeypatch):
-    """Without ``keep_watching`` the task raises it; with it, the log has it and the next package is installed."""
+async def test_an_unexpected_error_does_not_end_keep_watching(client, platform, tmp_path, error, caplog, monkeypatch):
+    """Without ``keep_watching`` the task raises the error. Otherwise it is logged, and the next package is installed."""
 
     async def to_thread(*_arguments):
         raise error
@@ -134,12 +134,12 @@ async def test_an_unexpected_error_does_not_end_the_watching(client, platform, t
     assert not task.done()
 
 
-# The end of it.
+# Ends of an update.
 
 
 @pytest.mark.parametrize("how", ["cancel", "stop", "disconnect"])
-@pytest.mark.parametrize("when", ["before", "asked", "callback"])
-async def test_given_up(emulator, platform, tmp_path, how, when):
+@pytest.mark.parametrize("when", ["before", "requested", "callback"])
+async def test_cancelled_updates(emulator, platform, tmp_path, how, when):
     client = DeviceClient(config(emulator))
     await client.connect()
     await platform.assign("main.bin", "2.0", IMAGE)
@@ -149,11 +149,11 @@ async def test_given_up(emulator, platform, tmp_path, how, when):
         installing.set()
         await asyncio.Event().wait()
 
-    if when == "asked":
-        platform.refuse = once(DROP)
+    if when == "requested":
+        platform.fault = once(DROP)
     task = await client.update_firmware(on_package=install, save_firmware=False, chunk_size=1000)
-    if when == "asked":
-        await platform.wait_asked(4)
+    if when == "requested":
+        await platform.wait_requests(4)
     elif when == "callback":
         await installing.wait()
     if how == "cancel":
@@ -169,15 +169,15 @@ async def test_given_up(emulator, platform, tmp_path, how, when):
     elif how == "disconnect":
         await client.connect()
     await client.stop()
-    expected = {"before": [], "asked": ["IDLE", "DOWNLOADING"], "callback": ALL_STATES[:-1]}[when]
+    expected = {"before": [], "requested": ["IDLE", "DOWNLOADING"], "callback": ALL_STATES[:-1]}[when]
     assert platform.states() == expected + (["FAILED", "the update was cancelled"] if when != "before" else [])
 
 
-async def test_another_update_while_one_runs(client, platform, tmp_path):
-    platform.refuse = once(DROP)
+async def test_a_second_update_at_the_same_time_raises(client, platform, tmp_path):
+    platform.fault = once(DROP)
     await platform.assign("main.bin", "2.0", IMAGE)
     task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000, chunk_timeout=0.1)
-    await platform.wait_asked(4)
+    await platform.wait_requests(4)
     for kind in PackageKind:
         with pytest.raises(RuntimeError, match=r"^an update is running already"):
             await client.update_firmware(kind=kind, firmware_save_path=tmp_path)
@@ -185,22 +185,25 @@ async def test_another_update_while_one_runs(client, platform, tmp_path):
     assert (await update(client, firmware_save_path=tmp_path)).state is FirmwareStates.IDLE
 
 
-async def test_a_platform_that_does_not_say_what_is_assigned(emulator, client, tmp_path, monkeypatch):
+async def test_a_platform_that_does_not_respond_to_attribute_requests(emulator, client, tmp_path, monkeypatch):
     monkeypatch.setattr(updater, "ATTRIBUTES_TIMEOUT", 0.02)
     emulator.on_publish = lambda publish: DROP if "attributes/request" in publish.topic else None
     result = await update(client, firmware_save_path=tmp_path)
-    assert (result.state, result.error) == (FirmwareStates.FAILED, "the platform does not say which package is assigned")
+    assert (result.state, result.error) == (
+        FirmwareStates.FAILED,
+        "the platform does not respond to the request for the assigned package",
+    )
 
 
-async def test_a_server_that_knows_no_packages(client, platform, tmp_path):
-    platform.refuse = lambda *_: Verdict.refuse(0x90)
+async def test_a_server_that_does_not_support_packages(client, platform, tmp_path):
+    platform.fault = lambda *_: Verdict.refuse(0x90)
     await platform.assign("main.bin", "2.0", IMAGE)
     result = await update(client, firmware_save_path=tmp_path)
     assert result.state is FirmwareStates.FAILED
     assert "Topic Name invalid" in result.error
 
 
-# The call.
+# Arguments.
 
 
 @pytest.mark.parametrize(
@@ -222,18 +225,18 @@ async def test_a_server_that_knows_no_packages(client, platform, tmp_path):
         (ValueError, "save_firmware", {"save_firmware": False}),
     ],
 )
-async def test_bad_arguments_raise_at_the_call(client, error, name, options):
+async def test_invalid_arguments_raise_at_once(client, error, name, options):
     with pytest.raises(error, match=f"^{name} must be"):
         await client.update_firmware(**options)
 
 
-async def test_not_connected(tmp_path):
+async def test_an_update_before_connect_raises(tmp_path):
     client = DeviceClient({"host": "localhost"})
     with pytest.raises(NotConnectedError):
         await client.update_firmware(firmware_save_path=tmp_path)
 
 
-async def test_the_current_folder_is_the_published_default(client, platform, tmp_path, monkeypatch):
+async def test_images_are_saved_in_the_current_folder_by_default(client, platform, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     await platform.assign("main.bin", "2.0", IMAGE)
     assert (await update(client)).path == Path.cwd() / "main.bin"
@@ -249,7 +252,7 @@ async def test_verify_checksum(client):
         assert not verify(data, algorithm, expected)
 
 
-# The assignment arrives in pieces.
+# Assignments that arrive in parts.
 
 KEYS = ["fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorithm"]
 
@@ -257,10 +260,10 @@ KEYS = ["fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorit
 @pytest.mark.parametrize("missing", [[key] for key in KEYS] + [KEYS[2:], KEYS])
 @pytest.mark.parametrize("update_first", [False, True])
 @pytest.mark.parametrize("previous", [False, True])
-async def test_an_assignment_that_arrives_in_pieces_is_judged_when_it_is_complete(
+async def test_an_assignment_that_arrives_in_parts_is_used_when_it_is_complete(
     client, emulator, platform, tmp_path, update_first, missing, previous
 ):
-    """docs/platform_contract.md, section 7: a deletion and an update in either order, and attributes that are not stored yet."""
+    """A deletion and an update arrive in either order, some attributes later (docs/platform_contract.md, section 7)."""
     outcomes = Outcomes()
     if previous:
         await platform.assign("main.bin", "1", IMAGE[::-1])
@@ -268,7 +271,7 @@ async def test_an_assignment_that_arrives_in_pieces_is_judged_when_it_is_complet
     if previous:
         assert await outcomes.next() == "1"
     package = OtaPackage("main.bin", "2", IMAGE)
-    # Longer than it takes to settle: the client asks in between.
+    # The gap is longer than the settling time, so that the client requests the attributes in between.
     await emulator.assign_package("device", package, update_first=update_first, gap=0.04, missing=missing)
     assert await outcomes.next() == "2"
     assert (tmp_path / "main.bin").read_bytes() == IMAGE
@@ -289,11 +292,11 @@ async def test_an_update_that_begins_while_a_package_is_being_assigned(client, e
     assert (result.state, platform.states()) == (FirmwareStates.UPDATED, ALL_STATES)
 
 
-async def test_another_package_that_arrives_in_pieces_while_downloading(client, emulator, platform, tmp_path):
-    platform.refuse = once(DROP)
+async def test_another_package_that_arrives_in_parts_while_downloading(client, emulator, platform, tmp_path):
+    platform.fault = once(DROP)
     await platform.assign("first.bin", "1", IMAGE)
     task = await client.update_firmware(firmware_save_path=tmp_path, chunk_size=1000)
-    await platform.wait_asked(4)
+    await platform.wait_requests(4)
     await emulator.assign_package("device", OtaPackage("second.bin", "2", IMAGE[::-1]), gap=0.04, missing=["fw_size"])
     result = await task
     assert (result.package.title, result.state) == ("second.bin", FirmwareStates.UPDATED)
@@ -301,23 +304,23 @@ async def test_another_package_that_arrives_in_pieces_while_downloading(client, 
 
 
 async def test_attributes_of_two_packages_are_not_a_failure(client, emulator, platform, tmp_path):
-    """A new title and version with the old size and checksum, found out by the checksum of the image."""
+    """The title and version are new, the size and checksum still old: the checksum of the image does not match."""
     await platform.assign("main.bin", "2", IMAGE)
     await platform.change(size=5000, checksum=checksum("SHA256", IMAGE[::-1][:5000]))
-    asked = []
+    numbers = []
 
     def complete_the_attributes(_kind, _request_id, number, _size):
-        asked.append(number)
-        if len(asked) == 5:
+        numbers.append(number)
+        if len(numbers) == 5:
             values = {"fw_size": len(IMAGE), "fw_checksum": checksum("SHA256", IMAGE)}
             emulator.device("device").shared_attributes.update(values)
 
-    platform.refuse = complete_the_attributes
+    platform.fault = complete_the_attributes
     assert (await update(client, firmware_save_path=tmp_path)).state is FirmwareStates.UPDATED
     assert (tmp_path / "main.bin").read_bytes() == IMAGE
 
 
-async def test_attributes_that_stay_incomplete_are_a_failure_in_the_end(client, platform, tmp_path):
+async def test_attributes_that_stay_incomplete_are_a_failure(client, platform, tmp_path):
     await platform.assign("main.bin", "2.0", IMAGE)
     await platform.change(size=None)
     result = await update(client, firmware_save_path=tmp_path)

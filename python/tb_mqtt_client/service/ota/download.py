@@ -1,7 +1,7 @@
-"""Asks the platform for the chunks of a package (docs/platform_contract.md, section 7).
+"""Requests the chunks of a package from the platform (docs/platform_contract.md, section 7).
 
-The rule: the answer to a request is the message on its own topic that comes while it is waited for. Everything else, a chunk
-that comes twice or late for one, is nobody's.
+The rule: the response to a request is the first message on the response topic of that request, while the request is pending.
+Everything else, such as a late or repeated chunk, is ignored.
 """
 
 from __future__ import annotations
@@ -32,29 +32,38 @@ from tb_mqtt_client.service.ota.files import PackageFile
 logger = get_logger(__name__)
 
 DEFAULT_CHUNK_SIZE = 32 * 1024
-"""Bytes. The platform takes up to its largest payload, 65536 unless it is set otherwise."""
+"""Bytes. The platform accepts up to its largest payload, which is 65536 by default."""
 ATTEMPTS = 5
-"""How often in a row a chunk may fail to come."""
+"""Requests for one chunk that may fail in a row."""
 
 ProgressCallback = Callable[[int], Awaitable[None]]
-"""Called with the bytes so far after each chunk."""
+"""Called with the number of received bytes after each chunk."""
 
 
 class PackageUpdateError(TBMQTTError):
-    """An update cannot go on; the text is what the platform is told."""
+    """An update cannot continue. The text is sent to the platform as ``fw_error`` or ``sw_error``."""
 
 
 class _WrongChunkError(Exception):
-    """A chunk of another length than was asked for."""
+    """A chunk has another length than the requested one."""
 
 
 async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_size: int, on_progress: ProgressCallback) -> None:
-    """Fetch ``size`` bytes. After a lost connection it goes on at the chunk where it stopped.
+    """Append ``size`` bytes of a package to a file. A lost connection is followed by a request for the next missing chunk.
 
-    Raises ``PackageUpdateError`` when a chunk cannot be had, ``OSError`` when it cannot be written, and ``TBMQTTError`` when the
-    server knows nothing of packages.
+    Args:
+        chunks: The connection's chunks of the package.
+        file: An open file.
+        size: Bytes of the package.
+        chunk_size: Bytes of a chunk. It is halved as long as the platform refuses the first chunk as too large.
+        on_progress: Called after each chunk.
+
+    Raises:
+        PackageUpdateError: The platform does not send a chunk.
+        OSError: A chunk cannot be written.
+        TBMQTTError: The server does not support packages.
     """
-    # By an old one the platform gives the package of then.
+    # For a used request id, the platform would serve the package that it cached for that id.
     chunks.use_new_request_id()
     number = failures = 0
     while file.received < size:
@@ -64,14 +73,14 @@ async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_si
         except (TimeoutError, ConnectionLostError, PackageRefusedError, _WrongChunkError) as error:
             failures += 1
             cause = "the platform does not answer" if isinstance(error, TimeoutError) else str(error)
-            logger.debug("Chunk %d of a package did not come: %s", number, cause)
+            logger.debug("Chunk %d of a package was not received: %s", number, cause)
             if failures == ATTEMPTS or _is_final(error):
                 raise PackageUpdateError(f"chunk {number}: {cause}") from error
             if not isinstance(error, TimeoutError):
-                # What the platform keeps by the old one is of no use, or gone with the connection.
+                # The package that the platform cached for the old id is unusable, or the cache ended with the connection.
                 chunks.use_new_request_id()
             if number == 0 and chunk_size > 1 and _is_too_large(error):
-                # A smaller one has not failed so far.
+                # A smaller size has not failed yet.
                 chunk_size, failures = chunk_size // 2, 0
         else:
             await asyncio.to_thread(file.append, chunk)
@@ -82,7 +91,7 @@ async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_si
 
 def _of_length(chunk: bytes, expected: int) -> bytes:
     if len(chunk) != expected:
-        # Without a byte: the platform has lost the package from its cache (docs/platform_contract.md, section 7).
+        # An empty chunk means that the platform evicted the package from its cache (docs/platform_contract.md, section 7).
         raise _WrongChunkError(f"it has {len(chunk)} bytes instead of {expected}")
     return chunk
 
@@ -96,12 +105,12 @@ def _is_too_large(error: Exception) -> bool:
 
 
 LONGEST_REFUSAL = 100
-"""Characters of a refusal that are shown."""
+"""Characters of a refusal that are logged and reported."""
 
 
 @dataclass(frozen=True)
 class _Topics:
-    """Of one kind of package."""
+    """Topics of one kind of package."""
 
     response: str
     errors: tuple[str, ...]
@@ -112,7 +121,7 @@ _TOPICS = {
     PackageKind.FIRMWARE: _Topics(
         DEVICE_FIRMWARE_UPDATE_RESPONSE_TOPIC, (DEVICE_FIRMWARE_ERROR_TOPIC,), build_firmware_update_request_topic
     ),
-    # The platform tells the errors of software on the firmware's topic.
+    # The platform publishes errors of software on the firmware's topic.
     PackageKind.SOFTWARE: _Topics(
         DEVICE_SOFTWARE_UPDATE_RESPONSE_TOPIC,
         (DEVICE_FIRMWARE_ERROR_TOPIC, DEVICE_SOFTWARE_ERROR_TOPIC),
@@ -122,21 +131,29 @@ _TOPICS = {
 
 
 class PackageRefusedError(TBMQTTError):
-    """The platform gives no chunk, and ends the connection."""
+    """The platform refuses to send a chunk, and closes the connection."""
 
     def __init__(self, refusal: str) -> None:
-        """``refusal``: NOT_FOUND, FAILURE or PAYLOAD_TOO_LARGE."""
-        super().__init__(f"the platform says {refusal}")
+        """Create an error from the platform's text: NOT_FOUND, FAILURE or PAYLOAD_TOO_LARGE."""
+        super().__init__(f"the platform reported {refusal}")
         self.refusal = refusal
 
 
 class PackageChunks:
-    """The chunks of one package; one request at a time."""
+    """Requests the chunks of one package, one at a time."""
 
     def __init__(
         self, manager: MQTTManager, admission: Admission, kind: PackageKind, timeout: float, next_request_id: Callable[[], int]
     ) -> None:
-        """``timeout``: seconds that an answer may take. ``next_request_id`` gives numbers that are new on this connection."""
+        """Register handlers for the kind's topics, until ``close``.
+
+        Args:
+            manager: Publishes the requests.
+            admission: Admits the requests that the platform counts.
+            kind: Firmware or software.
+            timeout: Seconds to wait for a response.
+            next_request_id: Returns a number that was not used yet on this connection.
+        """
         self._manager = manager
         self._admission = admission
         self._topics = _TOPICS[kind]
@@ -147,40 +164,50 @@ class PackageChunks:
         self._closed = False
         self._session = 0
         self._session_end: asyncio.Future[Any] | None = None
-        self._answer_topic = ""
-        self._answer: asyncio.Future[bytes] | None = None
+        self._response_topic = ""
+        self._response: asyncio.Future[bytes] | None = None
         manager.register_handler(self._topics.response, self._receive_chunk)
         for topic in self._topics.errors:
             manager.register_handler(topic, self._receive_error)
 
     async def get(self, number: int, chunk_size: int) -> bytes:
-        """One chunk; empty past the end of the package, and when the platform has lost it from its cache.
+        """Wait for a session, request a chunk, and return it.
 
-        Waits for a session. Raises ``TimeoutError`` when there is no answer, ``ConnectionLostError`` when the connection ends
-        first, ``PackageRefusedError``, and ``TBMQTTError`` when the server knows nothing of packages.
+        Args:
+            number: The chunk's number, from 0.
+            chunk_size: Bytes of each chunk but the last.
+
+        Returns:
+            The chunk. It is empty past the end of the package, and if the platform evicted the package from its cache.
+
+        Raises:
+            TimeoutError: The platform does not respond.
+            ConnectionLostError: The connection ends before the response.
+            PackageRefusedError: The platform refuses the request.
+            TBMQTTError: The server does not support packages.
         """
-        message, answer_topic = await self._ready(number, chunk_size)
-        answer: asyncio.Future[bytes] = self._manager.session_future()
-        answer.add_done_callback(_look_at)
-        message.delivery_futures[0].add_done_callback(partial(_fail_if_refused, answer))
-        self._answer_topic, self._answer = answer_topic, answer
+        message, response_topic = await self._ready(number, chunk_size)
+        response: asyncio.Future[bytes] = self._manager.session_future()
+        response.add_done_callback(_retrieve_exception)
+        message.delivery_futures[0].add_done_callback(partial(_fail_if_refused, response))
+        self._response_topic, self._response = response_topic, response
         try:
             self._manager.publish_now(message)
             async with asyncio.timeout(self._timeout):
-                return await answer
+                return await response
         except PackageRefusedError:
-            await self._until_disconnected()
+            await self._wait_disconnected()
             raise
         finally:
-            answer.cancel()
-            self._answer = None
+            response.cancel()
+            self._response = None
 
     def use_new_request_id(self) -> None:
-        """Make the platform look for the package again: it keeps what it found, and the chunk size, by request id."""
+        """Make the platform look for the package again: for each request id it caches the package and the chunk size."""
         self._request_id = None
 
     def close(self) -> None:
-        """Unsubscribe, and hear nothing more."""
+        """Unsubscribe from the topics, and unregister their handlers."""
         if self._closed:
             return
         self._closed = True
@@ -192,7 +219,7 @@ class PackageChunks:
             self._session_end.cancel()
 
     async def _ready(self, number: int, chunk_size: int) -> tuple[MqttPublishMessage, str]:
-        """A request that may go now, and the topic of its answer."""
+        """Wait until a request may be published. Return it, and the topic of its response."""
         while True:
             await self._manager.wait_writable_for_service()
             if self._session != self._manager.connections:
@@ -203,7 +230,7 @@ class PackageChunks:
             topic = self._topics.build_request(self._request_id, number)
             message = MqttPublishMessage(topic, str(chunk_size).encode())
             message.resend = False
-            # The platform counts the first request of an id only.
+            # The platform counts only the first request with an id (docs/platform_contract.md, section 5).
             if not self._is_counted and (wait := self._admission.try_take(message)):
                 await self._admission.wait(wait)
                 continue
@@ -211,10 +238,10 @@ class PackageChunks:
             return message, topic.replace("/request/", "/response/")
 
     async def _enter_session(self) -> None:
-        """Subscribe: a session knows nothing of the one before it, request ids included."""
+        """Subscribe in a new session, and use a new request id: the platform keeps nothing from the session before."""
         self._session = self._manager.connections
         self._session_end = self._manager.session_future()
-        self._session_end.add_done_callback(_look_at)
+        self._session_end.add_done_callback(_retrieve_exception)
         self.use_new_request_id()
         try:
             async with asyncio.timeout(self._timeout):
@@ -225,40 +252,40 @@ class PackageChunks:
             raise
 
     async def _subscribe(self, topic: str) -> None:
-        """A server that refuses may send all the same (docs/platform_contract.md, fact 7)."""
+        """Subscribe to a topic. A server that refuses may send on it anyway (docs/platform_contract.md, fact 7)."""
         try:
             await self._manager.subscribe(topic)
         except SubscriptionRefusedError as refusal:
             logger.info("%s", refusal)
 
-    async def _until_disconnected(self) -> None:
-        """The platform ends the connection after a refusal; whatever is asked before would be lost."""
+    async def _wait_disconnected(self) -> None:
+        """Wait until the platform closes the connection, as it does after a refusal: requests until then would be lost."""
         if self._session_end is not None:
             await asyncio.wait([self._session_end], timeout=self._timeout)
 
     async def _receive_chunk(self, topic: str, payload: bytes) -> None:
-        answer = self._answer
-        if answer is None or answer.done() or topic != self._answer_topic:
-            logger.debug("A chunk on %s was not asked for, or comes late", topic)
+        response = self._response
+        if response is None or response.done() or topic != self._response_topic:
+            logger.debug("A chunk on %s is ignored: it is late, or was not requested", topic)
             return
-        answer.set_result(payload)
+        response.set_result(payload)
 
     async def _receive_error(self, topic: str, payload: bytes) -> None:
         refusal = payload.decode(errors="replace")[:LONGEST_REFUSAL]
-        answer = self._answer
-        if answer is None or answer.done():
-            logger.debug("%r on %s while nothing is asked for", refusal, topic)
+        response = self._response
+        if response is None or response.done():
+            logger.debug("%r on %s is ignored: no request is pending", refusal, topic)
             return
         self._manager.expect_disconnect()
-        answer.set_exception(PackageRefusedError(refusal))
+        response.set_exception(PackageRefusedError(refusal))
 
 
-def _fail_if_refused(answer: asyncio.Future[bytes], delivery: Delivery) -> None:
-    if not delivery.cancelled() and not delivery.result().is_successful() and not answer.done():
-        answer.set_exception(TBMQTTError(f"the server refused the request of a chunk: {delivery.result().reason}"))
+def _fail_if_refused(response: asyncio.Future[bytes], delivery: Delivery) -> None:
+    if not delivery.cancelled() and not delivery.result().is_successful() and not response.done():
+        response.set_exception(TBMQTTError(f"the server refused the request for a chunk: {delivery.result().reason}"))
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """An exception that nobody waits for any more is of no interest."""
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """Retrieve an exception that no caller may be waiting for, which asyncio would log otherwise."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""An image on its way to the disk.
+"""Writes an image to the disk.
 
-The rule: what stands under the final name is whole and verified. Until then the image is in a file beside it, which is gone
-when it is given up. Methods that wait for the disk belong into a thread; ``discard`` may be called while another one runs there.
+The rule: a file with the final name is complete and verified. Until then the image is in a temporary file next to it, which
+``discard`` removes. Methods that wait for the disk belong in a thread; ``discard`` may be called while another one runs there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, Protocol
 
 
 class Checksum(Protocol):
-    """Grows with the data. Those of ``hashlib`` are of this form."""
+    """Computes the checksum of data that arrives in parts, with the interface of ``hashlib``."""
 
     def update(self, data: bytes, /) -> None:
         """Add data."""
 
     def hexdigest(self) -> str:
-        """The checksum of all data so far, in lower case."""
+        """Return the checksum of all added data, in lower case."""
 
 
 class _Crc32:
@@ -58,7 +58,7 @@ class _Murmur3:
 
 
 _ALGORITHMS: dict[str, Callable[[], Checksum]] = {
-    # Whether the transfer was right is asked here, nothing about who made the image.
+    # The checksum only detects damage in transfer; it does not authenticate the image.
     "MD5": lambda: hashlib.md5(usedforsecurity=False),
     "SHA256": hashlib.sha256,
     "SHA384": hashlib.sha384,
@@ -70,47 +70,68 @@ _ALGORITHMS: dict[str, Callable[[], Checksum]] = {
 
 
 def known_algorithm(algorithm: str) -> bool:
-    """Whether the platform has this algorithm; its name in either case."""
+    """Return whether the platform has this algorithm. Its name may be in upper or lower case."""
     return algorithm.upper() in _ALGORITHMS
 
 
 def new_checksum(algorithm: str) -> Checksum:
-    """A checksum of no data. Raises ``ValueError`` for an unknown algorithm, ``ModuleNotFoundError`` when it needs a package."""
+    """Return a checksum without data.
+
+    Raises:
+        ValueError: The algorithm is unknown.
+        ModuleNotFoundError: The algorithm needs a Python package that is not installed.
+    """
     make = _ALGORITHMS.get(algorithm.upper())
     if make is None:
-        raise ValueError(f"unknown checksum algorithm {algorithm!r}, known are {', '.join(_ALGORITHMS)}")
+        raise ValueError(f"unknown checksum algorithm {algorithm!r}; the known ones are {', '.join(_ALGORITHMS)}")
     return make()
 
 
 def is_checksum(checksum: Checksum, expected: str) -> bool:
-    """Whether all data so far has this checksum; hex in either case."""
+    """Return whether all added data has this checksum. Its hexadecimal digits may be in upper or lower case."""
     return checksum.hexdigest() == expected.strip().lower()
 
 
 class PackageFile:
-    """Grows chunk by chunk, and its checksum with it."""
+    """Collects an image chunk by chunk in a temporary file, and computes its checksum."""
 
     def __init__(self, folder: Path, name: str, checksum: Checksum) -> None:
+        """Choose a temporary name, without creating the file.
+
+        Args:
+            folder: The folder of the temporary and of the final file.
+            name: The final name.
+            checksum: A checksum without data.
+        """
         self._target = folder / name
         self._checksum = checksum
-        # Held by the method that runs, since who gives up does not wait for the thread that writes.
+        # A cancelled update does not wait for the thread that writes, so the running method holds this lock.
         self._lock = Lock()
         self._file: FileIO | None = None
         self._kept = self._discarded = False
         self.path = folder / f".{name}.{secrets.token_hex(4)}.part"
-        """Where the image is."""
+        """The current path of the image."""
         self.received = 0
-        """Bytes so far."""
+        """The number of appended bytes."""
 
     def open(self) -> None:
-        """Make the file. Raises ``OSError`` when there can be none."""
+        """Create the temporary file, unless the image was discarded.
+
+        Raises:
+            OSError: The file cannot be created.
+        """
         with self._lock:
             if not self._discarded:
-                # A name that exists, even as a link, is refused.
+                # Mode "x" refuses a name that exists, even as a link.
                 self._file = self.path.open("xb", buffering=0)
 
     def append(self, data: bytes) -> None:
-        """Write the next bytes."""
+        """Append bytes.
+
+        Raises:
+            OSError: The bytes cannot be written.
+            ValueError: The file is not open.
+        """
         with self._lock:
             file = self._opened()
             view = memoryview(data)
@@ -120,11 +141,16 @@ class PackageFile:
             self.received += len(data)
 
     def is_intact(self, expected_checksum: str) -> bool:
-        """Whether what was written has this checksum."""
+        """Return whether the appended data has this checksum."""
         return is_checksum(self._checksum, expected_checksum)
 
     def keep(self) -> Path:
-        """Put the image under its final name, where it stays, in the place of an older one."""
+        """Move the image to its final name, and replace an older file with that name. Return the final path.
+
+        Raises:
+            OSError: The file cannot be written or moved.
+            ValueError: The file is not open.
+        """
         with self._lock:
             file = self._opened()
             os.fsync(file.fileno())
@@ -135,7 +161,7 @@ class PackageFile:
         return self._target
 
     def read(self) -> bytes:
-        """The whole image."""
+        """Return the whole image."""
         with self._lock:
             return self.path.read_bytes()
 
@@ -155,12 +181,12 @@ class PackageFile:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power failure, where folders can be synchronized."""
+    """Make the new name survive a power failure, on systems that can synchronize folders."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some file systems cannot, and the image itself is safe.
+        # Some file systems do not support it. The content of the image is already on the disk.
         with suppress(OSError):
             os.fsync(descriptor)
     finally:

@@ -1,6 +1,6 @@
-"""One update: what is assigned, its image, its checksum, and the application that installs it.
+"""Runs one update: finds the assigned package, downloads and verifies its image, and lets the application install it.
 
-The rule: whatever happens, the platform is told how it ended, and nothing is left subscribed, running or half written.
+The rule: however an update ends, its final state is reported to the platform, and no subscription, task or temporary file is left.
 """
 
 from __future__ import annotations
@@ -29,31 +29,34 @@ An assignment arrives as a deletion and an update, in either order, and the attr
 (docs/platform_contract.md, section 7).
 """
 SETTLING_ATTEMPTS = 3
-"""How often a package is asked for whose attributes are incomplete, with the time of settling in between."""
+"""Requests for the attributes of a package until missing attributes are an error; ``SETTLING_SECONDS`` pass between them."""
 MOST_CHANGES = 20
-"""Changes that are waited for: a program that changes the attributes all the time must not delay an update indefinitely."""
+"""Changes of an assignment to wait for: a program that keeps changing the attributes must not delay an update indefinitely."""
 FAREWELL_SECONDS = 1.0
-"""How long an update that is cancelled may wait for room in the queue, to tell the platform."""
+"""Seconds that a cancelled update may wait for space in the queue, to report its state."""
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """How an update ended: UPDATED, FAILED, or IDLE when there was nothing to do."""
+    """How an update ended."""
 
     state: FirmwareStates
+    """UPDATED, FAILED, or IDLE if there was nothing to install."""
     package: AssignedPackage | None = None
+    """The assigned package; ``None`` without one, and after a failure."""
     path: Path | None = None
-    """Where the image was saved."""
+    """The path of the saved image."""
     error: str | None = None
+    """The cause of a failure."""
 
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """What the application wants, checked."""
+    """The validated arguments of ``DeviceClient.update_firmware``."""
 
     kind: PackageKind
     folder: Path | None
-    """Where the image stays; ``None`` when it does not."""
+    """The folder of the saved image; ``None`` if it is not saved."""
     on_received_callback: Callback[Any] | None
     on_package: Callback[Any] | None
     on_progress: Callback[Any] | None
@@ -62,35 +65,38 @@ class UpdateOptions:
 
 
 class UpdateHost(Protocol):
-    """What an update needs of its device."""
+    """The device that an update runs on."""
 
     def is_current(self, package: AssignedPackage) -> bool:
-        """Whether the device has this package."""
+        """Return whether the device has this package."""
 
     async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
-        """Ask the platform what is assigned.
+        """Request the assigned package from the platform.
+
+        Returns:
+            The package; ``None`` if none is assigned.
 
         Raises:
-            PackageUpdateError: The platform does not answer.
+            PackageUpdateError: The platform does not respond.
             IncompletePackageError: An attribute of the package is missing.
-            ValueError: An attribute has a value that it cannot have.
+            ValueError: An attribute has an invalid value.
         """
 
     async def report_current(self, kind: PackageKind) -> None:
-        """Tell the platform which package the device has, and the last state."""
+        """Report the installed package and the last state to the platform."""
 
     async def report(self, kind: PackageKind, state: FirmwareStates, error: str | None = None) -> None:
-        """Tell the platform the state."""
+        """Report a state, and the error of a failure, to the platform."""
 
     async def report_installed(self, package: AssignedPackage) -> None:
-        """The device has another package now: keep that in mind, and tell the platform."""
+        """Remember a package as the installed one, and report that to the platform."""
 
     async def report_progress(self, callback: Callback[Any], received: int, size: int) -> None:
-        """Tell the application; what it raises is its own affair."""
+        """Call a callback of the application with numbers of bytes. An exception is logged, and does not end the update."""
 
 
 class PackageUpdate:
-    """Runs in a task of its own."""
+    """Runs one update, or with ``keep_watching`` one after the other."""
 
     def __init__(self, host: UpdateHost, chunks: PackageChunks, options: UpdateOptions) -> None:
         self._host = host
@@ -102,16 +108,16 @@ class PackageUpdate:
         self._tried: AssignedPackage | None = None
 
     def assignment_changed(self) -> None:
-        """The platform says that the package is another one, or assigned anew."""
+        """Note that the platform changed the assignment, or assigned the same package again."""
         self._tried = None
         self._changed.set()
 
     def session_ended(self) -> None:
-        """The platform may say so while nobody listens."""
+        """Note that the assignment may change unnoticed until the next session."""
         self._changed.set()
 
     async def run(self) -> UpdateResult:
-        """Update to what is assigned; with ``keep_watching``, to everything that is assigned until this is cancelled."""
+        """Install the assigned package. With ``keep_watching``, also install each later one, until the task is cancelled."""
         try:
             await self._host.report_current(self._kind)
             while True:
@@ -127,24 +133,24 @@ class PackageUpdate:
             self._chunks.close()
 
     async def _update_reporting(self) -> UpdateResult:
-        """One update, whose failure is told to the platform and to the log."""
+        """Run one update. Report a failure to the platform, and log it."""
         try:
             return await self._update()
         except (TBMQTTError, OSError, ValueError, ImportError) as error:
             text = str(error) or repr(error)
-            logger.error("The update failed: %s", text, exc_info=_traceback_of(error))  # noqa: TRY400  # ours are told by their text
+            logger.error("The update failed: %s", text, exc_info=_traceback_of(error))  # noqa: TRY400  # the text of our own errors is enough
             await self._report(FirmwareStates.FAILED, text)
             return UpdateResult(FirmwareStates.FAILED, error=text)
         except Exception as defect:
             await self._report(FirmwareStates.FAILED, repr(defect))
             if not self._options.keep_watching:
                 raise
-            # The task is there for the next package, too.
-            logger.exception("The update failed unexpectedly. The next assignment is waited for")
+            # The task stays for later packages.
+            logger.exception("The update failed unexpectedly. The client waits for the next assignment")
             return UpdateResult(FirmwareStates.FAILED, error=repr(defect))
 
     async def _settle(self) -> None:
-        """Wait until the assignment has not changed for a while."""
+        """Wait until the assignment has not changed for ``SETTLING_SECONDS``."""
         for _ in range(MOST_CHANGES):
             self._changed.clear()
             try:
@@ -154,12 +160,12 @@ class PackageUpdate:
                 return
 
     async def _assigned_package(self) -> AssignedPackage | None:
-        """Ask what is assigned, and again while the answer is incomplete."""
+        """Request the assigned package, and again while its attributes are incomplete."""
         for _ in range(SETTLING_ATTEMPTS - 1):
             try:
                 return await self._host.assigned_package(self._kind)
             except IncompletePackageError as incomplete:
-                logger.debug("The assigned package is incomplete, asking again in %g s: %s", SETTLING_SECONDS, incomplete)
+                logger.debug("The assigned package is incomplete; next request in %g s: %s", SETTLING_SECONDS, incomplete)
             await self._settle()
         return await self._host.assigned_package(self._kind)
 
@@ -179,13 +185,15 @@ class PackageUpdate:
         on_package = self._options.on_package
         self._tried = package
         if on_package is None:
-            raise PackageUpdateError(f"the package is at {package.url}: on_package is needed to fetch it from there")
+            raise PackageUpdateError(
+                f"the platform has only the URL {package.url} of the package: on_package is needed to download it"
+            )
         await self._install(package, lambda: call(on_package, package, None))
         return UpdateResult(FirmwareStates.UPDATED, package)
 
     async def _install_image(self, package: AssignedPackage) -> UpdateResult:
         folder = self._options.folder
-        # Whatever cannot be used is told before anything is fetched.
+        # An unknown algorithm or an unusable title is reported before the download.
         checksum = new_checksum(str(package.checksum_algorithm))
         name = package.file_name if folder else f"{self._kind}-image"
         file = PackageFile(folder or Path(tempfile.gettempdir()), name, checksum)
@@ -193,11 +201,11 @@ class PackageUpdate:
             await self._report(FirmwareStates.DOWNLOADING)
             await asyncio.to_thread(file.open)
             await self._download(package, file)
-            # From here on another session is no reason to try it again.
+            # From here on, a new session does not start another attempt.
             self._tried = package
             await self._report(FirmwareStates.DOWNLOADED)
             if not file.is_intact(str(package.checksum)):
-                # The attributes may have been of two packages: changed in part when they were asked for.
+                # If the assignment changed during the request, the attributes may belong to two packages.
                 await self._require_assigned(package)
                 raise PackageUpdateError(f"the {package.checksum_algorithm} checksum of the image is not {package.checksum}")
             await self._report(FirmwareStates.VERIFIED)
@@ -208,7 +216,7 @@ class PackageUpdate:
             file.discard()
 
     async def _install(self, package: AssignedPackage, install: Callable[[], Awaitable[Any]]) -> None:
-        """Let the application install the package, which fails when its callback raises."""
+        """Let the application install the package. An exception of its callback is a failure of the update."""
         await self._report(FirmwareStates.UPDATING)
         try:
             await install()
@@ -216,7 +224,7 @@ class PackageUpdate:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise PackageUpdateError("something that the callback awaited was cancelled") from error
+            raise PackageUpdateError("the callback awaited a task or future that was cancelled") from error
         except Exception as error:
             raise PackageUpdateError(f"{type(error).__name__}: {error}") from error
         self._state = FirmwareStates.UPDATED
@@ -231,7 +239,7 @@ class PackageUpdate:
             await call(options.on_received_callback, image, current_info(package, FirmwareStates.UPDATED))
 
     async def _download(self, package: AssignedPackage, file: PackageFile) -> None:
-        """Fetch the image. Raises ``_ReassignedError`` when the platform wants another package meanwhile."""
+        """Download the image. Raise ``_ReassignedError`` if the assignment changes meanwhile."""
         task = asyncio.create_task(self._fetch(package, file), name="tb-mqtt-client package download")
         try:
             while await _is_set_first(self._changed, task):
@@ -243,7 +251,7 @@ class PackageUpdate:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _require_assigned(self, package: AssignedPackage) -> None:
-        """Raise ``_ReassignedError`` if the platform wants another package meanwhile."""
+        """Raise ``_ReassignedError`` if another package is assigned now, or none."""
         assigned = await self._assigned_package()
         if assigned != package:
             raise _ReassignedError(assigned)
@@ -269,11 +277,11 @@ class PackageUpdate:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._report(FirmwareStates.FAILED, "the update was cancelled")
         except TimeoutError:
-            logger.warning("The platform is not told that the update was cancelled: the queue is full")
+            logger.warning("The cancelled update is not reported to the platform as FAILED: the queue is full")
 
 
 class _ReassignedError(Exception):
-    """The platform wants another package, or none."""
+    """Another package is assigned, or none."""
 
     def __init__(self, package: AssignedPackage | None) -> None:
         super().__init__()
@@ -281,7 +289,7 @@ class _ReassignedError(Exception):
 
 
 async def _is_set_first(event: asyncio.Event, task: asyncio.Task[Any]) -> bool:
-    """Wait for an event or a task; whether it is the event."""
+    """Wait for an event or the end of a task. Return whether the event is set."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -291,11 +299,11 @@ async def _is_set_first(event: asyncio.Event, task: asyncio.Task[Any]) -> bool:
 
 
 def _traceback_of(error: Exception) -> BaseException | None:
-    """What a callback of the application raised."""
+    """Return the exception of the application's callback, whose traceback is logged."""
     return error.__cause__ if isinstance(error, PackageUpdateError) else None
 
 
 def current_info(package: AssignedPackage, state: FirmwareStates) -> dict[str, Any]:
-    """``{"current_fw_title": ..., "current_fw_version": ..., "fw_state": ...}``, for software alike."""
+    """Return ``{"current_fw_title": ..., "current_fw_version": ..., "fw_state": ...}``, or ``sw`` instead of ``fw``."""
     kind = package.kind
     return {f"current_{kind}_title": package.title, f"current_{kind}_version": package.version, f"{kind}_state": state.value}

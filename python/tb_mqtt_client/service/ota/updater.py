@@ -1,4 +1,4 @@
-"""Firmware and software updates of a device (docs/platform_contract.md, section 7)."""
+"""Starts firmware and software updates of a device (docs/platform_contract.md, section 7)."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, 
 logger = get_logger(__name__)
 
 DEFAULT_CHUNK_TIMEOUT = 10.0
-"""Seconds that the platform may take for a chunk until it is asked again."""
+"""Seconds to wait for a chunk before it is requested again."""
 ATTRIBUTES_TIMEOUT = 10.0
-"""Seconds that the platform may take to say what is assigned, until it is asked again."""
+"""Seconds to wait for the attributes of the assigned package before they are requested again."""
 LONGEST_ERROR = 1000
-"""Characters of an error that the platform is told."""
+"""Characters of an error that is sent to the platform."""
 
 _updating: ContextVar[asyncio.Task[UpdateResult] | None] = ContextVar("_updating", default=None)
 """The update that runs: its callback may be in another task, and may stop the client."""
 
 
 class FirmwareUpdater(Component):
-    """One update at a time: the platform does not say whose an error is.
+    """Runs one update at a time, since errors from the platform do not name the request that they belong to.
 
-    ``current_firmware_info`` and ``current_software_info`` are what the device says it has. They are not stored: a program that
-    knows better sets them before it asks for an update, or the installed package is fetched once more.
+    ``current_firmware_info`` and ``current_software_info`` are the installed packages as the device reports them. They are not
+    stored on disk: a program that knows them sets them before it starts an update. Otherwise the installed package is downloaded
+    again.
     """
 
     def __init__(self, engine: Engine) -> None:
+        """Take part in the life of an engine, as one of its components."""
         self._engine = engine
         self.current_firmware_info = _initial_info(PackageKind.FIRMWARE)
         self.current_software_info = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
         self._update: PackageUpdate | None = None
         self._kind = PackageKind.FIRMWARE
-        # Never used again in a session: the platform would serve the package that it found first.
+        # A number is not used twice in a session: the platform would serve the package that it cached for it.
         self._request_ids = itertools.count(1)
         self._last_report_ts = 0
         engine.downlink.attribute_updates.listeners.append(self.attributes_updated)
@@ -69,7 +71,7 @@ class FirmwareUpdater(Component):
         chunk_timeout: float = DEFAULT_CHUNK_TIMEOUT,
         keep_watching: bool = False,
     ) -> asyncio.Task[UpdateResult]:
-        """See ``DeviceClient.update_firmware``."""
+        """Start an update. ``DeviceClient.update_firmware`` describes arguments, result and errors."""
         for name, callback in (
             ("on_received_callback", on_received_callback),
             ("on_package", on_package),
@@ -78,7 +80,9 @@ class FirmwareUpdater(Component):
             if callback is not None:
                 require_callable(name, callback)
         if on_package is None and on_received_callback is None and not save_firmware:
-            raise ValueError("save_firmware must be true, or on_package or on_received_callback given: nobody would get the image")
+            raise ValueError(
+                "save_firmware must be true, or on_package or on_received_callback given: without them the image is discarded"
+            )
         if not isinstance(chunk_timeout, int | float) or not 0 < chunk_timeout < float("inf"):
             raise ValueError(f"chunk_timeout must be a positive number of seconds, not {chunk_timeout!r}")
         options = UpdateOptions(
@@ -110,9 +114,18 @@ class FirmwareUpdater(Component):
         return await update.run()
 
     def verify_checksum(self, firmware_data: bytes | None, checksum_alg: str | None, checksum: str | None) -> bool:
-        """Whether the data has this checksum, as the platform writes it; false when something is missing or not known.
+        """Return whether the data has a checksum.
 
-        Raises ``ModuleNotFoundError`` when the algorithm needs a package that is not installed.
+        Args:
+            firmware_data: The image.
+            checksum_alg: The platform's name of the algorithm, in upper or lower case.
+            checksum: Hexadecimal digits, in upper or lower case.
+
+        Returns:
+            False also if an argument is ``None``, or the algorithm is unknown.
+
+        Raises:
+            ModuleNotFoundError: The algorithm needs a Python package that is not installed.
         """
         if firmware_data is None or checksum is None or checksum_alg is None or not known_algorithm(checksum_alg):
             return False
@@ -121,29 +134,29 @@ class FirmwareUpdater(Component):
         return is_checksum(computed, checksum)
 
     def attributes_updated(self, update: AttributeUpdate) -> None:
-        """The client's shared attributes have changed."""
+        """Notify the running update if an attribute of its package was changed or deleted."""
         if self._update is not None and {*update.keys(), *update.deleted_keys} & {*package_keys(self._kind)}:
             self._update.assignment_changed()
 
     def session_ended(self) -> None:
-        """Until there is another one, nobody hears of changes."""
+        """Notify the running update: attribute updates may be lost until the next session."""
         if self._update is not None:
             self._update.session_ended()
 
     async def finish(self) -> None:
-        """Give the update up before the queues are drained, so that the platform is told."""
+        """Cancel the update before the queues are drained, so that its state is still sent."""
         await self.stop()
 
     async def disconnect(self) -> None:
-        """Give the update up."""
+        """Cancel the update."""
         await self.stop()
 
     async def stop(self) -> None:
-        """Give the update up, except when its own callback stops the client."""
+        """Cancel the update, unless its own callback stops the client."""
         if self._task is not None and self._task is not _updating.get():
             await end_tasks([self._task])
 
-    # What an update needs.
+    # The methods of ``UpdateHost``.
 
     def is_current(self, package: AssignedPackage) -> bool:
         info = self._info(package.kind)
@@ -152,7 +165,7 @@ class FirmwareUpdater(Component):
 
     async def assigned_package(self, kind: PackageKind) -> AssignedPackage | None:
         for _ in range(ATTEMPTS):
-            # A client that is offline for long has nobody to ask.
+            # The time without a connection does not count as an attempt.
             await self._engine.mqtt_manager.wait_writable_for_service()
             request = await AttributeRequest.build(shared_keys=package_keys(kind))
             try:
@@ -160,7 +173,7 @@ class FirmwareUpdater(Component):
             except TimeoutError:
                 continue
             return AssignedPackage.from_attributes(kind, {entry.key: entry.value for entry in response.shared})
-        raise PackageUpdateError("the platform does not say which package is assigned")
+        raise PackageUpdateError("the platform does not respond to the request for the assigned package")
 
     async def report_current(self, kind: PackageKind) -> None:
         await self._send(self._info(kind))
@@ -177,17 +190,17 @@ class FirmwareUpdater(Component):
         await call_reporting(self._engine.report, "the progress of an update", callback, received, size)
 
     async def _send(self, values: dict[str, Any]) -> None:
-        """As telemetry of a millisecond of its own: a later state would take the place of one with the same time."""
+        """Send telemetry with a time that no earlier state has: the platform keeps only one value of a key and time."""
         self._last_report_ts = max(now_ms(), self._last_report_ts + 1)
         data = {"ts": self._last_report_ts, "values": values}
         try:
             await self._engine.send_timeseries(data, wait_for_publish=False, timeout=None)
         except (BackpressureException, NotConnectedError) as error:
-            # An installed image stays installed, whether the platform hears of it or not.
-            logger.warning("The platform is not told %s: %s", values, error)
+            # The update continues: an installed image stays installed even if its state cannot be reported.
+            logger.warning("The state of an update was not reported to the platform: %s. Not sent: %s", error, values)
 
     def _info(self, kind: PackageKind) -> dict[str, Any]:
-        """What the device says it has; a program may have set a part of it."""
+        """Return the installed package and the state; a program may have set only some of the keys."""
         info = self.current_firmware_info if kind is PackageKind.FIRMWARE else self.current_software_info
         return _initial_info(kind) | info
 
@@ -207,7 +220,7 @@ class FirmwareUpdater(Component):
 
 
 def _text(error: str) -> str:
-    """What an exception says, as the platform can store it."""
+    """Return an error text that the platform can store: short, and without lone surrogates."""
     return error[:LONGEST_ERROR].encode(errors="replace").decode()
 
 
@@ -224,8 +237,8 @@ def _kind(kind: PackageKind | str) -> PackageKind:
 
 def _folder(path: str | os.PathLike[str] | None) -> Path:
     if path is not None and not isinstance(path, str | os.PathLike):
-        raise ValueError(f"firmware_save_path must be a path, not {path!r}")  # one error for all of its values
+        raise ValueError(f"firmware_save_path must be a path, not {path!r}")  # ValueError, as for all wrong values of it
     folder = Path(path or ".")
     if not folder.is_dir():
-        raise ValueError(f"firmware_save_path must be a folder that exists, not {str(path)!r}")
+        raise ValueError(f"firmware_save_path must be an existing folder, not {str(path)!r}")
     return folder.absolute()
