@@ -868,7 +868,7 @@ async def test_what_was_built_for_wider_limits_is_cut_to_the_session_s(emulator,
     publishes = []
     emulator.on_publish = publishes.append
     if size := narrower.get("size"):
-        emulator._platform.max_payload_size = size
+        emulator.max_payload_size = size
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_datapoints=narrower.get("datapoints")))
     await emulator.disconnect_device("gateway")
     results = [await future for future in futures]

@@ -522,7 +522,7 @@ async def test_an_announcement_that_a_later_session_does_not_take_for_its_size_i
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway, "D" * 200)
     states = States(session)
-    emulator._platform.max_payload_size = 200
+    emulator.max_payload_size = 200
     await emulator.disconnect_device("GATEWAY")
     await states.until(LOST, RECONNECTING, FAILED)
     assert wire.of("connect")[1:] == []

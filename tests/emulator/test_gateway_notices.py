@@ -1,4 +1,4 @@
-"""What the platform tells a gateway about its sub-devices: disconnected, renamed, deleted."""
+"""Notices about sub-devices that the platform disconnected, renamed or deleted."""
 
 import asyncio
 
@@ -15,16 +15,16 @@ from tb_mqtt_client.entities.gateway_event import GatewayEventType
 
 @pytest.mark.parametrize("reason", [128, 129, 150])
 async def test_contract_9_notice_of_a_disconnect(emulator, gateway, reason):
-    """The session says so, the device is announced again, and traffic goes on; a limit is a reason to pause."""
-    session, told = await announced(gateway, profile="p"), []
+    """The session's state changes, and the device is announced again. After a notice about a limit, the client pauses."""
+    session, events = await announced(gateway, profile="p"), []
     states = States(session)
-    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.append)
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, events.append)
     wire = Wire(emulator)
     assert await emulator.send_disconnect_notice("D1", reason)
     await states.until(LOST, RECONNECTING, CONNECTED)
     assert wire.of("connect") == [{"device": "D1", "type": "p"}]
     assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
-    assert [event.device_session for event in told] == [session]
+    assert [event.device_session for event in events] == [session]
     assert gateway.statistics.backpressure_pauses == (1 if reason == 150 else 0)
 
 
@@ -40,7 +40,7 @@ async def test_contract_9_notice_of_a_disconnect(emulator, gateway, reason):
         {"device": "D1", "reason": "x"},
     ],
 )
-async def test_disconnect_notices_that_are_none(emulator, gateway, notice):
+async def test_malformed_notices_of_a_disconnect(emulator, gateway, notice):
     session = await announced(gateway)
     states = States(session)
     await emulator.publish_to("GATEWAY", "v1/gateway/disconnect", notice)
@@ -55,15 +55,15 @@ async def test_disconnect_notices_that_are_none(emulator, gateway, notice):
 
 
 async def test_contract_9_notice_of_a_rename(emulator, gateway):
-    """The new name is announced, data goes under it, and the session stays the same under both names."""
-    session, told = await announced(gateway, "old", "p"), asyncio.Queue()
+    """The new name is announced, data is sent under it, and both names find the session."""
+    session, events = await announced(gateway, "old", "p"), asyncio.Queue()
     states = States(session)
     session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.device_name))
-    gateway.event_dispatcher.register(GatewayEventType.DEVICE_UPDATE, told.put_nowait)
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_UPDATE, events.put_nowait)
     gateway.set_rpc_request_callback(lambda request: pytest.fail(str(request)))
     wire = Wire(emulator)
     await emulator.rename_device("old", "new")
-    assert (await told.get()).device_session is session
+    assert (await events.get()).device_session is session
     await states.until(RECONNECTING, CONNECTED)
     assert (session.device_info.device_name, session.device_info.original_name) == ("new", "old")
     assert [gateway.device_manager.get_by_name(name) for name in ("new", "old")] == [session, session]
@@ -71,25 +71,25 @@ async def test_contract_9_notice_of_a_rename(emulator, gateway):
     assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
     assert [point.key for point in emulator.device("new").telemetry] == ["a"]
     assert await emulator.call_rpc("new", "m") == {"result": "new"}
-    # An RPC that the platform sent to the old name is answered under that name.
+    # The response to an RPC request with the old name has that name.
     await emulator.publish_to("GATEWAY", "v1/gateway/rpc", {"device": "old", "data": {"id": 5, "method": "m"}})
     assert (await wire.next("rpc"))["device"] == "new"
     assert await wire.next("rpc") == {"device": "old", "id": 5, "data": {"result": "old"}}
-    # Connected again by either name it is the same device.
+    # Both names connect the renamed device.
     assert (await gateway.connect_device("old", wait_for_publish=True))[0] is session
     assert wire.of("connect")[-1]["device"] == "new"
     assert emulator.rpc_responses("gateway") == []
 
 
-async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emulator, make_gateway):
-    """Queued, packed, in flight and held: under the old name the platform would make a new device of it."""
+async def test_waiting_data_of_a_renamed_device_is_sent_under_the_new_name(emulator, make_gateway):
+    """Under the old name, the platform would create a new device. The data is queued, packed, in flight, or held."""
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="10:1"))
     gateway = make_gateway(rate_limit_percentage=50, combine_devices=True)
     await gateway.connect()
     session, other = await announced(gateway, "old", "p"), await announced(gateway, "other")
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
-    # More than the limit lets through, so that some wait in each place.
+    # The data exceeds the limit, so that some of it waits at each stage.
     futures = []
     for ts in range(1, 40):
         for to in (session, other):
@@ -114,15 +114,15 @@ async def test_what_waits_when_a_device_is_renamed_goes_under_the_new_name(emula
 
 @pytest.mark.parametrize("new_name", ["n", "a much longer name than before " * 3])
 @pytest.mark.parametrize("limit", ["bytes", "datapoints", "the connection ends"])
-async def test_data_in_flight_of_a_renamed_device_is_divided_as_any_other(emulator, make_gateway, limit, new_name):
-    """It is larger than the next session takes, or one of its sends ends the connection."""
+async def test_data_in_flight_of_a_renamed_device_is_split_like_any_other(emulator, make_gateway, limit, new_name):
+    """It exceeds a limit of the next session, or one of its sends ends the connection."""
     gateway = make_gateway(max_inflight_messages=1)
     engine_of(gateway).message_service._suspects.interval = 0.01
     await gateway.connect()
     session, wire = await announced(gateway, "old", "p"), Wire(emulator)
     states = States(session)
     wire.verdict = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
-    # The first one fills the window, so that the others travel together.
+    # The first one fills the window, so that the others are packed together.
     futures = [
         await gateway.send_device_timeseries(session, {"ts": ts, "values": {"a": "x" * 40, "b": ts}}, wait_for_publish=False)
         for ts in range(1, 32)
@@ -137,7 +137,7 @@ async def test_data_in_flight_of_a_renamed_device_is_divided_as_any_other(emulat
     bad = b'"b":7' if limit == "the connection ends" else b"nothing"
     wire.verdict = lambda publish: Verdict.close() if bad in publish.payload else None
     if limit == "bytes":
-        emulator._platform.max_payload_size = 700
+        emulator.max_payload_size = 700
     elif limit == "datapoints":
         emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_datapoints="40:1"))
     await emulator.disconnect_device("GATEWAY")
@@ -150,41 +150,41 @@ async def test_data_in_flight_of_a_renamed_device_is_divided_as_any_other(emulat
     await gateway.stop()
 
 
-async def test_a_rename_to_a_name_that_is_known_here(emulator, gateway):
-    """The program connected the new name before the notice came: the old session ends, and the new one gets what waited."""
+async def test_a_rename_to_the_name_of_a_known_device(emulator, gateway):
+    """The program connected the new name before the notice arrived: the old session ends, and its queued data is moved."""
     old, new = await announced(gateway, "old"), await announced(gateway, "new")
-    states, told = States(old), asyncio.Queue()
-    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.put_nowait)
+    states, events = States(old), asyncio.Queue()
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, events.put_nowait)
     await emulator.publish_to(
         "GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_renamed", "params": {"old": "new"}}
     )
-    assert (await told.get()).device_session is old
+    assert (await events.get()).device_session is old
     assert (states.seen, old.manager, gateway.device_manager.get_by_name("new")) == ([DISCONNECTED], None, new)
     assert new.state is CONNECTED
 
 
 async def test_contract_9_notice_of_a_deletion(emulator, gateway):
-    """The session is gone, and what waits for it is answered: sending it would create the device anew."""
-    session, told = await announced(gateway), asyncio.Queue()
+    """The session ends, and its waiting data is undelivered: sent, it would create the device again."""
+    session, events = await announced(gateway), asyncio.Queue()
     states, wire = States(session), Wire(emulator)
-    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, told.put_nowait)
+    gateway.event_dispatcher.register(GatewayEventType.DEVICE_DISCONNECT, events.put_nowait)
     wire.verdict = lambda publish: Verdict.ignore() if publish.topic != "v1/gateway/telemetry" else None
-    # Held, until an announcement is acknowledged that is not.
+    # The data waits for the acknowledgement of an announcement, which the server does not send.
     await gateway.connect_device("D1")
     data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
     await asyncio.sleep(0)
     await emulator.delete_device("D1")
-    assert (await told.get()).device_session is session
+    assert (await events.get()).device_session is session
     assert (states.seen, session.manager, gateway.device_manager.get_by_name("D1")) == ([DISCONNECTED], None, None)
     assert (await data).reason_code == -1
     with pytest.raises(NotConnectedError, match="'D1' was disconnected or deleted"):
-        await asked
+        await requested
     statistics = gateway.statistics
     assert (statistics.accepted, statistics.undelivered, statistics.queued) == (1, 1, 0)
     assert wire.of("telemetry") == []
     assert "D1" not in emulator.devices
-    # Connected again it is a new device.
+    # Connecting the name again creates a device.
     wire.verdict = lambda _: None
     await emulator.disconnect_device("GATEWAY")
     again = await announced(gateway)
@@ -193,12 +193,12 @@ async def test_contract_9_notice_of_a_deletion(emulator, gateway):
     assert [point.value for point in emulator.device("D1").telemetry] == [2]
 
 
-async def test_packed_data_of_a_deleted_device_is_not_sent(emulator, make_gateway):
+async def test_packed_data_of_a_deleted_device_is_undelivered(emulator, make_gateway):
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="1:100"))
     gateway = make_gateway(rate_limit_percentage=100, combine_devices=False)
     await gateway.connect()
     session = await announced(gateway)
-    # The first takes the limit's token, the second is packed and waits for the next one.
+    # The first send takes the only token of the limit. The second one is packed, and waits for a token.
     assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
     waiting = await gateway.send_device_timeseries(session, {"a": 2}, wait_for_publish=False)
     states = States(session)
@@ -228,7 +228,7 @@ async def test_packed_data_of_a_deleted_device_is_not_sent(emulator, make_gatewa
         ("gateway_device_deleted", "unknown", 0),
     ],
 )
-async def test_notices_that_are_none_change_nothing(emulator, gateway, method, params, malformed):
+async def test_invalid_notices_and_notices_about_other_devices_change_nothing(emulator, gateway, method, params, malformed):
     session = await announced(gateway)
     states = States(session)
     gateway.set_rpc_request_callback(lambda request: request.method)
@@ -239,8 +239,8 @@ async def test_notices_that_are_none_change_nothing(emulator, gateway, method, p
     assert len(emulator.rpc_responses("gateway")) == (2 if malformed else 1)
 
 
-async def test_a_devices_client_has_no_notices(emulator):
-    """They are ordinary calls there."""
+async def test_for_a_device_client_notices_are_rpc_requests(emulator):
+    """Only gateways get notices: the callback handles a request with such a method."""
     client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
     client.set_rpc_request_callback(lambda request: request.params)
     await client.connect()

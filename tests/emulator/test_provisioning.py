@@ -34,7 +34,7 @@ class Profile:
         provision = Session._provision
 
         def judge(session, packet):
-            subscribed = "/provision/response" in session.downlinks._subscriptions
+            subscribed = "/provision/response" in session.downlinks.subscriptions
             self.asked.append((json.loads(packet.payload), packet.topic, packet.qos, subscribed))
             self.was_asked.set()
             if self.verdict is None and self.answer is None:

@@ -12,7 +12,9 @@ from tb_mqtt_client.emulator.session import Session
 
 
 class EmulatorSettings:
-    """Hooks and settings of `Emulator`. A new value applies immediately, also to open connections."""
+    """Hooks and settings of `Emulator`. A new value applies immediately, also to open connections, except
+    `max_payload_size`.
+    """
 
     def __init__(self, platform: Platform, hooks: Hooks, sessions: Collection[Session]) -> None:
         self._platform = platform
@@ -80,6 +82,16 @@ class EmulatorSettings:
     @limits.setter
     def limits(self, limits: SessionLimits | None) -> None:
         self._platform.set_limits(limits)
+
+    @property
+    def max_payload_size(self) -> int:
+        """The largest remaining length of a packet, in bytes. New sessions use a new value."""
+        return self._platform.max_payload_size
+
+    @max_payload_size.setter
+    def max_payload_size(self, size: int) -> None:
+        check_range("max_payload_size", size, 1)
+        self._platform.max_payload_size = size
 
     @property
     def over_limit(self) -> OverLimit:

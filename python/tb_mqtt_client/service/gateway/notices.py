@@ -1,6 +1,6 @@
-"""What the platform tells a gateway about its sub-devices: disconnected, renamed, deleted.
+"""Processes the platform's notices about sub-devices that were disconnected, renamed or deleted.
 
-The rule: a notice about a name that no session has now is about a device that is not this gateway's any more.
+The rule: if no session has the name in a notice, the device no longer belongs to this gateway, and the notice changes nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
 logger = get_logger(__name__)
 
 RENAMED, DELETED = "gateway_device_renamed", "gateway_device_deleted"
-"""Methods of one-way calls to the gateway's own device (docs/platform_contract.md, section 2)."""
+"""Methods of one-way RPC requests to the gateway's own device (docs/platform_contract.md, section 2)."""
 
 
 class GatewayNotices:
-    """Brings the sessions in line with the platform, and tells the dispatcher's handlers.
+    """Updates the sessions of the devices, and dispatches an event for each changed one.
 
-    ``DEVICE_UPDATE``: a device was renamed. ``DEVICE_DISCONNECT``: it was deleted, or the platform says that it is disconnected.
+    The event is ``DEVICE_UPDATE`` for a renamed device, and ``DEVICE_DISCONNECT`` for a deleted one and for a notice of a
+    disconnect.
     """
 
     def __init__(
@@ -56,16 +57,17 @@ class GatewayNotices:
         self._report = report
         self._forget_requests = forget_requests
 
-    def register_at(self, manager: MQTTManager, calls: RPCRequestsHandler) -> None:
-        """Take the notices."""
+    def register_at(self, manager: MQTTManager, rpc_requests: RPCRequestsHandler) -> None:
+        """Register the handlers of the notices, which are messages on a topic or RPC requests."""
         manager.register_handler(GATEWAY_DISCONNECT_TOPIC, self.disconnected)
-        calls.take_notices(RENAMED, self.renamed)
-        calls.take_notices(DELETED, self.deleted)
+        rpc_requests.register_notice(RENAMED, self.renamed)
+        rpc_requests.register_notice(DELETED, self.deleted)
 
     async def disconnected(self, topic: str, payload: bytes) -> None:
-        """``{"device": name, "reason": n}``: something that was sent for the device failed, and its session may have ended.
+        """Process ``{"device": name, "reason": n}``. Raises nothing.
 
-        The device is announced again, which changes nothing when its session is there. Raises nothing.
+        The platform reports that it could not process data of the device, whose session may have ended. The device is announced
+        again, which changes nothing if its session still exists.
         """
         try:
             name, reason = self._format.parse_disconnect_notice(payload)
@@ -81,34 +83,42 @@ class GatewayNotices:
             self._message_service.quota_exceeded()
         self._announcer.change_state(session, DeviceSessionState.CONNECTION_LOST)
         self._announcer.announce_again(session)
-        await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
+        await self._dispatch(GatewayEventType.DEVICE_DISCONNECT, session)
 
     async def renamed(self, request: RPCRequest) -> None:
-        """``{"old": "new"}``. What waits under the old name goes under the new one, which is announced."""
+        """Process ``{"old name": "new name"}``. Queued data is sent under the new name, which is announced.
+
+        Raises:
+            ValueError: The parameters are not such an object.
+        """
         if not isinstance(request.params, dict):
-            raise ValueError(f"a renamed device is told as an object, not {request.params!r}")  # noqa: TRY004  # bad data, not a bad call
+            raise ValueError(f"renamed devices must be an object, not {request.params!r}")  # noqa: TRY004  # data, not an argument
         for old_name, new_name in request.params.items():
             session = self._session(old_name)
             if not isinstance(new_name, str) or not new_name:
-                raise ValueError(f"a device was renamed to {new_name!r}")
+                raise ValueError(f"the new name of a device cannot be {new_name!r}")
             if session is None:
-                logger.info("The platform renamed %r to %r, which is no device of this gateway", old_name, new_name)
+                logger.info("The platform renamed %r to %r; it is not a device of this gateway", old_name, new_name)
             elif old_name != new_name:
                 await self._rename(session, new_name)
 
     async def deleted(self, request: RPCRequest) -> None:
-        """``name``. What waits for the device is answered as not delivered: sending it would make the platform create it anew."""
+        """Process the name of a deleted device. Its queued data is undelivered: sent, it would make the platform create the device.
+
+        Raises:
+            ValueError: The parameter is not a name.
+        """
         session = self._session(request.params)
         if session is None:
-            logger.info("The platform deleted %r, which is no device of this gateway", request.params)
+            logger.info("The platform deleted %r; it is not a device of this gateway", request.params)
             return
-        logger.warning("The platform deleted %s", session.device_info.device_name)
+        logger.warning("The platform deleted %r; its queued data is undelivered", session.device_info.device_name)
         self._sub_devices.move(session.identity, None)
         await self._drop(session)
 
     def _session(self, name: object) -> DeviceSession | None:
         if not isinstance(name, str) or not name:
-            raise ValueError(f"a device's name cannot be {name!r}")
+            raise ValueError(f"the name of a device cannot be {name!r}")
         session = self._device_manager.get_by_name(name)
         return session if session is not None and session.device_info.device_name == name else None
 
@@ -117,25 +127,25 @@ class GatewayNotices:
         logger.info("The platform renamed %r to %r", old_name, new_name)
         namesake = self._session(new_name)
         if namesake is not None:
-            # The program knew the new name before the notice came.
+            # The program connected a device with the new name before the notice arrived.
             self._sub_devices.move(old_identity, namesake.identity)
             await self._drop(session)
             return
         self._device_manager.rename_device(old_name, new_name)
-        # Before data gets that name: it waits for the announcement, too.
+        # Before data is moved to the new name: it waits for the announcement, too.
         self._sub_devices.hold(session.identity)
         self._sub_devices.move(old_identity, session.identity)
         self._announcer.renamed(session, old_identity)
-        await self._tell(GatewayEventType.DEVICE_UPDATE, session)
+        await self._dispatch(GatewayEventType.DEVICE_UPDATE, session)
 
     async def _drop(self, session: DeviceSession) -> None:
         self._device_manager.unregister(session.device_info.device_id)
         self._forget_requests(session)
         self._announcer.forget(session)
         self._announcer.change_state(session, DeviceSessionState.DISCONNECTED)
-        await self._tell(GatewayEventType.DEVICE_DISCONNECT, session)
+        await self._dispatch(GatewayEventType.DEVICE_DISCONNECT, session)
 
-    async def _tell(self, event_type: GatewayEventType, session: DeviceSession) -> None:
+    async def _dispatch(self, event_type: GatewayEventType, session: DeviceSession) -> None:
         event = GatewayEvent(event_type)
         event.set_device_session(session)
         await self._dispatcher.dispatch(event)

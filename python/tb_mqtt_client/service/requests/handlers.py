@@ -81,10 +81,10 @@ class RPCRequestsHandler(MessageHandler):
         """Replace the callback."""
         self._callback = callback
 
-    def take_notices(self, method: str, handler: NoticeHandler) -> None:
-        """Give calls of a method, which are notices of the platform to the client itself, to ``handler`` instead of the callback.
+    def register_notice(self, method: str, handler: NoticeHandler) -> None:
+        """Pass RPC requests with a method to ``handler`` instead of the callback: they are notices to the client itself.
 
-        It raises ``ValueError`` for what is no such notice. The platform waits for no answer.
+        The handler raises ``ValueError`` if a request is not such a notice. The platform does not expect a response.
         """
         self._notices[method] = handler
 
