@@ -82,7 +82,7 @@ def test_an_expired_token_is_renewed_once(server, client):
     assert client.request("GET", "/api/thing") == {}
     assert client.request("GET", "/api/thing") == {"a": 1}
     server.replies["GET", "/api/thing"] = [(401, "never")]
-    with pytest.raises(RestError, match="was answered with 401: never"):
+    with pytest.raises(RestError, match="failed with status 401: never"):
         client.request("GET", "/api/thing")
 
 
@@ -111,7 +111,7 @@ def test_what_may_have_been_carried_out_is_not_done_twice(server, client, slept,
 
 
 def test_what_is_refused_is_not_tried_again(server, client, slept):
-    with pytest.raises(RestError, match="GET /api/nothing was answered with 404: no such thing") as raised:
+    with pytest.raises(RestError, match="GET /api/nothing failed with status 404: no such thing") as raised:
         client.request("GET", "/api/nothing")
     assert raised.value.status == 404
     assert not slept
@@ -191,7 +191,7 @@ async def test_waiting_ends_with_what_was_read_last():
     async def never():
         return []
 
-    with pytest.raises(NotStoredError, match=r"did not show a value within 0.01 s; the last reply was \[\]"):
+    with pytest.raises(NotStoredError, match=r"did not return a value within 0.01 s; the last result was \[\]"):
         await until(never, "a value", within=0.01)
 
 
@@ -218,7 +218,7 @@ def test_what_is_set_counts():
         }
     )
     assert (settings.mqtt_host, settings.mqtt_port, settings.inactivity) == ("::1", 1884, 20)
-    assert settings.left_out == {"sysadmin": "tests of limits: TB_SYSADMIN_USER is set to nothing"}
+    assert settings.left_out == {"sysadmin": "tests of limits: TB_SYSADMIN_USER is empty"}
 
 
 @pytest.mark.parametrize(
