@@ -6,11 +6,12 @@ from importlib.util import find_spec
 
 def main() -> int:
     """Run the command line and return its exit code, or 2 if a package of the extra ``cli`` is missing."""
-    if any(find_spec(name) is None for name in ("click", "rich", "cryptography")):
-        print("The command line needs more than the library does: pip install 'tb-mqtt-client[cli]'", file=sys.stderr)
+    missing = [name for name in ("click", "rich", "cryptography") if find_spec(name) is None]
+    if missing:
+        print(f"The command line needs {', '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         return 2
     # Imported after the check because these modules import the packages that may be missing.
-    from tb_mqtt_client.cli.program import main as program  # noqa: PLC0415
+    from tb_mqtt_client.program import main as program  # noqa: PLC0415
 
     return program()
 

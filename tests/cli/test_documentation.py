@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from tb_mqtt_client.cli.failures import ExitCode
-from tb_mqtt_client.cli.program import tb_mqtt as program
 from tb_mqtt_client.cli.settings import FILES_OF_SECRETS
 from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.program import tb_mqtt as program
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 

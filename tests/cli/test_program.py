@@ -13,9 +13,9 @@ import pytest
 from command_line import finished
 
 from tb_mqtt_client import __version__
-from tb_mqtt_client.cli.program import main
-from tb_mqtt_client.cli.program import tb_mqtt as program
 from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.program import main
+from tb_mqtt_client.program import tb_mqtt as program
 
 COMMANDS = sorted(program.commands)
 SECRET = "s3cret-of-a-device"
@@ -55,7 +55,7 @@ def test_script_runs_the_module():
 
 @pytest.mark.parametrize("missing", ["click", "rich", "cryptography"])
 def test_missing_extra_is_reported_in_one_line(missing):
-    """Without the extra, as in an environment where only the library is installed, the message names the extra."""
+    """Without the extra, as in an environment where only the library is installed, the message names the package."""
     without = f"""
 import importlib.util as util
 found = util.find_spec
@@ -64,7 +64,7 @@ import runpy
 runpy.run_module("tb_mqtt_client", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", without], capture_output=True, text=True, check=False)
-    message = "The command line needs more than the library does: pip install 'tb-mqtt-client[cli]'\n"
+    message = f"The command line needs {missing}: pip install {missing}\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 

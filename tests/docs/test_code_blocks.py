@@ -12,7 +12,7 @@ from documents import DOCUMENTS, PART, ROOT, SHAPE, programs, read
 from platform_side import SCENARIOS, platform_for
 
 from programs import running
-from tb_mqtt_client.cli.program import tb_mqtt
+from tb_mqtt_client.program import tb_mqtt
 
 BLOCKS = [block for path in DOCUMENTS for block in read(path).blocks]
 PROGRAMS = [program for path in DOCUMENTS for program in programs(read(path))]

@@ -120,7 +120,7 @@ class Proxy:
             socks: Any = import_module("python_socks")
             by_asyncio: Any = import_module("python_socks.async_.asyncio")
         except ModuleNotFoundError as missing:
-            text = f"{self} needs the package python-socks: pip install 'tb-mqtt-client[proxy]'"
+            text = f"{self} needs the package python-socks: pip install python-socks"
             raise ModuleNotFoundError(text, name="python_socks") from missing
         address = self.address
         proxy = by_asyncio.Proxy(socks.ProxyType.SOCKS5, address.host, address.port, self.username, self.password, rdns=True)

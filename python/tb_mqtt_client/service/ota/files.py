@@ -45,7 +45,7 @@ class _Murmur3:
         try:
             mmh3 = import_module("mmh3")
         except ModuleNotFoundError as missing:
-            text = f"{algorithm} needs the package mmh3: pip install 'tb-mqtt-client[firmware]'"
+            text = f"{algorithm} needs the package mmh3: pip install mmh3"
             raise ModuleNotFoundError(text, name="mmh3") from missing
         self._hasher: Any = getattr(mmh3, hasher)(seed=0)
 

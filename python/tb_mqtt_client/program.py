@@ -44,7 +44,7 @@ def tb_mqtt() -> None:
 def demo(arguments: tuple[str, ...]) -> int:
     """Send this machine's metrics to a built-in emulator or to a server (demo --help)."""
     if find_spec("psutil") is None:
-        raise CommandError("The demo needs more than the other commands: pip install 'tb-mqtt-client[demo]'", ExitCode.USAGE)
+        raise CommandError("The demo needs the package psutil: pip install psutil", ExitCode.USAGE)
     # Imported here because its dependencies may be missing.
     from tb_mqtt_client.demo.program import main  # noqa: PLC0415
 
