@@ -46,7 +46,7 @@ async def test_no_packet_is_larger_than_the_server_accepts(limits):
             results = await asyncio.gather(*calls, client.send_attributes({str(key): "y" * 50 for key in range(50)}))
             assert {result.reason_code for result in results} == {0}
             assert 900 < max(sizes) <= 1000
-            assert client.health()["limits"]["max_payload_size"] == 997
+            assert client.health()["limits"]["max_packet_size"] == 997
             with pytest.raises(ValueError, match="at most"):
                 await client.call_rpc("m", "x" * 1000)
             too_large = await client.send_timeseries({"text": "x" * 1000})

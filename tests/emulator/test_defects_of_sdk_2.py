@@ -33,9 +33,11 @@ async def test_defect_05_no_point_is_dropped_in_silence(device):
     assert (device.statistics.acknowledged, device.statistics.superseded) == (2, 1)
 
 
-async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator, gateway):
+async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator, make_gateway):
+    emulator._platform.max_payload_size = 440
+    gateway = make_gateway()
+    await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
-    sub_devices_of(gateway).splitter.max_payload_size = 400
     before = now_ms()
     result = await gateway.send_device_timeseries(session, {f"key {index}": "x" * 50 for index in range(20)})
     assert result.is_successful()
@@ -43,6 +45,8 @@ async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator,
     assert len(points) == 20
     [ts] = {point.ts for point in points}
     assert before <= ts <= now_ms()
+    assert emulator.counters.publishes > 1
+    await gateway.stop()
 
 
 async def test_defect_13_the_result_counts_the_datapoints(device):

@@ -364,7 +364,7 @@ async def test_disconnects(emulator, code):
 async def test_a_message_that_always_ends_the_connection_is_given_up(emulator, code):
     emulator.on_publish = lambda publish: Verdict.close(code) if b'"poison"' in publish.payload else None
     client = DeviceClient(config(emulator, max_inflight_messages=3))
-    engine_of(client).message_service._suspects.interval = 0.05
+    engine_of(client).message_service.suspects.interval = 0.05
     await client.connect()
     stream = Stream(client, emulator)
     await stream.send(0, 50)
@@ -387,7 +387,7 @@ async def test_a_sub_device_that_always_ends_the_connection_is_given_up_alone(em
         Verdict.close(0x8B) if publish.topic == "v1/gateway/telemetry" and b'"bad":' in publish.payload else None
     )
     client = GatewayClient(config(emulator, "GATEWAY"))
-    engine_of(client).message_service._suspects.interval = 0.05
+    engine_of(client).message_service.suspects.interval = 0.05
     await client.connect()
     stream = Stream(client, emulator, ["good", "bad", "fine"])
     await stream.announce()

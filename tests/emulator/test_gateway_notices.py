@@ -117,7 +117,7 @@ async def test_waiting_data_of_a_renamed_device_is_sent_under_the_new_name(emula
 async def test_data_in_flight_of_a_renamed_device_is_split_like_any_other(emulator, make_gateway, limit, new_name):
     """It exceeds a limit of the next session, or one of its sends ends the connection."""
     gateway = make_gateway(max_inflight_messages=1)
-    engine_of(gateway).message_service._suspects.interval = 0.01
+    engine_of(gateway).message_service.suspects.interval = 0.01
     await gateway.connect()
     session, wire = await announced(gateway, "old", "p"), Wire(emulator)
     states = States(session)

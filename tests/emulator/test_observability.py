@@ -37,7 +37,8 @@ async def test_health_over_the_life_of_a_client(emulator):
     assert (connected["acknowledged"], connected["reconnects"], connected["last_disconnect"]) == (2, 0, "")
     assert connected["limits"] == {
         "announced": True,
-        "max_payload_size": 65536,
+        "max_payload_size": 65507,
+        "max_packet_size": 65536,
         "device": {"messages": "10:1", "telemetryMessages": None, "telemetryDataPoints": "300:1"},
         "gateway": {},
         "learned": [],
@@ -88,7 +89,7 @@ async def test_health_of_a_server_that_tells_no_limits():
         emulator.add_device("TOKEN", "device")
         client = DeviceClient(config(emulator, limits_timeout=0.05))
         await client.connect()
-        limits = {"announced": False, "max_payload_size": 65536, "device": {}, "gateway": {}, "learned": []}
+        limits = {"announced": False, "max_payload_size": 65507, "max_packet_size": 65536, "device": {}, "gateway": {}, "learned": []}
         assert client.health()["limits"] == limits
         await client.stop()
 

@@ -1,7 +1,6 @@
 """MQTTManager, MessageService and its workers on their own, without a client around them."""
 
 import asyncio
-import logging
 
 import pytest
 
@@ -9,7 +8,6 @@ from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.exceptions import ConnectionLostError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
-from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
@@ -19,10 +17,10 @@ from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.delivery.packing import UplinkPacker
-from tb_mqtt_client.service.device.message_splitter import MessageSplitter
-from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
-from tb_mqtt_client.service.message_service import MessageQueueWorker, MessageService
+from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
+from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
+from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
+from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
@@ -41,23 +39,13 @@ def new_manager(**options):
     return MQTTManager("client", inbound=InboundDispatcher(InboundReport()), **options)
 
 
-def new_service(manager, gateway_limits=None):
-    """Return a service that is not started yet, and the gateway's part of it if ``gateway_limits`` are given."""
-    futures = FutureMap()
-    packer = UplinkPacker(TELEMETRY, "v1/devices/me/attributes", MessageSplitter(futures=futures), futures, gateway=False)
-    topics = "v1/gateway/telemetry", "v1/gateway/attributes"
-    gateway_packer = UplinkPacker(*topics, GatewayMessageSplitter(futures=futures), futures, gateway=True)
-    stop_event = asyncio.Event()
-    return MessageService(
-        manager,
-        stop_event,
-        BackpressureController(stop_event),
-        limiter(),
-        packer,
-        1000,
-        gateway_packer=None if gateway_limits is None else gateway_packer,
-        gateway_rate_limiter=gateway_limits,
-    )
+def new_service(manager, *, of_gateway=False):
+    """Return a service that is not started yet, with a component for sub-devices if it is a gateway's."""
+    admission = Admission(limiter(), limiter(), BackpressureController())
+    service = MessageService(manager, admission, FutureMap(), max_queued_sends=1000)
+    if of_gateway:
+        service.plug_in(SubDeviceTraffic(service, DeviceGate(RefusedShare()), JsonGatewayFormat()))
+    return service
 
 
 async def connect(manager, emulator, token="TOKEN"):
@@ -103,7 +91,7 @@ async def test_what_nobody_sends_again_is_answered(emulator, manager):
 async def test_unacknowledged_messages_are_put_back_in_their_order(emulator, manager):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == TELEMETRY else None
     put_back = []
-    manager.patch_client_for_retry_logic(lambda messages, _: put_back.extend(messages), lambda *_: None)
+    manager.patch_client_for_retry_logic(lambda items, _: put_back.extend(item.message for item in items), lambda *_: None)
     messages = [telemetry(), telemetry()]
     for message in messages:
         await manager.publish(message)
@@ -127,11 +115,8 @@ async def test_pending_publishes_are_judged_by_the_time_that_is_given(emulator):
     await manager.stop()
 
 
-async def test_a_service_publishes_uplinks_and_messages(emulator, manager, caplog):
-    service = new_service(manager, limiter())
-    with caplog.at_level(logging.INFO):
-        await service.print_queues_statistics()
-    assert "service 0, device uplink 0, gateway uplink 0, retry by QoS 0" in caplog.text
+async def test_a_service_publishes_uplinks_and_messages(emulator, manager):
+    service = new_service(manager)
     service.start()
     uplink = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 5)).build()
     [future] = await service.publish(MqttPublishMessage(TELEMETRY, uplink, delivery_futures=uplink.get_delivery_futures()))
@@ -171,7 +156,7 @@ async def test_clearing_answers_what_is_queued_and_goes_on(emulator):
 async def test_a_service_of_a_gateway_publishes_uplinks_of_sub_devices(emulator):
     manager = new_manager()
     await connect(manager, emulator, "GATEWAY")
-    service = new_service(manager, limiter())
+    service = new_service(manager, of_gateway=True)
     service.start()
     uplink = GatewayUplinkMessageBuilder().set_device_name("D1").add_timeseries(TimeseriesEntry("a", 1, 5)).build()
     [future] = await service.publish(MqttPublishMessage("v1/gateway/telemetry", uplink))
@@ -179,29 +164,3 @@ async def test_a_service_of_a_gateway_publishes_uplinks_of_sub_devices(emulator)
     assert emulator.device("D1").telemetry
     await service.shutdown()
     await manager.stop()
-
-
-async def test_a_worker_says_which_limit_is_reached(emulator, manager):
-    limits, stop_event = limiter("1:100", "5:100", "3:100"), asyncio.Event()
-    admission = Admission(limits, None, BackpressureController(stop_event))
-    worker = MessageQueueWorker("mine", AsyncDeque(), stop_event, manager, limits, admission=admission)
-    assert await worker.process(telemetry()) == (None, None, None)
-    large = MqttPublishMessage(TELEMETRY, b'{"a":1,"b":2,"c":3}', datapoints=3)
-    assert await worker.process(large) == (100, 3, limits.telemetry_datapoints_rate_limit)
-    service = [MqttPublishMessage("v1/devices/me/claim", b"{}") for _ in range(2)]
-    assert await worker.process(service[0]) == (None, None, None)
-    assert await worker.process(service[1]) == (100, 1, limits.message_rate_limit)
-    admission.backpressure.notify_quota_exceeded(50)
-    seconds, tokens, limit = await worker.process(large)
-    assert 0 < seconds <= 100
-    assert (tokens, limit) == (3, limits.telemetry_datapoints_rate_limit)
-    admission.backpressure.notify_quota_exceeded(50)
-    seconds, tokens, limit = await worker.process(MqttPublishMessage(TELEMETRY, b"{}"))
-    assert (0 < seconds <= 50, tokens, limit) == (True, None, None)
-    check = MessageQueueWorker.check_rate_limits_for_message
-    assert await check(2, limits.telemetry_message_rate_limit, limits.telemetry_datapoints_rate_limit) == (None, 0, None)
-    assert await check(3, limits.telemetry_message_rate_limit, limits.telemetry_datapoints_rate_limit) == (
-        (3, 100.0),
-        3,
-        limits.telemetry_datapoints_rate_limit,
-    )

@@ -7,7 +7,7 @@ import pytest
 from device_peer import NoException, make_client
 
 from engine_parts import engine_of
-from tb_mqtt_client import NotConnectedError
+from tb_mqtt_client import ClaimRequest, NotConnectedError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.service.delivery import workers
 
@@ -30,6 +30,37 @@ async def client(emulator):
     assert not [task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()]
 
 
+class Sender:
+    """Sends the data of a device, or of a gateway's sub-device, whose sends are routed by the initial queue's loop."""
+
+    def __init__(self, client, session=None):
+        self.client, self.session = client, session
+
+    async def send(self, data):
+        """Return the future of a send."""
+        if self.session is not None:
+            return await self.client.send_device_timeseries(self.session, data, wait_for_publish=False)
+        [future] = await self.client.send_timeseries(data, wait_for_publish=False)
+        return future
+
+    def stored(self, emulator):
+        """Return what the platform has stored."""
+        return emulator.device("D1" if self.session is not None else "device").telemetry
+
+
+@pytest.fixture
+async def sender(client, make_gateway, where):
+    """A sender of the kind whose data comes by where the test fails."""
+    if where != "routing":
+        yield Sender(client)
+        return
+    gateway = make_gateway()
+    await gateway.connect()
+    session, _ = await gateway.connect_device("D1", wait_for_publish=True)
+    yield Sender(gateway, session)
+    await gateway.stop()
+
+
 def loops():
     return {task.get_name() for task in asyncio.all_tasks() if task.get_name().endswith(" queue")}
 
@@ -37,7 +68,7 @@ def loops():
 def assert_sum(client):
     statistics = client.statistics
     assert statistics.accepted == sum(getattr(statistics, state) for state in STATES), statistics
-    assert statistics.queued == statistics.in_flight == engine_of(client).message_service.room.messages == 0
+    assert statistics.queued == statistics.in_flight == engine_of(client).message_service.capacity.sends == 0
     assert len(engine_of(client).futures) == 0
 
 
@@ -54,8 +85,8 @@ def failing(client, where, error, times):
     owner, name = {
         "routing": (service, "_route"),
         "packing": (service._device_uplink.packer, "pack"),
-        "limits": (service._device_uplink, "_fits"),
-        "admission": (service.admission, "try_take"),
+        "limits": (service._device_uplink, "_may_go"),
+        "admission": (engine_of(client).admission, "try_take"),
         "publishing": (engine_of(client).mqtt_manager, "publish_now"),
     }[where]
     function, left = getattr(owner, name), [error] * times
@@ -71,12 +102,12 @@ def failing(client, where, error, times):
 WHERE = ["routing", "packing", "limits", "admission", "publishing"]
 
 
-async def send(client):
+async def send(sender):
     """Return the futures of 20 sends with the poison among them, the poison's first."""
     futures = []
     for number in range(20):
         data = POISON if number == 10 else {"good": number}
-        futures += await client.send_timeseries({"ts": number + 1, "values": data}, wait_for_publish=False)
+        futures.append(await sender.send({"ts": number + 1, "values": data}))
         if number in {9, 10}:
             # The poison has a payload of its own; the others share theirs.
             await asyncio.wait(futures)
@@ -85,12 +116,12 @@ async def send(client):
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("error", [LookupError("a defect"), OverflowError("int too big"), MemoryError()], ids=repr)
-async def test_a_passing_error_costs_nothing(client, emulator, where, error, caplog):
-    before = loops()
+async def test_a_passing_error_costs_nothing(sender, emulator, where, error, caplog):
+    client, before = sender.client, loops()
     failing(client, where, error, 2)
-    results = await asyncio.wait_for(asyncio.gather(*await send(client)), 10)
+    results = await asyncio.wait_for(asyncio.gather(*await send(sender)), 10)
     assert {result.reason_code for result in results} == {0}
-    assert len(emulator.device("device").telemetry) == client.statistics.acknowledged == 26
+    assert len(sender.stored(emulator)) == client.statistics.acknowledged == 26
     assert_sum(client)
     assert loops() == before
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -99,13 +130,13 @@ async def test_a_passing_error_costs_nothing(client, emulator, where, error, cap
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_a_send_that_fails_for_good_is_given_up_alone(client, emulator, where, caplog):
-    before = loops()
+async def test_a_send_that_fails_for_good_is_given_up_alone(sender, emulator, where, caplog):
+    client, before = sender.client, loops()
     failing(client, where, LookupError("a defect"), 1000)
-    poison, *results = await asyncio.wait_for(asyncio.gather(*await send(client)), 10)
+    poison, *results = await asyncio.wait_for(asyncio.gather(*await send(sender)), 10)
     assert poison.reason_code == -1
     assert {result.reason_code for result in results} == {0}
-    assert len(emulator.device("device").telemetry) == client.statistics.acknowledged == 19
+    assert len(sender.stored(emulator)) == client.statistics.acknowledged == 19
     assert client.statistics.undelivered == 7
     assert_sum(client)
     assert loops() == before
@@ -113,11 +144,12 @@ async def test_a_send_that_fails_for_good_is_given_up_alone(client, emulator, wh
 
 
 @pytest.mark.parametrize("where", ["routing", "packing", "limits", "admission", "publishing"])
-async def test_an_error_among_many_sends_of_one_batch_is_isolated(client, emulator, where):
+async def test_an_error_among_many_sends_of_one_batch_is_isolated(sender, where):
     """All are queued in one turn of the loop."""
+    client = sender.client
     failing(client, where, LookupError("a defect"), 3 if where in {"limits", "admission", "publishing"} else 1000)
     data = [{"ts": number + 1, "values": POISON if number == 333 else {"good": number}} for number in range(1000)]
-    futures = [(await client.send_timeseries(one, wait_for_publish=False))[0] for one in data]
+    futures = [await sender.send(one) for one in data]
     results = await asyncio.wait_for(asyncio.gather(*futures), 10)
     codes = [result.reason_code for result in results]
     assert (codes.pop(333), set(codes)) == (-1 if where in {"routing", "packing"} else 0, {0})
@@ -129,12 +161,12 @@ async def test_a_request_that_fails_is_tried_again_or_ends(client, times):
     admission = engine_of(client).admission
     take = admission.try_take
 
-    def fails_for_requests(message):
+    def fails_for_requests(item):
         nonlocal times
-        if message.is_service_message and times:
+        if not item.has_datapoints and times:
             times -= 1
             raise LookupError("a defect")
-        return take(message)
+        return take(item)
 
     admission.try_take = fails_for_requests
     request = client.request_attributes(shared_keys=["a"])
@@ -176,7 +208,7 @@ async def test_a_loop_that_ends_for_good_is_seen_by_senders_until_connect_starts
         raise NoException("ends every loop")
 
     engine_of(client).message_service._route = route
-    assert (await client.send_timeseries({"a": 1})).reason_code == -1
+    assert (await client.claim_device(ClaimRequest.build("secret"))).reason_code == -1
     assert [str(context["exception"]) for context in contexts] == ["ends every loop"]
     del engine_of(client).message_service._route
     await assert_unusable_until_connect(client, "initial queue.*ends every loop")

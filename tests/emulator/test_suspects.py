@@ -24,7 +24,7 @@ def make(emulator, monkeypatch):
     def make(kind=DeviceClient, token="TOKEN", **options):
         fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
         client = kind(fast | {"host": emulator.host, "port": emulator.port, "access_token": token} | options)
-        engine_of(client).message_service._suspects.interval = 0.05
+        engine_of(client).message_service.suspects.interval = 0.05
         return client
 
     return make
@@ -91,7 +91,7 @@ async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_i
 
     emulator.on_publish = judge
     async with make(GatewayClient, "GATEWAY") as client:
-        suspects, window = engine_of(client).message_service._suspects, engine_of(client).mqtt_manager._window
+        suspects, window = engine_of(client).message_service.suspects, engine_of(client).mqtt_manager._window
         suspects.interval = 0.2
         session, _ = await client.connect_device("device behind it", wait_for_publish=True)
         bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
@@ -143,7 +143,7 @@ async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator
         async with asyncio.timeout(SOME_TIME):
             await until(
                 lambda: (
-                    future.done() or any(group.failures > STRIKES for group in engine_of(client).message_service._suspects._groups)
+                    future.done() or any(group.failures > STRIKES for group in engine_of(client).message_service.suspects._groups)
                 )
             )
             outage = False
@@ -162,7 +162,7 @@ async def test_a_server_that_closes_every_connection_does_not_fill_the_memory_wi
         ]
         async with asyncio.timeout(SOME_TIME):
             await until(lambda: client.statistics.connections >= 100)
-            assert len(engine_of(client).message_service._suspects.all()) <= 20
+            assert len(engine_of(client).message_service.suspects.all()) <= 20
             assert client.statistics.queued >= 80
             outage = False
             results = [await future for [future] in futures]
@@ -210,7 +210,7 @@ async def suspects_of_one_trial(emulator, client, count, on_connect=None):
         for ts in range(1, count + 1):
             futures += await client.send_timeseries({"ts": ts, "values": {"a": "x"}}, wait_for_publish=False)
             await until(lambda sent=ts: len(arrived) >= sent)
-        await until(lambda: len(engine_of(client).message_service._suspects.all()) == count)
+        await until(lambda: len(engine_of(client).message_service.suspects.all()) == count)
     return futures
 
 
@@ -267,7 +267,7 @@ async def test_stop_answers_suspects(emulator, make):
     emulator.on_publish = lambda publish: Verdict.close() if publish.topic.endswith("telemetry") else None
     futures = [await client.send_timeseries({"ts": ts, "values": {"a": 1}}, wait_for_publish=False) for ts in range(1, 6)]
     async with asyncio.timeout(SOME_TIME):
-        await until(lambda: not engine_of(client).message_service._suspects.is_empty())
+        await until(lambda: not engine_of(client).message_service.suspects.is_empty())
     await client.stop(timeout=0.1)
     assert {future.result().reason_code for [future] in futures} == {-1}
     assert client.statistics.undelivered == 5

@@ -105,7 +105,7 @@ async def test_a_gateway_learns_from_each_version_s_way_to_refuse(config, emulat
             results = await asyncio.gather(*futures)
         assert {result.reason_code for result in results} == {0}
         assert client.health()["limits"]["learned"]
-        assert engine_of(client).message_service._suspects.is_empty()
+        assert engine_of(client).message_service.suspects.is_empty()
 
 
 async def test_messages_do_not_get_smaller_for_a_limit_of_messages(emulator, config):

@@ -1,13 +1,12 @@
 """Which limit a connection ended for: data and requests of one client on a fake clock."""
 
-import asyncio
-
 import pytest
 
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import unlimited
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 
 class Sender:
@@ -15,8 +14,8 @@ class Sender:
 
     def __init__(self):
         self.now = 10**9
-        backpressure = BackpressureController(asyncio.Event(), clock=lambda: self.now / 1e9)
-        self.admission = Admission(unlimited("device"), None, backpressure, lambda: self.now)
+        backpressure = BackpressureController(clock=lambda: self.now / 1e9)
+        self.admission = Admission(unlimited("device"), unlimited("gateway"), backpressure, lambda: self.now)
 
     def publish(self, seconds, *, requests):
         """Returns what was published in the last tenth of a second."""
@@ -24,7 +23,8 @@ class Sender:
             self.now += 10**8
             data = [MqttPublishMessage("v1/devices/me/telemetry", b"{}", datapoints=30)]
             others = [MqttPublishMessage(f"v1/devices/me/attributes/request/{number}", b"{}") for number in range(requests)]
-            published = [message for message in [*data, *others] if not self.admission.try_take(message)]
+            items = map(WorkItem.of, [*data, *others])
+            published = [item for item in items if not self.admission.try_take(item)]
         return published
 
     def limited(self):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
@@ -35,8 +36,8 @@ class PlayedPipeline:
     def take_queued_messages(self):
         return []
 
-    def send_in_parts(self, message):
-        return message.devices > 1
+    def send_in_parts(self, item):
+        return item.devices > 1
 
     def check_packed_again(self):
         """There is no worker that has packed something."""
@@ -62,9 +63,9 @@ class Traffic(SubDeviceTraffic):
 
 
 async def message_of(device):
-    message = MqttPublishMessage("v1/gateway/claim", b"{}")
-    message.device = device
-    return message
+    item = WorkItem(MqttPublishMessage("v1/gateway/claim", b"{}"), [])
+    item.device = device
+    return item
 
 
 async def test_held_until_released():
@@ -153,9 +154,9 @@ async def test_deleted():
 
 
 async def data_of(device, devices=1):
-    message = MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"a":1}}]}', datapoints=1)
-    message.device, message.devices = device, devices
-    return message
+    item = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"a":1}}]}'), [], 1)
+    item.device, item.devices = device, devices
+    return item
 
 
 async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first():
@@ -293,14 +294,14 @@ async def test_a_message_that_is_taken_back():
     message = await message_of(A)
     gate.hold(A)
     gate.held(A).messages.append(message)
-    assert gate.remove(message)
-    assert not gate.remove(message)
+    assert gate.remove_first(lambda item: item is message) is message
+    assert gate.remove_first(lambda item: item is message) is None
 
 
 @pytest.mark.parametrize("name", ["D", 'B"é', "a longer name"])
 async def test_a_payload_of_a_renamed_device(name):
     traffic, new = Traffic(), DeviceIdentity(name)
-    message = MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"A":"A"}}]}')
+    message = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"A":"A"}}]}'), [])
     message.device = A
     assert not traffic.follow(message)
     traffic.move(B, C)
@@ -309,8 +310,8 @@ async def test_a_payload_of_a_renamed_device(name):
     assert traffic.follow(message)
     assert traffic.pipeline.again == [message]
     renamed = name.replace('"', '\\"')
-    assert message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
-    assert (message.payload_size, message.device) == (len(message.payload), new)
+    assert message.message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
+    assert (message.message.payload_size, message.device) == (len(message.message.payload), new)
     assert not traffic.follow(message)
     traffic.move(new, None)
     assert traffic.follow(message)
@@ -319,7 +320,7 @@ async def test_a_payload_of_a_renamed_device(name):
 
 async def test_a_message_of_several_devices_goes_in_parts():
     traffic = Traffic()
-    message = MqttPublishMessage("v1/gateway/telemetry", b"{}")
+    message = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b"{}"), [])
     message.device, message.devices = A, 2
     traffic.move(A, B)
     assert traffic.follow(message)

@@ -193,7 +193,7 @@ class Queue(MessageService):
 
     def __init__(self):
         self.messages, self.uplinks = [], []
-        self.entrance = self
+        self.intake = self
 
     def submit(self, message):
         self.messages.append(message)

@@ -44,6 +44,7 @@ MAY_IMPORT_NATIVE = {
     "service.delivery.outcomes",
     "service.delivery.sub_devices",
     "service.delivery.packing",
+    "service.delivery.work_item",
 }
 
 # Imports for annotations only count too: a type that points up is a design that points up.

@@ -181,8 +181,8 @@ class Manager:
     def send_unsubscribe(self, topic):
         self.unsubscribed.append(topic)
 
-    def publish_now(self, message):
-        self.published.put_nowait(message)
+    def publish_now(self, item):
+        self.published.put_nowait(item.message)
 
     def lose_connection(self):
         """End the session, and begin another one."""
@@ -201,10 +201,10 @@ class Admission:
         self.admitted = []
         self.waited = []
 
-    def try_take(self, message):
+    def try_take(self, item):
         wait = self.waits.pop(0) if self.waits else 0.0
         if not wait:
-            self.admitted.append(message.topic)
+            self.admitted.append(item.message.topic)
         return wait
 
     async def wait(self, seconds):

@@ -16,6 +16,7 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.json_session_limits import LIMIT_NAMES, SessionLimits
 from tb_mqtt_client.service.session.limits import apply_rate_limits
 
@@ -40,7 +41,7 @@ def test_parse():
         "gatewayRateLimits": {"messages": "2:1"},
     }
     limits = SessionLimits.parse(json.dumps(reply).encode())
-    assert (limits.max_payload_size, limits.device["messages"], limits.gateway) == (1000, "1:1", {"messages": "2:1"})
+    assert (limits.max_packet_size, limits.device["messages"], limits.gateway) == (1000, "1:1", {"messages": "2:1"})
 
 
 @pytest.mark.parametrize("reply", ['{"error":"timeout"}', "[]", "no json", ""])
@@ -60,7 +61,7 @@ def test_an_unusable_payload_size_is_the_default(size, caplog):
 
 @pytest.mark.parametrize(("size", "used"), [(80, 80), (65536, 65536), (2**31 - 1, 268_435_455)])
 def test_a_payload_size_is_at_most_what_mqtt_can_carry(size, used):
-    assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()).max_payload_size == used
+    assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()).max_packet_size == used
 
 
 @pytest.mark.parametrize("of", ["rateLimits", "gatewayRateLimits"])
@@ -118,14 +119,14 @@ def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
     client = GatewayClient({"host": "127.0.0.1", "rate_limit_percentage": percentage})
     engine_of(client).apply_limits(limits)
     json.dumps(client.health())
-    packers = (None, engine_of(client).packer), (DeviceIdentity("m", "default"), sub_devices_of(client).packer)
-    for device, packer in packers:
+    for device in (None, DeviceIdentity("m", "default")):
+        payload_limits = engine_of(client).admission.payload_limits(of_sub_devices=device is not None)
         packed = pack_timeseries(
             [EncodedUplink.timeseries({"a": 1}, 1, device)],
             gateway=device is not None,
-            max_size=packer.payload_budget,
-            max_datapoints=packer.max_datapoints,
-            max_devices=packer.max_devices,
+            max_size=payload_limits.max_payload_size,
+            max_datapoints=payload_limits.max_datapoints,
+            max_devices=payload_limits.max_devices,
         )
         assert (len(packed.payloads), packed.oversized) == (1, [])
     for limiter in (engine_of(client).rate_limiter, engine_of(client).gateway_rate_limiter):
@@ -147,15 +148,15 @@ async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_
     """docs/platform_contract.md, facts 3 and 4: data takes messages and datapoints, a gateway's by device entry; else messages."""
     clock = Clock()
     device, gateway = limiter(clock, "5:1", "5:1", "50:1"), limiter(clock, "7:1", "7:1", "70:1")
-    admission = Admission(device, gateway, BackpressureController(asyncio.Event()), clock)
+    admission = Admission(device, gateway, BackpressureController(), clock)
 
     def tokens(of):
         return [limit.buckets.tokens(0)[0] for limit in of.values()]
 
     def take(topic, datapoints=0, devices=1, superseded=0):
-        message = MqttPublishMessage(topic, b"", datapoints=datapoints)
-        message.devices, message.superseded = devices, superseded
-        return admission.try_take(message)
+        item = WorkItem(MqttPublishMessage(topic, b""), [], datapoints)
+        item.devices, item.superseded = devices, superseded
+        return admission.try_take(item)
 
     assert take("v1/devices/me/telemetry", 10) == 0.0
     assert take("v1/devices/me/attributes", 5) == 0.0
@@ -177,7 +178,7 @@ async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_
 
 
 async def test_new_limits_wake_who_waits_by_the_old_ones():
-    admission = Admission(limiter(Clock()), limiter(Clock()), BackpressureController(asyncio.Event()), Clock())
+    admission = Admission(limiter(Clock()), limiter(Clock()), BackpressureController(), Clock())
     waiting = asyncio.ensure_future(admission.wait(3600))
     await asyncio.sleep(0)
     admission.limits_changed()

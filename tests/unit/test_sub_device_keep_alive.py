@@ -11,9 +11,10 @@ from tb_mqtt_client import GatewayConfig
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.gateway import keep_alive
-from tb_mqtt_client.service.gateway.keep_alive import KeepAliveMessage, SubDeviceKeepAlive
+from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive, keep_alive_message
 
 SECONDS = 240
 DEVICES = [DeviceIdentity(f"meter {number:05}") for number in range(10_000)]
@@ -31,12 +32,12 @@ class Manager:
     async def wait_writable_for_service(self):
         await self.writable.wait()
 
-    def publish_now(self, message):
-        self.published.append((self.clock.now, message))
+    def publish_now(self, item):
+        self.published.append((self.clock.now, item))
 
     def entries(self):
         """(time, device) of all keep-alives."""
-        return [(when, name) for when, message in self.published for name in json.loads(message.payload)]
+        return [(when, name) for when, item in self.published for name in json.loads(item.message.payload)]
 
 
 class Admission:
@@ -46,19 +47,24 @@ class Admission:
         self.clock = clock
         self.rate = self.free_at = 0.0
         self.largest = 0
+        self.max_payload_size = 65_500
         self.asked_at = []
 
-    def largest_service_message(self, *, gateway):
-        assert gateway
+    def payload_limits(self, *, of_sub_devices):
+        assert of_sub_devices
+        return SimpleNamespace(max_payload_size=self.max_payload_size)
+
+    def largest_service_message(self, *, of_sub_devices):
+        assert of_sub_devices
         return self.largest
 
-    def try_take(self, message):
+    def try_take(self, item):
         self.asked_at.append(self.clock.now)
         if not self.rate:
             return 0.0
         if self.free_at > self.clock.now:
             return self.free_at - self.clock.now
-        self.free_at = self.clock.now + message.devices / self.rate
+        self.free_at = self.clock.now + item.devices / self.rate
         return 0.0
 
     async def wait(self, seconds):
@@ -71,7 +77,6 @@ def site():
     clock = Clock()
     manager, admission = Manager(clock), Admission(clock)
     kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": SECONDS}), JsonGatewayFormat(), manager, admission)
-    kept.max_payload_size = 65_500
     refused = []
     kept.on_refused = refused.extend
 
@@ -83,10 +88,7 @@ def site():
 
     def data_of(*devices):
         """Data of these devices that the platform acknowledged."""
-        message = SimpleNamespace(
-            device=None, devices=len(devices), packed=SimpleNamespace(device_identities=lambda: list(devices))
-        )
-        run(kept.acknowledged, message)
+        run(kept.acknowledged, SimpleNamespace(devices=len(devices), identities=list(devices)))
 
     yield SimpleNamespace(clock=clock, manager=manager, admission=admission, kept=kept, refused=refused, run=run, data_of=data_of)
     run(kept.connection_ended)
@@ -116,7 +118,7 @@ def test_each_quiet_device_has_an_uplink_in_time_and_none_too_often(site, count)
     messages = len(site.manager.published)
     assert messages <= hour / SECONDS * 8 / 7 * max(1, min(count / 100, 32)) + 32
     assert all(
-        message.payload_size <= 65_500 and message.topic == GATEWAY_ATTRIBUTES_TOPIC for _, message in site.manager.published
+        item.message.payload_size <= 65_500 and item.message.topic == GATEWAY_ATTRIBUTES_TOPIC for _, item in site.manager.published
     )
 
 
@@ -144,7 +146,7 @@ def test_messages_of_one_device_count_too(site):
     site.clock.run_until(200)
     message = MqttPublishMessage("v1/gateway/attributes/request", b"{}")
     message.device = DEVICES[0]
-    site.run(site.kept.acknowledged, message)
+    site.run(site.kept.acknowledged, WorkItem.of(message))
     site.clock.run_until(200 + SECONDS - 1)
     assert site.manager.published == []
 
@@ -165,29 +167,32 @@ def test_what_is_sent_faster_than_is_looked_at_costs_no_more(site):
     for device in devices:
         site.run(site.kept.announced, device)
 
-    def look():
-        looked_at.append(site.clock.now)
-        return devices
+    class Item:
+        devices = 1000
 
-    message = SimpleNamespace(device=None, devices=1000, packed=SimpleNamespace(device_identities=look))
+        @property
+        def identities(self):
+            looked_at.append(site.clock.now)
+            return devices
+
     for now in range(300):
         site.clock.run_until(now)
         for _ in range(100):
-            site.run(site.kept.acknowledged, message)
+            site.run(site.kept.acknowledged, Item())
     bound = keep_alive.LOOKED_AT_AT_ONCE / 1000 + 300 * keep_alive.LOOKED_AT_A_SECOND / 1000
     assert bound * 0.9 < len(looked_at) <= bound
     assert site.manager.published == []
 
 
 def test_no_payload_and_no_window_of_the_limits_is_exceeded(site):
-    site.admission.largest, site.kept.max_payload_size = 200, 1000
+    site.admission.largest, site.admission.max_payload_size = 200, 1000
     for device in DEVICES[:500]:
         site.run(site.kept.announced, device)
     site.clock.run_until(2 * SECONDS)
-    assert {message.devices for _, message in site.manager.published} == {50}
+    assert {item.devices for _, item in site.manager.published} == {50}
     site.admission.largest = 0
     site.clock.run_until(3 * SECONDS)
-    sizes = [message.payload_size for _, message in site.manager.published]
+    sizes = [item.message.payload_size for _, item in site.manager.published]
     assert 980 < max(sizes) <= 1000
 
 
@@ -249,7 +254,7 @@ def test_devices_of_a_refused_keep_alive_are_reported_and_forgotten(site):
     site.clock.run_until(SECONDS)
     [(_, message)] = site.manager.published
     site.run(site.kept.forget, DEVICES[1])
-    message.delivery_futures[0].set_result(message.result(0x80))
+    message.deliveries[0].set_result(message.result(0x80))
     site.clock.run_until(3 * SECONDS)
     assert site.refused == [DEVICES[0], DEVICES[2]]
     assert (len(site.kept), len(site.manager.published)) == (0, 1)
@@ -307,13 +312,12 @@ def test_switched_off_there_is_nothing(site):
 @pytest.mark.parametrize("names", [["A"], ['quo"te', "é", "\n"], ["x" * 300, "y"], [f"D{number}" for number in range(200)]])
 @pytest.mark.parametrize("max_size", [1, 100, 65_500])
 def test_a_message_has_as_many_names_as_fit(names, max_size):
-    message = KeepAliveMessage(*JsonGatewayFormat().empty_attributes(iter(names), max_size))
-    assert json.loads(message.payload) == {name: {} for name in names[: message.devices]}
-    assert message.payload_size <= max_size or message.devices == 1
-    if message.devices < len(names):
-        assert len(JsonGatewayFormat().empty_attributes(names[: message.devices + 1], 10**6)[0]) > max_size
-    assert message.is_service_message
-    assert not message.is_device_message
+    item = keep_alive_message(*JsonGatewayFormat().empty_attributes(iter(names), max_size))
+    assert json.loads(item.message.payload) == {name: {} for name in names[: item.devices]}
+    assert item.message.payload_size <= max_size or item.devices == 1
+    if item.devices < len(names):
+        assert len(JsonGatewayFormat().empty_attributes(names[: item.devices + 1], 10**6)[0]) > max_size
+    assert (item.has_datapoints, item.of_sub_devices) == (False, True)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), ("0", 0), (60, 60), ("90.5", 90.5)])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.service.delivery.suspects import STRIKES, Suspects, is_suspicious
 from tb_mqtt_client.service.delivery.transport import SessionEnd
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 CLOSED = SessionEnd("closed by the server", by_server=True)
 SHUTTING_DOWN = SessionEnd("DISCONNECT", 0x8B, by_server=True)
@@ -27,7 +28,7 @@ class Sends:
         self.suspects = Suspects(self.halve, lambda: next(self.others), lambda: self.now)
 
     def message(self, sends):
-        message = MqttPublishMessage("v1/devices/me/telemetry", b"{}")
+        message = WorkItem(MqttPublishMessage("v1/devices/me/telemetry", b"{}"), [])
         self.carried[message] = list(sends)
         return message
 
@@ -131,7 +132,7 @@ async def test_data_is_rejected_only_if_other_data_was_acknowledged_since_it_is_
 async def test_a_message_without_datapoints_is_rejected_by_itself():
     sends = Sends()
     sends.others = itertools.repeat(0)
-    message = MqttPublishMessage("v1/devices/me/claim", b"{}")
+    message = WorkItem(MqttPublishMessage("v1/devices/me/claim", b"{}"), [])
     sends.carried[message] = [1]
     sends.suspects.add([message])
     assert (await isolate(sends, {1}, CLOSED))[1] == [1]
@@ -198,9 +199,9 @@ async def test_a_suspect_can_be_taken_out_but_not_while_it_is_tried():
     sends = Sends()
     first, second = sends.message([1]), sends.message([2])
     sends.suspects.add([first, second])
-    assert sends.suspects.remove(first)
+    assert sends.suspects.remove_first(first.__eq__) is first
     assert sends.suspects.begin(await sends.next_group(), worked=True)
-    assert not sends.suspects.remove(second)
+    assert sends.suspects.remove_first(second.__eq__) is None
     sends.suspects.end()
     assert sends.suspects.clear() == [second]
     assert sends.suspects.is_empty()

@@ -9,9 +9,10 @@ import pytest
 
 from tb_mqtt_client import AttributeEntry, PublishResult, TimeseriesEntry
 from tb_mqtt_client.common.async_utils import future_map
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.gateway.gateway_uplink_message import GatewayUplinkMessageBuilder
+from tb_mqtt_client.service.delivery.payload_limits import payload_size
 from tb_mqtt_client.service.device.message_splitter import MessageSplitter
 from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 
@@ -76,7 +77,7 @@ def test_default_limits(value):
 
 @pytest.mark.parametrize(("version", "overhead"), [(5, 5), (4, 4)])
 def test_the_payload_leaves_room_for_the_rest_of_the_packet(version, overhead):
-    assert max_payload_size("topic", 100, version) == 100 - len("topic") - overhead
+    assert payload_size("topic", 100, version) == 100 - len("topic") - overhead
 
 
 async def test_publish_messages(caplog):
@@ -85,7 +86,6 @@ async def test_publish_messages(caplog):
     assert "qos must be 0 or 1" in caplog.text
     message.mark_as_sent(9)
     assert repr(message) == ("MqttPublishMessage(topic=v1/devices/me/telemetry, payload_size=2, qos=1, datapoints=1, message_id=9)")
-    assert message.uuid == message.uuid
     assert len(message.delivery_futures) == 1
     rpc = MqttPublishMessage("v1/gateway/rpc", b"")
     assert (rpc.is_device_message, rpc.is_service_message) == (False, True)

@@ -262,7 +262,7 @@ class Examination:
         )
 
     async def _payload_finding(self, client: DeviceClient, health: dict[str, Any]) -> Finding:
-        limit = health["limits"]["max_payload_size"]
+        limit = health["limits"]["max_packet_size"]
         text = f"max packet {limit:,} bytes (telemetry payload {client.max_payload_size:,})"
         if not health["limits"]["announced"]:
             return Finding("payload size", SKIPPED, f"not announced by the server; assumed: {text}")

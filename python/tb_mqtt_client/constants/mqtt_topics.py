@@ -1,7 +1,9 @@
-"""Topics of the platform (docs/platform_contract.md, sections 2 and 4)."""
+"""Topics of the platform, each with the kind of its messages (docs/platform_contract.md, sections 2 and 4)."""
 
 import re
-from typing import Final
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 WILDCARD: Final = "+"
 REQUEST_TOPIC_SUFFIX: Final = "/request"
@@ -38,25 +40,80 @@ GATEWAY_ATTRIBUTES_RESPONSE_TOPIC: Final = f"{GATEWAY_ATTRIBUTES_TOPIC}{RESPONSE
 GATEWAY_RPC_TOPIC: Final = f"{BASE_GATEWAY_TOPIC}/rpc"
 GATEWAY_CLAIM_TOPIC: Final = f"{BASE_GATEWAY_TOPIC}/claim"
 
-TOPICS_WITH_DATAPOINTS_CHECK: Final = frozenset(
-    {DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC}
-)
-"""Topics whose messages count against the limits `telemetryMessages` and `telemetryDataPoints`. All others count against `messages`
-(docs/platform_contract.md, section 5)."""
+# Short forms of the device's topics for telemetry and attributes, the last part of which names the payload format.
+SHORT_TELEMETRY_TOPICS: Final = ("v2/t", "v2/t/j", "v2/t/p")
+SHORT_ATTRIBUTES_TOPICS: Final = ("v2/a", "v2/a/j", "v2/a/p")
 
-GATEWAY_TOPICS: Final = frozenset(
+
+class MessageKind(Enum):
+    """What a message from a client is for. The platform counts and refuses messages by their kind."""
+
+    TELEMETRY = "telemetry"
+    ATTRIBUTES = "attributes"
+    DEVICE_CONNECT = "device connect"
+    """The announcement of a sub-device."""
+    DEVICE_DISCONNECT = "device disconnect"
+    """The end of a sub-device's session."""
+    REQUEST = "request"
+    """A request to the platform: a client-side RPC, or a request for attributes, credentials or a part of a package."""
+    RESPONSE = "response"
+    """The response to a server-side RPC."""
+    CLAIM = "claim"
+    KEEP_ALIVE = "keep-alive"
+    """Attributes without a datapoint, which the platform counts as it counts requests."""
+    OTHER = "other"
+    """A message to a topic that the platform does not have."""
+
+    def __init__(self, name: str) -> None:
+        self.has_datapoints = name in {"telemetry", "attributes"}
+        """Whether the message takes from `telemetryMessages` and `telemetryDataPoints`; all others take from `messages`."""
+
+
+class Route(NamedTuple):
+    """The kind of messages that a topic carries."""
+
+    kind: MessageKind
+    of_sub_devices: bool = False
+    """Whether the messages are a gateway's, for its sub-devices."""
+
+
+ROUTES: Final = MappingProxyType(
     {
-        GATEWAY_CONNECT_TOPIC,
-        GATEWAY_DISCONNECT_TOPIC,
-        GATEWAY_TELEMETRY_TOPIC,
-        GATEWAY_ATTRIBUTES_TOPIC,
-        GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
-        GATEWAY_ATTRIBUTES_RESPONSE_TOPIC,
-        GATEWAY_RPC_TOPIC,
-        GATEWAY_CLAIM_TOPIC,
+        **dict.fromkeys((DEVICE_TELEMETRY_TOPIC, *SHORT_TELEMETRY_TOPICS), Route(MessageKind.TELEMETRY)),
+        **dict.fromkeys((DEVICE_ATTRIBUTES_TOPIC, *SHORT_ATTRIBUTES_TOPICS), Route(MessageKind.ATTRIBUTES)),
+        DEVICE_CLAIM_TOPIC: Route(MessageKind.CLAIM),
+        PROVISION_REQUEST_TOPIC: Route(MessageKind.REQUEST),
+        GATEWAY_CONNECT_TOPIC: Route(MessageKind.DEVICE_CONNECT, of_sub_devices=True),
+        GATEWAY_DISCONNECT_TOPIC: Route(MessageKind.DEVICE_DISCONNECT, of_sub_devices=True),
+        GATEWAY_TELEMETRY_TOPIC: Route(MessageKind.TELEMETRY, of_sub_devices=True),
+        GATEWAY_ATTRIBUTES_TOPIC: Route(MessageKind.ATTRIBUTES, of_sub_devices=True),
+        GATEWAY_ATTRIBUTES_REQUEST_TOPIC: Route(MessageKind.REQUEST, of_sub_devices=True),
+        GATEWAY_ATTRIBUTES_RESPONSE_TOPIC: Route(MessageKind.OTHER, of_sub_devices=True),
+        GATEWAY_RPC_TOPIC: Route(MessageKind.RESPONSE, of_sub_devices=True),
+        GATEWAY_CLAIM_TOPIC: Route(MessageKind.CLAIM, of_sub_devices=True),
     }
 )
-"""All topics to which only a gateway may publish."""
+"""Topics without a request id in them."""
+
+_NUMBERED_ROUTES: Final = (
+    (DEVICE_RPC_RESPONSE_TOPIC, Route(MessageKind.RESPONSE)),
+    (DEVICE_RPC_REQUEST_TOPIC, Route(MessageKind.REQUEST)),
+    (f"{DEVICE_ATTRIBUTES_TOPIC}{REQUEST_TOPIC_SUFFIX}/", Route(MessageKind.REQUEST)),
+    ("v2/fw/request/", Route(MessageKind.REQUEST)),
+    ("v2/sw/request/", Route(MessageKind.REQUEST)),
+    ("v2/r/res/", Route(MessageKind.RESPONSE)),
+    ("v2/r/req/", Route(MessageKind.REQUEST)),
+    ("v2/a/req/", Route(MessageKind.REQUEST)),
+)
+"""How topics with a request id begin."""
+
+
+def route_of(topic: str) -> Route:
+    """Return the kind of messages that are published to a topic."""
+    route = ROUTES.get(topic)
+    if route is not None:
+        return route
+    return next((route for prefix, route in _NUMBERED_ROUTES if topic.startswith(prefix)), Route(MessageKind.OTHER))
 
 
 def build_device_attributes_request_topic(request_id: int) -> str:

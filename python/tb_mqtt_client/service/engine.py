@@ -16,16 +16,15 @@ from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_no
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage, max_payload_size
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.service.delivery.packing import UplinkPacker
+from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.statistics import Statistics
-from tb_mqtt_client.service.device.message_splitter import MessageSplitter
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
@@ -50,9 +49,6 @@ class Component:
 
     def connecting(self) -> None:
         """Note that a connection is wanted from now on."""
-
-    def limits_changed(self, limits: SessionLimits) -> None:
-        """Take over the limits of a new session."""
 
     def before_traffic(self) -> None:
         """Prepare a new session before queued messages are published in it."""
@@ -92,8 +88,6 @@ class Engine:
         self.stop_event = asyncio.Event()
         self.futures = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
-        self.splitter = MessageSplitter(futures=self.futures)
-        self.packer = UplinkPacker(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, self.splitter, self.futures, gateway=False)
         self.report = InboundReport()
         self.mqtt_manager = MQTTManager(
             self.client_id,
@@ -102,20 +96,18 @@ class Engine:
             ack_timeout=config.ack_timeout,
             inbound=InboundDispatcher(self.report, config.max_inbound_messages),
         )
+        backpressure = BackpressureController(delay=config.backpressure_delay)
+        self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
+        self.admission.set_own_limits(own_limits(config.rate_limits or {}))
         self.message_service = MessageService(
             self.mqtt_manager,
-            self.stop_event,
-            BackpressureController(self.stop_event, delay=config.backpressure_delay),
-            self.rate_limiter,
-            self.packer,
-            config.max_queued_messages,
-            gateway_rate_limiter=self.gateway_rate_limiter,
+            self.admission,
+            self.futures,
+            max_queued_sends=config.max_queued_messages,
             max_queued_bytes=config.max_queued_bytes,
             device_qos=config.qos,
             queue_policy=config.queue_policy,
         )
-        self.admission = self.message_service.admission
-        self.admission.set_own_limits(own_limits(config.rate_limits or {}))
         self.downlink = DeviceDownlink(
             self.format,
             self.report,
@@ -162,7 +154,7 @@ class Engine:
         """What became of all datapoints so far."""
         manager = self.mqtt_manager
         return self.message_service.counter.snapshot(
-            queued_calls=self.message_service.room.messages,
+            queued_calls=self.message_service.capacity.sends,
             in_flight_messages=manager.in_flight,
             connections=manager.connections,
             last_disconnect=manager.last_end.cause if manager.last_end else "",
@@ -311,8 +303,8 @@ class Engine:
         self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | list[Delivery]:
         self.require_started()
-        entrance = self.message_service.entrance
-        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
+        intake = self.message_service.intake
+        delivery = intake.try_accept(encoded) or await intake.accept(encoded)
         if not wait_for_publish:
             return [delivery]
         return await self.wait_for(delivery, topic, encoded.nbytes, timeout)
@@ -380,7 +372,7 @@ class Engine:
     def check_sendable(self, message: MqttPublishMessage) -> None:
         """Raise ``ValueError`` for a message that is too large for this session, and ``NotConnectedError`` before ``connect()``."""
         self.require_started()
-        limit = self.payload_size(message.topic)
+        limit = self.admission.payload_limits(of_sub_devices=False).payload_size(message.topic)
         if message.payload_size > limit:
             raise ValueError(
                 f"the payload for {message.topic} has {message.payload_size} bytes, and the platform takes {limit} at most"
@@ -404,18 +396,8 @@ class Engine:
         apply_rate_limits(self.gateway_rate_limiter, limits.gateway, percentage)
         # The session itself cost a message, and so did the end of the one before (docs/platform_contract.md, section 5).
         self.rate_limiter.message_rate_limit.spend(1 if self.mqtt_manager.connections == 1 else 2)
-        self.message_service.max_remaining_length = limits.max_payload_size
-        self.max_payload_size = self.payload_size(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC)
-        self.splitter.max_payload_size = self.max_payload_size
-        self.splitter.max_datapoints = self.rate_limiter.telemetry_datapoints_rate_limit.minimal_limit
-        for component in self._components:
-            component.limits_changed(limits)
-        self.admission.limits_changed()
-
-    def payload_size(self, *topics: str) -> int:
-        """Return the bytes that fit in a publish to any of these topics in this session."""
-        largest = self.message_service.max_remaining_length
-        return min(max_payload_size(topic, largest, self.mqtt_manager.mqtt_version) for topic in topics)
+        self.admission.set_session(limits.max_packet_size, self.mqtt_manager.mqtt_version)
+        self.max_payload_size = self.admission.payload_limits(of_sub_devices=False).max_payload_size
 
 
 def _random_client_id() -> str:

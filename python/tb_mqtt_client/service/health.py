@@ -17,12 +17,15 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
       the connection came or ended, in milliseconds since the epoch, ``None`` before the first one.
     - ``last_disconnect``: why the last session ended; ``last_disconnect_code``: the reason code of the server's DISCONNECT.
     - ``limited``: whether a message waits for the limits or for the end of a pause; ``paused_seconds``: what is left of a pause.
-    - ``limits``: what the server announced, ``max_payload_size`` in bytes of the remaining length. With ``announced`` false these
-      are the defaults, for a server that did not tell its own. ``learned``: a dict for each limit that the server enforces without
-      announcing it: ``limit`` (which one), ``per_second`` (used at present), ``estimate`` (of the limit, per second), ``source``
-      (the refusal that it was learned from) and ``refusals`` (how many).
+    - ``limits``: the limits of the session. With ``announced`` false these are the defaults, for a server that does not announce
+      its own. ``max_payload_size``: bytes of a telemetry payload, as ``client.max_payload_size``; ``max_packet_size``: bytes of an
+      MQTT packet without its first two to five (the remaining length). ``device``, ``gateway``: announced rate limits.
+      ``learned``: a dict for each limit that the server enforces without announcing it: ``limit`` (its name), ``per_second`` (in
+      use), ``estimate`` (of the limit, per second), ``source`` (the refusal that it was learned from) and ``refusals`` (their
+      number).
     """
     end = manager.last_end
+    payload_limits = admission.payload_limits(of_sub_devices=False)
     return {
         "connected": manager.is_connected(),
         "ready": manager.is_ready(),
@@ -33,7 +36,8 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
         "paused_seconds": admission.backpressure.remaining(),
         "limits": {
             "announced": limits.announced,
-            "max_payload_size": limits.max_payload_size,
+            "max_payload_size": payload_limits.max_payload_size,
+            "max_packet_size": payload_limits.max_packet_size,
             "device": dict(limits.device),
             "gateway": dict(limits.gateway),
             "learned": admission.learned_limits(),

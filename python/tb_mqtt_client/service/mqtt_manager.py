@@ -23,11 +23,11 @@ from tb_mqtt_client.common.mqtt.transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.receipts import resolve_futures, resolve_undelivered
 from tb_mqtt_client.service.delivery.transport import AcknowledgedCallback, ConnectionLostCallback, SessionEnd, SessionEndCallback
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher
 from tb_mqtt_client.service.session.connecting import ConnectionAttempt
 from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
@@ -91,6 +91,9 @@ class MQTTManager:
         self._expects_disconnect = self._closing = False
         self._pace = LinkPace(ack_timeout * WANTED_SHARE, on_slow=self._note_slow_link)
         self._window = InFlightWindow(max_inflight, self._pace)
+        # The events of `Transport`.
+        self.opened, self.has_room, self.idle = self._window.opened, self._window.has_room, self._window.idle
+        self.writable, self.service_writable = self._window.writable, self._window.service_writable
         self._log = OccasionalLog(logger)
         self._subscriptions = Subscriptions()
         self._inbound = inbound
@@ -243,33 +246,9 @@ class MQTTManager:
             raise ConnectionLostError("the connection ended while its session was set up")
         self._window.open()
 
-    def is_writable(self) -> bool:
-        """Return whether a message with datapoints may be published now."""
-        return self._window.writable.is_set()
-
-    async def wait_writable(self) -> None:
-        """Wait until there is a session, a socket that accepts data, and room in the in-flight window."""
-        await wait_for_set(self._window.writable)
-
     async def wait_writable_for_service(self) -> None:
         """Wait until a message without datapoints may be published; part of the in-flight window is reserved for these."""
-        await wait_for_set(self._window.service_writable)
-
-    def has_room(self) -> bool:
-        """Return whether a message may be published within ``alone``."""
-        return self._window.has_room.is_set()
-
-    async def wait_room(self) -> None:
-        """Wait until a message may be published within ``alone``, in this session or in another one."""
-        await wait_for_set(self._window.has_room)
-
-    async def wait_opened(self) -> None:
-        """Wait until a session is set up."""
-        await wait_for_set(self._window.opened)
-
-    async def wait_idle(self) -> None:
-        """Wait until every publish is acknowledged."""
-        await wait_for_set(self._window.idle)
+        await wait_for_set(self.service_writable)
 
     @property
     def has_worked(self) -> bool:
@@ -282,7 +261,7 @@ class MQTTManager:
         Returns:
             Whether the server has acknowledged a message.
         """
-        await self.wait_opened()
+        await wait_for_set(self.opened)
         try:
             async with asyncio.timeout(seconds):
                 await self._window.worked.wait()
@@ -296,8 +275,8 @@ class MQTTManager:
         self._window.reserve()
         try:
             while not (self.is_ready() and self._window.idle.is_set()):
-                await self.wait_opened()
-                await self.wait_idle()
+                await wait_for_set(self.opened)
+                await wait_for_set(self.idle)
             yield
         finally:
             self._window.release()
@@ -324,11 +303,12 @@ class MQTTManager:
         Raises:
             ConnectionLostError: ``force`` is true and there is no connection.
         """
+        item = WorkItem.of(message)
         if not force:
-            await (self.wait_writable_for_service if message.is_service_message else self.wait_writable)()
-        self.publish_now(message)
+            await wait_for_set(self.writable if item.has_datapoints else self.service_writable)
+        self.publish_now(item)
 
-    def publish_now(self, message: MqttPublishMessage) -> None:
+    def publish_now(self, item: WorkItem) -> None:
         """Write a PUBLISH. A QoS 0 message counts as acknowledged as soon as it is written.
 
         Raises:
@@ -339,18 +319,19 @@ class MQTTManager:
         connection = self._client._connection
         if connection.is_closing():
             # Nothing can be written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection ends.
-            self._window.add_unwritten(message)
+            self._window.add_unwritten(item)
             return
+        message = item.message
         if not self._publishes_as_allowed:
             message.qos = min(message.qos, self.terms.maximum_qos)
             message.retain = message.retain and self.terms.retain_available
         packet_id, packet = connection.publish(message)
         message.mark_as_sent(packet_id)
         if packet_id is None:
-            self._acknowledged(message, 0)
+            self._on_acknowledged(item, 0)
             return
         self._client._persistent_storage.push_message(packet_id, packet)
-        self._window.add(packet_id, message)
+        self._window.add(packet_id, item)
 
     def _monitor_ack_timeouts(self, patches: PatchUtils) -> None:
         """Watch this connection, for as long as it lasts, for publishes without a PUBACK."""
@@ -367,14 +348,14 @@ class MQTTManager:
             time_to_check: The time by which to decide, on the clock of the event loop.
         """
         if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
-            message = self._window.get(packet_id)
-            if message is not None and message.topic == GATEWAY_CONNECT_TOPIC:
+            item = self._window.get(packet_id)
+            if item is not None and item.is_announcement:
                 self._patches.forgo(packet_id)
                 self._window.forgo(packet_id)
-                self._acknowledged(message, LocalReasonCode.NOT_DELIVERED)
+                self._on_acknowledged(item, LocalReasonCode.NOT_DELIVERED)
                 return
             self._pace.acknowledgement_missing()
-            self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {message!r}"))
+            self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {item!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK.
@@ -459,27 +440,24 @@ class MQTTManager:
             self._end_session(client, CLOSED_HERE)
 
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
-        message = self._window.take(packet_id)
-        if message is None:
+        item = self._window.take(packet_id)
+        if item is None:
             # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (docs/platform_contract.md, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
             if packet_id in self._combined:
                 self._combined.clear()
                 self.on_acknowledged_in_parts()
             return
-        if message.devices > 1:
+        if item.devices > 1:
             self._combined[packet_id] = None
             if len(self._combined) > COMBINED_REMEMBERED:
                 del self._combined[next(iter(self._combined))]
         if reason_code >= FIRST_FAILURE:
-            logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), message, properties)
-        if reason_code < FIRST_FAILURE and self._window.opened.is_set():
+            logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), item, properties)
+        elif not self._worked and self.opened.is_set():
             self._worked = True
             self._window.note_worked()
-        self._acknowledged(message, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
-
-    def _acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
-        self._on_acknowledged(message, reason_code)
+        self._on_acknowledged(item, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
         self._inbound.dispatch(topic, payload)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -25,7 +24,6 @@ class BackpressureController:
 
     def __init__(
         self,
-        main_stop_event: asyncio.Event,
         *,
         delay: float = DEFAULT_DELAY,
         clock: Callable[[], float] = time.monotonic,
@@ -33,15 +31,15 @@ class BackpressureController:
         """Create a controller that does not pause.
 
         Args:
-            main_stop_event: Nothing pauses once it is set.
             delay: Seconds of the first pause.
             clock: Returns monotonic seconds.
         """
-        self._main_stop_event = main_stop_event
         self._delay = delay
         self._clock = clock
         self._until = 0.0
         self._events = 0
+        self.has_paused = False
+        """Whether there was a pause since `clear`: without one there is nothing to wait for."""
         self.pauses = 0
         """How often a pause began or grew."""
         # Each of a hundred messages in flight may be refused.
@@ -69,14 +67,13 @@ class BackpressureController:
 
     def remaining(self) -> float:
         """Return the seconds until publishing goes on."""
-        if self._main_stop_event.is_set():
-            return 0.0
         return max(0.0, self._until - self._clock())
 
     def clear(self) -> None:
         """Go on at once, and forget earlier events."""
         self._until = 0.0
         self._events = 0
+        self.has_paused = False
 
     def _pause(self, delay_seconds: float | None, cause: str) -> None:
         if delay_seconds is None:
@@ -88,5 +85,6 @@ class BackpressureController:
         until = self._clock() + delay_seconds
         if until > self._until:
             self._until = until
+            self.has_paused = True
             self.pauses += 1
             self._pauses_log.warn_of(cause, "Publishing pauses for %g s: %s", delay_seconds, cause)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from tb_mqtt_client._native import TokenBuckets, take_all
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
-from tb_mqtt_client.common.rate_limit.rate_limit import EMPTY_RATE_LIMIT, RateLimit
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, unlimited
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
+from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.delivery.learned_limits import Amounts, LearnedLimits, Stamp
-from tb_mqtt_client.service.delivery.packing import NO_BOUNDS, MessageBounds, smallest_bound
+from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits, smallest_bound
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 logger = get_logger(__name__)
 
@@ -27,20 +25,34 @@ BLAME_SECONDS = 30.0
 """If connections end for limits within so many seconds, the kind of traffic that was blamed first may be innocent."""
 
 
-@dataclass(slots=True)
 class Traffic:
-    """One kind of messages, and all limits that it is counted on."""
+    """One kind of messages, and all limits that it counts on."""
 
-    learned: LearnedLimits
-    announced: list[RateLimit]
-    own: list[RateLimit] = field(default_factory=list)
-    """The user's."""
-    largest_known: tuple[int, ...] = ()
-    """The most that one message may take by ``announced`` and ``own``, as of the last ``refresh``; 0 for no bound."""
+    def __init__(self, learned: LearnedLimits, announced: list[RateLimit]) -> None:
+        """Create a kind of traffic.
+
+        Args:
+            learned: Limits that are learned from refusals.
+            announced: Limits that the server announces, for the same amounts in the same order.
+        """
+        self.learned = learned
+        self.announced = announced
+        self.own: list[RateLimit] = []
+        """Limits of the user, for the same amounts in the same order."""
+        self.largest_known: tuple[int, ...] = ()
+        """The most that one message may take by `announced` and `own`; 0 for no bound."""
+        self._buckets: list[tuple[TokenBuckets, int, int]] = []
+        self.refresh()
 
     def refresh(self) -> None:
-        """Take new windows of ``announced`` and ``own`` into account."""
+        """Apply new windows of `announced` and `own`."""
         both = [limits for limits in (self.announced, self.own) if limits]
+        self._buckets = [
+            (limit.buckets, index, limit.minimal_limit)
+            for limits in both
+            for index, limit in enumerate(limits)
+            if limit.has_limit()
+        ]
         self.largest_known = tuple(smallest_bound(*[limit.minimal_limit for limit in pair]) for pair in zip(*both, strict=True))
 
     def largest(self) -> tuple[int, ...]:
@@ -50,21 +62,62 @@ class Traffic:
         pairs = zip(self.largest_known, self.learned.limits, strict=True)
         return tuple([smallest_bound(known, limit.largest) for known, limit in pairs])
 
+    def requests(self, amounts: Amounts, now: int) -> list[tuple[TokenBuckets, int]]:
+        """Return the tokens that a message takes, in the form of `take_all`."""
+        # A message that is larger than a window could never go otherwise.
+        requests = [(buckets, min(amounts[index], largest)) for buckets, index, largest in self._buckets]
+        return requests + self.learned.requests(amounts, now) if self.learned.active else requests
+
+
+class DataTraffic(Traffic):
+    """Messages with datapoints, which are packed to fit in the limits."""
+
+    def __init__(self, learned: LearnedLimits, announced: list[RateLimit], payload_limits: PayloadLimits) -> None:
+        """Create a kind of traffic, as `Traffic` does.
+
+        Args:
+            learned: Limits of datapoints and of messages.
+            announced: Limits of datapoints and of messages.
+            payload_limits: Bytes of one message; its datapoints and devices follow from the other limits.
+        """
+        self.payload_limits = payload_limits
+        self.most_devices = 0
+        """Devices in one message, whatever the limits are; 0 for no bound."""
+        super().__init__(learned, announced)
+
+    def refresh(self) -> None:
+        """Apply new windows, and new sizes."""
+        super().refresh()
+        self.narrow()
+
+    def narrow(self) -> PayloadLimits:
+        """Bring the limits of one message in line with the other limits, and return them."""
+        datapoints, devices = self.largest()
+        self.payload_limits = self.payload_limits.narrowed(datapoints, smallest_bound(devices, self.most_devices))
+        return self.payload_limits
+
 
 class Admission:
-    """Everything that a message needs is taken at once, or its worker waits, without a token taken."""
+    """Take everything that a message needs at once, or tell how long to wait, with no token taken."""
 
     def __init__(
         self,
         device: RateLimiter,
-        gateway: RateLimiter | None,
+        sub_devices: RateLimiter,
         backpressure: BackpressureController,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """``device`` limits the connected device's own traffic, ``gateway`` the sum of its sub-devices (``None``: no limits);
-        monotonic nanoseconds.
+        """Create the admission of one client.
+
+        Args:
+            device: Limits of the connected device's own traffic.
+            sub_devices: Limits of the sum of a gateway's sub-devices.
+            backpressure: Pauses of all publishing.
+            clock: Returns monotonic nanoseconds.
         """
         self.backpressure = backpressure
+        self.changes = 0
+        """How often the limits changed: a message that was checked since the last change is within them."""
         self._clock = clock
         self._changed = asyncio.Event()
         self._waiting = 0
@@ -72,15 +125,14 @@ class Admission:
         self._nanoseconds_limited = 0
         self._log = OccasionalLog(logger)
         self._blamed: Traffic | None = None
+        """The kind of traffic for whose limits a connection ended last."""
         self._blamed_at = 0
-        """For the limits of which kind of traffic a connection ended last, and when."""
-        device_limits, gateway_limits = device, gateway or unlimited("gateway")
-        self._device_service = _service_traffic("device", device_limits)
-        self._device_data = _data_traffic("device", device_limits)
-        self._gateway_service = _service_traffic("gateway", gateway_limits)
-        self._gateway_data = _data_traffic("gateway", gateway_limits)
-        for traffic in self._all():
-            traffic.refresh()
+        self._device_service = _service_traffic("device", device)
+        self._device_data = _data_traffic("device", device, PayloadLimits.of_device())
+        self._device_data.most_devices = 1
+        self._gateway_service = _service_traffic("gateway", sub_devices)
+        self._gateway_data = _data_traffic("gateway", sub_devices, PayloadLimits.of_sub_devices())
+        self._all = self._device_service, self._device_data, self._gateway_service, self._gateway_data
 
     @property
     def seconds_limited(self) -> float:
@@ -93,6 +145,17 @@ class Admission:
         """Whether a message waits for the limits now, or for the end of a pause."""
         return self._waiting > 0
 
+    def set_session(self, max_packet_size: int, mqtt_version: int) -> None:
+        """Apply the limits of a new session: the sizes given here, and windows that were set in the rate limiters.
+
+        Args:
+            max_packet_size: Bytes of the MQTT remaining length.
+            mqtt_version: The protocol version of the session.
+        """
+        self._device_data.payload_limits = PayloadLimits.of_device(max_packet_size, mqtt_version)
+        self._gateway_data.payload_limits = PayloadLimits.of_sub_devices(max_packet_size, mqtt_version)
+        self.limits_changed()
+
     def set_own_limits(self, limiter: RateLimiter) -> None:
         """Apply limits of the user to all that the client publishes, in addition to those of the server."""
         of_data = [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit]
@@ -102,27 +165,36 @@ class Admission:
             traffic.own = of_data if any(limit.has_limit() for limit in of_data) else []
         self.limits_changed()
 
-    def bounds(self, *, gateway: bool) -> MessageBounds:
-        """Return how much a message with datapoints may hold."""
-        datapoints, devices = (self._gateway_data if gateway else self._device_data).largest()
-        return MessageBounds(datapoints, devices) if datapoints or devices else NO_BOUNDS
+    def set_most_devices(self, devices: int) -> None:
+        """Limit the sub-devices whose data one message combines; 0 for no limit but those of the server."""
+        self._gateway_data.most_devices = devices
+        self.limits_changed()
 
-    def largest_service_message(self, *, gateway: bool) -> int:
+    def payload_limits(self, *, of_sub_devices: bool) -> PayloadLimits:
+        """Return how much a message with datapoints may hold."""
+        traffic = self._gateway_data if of_sub_devices else self._device_data
+        return traffic.narrow() if traffic.learned.active else traffic.payload_limits
+
+    def largest_service_message(self, *, of_sub_devices: bool) -> int:
         """Return how many of the limit ``messages`` one message may take at most; 0 for no bound."""
-        [largest] = (self._gateway_service if gateway else self._device_service).largest()
+        [largest] = (self._gateway_service if of_sub_devices else self._device_service).largest()
         return largest
 
-    def try_take(self, message: MqttPublishMessage) -> float:
-        """Take what the message needs. Seconds to wait; 0.0 when it was taken."""
-        traffic, amounts = self._traffic_of(message), _amounts(message)
+    def try_take(self, item: WorkItem) -> float:
+        """Take the tokens that a message needs. Return the seconds to wait; 0.0 when they were taken."""
+        traffic, amounts = self._traffic_of(item), _amounts(item)
         now = self._clock()
-        wait = self._try_take(traffic, amounts, now, message)
+        wait = self._try_take(traffic, amounts, now, item)
         if not wait:
-            message.stamp = traffic.learned.record(amounts, now)
+            item.stamp = traffic.learned.record(amounts, now)
         return wait
 
     def try_take_subscription(self, topic: str) -> float:
-        """The same for a SUBSCRIBE that the server counts as a message of the device (docs/platform_contract.md, section 5)."""
+        """Take the token of a SUBSCRIBE that the server counts as a message of the device (docs/platform_contract.md, section 5).
+
+        Returns:
+            The seconds to wait; 0.0 when the token was taken.
+        """
         now = self._clock()
         wait = self._try_take(self._device_service, (1,), now, topic)
         if not wait:
@@ -130,51 +202,44 @@ class Admission:
         return wait
 
     def _try_take(self, traffic: Traffic, amounts: Amounts, now: int, what: object) -> float:
-        pause = self.backpressure.remaining()
-        if pause > 0:
+        if self.backpressure.has_paused and (pause := self.backpressure.remaining()) > 0:
             return pause
-        requests = [_request(limit, amount) for limit, amount in zip(traffic.announced, amounts, strict=True)]
-        if traffic.own:
-            requests += [_request(limit, amount) for limit, amount in zip(traffic.own, amounts, strict=True)]
-        learned = traffic.learned
-        if learned.active:
-            requests += learned.requests(amounts, now)
-        wait = take_all(requests, now)
+        wait = take_all(traffic.requests(amounts, now), now)
         if wait is None:
             return 0.0
-        if learned.active:
-            learned.note_limited(amounts, now)
+        if traffic.learned.active:
+            traffic.learned.note_limited(amounts, now)
         nanoseconds, capacity, seconds = wait
         logger.debug("Limit %d:%g reached, %r waits %.3f s", capacity, seconds, what, nanoseconds / NANOSECONDS)
         return nanoseconds / NANOSECONDS
 
-    def admits_ever(self, message: MqttPublishMessage) -> bool:
-        """Whether the limits of now have room for so many datapoints and devices in one message."""
-        if message.is_service_message:
+    def is_within(self, item: WorkItem) -> bool:
+        """Return whether the limits admit so many datapoints and devices in one message, however long it waits."""
+        if not item.has_datapoints:
             return True
-        datapoints, devices = self._traffic_of(message).largest()
-        if not datapoints and not devices:
-            return True
+        limits = self.payload_limits(of_sub_devices=item.of_sub_devices)
         # One datapoint of one device cannot be made smaller: an estimate must not stand in its way.
-        written = message.datapoints - message.superseded
-        return (written <= max(1, datapoints) or not datapoints) and (message.devices <= max(1, devices) or not devices)
+        written = item.datapoints - item.superseded
+        return (not limits.max_datapoints or written <= max(1, limits.max_datapoints)) and (
+            not limits.max_devices or item.devices <= limits.max_devices
+        )
 
-    def refused(self, message: MqttPublishMessage, source: str) -> None:
+    def refused(self, item: WorkItem, source: str) -> None:
         """Learn from a PUBACK that refused a message for a quota.
 
         The server works on the messages of one connection in their order (docs/platform_contract.md, section 4), so those before
         this one were accepted, even if their PUBACKs never come.
         """
-        self._learn([message], source)
+        self._learn([item], source)
 
-    def disconnected_for_limit(self, messages: Iterable[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
+    def disconnected_for_limit(self, messages: Iterable[WorkItem], source: str, *, is_guess: bool = False) -> None:
         """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
 
         ``messages``: those without PUBACK that may have exceeded it, in order.
         """
         self._learn(self._of_likeliest_kind(list(messages)), source, is_guess=is_guess)
 
-    def _of_likeliest_kind(self, messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
+    def _of_likeliest_kind(self, messages: list[WorkItem]) -> list[WorkItem]:
         """Return the messages of the kind of traffic whose limit was exceeded, which the server does not say.
 
         That is data, unless data was slowed down for the last refusal and there are as many messages of another kind as ever.
@@ -190,14 +255,14 @@ class Admission:
                     return of
         return likeliest
 
-    def disconnected_for_limit_at_qos_0(self, message: MqttPublishMessage, source: str, *, is_guess: bool = False) -> None:
+    def disconnected_for_limit_at_qos_0(self, message: WorkItem, source: str, *, is_guess: bool = False) -> None:
         """Learn as ``disconnected_for_limit`` does where nothing is acknowledged. ``message``: the last one that was published."""
         learned = self._traffic_of(message).learned
         first, last = learned.unsure(self._clock())
         if first != last:
             self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
 
-    def _learn(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
+    def _learn(self, messages: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
         first, last = messages[0], messages[-1]
         if isinstance(first.stamp, Stamp) and isinstance(last.stamp, Stamp):
             self._blamed, self._blamed_at = self._traffic_of(first), self._clock()
@@ -223,7 +288,7 @@ class Admission:
         if learned:
             self.limits_changed()
 
-    def retract(self, messages: Iterable[MqttPublishMessage]) -> None:
+    def retract(self, messages: Iterable[WorkItem]) -> None:
         """Do not count messages without PUBACK as accepted: their connection may have ended for a limit."""
         # Backwards, so that the first message of each kind has the last word.
         for message in reversed(list(messages)):
@@ -233,7 +298,7 @@ class Admission:
     def connection_lost(self) -> None:
         """Take into account that a connection ended for another reason than a limit: limits may have changed meanwhile."""
         now = self._clock()
-        for traffic in self._all():
+        for traffic in self._all:
             traffic.learned.connection_lost(now)
 
     def learned_limits(self) -> list[dict[str, Any]]:
@@ -246,13 +311,13 @@ class Admission:
                 "source": state.source,
                 "refusals": state.refusals,
             }
-            for traffic in self._all()
+            for traffic in self._all
             for limit in traffic.learned.limits
             if limit.rate is not None
             for state in [limit.state()]
         ]
 
-    def likely_limit(self, message: MqttPublishMessage) -> str:
+    def likely_limit(self, message: WorkItem) -> str:
         """For the log, when the server says that a limit was exceeded: which one it may have been."""
         now = self._clock()
         traffic = self._traffic_of(message)
@@ -280,48 +345,33 @@ class Admission:
                 self._nanoseconds_limited += self._clock() - self._limited_since
 
     def limits_changed(self) -> None:
-        """Apply new windows: wake the workers that wait by the old ones."""
-        for traffic in self._all():
+        """Apply new windows: wake the workers that wait by the old ones, and check messages again."""
+        self.changes += 1
+        for traffic in self._all:
             traffic.refresh()
         self._changed.set()
 
-    def limits_of(self, message: MqttPublishMessage) -> tuple[RateLimit, RateLimit]:
-        """The limits of messages and of datapoints that a message is counted on."""
-        announced = self._traffic_of(message).announced
-        if message.is_service_message:
-            return announced[0], EMPTY_RATE_LIMIT
-        datapoints, messages = announced
-        return messages, datapoints
-
-    def _traffic_of(self, message: MqttPublishMessage) -> Traffic:
-        if message.is_device_message:
-            return self._device_service if message.is_service_message else self._device_data
-        return self._gateway_service if message.is_service_message else self._gateway_data
-
-    def _all(self) -> tuple[Traffic, ...]:
-        return self._device_service, self._device_data, self._gateway_service, self._gateway_data
+    def _traffic_of(self, item: WorkItem) -> Traffic:
+        if item.of_sub_devices:
+            return self._gateway_data if item.has_datapoints else self._gateway_service
+        return self._device_data if item.has_datapoints else self._device_service
 
 
 def _service_traffic(whose: str, limiter: RateLimiter) -> Traffic:
     return Traffic(LearnedLimits(f"{whose} messages"), [limiter.message_rate_limit])
 
 
-def _data_traffic(whose: str, limiter: RateLimiter) -> Traffic:
+def _data_traffic(whose: str, limiter: RateLimiter, sizes: PayloadLimits) -> DataTraffic:
     learned = LearnedLimits(f"{whose} telemetry datapoints", f"{whose} telemetry messages")
-    return Traffic(learned, [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit])
+    return DataTraffic(learned, [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit], sizes)
 
 
-def _amounts(message: MqttPublishMessage) -> Amounts:
-    """Return what a message takes from each limit of its ``Traffic``."""
-    if message.is_service_message:
-        # Of several devices: their keep-alive.
-        return (FIRST_CONTACT_COST if message.topic == GATEWAY_CONNECT_TOPIC else message.devices,)
-    return message.datapoints - message.superseded, message.devices
-
-
-def _request(limit: RateLimit, amount: int) -> tuple[TokenBuckets, int]:
-    # A service message larger than a window of today could never go otherwise.
-    return limit.buckets, min(amount, limit.minimal_limit or amount)
+def _amounts(item: WorkItem) -> Amounts:
+    """Return the amounts that a message takes from each limit of its `Traffic`."""
+    if item.has_datapoints:
+        return item.datapoints - item.superseded, item.devices
+    # A keep-alive is of several devices.
+    return (FIRST_CONTACT_COST if item.is_announcement else item.devices,)
 
 
 def _least_filled(buckets: TokenBuckets, now: int) -> float:

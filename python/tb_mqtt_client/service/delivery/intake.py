@@ -1,45 +1,56 @@
-"""Where calls with datapoints come in: at once while there is room, and by the user's policy when there is none."""
+"""Where sends with datapoints are accepted: at once while there is capacity, and by the user's policy when there is none."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
-from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
+from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import QueuePolicy
-from tb_mqtt_client.service.delivery.packing import QueuedUplink
+from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDevices
+from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
 
 
-class Entrance:
-    """Puts calls into the initial queue. Each gets a future for its ``PublishResult``."""
+class Intake:
+    """Accepts sends: each gets a future for its ``PublishResult``, and a place in a queue."""
 
     def __init__(
         self,
-        initial_queue: AsyncDeque[Any],
-        room: QueueRoom,
+        initial_queue: AsyncDeque[Queued],
+        device_queue: AsyncDeque[QueuedUplink],
+        capacity: QueueCapacity,
         counter: DeliveryCounter,
         receipts: Receipts,
         policy: QueuePolicy,
-        calls_a_turn: int,
+        sends_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
     ) -> None:
-        """``take_oldest`` takes the oldest call of which nothing is packed so far out of its queue.
+        """Create the intake of a client.
 
-        After ``calls_a_turn`` calls the other tasks of the loop get their turn.
+        Args:
+            initial_queue: Takes sends that have to be routed.
+            device_queue: Takes the connected device's own sends directly, while nothing waits in the initial queue.
+            capacity: How much may be queued.
+            counter: Counts the datapoints.
+            receipts: Resolves sends that are dropped.
+            policy: What happens when there is no capacity.
+            sends_a_turn: Sends after which the other tasks of the loop get their turn.
+            take_oldest: Takes the oldest send of which nothing is packed yet out of its queue.
         """
         self._initial_queue = initial_queue
-        self._room = room
+        self._device_queue = device_queue
+        self._capacity = capacity
         self._counter = counter
         self._receipts = receipts
         self._policy = policy
-        self._calls_a_turn = self._calls_until_accept = calls_a_turn
+        self._sends_a_turn = self._sends_until_accept = sends_a_turn
         self._sub_devices: SubDevices | None = None
         self._closed = False
         self._take_oldest = take_oldest
@@ -48,27 +59,27 @@ class Entrance:
         self._failure = ""
 
     def plug_in(self, sub_devices: SubDevices) -> None:
-        """Let data of refused devices take its share of the queue only."""
+        """Let data of refused devices take its share of the capacity only."""
         self._sub_devices = sub_devices
-        self._room.set_aside = lambda: sub_devices.held_for_refused
+        self._capacity.set_aside = lambda: sub_devices.held_for_refused
         sub_devices.watch_share(self._share_changed)
 
     def open(self) -> None:
-        """Accept calls of the running loop."""
+        """Accept sends of the running loop."""
         self._failure = ""
         self._create_future = asyncio.get_running_loop().create_future
         self._closed = False
-        self._room.open()
+        self._capacity.open()
 
     def close(self) -> None:
-        """Those who wait for room get a ``NotConnectedError``."""
+        """Let callers that wait for capacity raise ``NotConnectedError``."""
         self._closed = True
-        self._room.close()
+        self._capacity.close()
         if self._sub_devices is not None:
             self._sub_devices.wake()
 
     def fail(self, failure: str) -> None:
-        """Accept nothing until ``open``: sends get a ``NotConnectedError`` that says why."""
+        """Accept nothing until ``open``: sends raise ``NotConnectedError`` with this text."""
         self._failure = failure
         # Asked here, and not at each send, so that a healthy client pays nothing for it.
         self._create_future = self._refuse
@@ -80,7 +91,11 @@ class Entrance:
         return bool(self._failure)
 
     def require_open(self) -> None:
-        """Raise ``NotConnectedError`` after ``fail``."""
+        """Check that the queues have not failed.
+
+        Raises:
+            NotConnectedError: ``fail`` was called since the last ``open``.
+        """
         if self._failure:
             self._refuse()
 
@@ -88,37 +103,45 @@ class Entrance:
         raise NotConnectedError(self._failure)
 
     def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
-        """Accept a call's datapoints if nothing has to be waited for.
+        """Accept a send if it does not have to wait.
 
-        No coroutine: most calls come this way, and what they cost is what a program that does not wait pays.
+        This is not a coroutine: most sends come this way, and its cost is the cost of a program that does not wait.
+
+        Returns:
+            The future of the send's ``PublishResult``; None if the send has to wait, in ``accept``.
         """
-        # Now and then the caller has to let the loops run: a producer that awaits nothing cannot starve them.
-        if self._accepted % self._calls_until_accept == 0 or not self._room.try_take(encoded.nbytes):
+        # From time to time the caller has to let the loops run: a producer that awaits nothing cannot starve them.
+        if self._accepted % self._sends_until_accept == 0 or not self._capacity.try_take(encoded.nbytes):
             return None
         return self._accept(encoded)
 
     async def accept(self, encoded: EncodedUplink) -> Delivery:
-        """The same for a call that may have to wait. What happens when there is no room is the user's choice: ``QueuePolicy``.
+        """Accept a send, as ``QueuePolicy`` says if there is no capacity.
 
-        Raises ``BackpressureException`` when that is the choice, ``NotConnectedError`` when the client is stopped meanwhile.
+        Returns:
+            The future of the send's ``PublishResult``.
+
+        Raises:
+            BackpressureException: There is no capacity, and the policy is to raise.
+            NotConnectedError: The client was stopped while this waited.
         """
-        if self._accepted % self._calls_until_accept == 0:
+        if self._accepted % self._sends_until_accept == 0:
             await asyncio.sleep(0)
         sub_devices = self._sub_devices
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
-        if self._room.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
+        if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
             return self._accept(encoded)
         return self._dropped(encoded)
 
-    def _share_changed(self, looks: bool) -> None:
+    def _share_changed(self, checks_each: bool) -> None:
         """Let every send come through ``accept``, which recognizes sends of refused devices, or only some again."""
-        self._calls_until_accept = 1 if looks else self._calls_a_turn
-        # All that is queued may be data of refused devices by now.
-        self._room.wake_first()
+        self._sends_until_accept = 1 if checks_each else self._sends_a_turn
+        # All queued data may be of refused devices by now.
+        self._capacity.wake_first()
 
     async def _has_share(self, encoded: EncodedUplink, sub_devices: SubDevices) -> bool:
-        """Whether a send may take room, as far as its device is concerned. A refused one has to wait, by the policy."""
+        """Return whether a send may take capacity as far as its device is concerned; a refused one has to wait, by the policy."""
         device = encoded.device
         while device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device):
             if self._policy is QueuePolicy.RAISE:
@@ -142,24 +165,28 @@ class Entrance:
 
     def _drop(self, uplink: QueuedUplink) -> None:
         encoded, delivery, _ = uplink
-        self._room.give_back(1, encoded.nbytes)
+        self._capacity.give_back(1, encoded.nbytes)
         self._receipts.dropped(encoded, delivery)
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         try:
             delivery = self._create_future()
         except NotConnectedError:
-            self._room.give_back(1, encoded.nbytes)
+            self._capacity.give_back(1, encoded.nbytes)
             raise
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
-        # A number costs memory, and only this policy has to know who came first.
+        # A number costs memory, and only this policy has to know the order.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
-        self._initial_queue.append((encoded, delivery, number))
+        if encoded.has_device or len(self._initial_queue):
+            self._initial_queue.append((encoded, delivery, number))
+        else:
+            # There is nothing to decide, so no turn of the loop is spent on routing.
+            self._device_queue.append((encoded, delivery, number))
         return delivery
 
     async def _make_room(self, nbytes: int) -> bool:
-        """Whether there is room now, and was taken."""
+        """Return whether there is capacity now, and was taken."""
         if self._policy is QueuePolicy.RAISE:
             raise BackpressureException
         if self._policy is QueuePolicy.DROP_NEWEST:
@@ -167,9 +194,9 @@ class Entrance:
         if self._policy is QueuePolicy.DROP_OLDEST:
             while (oldest := self._take_oldest()) is not None:
                 self._drop(oldest)
-                if self._room.try_take(nbytes):
+                if self._capacity.try_take(nbytes):
                     return True
-        await self._room.take(nbytes)
+        await self._capacity.take(nbytes)
         return True
 
 

@@ -5,6 +5,7 @@ The rule: each outcome is counted once, and ends in an answer or in the retry qu
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,6 @@ from tb_mqtt_client._native import Payload
 from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import (
     LIMITING_DISCONNECTS,
     QUOTA_REFUSALS,
@@ -25,6 +25,7 @@ from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDevices
 from tb_mqtt_client.service.delivery.suspects import CLEAR_BLAME, Suspects, is_suspicious
 from tb_mqtt_client.service.delivery.transport import SessionEnd
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
 
 logger = get_logger(__name__)
@@ -47,7 +48,7 @@ class Outcomes:
         counter: DeliveryCounter,
         admission: Admission,
         retry: RetryQueueWorker,
-        publish_service_again: Callable[[MqttPublishMessage], None],
+        publish_service_again: Callable[[WorkItem], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``publish_service_again`` queues a message without datapoints before all others of its kind; monotonic seconds."""
@@ -69,63 +70,66 @@ class Outcomes:
         self._clock = clock
         self._closed_at: float | None = None
         """When a connection with messages in flight was closed last by a server that cannot say why."""
-        self._last_of_qos_0: MqttPublishMessage | None = None
+        self._last_of_qos_0: WorkItem | None = None
         """The last message of this session that counts as acknowledged because it was written."""
 
-    def acknowledged(self, message: MqttPublishMessage, reason_code: int) -> None:
+    def acknowledged(self, item: WorkItem, reason_code: int) -> None:
         """A PUBACK came: answer the calls of its message, or publish the message again."""
         if self.suspects.current is not None:
-            self.suspects.settled(message)
-        if not message.qos:
-            self._last_of_qos_0 = message
+            self.suspects.settled(item)
+        if not item.message.qos:
+            self._last_of_qos_0 = item
         if reason_code == 0:
-            if not message.is_service_message:
-                self._counter.acknowledge(message.datapoints)
-            self._admission.backpressure.notify_acknowledged()
-            self._receipts.resolve(message, reason_code)
-        elif message.topic == GATEWAY_CONNECT_TOPIC:
+            if item.has_datapoints:
+                self._counter.acknowledge(item.datapoints)
+            if self._admission.backpressure.has_paused:
+                self._admission.backpressure.notify_acknowledged()
+            self._receipts.resolve(item, reason_code)
+            if item.of_sub_devices and self.sub_devices is not None:
+                self.sub_devices.acknowledged(item)
+        elif item.is_announcement:
             # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
             # platform ends the connection (docs/platform_contract.md, section 4).
-            self._receipts.resolve(message, reason_code)
+            self._receipts.resolve(item, reason_code)
         elif reason_code in QUOTA_REFUSALS:
-            self._refused_for_now(message, reason_code)
-        elif self.send_in_parts(message):
-            self._counter.take_back(message.datapoints, message.superseded)
-            logger.debug("%r was refused (%s), its devices are sent one by one", message, reason_name(reason_code))
+            self._refused_for_now(item, reason_code)
+        elif self.send_in_parts(item):
+            self._counter.take_back(item.datapoints, item.superseded)
+            logger.debug("%r was refused (%s), its devices are sent one by one", item, reason_name(reason_code))
         else:
-            self._refused(message, reason_code)
+            self._refused(item, reason_code)
 
     def noticed_quota(self) -> None:
         """Take into account that the server ends this session because sub-devices exceed a quota."""
         self._quota_notice = True
         self._admission.backpressure.notify_quota_exceeded()
 
-    def _refused_for_now(self, message: MqttPublishMessage, reason_code: int) -> None:
+    def _refused_for_now(self, item: WorkItem, reason_code: int) -> None:
         self._quota_refusal = True
-        self._admission.refused(message, f"PUBACK {reason_name(reason_code)}")
+        self._admission.refused(item, f"PUBACK {reason_name(reason_code)}")
         text = "The platform refused %r for now, and it is sent again: %s. The limit: %s"
-        self._log.warn_of(("for now", reason_code), text, message, reason_name(reason_code), self._admission.likely_limit(message))
+        self._log.warn_of(("for now", reason_code), text, item, reason_name(reason_code), self._admission.likely_limit(item))
         self._admission.backpressure.notify_quota_exceeded()
-        if not message.is_service_message:
-            self._counter.take_back(message.datapoints, message.superseded)
-            self._retry.put([message])
-        elif message.resend:
-            self._publish_service_again(message)
+        if item.has_datapoints:
+            self._counter.take_back(item.datapoints, item.superseded)
+            self._retry.put([item])
+        elif item.resend:
+            self._publish_service_again(item)
         else:
-            self._receipts.resolve(message, reason_code)
+            self._receipts.resolve(item, reason_code)
 
-    def _refused(self, message: MqttPublishMessage, reason_code: int) -> None:
+    def _refused(self, item: WorkItem, reason_code: int) -> None:
         text = "The platform rejected %r: %s"
-        self._log.warn_of(("rejected", reason_code), text, message, reason_name(reason_code))
-        if not message.is_service_message:
-            self._counter.refuse(message.datapoints, message.superseded, reason_code)
-        self._receipts.resolve(message, reason_code)
+        self._log.warn_of(("rejected", reason_code), text, item, reason_name(reason_code))
+        if item.has_datapoints:
+            self._counter.refuse(item.datapoints, item.superseded, reason_code)
+        self._receipts.resolve(item, reason_code)
 
-    def lost(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
+    def lost(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
         """The connection ended before these were acknowledged: those that are to be published again, in their old order."""
         messages = [message for message in messages if message.resend]
         for message in messages:
-            if not message.is_service_message:
+            if message.has_datapoints:
                 self._counter.take_back(message.datapoints, message.superseded)
         in_flight, in_trial = messages, self.suspects.current.messages if self.suspects.current is not None else []
         messages = [message for message in in_flight if message not in in_trial]
@@ -144,20 +148,20 @@ class Outcomes:
                 messages = self._without_suspects(messages, end)
         self._quota_refusal = self._quota_notice = False
         self._last_of_qos_0 = None
-        uplinks = [message for message in messages if not message.is_service_message]
+        uplinks = [message for message in messages if message.has_datapoints]
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
             logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
         return messages
 
-    def _is_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+    def _is_for_limit(self, messages: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether a limit explains the end of the connection; learn from it."""
         if self._quota_refusal:
             return True
         if end.expected:
             return False
         if self._quota_notice:
-            of_sub_devices = [message for message in messages if not message.is_device_message]
+            of_sub_devices = [message for message in messages if message.of_sub_devices]
             self._learn_from(of_sub_devices, "notice of the platform about sub-devices")
             return True
         over_limit = over_limit_candidates(messages, end.reason_code)
@@ -168,14 +172,14 @@ class Outcomes:
             return True
         return False
 
-    def _learn_from(self, messages: list[MqttPublishMessage], source: str, *, is_guess: bool = False) -> None:
+    def _learn_from(self, messages: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
         """Learn a limit from messages in flight, or from those of QoS 0, which never are."""
         if messages:
             self._admission.disconnected_for_limit(messages, source, is_guess=is_guess)
         elif self._last_of_qos_0 is not None:
             self._admission.disconnected_for_limit_at_qos_0(self._last_of_qos_0, source, is_guess=is_guess)
 
-    def _may_be_for_limit(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+    def _may_be_for_limit(self, messages: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether a limit may explain that a server without reason codes closes connections; then publish slower.
 
         Over a limit the platform just closes an MQTT 3.1.1 connection (docs/platform_contract.md, section 0). It does so for a
@@ -192,27 +196,27 @@ class Outcomes:
         self._admission.backpressure.notify_disconnect()
         return True
 
-    def _is_for_known_announcement(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+    def _is_for_known_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether an announcement that has ended connections before explains this end, not a limit or other message."""
         if self._quota_refusal or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
             return False
         return any(map(ends_connections, messages)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
 
-    def _may_be_for_announcement(self, messages: list[MqttPublishMessage], end: SessionEnd) -> bool:
+    def _may_be_for_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether announcements are as likely as a limit to be why the connection ended."""
         if self._quota_refusal or self._quota_notice or end.expected:
             return False
         over_limit = over_limit_candidates(messages, end.reason_code)
-        return not over_limit or over_limit[0].topic == GATEWAY_CONNECT_TOPIC
+        return not over_limit or over_limit[0].is_announcement
 
-    def _without_suspects(self, messages: list[MqttPublishMessage], end: SessionEnd) -> list[MqttPublishMessage]:
+    def _without_suspects(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
         """Set aside the messages that may have ended the connection; return the others.
 
         Without a clear reason nothing is suspected that was in flight once: connections end for many reasons.
         """
         allowed = 1 if end.reason_code in CLEAR_BLAME else SUSPICIOUS_LOSSES
-        kept: list[MqttPublishMessage] = []
-        suspects: list[MqttPublishMessage] = []
+        kept: list[WorkItem] = []
+        suspects: list[WorkItem] = []
         # Of a server that is silent only the message that waits longest is known to have got no answer.
         silent = isinstance(end.error, TimeoutError)
         room = self.suspects.room()
@@ -220,7 +224,7 @@ class Outcomes:
             if silent and message is not messages[0]:
                 kept.append(message)
                 continue
-            if message.topic == GATEWAY_CONNECT_TOPIC:
+            if message.is_announcement:
                 kept += self._without_announcements([message])
             else:
                 message.losses += 1
@@ -229,112 +233,116 @@ class Outcomes:
         self.suspects.add(suspects)
         return kept
 
-    def _without_announcements(self, messages: list[MqttPublishMessage]) -> list[MqttPublishMessage]:
+    def _without_announcements(self, messages: list[WorkItem]) -> list[WorkItem]:
         """Answer announcements that were in flight too often when a connection ended; return the other messages.
 
         The code that is given says nothing final: it may be another one for which the server ends the connection.
         """
-        kept: list[MqttPublishMessage] = []
+        kept: list[WorkItem] = []
         for message in messages:
-            message.losses += message.topic == GATEWAY_CONNECT_TOPIC
+            message.losses += message.is_announcement
             if ends_connections(message):
                 self._receipts.resolve(message, ReasonCode.UNSPECIFIED_ERROR)
             else:
                 kept.append(message)
         return kept
 
-    def _reject(self, messages: list[MqttPublishMessage], end: SessionEnd) -> None:
+    def _reject(self, messages: list[WorkItem], end: SessionEnd) -> None:
         """Answer messages for which the server ends every connection."""
         for message in messages:
             self._given_up(message, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
 
-    def _halve(self, message: MqttPublishMessage, tears_sends: bool) -> list[MqttPublishMessage]:
+    def _halve(self, item: WorkItem, tears_sends: bool) -> list[WorkItem]:
         """Replace a message that carries several sends by halves; what one send has is torn only if ``tears_sends``."""
-        if message.packed is None or (len(message.packed.sources) < 2 and not tears_sends):
+        if item.packed is None or (len(item.packed.sources) < 2 and not tears_sends):
             return []
-        if message.devices > 1:
-            return self._cut(message, message.payload_size, 0, (message.devices + 1) // 2)
-        return self._cut(message, message.payload_size, (message.packed.datapoints + 1) // 2, 0)
+        if item.devices > 1:
+            return self._cut(item, item.message.payload_size, 0, (item.devices + 1) // 2)
+        return self._cut(item, item.message.payload_size, (item.packed.datapoints + 1) // 2, 0)
 
-    def fits(self, message: MqttPublishMessage, payload_limit: int) -> bool:
-        """Whether a message is within this session's limits; when not, it is sent in parts or given up.
+    def fits(self, item: WorkItem) -> bool:
+        """Return whether a message is within this session's limits; if not, it is sent in parts or given up.
 
-        Those of an earlier session may have been wider.
+        The limits of an earlier session may have been wider.
         """
-        small_enough = message.payload_size <= payload_limit
-        if small_enough and self._admission.admits_ever(message):
+        changes = self._admission.changes
+        limits = self._admission.payload_limits(of_sub_devices=item.of_sub_devices)
+        max_size = limits.payload_size(item.message.topic)
+        small_enough = item.message.payload_size <= max_size
+        if small_enough and self._admission.is_within(item):
+            item.checked = changes
             return True
-        bounds = self._admission.bounds(gateway=not message.is_device_message)
-        if not self._replace_by_parts(message, payload_limit, bounds.datapoints, bounds.devices):
+        if not self._replace_by_parts(item, max_size, limits.max_datapoints, limits.max_devices):
             reason_code = ReasonCode.QUOTA_EXCEEDED if small_enough else ReasonCode.PACKET_TOO_LARGE
-            self._given_up(message, reason_code, reason_name(reason_code))
+            self._given_up(item, reason_code, reason_name(reason_code))
         return False
 
-    def _given_up(self, message: MqttPublishMessage, reason_code: int, why: str) -> None:
+    def _given_up(self, item: WorkItem, reason_code: int, why: str) -> None:
         text = "Giving up on %r (counted as rejected): %s"
-        self._log.warn_of(("given up", reason_code), text, message, why)
-        if not message.is_service_message:
-            self._counter.refuse_queued(message.datapoints, reason_code)
-        self._receipts.resolve(message, reason_code)
+        self._log.warn_of(("given up", reason_code), text, item, why)
+        if item.has_datapoints:
+            self._counter.refuse_queued(item.datapoints, reason_code)
+        self._receipts.resolve(item, reason_code)
 
-    def send_in_parts(self, message: MqttPublishMessage) -> bool:
+    def send_in_parts(self, item: WorkItem) -> bool:
         """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
-        return message.devices > 1 and self._replace_by_parts(message, message.payload_size, 0, 1)
+        return item.devices > 1 and self._replace_by_parts(item, item.message.payload_size, 0, 1)
 
-    def _replace_by_parts(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> bool:
+    def _replace_by_parts(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> bool:
         """Queue smaller messages in place of one. False when it cannot be cut."""
-        parts = self._cut(message, max_size, max_datapoints, max_devices)
+        parts = self._cut(item, max_size, max_datapoints, max_devices)
         if parts:
             self._retry.put(parts)
         return bool(parts)
 
-    def _cut(self, message: MqttPublishMessage, max_size: int, max_datapoints: int, max_devices: int) -> list[MqttPublishMessage]:
+    def _cut(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> list[WorkItem]:
         """Make smaller messages of one, which they replace for its senders. An empty list when it cannot be cut."""
-        if message.packed is None:
+        if item.packed is None:
             return []
         # The name of a renamed device may be longer than the one that is packed.
-        growth = max(0, message.payload_size - len(message.packed.data))
-        payloads = message.packed.split(max_size - growth, max_datapoints, max_devices)
+        growth = max(0, item.message.payload_size - len(item.packed.data))
+        payloads = item.packed.split(max_size - growth, max_datapoints, max_devices)
         if len(payloads) < 2:
             return []
-        parts = [part_of(message, payload, self.sub_devices) for payload in payloads]
-        sources = [(part.delivery_futures[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
-        self._futures.replace_child(message.delivery_futures[0], sources)
+        parts = [part_of(item, payload, self.sub_devices) for payload in payloads]
+        sources = [(part.deliveries[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
+        self._futures.replace_child(item.deliveries[0], sources)
         return parts
 
 
-def part_of(message: MqttPublishMessage, payload: Payload, sub_devices: SubDevices | None) -> MqttPublishMessage:
+def part_of(item: WorkItem, payload: Payload, sub_devices: SubDevices | None) -> WorkItem:
     """Return the message that carries a part of another one."""
     answered_for = sum(datapoints for _, datapoints in payload.sources)
-    part = MqttPublishMessage(message.topic, payload.data, message.qos, datapoints=answered_for)
+    message = MqttPublishMessage(item.message.topic, payload.data, item.message.qos, route=item.message.route)
+    part = WorkItem(message, [asyncio.get_running_loop().create_future()], answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
-    part.payload_limit, part.losses = message.payload_limit, message.losses
-    if message.device is not None:
+    part.payload_limit, part.losses = item.payload_limit, item.losses
+    if item.device is not None:
         assert sub_devices is not None
         [packed_for] = payload.device_identities()
-        sub_devices.rename(part, packed_for, message.device)
+        sub_devices.rename(part, packed_for, item.device)
     return part
 
 
-def ends_connections(message: MqttPublishMessage) -> bool:
+def ends_connections(item: WorkItem) -> bool:
     """Return whether an announcement may be, or an earlier one of the same device was, what the server ends connections for."""
-    return message.topic == GATEWAY_CONNECT_TOPIC and message.losses >= ANNOUNCEMENT_LOSSES
+    return item.is_announcement and item.losses >= ANNOUNCEMENT_LOSSES
 
 
 def _code_of(end: SessionEnd) -> int:
     return end.reason_code if end.reason_code is not None else ReasonCode.UNSPECIFIED_ERROR
 
 
-def over_limit_candidates(messages: list[MqttPublishMessage], reason_code: int | None) -> list[MqttPublishMessage]:
+def over_limit_candidates(messages: list[WorkItem], reason_code: int | None) -> list[WorkItem]:
     """Return the messages in flight that may have exceeded a limit, if the end of the connection says so.
 
     Over a limit of the device's own traffic the platform sends DISCONNECT 0x83, and 0x8B while it makes the session of a sub-device
     (docs/platform_contract.md, sections 0 and 4).
     """
     if reason_code == ReasonCode.SERVER_SHUTTING_DOWN:
-        return [message for message in messages if message.topic == GATEWAY_CONNECT_TOPIC]
+        return [message for message in messages if message.is_announcement]
     if reason_code not in LIMITING_DISCONNECTS:
         return []
     if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
-        return [message for message in messages if message.is_device_message]
+        return [message for message in messages if not message.of_sub_devices]
     return messages

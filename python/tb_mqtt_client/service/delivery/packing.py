@@ -1,4 +1,4 @@
-"""From queued calls to the publishes that carry them: what a device and a gateway share."""
+"""From queued sends to the messages that carry their data: what a device and a gateway share."""
 
 from __future__ import annotations
 
@@ -6,43 +6,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
+from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.mqtt_topics import (
+    DEVICE_ATTRIBUTES_TOPIC,
+    DEVICE_TELEMETRY_TOPIC,
+    GATEWAY_ATTRIBUTES_TOPIC,
+    GATEWAY_TELEMETRY_TOPIC,
+    route_of,
+)
 from tb_mqtt_client.constants.reason_codes import ReasonCode
-from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
-from tb_mqtt_client.service.base_message_splitter import BaseMessageSplitter
-
-
-@dataclass(frozen=True, slots=True)
-class MessageBounds:
-    """Bounds that rate limits set: a message with more than a limit's capacity could never be admitted. 0 stands for no bound."""
-
-    datapoints: int = 0
-    devices: int = 0
-
-
-NO_BOUNDS = MessageBounds()
-
-
-def smallest_bound(*bounds: int) -> int:
-    """Return the smallest of bounds in which 0 stands for no bound."""
-    return min((bound for bound in bounds if bound), default=0)
-
-
-QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
-"""One accepted call: its datapoints, the future that its caller waits for, and how many calls came before, where somebody has to
-know. A plain tuple: there may be a million of them."""
-Queued: TypeAlias = QueuedUplink | MqttPublishMessage
-"""A send whose data is not packed yet, or a message."""
-ENCODED: Final = 0
-DELIVERY: Final = 1
-NUMBER: Final = 2
-
+from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
+from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
 
 Packing = Callable[..., PackedUplinks]
 
@@ -57,116 +37,109 @@ class Oversized(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """What a batch of calls became."""
+    """The result of packing a batch of sends."""
 
-    messages: list[MqttPublishMessage]
+    items: list[WorkItem]
     oversized: list[Oversized]
-    conversions: list[tuple[int, int]]
-    """Values that were rounded, and values of which the platform makes text; to be added up."""
+    values_rounded: int
+    """Values that were rounded, so that the platform stores numbers."""
+    values_stored_as_text: int
+    """Values of which the platform makes text."""
     suspicious_ts: list[int]
     """Timestamps that are not likely to be in milliseconds: the first of each kind of datapoints."""
 
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether there is anything to report about the batch."""
+        return bool(self.oversized or self.suspicious_ts or self.values_rounded or self.values_stored_as_text)
+
 
 class UplinkPacker:
-    """Packs calls into payloads for one pair of topics, and ties each call's future to the publishes that carry it."""
+    """Packs sends into payloads for one pair of topics, and ties each send's future to the messages that carry its data."""
 
-    def __init__(
-        self,
-        timeseries_topic: str,
-        attributes_topic: str,
-        splitter: BaseMessageSplitter,
-        future_map: FutureMap,
-        *,
-        gateway: bool,
-    ) -> None:
-        self._topics = timeseries_topic, attributes_topic
-        self._splitter = splitter
-        self.future_map = future_map
-        self.gateway = gateway
-        self.max_devices = 1
+    def __init__(self, timeseries_topic: str, attributes_topic: str, future_map: FutureMap, *, of_sub_devices: bool) -> None:
+        """Create a packer.
 
-    @property
-    def payload_budget(self) -> int:
-        """Bytes of one payload."""
-        return self._splitter.payload_budget
+        Args:
+            timeseries_topic: The topic of messages with timeseries.
+            attributes_topic: The topic of messages with attributes.
+            future_map: Ties the futures of sends to those of messages.
+            of_sub_devices: Whether payloads name the devices.
+        """
+        self._topics = tuple((topic, route_of(topic)) for topic in (timeseries_topic, attributes_topic))
+        self._futures = future_map
+        self.of_sub_devices = of_sub_devices
 
-    @property
-    def max_datapoints(self) -> int:
-        """Datapoints of one payload, 0 for no limit."""
-        return self._splitter.max_datapoints
+    def pack(self, uplinks: Sequence[QueuedUplink], qos: int, limits: PayloadLimits, checked: int = -1) -> PackedBatch:
+        """Write timeseries, then attributes, into as few payloads as the limits allow.
 
-    def pack(self, uplinks: Sequence[QueuedUplink], qos: int, bounds: MessageBounds = NO_BOUNDS) -> PackedBatch:
-        """Write timeseries, then attributes, into as few payloads as ``bounds`` and the splitter's limits allow."""
+        Args:
+            uplinks: The sends, in their order.
+            qos: The QoS of the messages.
+            limits: Bounds of each message.
+            checked: The state of the limits, see `WorkItem.checked`.
+
+        Returns:
+            The messages, and datapoints that fit in none.
+        """
         encoded = [encoded for encoded, _, _ in uplinks]
-        deliveries = [delivery for _, delivery, _ in uplinks]
-        splitter = self._splitter
-        max_datapoints = smallest_bound(splitter.max_datapoints, bounds.datapoints)
-        max_devices = smallest_bound(self.max_devices, bounds.devices)
         # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
         packings: tuple[Packing, ...] = partial(pack_timeseries, now_ms=now_ms()), pack_attributes
-        max_size = splitter.payload_budget
-        # All payloads first: an error there must not leave calls tied to messages that are never sent.
+        # All payloads first: an error there must not leave sends tied to messages that are never sent.
         packed = [
-            pack(encoded, gateway=self.gateway, max_size=max_size, max_datapoints=max_datapoints, max_devices=max_devices)
+            pack(
+                encoded,
+                gateway=self.of_sub_devices,
+                max_size=limits.max_payload_size,
+                max_datapoints=limits.max_datapoints,
+                max_devices=limits.max_devices,
+            )
             for pack in packings
         ]
-        batch = PackedBatch([], [], [], [])
-        for topic, payloads in zip(self._topics, packed, strict=True):
-            self._collect(payloads, deliveries, topic, qos, max_size, batch)
-        # Last, when every call is tied to all its parts: an answer now is an answer for the whole call.
-        for oversized in batch.oversized:
-            self.future_map.child_resolved(oversized.delivery)
-        return batch
-
-    def _collect(
-        self,
-        packed: PackedUplinks,
-        deliveries: Sequence[Delivery],
-        topic: str,
-        qos: int,
-        max_size: int,
-        batch: PackedBatch,
-    ) -> None:
-        batch.conversions.append(packed.conversions)
-        if packed.suspicious_ts is not None:
-            batch.suspicious_ts.append(packed.suspicious_ts)
-        create_future = _future_maker()
-        for payload in packed.payloads:
-            delivery: Delivery = create_future()
-            owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
-            self.future_map.register_owners(delivery, owners)
-            answered_for = sum([datapoints for _, datapoints in owners])
-            message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, delivery_futures=[delivery])
-            message.devices = payload.devices
-            message.superseded = answered_for - payload.datapoints
-            message.payload_limit = max_size
-            message.packed = payload
-            batch.messages.append(message)
-        for index, key, size in packed.oversized:
-            delivery = create_future()
-            self.future_map.register_owners(delivery, [(deliveries[index], 1)])
-            result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
-            delivery.set_result(result)
-            batch.oversized.append(Oversized(key, result, delivery))
+        deliveries = [delivery for _, delivery, _ in uplinks]
+        create_future = asyncio.get_running_loop().create_future
+        items: list[WorkItem] = []
+        all_oversized: list[Oversized] = []
+        register_owners = self._futures.register_owners
+        for (topic, route), payloads in zip(self._topics, packed, strict=True):
+            for payload in payloads.payloads:
+                delivery: Delivery = create_future()
+                owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
+                register_owners(delivery, owners)
+                answered_for = sum([datapoints for _, datapoints in owners])
+                item = WorkItem(MqttPublishMessage(topic, payload.data, qos, route=route), [delivery], answered_for)
+                item.devices = payload.devices
+                item.superseded = answered_for - payload.datapoints
+                item.payload_limit = limits.max_payload_size
+                item.packed = payload
+                item.checked = checked
+                items.append(item)
+            for index, key, size in payloads.oversized:
+                delivery = create_future()
+                register_owners(delivery, [(deliveries[index], 1)])
+                result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
+                delivery.set_result(result)
+                all_oversized.append(Oversized(key, result, delivery))
+        # Last, when every send is tied to all its parts: a result now is the result of the whole send.
+        for oversized in all_oversized:
+            self._futures.child_resolved(oversized.delivery)
+        rounded, stored_as_text = zip(*(payloads.conversions for payloads in packed), strict=True)
+        suspicious_ts = [payloads.suspicious_ts for payloads in packed if payloads.suspicious_ts is not None]
+        return PackedBatch(items, all_oversized, sum(rounded), sum(stored_as_text), suspicious_ts)
 
 
-def devices_of(message: MqttPublishMessage) -> list[DeviceIdentity]:
-    """Return the sub-devices that a message is of."""
-    if message.device is not None:
-        return [message.device]
-    return message.packed.device_identities() if message.packed is not None else []
+def device_packer(future_map: FutureMap) -> UplinkPacker:
+    """Return a packer for the connected device's own data."""
+    return UplinkPacker(DEVICE_TELEMETRY_TOPIC, DEVICE_ATTRIBUTES_TOPIC, future_map, of_sub_devices=False)
 
 
-def _future_maker() -> Callable[[], Delivery]:
-    """Return what makes futures; programs use adapters where no event loop runs, too."""
-    try:
-        return asyncio.get_running_loop().create_future
-    except RuntimeError:
-        return new_delivery
+def sub_device_packer(future_map: FutureMap) -> UplinkPacker:
+    """Return a packer for data of a gateway's sub-devices."""
+    return UplinkPacker(GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC, future_map, of_sub_devices=True)
 
 
-def queued_uplink(message: MqttPublishMessage, encoded: EncodedUplink) -> QueuedUplink:
-    """The datapoints of an uplink message, with the message's time for those that have none."""
+def queued_uplink(message: MqttPublishMessage, encoded: EncodedUplink) -> EncodedUplink:
+    """Return the datapoints of an uplink message, with the message's time for those that have none."""
     if encoded.main_ts is None and message.main_ts is not None:
-        encoded = encoded.with_main_ts(message.main_ts)
-    return encoded, message.delivery_futures[0], 0
+        return encoded.with_main_ts(message.main_ts)
+    return encoded

@@ -4,58 +4,58 @@ from __future__ import annotations
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.queue import QueueRoom
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.service.delivery.packing import Queued
+from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.transport import SessionEnd
+from tb_mqtt_client.service.delivery.work_item import Queued, WorkItem
 
 
 class Receipts:
     """The receipts of one client: results of queued sends, and of messages that carry the data of several sends."""
 
-    def __init__(self, futures: FutureMap, counter: DeliveryCounter, room: QueueRoom) -> None:
+    def __init__(self, futures: FutureMap, counter: DeliveryCounter, capacity: QueueCapacity) -> None:
         """Create the receipts of a client.
 
         Args:
             futures: Ties the futures of sends to those of the messages that carry their data.
             counter: Counts the datapoints by outcome.
-            room: The capacity that queued sends take.
+            capacity: The capacity that queued sends take.
         """
         self._futures = futures
         self._counter = counter
-        self._room = room
+        self._capacity = capacity
 
-    def resolve(self, message: MqttPublishMessage, reason_code: int) -> None:
+    def resolve(self, item: WorkItem, reason_code: int) -> None:
         """Resolve the sends of a message whose datapoints have been counted."""
-        result = message.result(reason_code)
-        for delivery in message.delivery_futures:
-            _resolve(delivery, result)
+        result = item.result(reason_code)
+        for delivery in item.deliveries:
+            if not delivery.done():
+                delivery.set_result(result)
             self._futures.child_resolved(delivery)
 
     def undelivered(self, item: Queued) -> None:
         """Resolve a send or message that will not be published: the client is stopped, or the device is deleted."""
-        if isinstance(item, MqttPublishMessage):
-            if not item.is_service_message:
+        if isinstance(item, WorkItem):
+            if item.has_datapoints:
                 self._counter.leave_undelivered(item.datapoints)
             self.resolve(item, LocalReasonCode.NOT_DELIVERED)
             return
         encoded, delivery, _ = item
-        self._room.give_back(1, encoded.nbytes)
+        self._capacity.give_back(1, encoded.nbytes)
         self._counter.leave_undelivered(encoded.datapoints)
         _resolve(delivery, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
     def rejected(self, item: Queued, announcement: PublishResult) -> None:
         """Resolve a send or message of a device whose announcement was refused, with the reason of that."""
-        if isinstance(item, MqttPublishMessage):
-            if not item.is_service_message:
+        if isinstance(item, WorkItem):
+            if item.has_datapoints:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
             self.resolve(item, announcement.reason_code)
             return
         encoded, delivery, _ = item
-        self._room.give_back(1, encoded.nbytes)
+        self._capacity.give_back(1, encoded.nbytes)
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
         _resolve(delivery, announcement.with_datapoints(encoded.datapoints))
 
@@ -65,17 +65,17 @@ class Receipts:
         _resolve(delivery, _unsent(encoded, LocalReasonCode.DROPPED))
 
 
-def resolve_futures(message: MqttPublishMessage, reason_code: int) -> None:
+def resolve_futures(item: WorkItem, reason_code: int) -> None:
     """Resolve the futures of a message that no client counts."""
-    result = message.result(reason_code)
-    for delivery in message.delivery_futures:
+    result = item.result(reason_code)
+    for delivery in item.deliveries:
         _resolve(delivery, result)
 
 
-def resolve_undelivered(messages: list[MqttPublishMessage], _: SessionEnd) -> None:
+def resolve_undelivered(items: list[WorkItem], _: SessionEnd) -> None:
     """Resolve messages that no client publishes again."""
-    for message in messages:
-        resolve_futures(message, LocalReasonCode.NOT_DELIVERED)
+    for item in items:
+        resolve_futures(item, LocalReasonCode.NOT_DELIVERED)
 
 
 def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResult:

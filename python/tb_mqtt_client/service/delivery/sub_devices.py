@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink
+from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
 
 
 class SubDevices(Protocol):
@@ -45,23 +44,23 @@ class SubDevices(Protocol):
     def put_uplinks(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends, or hold them back."""
 
-    def put_message(self, message: MqttPublishMessage) -> None:
+    def put_message(self, item: WorkItem) -> None:
         """Queue a message without datapoints, or hold it back."""
 
-    def keep_back(self, message: MqttPublishMessage) -> bool:
+    def keep_back(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if its devices are not announced; return whether it was taken."""
 
-    def follow(self, message: MqttPublishMessage) -> bool:
+    def follow(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if a device in it was renamed or deleted; return whether it was taken."""
 
-    def rename(self, message: MqttPublishMessage, old: DeviceIdentity, new: DeviceIdentity) -> None:
+    def rename(self, item: WorkItem, old: DeviceIdentity, new: DeviceIdentity) -> None:
         """Rewrite the payload of a message of one device under another name."""
 
-    def acknowledged(self, message: MqttPublishMessage) -> None:
+    def acknowledged(self, item: WorkItem) -> None:
         """Take note of a message that the platform has acknowledged."""
 
-    def remove(self, message: MqttPublishMessage) -> bool:
-        """Remove a message that is held back; return whether it was found."""
+    def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
+        """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
 
     def held(self) -> list[Queued]:
         """Return everything that is held back."""
@@ -78,7 +77,7 @@ class SubDevices(Protocol):
     async def wait_changed(self) -> None:
         """Wait until a device is refused or may pass, or for `wake`."""
 
-    async def wait_announced(self, message: MqttPublishMessage) -> None:
+    async def wait_announced(self, item: WorkItem) -> None:
         """Wait until all devices of a message have been announced in this session."""
 
 
@@ -91,19 +90,19 @@ class Pipeline(Protocol):
     def take_queued_uplinks(self) -> list[QueuedUplink]:
         """Remove and return the queued sends of sub-devices."""
 
-    def queue_message(self, message: MqttPublishMessage) -> None:
+    def queue_message(self, item: WorkItem) -> None:
         """Queue a message without datapoints for publishing."""
 
-    def take_queued_messages(self) -> list[MqttPublishMessage]:
+    def take_queued_messages(self) -> list[WorkItem]:
         """Remove and return the queued messages without datapoints, announcements excepted."""
 
-    def publish_again(self, message: MqttPublishMessage) -> None:
+    def publish_again(self, item: WorkItem) -> None:
         """Queue a message with datapoints before all others."""
 
     def check_packed_again(self) -> None:
         """Check packed data once more for devices that may not pass: an uplink worker does not check it."""
 
-    def send_in_parts(self, message: MqttPublishMessage) -> bool:
+    def send_in_parts(self, item: WorkItem) -> bool:
         """Replace a message of several devices by one for each; return False for a message of one device."""
 
     def undelivered(self, item: Queued) -> None:

@@ -15,10 +15,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, MessageKind, Route
 from tb_mqtt_client.constants.reason_codes import BLAMING_DISCONNECTS, ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.delivery.workers import MessageQueueWorker
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
@@ -36,7 +38,7 @@ LONGEST_INTERVAL = 300.0
 PROOF_SECONDS = 0.3
 """How long a trial waits for the server to acknowledge something else first."""
 
-Halve = Callable[[MqttPublishMessage, bool], list[MqttPublishMessage]]
+Halve = Callable[[WorkItem, bool], list[WorkItem]]
 """Replaces a message that carries several sends by two or more, and, if the second argument is True, one that carries several
 datapoints of a single send. An empty list if there is nothing to replace."""
 
@@ -52,7 +54,7 @@ def is_suspicious(end: SessionEnd) -> bool:
 class Group:
     """Messages that are published together, and apart from all others."""
 
-    messages: list[MqttPublishMessage]
+    messages: list[WorkItem]
     failures: int = 0
     """Trials that ended with the connection."""
     strikes: int = 0
@@ -83,7 +85,7 @@ class Suspects:
         """Seconds between two trials of a single message."""
         self.current: Group | None = None
         """The group whose trial is running."""
-        self._in_flight: set[MqttPublishMessage] = set()
+        self._in_flight: set[WorkItem] = set()
         self._worked = False
 
     def is_empty(self) -> bool:
@@ -94,11 +96,11 @@ class Suspects:
         """Return how many messages may be added."""
         return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self._groups))
 
-    def all(self) -> list[MqttPublishMessage]:
+    def all(self) -> list[WorkItem]:
         """Return all suspects."""
         return [message for group in self._groups for message in group.messages]
 
-    def clear(self) -> list[MqttPublishMessage]:
+    def clear(self) -> list[WorkItem]:
         """Remove all suspects that are not in flight, and return them."""
         left = [message for message in self.all() if message not in self._in_flight]
         for group in list(self._groups):
@@ -107,25 +109,26 @@ class Suspects:
                 self._groups.remove(group)
         return left
 
-    def add(self, messages: list[MqttPublishMessage]) -> None:
+    def add(self, messages: list[WorkItem]) -> None:
         """Suspect messages that were in flight together."""
         if messages:
             self._append(Group(messages, data_before=self._data_acknowledged()))
 
-    def remove(self, message: MqttPublishMessage) -> bool:
-        """Take a message out. False when it is not here, or in flight."""
+    def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
+        """Remove and return a message that matches and is not in flight; ``None`` if none does."""
         for group in self._groups:
-            if group is not self.current and message in group.messages:
-                self._take(group, message)
-                return True
-        return False
+            for message in group.messages:
+                if group is not self.current and matches(message):
+                    self._take(group, message)
+                    return message
+        return None
 
-    def published(self, message: MqttPublishMessage) -> None:
+    def published(self, message: WorkItem) -> None:
         """Note that a message of the running trial, if there is one, is in flight."""
         if self.current is not None:
             self._in_flight.add(message)
 
-    def settled(self, message: MqttPublishMessage) -> None:
+    def settled(self, message: WorkItem) -> None:
         """Take a message of the running trial out: it was acknowledged, refused, or replaced by its parts."""
         if self.current is not None and message in self.current.messages:
             self._take(self.current, message)
@@ -157,7 +160,7 @@ class Suspects:
         self.current = None
         self._in_flight.clear()
 
-    def failed(self, end: SessionEnd) -> list[MqttPublishMessage]:
+    def failed(self, end: SessionEnd) -> list[WorkItem]:
         """Decide what becomes of the group whose trial ended with the connection; return the messages to be rejected."""
         group = self.current
         self.end()
@@ -196,7 +199,7 @@ class Suspects:
             group.messages = halves
         return bool(halves)
 
-    def _judge(self, group: Group, end: SessionEnd) -> list[MqttPublishMessage]:
+    def _judge(self, group: Group, end: SessionEnd) -> list[WorkItem]:
         """Count what a single message did."""
         now = self._clock()
         if end.reason_code in CLEAR_BLAME:
@@ -215,36 +218,32 @@ class Suspects:
 
     def _takes_others(self, group: Group) -> bool:
         """Return whether the server has acknowledged something like the only message of a group since that is a suspect."""
-        return group.messages[0].is_service_message or self._data_acknowledged() > group.data_before
+        return not group.messages[0].has_datapoints or self._data_acknowledged() > group.data_before
 
     def _append(self, group: Group) -> None:
         self._groups.append(group)
         self._filled.set()
 
-    def _take(self, group: Group, message: MqttPublishMessage) -> None:
+    def _take(self, group: Group, message: WorkItem) -> None:
         group.messages.remove(message)
         if not group.messages:
             self._groups.remove(group)
 
 
-class EmptyMessage(MqttPublishMessage):
-    """A publish without data, which the platform acknowledges and counts as a message (docs/platform_contract.md, section 3)."""
+def empty_message() -> WorkItem:
+    """Return a publish without data that belongs to its session.
 
-    def __init__(self) -> None:
-        super().__init__(DEVICE_ATTRIBUTES_TOPIC, b"{}")
-        self.resend = False
-
-    @property
-    def is_service_message(self) -> bool:
-        """Return True: the message has no datapoints, whatever its topic."""
-        return True
+    The platform acknowledges it and counts it as a message (docs/platform_contract.md, section 3).
+    """
+    message = MqttPublishMessage(DEVICE_ATTRIBUTES_TOPIC, b"{}", route=Route(MessageKind.KEEP_ALIVE))
+    return WorkItem.of(message, resend=False)
 
 
 class SuspectWorker(MessageQueueWorker):
     """Publishes one group of suspects after the other, while nothing else is in flight."""
 
     def __init__(
-        self, *args: Any, suspects: Suspects, wait_announced: Callable[[MqttPublishMessage], Awaitable[None]], **kwargs: Any
+        self, *args: Any, suspects: Suspects, wait_announced: Callable[[WorkItem], Awaitable[None]], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self._suspects = suspects
@@ -257,44 +256,44 @@ class SuspectWorker(MessageQueueWorker):
     async def _work(self) -> None:
         """Do one trial."""
         group = await self._suspects.wait_due()
-        manager = self._mqtt_manager
-        await manager.wait_opened()
-        session = manager.connections
+        transport = self._transport
+        await wait_for_set(transport.opened)
+        session = transport.connections
         for message in list(group.messages):
             await self._wait_announced(message)
-        worked = await manager.wait_worked(PROOF_SECONDS)
-        async with manager.alone():
+        worked = await transport.wait_worked(PROOF_SECONDS)
+        async with transport.alone():
             if not self._is_in(session):
                 # The devices are announced again, and what the server acknowledged was in another session.
                 return
             if not worked and len(group.messages) == 1:
                 # There is nothing else to be acknowledged, and the message would stay a suspect.
-                await self._publish_in(session, EmptyMessage())
-                await manager.wait_idle()
-                worked = manager.has_worked
+                await self._publish_in(session, empty_message())
+                await wait_for_set(transport.idle)
+                worked = transport.has_worked
             if not self._is_in(session) or not self._suspects.begin(group, worked=worked):
                 return
             try:
                 for message in list(group.messages):
                     await self._publish_in(session, message)
-                await manager.wait_idle()
+                await wait_for_set(transport.idle)
             finally:
                 self._suspects.end()
 
     def _is_in(self, session: int) -> bool:
         """Return whether the session of this number is open for traffic."""
-        return self._mqtt_manager.is_ready() and self._mqtt_manager.connections == session
+        return self._transport.opened.is_set() and self._transport.connections == session
 
-    async def _publish_in(self, session: int, message: MqttPublishMessage) -> None:
+    async def _publish_in(self, session: int, message: WorkItem) -> None:
         """Publish a message when the limits admit it, unless the session ends before."""
         while self._is_in(session):
             if not self._fits(message):
                 self._suspects.settled(message)
                 return
-            if not self._mqtt_manager.has_room():
-                await self._mqtt_manager.wait_room()
+            if not self._transport.has_room.is_set():
+                await wait_for_set(self._transport.has_room)
                 continue
-            wait = self._try_publish(message)
+            wait = self._publisher.try_publish(message)
             if not wait:
                 self._suspects.published(message)
                 return

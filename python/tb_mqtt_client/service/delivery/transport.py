@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +40,27 @@ class SessionEnd:
 
 
 SessionEndCallback = Callable[[SessionEnd], None]
-AcknowledgedCallback = Callable[[MqttPublishMessage, int], None]
+AcknowledgedCallback = Callable[[WorkItem, int], None]
 """Called with a message and the reason code of its PUBACK."""
-ConnectionLostCallback = Callable[[list[MqttPublishMessage], SessionEnd], None]
+ConnectionLostCallback = Callable[[list[WorkItem], SessionEnd], None]
 """Called with the messages without an acknowledgement, in the order in which they were published."""
 
 
 class Transport(Protocol):
     """The part of a client's sessions, one after the other, that delivery needs."""
 
-    @property
-    def mqtt_version(self) -> int:
-        """The protocol version of the session: 5, or 4 for MQTT 3.1.1."""
-
-    @property
-    def connections(self) -> int:
-        """The number of sessions, the current one included."""
+    opened: asyncio.Event
+    """Set while a session is set up."""
+    writable: asyncio.Event
+    """Set while a message with datapoints may be published."""
+    service_writable: asyncio.Event
+    """Set while a message without datapoints may be published, for which some of the in-flight window is reserved."""
+    has_room: asyncio.Event
+    """Set while a message may be published within `alone`."""
+    idle: asyncio.Event
+    """Set while every publish is acknowledged."""
+    connections: int
+    """The number of sessions, the current one included."""
 
     @property
     def in_flight(self) -> int:
@@ -68,37 +74,13 @@ class Transport(Protocol):
     def has_worked(self) -> bool:
         """Whether the server has acknowledged a message in this session since it was set up."""
 
-    def is_ready(self) -> bool:
-        """Return whether a session is set up."""
-
-    def is_writable(self) -> bool:
-        """Return whether a message with datapoints may be published now."""
-
-    def has_room(self) -> bool:
-        """Return whether a message may be published within `alone`."""
-
-    async def wait_opened(self) -> None:
-        """Wait until a session is set up."""
-
-    async def wait_writable(self) -> None:
-        """Wait until a message with datapoints may be published."""
-
-    async def wait_writable_for_service(self) -> None:
-        """Wait until a message without datapoints may be published."""
-
-    async def wait_room(self) -> None:
-        """Wait until a message may be published within `alone`."""
-
-    async def wait_idle(self) -> None:
-        """Wait until every publish is acknowledged."""
-
     async def wait_worked(self, seconds: float) -> bool:
         """Wait up to so many seconds until the server has acknowledged a message in a session; return whether it has."""
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Return a block that begins when nothing is in flight, and outside of which nothing is published while it runs."""
 
-    def publish_now(self, message: MqttPublishMessage) -> None:
+    def publish_now(self, item: WorkItem) -> None:
         """Write a PUBLISH.
 
         Raises:

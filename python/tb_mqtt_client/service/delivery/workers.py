@@ -1,6 +1,6 @@
-"""Loops that empty queues. Each waits on an event, a future or one exact timer.
+"""Loops that drain the queues. Each waits on an event, a future or one exact timer.
 
-The rule: what a worker holds is in ``unsent``, where a lost connection or the end of the client finds it.
+The rule: a message that a worker has taken is in ``unsent``, where a lost connection or the end of the client finds it.
 """
 
 from __future__ import annotations
@@ -9,35 +9,35 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tb_mqtt_client.common.async_utils import is_cancelled, wait_for_set
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.queue import AsyncDeque, QueueRoom
-from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
-from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
+from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.delivery.packing import MessageBounds, QueuedUplink, UplinkPacker
+from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.packing import PackedBatch, UplinkPacker
+from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.transport import Transport
+from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
 
 logger = get_logger(__name__)
 
 FAILURES_ALONE = 3
 """How often one item may fail on its own until it is given up."""
 PAUSE_SECONDS = 1.0
-"""Time between two attempts with the same item: the cause may be over by then."""
+"""Time between two attempts with one item: the cause may be over by then."""
 
 
 class FailedRounds:
     """Counts the failed rounds of one loop, and decides what the next one may take. An item is a message or a queued uplink."""
 
-    def __init__(self, name: str, stop_event: asyncio.Event) -> None:
-        """``name`` is the queue's, for the log. No pause lasts longer than until ``stop_event`` is set."""
+    def __init__(self, name: str) -> None:
+        """Create the counter of the loop that drains the queue of this name."""
         self._name = name
-        self._stop_event = stop_event
         self._log = OccasionalLog(logger)
         self.pause_seconds = PAUSE_SECONDS
         self._last_alone: object = None
@@ -79,10 +79,7 @@ class FailedRounds:
         if not self.pauses:
             return
         try:
-            async with asyncio.timeout(self.pause_seconds):
-                await self._stop_event.wait()
-        except TimeoutError:
-            return
+            await asyncio.sleep(self.pause_seconds)
         finally:
             self.pauses = False
 
@@ -90,54 +87,77 @@ class FailedRounds:
 BATCH_PAYLOADS = 32
 """Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
 BATCH_PAYLOADS_LIMITED = 4
-"""The same while a limit of datapoints makes the payloads smaller."""
+"""The number while a limit of datapoints makes the payloads smaller."""
 
-GiveUpCallback = Callable[[Any], None]
-"""Answers a message or a queued uplink that cannot be sent because of an unexpected error."""
-FitsCallback = Callable[[MqttPublishMessage], bool]
-"""Whether a message may go in this session; when not, it was dealt with."""
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes messages within the limits; all workers of a client share it."""
+
+    transport: Transport
+    admission: Admission
+    counter: DeliveryCounter
+
+    def try_publish(self, item: WorkItem) -> float:
+        """Publish a message if the limits admit it.
+
+        Returns:
+            The seconds to wait; 0.0 when it was published.
+        """
+        wait = self.admission.try_take(item)
+        if wait:
+            return wait
+        if item.has_datapoints:
+            self.counter.publish(item.datapoints, item.superseded, item.message.payload_size, item.payload_limit)
+        try:
+            self.transport.publish_now(item)
+        except BaseException:
+            if item.has_datapoints:
+                self.counter.take_back(item.datapoints, item.superseded)
+            raise
+        return 0.0
 
 
 class MessageQueueWorker:
-    """Empties a queue of messages that are ready, one after the other: those without datapoints."""
+    """Drains a queue of messages that are ready, one after the other: those without datapoints."""
 
     def __init__(
         self,
         name: str,
         queue: AsyncDeque[Any],
-        stop_event: asyncio.Event,
-        mqtt_manager: Transport,
-        device_rate_limiter: RateLimiter,
-        gateway_rate_limiter: RateLimiter | None = None,
+        publisher: Publisher,
         *,
-        admission: Admission,
-        counter: DeliveryCounter | None = None,
-        fits: FitsCallback | None = None,
-        give_up: GiveUpCallback | None = None,
+        fits: Callable[[WorkItem], bool],
+        give_up: Callable[[Any], None],
     ) -> None:
-        """Takes nothing more from ``queue`` once ``stop_event`` is set.
+        """Create a worker.
 
-        ``admission`` and ``counter`` are shared with other workers of a client; the limiters are those of the admission.
+        Args:
+            name: The queue's name, for tasks and the log.
+            queue: The queue.
+            publisher: Publishes messages within the limits.
+            fits: Returns whether a message may be published in this session; if not, it has dealt with the message.
+            give_up: Resolves a message or send that cannot be sent because of an unexpected error.
         """
         self.name = name
         self.queue = queue
-        self.unsent: deque[MqttPublishMessage] = deque()
-        """Taken from the queue, but not published yet."""
-        self._stop_event = stop_event
-        self._mqtt_manager = mqtt_manager
-        self._admission = admission
-        self._counter = counter or DeliveryCounter()
-        self._fits = fits or (lambda _: True)
-        self._give_up = give_up or (lambda _: None)
-        self._failures = FailedRounds(name, stop_event)
+        self.unsent: deque[WorkItem] = deque()
+        """Messages that were taken from the queue and are not published yet."""
+        self._publisher = publisher
+        self._transport = publisher.transport
+        self._admission = publisher.admission
+        self._writable = self._transport.service_writable
+        self._fits = fits
+        self._give_up = give_up
+        self._failures = FailedRounds(name)
 
     def is_empty(self) -> bool:
-        """Whether nothing is queued or in this worker's hands."""
-        return self.queue.is_empty() and not self.unsent
+        """Return whether nothing is queued or taken."""
+        return not self.unsent and self.queue.is_empty()
 
     async def run(self) -> None:
-        """Work until cancelled, or until the stop event is found set. After an unexpected exception the next round comes."""
-        while not self._stop_event.is_set():
+        """Work until cancelled. After an unexpected exception the next round follows."""
+        while True:
             try:
                 await self._work()
             except asyncio.CancelledError as error:
@@ -146,205 +166,164 @@ class MessageQueueWorker:
                 self._failures.failed(error)
             except Exception as error:  # noqa: BLE001  # reported with its cause
                 self._failures.failed(error)
-            await self._failures.pause()
+            if self._failures.pauses:
+                await self._failures.pause()
 
     async def _work(self) -> None:
         """Do one round: take a batch when it may be published, and publish it."""
-        # Another worker may have taken the queued messages, and `work_now` may have begun with them.
-        while self.queue.is_empty() and not self.unsent:
-            await self.queue.wait_put()
         if not self.unsent:
-            # Taken as late as possible: what gathers while the window is full travels together.
-            await self._wait_ready()
+            # Another worker may have taken the queued items.
+            while self.queue.is_empty():
+                await self.queue.filled.wait()
+            # Taken as late as possible: data that gathers while the window is full is sent together.
+            if not self._is_ready():
+                await self._wait_ready()
             self.unsent.extend(self._take_batch())
         while self.unsent:
-            await self._send_first()
+            if not self._is_ready():
+                await self._wait_ready()
+            # The message may have been taken back when the connection was lost.
+            if self.unsent and (wait := self._publish_first()):
+                await self._admission.wait(wait)
 
-    def take_back(self) -> list[MqttPublishMessage]:
-        """Give up what is not published so far."""
+    def take_back(self) -> list[WorkItem]:
+        """Remove and return the messages that were taken from the queue and are not published yet."""
         unsent = list(self.unsent)
         self.unsent.clear()
         return unsent
 
-    def remove(self, message: MqttPublishMessage) -> bool:
-        """Give up one message. False when it is not here, or published."""
-        if message in self.unsent:
-            self.unsent.remove(message)
-            return True
-        return self.queue.remove_now(message)
+    def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
+        """Remove and return a message that matches and is not published yet; ``None`` if none does."""
+        for item in self.unsent:
+            if matches(item):
+                self.unsent.remove(item)
+                return item
+        found: WorkItem | None = self.queue.remove_first(matches)
+        return found
 
-    def _take_batch(self) -> Iterable[MqttPublishMessage]:
-        messages: list[MqttPublishMessage] = self.queue.pop_now(1)
-        return messages
+    def _take_batch(self) -> list[WorkItem]:
+        items: list[WorkItem] = self.queue.pop_now(1)
+        return items
+
+    def _is_ready(self) -> bool:
+        return self._writable.is_set()
 
     async def _wait_ready(self) -> None:
-        await self._mqtt_manager.wait_writable_for_service()
-
-    async def _send_first(self) -> None:
-        """Publish the first unsent message, or wait for what it lacks."""
-        await self._wait_ready()
-        # Taken back when the connection was lost, perhaps.
-        if self.unsent and (wait := self._publish_first()):
-            await self._admission.wait(wait)
+        await wait_for_set(self._writable)
 
     def _publish_first(self) -> float:
-        """Publish the first unsent message, if the limits admit it. Seconds to wait otherwise."""
-        message = self.unsent.popleft()
+        """Publish the first unsent message if the limits admit it; return the seconds to wait otherwise."""
+        item = self.unsent.popleft()
         try:
-            wait = self._try_publish(message) if self._fits(message) else 0.0
+            wait = self._publisher.try_publish(item) if self._may_go(item) else 0.0
         except BaseException as error:
             # The end of this loop finds it here.
-            self.unsent.appendleft(message)
+            self.unsent.appendleft(item)
             if not isinstance(error, Exception):
                 raise
-            if not self._failures.failed(error, [message]):
+            if not self._failures.failed(error, [item]):
                 return self._failures.pause_seconds
             self._give_up(self.unsent.popleft())
             return 0.0
         if wait:
-            self.unsent.appendleft(message)
+            self.unsent.appendleft(item)
         return wait
 
-    def _try_publish(self, message: MqttPublishMessage) -> float:
-        """Publish a message if the limits admit it. Seconds to wait otherwise."""
-        wait = self._admission.try_take(message)
-        if wait:
-            return wait
-        if not message.is_service_message:
-            self._counter.publish(message.datapoints, message.superseded, message.payload_size, message.payload_limit)
-        try:
-            self._mqtt_manager.publish_now(message)
-        except BaseException:
-            if not message.is_service_message:
-                self._counter.take_back(message.datapoints, message.superseded)
-            raise
-        return 0.0
-
-    async def process(self, message: MqttPublishMessage) -> tuple[float | None, int | None, RateLimit | None]:
-        """Publish one message that is not in the queue, as soon as there is room in the in-flight window.
-
-        ``(None, None, None)`` when the limits admitted it; otherwise nothing was taken and nothing published, and it says which
-        limit: seconds of its window, tokens that are needed, the limit. While publishing pauses there are only the seconds.
-        """
-        await self._wait_ready()
-        wait = self._try_publish(message)
-        if not wait:
-            return None, None, None
-        message_limit, datapoints_limit = self._admission.limits_of(message)
-        window, tokens, limit = await self.check_rate_limits_for_message(message.datapoints, message_limit, datapoints_limit)
-        return (wait, None, None) if window is None else (window[1], tokens, limit)
-
-    @staticmethod
-    async def check_rate_limits_for_message(
-        datapoints_count: int, message_rate_limit: RateLimit, datapoints_rate_limit: RateLimit
-    ) -> tuple[tuple[int, float] | None, int, RateLimit | None]:
-        """Which limit has too few tokens for one message: its window, the tokens that are needed, and the limit.
-
-        ``(None, 0, None)`` when none has. Nothing is taken.
-        """
-        for limit, tokens in ((message_rate_limit, 1), (datapoints_rate_limit, datapoints_count)):
-            window = await limit.check_limit_reached(tokens)
-            if window:
-                return window, tokens, limit
-        return None, 0, None
+    def _may_go(self, item: WorkItem) -> bool:
+        """Return whether a message may be published in this session; most were packed for its limits."""
+        return (item.checked == self._admission.changes and not item.of_sub_devices) or self._fits(item)
 
 
 class RetryQueueWorker(MessageQueueWorker):
-    """Publishes again what lost its connection or was refused for a time, before anything younger with datapoints goes."""
+    """Publishes messages again that lost their connection or were refused for a time, before any younger data."""
 
-    def __init__(self, *args: Any, wait_announced: Callable[[MqttPublishMessage], Awaitable[None]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, wait_announced: Callable[[WorkItem], Awaitable[None]], **kwargs: Any) -> None:
+        """Create a worker, as `MessageQueueWorker` does. ``wait_announced`` waits until a message's devices are announced."""
         super().__init__(*args, **kwargs)
+        self._writable = self._transport.writable
         self._wait_announced = wait_announced
-        self._done = asyncio.Event()
-        self._done.set()
+        self.done = asyncio.Event()
+        """Set while nothing is left to publish again."""
+        self.done.set()
 
-    def put(self, older: list[MqttPublishMessage], younger: Iterable[MqttPublishMessage] = ()) -> None:
-        """Queue messages before and behind those that are queued."""
+    def put(self, older: list[WorkItem], younger: Sequence[WorkItem] = ()) -> None:
+        """Queue messages before and behind the queued ones."""
         self.queue.prepend_all([*older, *self.take_back()])
         self.queue.append_all(younger)
         if not self.queue.is_empty():
-            self._done.clear()
+            self.done.clear()
 
-    def clear(self) -> list[MqttPublishMessage]:
-        """Everything that is left, which is nobody's then."""
+    def clear(self) -> list[WorkItem]:
+        """Remove and return all messages."""
         left = [*self.take_back(), *self.queue.pop_now(len(self.queue))]
-        self._done.set()
+        self.done.set()
         return left
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to publish again."""
-        return self._done.is_set()
-
-    async def wait_done(self) -> None:
-        """Wait until nothing is left to publish again."""
-        await wait_for_set(self._done)
 
     async def _work(self) -> None:
         """Publish everything that is queued when the round begins."""
         if not self.unsent:
-            await self.queue.wait_filled()
+            await wait_for_set(self.queue.filled)
             await self._wait_ready()
             self.unsent.extend(self._take_batch())
         while self.unsent:
             await self._wait_announced(self.unsent[0])
-            await self._send_first()
+            await self._wait_ready()
+            if self.unsent and (wait := self._publish_first()):
+                await self._admission.wait(wait)
         if self.queue.is_empty():
-            self._done.set()
-
-    async def _wait_ready(self) -> None:
-        await self._mqtt_manager.wait_writable()
+            self.done.set()
 
 
 class UplinkQueueWorker(MessageQueueWorker):
-    """Empties a queue of calls with datapoints: as many as fill a batch of payloads are packed together."""
+    """Drains a queue of sends: as many as fill a batch of payloads are packed together."""
 
     def __init__(
         self,
         *args: Any,
         packer: UplinkPacker,
-        room: QueueRoom,
+        capacity: QueueCapacity,
         qos: int,
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
         on_suspicious_ts: Callable[[int], None],
         **kwargs: Any,
     ) -> None:
+        """Create a worker, as `MessageQueueWorker` does.
+
+        Args:
+            *args: As `MessageQueueWorker` takes.
+            packer: Writes the payloads.
+            capacity: The capacity that queued sends take.
+            qos: The QoS of the messages.
+            retry: Its messages are older, and go first.
+            on_oversized: Called when a batch of sends had only datapoints that fit in no payload.
+            on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
+            **kwargs: As `MessageQueueWorker` takes.
+        """
         super().__init__(*args, **kwargs)
         self.packer = packer
-        self._room = room
+        self._writable = self._transport.writable
+        self._capacity = capacity
         self._qos = qos
-        self._retry = retry
+        self._nothing_older = retry.done
         self._on_oversized = on_oversized
         self._on_suspicious_ts = on_suspicious_ts
         self._oversized_log = OccasionalLog(logger)
 
-    def work_now(self) -> None:
-        """Do at once what ``run`` would do in the loop's next turn, as far as nothing has to be waited for.
-
-        For who has just filled the queue of a worker that waits for that: a single call is on its way a turn earlier.
-        """
-        if self.unsent or self.queue.is_empty() or self._failures.pauses or not self._is_ready():
-            return
-        self.unsent.extend(self._take_batch())
-        while self.unsent and self._is_ready():
-            if self._publish_first():
-                return
-
     def _is_ready(self) -> bool:
-        return self._retry.done and self._mqtt_manager.is_writable()
+        return self._nothing_older.is_set() and self._writable.is_set()
 
     async def _wait_ready(self) -> None:
         while not self._is_ready():
-            await self._retry.wait_done()
-            await self._mqtt_manager.wait_writable()
+            await self._nothing_older.wait()
+            await self._writable.wait()
 
-    def _take_batch(self) -> Iterable[MqttPublishMessage]:
-        """Pack what is queued."""
-        bounds = self._admission.bounds(gateway=self.packer.gateway)
-        uplinks, nbytes = self._pop_batch(bounds)
+    def _take_batch(self) -> list[WorkItem]:
+        """Pack queued sends."""
+        limits = self._admission.payload_limits(of_sub_devices=self.packer.of_sub_devices)
+        uplinks, nbytes = self._pop_batch(limits)
         try:
-            batch = self.packer.pack(uplinks, self._qos, bounds)
+            batch = self.packer.pack(uplinks, self._qos, limits, self._admission.changes)
         except BaseException as error:
             # The end of this loop finds them here.
             self.queue.prepend_all(uplinks)
@@ -353,43 +332,51 @@ class UplinkQueueWorker(MessageQueueWorker):
             if self._failures.failed(error, uplinks):
                 self._give_up(self.queue.take_now())
             return []
-        self._failures.succeeded()
-        self._room.give_back(len(uplinks), nbytes)
-        for rounded, stored_as_text in batch.conversions:
-            self._counter.convert(rounded, stored_as_text)
+        if self._failures.at_most < sys.maxsize:
+            self._failures.succeeded()
+        self._capacity.give_back(len(uplinks), nbytes)
+        if batch.is_remarkable:
+            self._report(batch)
+        return batch.items
+
+    def _report(self, batch: PackedBatch) -> None:
+        """Count and log what the sends of a batch will find changed."""
+        self._publisher.counter.convert(batch.values_rounded, batch.values_stored_as_text)
         for ts in batch.suspicious_ts:
             self._on_suspicious_ts(ts)
         for oversized in batch.oversized:
-            self._counter.refuse_queued(1, oversized.result.reason_code)
+            self._publisher.counter.refuse_queued(1, oversized.result.reason_code)
             self._oversized_log.warn_of(
                 "oversized",
                 "The datapoint %r needs a payload of %d bytes, which is over the limit: it is rejected",
                 oversized.key,
                 oversized.result.payload_size,
             )
-        if batch.oversized and not batch.messages:
+        if batch.oversized and not batch.items:
             self._on_oversized()
-        return batch.messages
 
-    def _pop_batch(self, bounds: MessageBounds) -> tuple[list[QueuedUplink], int]:
-        budget, at_once = BATCH_PAYLOADS * self.packer.payload_budget, 100
-        # Without acknowledgements a link shows nothing.
-        link = self._mqtt_manager.batch_bytes if self._qos else None
+    def _pop_batch(self, limits: PayloadLimits) -> tuple[list[QueuedUplink], int]:
+        """Take as many sends as fill a batch; return them and their encoded bytes."""
+        budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
+        # Without acknowledgements nothing is known about the link.
+        link = self._transport.batch_bytes if self._qos else None
         if is_bounded := link is not None and link < budget:
-            # A hundred calls may be minutes on a slow link: the first one shows how many fit.
+            # A hundred sends may be minutes on a slow link: the first one shows how many fit.
             budget, at_once = link, 1
         max_datapoints = sys.maxsize
-        if bounds.datapoints:
+        if limits.max_datapoints:
             # The messages of a batch wait for their turn, and data that gathers meanwhile cannot join them.
-            max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * bounds.datapoints, 1
+            max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * limits.max_datapoints, 1
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
         at_most = self._failures.at_most
-        while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and not self.queue.is_empty():
+        left = len(self.queue)
+        while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
             taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
+            left -= len(taken)
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
-            if bounds.datapoints:
+            if limits.max_datapoints:
                 datapoints += sum([encoded.datapoints for encoded, _, _ in taken])
             elif is_bounded:
                 at_once = max(1, min(100, (budget - nbytes) * len(uplinks) // max(1, nbytes)))

@@ -6,7 +6,7 @@ import reprlib
 from dataclasses import dataclass, field, replace
 
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_REMAINING_LENGTH
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_PACKET_SIZE
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.service.formats.json_values import json_object
 
@@ -14,9 +14,6 @@ logger = get_logger(__name__)
 
 REQUEST = b'{"method":"getSessionLimits","params":{}}'
 """The payload of the RPC request."""
-
-DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_REMAINING_LENGTH
-"""Bytes of remaining length, for servers that do not announce it (before 3.8)."""
 
 MAX_REMAINING_LENGTH = 268_435_455
 """Bytes: no MQTT packet can be longer (MQTT 5, section 1.5.5)."""
@@ -35,7 +32,7 @@ RateLimitTexts = dict[str, str | None]
 class SessionLimits:
     """The limits of one session. The defaults are for servers that do not announce theirs."""
 
-    max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE
+    max_packet_size: int = DEFAULT_MAX_PACKET_SIZE
     """Bytes of the MQTT remaining length (docs/platform_contract.md, fact 6)."""
     device: RateLimitTexts = field(default_factory=dict)
     """For the connected device's own traffic."""
@@ -46,7 +43,7 @@ class SessionLimits:
 
     def within(self, max_remaining_length: int) -> SessionLimits:
         """Return these limits for a session whose packets may not be larger than this either."""
-        return replace(self, max_payload_size=min(self.max_payload_size, max_remaining_length))
+        return replace(self, max_packet_size=min(self.max_packet_size, max_remaining_length))
 
     @classmethod
     def parse(cls, payload: bytes) -> SessionLimits:
@@ -62,7 +59,7 @@ class SessionLimits:
             raise ValueError(f"not a reply to getSessionLimits: {payload[:200]!r}")
         reader = _Reader()
         limits = cls(
-            reader.payload_size(reply.get("maxPayloadSize")),
+            reader.packet_size(reply.get("maxPayloadSize")),
             reader.rate_limits(reply.get("rateLimits"), "rateLimits"),
             reader.rate_limits(reply.get("gatewayRateLimits"), "gatewayRateLimits"),
             announced=True,
@@ -78,13 +75,13 @@ class _Reader:
     def __init__(self) -> None:
         self.unusable: list[str] = []
 
-    def payload_size(self, value: object) -> int:
+    def packet_size(self, value: object) -> int:
         """Return a size in bytes that a client can keep to."""
         if value is None:
-            return DEFAULT_MAX_PAYLOAD_SIZE
+            return DEFAULT_MAX_PACKET_SIZE
         if type(value) is not int or not MIN_REMAINING_LENGTH <= value <= MAX_ANNOUNCED_SIZE:
             self._skip("maxPayloadSize", value)
-            return DEFAULT_MAX_PAYLOAD_SIZE
+            return DEFAULT_MAX_PACKET_SIZE
         return min(value, MAX_REMAINING_LENGTH)
 
     def rate_limits(self, value: object, name: str) -> RateLimitTexts:

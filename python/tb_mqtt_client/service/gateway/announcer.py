@@ -22,6 +22,7 @@ from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.service.delivery.outcomes import ANNOUNCEMENT_LOSSES, ends_connections
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcement_retries import FINAL_REFUSALS, AnnouncementRetries
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
@@ -170,16 +171,16 @@ class Announcer:
 
     def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
         identity = session.identity
-        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, publish, callers))
         # Before anything is remembered: this raises if the queues have failed.
-        self._message_service.submit(publish)
+        item = self._message_service.submit(publish)
+        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, item, callers))
         self._sub_devices.hold(identity)
         self._open[identity] += 1
         self._retries.announced(session)
         refused = self._retries.get(session)
         if refused is not None and refused.ends_connections:
             # One connection more is enough to know.
-            publish.losses = ANNOUNCEMENT_LOSSES
+            item.losses = ANNOUNCEMENT_LOSSES
 
     def _announce_due(self, session: DeviceSession) -> None:
         logger.debug("Announcing %r again", session.device_info.device_name)
@@ -189,18 +190,18 @@ class Announcer:
         self,
         session: DeviceSession,
         identity: DeviceIdentity,
-        publish: MqttPublishMessage,
+        item: WorkItem,
         callers: list[Delivery],
         announcement: Delivery,
     ) -> None:
-        self._take_answer(session, identity, publish, callers, announcement)
+        self._take_answer(session, identity, item, callers, announcement)
         self._retries.answered()
 
     def _take_answer(
         self,
         session: DeviceSession,
         identity: DeviceIdentity,
-        publish: MqttPublishMessage,
+        item: WorkItem,
         callers: list[Delivery],
         announcement: Delivery,
     ) -> None:
@@ -222,7 +223,7 @@ class Announcer:
                 self.announce_again(session)
         else:
             self._callers.setdefault(session, []).extend(callers)
-            if session.identity == identity and ends_connections(publish) and not self._online:
+            if session.identity == identity and ends_connections(item) and not self._online:
                 self._refused(session, result, ends_connections=True)
             elif not self._is_decided_elsewhere(session, identity, result):
                 self._refused(session, result)

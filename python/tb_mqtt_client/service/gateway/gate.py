@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.packing import ENCODED, NUMBER, Queued, QueuedUplink
+from tb_mqtt_client.service.delivery.work_item import ENCODED, NUMBER, Queued, QueuedUplink, WorkItem
 
 LARGE_SEND_BYTES = 65_536
 
@@ -55,9 +54,9 @@ class Held:
     """What waits for one device."""
 
     uplinks: deque[QueuedUplink] = field(default_factory=deque)
-    messages: list[MqttPublishMessage] = field(default_factory=list)
+    messages: list[WorkItem] = field(default_factory=list)
     """Without datapoints."""
-    packed: list[MqttPublishMessage] = field(default_factory=list)
+    packed: list[WorkItem] = field(default_factory=list)
     """With datapoints of this device only, published before or about to be: older than the uplinks."""
 
     def __bool__(self) -> bool:
@@ -196,13 +195,14 @@ class DeviceGate:
         """What is kept back, by device."""
         return list(self._held.values())
 
-    def remove(self, message: MqttPublishMessage) -> bool:
-        """Take back a message. False when it is not here."""
+    def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
+        """Remove and return a message without datapoints that matches; ``None`` if none does."""
         for held in self._held.values():
-            if message in held.messages:
-                held.messages.remove(message)
-                return True
-        return False
+            for item in held.messages:
+                if matches(item):
+                    held.messages.remove(item)
+                    return item
+        return None
 
     def take_all(self) -> list[Held]:
         """Return what is kept back, by device, and keep it no longer. Which devices may pass stays as it is."""

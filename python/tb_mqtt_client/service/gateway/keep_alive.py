@@ -18,29 +18,23 @@ from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, MessageKind, Route
 from tb_mqtt_client.service.delivery.admission import FIRST_CONTACT_COST, Admission
-from tb_mqtt_client.service.delivery.packing import devices_of
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
-class KeepAliveMessage(MqttPublishMessage):
-    """Empty attributes of several sub-devices: an uplink of each, of which the platform stores nothing.
+def keep_alive_message(payload: bytes, devices: int) -> WorkItem:
+    """Return empty attributes of several sub-devices: an uplink of each, of which the platform stores nothing.
 
-    It is published once, in its session or not at all. The server counts each device in it as one of ``messages``
+    The message is published once, in its session or not at all. The server counts each device in it as one of ``messages``
     (docs/platform_contract.md, section 5: data without datapoints).
     """
-
-    def __init__(self, payload: bytes, devices: int) -> None:
-        super().__init__(GATEWAY_ATTRIBUTES_TOPIC, payload, 1)
-        self.devices = devices
-        self.resend = False
-
-    @property
-    def is_service_message(self) -> bool:
-        """Return True: the message has no datapoints, whatever its topic."""
-        return True
+    route = Route(MessageKind.KEEP_ALIVE, of_sub_devices=True)
+    item = WorkItem.of(MqttPublishMessage(GATEWAY_ATTRIBUTES_TOPIC, payload, route=route), resend=False)
+    item.devices = devices
+    return item
 
 
 logger = get_logger(__name__)
@@ -78,8 +72,6 @@ class SubDeviceKeepAlive:
         self._admission = admission
         self.on_refused: Callable[[list[DeviceIdentity]], None] = lambda _: None
         """Called with devices that the platform may have forgotten."""
-        self.max_payload_size = 0
-        """Bytes of one message."""
         self.others_wait: Callable[[], bool] = lambda: False
         """Whether announcements, requests or responses are queued, which go first."""
         # The longest quiet first.
@@ -104,16 +96,16 @@ class SubDeviceKeepAlive:
         if self._task is None:
             self._task = asyncio.create_task(self._run(interval), name="tb-mqtt-client sub-device keep-alive")
 
-    def acknowledged(self, message: MqttPublishMessage) -> None:
+    def acknowledged(self, item: WorkItem) -> None:
         """The platform has acknowledged a message of sub-devices."""
         if not self._last_uplinks:
             return
         now = asyncio.get_running_loop().time()
         self._looks = min(LOOKED_AT_AT_ONCE, self._looks + (now - self._looked_at) * LOOKED_AT_A_SECOND)
         self._looked_at = now
-        if message.devices <= self._looks:
-            self._looks -= message.devices
-            self._renew(devices_of(message), now)
+        if item.devices <= self._looks:
+            self._looks -= item.devices
+            self._renew(item.identities, now)
 
     def forget(self, device: DeviceIdentity) -> None:
         """The device is not to be kept alive: it is disconnected, renamed, deleted or refused."""
@@ -160,15 +152,16 @@ class SubDeviceKeepAlive:
         devices = self._quiet(loop.time() - interval + interval / EARLY)
         if not devices:
             return
-        message = KeepAliveMessage(*self._format.empty_attributes((device.name for device in devices), self.max_payload_size))
-        if seconds := self._admission.try_take(message):
+        max_size = self._admission.payload_limits(of_sub_devices=True).max_payload_size
+        item = keep_alive_message(*self._format.empty_attributes((device.name for device in devices), max_size))
+        if seconds := self._admission.try_take(item):
             self._warn_if_late(late, interval)
             self._seconds_limited += seconds
             await self._admission.wait(seconds)
             return
-        devices = devices[: message.devices]
-        message.delivery_futures[0].add_done_callback(partial(self._answered, devices))
-        self._manager.publish_now(message)
+        devices = devices[: item.devices]
+        item.deliveries[0].add_done_callback(partial(self._answered, devices))
+        self._manager.publish_now(item)
         logger.debug("%d quiet sub-devices are kept reachable", len(devices))
         # Unless it is refused: then they are announced again.
         self._renew(devices, loop.time())
@@ -179,7 +172,7 @@ class SubDeviceKeepAlive:
     def _quiet(self, since: float) -> list[DeviceIdentity]:
         """Return devices without an uplink since then, the longest quiet first, at most as many as go in a message."""
         at_most = max(FEWEST_DEVICES, -(-len(self._last_uplinks) // MESSAGES_A_ROUND))
-        if largest := self._admission.largest_service_message(gateway=True):
+        if largest := self._admission.largest_service_message(of_sub_devices=True):
             # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
             # But more than an announcement, which gets the tokens first because it needs fewer.
             part = max(-(-largest // PART_OF_WINDOW), FIRST_CONTACT_COST + 1)

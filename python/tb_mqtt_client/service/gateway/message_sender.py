@@ -51,7 +51,7 @@ class GatewayMessageSender:
 
     async def send_uplink_message(self, message: GatewayUplinkMessage, qos: int = 1) -> list[Delivery]:
         """Queue datapoints; the futures of ``message`` are answered too."""
-        delivery = await self._queue().entrance.accept(message.encoded)
+        delivery = await self._queue().intake.accept(message.encoded)
         for future in message.get_delivery_futures():
             answer_as(future, delivery)
         return [delivery]

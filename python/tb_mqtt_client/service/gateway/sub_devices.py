@@ -19,10 +19,8 @@ from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisc
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
-from tb_mqtt_client.service.delivery.packing import UplinkPacker
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
-from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.announcer import Announcer
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
@@ -32,7 +30,6 @@ from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
-from tb_mqtt_client.service.gateway.message_splitter import GatewayMessageSplitter
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
@@ -51,13 +48,12 @@ class SubDevices(Component):
         self._config = config
         self._has_warned_of_version = False
         self._combines_devices = config.combine_devices
+        if not config.combine_devices:
+            engine.admission.set_most_devices(1)
         self.manager = DeviceManager()
         """The sessions."""
         manager, service, report = engine.mqtt_manager, engine.message_service, engine.report
         self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
-        self.splitter = GatewayMessageSplitter(futures=engine.futures)
-        topics = GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC
-        self.packer = UplinkPacker(*topics, self.splitter, engine.futures, gateway=True)
         self.event_dispatcher = DirectEventDispatcher(report)
         self._sender = GatewayMessageSender(self.format, service, engine.check_sendable)
         self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission)
@@ -65,7 +61,7 @@ class SubDevices(Component):
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
         self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format)
         self.traffic.on_acknowledged = self._keep_alive.acknowledged
-        service.plug_in(self.traffic, self.packer)
+        service.plug_in(self.traffic)
         self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, self._keep_alive)
         self.downlink = GatewayDownlink(
             self.event_dispatcher,
@@ -107,17 +103,6 @@ class SubDevices(Component):
     def session_ended(self) -> None:
         """Note that the sub-devices' sessions ended with the connection."""
         self.announcer.connection_ended()
-
-    def limits_changed(self, limits: SessionLimits) -> None:
-        """Take over the limits of a new session."""
-        packer, splitter = self.packer, self.splitter
-        limiter = self._engine.gateway_rate_limiter
-        splitter.max_payload_size = self._engine.payload_size(GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC)
-        splitter.max_datapoints = limiter.telemetry_datapoints_rate_limit.minimal_limit
-        # One message token for each device entry: a payload must not need more than a window holds.
-        message_limit = limiter.telemetry_message_rate_limit.minimal_limit
-        packer.max_devices = message_limit if self._combines_devices else 1
-        self._keep_alive.max_payload_size = splitter.max_payload_size
 
     async def disconnect(self) -> None:
         """End requests and subscriptions. Devices stay registered, and are announced again after the next ``connect``."""
@@ -200,8 +185,8 @@ class SubDevices(Component):
     async def _send(
         self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | Delivery:
-        entrance = self._engine.message_service.entrance
-        delivery = entrance.try_accept(encoded) or await entrance.accept(encoded)
+        intake = self._engine.message_service.intake
+        delivery = intake.try_accept(encoded) or await intake.accept(encoded)
         if not wait_for_publish:
             return delivery
         return await self._engine.wait_for(delivery, topic, encoded.nbytes, timeout)
@@ -230,7 +215,7 @@ class SubDevices(Component):
         if not self._combines_devices:
             return
         self._combines_devices = False
-        self.packer.max_devices = 1
+        self._engine.admission.set_most_devices(1)
         logger.warning(
             "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. From now on a message "
             "has the data of one device. Set combine_devices to false to have that from the first message on"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.packing import Queued, QueuedUplink, devices_of
 from tb_mqtt_client.service.delivery.sub_devices import Pipeline
+from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
@@ -27,7 +26,7 @@ class SubDeviceTraffic:
         self._pipeline = pipeline
         self._format = payload_format
         self.gate = gate
-        self.on_acknowledged: Callable[[MqttPublishMessage], None] = lambda _: None
+        self.on_acknowledged: Callable[[WorkItem], None] = lambda _: None
         """Called with messages of sub-devices that the platform has acknowledged."""
 
     @property
@@ -72,19 +71,19 @@ class SubDeviceTraffic:
             uplinks = [passed for uplink in uplinks if (passed := self._passed(uplink)) is not None]
         self._pipeline.queue_uplinks(uplinks)
 
-    def put_message(self, message: MqttPublishMessage) -> None:
+    def put_message(self, item: WorkItem) -> None:
         """Queue a message without datapoints, or hold it back until its device is announced."""
-        device = message.device
+        device = item.device
         held = self.gate.held(device) if device is not None else None
         refusal = self.gate.refusal(device) if device is not None else None
         if device is not None and self.gate.current(device) is None:
-            self._pipeline.undelivered(message)
+            self._pipeline.undelivered(item)
         elif held is not None:
-            held.messages.append(message)
+            held.messages.append(item)
         elif refusal is not None:
-            self._pipeline.rejected(message, refusal)
+            self._pipeline.rejected(item, refusal)
         else:
-            self._pipeline.queue_message(message)
+            self._pipeline.queue_message(item)
 
     def hold(self, device: DeviceIdentity) -> None:
         """Hold back data of a device that is being announced, until `release`, `fail` or `refuse`."""
@@ -132,66 +131,61 @@ class SubDeviceTraffic:
         self.put_uplinks(queued)
         self._pipeline.note_removed()
 
-    def follow(self, message: MqttPublishMessage) -> bool:
+    def follow(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if a device in it was renamed or deleted; return whether it was taken.
 
         A request under an old name may go: the platform knows the name until the connection ends.
         """
         if not self.gate.moved:
             return False
-        devices = devices_of(message)
+        devices = item.identities
         current = [self.gate.current(device) for device in devices]
-        if current == devices or (message.is_service_message and None not in current):
+        if current == devices or (not item.has_datapoints and None not in current):
             return False
-        if message.is_service_message or not self._pipeline.send_in_parts(message):
+        if not item.has_datapoints or not self._pipeline.send_in_parts(item):
             [device], [new] = devices, current
             if new is None:
-                self._pipeline.undelivered(message)
+                self._pipeline.undelivered(item)
             else:
-                self.rename(message, device, new)
-                self._pipeline.publish_again(message)
+                self.rename(item, device, new)
+                self._pipeline.publish_again(item)
         return True
 
-    def keep_back(self, message: MqttPublishMessage) -> bool:
+    def keep_back(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if a device in it is not announced; return whether it was taken.
 
         A message of several devices is replaced by one for each, so that the data of the others goes on.
         """
         if not self.gate.watches:
             return False
-        devices = devices_of(message)
+        devices = item.identities
         if all(map(self.gate.lets_pass, devices)):
             return False
-        if message.is_service_message:
-            self.put_message(message)
-        elif not self._pipeline.send_in_parts(message):
+        if not item.has_datapoints:
+            self.put_message(item)
+        elif not self._pipeline.send_in_parts(item):
             [device] = devices
             held, refusal = self.gate.held(device), self.gate.refusal(device)
             if held is not None:
-                held.packed.append(message)
+                held.packed.append(item)
             else:
                 assert refusal is not None
-                self._pipeline.rejected(message, refusal)
+                self._pipeline.rejected(item, refusal)
         return True
 
-    def rename(self, message: MqttPublishMessage, old: DeviceIdentity, new: DeviceIdentity) -> None:
-        """Rewrite the payload of a message of one device under another name.
+    def rename(self, item: WorkItem, old: DeviceIdentity, new: DeviceIdentity) -> None:
+        """Rewrite the payload of a message of one device under another name."""
+        assert isinstance(item.message.payload, bytes)
+        item.rewrite(self._format.rename(item.message.payload, old.name, new.name), new)
 
-        Its packed form keeps the old name: parts of the message are renamed when it is split.
-        """
-        assert isinstance(message.payload, bytes)
-        message.payload = self._format.rename(message.payload, old.name, new.name)
-        message.payload_size = len(message.payload)
-        message.device = new
-
-    def acknowledged(self, message: MqttPublishMessage) -> None:
+    def acknowledged(self, item: WorkItem) -> None:
         """Take note of a message that the platform has acknowledged."""
-        if message.packed is not None or message.device is not None:
-            self.on_acknowledged(message)
+        if item.packed is not None or item.device is not None:
+            self.on_acknowledged(item)
 
-    def remove(self, message: MqttPublishMessage) -> bool:
-        """Remove a message that is held back; return whether it was found."""
-        return self.gate.remove(message)
+    def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
+        """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
+        return self.gate.remove_first(matches)
 
     def held(self) -> list[Queued]:
         """Return everything that is held back."""
@@ -213,9 +207,9 @@ class SubDeviceTraffic:
         """Wait until a device is refused or may pass, or for `wake`."""
         await self.gate.wait_changed()
 
-    async def wait_announced(self, message: MqttPublishMessage) -> None:
+    async def wait_announced(self, item: WorkItem) -> None:
         """Wait until all devices of a message have been announced in this session."""
-        await self.gate.wait_announced(devices_of(message))
+        await self.gate.wait_announced(item.identities)
 
     def _passed(self, uplink: QueuedUplink) -> QueuedUplink | None:
         """Return a send under its device's current name if it may be packed; otherwise hold it back or resolve it."""

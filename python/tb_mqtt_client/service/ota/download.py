@@ -26,6 +26,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     build_software_update_request_topic,
 )
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.ota.files import PackageFile
 
@@ -186,13 +187,13 @@ class PackageChunks:
             PackageRefusedError: The platform refuses the request.
             TBMQTTError: The server does not support packages.
         """
-        message, response_topic = await self._ready(number, chunk_size)
+        request, response_topic = await self._ready(number, chunk_size)
         response: asyncio.Future[bytes] = self._manager.session_future()
         response.add_done_callback(_retrieve_exception)
-        message.delivery_futures[0].add_done_callback(partial(_fail_if_refused, response))
+        request.deliveries[0].add_done_callback(partial(_fail_if_refused, response))
         self._response_topic, self._response = response_topic, response
         try:
-            self._manager.publish_now(message)
+            self._manager.publish_now(request)
             async with asyncio.timeout(self._timeout):
                 return await response
         except PackageRefusedError:
@@ -218,7 +219,7 @@ class PackageChunks:
         if self._session_end is not None:
             self._session_end.cancel()
 
-    async def _ready(self, number: int, chunk_size: int) -> tuple[MqttPublishMessage, str]:
+    async def _ready(self, number: int, chunk_size: int) -> tuple[WorkItem, str]:
         """Wait until a request may be published. Return it, and the topic of its response."""
         while True:
             await self._manager.wait_writable_for_service()
@@ -228,14 +229,13 @@ class PackageChunks:
             if self._request_id is None:
                 self._request_id, self._is_counted = self._next_request_id(), False
             topic = self._topics.build_request(self._request_id, number)
-            message = MqttPublishMessage(topic, str(chunk_size).encode())
-            message.resend = False
+            request = WorkItem.of(MqttPublishMessage(topic, str(chunk_size).encode()), resend=False)
             # The platform counts only the first request with an id (docs/platform_contract.md, section 5).
-            if not self._is_counted and (wait := self._admission.try_take(message)):
+            if not self._is_counted and (wait := self._admission.try_take(request)):
                 await self._admission.wait(wait)
                 continue
             self._is_counted = True
-            return message, topic.replace("/request/", "/response/")
+            return request, topic.replace("/request/", "/response/")
 
     async def _enter_session(self) -> None:
         """Subscribe in a new session, and use a new request id: the platform keeps nothing from the session before."""

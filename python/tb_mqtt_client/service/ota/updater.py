@@ -211,7 +211,7 @@ class FirmwareUpdater(Component):
             self.current_software_info = info
 
     def _chunk_size(self, wanted: int | None) -> int:
-        largest = self._engine.message_service.max_remaining_length
+        largest = self._engine.admission.payload_limits(of_sub_devices=False).max_packet_size
         if wanted is None:
             return min(DEFAULT_CHUNK_SIZE, largest)
         if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:

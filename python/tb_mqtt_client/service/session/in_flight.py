@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 START_BYTES: Final = 16 * 1024
 LEAST_BYTES: Final = 2 * 1024
@@ -145,8 +145,8 @@ class InFlightWindow:
         self.nbytes = 0
         """The number of payload bytes in flight."""
         self._limit = self._service_limit = self._max_inflight
-        self._messages: dict[int, MqttPublishMessage] = {}
-        self._unwritten: list[MqttPublishMessage] = []
+        self._items: dict[int, WorkItem] = {}
+        self._unwritten: list[WorkItem] = []
         self._socket_takes_more = True
         self.opened = asyncio.Event()
         """Set while a session is set up."""
@@ -162,9 +162,11 @@ class InFlightWindow:
         self.worked = asyncio.Event()
         """Set once the server has acknowledged a message since the session was set up."""
         self._reserved = False
+        self._state = True, False, False, False
+        """Which of the events `idle`, `has_room`, `writable` and `service_writable` are set."""
 
     def __len__(self) -> int:
-        return len(self._messages) + len(self._unwritten)
+        return len(self._items) + len(self._unwritten)
 
     def set_receive_maximum(self, receive_maximum: int) -> None:
         """Set how many unacknowledged publishes the server accepts (MQTT 5, section 3.2.2.3.3)."""
@@ -176,13 +178,13 @@ class InFlightWindow:
         self.opened.set()
         self._update()
 
-    def close(self) -> list[MqttPublishMessage]:
+    def close(self) -> list[WorkItem]:
         """Note that the session has ended, and return the messages that were in flight, in the order of their publishing."""
         self.opened.clear()
         self.worked.clear()
         self._socket_takes_more = True
-        unacknowledged = [*self._messages.values(), *self._unwritten]
-        self._messages.clear()
+        unacknowledged = [*self._items.values(), *self._unwritten]
+        self._items.clear()
         self._unwritten.clear()
         self.nbytes = 0
         self._pace.connection_ended()
@@ -209,30 +211,30 @@ class InFlightWindow:
         self._socket_takes_more = takes_more
         self._update()
 
-    def add(self, packet_id: int, message: MqttPublishMessage) -> None:
+    def add(self, packet_id: int, item: WorkItem) -> None:
         """Add a message that was published."""
-        self._messages[packet_id] = message
-        self.nbytes += message.payload_size
+        self._items[packet_id] = item
+        self.nbytes += item.message.payload_size
         self._pace.published(packet_id, self.nbytes)
         self._update()
 
-    def add_unwritten(self, message: MqttPublishMessage) -> None:
+    def add_unwritten(self, item: WorkItem) -> None:
         """Add a message that could not be written because its connection is closing but has not ended yet."""
-        self._unwritten.append(message)
+        self._unwritten.append(item)
         self._update()
 
-    def get(self, packet_id: int | None) -> MqttPublishMessage | None:
+    def get(self, packet_id: int | None) -> WorkItem | None:
         """Return the message that was published with this packet id, if it is in flight."""
-        return self._messages.get(packet_id) if packet_id is not None else None
+        return self._items.get(packet_id) if packet_id is not None else None
 
-    def take(self, packet_id: int) -> MqttPublishMessage | None:
+    def take(self, packet_id: int) -> WorkItem | None:
         """Remove and return a message that was acknowledged; ``None`` if it is not in flight."""
-        message = self._messages.pop(packet_id, None)
-        if message is not None:
-            self.nbytes -= message.payload_size
+        item = self._items.pop(packet_id, None)
+        if item is not None:
+            self.nbytes -= item.message.payload_size
             self._pace.acknowledged(packet_id)
         self._update()
-        return message
+        return item
 
     def forgo(self, packet_id: int) -> None:
         """Remove a message whose acknowledgement is not awaited any longer."""
@@ -240,13 +242,16 @@ class InFlightWindow:
         self.take(packet_id)
 
     def _update(self) -> None:
-        in_flight = len(self)
+        in_flight = len(self._items) + len(self._unwritten)
         takes_more = self.opened.is_set() and self._socket_takes_more
         has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
-        _set(self.idle, in_flight == 0)
-        _set(self.has_room, has_room)
-        _set(self.writable, has_room and not self._reserved)
-        _set(self.service_writable, takes_more and not self._reserved and in_flight < self._service_limit)
+        service_writable = takes_more and not self._reserved and in_flight < self._service_limit
+        state = in_flight == 0, has_room, has_room and not self._reserved, service_writable
+        # Most publishes and acknowledgements change none of it.
+        if state != self._state:
+            self._state = state
+            for event, value in zip((self.idle, self.has_room, self.writable, self.service_writable), state, strict=True):
+                _set(event, value)
 
 
 def _set(event: asyncio.Event, value: bool) -> None:

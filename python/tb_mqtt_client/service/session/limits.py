@@ -7,6 +7,7 @@ import asyncio
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.constants.mqtt_topics import build_device_rpc_request_topic, build_device_rpc_response_topic
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.formats.json_session_limits import LIMIT_NAMES, REQUEST, RateLimitTexts
 from tb_mqtt_client.service.session.protocol import Session
 
@@ -35,8 +36,7 @@ async def request_session_limits(session: Session, request_id: int) -> bytes:
     session.register_handler(topic, receive)
     try:
         request = MqttPublishMessage(build_device_rpc_request_topic(request_id), REQUEST)
-        request.resend = False
-        session.publish_now(request)
+        session.publish_now(WorkItem.of(request, resend=False))
         return await reply
     finally:
         session.unregister_handler(topic)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.service.delivery.transport import SessionEnd, SessionEndCallback
+from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
 """A coroutine function that is called with a topic and a payload."""
@@ -47,7 +47,7 @@ class Session(Protocol):
     async def subscribe(self, topic: str) -> None:
         """Subscribe to a topic, and wait for the SUBACK."""
 
-    def publish_now(self, message: MqttPublishMessage) -> None:
+    def publish_now(self, item: WorkItem) -> None:
         """Write a PUBLISH."""
 
 

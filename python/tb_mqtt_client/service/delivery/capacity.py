@@ -1,0 +1,90 @@
+"""The capacity of the queues: how many sends and encoded bytes may wait in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from tb_mqtt_client.common.exceptions import NotConnectedError
+
+
+class QueueCapacity:
+    """How much may be queued between a send and its publish. While the queues are full, callers wait in their order."""
+
+    def __init__(self, max_sends: int, max_bytes: int) -> None:
+        """Create the capacity of a client: that many sends, with that many encoded bytes."""
+        self._max_sends = max_sends
+        self._max_bytes = max_bytes
+        self.sends = 0
+        """The number of queued sends."""
+        self.bytes = 0
+        """The encoded bytes of these."""
+        self.set_aside: Callable[[], int] = lambda: 0
+        """Returns how many of the sends may stay for any time, so that others do not wait for the capacity that these take."""
+        self._waiting: deque[asyncio.Event] = deque()
+        self._closed = False
+
+    def close(self) -> None:
+        """Let waiting callers raise ``NotConnectedError``."""
+        self._closed = True
+        for place in self._waiting:
+            place.set()
+
+    def open(self) -> None:
+        """Let callers wait again."""
+        self._closed = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a caller waits for capacity."""
+        return bool(self._waiting)
+
+    def try_take(self, nbytes: int) -> bool:
+        """Take capacity for one send of so many bytes; return False if there is none, or if callers wait for it."""
+        # The first part of `_fits` is repeated here because every send comes by.
+        if self._waiting or (
+            self.sends and (self.sends >= self._max_sends or self.bytes + nbytes > self._max_bytes) and not self._fits(nbytes)
+        ):
+            return False
+        self.sends += 1
+        self.bytes += nbytes
+        return True
+
+    async def take(self, nbytes: int) -> None:
+        """Take capacity for one send of so many bytes; wait for it, first come, first served.
+
+        Raises:
+            NotConnectedError: The client was stopped while this waited.
+        """
+        place = asyncio.Event()
+        self._waiting.append(place)
+        try:
+            while not self._closed and (self._waiting[0] is not place or not self._fits(nbytes)):
+                place.clear()
+                await place.wait()
+            if self._closed:
+                raise NotConnectedError("the client was stopped while this call waited for room in its queue")
+            self.sends += 1
+            self.bytes += nbytes
+        finally:
+            self._waiting.remove(place)
+            self.wake_first()
+
+    def give_back(self, sends: int, nbytes: int) -> None:
+        """Free the capacity of sends that left the queues."""
+        self.sends -= sends
+        self.bytes -= nbytes
+        if self._waiting:
+            self.wake_first()
+
+    def _fits(self, nbytes: int) -> bool:
+        if self.sends < self._max_sends and self.bytes + nbytes <= self._max_bytes:
+            return True
+        # Admit a send that is larger than the whole capacity when the queues are empty: otherwise it could never be accepted.
+        return self.sends <= self.set_aside()
+
+    def wake_first(self) -> None:
+        """Wake the caller that has waited longest, so that it checks for capacity again."""
+        if self._waiting:
+            self._waiting[0].set()

@@ -1,0 +1,96 @@
+"""What the queues of the delivery pipeline hold: sends whose data is not packed yet, and messages with their history."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, Payload
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.mqtt_topics import MessageKind
+
+QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
+"""An accepted send: its datapoints, the future of its result, and its place among all sends, if the queue policy needs that. A
+plain tuple: there may be a million of them."""
+ENCODED: Final = 0
+DELIVERY: Final = 1
+NUMBER: Final = 2
+
+
+class WorkItem:
+    """One message on its way through the pipeline: what it carries, for which futures, and what has happened to it."""
+
+    packed: Payload | None = None
+    """The sends that the payload was packed from, and where their data is in it."""
+    device: DeviceIdentity | None = None
+    """The sub-device of a message without datapoints, or the new name of the only device of a message with datapoints."""
+    devices = 1
+    """Devices in the payload, each of which the server counts as a message."""
+    superseded = 0
+    """Datapoints that the message answers for and that a later value of the same payload replaces."""
+    payload_limit = 0
+    """Bytes that the payload could have, for the statistics."""
+    checked = -1
+    """The state of the limits (`Admission.changes`) that the message was found to be within."""
+    resend = True
+    """Whether the message is published again if its connection ends; otherwise it belongs to one session."""
+    losses = 0
+    """Connections that ended while the message was in flight, and possibly because of it."""
+    stamp: object = None
+    """The totals of published traffic when the message was published, see `LearnedLimits`."""
+
+    def __init__(self, message: MqttPublishMessage, deliveries: list[Delivery], datapoints: int = 0) -> None:
+        """Create the item of a message.
+
+        Args:
+            message: The packet.
+            deliveries: Futures that are resolved with the message's result.
+            datapoints: Datapoints that the message answers for, superseded ones included.
+        """
+        self.message = message
+        self.deliveries = deliveries
+        self.datapoints = datapoints
+        self.kind, self.of_sub_devices = message.route
+        self.has_datapoints = self.kind.has_datapoints
+
+    @classmethod
+    def of(cls, message: MqttPublishMessage, *, resend: bool = True) -> WorkItem:
+        """Return the item of a message that a program or a request made."""
+        item = cls(message, message.delivery_futures, message.datapoints)
+        item.device, item.resend = message.device, resend
+        return item
+
+    @property
+    def is_announcement(self) -> bool:
+        """Whether the message announces a sub-device."""
+        return self.kind is MessageKind.DEVICE_CONNECT
+
+    @property
+    def identities(self) -> list[DeviceIdentity]:
+        """The sub-devices whose data or request this is."""
+        if self.device is not None:
+            return [self.device]
+        return self.packed.device_identities() if self.packed is not None else []
+
+    def rewrite(self, payload: bytes, device: DeviceIdentity) -> None:
+        """Replace the payload of a message of one device by one under the device's new name.
+
+        The packed form keeps the old name: parts of the message are renamed when it is split.
+        """
+        self.message.payload = payload
+        self.message.payload_size = len(payload)
+        self.device = device
+
+    def result(self, reason_code: int) -> PublishResult:
+        """Return the result of the message."""
+        message = self.message
+        packet_id = message.message_id if message.message_id is not None else -1
+        return PublishResult(message.topic, message.qos, packet_id, message.payload_size, reason_code, self.datapoints)
+
+    def __repr__(self) -> str:
+        return repr(self.message)
+
+
+Queued: TypeAlias = QueuedUplink | WorkItem
+"""A send whose data is not packed yet, or a message."""
