@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from device_peer import make_client
 
-from engine_parts import engine_of, sub_devices_of
+from engine_parts import engine_of
 from tb_mqtt_client import AttributeEntry, DeviceClient, TimeseriesEntry
 from tb_mqtt_client.common.exceptions import ExceptionHandler
 from tb_mqtt_client.common.timing import now_ms

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_parts import engine_of, sub_devices_of
+from engine_parts import engine_of
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, pack_timeseries
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
