@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, answer_as
-from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
-from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
+from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake
