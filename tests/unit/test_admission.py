@@ -23,7 +23,7 @@ class Sender:
             self.now += 10**8
             data = [MqttPublishMessage("v1/devices/me/telemetry", b"{}", datapoints=30)]
             others = [MqttPublishMessage(f"v1/devices/me/attributes/request/{number}", b"{}") for number in range(requests)]
-            items = map(WorkItem.of, [*data, *others])
+            items = [WorkItem(message, [], message.datapoints) for message in (*data, *others)]
             published = [item for item in items if not self.admission.try_take(item)]
         return published
 

@@ -146,7 +146,9 @@ def test_messages_of_one_device_count_too(site):
     site.clock.run_until(200)
     message = MqttPublishMessage("v1/gateway/attributes/request", b"{}")
     message.device = DEVICES[0]
-    site.run(site.kept.acknowledged, WorkItem.of(message))
+    item = WorkItem(message, [])
+    item.device = message.device
+    site.run(site.kept.acknowledged, item)
     site.clock.run_until(200 + SECONDS - 1)
     assert site.manager.published == []
 
@@ -311,7 +313,7 @@ def test_switched_off_there_is_nothing(site):
 
 @pytest.mark.parametrize("names", [["A"], ['quo"te', "é", "\n"], ["x" * 300, "y"], [f"D{number}" for number in range(200)]])
 @pytest.mark.parametrize("max_size", [1, 100, 65_500])
-def test_a_message_has_as_many_names_as_fit(names, max_size):
+async def test_a_message_has_as_many_names_as_fit(names, max_size):
     item = keep_alive_message(*JsonGatewayFormat().empty_attributes(iter(names), max_size))
     assert json.loads(item.message.payload) == {name: {} for name in names[: item.devices]}
     assert item.message.payload_size <= max_size or item.devices == 1
