@@ -119,7 +119,7 @@ async def test_only_the_first_bad_lines_are_printed(tb_mqtt, emulator, device):
         (["--format", "csv", "--delimiter", "\n"], "--delimiter must be one character, but not a quote or a line end"),
         (["--file", "missing.csv"], "missing.csv cannot be read: No such file"),
         (["--file", "/"], "/ cannot be read: Is a directory"),
-        (["a=1", "--host", "a..b"], "host must be a name or an address, not 'a..b'"),
+        (["a=1", "--host", "a..b"], "host must be a host name or an IP address, not 'a..b'"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--timeout", "0"], "0 is not a positive number"),
         (["--prot", "5"], "No such option"),

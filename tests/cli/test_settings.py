@@ -142,7 +142,7 @@ def test_no_tls_precedes_the_environment(tmp_path, monkeypatch):
         ('host = "h"\ntoken_file = "none"', {}, "token_file: "),
         ('host = "h"\ntoken_file = 5', {}, "token_file must be a path, not of type int"),
         ('host = "h"\nca_cert = ["a"]', {}, "ca_cert must be a path, not of type list"),
-        ('host = "a..b"', {}, "host must be a name or an address"),
+        ('host = "a..b"', {}, "host must be a host name or an IP address"),
         ('host = "h"\ntoken_file = "empty"', {}, "is empty"),
         ('host = "h"\ntoken_file = "binary"', {}, "is not a text file"),
         ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give one of them"),

@@ -77,7 +77,7 @@ async def examples():
         "GatewayAttributeUpdate(device_name=D1, attribute_update=AttributeUpdate(entries=[AttributeEntry(key=a, value=1)]))": (
             GatewayAttributeUpdate("D1", ENTRY)
         ),
-        "RPCRequest(id=5, device_name=D1, method=m, params=[1])": GatewayRPCRequest._deserialize_from_dict(CALL),
+        "RPCRequest(id=5, device_name=D1, method=m, params=[1])": GatewayRPCRequest.from_dict(CALL),
         "GatewayRPCResponse(device_name=D1, request_id=5, result=1, error=None)": GatewayRPCResponse.build("D1", 5, 1),
         "GatewayClaimRequest(devices_requests={'D1': ClaimRequest(secret_key=***, duration=10)})": GatewayClaimRequestBuilder()
         .add_device_request("D1", ClaimRequest.build("s", 10))
@@ -150,10 +150,10 @@ async def test_defect_71_everything_can_be_copied_and_pickled():
         (lambda: DeviceConnectMessage.build(""), ValueError, "^Device name must not be empty.$"),
         (lambda: GatewayRPCResponse.build("", 1), ValueError, "^Device name must be a non-empty string$"),
         (lambda: GatewayAttributeUpdate("D1", 5), TypeError, "^attribute_update must be an instance of AttributeUpdate, list of"),
-        (lambda: GatewayRPCRequest._deserialize_from_dict({"data": {}}), ValueError, "^Missing device name in RPC request$"),
-        (lambda: GatewayRPCRequest._deserialize_from_dict({"device": "D1"}), KeyError, "data"),
-        (lambda: RPCRequest._deserialize_from_dict(None, {}), ValueError, "^Missing request id in RPC request$"),
-        (lambda: RPCRequest._deserialize_from_dict(1, {}), ValueError, "^Missing 'method' in RPC request$"),
+        (lambda: GatewayRPCRequest.from_dict({"data": {}}), ValueError, "^Missing device name in RPC request$"),
+        (lambda: GatewayRPCRequest.from_dict({"device": "D1"}), KeyError, "data"),
+        (lambda: RPCRequest.from_dict(None, {}), ValueError, "^Missing request id in RPC request$"),
+        (lambda: RPCRequest.from_dict(1, {}), ValueError, "^Missing 'method' in RPC request$"),
         (lambda: PublishResult.merge([]), ValueError, "^No publish results to merge.$"),
         (lambda: RequestedAttributeResponse(1, [], [])["k"], KeyError, "Key 'k' not found in shared or client attributes."),
         (lambda: setattr(ClaimRequest.build("s"), "duration", 1), FrozenInstanceError, "duration"),

@@ -16,7 +16,7 @@ from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 BIG = "x" * 66_000
 TOO_LARGE = r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
 ATTRIBUTE_REQUEST = AttributeRequest.of(1, ["a"], None)
-RPC_REQUEST = RPCRequest._deserialize_from_dict(1, {"method": "m"})
+RPC_REQUEST = RPCRequest.from_dict(1, {"method": "m"})
 RPC_RESPONSE = RPCResponse.build(1, "r")
 CLAIM = ClaimRequest.build("s")
 
@@ -57,7 +57,7 @@ BAD_CALLS = [
       for name in ("claim_device", "send_rpc_request", "call_rpc", "send_attribute_request", "request_attributes")
       for wrong in ("3", float("nan"))),
     # Empty.
-    ("request_attributes", ([],), {}, ValueError, "ask for nothing"),
+    ("request_attributes", ([],), {}, ValueError, "request nothing"),
     ("request_attributes", ([""],), {}, ValueError, "non-empty"),
     ("send_rpc_response", (RPCResponse.build(None),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),
     ("send_rpc_response", (RPCResponse.build(-(2**31) - 1),), {}, ValueError, r"^RPCResponse must have a valid request ID\.$"),

@@ -9,9 +9,9 @@ import pytest
 from engine_parts import engine_of
 from tb_mqtt_client import ConnectionLostError, DeviceClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import RequestRefusedError
-from tb_mqtt_client.common.request_id_generator import AttributeRequestIdProducer, RPCRequestIdProducer
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer, RPCRequestIdProducer
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCStatus
 from tb_mqtt_client.service.requests import device as requests

@@ -6,16 +6,16 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from tb_mqtt_client.common.request_id_generator import (
+from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.entities.data.claim_request import ClaimRequest
+from tb_mqtt_client.entities.data.request_ids import (
     LARGEST_ID,
     AttributeRequestIdProducer,
     RequestIds,
     RPCRequestIdProducer,
 )
-from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
-from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
-from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
-from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
@@ -88,7 +88,7 @@ async def test_contract_9_an_empty_list_asks_for_nothing(shared, client, payload
 
 @pytest.mark.parametrize("keys", [([], None), (None, []), ([], [])])
 async def test_a_request_for_nothing_is_refused(keys):
-    with pytest.raises(ValueError, match="shared_keys and client_keys ask for nothing"):
+    with pytest.raises(ValueError, match="shared_keys and client_keys request nothing"):
         await AttributeRequest.build(*keys)
 
 
@@ -148,14 +148,14 @@ def test_attribute_update():
 
 
 def test_contract_9_deletions_are_told_apart():
-    update = AttributeUpdate._deserialize_from_dict({"deleted": ["a", "b"]})
+    update = AttributeUpdate.from_dict({"deleted": ["a", "b"]})
     assert (update.entries, update.deleted_keys) == ([], ["a", "b"])
     assert repr(update) == "AttributeUpdate(entries=[], deleted_keys=['a', 'b'])"
 
 
 @pytest.mark.parametrize("data", [{"deleted": 1}, {"deleted": [1]}, {"deleted": "a"}, {"deleted": ["a"], "b": 1}, {}])
 def test_attributes_that_only_look_like_a_deletion(data):
-    update = AttributeUpdate._deserialize_from_dict(data)
+    update = AttributeUpdate.from_dict(data)
     assert (update.as_dict(), update.deleted_keys) == (data, [])
 
 
@@ -203,14 +203,14 @@ async def test_rpc_requests_that_cannot_be_sent(method, params):
 
 
 def test_rpc_request_of_the_platform():
-    request = RPCRequest._deserialize_from_dict(0, {"method": "m", "params": None, "other": 1})
+    request = RPCRequest.from_dict(0, {"method": "m", "params": None, "other": 1})
     assert (request.request_id, request.method, request.params) == (0, "m", None)
     for request_id in (None, 1.5, True):
         with pytest.raises(ValueError, match="Missing request id in RPC request"):
-            RPCRequest._deserialize_from_dict(request_id, {"method": "m"})
+            RPCRequest.from_dict(request_id, {"method": "m"})
     for data in ({}, {"method": None}, {"method": 5}):
         with pytest.raises(ValueError, match="Missing 'method' in RPC request"):
-            RPCRequest._deserialize_from_dict(1, data)
+            RPCRequest.from_dict(1, data)
 
 
 def test_rpc_response():

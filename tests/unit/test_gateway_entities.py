@@ -179,7 +179,7 @@ def test_a_state_callback_is_a_plain_function():
 
 async def test_events_go_to_the_callback_for_their_type_and_class():
     session, told = DeviceSession(DeviceInfo("a", "default")), []
-    request = GatewayRPCRequest._deserialize_from_dict({"device": "a", "data": {"id": 0, "method": "m"}})
+    request = GatewayRPCRequest.from_dict({"device": "a", "data": {"id": 0, "method": "m"}})
     events = {
         "attribute_update": AttributeUpdate([AttributeEntry("a", 1)]),
         "attribute_response": GatewayRequestedAttributeResponse(1),

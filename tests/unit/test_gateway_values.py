@@ -33,7 +33,7 @@ def session():
 
 def rpc_request(**changes):
     call = {"id": 5, "method": "get", "params": [1]} | changes
-    return GatewayRPCRequest._deserialize_from_dict({"device": "D1", "data": call})
+    return GatewayRPCRequest.from_dict({"device": "D1", "data": call})
 
 
 async def one_of_each(session):
@@ -230,7 +230,7 @@ def test_calls_of_the_platform():
 )
 def test_what_is_no_call(data, error, text):
     with pytest.raises(error, match=text):
-        GatewayRPCRequest._deserialize_from_dict(data)
+        GatewayRPCRequest.from_dict(data)
 
 
 def test_answers_to_calls():

@@ -94,7 +94,7 @@ def test_certificate_files(tmp_path):
     empty = tmp_path / "empty.pem"
     empty.write_text(" \n")
     assert x509(empty).public_cert is None
-    with pytest.raises(ValueError, match=r"public_cert_path: .*empty\.pem is empty"):
+    with pytest.raises(ValueError, match=r"public_cert_path: .*empty\.pem must be a certificate, but is empty"):
         ProvisioningRequest("host", x509(empty)).to_payload_format()
     with pytest.raises(FileNotFoundError):
         x509(tmp_path / "missing.pem")

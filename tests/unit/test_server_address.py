@@ -60,19 +60,19 @@ def test_every_form_of_a_host_is_read_for_provisioning(host, server, tls):
         ("https://tb.example.com", r"not of a web page \(https://\): try 'tb.example.com', or 'mqtts://tb.example.com'"),
         ("http://localhost:8080/login", r"not of a web page \(http://\): try 'localhost'"),
         ("ws://tb.example.com", "must not be a WebSocket"),
-        ("amqp://tb.example.com", "not a URL of the scheme 'amqp'"),
+        ("amqp://tb.example.com", "not a URL with the scheme 'amqp'"),
         ("mqtt://tb.example.com/path", "must not have a path"),
         ("tb.example.com:", "must have a port from 1 to 65535 after the colon, not 'tb.example.com:'"),
         ("tb.example.com:mqtt", "must have a port"),
         ("tb.example.com:0", "must have a port"),
         ("tb.example.com:65536", "must have a port"),
         ("1:2:3", "host, host:port or an IPv6 address"),
-        ("[::1", "IPv6 address in its brackets"),
-        ("[host]:1883", "IPv6 address in its brackets"),
-        ("mqtt://", "must be a name or an address"),
-        ("a b", "must be a name or an address"),
-        ("a/b", "must be a name or an address"),
-        ("a,,b", "must be a name or an address"),
+        ("[::1", "IPv6 address in brackets"),
+        ("[host]:1883", "IPv6 address in brackets"),
+        ("mqtt://", "must be a host name or an IP address"),
+        ("a b", "must be a host name or an IP address"),
+        ("a/b", "must be a host name or an IP address"),
+        ("a,,b", "must be a host name or an IP address"),
         (["a", 5], "must be a str or a list of str, not 5"),
         ([], "must name at least one server"),
         (b"a", "must be a str or a list of str"),
@@ -90,7 +90,7 @@ def test_what_is_not_a_host_is_refused_with_a_hint(host, message):
 
 @pytest.mark.parametrize("host", ["mqtt://user:hunter2@tb.example.com", "user:hunter2@tb.example.com:1883"])
 def test_credentials_in_a_host_are_refused_and_not_quoted(host):
-    with pytest.raises(ValueError, match="must not contain credentials: give access_token") as raised:
+    with pytest.raises(ValueError, match="must not contain credentials: set access_token") as raised:
         DeviceConfig({"host": host})
     assert "hunter2" not in str(raised.value)
 

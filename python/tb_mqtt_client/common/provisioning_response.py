@@ -1,4 +1,4 @@
-"""The platform's answer to a provisioning request."""
+"""Responses to provisioning requests."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from tb_mqtt_client.entities.factory_made import FactoryMade
 
 @dataclass(frozen=True, init=False, repr=False)
 class ProvisioningResponse(FactoryMade):
-    """Made by ``build`` and ``failure``. With the status SUCCESS there is a ``result``, else there may be an ``error``."""
+    """The platform's response to a provisioning request, made by ``build`` or ``failure``."""
 
     status: ProvisioningResponseStatus
+    """The outcome."""
     result: DeviceConfig | None = None
-    """Connects the device: host, port and TLS of the request, and the credentials that the platform gave."""
+    """On success, the options for connecting the device: the request's server and TLS options with the new credentials."""
     error: str | None = None
-    """What the platform says about the reason, or why its answer cannot be read."""
+    """The platform's reason for a refusal, if it sent one, or the reason why its response could not be read."""
     credentials_type: ProvisioningCredentialsType | None = None
-    """Of the device. That of a device which was there before may be another than the requested one."""
+    """On success, the type of the credentials. If the device existed before, it may differ from the requested type."""
 
     @classmethod
     def build(cls, provision_request: ProvisioningRequest, payload: Mapping[str, Any]) -> Self:
-        """From the platform's answer (docs/platform_contract.md, section 6). Without a type, the credentials are of the requested
-        one.
+        """Read the platform's response (docs/platform_contract.md, section 6).
 
-        Raises ``KeyError`` when a success lacks a part of its credentials, and ``ValueError`` when it has none that are known.
+        Args:
+            provision_request: The request.
+            payload: The JSON object of the response. If it does not name the type of the credentials, the requested type applies.
+
+        Raises:
+            KeyError: A successful response does not contain the credentials.
+            ValueError: The credentials, or their type, are not valid.
         """
         status = _status(payload.get("status"))
         if status is not ProvisioningResponseStatus.SUCCESS:
@@ -48,7 +54,7 @@ class ProvisioningResponse(FactoryMade):
 
     @classmethod
     def failure(cls, error: str) -> Self:
-        """For an answer that cannot be read."""
+        """Make a response with the status ``ERROR``, for a response that cannot be read."""
         return cls._made(status=ProvisioningResponseStatus.ERROR, error=error)
 
     def __repr__(self) -> str:
@@ -56,10 +62,10 @@ class ProvisioningResponse(FactoryMade):
 
 
 def device_config(request: ProvisioningRequest) -> DeviceConfig:
-    """How the server of a request is reached, without any credentials.
+    """Return the options for connecting to the server of a request, without credentials.
 
-    Address and TLS are those of the request, whatever the environment says about them and about credentials: those would be of
-    another device. The other options are the environment's.
+    The server and the TLS options are those of the request. Environment variables for them and for credentials, which belong to
+    another device, are ignored; all other options are read from the environment.
     """
     config = DeviceConfig(
         {
@@ -87,14 +93,14 @@ def _status(value: Any) -> ProvisioningResponseStatus:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text that is not empty")
+        raise ValueError(f"{name} must be a non-empty str")
     return value
 
 
 def _set_basic(config: DeviceConfig, values: Any) -> None:
-    """``{"clientId", "userName", "password"}``, of which some may be null or empty."""
+    """Set the credentials from ``{"clientId": c, "userName": u, "password": p}``, of which some may be null or empty."""
     if not isinstance(values, dict):
-        raise ValueError("credentialsValue of MQTT_BASIC must be an object")  # noqa: TRY004  # about JSON, not about an argument
+        raise ValueError("credentialsValue of MQTT_BASIC must be an object")  # noqa: TRY004  # bad data, not a bad call
     config.client_id, config.username, config.password = (
         None if (value := values.get(name)) is None or value == "" else _text(name, value)
         for name in ("clientId", "userName", "password")

@@ -1,1 +1,1 @@
-"""Values: datapoints, uplink messages, events."""
+"""Value types: datapoints, messages, requests, responses and events."""

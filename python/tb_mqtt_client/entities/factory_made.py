@@ -1,4 +1,4 @@
-"""Values that only their factory methods make."""
+"""A base class of values that only factory methods make."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class FactoryMade:
-    """Calling the class is refused, so that no value exists which its factory has not checked. Can be copied and pickled.
+    """A base class of frozen dataclasses with ``init=False``, whose factory methods check all fields.
 
-    For frozen dataclasses with ``init=False``.
+    Calling the class raises ``TypeError``, so every value has been checked. Values can be copied and pickled.
     """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
@@ -18,11 +18,11 @@ class FactoryMade:
 
     @classmethod
     def _made(cls, **fields: Any) -> Self:
-        """A value of these fields, which are checked already."""
+        """Return a value with these fields, which the caller has checked."""
         return _restore(cls, fields)
 
     def with_fields(self, **fields: Any) -> Self:
-        """A copy in which these fields, which are checked already, are others."""
+        """Return a copy with other values of these fields, which the caller has checked."""
         return _restore(type(self), self.__dict__ | fields)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Events of a gateway: what can happen to its sub-devices, and the values that describe it."""
+"""Events of a gateway and its sub-devices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GatewayEventType(Enum):
 
 
 class BaseGatewayEvent:
-    """An event, and the session of the sub-device that it belongs to."""
+    """An event and the session of its sub-device."""
 
     _event_type: GatewayEventType
     _device_session: Any = None
@@ -49,7 +49,7 @@ class BaseGatewayEvent:
         return self._device_session
 
     def set_device_session(self, device_session: Any) -> None:
-        """Set the session that the event belongs to."""
+        """Set the session of the event's sub-device."""
         object.__setattr__(self, "_device_session", device_session)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class BaseGatewayEvent:
 
 
 class GatewayEvent(BaseGatewayEvent):
-    """An event without content of its own."""
+    """An event that consists of a type and a session only."""
 
     def get_device_session(self) -> Any:
         """Return the session of the sub-device, or ``None`` until it is set."""

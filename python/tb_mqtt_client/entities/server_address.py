@@ -1,4 +1,4 @@
-"""Where a server is: the forms in which people write it, and the one in which it is used."""
+"""Addresses of servers: the forms that users write, and the form that the client uses."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 MQTT_PORT, MQTT_OVER_TLS_PORT = 1883, 8883
-"""IANA's ports of MQTT, in clear and over TLS."""
+"""The ports that IANA assigned to MQTT without and with TLS."""
 LARGEST_PORT = 65535
+"""The largest TCP port."""
 
 _TLS_OF_SCHEME = {"mqtt": False, "tcp": False, "mqtts": True, "ssl": True, "tls": True}
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
 _LONGEST_LABEL = 63
-"""Between the dots of a name (RFC 1035, section 2.3.4)."""
+"""Characters between two dots of a name (RFC 1035, section 2.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A name or an IP address, and a port. As text, an IPv6 address is in brackets."""
+    """A server that the client can connect to. ``str()`` returns ``host:port``, with an IPv6 address in brackets."""
 
     host: str
+    """A name or an IP address."""
     port: int
+    """The TCP port."""
 
     def __str__(self) -> str:
         return f"{_bracketed(self.host)}:{self.port}"
@@ -35,31 +38,32 @@ class GivenServer:
     """A server as a user wrote it."""
 
     host: str
+    """A name or an IP address."""
     port: int | None = None
-    """``None`` if the text names none."""
+    """The TCP port; ``None`` if the user did not write one."""
     tls: bool | None = None
-    """What the scheme of a URL says; ``None`` without a scheme."""
+    """Whether the scheme of a URL requires TLS; ``None`` without a scheme."""
 
     def __str__(self) -> str:
-        """Return a text that ``parse_servers`` reads as this server."""
+        """Return a text from which ``parse_servers`` makes this server."""
         scheme = "" if self.tls is None else "mqtts://" if self.tls else "mqtt://"
         port = "" if self.port is None else f":{self.port}"
         return f"{scheme}{_bracketed(self.host)}{port}"
 
 
 def parse_servers(name: str, value: Any) -> tuple[GivenServer, ...]:
-    """Read one server or several.
+    """Parse one or more servers.
 
     Args:
-        name: The option or variable that errors name.
-        value: A text, of which commas separate several servers, or a list of texts. Each text is a host name, an IP address, a URL
-            of the scheme ``mqtt`` or ``mqtts`` (also ``tcp``, ``ssl`` and ``tls``), or one of these with ``:port``.
+        name: The option or variable, for errors.
+        value: A text in which commas separate servers, or a list of texts. Each text is a host name, an IP address, a URL with the
+            scheme ``mqtt`` or ``mqtts`` (also ``tcp``, ``ssl`` and ``tls``), or one of these with ``:port``.
 
     Returns:
-        The servers in their order; none for a blank text.
+        The servers in the given order; an empty tuple for a blank text.
 
     Raises:
-        ValueError: A text is not one of these forms, or some servers are with TLS and others are not.
+        ValueError: A text has none of these forms, or only some of the servers require TLS.
     """
     if isinstance(value, str):
         texts = value.split(",") if value.strip() else []
@@ -71,17 +75,25 @@ def parse_servers(name: str, value: Any) -> tuple[GivenServer, ...]:
         raise ValueError(f"{name} must be a str or a list of str, not {value!r}")  # noqa: TRY004  # one error for all options
     servers = tuple(parse_server(name, text) for text in texts)
     if len({server.tls for server in servers} - {None}) > 1:
-        raise ValueError(f"{name} must not mix URLs with and without TLS: all servers are reached in the same way")
+        raise ValueError(f"{name} must not mix URLs with and without TLS: the client uses the same options for all servers")
     return servers
 
 
 def parse_server(name: str, text: Any) -> GivenServer:
-    """Read one server, as ``parse_servers`` does."""
+    """Parse one server.
+
+    Args:
+        name: The option or variable, for errors.
+        text: A text in one of the forms that ``parse_servers`` accepts.
+
+    Raises:
+        ValueError: The text has none of these forms.
+    """
     if not isinstance(text, str):
         raise ValueError(f"{name} must be a str or a list of str, not {text!r}")  # noqa: TRY004  # one error for all options
     if "@" in text:
-        # The text is not quoted: it may hold a password.
-        raise ValueError(f"{name} must not contain credentials: give access_token, or username and password, on their own")
+        # The error does not quote the text, which may contain a password.
+        raise ValueError(f"{name} must not contain credentials: set access_token, or username and password, instead")
     tls, authority = _split_scheme(name, text.strip())
     host, port = _split_port(name, authority, text)
     return GivenServer(_checked(name, host, text), port, tls)
@@ -100,9 +112,11 @@ def _split_scheme(name: str, text: str) -> tuple[bool | None, str]:
             f"try {host!r}, or 'mqtts://{host}' for MQTT over TLS, which usually listens on port {MQTT_OVER_TLS_PORT}"
         )
     if scheme in {"ws", "wss"}:
-        raise ValueError(f"{name} must not be a WebSocket ({scheme}://), which ThingsBoard does not offer for MQTT: use mqtt://")
+        raise ValueError(
+            f"{name} must not be a WebSocket URL ({scheme}://): ThingsBoard does not support MQTT over WebSocket, use mqtt://"
+        )
     if scheme not in _TLS_OF_SCHEME:
-        raise ValueError(f"{name} must be a host, host:port, mqtt://host or mqtts://host, not a URL of the scheme {scheme!r}")
+        raise ValueError(f"{name} must be a host, host:port, mqtt://host or mqtts://host, not a URL with the scheme {scheme!r}")
     if path:
         raise ValueError(f"{name} must not have a path: {text!r}")
     return _TLS_OF_SCHEME[scheme], authority
@@ -112,7 +126,7 @@ def _split_port(name: str, authority: str, text: str) -> tuple[str, int | None]:
     if authority.startswith("["):
         match = _BRACKETED.fullmatch(authority)
         if match is None or not _is_ipv6(match[1]):
-            raise ValueError(f"{name} must have an IPv6 address in its brackets, and a port after them if any, not {text!r}")
+            raise ValueError(f"{name} must have an IPv6 address in brackets, optionally followed by :port, not {text!r}")
         return match[1], None if match[2] is None else _port(name, match[2], text)
     if authority.count(":") > 1:
         if not _is_ipv6(authority):
@@ -130,14 +144,14 @@ def _port(name: str, digits: str, text: str) -> int:
 
 def _checked(name: str, host: str, text: str) -> str:
     try:
-        # The codec of other alphabets takes milliseconds to load.
+        # The IDNA codec takes milliseconds to load, so it is used for names of other alphabets only.
         labels = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
         labels = "\0"
     *inner, last = labels.split(".")
     unusable = set(labels) & set("\0/?#@ \t\r\n")
     if not host or unusable or not all(inner) or any(len(label) > _LONGEST_LABEL for label in (*inner, last)):
-        raise ValueError(f"{name} must be a name or an address, not {text!r}")
+        raise ValueError(f"{name} must be a host name or an IP address, not {text!r}")
     return host
 
 

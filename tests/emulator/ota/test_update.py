@@ -168,7 +168,7 @@ async def test_the_image_is_not_kept_in_memory(client, platform, tmp_path):
         ({"version": None}, "the attribute fw_version is missing"),
         ({"size": "many"}, "the attribute fw_size must be a number of bytes, not 'many'"),
         ({"checksum_algorithm": "SHA3"}, "unknown checksum algorithm 'SHA3'"),
-        ({"title": "../.."}, "fw_title '../..' is no name for a file"),
+        ({"title": "../.."}, "fw_title '../..' cannot be used as a file name"),
     ],
 )
 async def test_an_unusable_package_is_not_downloaded(client, platform, tmp_path, others, error):

@@ -1,1 +1,1 @@
-"""What a device sends and receives."""
+"""Values that a device sends and receives."""

@@ -1,4 +1,4 @@
-"""The firmware or software that the platform has assigned to the device."""
+"""The firmware or software package that the platform assigned to the device."""
 
 from __future__ import annotations
 
@@ -9,39 +9,53 @@ from typing import Any, Self
 
 from tb_mqtt_client.constants.firmware import PackageKind
 
-# Windows opens a device instead of a file for these, whatever the extension.
+# Windows opens a device instead of a file for these names, with any extension.
 _DEVICE_NAMES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"}
 )
 LONGEST_FILE_NAME = 200
-"""Bytes: file systems take 255, and a file that is not whole has a longer name."""
+"""Bytes. File systems allow 255, and the name of a partial file is longer."""
 
 
 class IncompletePackageError(ValueError):
-    """An attribute that every package has is missing. The platform may be about to store it."""
+    """An attribute that every package has is missing. The platform may still be storing it."""
 
 
 @dataclass(frozen=True)
 class AssignedPackage:
-    """What the shared attributes say of a package. One with a ``url`` is fetched there by the application."""
+    """A package as the shared attributes describe it."""
 
     kind: PackageKind
+    """Firmware or software."""
     title: str
+    """The title of the package."""
     version: str
+    """The version of the package."""
     size: int | None = None
-    """Bytes of the image; ``None`` with a ``url``."""
+    """The size of the image in bytes; ``None`` with a ``url``."""
     checksum: str | None = None
+    """The checksum of the image as hexadecimal digits; ``None`` with a ``url``."""
     checksum_algorithm: str | None = None
+    """The name of the checksum's algorithm, such as ``SHA256``; ``None`` with a ``url``."""
     tag: str | None = None
+    """The tag of the package, if it has one."""
     url: str | None = None
+    """The address from which the application downloads the image; ``None`` if the image is stored on the platform."""
 
     @classmethod
     def from_attributes(cls, kind: PackageKind, attributes: Mapping[str, Any]) -> Self | None:
-        """From ``{"fw_title": ..., "fw_version": ..., ...}`` (``sw_...`` alike); ``None`` when nothing is assigned.
+        """Read a package from shared attributes.
+
+        Args:
+            kind: Firmware or software.
+            attributes: The shared attributes, such as ``{"fw_title": "t", "fw_version": "1.0", ...}``; others are ignored.
+
+        Returns:
+            The package, or ``None`` if no package is assigned.
 
         Raises:
-            IncompletePackageError: An attribute is missing.
-            ValueError: An attribute has a value that it cannot have.
+            IncompletePackageError: A required attribute is missing.
+            ValueError: An attribute has an invalid value.
         """
         given = {name: attributes.get(f"{kind}_{name}") for name in ("title", "version", "tag", "url")}
         if given["title"] is None and given["version"] is None:
@@ -62,18 +76,21 @@ class AssignedPackage:
 
     @property
     def file_name(self) -> str:
-        """The title as the name of a file, which stays in its folder whatever the title is.
+        """The name of a file for the image, made of the title.
 
-        What stands before the last slash or backslash, or after a drive letter's colon, is no part of a name; a colon becomes a
-        ``_``, since Windows would write into a stream that is hidden. Raises ``ValueError`` when no name is left.
+        Everything up to the last slash or backslash, and a drive letter, is removed, so that the file stays in its folder. A colon
+        becomes ``_``, because Windows would write into a hidden stream of the file.
+
+        Raises:
+            ValueError: The title cannot be used as a file name.
         """
         name = PureWindowsPath(self.title).name.rstrip(". ").replace(":", "_")
         if not name or any(not character.isprintable() for character in name):
-            raise ValueError(f"{self.kind}_title {self.title!r} is no name for a file")
+            raise ValueError(f"{self.kind}_title {self.title!r} cannot be used as a file name")
         if name.partition(".")[0].rstrip().upper() in _DEVICE_NAMES:
-            raise ValueError(f"{self.kind}_title {self.title!r} is the name of a device")
+            raise ValueError(f"{self.kind}_title {self.title!r} is the name of a device on Windows")
         if len(name.encode()) > LONGEST_FILE_NAME:
-            raise ValueError(f"{self.kind}_title is longer than {LONGEST_FILE_NAME} bytes, which is no name for a file")
+            raise ValueError(f"{self.kind}_title is longer than {LONGEST_FILE_NAME} bytes, so it cannot be used as a file name")
         return name
 
 
@@ -81,12 +98,12 @@ def _text(key: str, value: Any) -> str:
     if value is None:
         raise IncompletePackageError(f"the attribute {key} is missing")
     if not isinstance(value, str) or not value:
-        raise ValueError(f"the attribute {key} must be a text that is not empty, not {value!r}")
+        raise ValueError(f"the attribute {key} must be a non-empty str, not {value!r}")
     return value
 
 
 def _size(key: str, value: Any) -> int:
-    """The platform sends a number; what was typed in as text is one too."""
+    """Return a size in bytes. The platform sends an ``int``; a user may have entered the attribute as text."""
     if value is None:
         raise IncompletePackageError(f"the attribute {key} is missing")
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value

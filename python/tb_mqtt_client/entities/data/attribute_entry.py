@@ -1,4 +1,4 @@
-"""One attribute of a device (native)."""
+"""An attribute of a device, implemented in the native core."""
 
 from tb_mqtt_client._native import AttributeEntry
 

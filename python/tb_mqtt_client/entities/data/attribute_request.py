@@ -1,4 +1,4 @@
-"""Asks the platform for attributes of the device."""
+"""Requests for attributes of the device."""
 
 from __future__ import annotations
 
@@ -12,43 +12,71 @@ from tb_mqtt_client.entities.factory_made import FactoryMade
 from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 Keys = list[str] | None
+"""Keys of attributes, or ``None``; each method says what ``None`` means."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class AttributeRequest(FactoryMade, BaseGatewayEvent):
-    """Made by ``build``. ``request_id`` tells a program's requests apart; on the wire the client uses a number of its own."""
+    """A request for attributes of the device, made by ``build``."""
 
     request_id: int
+    """Identifies the request in the program. The client uses its own number on the wire."""
     shared_keys: Keys = None
+    """Keys of shared attributes."""
     client_keys: Keys = None
+    """Keys of client attributes."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_ATTRIBUTE_REQUEST
 
     @classmethod
     async def build(cls, shared_keys: Keys = None, client_keys: Keys = None) -> Self:
-        """Ask for the named attributes, or for all of both scopes when neither list is given.
+        """Make a request for attributes. Without any argument it requests all attributes of both scopes.
 
-        An empty list asks for nothing of its scope. Raises ``ValueError`` for a key that is empty or has a comma, and when nothing
-        at all would be asked for; for what is no list of ``str`` it is an ``UnsupportedValueError``.
+        Args:
+            shared_keys: Keys of shared attributes; ``None`` or an empty list for none.
+            client_keys: Keys of client attributes; ``None`` or an empty list for none.
+
+        Returns:
+            A request with a new id.
+
+        Raises:
+            ValueError: A key is empty or contains a comma, or the arguments request nothing.
+            UnsupportedValueError: An argument is not a list of ``str``.
         """
         cls.check_keys(shared_keys, client_keys)
         return cls.of(await AttributeRequestIdProducer.get_next(), shared_keys, client_keys)
 
     @classmethod
     def of(cls, request_id: int, shared_keys: Keys, client_keys: Keys) -> Self:
-        """The same with an id that the caller has. Raises as ``build`` does."""
+        """Make a request with a given id.
+
+        Args:
+            request_id: The id of the request.
+            shared_keys: As for ``build``.
+            client_keys: As for ``build``.
+
+        Raises:
+            ValueError: As ``build``.
+        """
         cls.check_keys(shared_keys, client_keys)
         return cls._made(request_id=request_id, shared_keys=_copied(shared_keys), client_keys=_copied(client_keys))
 
     @staticmethod
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
-        """Raise ``ValueError`` for keys that cannot be asked for."""
-        # The platform splits at commas (docs/platform_contract.md, section 2).
+        """Raise unless the keys can be requested.
+
+        Raises:
+            ValueError: As ``build``.
+        """
+        # The platform splits the list of keys at commas (docs/platform_contract.md, section 2).
         check_key_lists(shared_keys, client_keys, lambda key: key and "," not in key, "non-empty str without commas")
         if not shared_keys and not client_keys and not (shared_keys is None and client_keys is None):
-            raise ValueError("shared_keys and client_keys ask for nothing: name a key, or give neither to ask for all attributes")
+            raise ValueError("shared_keys and client_keys request nothing: name a key, or omit both to request all attributes")
 
     def to_payload_format(self) -> dict[str, Any]:
-        """``{"sharedKeys": "a,b", "clientKeys": "c"}`` without what is empty, since ``""`` would ask for a key named so."""
+        """Return ``{"sharedKeys": "a,b", "clientKeys": "c"}``, without empty parts.
+
+        An empty part would request a key with an empty name.
+        """
         named = {"sharedKeys": self.shared_keys, "clientKeys": self.client_keys}
         return {name: ",".join(keys) for name, keys in named.items() if keys}
 
@@ -57,9 +85,17 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
 
 
 def check_key_lists(shared_keys: Keys, client_keys: Keys, allowed: Callable[[str], object], what: str) -> None:
-    """Raise ``ValueError`` unless all keys are ``allowed``, which ``what`` says in words.
+    """Raise unless each argument is ``None`` or a list of allowed keys.
 
-    For what is no list of ``str`` it is an ``UnsupportedValueError``.
+    Args:
+        shared_keys: Keys of shared attributes.
+        client_keys: Keys of client attributes.
+        allowed: Returns a true value for an allowed key.
+        what: Describes allowed keys in the error.
+
+    Raises:
+        ValueError: A key is not allowed.
+        UnsupportedValueError: An argument is not a list of ``str``.
     """
     for name, keys in (("shared_keys", shared_keys), ("client_keys", client_keys)):
         if keys is None:

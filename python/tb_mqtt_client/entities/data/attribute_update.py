@@ -1,9 +1,9 @@
-"""Tells the device that shared attributes have changed."""
+"""Changes of shared attributes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
@@ -11,42 +11,48 @@ from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent
 
 @dataclass(repr=False)
 class AttributeUpdate(BaseGatewayEvent):
-    """New values in ``entries``, or the keys that were deleted; the platform never sends both in one message."""
+    """A change of shared attributes: new values or deleted keys. The platform never sends both in one message."""
 
     entries: list[AttributeEntry]
+    """The attributes with their new values."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_ATTRIBUTE_UPDATE
     deleted_keys: list[str] = field(default_factory=list)
+    """The keys of deleted attributes."""
 
-    @classmethod
-    def _deserialize_from_dict(cls, data: dict[str, Any]) -> Self:
-        """From ``{key: value}``, or ``{"deleted": [key, ...]}``, which is how the platform tells a deletion.
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> AttributeUpdate:
+        """Read an update from the platform's JSON object.
 
-        An attribute named "deleted" whose value is a list of ``str`` looks the same (docs/platform_contract.md, section 2). Raises
-        ``ValueError`` for what cannot be an attribute.
+        Args:
+            data: ``{key: value}``, or ``{"deleted": [key, ...]}`` for deleted attributes. An attribute with the key "deleted" and a
+                list of ``str`` as its value cannot be distinguished from a deletion (docs/platform_contract.md, section 2).
+
+        Raises:
+            ValueError: A key or a value is not valid for an attribute.
         """
         deleted = data.get("deleted")
         if len(data) == 1 and isinstance(deleted, list) and all(isinstance(key, str) for key in deleted):
-            return cls([], deleted_keys=list(deleted))
-        return cls([AttributeEntry(key, value) for key, value in data.items()])
+            return AttributeUpdate([], deleted_keys=list(deleted))
+        return AttributeUpdate([AttributeEntry(key, value) for key, value in data.items()])
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The new value of an attribute."""
+        """Return the new value of an attribute, or ``default`` if it has none."""
         return next((entry.value for entry in self.entries if entry.key == key), default)
 
     def keys(self) -> list[str]:
-        """Keys with a new value."""
+        """Return the keys of attributes with a new value."""
         return [entry.key for entry in self.entries]
 
     def values(self) -> list[Any]:
-        """The new values."""
+        """Return the new values."""
         return [entry.value for entry in self.entries]
 
     def items(self) -> list[tuple[str, Any]]:
-        """Keys and new values."""
+        """Return ``(key, new value)`` pairs."""
         return [(entry.key, entry.value) for entry in self.entries]
 
     def as_dict(self) -> dict[str, Any]:
-        """``{key: new value}``"""
+        """Return ``{key: new value}``."""
         return dict(self.items())
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Lets a customer's user claim the device."""
+"""Requests that let a user claim the device."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from tb_mqtt_client.constants.json_typing import validate_json_compatibility
 from tb_mqtt_client.entities.factory_made import FactoryMade
 
 LONGEST_DURATION = (2**63 - 1) // 1000
-"""Seconds that the platform can count, in milliseconds and 64 bits."""
+"""Seconds: the platform stores milliseconds as a 64-bit integer."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class ClaimRequest(FactoryMade):
-    """Made by ``build``."""
+    """A claiming request of a device, made by ``build``. ``repr()`` hides the secret key."""
 
     secret_key: str | None = None
+    """The secret key that a user must know to claim the device."""
     duration: int | None = None
+    """Seconds for which the device can be claimed; ``None`` for the platform's default."""
 
     @classmethod
     def build(cls, secret_key: str = "", duration: int | None = 60000) -> Self:
-        """Who knows ``secret_key`` (which may be empty) can claim the device for ``duration`` seconds.
+        """Make a request to let users claim the device.
 
-        The default is SDK 2.0's: 60000 seconds, 16 hours and 40 minutes. ``None`` leaves the duration to the platform, whose own
-        default is 24 hours. Raises ``ValueError`` for a key that is no ``str`` and a duration that is no whole number of seconds.
+        Args:
+            secret_key: The key that a user must know to claim the device. It may be empty.
+            duration: Seconds for which the device can be claimed. The default of 60000 (16 hours and 40 minutes) is SDK 2.0's.
+                ``None`` uses the platform's default, 24 hours.
+
+        Raises:
+            ValueError: The key is not a ``str``, or the duration is not a whole number of seconds.
         """
         if not isinstance(secret_key, str):
             raise ValueError("Secret key must be a string")  # noqa: TRY004  # published type and text
@@ -34,7 +41,7 @@ class ClaimRequest(FactoryMade):
         return cls._made(secret_key=secret_key, duration=duration)
 
     def to_payload_format(self) -> dict[str, Any]:
-        """``{"secretKey": s, "durationMs": n}`` in milliseconds, without a duration that is ``None``."""
+        """Return ``{"secretKey": s, "durationMs": n}``, without a duration if it is ``None``."""
         duration = {} if self.duration is None else {"durationMs": self.duration * 1000}
         return {"secretKey": self.secret_key} | duration
 

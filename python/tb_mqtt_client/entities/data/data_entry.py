@@ -1,4 +1,4 @@
-"""One datapoint (native)."""
+"""A datapoint, implemented in the native core."""
 
 from tb_mqtt_client._native import DataEntry
 

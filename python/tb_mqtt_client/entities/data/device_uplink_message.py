@@ -1,4 +1,4 @@
-"""Datapoints of one device on their way to the platform."""
+"""Messages with telemetry and attributes of one device."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tb_mqtt_client._native import AttributeEntry, DeviceIdentity, EncodedUplink
 from tb_mqtt_client.entities.data.lazy_delivery import Futures, LazyDelivery
 
 DEFAULT_FIELDS_SIZE = 70
-"""Bytes that ``size`` counts for a message without entries."""
+"""Bytes: the ``size`` of a message without entries and names."""
 
 Time: TypeAlias = float | datetime | None
 """Milliseconds since the epoch, or a ``datetime`` with a timezone."""
 
 
 class DeviceUplinkMessage:
-    """Encoded datapoints, and the futures that are answered when they are delivered. Made by the builder; frozen."""
+    """Encoded datapoints and their delivery futures, made by ``DeviceUplinkMessageBuilder``. Immutable except for ``main_ts``."""
 
     __slots__ = ("_deliveries", "_size", "encoded", "names")
 
@@ -29,9 +29,9 @@ class DeviceUplinkMessage:
     BUILDER: ClassVar[str] = "DeviceUplinkMessageBuilder"
 
     encoded: EncodedUplink
-    """The datapoints."""
+    """The encoded datapoints."""
     names: tuple[str | None, str | None]
-    """Device name and profile as they were given."""
+    """The device name and profile, each as it was passed or ``None``."""
     _deliveries: Futures | LazyDelivery
     _size: int | None
 
@@ -40,7 +40,12 @@ class DeviceUplinkMessage:
 
     @classmethod
     def wrap(cls, encoded: EncodedUplink, delivery_futures: Iterable[asyncio.Future[Any]] | LazyDelivery = ()) -> Self:
-        """A message of datapoints that are encoded already."""
+        """Make a message of encoded datapoints.
+
+        Args:
+            encoded: The datapoints, with their device.
+            delivery_futures: Futures that the result of the delivery resolves.
+        """
         device = encoded.device
         return cls._made(encoded, (device.name, device.profile) if device else (None, None), delivery_futures)
 
@@ -57,8 +62,17 @@ class DeviceUplinkMessage:
     ) -> Self:
         """Make a message of entries.
 
-        ``timeseries`` holds entries by timestamp in milliseconds, those without one under any key. ``size`` is kept as it is given;
-        without it the size is computed from the entries.
+        Args:
+            device_name: The device's name; ``None`` for the client's own device.
+            device_profile: The device's profile; ``None`` for ``"default"``.
+            attributes: The attributes.
+            timeseries: The timeseries entries by timestamp in milliseconds. The keys are not used: each entry has its own time.
+            delivery_futures: Futures that the result of the delivery resolves.
+            size: The value of the property ``size``; ``None`` to compute it from the entries.
+            main_ts: The time of entries without a timestamp; ``None`` if the server is to set it.
+
+        Raises:
+            ValueError: An entry or ``main_ts`` is not valid.
         """
         device = DeviceIdentity(device_name, device_profile or "default") if device_name else None
         entries = [entry for group in timeseries.values() for entry in group]
@@ -84,7 +98,7 @@ class DeviceUplinkMessage:
         object.__setattr__(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy has the datapoints; who waits for them waits for the original."""
+        """Copy and pickle the datapoints without the futures, which the delivery of the original resolves."""
         encoded = self.encoded
         entries = encoded.attribute_entries(), encoded.timeseries_entries()
         return _restored, (type(self), self.names, *entries, self._size, encoded.main_ts)
@@ -94,12 +108,12 @@ class DeviceUplinkMessage:
 
     @property
     def device_name(self) -> str | None:
-        """Name of the device."""
+        """The name of the device."""
         return self.names[0]
 
     @property
     def device_profile(self) -> str | None:
-        """Profile of the device."""
+        """The profile of the device."""
         return self.names[1]
 
     @property
@@ -109,7 +123,7 @@ class DeviceUplinkMessage:
 
     @property
     def timeseries(self) -> Mapping[int, tuple[TimeseriesEntry, ...]]:
-        """Entries by timestamp in order of first appearance, those without one under 0; as new entries."""
+        """The timeseries as new entries by timestamp, in order of first appearance. Entries without a timestamp have the key 0."""
         groups: dict[int, tuple[TimeseriesEntry, ...]] = {}
         for entry in self.encoded.timeseries_entries():
             groups[entry.ts or 0] = (*groups.get(entry.ts or 0, ()), entry)
@@ -117,60 +131,70 @@ class DeviceUplinkMessage:
 
     @property
     def main_ts(self) -> int | None:
-        """Milliseconds since the epoch that entries without a timestamp get."""
+        """The time of entries without a timestamp, in milliseconds since the epoch."""
         return self.encoded.main_ts
 
     @property
     def size(self) -> int:
-        """The size that ``build`` was given, or an estimate that counts each entry alone. Packing does not use it."""
+        """Bytes: the size passed to ``build``, or an estimate that counts each entry separately. Packing does not use it."""
         if self._size is not None:
             return self._size
         names = sum(len(name) for name in self.names if name is not None)
         return self.FIELDS_SIZE + names + self.encoded.entries_size
 
     def timeseries_datapoint_count(self) -> int:
-        """Number of timeseries datapoints."""
+        """Return the number of timeseries datapoints."""
         return self.encoded.timeseries_count
 
     def attributes_datapoint_count(self) -> int:
-        """Number of attributes."""
+        """Return the number of attributes."""
         return self.encoded.attribute_count
 
     def has_attributes(self) -> bool:
-        """Whether there are attributes."""
+        """Return True if the message has attributes."""
         return self.encoded.attribute_count > 0
 
     def has_timeseries(self) -> bool:
-        """Whether there are timeseries datapoints."""
+        """Return True if the message has timeseries datapoints."""
         return self.encoded.timeseries_count > 0
 
     @property
     def delivery_futures(self) -> Futures:
-        """The futures that are answered when the datapoints are delivered. A default one is made when it is asked for."""
+        """The futures that the result of the delivery resolves. If none were added, one is made on demand."""
         deliveries = self._deliveries
         return deliveries.get() if isinstance(deliveries, LazyDelivery) else deliveries
 
     @property
     def has_delivery_futures(self) -> bool:
-        """Whether there are futures, or will be when they are asked for."""
+        """True if the message has futures, or makes one on demand."""
         return bool(self._deliveries)
 
     def get_delivery_futures(self) -> Futures:
-        """The futures that are answered when the datapoints are delivered."""
+        """Return ``delivery_futures``."""
         return self.delivery_futures
 
     def set_main_ts(self, main_ts: Time) -> Self:
-        """Change ``main_ts`` in place, the one thing that may change."""
+        """Change the time of entries without a timestamp, in place.
+
+        Args:
+            main_ts: Milliseconds since the epoch, a ``datetime`` with a timezone, or ``None`` to let the server set it.
+
+        Returns:
+            The message itself.
+
+        Raises:
+            ValueError: ``main_ts`` is not valid.
+        """
         self._set("encoded", self.encoded.with_main_ts(main_ts))
         return self
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(device_name={self.device_name}, device_profile={self.device_profile}, "
-            f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self._futures_so_far()})"
+            f"attributes={self.attributes}, timeseries={dict(self.timeseries)}, delivery_futures={self._made_futures()})"
         )
 
-    def _futures_so_far(self) -> Futures:
+    def _made_futures(self) -> Futures:
         deliveries = self._deliveries
         return deliveries.made() if isinstance(deliveries, LazyDelivery) else deliveries
 
@@ -187,7 +211,7 @@ def _restored(
 
 
 class DeviceUplinkMessageBuilder:
-    """Collects what a message is made of. All setters return the builder."""
+    """Collects the parts of a ``DeviceUplinkMessage``. All methods except ``build`` return the builder."""
 
     _message_class: type[DeviceUplinkMessage] = DeviceUplinkMessage
     _default_profile: str | None = None
@@ -202,22 +226,22 @@ class DeviceUplinkMessageBuilder:
         self._main_ts: Time = None
 
     def set_device_name(self, device_name: str) -> Self:
-        """Name of the device."""
+        """Set the name of the device."""
         self._device_name = device_name
         return self
 
     def set_device_profile(self, profile: str) -> Self:
-        """Profile of the device."""
+        """Set the profile of the device."""
         self._device_profile = profile
         return self
 
     def add_attributes(self, attributes: AttributeEntry | list[AttributeEntry]) -> Self:
-        """Add one attribute or several."""
+        """Add one attribute or a list of attributes."""
         self._attributes += attributes if isinstance(attributes, list) else [attributes]
         return self
 
     def add_timeseries(self, timeseries: TimeseriesEntry | list[TimeseriesEntry] | OrderedDict[int, list[TimeseriesEntry]]) -> Self:
-        """Add one entry or several; an ``OrderedDict`` of entries by timestamp replaces all."""
+        """Add one entry or a list of entries. An ``OrderedDict`` of entries by timestamp in milliseconds replaces all entries."""
         if isinstance(timeseries, OrderedDict):
             self._timeseries = OrderedDict((ts, list(entries)) for ts, entries in timeseries.items())
             return self
@@ -226,17 +250,23 @@ class DeviceUplinkMessageBuilder:
         return self
 
     def add_delivery_futures(self, futures: asyncio.Future[Any] | list[asyncio.Future[Any]]) -> Self:
-        """Add futures that are answered when the datapoints are delivered."""
+        """Add one future or a list of futures that the result of the delivery resolves."""
         self._delivery_futures += futures if isinstance(futures, list) else [futures]
         return self
 
     def set_main_ts(self, main_ts: Time) -> Self:
-        """Set the time of entries without one: milliseconds since the epoch, or a ``datetime`` with a timezone."""
+        """Set the time of entries without a timestamp: milliseconds since the epoch, or a ``datetime`` with a timezone."""
         self._main_ts = main_ts
         return self
 
     def build(self) -> DeviceUplinkMessage:
-        """Return the message. Without a future it gets one when it is asked for, which all messages of this builder share."""
+        """Return a message with the parts.
+
+        If no future was added, all messages of this builder share one that is made on demand.
+
+        Raises:
+            ValueError: An entry or ``main_ts`` is not valid.
+        """
         return self._message_class.build(
             self._device_name,
             self._device_profile or self._default_profile,

@@ -1,4 +1,4 @@
-"""Futures of messages that are made when they are asked for, so that messages can be built where no event loop runs."""
+"""Delivery futures that are made on demand, so that messages can be built without a running event loop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 Futures = tuple["asyncio.Future[Any]", ...]
+"""Delivery futures of a message."""
 
 
 def new_delivery() -> asyncio.Future[Any]:
-    """Make a future with a ``uuid``, for the running event loop or else for the current one of this thread."""
+    """Return a new future with a ``uuid``, for the running event loop or, if none is running, the current one of this thread."""
     delivery = _loop().create_future()
-    delivery.uuid = uuid.uuid4()  # type: ignore[attr-defined]  # published: programs distinguish futures by it
+    delivery.uuid = uuid.uuid4()  # type: ignore[attr-defined]  # public: programs distinguish futures by it
     return delivery
 
 
@@ -24,7 +25,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     except RuntimeError:
         pass
     try:
-        # Before Python 3.14 this makes a loop if there is none, with a deprecation warning.
+        # Before Python 3.14 this makes a loop if there is none, and warns that this is deprecated.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return asyncio.get_event_loop()
@@ -35,17 +36,22 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 class LazyDelivery:
-    """The future of one message, or of several messages that are built from the same datapoints."""
+    """The delivery future of one message, or of several messages with the same datapoints."""
 
     __slots__ = ("_futures", "_make")
 
     def __init__(self, make: Callable[[], None] | None = None) -> None:
-        """``make`` gives a future to this object, and to others that must get theirs together with it, by calling ``set``."""
+        """Make no future yet.
+
+        Args:
+            make: Called on demand; sets the future of this object, and of related ones, with ``set``. ``None`` for
+                ``new_delivery``.
+        """
         self._make = make
         self._futures: Futures = ()
 
     def get(self) -> Futures:
-        """Return the future, in a tuple."""
+        """Return a tuple with the future, which is made if necessary."""
         if not self._futures:
             if self._make is None:
                 self.set(new_delivery())
@@ -54,9 +60,9 @@ class LazyDelivery:
         return self._futures
 
     def set(self, future: asyncio.Future[Any]) -> None:
-        """Take a future that was made elsewhere."""
+        """Use this future."""
         self._futures = (future,)
 
     def made(self) -> Futures:
-        """Return the future in a tuple, or nothing if nobody has asked for it."""
+        """Return a tuple with the future, or an empty tuple if it has not been made."""
         return self._futures

@@ -1,17 +1,22 @@
-"""Numbers for requests that are built before a client sends them."""
+"""Ids of requests: in a program, and on the wire.
+
+``RPCRequest.build`` and ``AttributeRequest.build`` assign ids for the whole process, because a request may be built before it is
+known which client sends it. A program may also reset these ids. Clients therefore cannot rely on their uniqueness: each client puts
+its own number on the wire (``RequestIds``) and assigns the response to the id that the program knows.
+"""
 
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from collections.abc import Container
+from typing import ClassVar, Final
+
+LARGEST_ID: Final = 2**31 - 1
+"""The largest id that the server accepts. It disconnects for others (docs/platform_contract.md, sections 2 and 8)."""
 
 
 class _RequestIdProducer:
-    """Counts from 1, for the whole process.
-
-    These are names for a program to tell its requests apart. What goes on the wire is a number of the client's own, see
-    ``common/request_id_generator.py``: clients that share this counter do not depend on it.
-    """
+    """Counts from 1 for the whole process."""
 
     _ids: ClassVar[itertools.count[int]]
 
@@ -20,18 +25,36 @@ class _RequestIdProducer:
 
     @classmethod
     async def get_next(cls) -> int:
-        """The next number."""
+        """Return the next id."""
         return next(cls._ids)
 
     @classmethod
     def reset(cls) -> None:
-        """Begin with 1 again."""
+        """Start again at 1."""
         cls._ids = itertools.count(1)
 
 
 class RPCRequestIdProducer(_RequestIdProducer):
-    """For ``RPCRequest.build``."""
+    """Assigns the ids of ``RPCRequest.build``."""
 
 
 class AttributeRequestIdProducer(_RequestIdProducer):
-    """For ``AttributeRequest.build``."""
+    """Assigns the ids of ``AttributeRequest.build``."""
+
+
+class RequestIds:
+    """The ids that one client puts on the wire: 1, 2, 3 and so on, and 1 again after ``LARGEST_ID``.
+
+    The server forgets an id 60 s after its use (docs/platform_contract.md, section 2), long before it is used again.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        """Continue after ``last``."""
+        self._last = last
+
+    def next(self, in_use: Container[int] = ()) -> int:
+        """Return the next id that is not in ``in_use``."""
+        while True:
+            self._last = self._last % LARGEST_ID + 1
+            if self._last not in in_use:
+                return self._last

@@ -1,4 +1,4 @@
-"""The platform's answer to an attribute request."""
+"""Responses to attribute requests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 
 @dataclass(frozen=True, repr=False)
 class RequestedAttributeResponse:
-    """Attributes by scope. A key that was asked for and is missing does not exist on the platform."""
+    """The requested attributes by scope. Attributes that do not exist on the platform are missing."""
 
     request_id: int
+    """The id of the request; -1 if unknown."""
     shared: list[AttributeEntry]
+    """Shared attributes."""
     client: list[AttributeEntry]
+    """Client attributes."""
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """From ``{"shared": {key: value}, "client": {...}, "request_id": n}``, of which all may be missing.
+        """Read a response from a JSON object.
 
-        Raises ``ValueError`` for scopes that are no dict, and for what cannot be an attribute.
+        Args:
+            data: ``{"shared": {key: value}, "client": {key: value}, "request_id": n}``; each part may be missing.
+
+        Raises:
+            ValueError: A scope is not a dict, or a key or a value is not valid for an attribute.
         """
         return cls(
             request_id=data.get("request_id", -1),
@@ -30,30 +37,34 @@ class RequestedAttributeResponse:
         )
 
     def __getitem__(self, key: str) -> Any:
-        """The value of a shared attribute, or else of a client attribute. Raises ``KeyError``."""
+        """Return the value of a shared attribute or, if there is none with this key, of a client attribute.
+
+        Raises:
+            KeyError: The response does not contain the attribute.
+        """
         for entry in (*self.shared, *self.client):
             if entry.key == key:
                 return entry.value
         raise KeyError(f"Key '{key}' not found in shared or client attributes.")
 
     def shared_keys(self) -> list[str]:
-        """Keys of the shared attributes."""
+        """Return the keys of the shared attributes."""
         return [entry.key for entry in self.shared]
 
     def client_keys(self) -> list[str]:
-        """Keys of the client attributes."""
+        """Return the keys of the client attributes."""
         return [entry.key for entry in self.client]
 
     def get_shared(self, key: str, default: Any = None) -> Any:
-        """The value of a shared attribute."""
+        """Return the value of a shared attribute, or ``default`` if the response does not contain it."""
         return _find(self.shared, key, default)
 
     def get_client(self, key: str, default: Any = None) -> Any:
-        """The value of a client attribute."""
+        """Return the value of a client attribute, or ``default`` if the response does not contain it."""
         return _find(self.client, key, default)
 
     def as_dict(self) -> dict[str, Any]:
-        """``{"shared": [{"key": k, "value": v}, ...], "client": [...]}``"""
+        """Return ``{"shared": [{"key": k, "value": v}, ...], "client": [...]}``."""
         return {
             "shared": [entry.as_dict() for entry in self.shared],
             "client": [entry.as_dict() for entry in self.client],

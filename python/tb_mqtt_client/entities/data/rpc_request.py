@@ -1,4 +1,4 @@
-"""A remote procedure call, in either direction."""
+"""Requests of client-side and server-side RPC."""
 
 from __future__ import annotations
 
@@ -12,35 +12,54 @@ from tb_mqtt_client.entities.factory_made import FactoryMade
 
 @dataclass(frozen=True, init=False, repr=False)
 class RPCRequest(FactoryMade):
-    """Made by ``build`` for a call to the platform, and by the client for a call of the platform.
-
-    ``request_id`` tells a program's calls apart; on the wire the client uses a number of its own. Of a call of the platform
-    it is the platform's number, which begins with 0 and comes again after a restart of the server.
-    """
+    """An RPC request: client-side if a program makes it with ``build``, server-side if the client passes it to a callback."""
 
     request_id: int | str
+    """Identifies a client-side RPC in the program; the client uses its own number on the wire. The id of a server-side RPC is the
+    platform's, which counts from 0 and starts again when the server restarts."""
     method: str
+    """The name of the method."""
     params: Any = None
+    """The parameters, a JSON value."""
 
     @classmethod
     async def build(cls, method: str, params: JSONCompatibleType = None) -> Self:
-        """Raises ``ValueError`` when ``method`` is no ``str`` and when JSON cannot carry ``params``."""
+        """Make a request of a client-side RPC.
+
+        Args:
+            method: The name of the method.
+            params: The parameters, a JSON value.
+
+        Returns:
+            A request with a new id.
+
+        Raises:
+            ValueError: ``method`` is not a ``str``, or JSON cannot express ``params``.
+        """
         if not isinstance(method, str):
-            raise ValueError("Method must be a string")  # noqa: TRY004  # published type and text
+            raise ValueError("Method must be a string")  # noqa: TRY004  # the type and the text are public
         validate_json_compatibility(params)
         return cls._made(request_id=await RPCRequestIdProducer.get_next(), method=method, params=params)
 
     @classmethod
-    def _deserialize_from_dict(cls, request_id: Any, data: dict[str, Any]) -> Self:
-        """From ``{"method": m, "params": p}``, where the params may be missing. Raises ``ValueError``."""
+    def from_dict(cls, request_id: Any, data: dict[str, Any]) -> Self:
+        """Read a server-side RPC from the platform's JSON object.
+
+        Args:
+            request_id: The id of the request, which is part of the topic.
+            data: ``{"method": m, "params": p}``; the parameters may be missing.
+
+        Raises:
+            ValueError: The id or the method is missing or has the wrong type.
+        """
         if not isinstance(request_id, int | str) or isinstance(request_id, bool):
-            raise ValueError("Missing request id in RPC request")  # noqa: TRY004  # published type and text
+            raise ValueError("Missing request id in RPC request")  # noqa: TRY004  # the type and the text are public
         if not isinstance(data.get("method"), str):
-            raise ValueError("Missing 'method' in RPC request")  # noqa: TRY004  # published type and text
+            raise ValueError("Missing 'method' in RPC request")  # noqa: TRY004  # the type and the text are public
         return cls._made(request_id=request_id, method=data["method"], params=data.get("params"))
 
     def to_payload_format(self) -> dict[str, Any]:
-        """``{"id": n, "method": m, "params": p}``, the params only when they are not ``None``."""
+        """Return ``{"id": n, "method": m, "params": p}``, without the parameters if they are ``None``."""
         params = {} if self.params is None else {"params": self.params}
         return {"id": self.request_id, "method": self.method} | params
 

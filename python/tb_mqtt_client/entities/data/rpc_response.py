@@ -1,4 +1,4 @@
-"""Outcomes of remote procedure calls, in either direction."""
+"""Responses of client-side and server-side RPC."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.factory_made import FactoryMade
 
 UNKNOWN_ID = "unknown"
-"""Stands for the id of a response that a callback returns: the request has the id. The platform's ids are numbers."""
+"""The id of a response whose request is known otherwise, as in a callback. Ids of the platform are numbers."""
 
 
 class RPCStatus(Enum):
-    """How a call ended; ``str()`` gives the value."""
+    """The outcome of an RPC. ``str()`` returns the value."""
 
     SUCCESS = "SUCCESS"
     ERROR = "ERROR"
@@ -29,25 +29,36 @@ class RPCStatus(Enum):
 
 @dataclass(frozen=True, init=False, repr=False)
 class RPCResponse(FactoryMade):
-    """The outcome of an RPC, made by ``build`` or ``plain``.
+    """The response to an RPC.
 
-    Of a client-side RPC, ``result`` is the whole reply, whatever the status.
+    A program makes responses to server-side RPC with ``build`` and ``plain``. The client makes those to client-side RPC.
     """
 
     request_id: int | str
+    """The id of the request."""
     status: RPCStatus | None = None
+    """The outcome."""
     result: Any = None
+    """The result, a JSON value. The result of a client-side RPC is the entire response, also if it is an error."""
     error: str | dict[str, Any] | None = None
+    """The error; ``None`` on success."""
     reply: RPCReply | None = None
-    """The form in which a result is sent to the platform. ``None``: the client's ``rpc_reply``."""
+    """The form in which a result is sent to the platform; ``None`` for the client's option ``rpc_reply``."""
 
     @classmethod
     def build(
         cls, request_id: int | str, result: Any | None = None, error: str | dict[str, Any] | BaseException | None = None
     ) -> Self:
-        """A success with ``result``, or the error: a ``str``, a dict, or an exception, which is told with its traceback.
+        """Make a response to a server-side RPC.
 
-        Raises ``ValueError`` for other errors and for what JSON cannot carry.
+        Args:
+            request_id: The id of the request.
+            result: The result, a JSON value.
+            error: ``None`` for success; otherwise a text, a dict of JSON values, or an exception, of which the message, the type
+                and the traceback are sent.
+
+        Raises:
+            ValueError: The error has another type, or JSON cannot express the result or the error.
         """
         if error is None:
             validate_json_compatibility(result)
@@ -58,29 +69,40 @@ class RPCResponse(FactoryMade):
     def plain(cls, result: Any = None, *, request_id: int | str = UNKNOWN_ID) -> Self:
         """Make a success whose reply is the value alone, not ``{"result": value}``.
 
-        For widgets that read the reply itself, such as the stock switches: ``return RPCResponse.plain(False)``.
+        Some widgets, such as the platform's switches, expect this form: ``return RPCResponse.plain(False)``.
 
         Args:
-            result: Any JSON value.
-            request_id: The id of the request. A callback may leave it out; ``send_rpc_response`` needs it.
+            result: The result, a JSON value.
+            request_id: The id of the request. A callback may omit it; ``send_rpc_response`` requires it.
 
         Raises:
-            ValueError: If JSON cannot carry the value.
+            ValueError: JSON cannot express the result.
         """
         validate_json_compatibility(result)
         return cls._made(request_id=request_id, status=RPCStatus.SUCCESS, result=result, error=None, reply=RPCReply.PLAIN)
 
     @classmethod
     def timed_out(cls, request_id: int | str, error: str | BaseException, result: Any | None = None) -> Self:
-        """For a call to which no answer came: ``TIMEOUT``."""
+        """Make a response with the status ``TIMEOUT``.
+
+        Args:
+            request_id: The id of the request.
+            error: A text or an exception.
+            result: The result, a JSON value.
+
+        Raises:
+            ValueError: As ``build``.
+        """
         return cls.build(request_id, result, error).with_fields(status=RPCStatus.TIMEOUT)
 
     @classmethod
     def of_reply(cls, request_id: int | str, reply: Any) -> Self:
-        """Read the platform's reply to a call of the device.
+        """Read the platform's response to a client-side RPC.
 
-        A dict with an "error" that is not null is an error, and ``{"error": "timeout"}`` is what the platform says after 60 s
-        without an answer of its rule chain (docs/platform_contract.md, section 2). Everything else is a result.
+        Args:
+            request_id: The id of the request.
+            reply: Any JSON value. A dict with an "error" that is not null is an error. ``{"error": "timeout"}`` means that the
+                rule chain did not respond within 60 s (docs/platform_contract.md, section 2).
         """
         error = reply.get("error") if isinstance(reply, dict) else None
         if error is None:
@@ -95,7 +117,7 @@ class RPCResponse(FactoryMade):
         """Return the reply as JSON: ``{"result": r, "error": e}`` without parts that are ``None``, or the plain result.
 
         Args:
-            default: The form of a result whose ``reply`` is ``None``.
+            default: The form of a result if ``reply`` is ``None``.
         """
         if self.error is None and (self.reply or default) is RPCReply.PLAIN:
             return self.result
@@ -111,6 +133,6 @@ def _checked_error(error: str | dict[str, Any] | BaseException) -> str | dict[st
         details = "".join(traceback.format_exception(error))
         return {"message": str(error), "type": type(error).__name__, "details": details}
     if not isinstance(error, str | dict):
-        raise ValueError("Error must be a string, dictionary, or an exception instance")  # noqa: TRY004  # published type and text
+        raise ValueError("Error must be a string, dictionary, or an exception instance")  # noqa: TRY004  # the type and the text are public
     validate_json_compatibility(error)
     return error

@@ -1,4 +1,4 @@
-"""One timeseries datapoint (native)."""
+"""A timeseries datapoint, implemented in the native core."""
 
 from tb_mqtt_client._native import TimeseriesEntry
 

@@ -1,1 +1,1 @@
-"""What a gateway adds: its sub-devices and their events."""
+"""Values of gateways: sub-devices, their requests and responses, and events."""

@@ -1,4 +1,4 @@
-"""Announces a sub-device."""
+"""Announcements of sub-devices."""
 
 from __future__ import annotations
 
@@ -11,22 +11,32 @@ from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent
 
 @dataclass(frozen=True, init=False, repr=False)
 class DeviceConnectMessage(FactoryMade, BaseGatewayEvent):
-    """Made by ``build``."""
+    """Announces a sub-device to the platform. Made by ``build``."""
 
     device_name: str
+    """The sub-device's name."""
     device_profile: str = "default"
+    """The device profile with which the platform creates the sub-device."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_CONNECT
 
     @classmethod
     def build(cls, device_name: str, device_profile: str = "default") -> Self:
-        """Raises ``ValueError`` for an empty name, and for what is no ``str``."""
+        """Make an announcement.
+
+        Args:
+            device_name: The sub-device's name.
+            device_profile: The device profile with which the platform creates the sub-device.
+
+        Raises:
+            ValueError: An argument is empty or not a ``str``.
+        """
         return cls._made(
             device_name=checked_device_name(device_name),
             device_profile=_checked("Device profile", device_profile),
         )
 
     def to_payload_format(self) -> dict[str, Any]:
-        """``{"device": name, "type": profile}``"""
+        """Return ``{"device": name, "type": profile}``."""
         return {"device": self.device_name, "type": self.device_profile}
 
     def __repr__(self) -> str:
@@ -34,7 +44,11 @@ class DeviceConnectMessage(FactoryMade, BaseGatewayEvent):
 
 
 def checked_device_name(name: object) -> str:
-    """The name of a sub-device, if it can be one. Raises ``ValueError``."""
+    """Return the name of a sub-device.
+
+    Raises:
+        ValueError: The name is empty or not a ``str``.
+    """
     return _checked("Device name", name)
 
 
@@ -42,5 +56,5 @@ def _checked(what: str, text: object) -> str:
     if not text:
         raise ValueError(f"{what} must not be empty.")
     if not isinstance(text, str):
-        raise ValueError(f"{what} must be a str, not {text!r}")  # noqa: TRY004  # one error for whatever is no name
+        raise ValueError(f"{what} must be a str, not {text!r}")  # noqa: TRY004  # one error for all invalid names
     return text

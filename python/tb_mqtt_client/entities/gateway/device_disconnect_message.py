@@ -1,4 +1,4 @@
-"""Tells that a sub-device is gone."""
+"""Messages that end the session of a sub-device."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent
 
 @dataclass(frozen=True, init=False, repr=False)
 class DeviceDisconnectMessage(FactoryMade, BaseGatewayEvent):
-    """Made by ``build``."""
+    """Ends the platform's session of a sub-device. Made by ``build``."""
 
     device_name: str
+    """The sub-device's name."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_DISCONNECT
 
     @classmethod
     def build(cls, device_name: str) -> Self:
-        """Raises ``ValueError`` for an empty name, and for what is no ``str``."""
+        """Make a message.
+
+        Args:
+            device_name: The sub-device's name.
+
+        Raises:
+            ValueError: The name is empty or not a ``str``.
+        """
         return cls._made(device_name=checked_device_name(device_name))
 
     def to_payload_format(self) -> dict[str, Any]:
-        """``{"device": name}``"""
+        """Return ``{"device": name}``."""
         return {"device": self.device_name}
 
     def __repr__(self) -> str:

@@ -1,10 +1,10 @@
-"""States of a sub-device's session."""
+"""States of sub-device sessions."""
 
 from enum import Enum
 
 
 class DeviceSessionState(Enum):
-    """Whether the platform has a session of the device."""
+    """State of a sub-device's session on the platform."""
 
     CONNECTED = "CONNECTED"
     DISCONNECTED = "DISCONNECTED"
@@ -13,5 +13,5 @@ class DeviceSessionState(Enum):
     CONNECTION_FAILED = "CONNECTION_FAILED"
 
     def is_connected(self) -> bool:
-        """Whether it has."""
+        """Return True if the platform has an open session for the sub-device."""
         return self is DeviceSessionState.CONNECTED

@@ -1,4 +1,4 @@
-"""Tells a sub-device that shared attributes have changed."""
+"""Changes of shared attributes of a sub-device."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 
 
 class GatewayAttributeUpdate(AttributeUpdate):
-    """An ``AttributeUpdate`` and the name of its device."""
+    """An ``AttributeUpdate`` of a sub-device.
+
+    Attributes:
+        device_name: The sub-device's name.
+        attribute_update: The update without the name.
+    """
 
     def __init__(self, device_name: str, attribute_update: AttributeUpdate | list[AttributeEntry] | AttributeEntry) -> None:
+        """Make an update of a sub-device.
+
+        Args:
+            device_name: The sub-device's name.
+            attribute_update: An update, or the attributes with their new values.
+
+        Raises:
+            TypeError: ``attribute_update`` has another type.
+        """
         update = _as_update(attribute_update)
         super().__init__(update.entries, deleted_keys=update.deleted_keys)
         self.device_name = device_name
@@ -20,7 +34,7 @@ class GatewayAttributeUpdate(AttributeUpdate):
             return NotImplemented
         return (self.device_name, self.attribute_update) == (other.device_name, other.attribute_update)
 
-    __hash__ = None  # type: ignore[assignment]  # it may change
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         return f"GatewayAttributeUpdate(device_name={self.device_name}, attribute_update={self.attribute_update})"

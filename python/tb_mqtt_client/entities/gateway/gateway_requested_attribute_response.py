@@ -1,4 +1,4 @@
-"""The platform's answer to an attribute request of a sub-device."""
+"""Responses to attribute requests of sub-devices."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent
 
 @dataclass(frozen=True, repr=False)
 class GatewayRequestedAttributeResponse(RequestedAttributeResponse, BaseGatewayEvent):
-    """Attributes by scope. A key that was asked for and is missing does not exist on the platform. ``None`` is an empty list."""
+    """The requested attributes of a sub-device by scope. Attributes that do not exist on the platform are missing."""
 
     request_id: int = -1
-    shared: list[AttributeEntry] = None  # type: ignore[assignment]  # the published default
+    """The id of the request; -1 if unknown."""
+    shared: list[AttributeEntry] = None  # type: ignore[assignment]  # the public default
+    """Shared attributes; ``None`` becomes an empty list."""
     client: list[AttributeEntry] = None  # type: ignore[assignment]
+    """Client attributes; ``None`` becomes an empty list."""
     device_name: str = ""
+    """The sub-device's name."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_REQUESTED_ATTRIBUTE_RESPONSE
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A sub-device's answer to a remote procedure call of the platform."""
+"""Responses of sub-devices to server-side RPC."""
 
 from __future__ import annotations
 
@@ -12,27 +12,39 @@ from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEvent
 
 @dataclass(frozen=True, init=False, repr=False)
 class GatewayRPCResponse(RPCResponse, BaseGatewayEvent):
-    """Made by ``build``."""
+    """A response of a sub-device to a server-side RPC, made by ``build``."""
 
     device_name: str | None = None
+    """The sub-device's name."""
     event_type: GatewayEventType = GatewayEventType.DEVICE_RPC_RESPONSE
 
     @classmethod
-    def build(  # type: ignore[override]  # published: a sub-device's answer has its name first
+    def build(  # type: ignore[override]  # public: the device's name comes first
         cls,
         device_name: str,
         request_id: int | str,
         result: Any | None = None,
         error: str | dict[str, Any] | BaseException | None = None,
     ) -> Self:
-        """As ``RPCResponse.build``. Raises ``ValueError`` for an empty name too."""
+        """Make a response of a sub-device.
+
+        Args:
+            device_name: The sub-device's name.
+            request_id: The id of the request.
+            result: The result, a JSON value.
+            error: ``None`` for success; otherwise a text, a dict of JSON values, or an exception, of which the message, the type
+                and the traceback are sent.
+
+        Raises:
+            ValueError: The name is empty, the error has another type, or JSON cannot express the result or the error.
+        """
         if not isinstance(device_name, str) or not device_name:
             raise ValueError("Device name must be a non-empty string")
         return cls.of_device(device_name, RPCResponse.build(request_id, result, error))
 
     @classmethod
     def of_device(cls, device_name: str, response: RPCResponse) -> Self:
-        """Return a response as one of this sub-device."""
+        """Return the response of a sub-device with the content of another response."""
         return cls._made(
             device_name=device_name,
             request_id=response.request_id,
@@ -43,7 +55,11 @@ class GatewayRPCResponse(RPCResponse, BaseGatewayEvent):
         )
 
     def to_payload_format(self, default: RPCReply = RPCReply.WRAPPED) -> dict[str, Any]:
-        """Return ``{"device": name, "id": n, "data": reply}``. The reply is that of ``RPCResponse.to_payload_format``."""
+        """Return ``{"device": name, "id": n, "data": reply}`` with the reply of ``RPCResponse.to_payload_format``.
+
+        Args:
+            default: The form of a result if ``reply`` is ``None``.
+        """
         return {"device": self.device_name, "id": self.request_id, "data": super().to_payload_format(default)}
 
     def __repr__(self) -> str:

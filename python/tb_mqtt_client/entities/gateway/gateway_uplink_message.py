@@ -1,4 +1,4 @@
-"""Datapoints of one sub-device on their way to the platform."""
+"""Messages with telemetry and attributes of one sub-device."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessa
 from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
 
 DEFAULT_FIELDS_SIZE = 50
-"""Bytes that ``size`` counts for a message without entries."""
+"""Bytes: the ``size`` of a message without entries and names."""
 
 
 class GatewayUplinkMessage(DeviceUplinkMessage, BaseGatewayEvent):
-    """As ``DeviceUplinkMessage``, and an event of its device's session."""
+    """A ``DeviceUplinkMessage`` of a sub-device, which is also an event of its session."""
 
     FIELDS_SIZE: ClassVar[int] = DEFAULT_FIELDS_SIZE
     BUILDER: ClassVar[str] = "GatewayUplinkMessageBuilder"
@@ -21,7 +21,7 @@ class GatewayUplinkMessage(DeviceUplinkMessage, BaseGatewayEvent):
 
 
 class GatewayUplinkMessageBuilder(DeviceUplinkMessageBuilder):
-    """As ``DeviceUplinkMessageBuilder``; the profile is ``"default"`` unless set. ``len()`` is the size so far."""
+    """Collects the parts of a ``GatewayUplinkMessage``. The default profile is ``"default"``; ``len()`` is the size in bytes."""
 
     _message_class = GatewayUplinkMessage
     _default_profile = "default"

@@ -1,4 +1,4 @@
-"""Where a sub-device's telemetry came from, and when: the platform makes statistics of latencies from it."""
+"""Metadata of a sub-device's telemetry, from which the platform computes latencies."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TelemetryMetadata:
-    """For ``GatewayClient.send_device_timeseries``, and for platforms of 3.8 and later (docs/platform_contract.md, section 4).
+    """Source and time of telemetry, for ``GatewayClient.send_device_timeseries`` and ThingsBoard 3.8 and later.
 
-    The platform removes it from the telemetry, and reports ``gatewayMetrics`` of the gateway once a minute: by connector, how long
-    telemetry took from ``received_ts`` until it was published, and from there to the platform.
+    The platform does not store it with the telemetry. Once a minute it reports ``gatewayMetrics`` of the gateway: the time from
+    ``received_ts`` until the telemetry was published, and from then until it arrived, for each connector
+    (docs/platform_contract.md, section 4). The client adds the time of publishing when it writes the payload, so the time in its
+    queue counts as the gateway's.
 
-    ``connector``: a name. ``received_ts``: when the connector received the values, in milliseconds since the epoch. When they are
-    published is filled in by the client when it writes the payload: the time in its queue counts as the gateway's. Raises
-    ``ValueError`` for anything else, since the platform refuses the whole device's part of a message for that.
+    Raises:
+        ValueError: A field is not valid. The platform would refuse all data of the sub-device in the message.
     """
 
     connector: str
+    """The name of the connector that received the values."""
     received_ts: int
+    """When the connector received the values, in milliseconds since the epoch."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.connector, str) or not self.connector:

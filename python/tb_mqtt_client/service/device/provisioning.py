@@ -1,4 +1,4 @@
-"""Provisioning: a device without credentials asks for them (docs/platform_contract.md, section 6)."""
+"""Provisioning: a device without credentials requests them (docs/platform_contract.md, section 6)."""
 
 from __future__ import annotations
 
@@ -22,31 +22,44 @@ from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundR
 logger = get_logger(__name__)
 
 CLIENT_ID = "provision"
-"""Makes the session one in which nothing but provisioning is done; there is no user name then."""
+"""The MQTT client id of a session for provisioning, which has no user name."""
 
 
 class ProvisioningClient:
-    """One request on a connection of its own, which is closed however it ends."""
+    """Sends one provisioning request on its own connection."""
 
     def __init__(self, host: str, port: int, provision_request: ProvisioningRequest) -> None:
-        """``host`` and ``port`` are where it connects to, should that be elsewhere than the device will."""
+        """Prepare a request.
+
+        Args:
+            host: The server to which the request is sent. It may differ from the server to which the device will connect.
+            port: The port of that server.
+            provision_request: The request.
+        """
         self._host = host
         self._port = port
         self._request = provision_request
         self._format: DeviceFormat = JsonDeviceFormat()
 
     async def provision(self) -> ProvisioningResponse:
-        """Ask, and wait for the answer without a limit.
+        """Send the request and wait for the response, without a time limit.
 
-        Raises ``ValueError`` for a request that the platform could not read, ``OSError`` when the server cannot be reached,
-        ``ConnectionRefusedByServer`` with the server's reason, ``TimeoutError`` when it does not answer to CONNECT,
-        ``ConnectionLostError`` when it closes without an answer, and ``TBMQTTError`` when it refuses the request's PUBLISH.
+        Returns:
+            The platform's response.
+
+        Raises:
+            ValueError: The request lacks its key, secret or certificate.
+            OSError: The server cannot be reached.
+            ConnectionRefusedByServer: The server refused the session.
+            TimeoutError: The server did not respond to CONNECT.
+            ConnectionLostError: The server closed the connection without a response.
+            TBMQTTError: The server refused the request.
         """
         request = self._format.build_provision_request(self._request)
         config = device_config(self._request)
         manager = MQTTManager(CLIENT_ID, inbound=InboundDispatcher(InboundReport()), mqtt_version=config.mqtt_version)
         try:
-            # There is one server, that of the request; the caller may have named another one.
+            # A request names one server, but the caller may have named another one.
             [route, *_] = await asyncio.to_thread(config.routes) if config.use_tls() else config.routes()
             await manager.connect_by(replace(route, server=ServerAddress(self._host, self._port)), keepalive=config.keepalive)
             return self._format.parse_provisioning_response(self._request, await self._exchange(manager, request))
@@ -54,21 +67,21 @@ class ProvisioningClient:
             await manager.stop()
 
     async def _exchange(self, manager: MQTTManager, request: MqttPublishMessage) -> bytes:
-        """The request, and the payload of its answer."""
-        # Before the request: the platform answers at once.
+        """Publish the request and return the payload of the response."""
+        # Subscribe first, because the platform responds immediately.
         await manager.subscribe(PROVISION_RESPONSE_TOPIC)
-        answer: asyncio.Future[bytes] = manager.session_future()
+        response: asyncio.Future[bytes] = manager.session_future()
 
         async def receive(_topic: str, payload: bytes) -> None:
-            if not answer.done():
-                answer.set_result(payload)
+            if not response.done():
+                response.set_result(payload)
 
         def acknowledged(delivery: Delivery) -> None:
             reason_code = delivery.result().reason_code
-            if reason_code >= FIRST_FAILURE and not answer.done():
-                answer.set_exception(TBMQTTError(f"The server refused the provisioning request: {reason_name(reason_code)}"))
+            if reason_code >= FIRST_FAILURE and not response.done():
+                response.set_exception(TBMQTTError(f"The server refused the provisioning request: {reason_name(reason_code)}"))
 
         manager.register_handler(PROVISION_RESPONSE_TOPIC, receive)
         request.delivery_futures[0].add_done_callback(acknowledged)
         await manager.publish(request, force=True)
-        return await answer
+        return await response

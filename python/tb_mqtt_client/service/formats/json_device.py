@@ -65,14 +65,14 @@ class JsonDeviceFormat(DeviceFormat):
     def parse_attribute_update(self, payload: bytes) -> AttributeUpdate:
         """Read ``{key: value}`` or ``{"deleted": [key, ...]}``."""
         try:
-            return AttributeUpdate._deserialize_from_dict(json_object(payload))
+            return AttributeUpdate.from_dict(json_object(payload))
         except ValueError as error:
             raise ValueError("Invalid attribute update format") from error
 
     def parse_rpc_request(self, topic: str, payload: bytes) -> RPCRequest:
         """Read ``{"method": m, "params": p}``; the request number is in the topic."""
         try:
-            return RPCRequest._deserialize_from_dict(_number_of(topic), json_object(payload))
+            return RPCRequest.from_dict(_number_of(topic), json_object(payload))
         except ValueError as error:
             raise ValueError("Invalid RPC request format") from error
 

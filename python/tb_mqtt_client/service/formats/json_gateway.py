@@ -79,7 +79,7 @@ class JsonGatewayFormat(GatewayFormat):
         values = data.get("data")
         if not isinstance(values, dict):
             raise ValueError("'data' must be an object in an attribute update")  # noqa: TRY004  # bad data, not a bad call
-        return GatewayAttributeUpdate(_device_of(data), AttributeUpdate._deserialize_from_dict(values))
+        return GatewayAttributeUpdate(_device_of(data), AttributeUpdate.from_dict(values))
 
     def parse_attribute_response(self, payload: bytes) -> SubDeviceAttributes:
         """Read ``{"device": name, "id": n}`` and, for one key, ``"value": v``, or for several, ``"values": {key: value}``."""
@@ -111,7 +111,7 @@ class JsonGatewayFormat(GatewayFormat):
         data: dict[str, Any] = {}
         try:
             data = json_object(payload)
-            return GatewayRPCRequest._deserialize_from_dict(data)
+            return GatewayRPCRequest.from_dict(data)
         except (KeyError, ValueError) as error:
             complaint = f"Missing {error} in RPC request" if isinstance(error, KeyError) else str(error)
             raise UnreadableRPCRequestError(complaint, *_address_of(data)) from error

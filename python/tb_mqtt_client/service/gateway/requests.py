@@ -10,9 +10,9 @@ from tb_mqtt_client.common.async_utils import Delivery, FutureMap, callback_task
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.common.request_id_generator import RequestIds
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_REQUEST_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode, ReasonCode
+from tb_mqtt_client.entities.data.request_ids import RequestIds
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.service.formats.protocol import GatewayFormat

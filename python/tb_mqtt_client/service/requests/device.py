@@ -8,8 +8,8 @@ from typing import Any
 from tb_mqtt_client.common.async_utils import callback_task, seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.request_id_generator import RequestIds
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.data.request_ids import RequestIds
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
