@@ -47,6 +47,7 @@ from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
+from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "BackpressureException",
     "BasicProvisioningCredentials",
     "ClaimRequest",
+    "ClientState",
     "ConnectionLostError",
     "ConnectionRefusedByServer",
     "DeviceClient",

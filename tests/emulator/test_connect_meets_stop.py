@@ -6,7 +6,6 @@ import pytest
 from device_peer import CALL, make_client
 
 from engine_parts import engine_of
-from tb_mqtt_client.common.async_utils import callback_task
 
 
 @pytest.mark.parametrize("end", ["disconnect", "stop"])
@@ -84,7 +83,7 @@ async def test_callbacks_that_stop_do_not_wait_for_each_other(emulator, device):
     handlers, both = [], asyncio.Barrier(3)
 
     async def stop(_call):
-        handlers.append(callback_task.get())
+        handlers.append(engine_of(device).tasks.current())
         await both.wait()
         await device.stop(timeout=None)
 

@@ -341,7 +341,7 @@ async def test_a_callback_may_end_its_client(emulator, end, own_task, caplog):
     await client.connect()
     await emulator.publish_to("TOKEN", f"{CALL}1", {"method": "m"})
     assert await outcome == "stopped"
-    assert "does not end" not in caplog.text
+    assert "did not end" not in caplog.text
     await client.stop()
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tb_mqtt_client import GatewayClient
-from tb_mqtt_client.common import async_utils
+from tb_mqtt_client.common import tasks
 from tb_mqtt_client.emulator import Emulator, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
@@ -309,7 +309,7 @@ async def test_calls_beyond_the_bound_get_an_error(emulator, make_gateway, monke
     statistics = gateway.statistics
     assert (statistics.inbound_refused, statistics.inbound_malformed) == (5, 1)
     assert len(wire.of("rpc")) == 2
-    monkeypatch.setattr(async_utils, "END_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "END_SECONDS", 0.05)
     await gateway.stop(timeout=0.01)
 
 

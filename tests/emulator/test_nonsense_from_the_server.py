@@ -9,6 +9,7 @@ from device_peer import FAST
 from played_server import PlayedServer
 from raw_mqtt import packet
 
+from engine_parts import own_tasks
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.entities.server_address import ServerAddress
@@ -244,7 +245,8 @@ async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, ca
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("wrong", [bytes_instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
 async def test_an_unsuback_has_a_time_limit(server, version, wrong):
-    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()), mqtt_version=version, ack_timeout=LONG)
+    inbound = InboundDispatcher(InboundReport(), own_tasks())
+    manager = MQTTManager("client", inbound=inbound, mqtt_version=version, ack_timeout=LONG)
     await manager.connect_by(Route(ServerAddress(server.host, server.port)))
     await manager.subscribe("a")
     manager._subscriptions._timeout = SHORT

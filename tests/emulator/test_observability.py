@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 
-from tb_mqtt_client import AttributeRequest, ConnectionRefusedByServer, DeviceClient, GatewayClient
+from tb_mqtt_client import AttributeRequest, ClientState, ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 from tb_mqtt_client.metrics import ClientMetrics
 from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
@@ -30,9 +30,11 @@ async def test_health_over_the_life_of_a_client(emulator):
     before = client.health()
     assert (before["client_id"], before["host"], before["port"]) == ("probe", emulator.host, emulator.port)
     assert (before["started"], before["connected"], before["ready"], before["since"]) == (False, False, False, None)
+    assert (client.state, before["state"]) == (ClientState.NEW, "new")
     await client.connect()
     await client.send_timeseries({"a": 1, "b": 2})
     connected = client.health()
+    assert (client.state, connected["state"]) == (ClientState.OPEN, "open")
     assert (connected["started"], connected["connected"], connected["ready"], connected["mqtt_version"]) == (True, True, True, 5)
     assert (connected["acknowledged"], connected["reconnects"], connected["last_disconnect"]) == (2, 0, "")
     assert connected["limits"] == {
@@ -52,6 +54,7 @@ async def test_health_over_the_life_of_a_client(emulator):
     assert again["since"] >= connected["since"]
     await client.stop()
     stopped = client.health()
+    assert (client.state, stopped["state"]) == (ClientState.STOPPED, "stopped")
     assert (stopped["started"], stopped["connected"], stopped["ready"]) == (False, False, False)
     assert (stopped["last_disconnect"], stopped["last_disconnect_code"]) == ("closed by this client", None)
     assert stopped["accepted"] == sum(stopped[state] for state in DELIVERY_STATES) == 3

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine_parts import own_tasks
 from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.exceptions import ConnectionLostError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -36,13 +37,13 @@ def telemetry(payload=b'{"a":1}'):
 
 
 def new_manager(**options):
-    return MQTTManager("client", inbound=InboundDispatcher(InboundReport()), **options)
+    return MQTTManager("client", inbound=InboundDispatcher(InboundReport(), own_tasks()), **options)
 
 
 def new_service(manager, *, of_gateway=False):
     """Return a service that is not started yet, with a component for sub-devices if it is a gateway's."""
     admission = Admission(limiter(), limiter(), BackpressureController())
-    service = MessageService(manager, admission, FutureMap(), max_queued_sends=1000)
+    service = MessageService(manager, admission, FutureMap(), own_tasks(), max_queued_sends=1000)
     if of_gateway:
         service.plug_in(SubDeviceTraffic(service, DeviceGate(RefusedShare()), JsonGatewayFormat()))
     return service

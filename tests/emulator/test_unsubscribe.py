@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine_parts import own_tasks
 from tb_mqtt_client import ConnectionLostError
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.entities.server_address import ServerAddress
@@ -15,7 +16,7 @@ TOPIC = "v1/devices/me/attributes"
 
 @pytest.fixture
 async def manager(emulator):
-    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport()))
+    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport(), own_tasks()))
     await manager.connect_by(Route(ServerAddress(emulator.host, emulator.port)), username="TOKEN")
     yield manager
     await manager.disconnect()

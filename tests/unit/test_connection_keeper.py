@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from engine_parts import own_tasks
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
@@ -47,8 +48,8 @@ class Sessions:
         self.lost.clear()
         return SessionEnd("test")
 
-    def keeper(self):
-        return ConnectionKeeper(self.establish, self.wait_lost, Backoff(0.0, 0.0))
+    def keeper(self, backoff=None):
+        return ConnectionKeeper(own_tasks(), self.establish, self.wait_lost, backoff or Backoff(0.0, 0.0))
 
 
 async def test_the_first_refusal_is_raised_and_nothing_is_kept():
@@ -121,15 +122,16 @@ async def test_an_unexpected_failure_of_the_first_attempt_is_raised():
 
 
 async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt():
-    sessions = Sessions()
-    keeper, failures = sessions.keeper(), [MemoryError()]
+    sessions, failures = Sessions(), [MemoryError()]
+    wait_lost = sessions.wait_lost
 
-    async def wait_lost():
+    async def fail_once():
         if failures:
             raise failures.pop()
-        return await sessions.wait_lost()
+        return await wait_lost()
 
-    keeper._wait_lost = wait_lost
+    sessions.wait_lost = fail_once
+    keeper = sessions.keeper()
     await keeper.start()
     await sessions.established.acquire()
     await sessions.established.acquire()
@@ -158,16 +160,24 @@ async def test_a_log_handler_that_raises_does_not_end_the_attempts():
 
 async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
     """Nothing may claim that a session is kept when nothing keeps it."""
-    sessions = Sessions()
-    keeper, contexts = sessions.keeper(), []
+    ended = asyncio.Event()
+
+    class Broken(Backoff):
+        def reset(self):
+            """Do nothing."""
+
+        def next_delay(self):
+            asyncio.get_running_loop().call_soon(ended.set)
+            raise LookupError("a defect outside of any attempt")
+
+    sessions, contexts = Sessions(), []
+    keeper = sessions.keeper(Broken())
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
-    keeper._backoff = None  # a defect outside of any attempt
     await keeper.start()
     await sessions.established.acquire()
-    ended = asyncio.Event()
-    keeper._task.add_done_callback(lambda _: ended.set())
     sessions.lost.set()
     await ended.wait()
+    await asyncio.sleep(0)
     assert not keeper.is_running
     assert [context["message"] for context in contexts] == ["tb-mqtt-client connection failed"]
     await keeper.start()
@@ -176,7 +186,7 @@ async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
 
 
 @pytest.mark.parametrize("cancels", [1, 2, 5])
-async def test_a_cancelled_start_leaves_nothing_and_resolves_all(cancels):
+async def test_an_attempt_without_callers_is_not_wanted(cancels):
     sessions = Sessions()
     closing = asyncio.Event()
 
@@ -192,12 +202,18 @@ async def test_a_cancelled_start_leaves_nothing_and_resolves_all(cancels):
     keeper = sessions.keeper()
     first = asyncio.ensure_future(keeper.start())
     await asyncio.sleep(0)
+    second = asyncio.ensure_future(keeper.start())
+    await asyncio.sleep(0)
     for _ in range(cancels):
         first.cancel()
         await asyncio.sleep(0)
-    await closing.wait()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    assert first.cancelled()
+    assert keeper.is_wanted
+    second.cancel()
+    await asyncio.wait([second])
+    assert not keeper.is_wanted
+    await keeper.stop()
+    assert closing.is_set()
     assert not keeper.is_running
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.common.async_utils import callback_task, end_tasks
+from engine_parts import own_tasks
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import request_id_of
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -123,7 +123,8 @@ def test_payloads_that_are_no_objects(payload):
 
 
 def new_handler(kind, report=None):
-    return kind(JsonDeviceFormat(), report or InboundReport())
+    owner = (own_tasks(),) if kind is RPCRequestsHandler else ()
+    return kind(JsonDeviceFormat(), report or InboundReport(), *owner)
 
 
 def response_handlers(report=None):
@@ -199,7 +200,7 @@ def test_no_message_gets_an_exception_out_of_a_handler(messages):
 def test_no_message_gets_an_exception_out_of_the_dispatcher(topic, payload):
     async def dispatch():
         report = InboundReport()
-        dispatcher = InboundDispatcher(report)
+        dispatcher = InboundDispatcher(report, own_tasks())
         dispatcher.register(ATTRIBUTES, new_handler(AttributeUpdatesHandler, report).handle)
         dispatcher.register("v1/+/+", new_handler(RPCRequestsHandler, report).handle, side_by_side=True)
         dispatcher.dispatch(topic, payload)
@@ -231,7 +232,7 @@ def test_filters(topic_filter, topic, expected):
 
 async def test_an_exact_handler_goes_before_a_pattern():
     told = asyncio.Queue()
-    dispatcher = InboundDispatcher(InboundReport())
+    dispatcher = InboundDispatcher(InboundReport(), own_tasks())
 
     async def exact(topic, _payload):
         told.put_nowait(("exact", topic))
@@ -253,7 +254,7 @@ async def test_an_exact_handler_goes_before_a_pattern():
 async def test_a_defect_of_a_handler_is_told_to_the_loop_and_keeps_nobody():
     told, seen = [], asyncio.Queue()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
-    dispatcher = InboundDispatcher(InboundReport())
+    dispatcher = InboundDispatcher(InboundReport(), own_tasks())
 
     async def handler(_topic, payload):
         seen.put_nowait(payload)
@@ -269,7 +270,7 @@ async def test_a_defect_of_a_handler_is_told_to_the_loop_and_keeps_nobody():
 
 async def test_messages_after_a_cancelled_worker_are_handled():
     """Whoever cancels the task of a topic family does not end the family."""
-    seen, dispatcher = asyncio.Queue(), InboundDispatcher(InboundReport())
+    seen, dispatcher = asyncio.Queue(), InboundDispatcher(InboundReport(), own_tasks())
 
     async def handler(_topic, payload):
         seen.put_nowait(payload)
@@ -283,7 +284,7 @@ async def test_messages_after_a_cancelled_worker_are_handled():
 
 
 async def test_stop_spares_the_callback_that_calls_it():
-    dispatcher, done = InboundDispatcher(InboundReport()), asyncio.Event()
+    dispatcher, done = InboundDispatcher(InboundReport(), own_tasks()), asyncio.Event()
 
     async def handler(_topic, _payload):
         await dispatcher.stop()
@@ -292,17 +293,6 @@ async def test_stop_spares_the_callback_that_calls_it():
     dispatcher.register("a", handler)
     dispatcher.dispatch("a", b"")
     await done.wait()
-
-
-async def test_ending_tasks(caplog):
-    ended = asyncio.create_task(asyncio.Event().wait(), name="ended")
-    spared = asyncio.create_task(asyncio.Event().wait(), name="spared")
-    callback_task.set(spared)
-    await end_tasks({ended, spared, asyncio.current_task()})
-    assert ended.cancelled()
-    assert not spared.cancelled()
-    assert caplog.text == ""
-    spared.cancel()
 
 
 def test_warnings_do_not_flood(caplog):

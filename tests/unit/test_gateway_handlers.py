@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine_parts import own_tasks
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -261,20 +262,20 @@ async def test_calls_at_the_handler(manager, session):
     """Answers go to the dispatcher, whose handler may be the sender."""
     dispatcher, queue = DirectEventDispatcher(), Queue()
     dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, GatewayMessageSender(ADAPTER, queue).send_rpc_response)
-    stopped = asyncio.Event()
-    handler = GatewayRPCHandler(dispatcher, ADAPTER, manager, stopped)
+    handler = GatewayRPCHandler(dispatcher, ADAPTER, manager, own_tasks())
     session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.params))
     call = json.dumps({"device": "D1", "data": {"id": 1, "method": "m", "params": 7}}).encode()
     handling = asyncio.create_task(handler.handle(RPC, call))
     while not queue.messages:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert queue.messages[0].payload == b'{"device":"D1","id":1,"data":{"result":7}}'
-    # The call is over when its answer is delivered, or the client stopped.
+    # The call is over when its answer is delivered.
     assert not handling.done()
-    stopped.set()
+    for delivery in queue.messages[0].delivery_futures:
+        delivery.set_result(None)
     await handling
     # Without a handler for answers there is nobody to tell.
-    await GatewayRPCHandler(DirectEventDispatcher(), ADAPTER, manager, stopped).handle(RPC, call)
+    await GatewayRPCHandler(DirectEventDispatcher(), ADAPTER, manager, own_tasks()).handle(RPC, call)
 
 
 anything = st.recursive(
@@ -305,7 +306,7 @@ def test_no_handler_raises(payload):
         responses = GatewayRequestedAttributeResponseHandler(*arguments, report)
         request = GatewayAttributeRequest.of(1, ["a"], None).with_fields(device_session=session)
         responses.remember(request, responses.pending.add(key_of(request), MqttPublishMessage("t", b"")))
-        calls = GatewayRPCHandler(*arguments, asyncio.Event(), report)
+        calls = GatewayRPCHandler(*arguments, own_tasks(), report)
         for handler in (GatewayAttributeUpdatesHandler(*arguments, report), calls, responses):
             await handler.handle("topic", payload)
         calls.refusal("topic", payload)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from passing_loop import Clock
 
+from engine_parts import own_tasks
 from tb_mqtt_client import GatewayConfig
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -76,7 +77,8 @@ def site():
     """A keep-alive, with all around it played."""
     clock = Clock()
     manager, admission = Manager(clock), Admission(clock)
-    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": SECONDS}), JsonGatewayFormat(), manager, admission)
+    config = GatewayConfig({"sub_device_keepalive": SECONDS})
+    kept = SubDeviceKeepAlive(config, JsonGatewayFormat(), manager, admission, own_tasks())
     refused = []
     kept.on_refused = refused.extend
 
@@ -306,7 +308,9 @@ def test_an_unexpected_error_is_reported_and_the_devices_stay_reachable(site, ca
 
 
 def test_switched_off_there_is_nothing(site):
-    kept = SubDeviceKeepAlive(GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission)
+    kept = SubDeviceKeepAlive(
+        GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission, own_tasks()
+    )
     site.run(kept.announced, DEVICES[0])
     assert (len(kept), asyncio.all_tasks(site.clock)) == (0, set())
 

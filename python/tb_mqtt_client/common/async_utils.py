@@ -8,16 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import ContextVar
 from typing import Any
 
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 
 logger = get_logger(__name__)
-
-END_SECONDS = 1.0
-"""How long a cancelled task may take to end."""
 
 Delivery = asyncio.Future[PublishResult]
 Owner = tuple[Delivery, int | None]
@@ -154,40 +150,13 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Finish ``work`` even if the caller is cancelled meanwhile, once or often; the cancellation is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancellation = error
-    if cancellation is not None:
-        # A failure of the work goes with the cancellation: task.exception() marks it as seen.
-        raise cancellation from (None if task.cancelled() else task.exception())
-    task.result()
-
-
-callback_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("callback_task", default=None)
-"""The task of a client in which a callback of the user runs. What the callback starts inherits it, and may stop the client."""
-
-
-def other_tasks(tasks: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """Those that whoever asks may wait for: neither the task that runs nor the one whose callback this comes from."""
-    return set(tasks).difference({asyncio.current_task(), callback_task.get()})
-
-
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, except those that this comes from, and wait until they have ended. The log is told of one that does not."""
-    ending = other_tasks(tasks)
+    """Cancel tasks in which no callback of the user runs, and wait until they have ended."""
+    ending = set(tasks)
     for task in ending:
         task.cancel()
-    if not ending:
-        return
-    _, hanging = await asyncio.wait(ending, timeout=END_SECONDS)
-    for task in hanging:
-        logger.error("%s was cancelled and does not end: a callback holds it", task.get_name())
+    if ending:
+        await asyncio.wait(ending)
 
 
 async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import random
 import string
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
+from enum import IntEnum
 from threading import get_ident
 from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none, uninterrupted
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -20,6 +20,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
+from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -29,6 +30,7 @@ from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.health import health_snapshot
+from tb_mqtt_client.service.life_cycle import ClientState, LifeCycle
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.device import DeviceRequests
@@ -66,6 +68,19 @@ class Component:
         """Resolve what is left: the client is stopped, and its queues are empty."""
 
 
+class Goal(IntEnum):
+    """How a client is to end; a larger one includes the smaller ones."""
+
+    NONE = 0
+    UNCONNECTED = 1
+    """The first connection failed: no task is left."""
+    DISCONNECTED = 2
+    """Requests, callbacks and updates are ended, too."""
+    FAILED = 3
+    """What is queued is undelivered."""
+    STOPPED = 4
+
+
 class Engine:
     """The parts of one client, and the sessions that it has one after the other.
 
@@ -78,14 +93,18 @@ class Engine:
         self.max_payload_size: int | None = None
         """Bytes of the largest telemetry payload; ``None`` until connected."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sending_loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._endings: set[asyncio.Future[None]] = set()
+        self.life = LifeCycle()
+        self.tasks = Tasks(self._task_failed)
+        self._failure = ""
+        self._ending: asyncio.Task[None] | None = None
+        self._goal = Goal.NONE
+        self._deadline: float | None = None
+        self._drain_limit: asyncio.Timeout | None = None
         self._limits = SessionLimits()
         self._components: list[Component] = []
         self.rate_limiter = unlimited("device")
         self.gateway_rate_limiter = unlimited("gateway")
-        self.stop_event = asyncio.Event()
         self.futures = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
         self.report = InboundReport()
@@ -94,7 +113,7 @@ class Engine:
             mqtt_version=config.mqtt_version,
             max_inflight=config.max_inflight_messages,
             ack_timeout=config.ack_timeout,
-            inbound=InboundDispatcher(self.report, config.max_inbound_messages),
+            inbound=InboundDispatcher(self.report, self.tasks, config.max_inbound_messages),
         )
         backpressure = BackpressureController(delay=config.backpressure_delay)
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
@@ -103,6 +122,7 @@ class Engine:
             self.mqtt_manager,
             self.admission,
             self.futures,
+            self.tasks,
             max_queued_sends=config.max_queued_messages,
             max_queued_bytes=config.max_queued_bytes,
             device_qos=config.qos,
@@ -111,6 +131,7 @@ class Engine:
         self.downlink = DeviceDownlink(
             self.format,
             self.report,
+            self.tasks,
             self.send_message,
             self._count_server_side_rpc,
             config.rpc_callback_timeout,
@@ -121,6 +142,7 @@ class Engine:
             self.downlink,
             self.mqtt_manager,
             self.report,
+            self.tasks,
             self.send_message,
             self.message_service.withdraw,
         )
@@ -133,9 +155,11 @@ class Engine:
             self._begin_traffic,
             self._free_topics,
             COUNTED_TOPICS,
+            self._session_accepted,
+            self._session_opened,
         )
         self.backoff = Backoff(config.reconnect_delay_min, config.reconnect_delay_max)
-        self.keeper = ConnectionKeeper(self._session_setup.establish, self.mqtt_manager.wait_lost, self.backoff)
+        self.keeper = ConnectionKeeper(self.tasks, self._session_setup.establish, self.mqtt_manager.wait_lost, self.backoff)
         self.mqtt_manager.session_end_callbacks.append(lambda _: self._session_ended())
 
     def add(self, component: Component) -> None:
@@ -146,6 +170,8 @@ class Engine:
         return (*ANSWER_TOPICS, *(topic for component in self._components for topic in component.topics))
 
     def _session_ended(self) -> None:
+        is_first = self.life.state in {ClientState.CONNECTING, ClientState.SETTING_UP} and not self.keeper.has_established
+        self.life.follow_session(ClientState.CONNECTING if is_first else ClientState.RECONNECTING)
         for component in self._components:
             component.session_ended()
 
@@ -168,126 +194,189 @@ class Engine:
         state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics)
         server = self._session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)
-        return {"client_id": self.client_id, "host": host, "port": port, "started": self._started} | state
+        return {
+            "client_id": self.client_id,
+            "host": host,
+            "port": port,
+            "state": self.life.state.value,
+            "started": self.life.accepts_sends,
+        } | state
 
     async def connect(self) -> None:
-        """Connect, subscribe, ask for the session's limits, and stay connected until ``disconnect`` or ``stop``.
-
-        Returns when the session is set up. A busy server is asked again. If this raises, no task is left, and queued data goes with
-        the next connection. A client that is disconnecting or stopping does that first. Sub-devices of a gateway are announced
-        again automatically. Does nothing while the client is connected or reconnecting.
-
-        Raises:
-            OSError: The server cannot be reached, or breaks MQTT.
-            TimeoutError: The server does not answer; also an ``OSError``.
-            ConnectionRefusedByServer: The server refuses, with its reason; also a ``ConnectionError``.
-            NotConnectedError: The client is stopped meanwhile.
-            ValueError: No host is configured.
-            RuntimeError: The event loop is another one than that of the first ``connect``.
-        """
+        """Establish a session and keep it, see ``DeviceClient.connect``."""
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
         self._thread = get_ident()
-        # What ends a session would end a new one with it.
-        while self._endings:
-            await asyncio.wait(self._endings)
+        # The end of a session would end a new one with it.
+        while self._ending is not None:
+            await asyncio.wait([self._ending])
         if self.config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
-        for component in self._components:
-            component.connecting()
-        self.stop_event.clear()
-        if self.message_service.has_failed:
-            # The queues were cleared, announcements of sub-devices included: only a new session brings both sides in line.
-            await self.mqtt_manager.disconnect()
-        self.message_service.open()
-        self._started = True
+        if not self.life.state.wants_connection:
+            self.life.change(ClientState.CONNECTING)
+            for component in self._components:
+                component.connecting()
+            self.message_service.open()
         try:
             await self.keeper.start()
         except BaseException:
-            if not self.keeper.is_running:
+            if not self.keeper.is_wanted:
                 # No task may outlive a failed attempt: the program may drop the client. Queued data stays for the next one.
-                await uninterrupted(self.message_service.pause())
+                self._begin_end(Goal.UNCONNECTED)
+                await self._ended()
             raise
-        if self.keeper.is_running:
-            # Running since the session was set up, unless one of the loops has ended meanwhile.
-            self.message_service.start()
 
     async def disconnect(self) -> None:
-        """Close the connection. What is queued stays queued, and ``connect`` works again.
-
-        Requests that wait for an answer end with a ``NotConnectedError``, and callbacks that run are cancelled, except one that
-        calls this. An update is given up; sub-devices of a gateway stay registered.
-        """
-        if self._started:
-            self._require_own_loop()
-        with self._ending():
-            # A cancellation meanwhile must not leave a connection that nothing keeps.
-            await uninterrupted(self._disconnect())
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """``connect()`` waits until the block is left."""
-        ending = asyncio.get_running_loop().create_future()
-        self._endings.add(ending)
-        try:
-            yield
-        finally:
-            self._endings.remove(ending)
-            ending.set_result(None)
-
-    async def _disconnect(self) -> None:
-        async with AsyncExitStack() as ends:
-            # Each comes whatever the ones before it raise, the last of these first.
-            ends.push_async_callback(self.message_service.pause)
-            ends.push_async_callback(self.mqtt_manager.stop)
-            ends.push_async_callback(self.keeper.stop)
-            ends.push_async_callback(self.requests.stop)
-            for component in self._components:
-                ends.push_async_callback(component.disconnect)
+        """Close the connection, see ``DeviceClient.disconnect``."""
+        self._require_own_loop_if_used()
+        self._begin_end(Goal.DISCONNECTED)
+        await self._ended()
 
     async def stop(self, timeout: float | None) -> None:
-        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered (-1).
-
-        ``None`` is no limit; a time that is over already stops at once. Calls of the platform that run now have this time, too:
-        their callbacks may still send, and they are answered.
-
-        Raises ``RuntimeError`` in another event loop than that of ``connect``, and ``TypeError`` for what is no number of seconds.
-        """
+        """Drain the queues and close, see ``DeviceClient.stop``."""
         seconds_or_none(timeout)
-        if self._started:
-            self._require_own_loop()
-        with self._ending():
-            await self._stop(timeout)
+        self._require_own_loop_if_used()
+        if not self.life.state.is_stopping:
+            self._deadline = None
+        self._hurry(timeout)
+        self._begin_end(Goal.STOPPED)
+        await self._ended()
+        if asyncio.get_running_loop() is self._loop:
+            # A callback that stopped the client may still be running.
+            await self.tasks.end_all()
 
-    async def _stop(self, timeout: float | None) -> None:
-        started = self._started
+    # The end: it runs in a task of its own, so that callers may be cancelled, or be callbacks that end with it.
+
+    def _begin_end(self, goal: Goal) -> None:
+        """Let the client end in this way, or go on to end in a more final one."""
+        state = self.life.state
+        if goal is Goal.STOPPED:
+            if state is ClientState.STOPPED:
+                return
+            if not state.is_stopping:
+                self.life.change(ClientState.FINISHING if state.wants_connection else ClientState.DRAINING)
+        elif state.is_stopping:
+            # Without a connection there is nothing to wait for.
+            self._hurry(0)
+            return
+        elif state.wants_connection:
+            self.life.change(ClientState.FAILED if goal is Goal.FAILED else ClientState.DISCONNECTED)
+        elif state is not ClientState.DISCONNECTED:
+            return
+        self._goal = max(self._goal, goal)
+        if self._ending is None:
+            self._ending = self.tasks.start(self._end(), "end", runs_callbacks=False)
+
+    def _hurry(self, seconds: float | None) -> None:
+        """Let the drain of the queues last so long at most, or less if it has less time already. ``None`` changes nothing."""
+        if seconds is None:
+            return
+        moment = asyncio.get_running_loop().time() + seconds
+        self._deadline = moment if self._deadline is None else min(moment, self._deadline)
+        if self._drain_limit is not None and not self._drain_limit.expired():
+            self._drain_limit.reschedule(self._deadline)
+
+    async def _ended(self) -> None:
+        """Wait until the client has ended. An error of that is raised here."""
+        ending, own = self._ending, self.tasks.current()
+        if ending is None:
+            return
+        if own is not None:
+            self.tasks.spare(own)
+        cancellation: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                if own is not None and self.tasks.is_ending(own):
+                    # The end waits for this callback, which it has cancelled before the callback asked for it.
+                    raise
+                # A cancellation must not leave a client that is half stopped; but the queues are not waited for.
+                self._hurry(0)
+                cancellation = error
+        if cancellation is not None:
+            # A failure of the end goes with the cancellation: task.exception() marks it as seen.
+            raise cancellation from (None if ending.cancelled() else ending.exception())
+        ending.result()
+
+    async def _end(self) -> None:
+        had_session = self.life.state is ClientState.FINISHING
         try:
-            for component in self._components:
-                await component.finish()
-            # Without an attempt to connect, nothing would be delivered however long this waits.
-            if started and self.keeper.is_running:
-                async with asyncio.timeout(timeout):
-                    await self.mqtt_manager.wait_answered()
-                    self._started = False
-                    await self.message_service.drain()
-        except TimeoutError:
-            logger.info("Stopping although not everything was delivered within %g s", timeout)
+            async with AsyncExitStack() as steps:
+                steps.push_async_callback(self._close_until_goal)
+                if had_session:
+                    for component in self._components:
+                        await component.finish()
+                    await self._drain()
         finally:
-            self._started = False
-            self.stop_event.set()
-            # A cancellation while draining, or while this runs, must not leave a half stopped client.
-            await uninterrupted(self._shut_down())
-            if started:
+            if self.life.state is ClientState.DRAINING:
+                self.life.change(ClientState.STOPPED)
+            self._ending, self._goal = None, Goal.NONE
+            self.tasks.spare_none()
+            if had_session:
                 statistics = self.statistics
                 logger.log(logging.WARNING if statistics.undelivered else logging.INFO, "Stopped: %s", statistics)
 
-    async def _shut_down(self) -> None:
+    async def _drain(self) -> None:
+        """Wait until callbacks of server-side RPC have replied, and everything that was sent has its result."""
+        if not self.keeper.is_running:
+            # The first connection has just failed: nothing would be delivered however long this waits.
+            return
         try:
-            await self._disconnect()
+            async with asyncio.timeout_at(self._deadline) as self._drain_limit:
+                await self.tasks.wait_replies()
+                self.life.change(ClientState.DRAINING)
+                await self.message_service.drain()
+        except TimeoutError:
+            logger.info("Stopping although not everything was delivered in the given time")
         finally:
-            await self.message_service.shutdown()
-            for component in self._components:
-                component.stopped()
+            self._drain_limit = None
+
+    async def _close_until_goal(self) -> None:
+        if self.life.state is ClientState.FINISHING:
+            self.life.change(ClientState.DRAINING)
+        error: Exception | None = None
+        reached = Goal.NONE
+        while reached < self._goal:
+            reached = self._goal
+            try:
+                await self._close(reached)
+            except Exception as failure:  # noqa: BLE001  # raised below: the goal may have changed meanwhile
+                error = error or failure
+        if error is not None:
+            raise error
+
+    async def _close(self, goal: Goal) -> None:
+        """Take the steps to a goal, each of which comes whatever the ones before it raise."""
+        async with AsyncExitStack() as steps:
+            # The last of these comes first.
+            if goal >= Goal.FAILED:
+                for component in self._components:
+                    steps.callback(component.stopped)
+                steps.push_async_callback(self.message_service.shutdown)
+                steps.push_async_callback(self.tasks.end_all)
+            steps.push_async_callback(self.message_service.pause)
+            if goal >= Goal.DISCONNECTED:
+                steps.push_async_callback(self.mqtt_manager.stop)
+            steps.push_async_callback(self.keeper.stop)
+            if goal >= Goal.DISCONNECTED:
+                steps.push_async_callback(self.requests.stop)
+                for component in self._components:
+                    steps.push_async_callback(component.disconnect)
+
+    def _task_failed(self, task: asyncio.Task[Any], error: BaseException | None) -> None:
+        """End a client of which a task has ended that must not: it would look alive and do nothing."""
+        cause = "was cancelled" if task.cancelled() else "returned" if error is None else f"failed: {error!r}"
+        self._failure = f"the task {task.get_name()!r} of this client {cause}. connect() starts it again"
+        self.message_service.fail(self._failure)
+        if error is not None:
+            report_failure(task, error)
+        if task.cancelled() and self.tasks.all_cancelled:
+            # The program ends without stop(), and its loop runs no new task to the end.
+            return
+        if self.life.state.wants_connection:
+            logger.error("The client closes its connection: %s", self._failure)
+            self._begin_end(Goal.FAILED)
 
     async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
         """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
@@ -325,27 +414,23 @@ class Engine:
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""
-        # Every call comes by here, and asyncio.get_running_loop() asks the system which process this is. Without that a forked
-        # child, whose copy of the loop says that it runs, passes; there asyncio refuses to await the answer, and stop() raises.
-        loop = self._sending_loop
-        if loop is not None and get_ident() == self._thread and loop.is_running():
+        # Every send comes by here, and asyncio.get_running_loop() asks the system which process this is. Without that a forked
+        # child, whose copy of the loop says that it runs, passes; there asyncio refuses to await the result, and stop() raises.
+        loop = self._loop
+        if self.life.accepts_sends and get_ident() == self._thread and loop is not None and loop.is_running():
             return
-        if loop is None:
-            raise NotConnectedError(
-                "connect() must be called before anything is sent"
-                if self._loop is None
-                else "the client is stopped: connect() must be called again before anything is sent"
-            )
-        self._require_own_loop()
+        if self.life.accepts_sends:
+            self._require_own_loop()
+        elif self.life.state is ClientState.NEW:
+            raise NotConnectedError("connect() must be called before anything is sent")
+        elif self.life.state is ClientState.FAILED:
+            raise NotConnectedError(self._failure)
+        else:
+            raise NotConnectedError("the client is stopped: connect() must be called again before anything is sent")
 
-    @property
-    def _started(self) -> bool:
-        """Whether something may be sent."""
-        return self._sending_loop is not None
-
-    @_started.setter
-    def _started(self, started: bool) -> None:
-        self._sending_loop = self._loop if started else None
+    def _require_own_loop_if_used(self) -> None:
+        if self.life.state not in {ClientState.NEW, ClientState.STOPPED}:
+            self._require_own_loop()
 
     def _require_own_loop(self) -> None:
         """Queues, events and futures are of one loop; touched from another one they break for both."""
@@ -381,6 +466,12 @@ class Engine:
     def _count_server_side_rpc(self) -> None:
         """Its acknowledgement costs a message (docs/platform_contract.md, section 5)."""
         self.rate_limiter.message_rate_limit.spend(1)
+
+    def _session_accepted(self) -> None:
+        self.life.follow_session(ClientState.SETTING_UP)
+
+    def _session_opened(self) -> None:
+        self.life.follow_session(ClientState.OPEN)
 
     async def _begin_traffic(self) -> None:
         """Start the queues with the first session, and prepare the traffic of each."""

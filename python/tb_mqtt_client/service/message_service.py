@@ -16,6 +16,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.admission import Admission
@@ -57,6 +58,7 @@ class MessageService:
         mqtt_manager: MQTTManager,
         admission: Admission,
         futures: FutureMap,
+        tasks: Tasks,
         *,
         max_queued_sends: int = 1_000_000,
         max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
@@ -69,6 +71,7 @@ class MessageService:
             mqtt_manager: Publishes the messages.
             admission: Decides when a message may be published.
             futures: Ties the futures of sends to those of messages.
+            tasks: Owns the tasks of the loops, and reports one that ends on its own.
             max_queued_sends: Sends that may be queued.
             max_queued_bytes: Encoded bytes that may be queued.
             device_qos: The QoS of the device's own telemetry and attributes.
@@ -99,6 +102,7 @@ class MessageService:
         # Set while no caller drains, so that an acknowledgement does not check the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
+        self._owner = tasks
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = FailedRounds("initial")
 
@@ -160,9 +164,7 @@ class MessageService:
             self._start_loop(worker.name, worker.run())
 
     def _start_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(loop, name=f"tb-mqtt-client {name} queue")
-        task.add_done_callback(self._loop_ended)
-        self._tasks.append(task)
+        self._tasks.append(self._owner.keep(loop, f"{name} queue"))
 
     async def drain(self) -> None:
         """Wait until all futures of accepted sends and messages are resolved."""
@@ -178,10 +180,7 @@ class MessageService:
 
     async def _end_loops(self) -> None:
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._owner.end(tasks)
 
     async def shutdown(self) -> None:
         """End the loops and resolve everything that is left as not delivered."""
@@ -190,6 +189,11 @@ class MessageService:
         finally:
             self.intake.close()
             self._clear_now()
+
+    def fail(self, failure: str) -> None:
+        """Accept nothing until ``open``, for a loop has ended that must not; ``failure`` says which. No sender may wait forever."""
+        self.intake.fail(failure)
+        self._clear_now()
 
     async def clear(self) -> None:
         """Resolve all queued data as not delivered. Messages in flight are not concerned."""
@@ -480,21 +484,6 @@ class MessageService:
 
     def _is_idle(self) -> bool:
         return not self._mqtt_manager.in_flight and self.is_empty()
-
-    def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """End all loops if one ended by itself, which is a defect: no sender may wait forever."""
-        # Loops that are ended on purpose are not in the list any longer.
-        if task not in self._tasks:
-            return
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            task.get_loop().call_exception_handler({"message": f"{task.get_name()} failed", "exception": error, "task": task})
-        for other in self._tasks:
-            other.cancel()
-        self._tasks.clear()
-        cause = "was cancelled" if error is None else f"failed: {error!r}"
-        self.intake.fail(f"the task {task.get_name()!r} of this client {cause}. connect() starts it again")
-        self._clear_now()
 
 
 def _future_of(item: Queued) -> Delivery:

@@ -410,10 +410,6 @@ class MQTTManager:
         """Stop passing messages of a topic to its handler."""
         self._inbound.unregister(topic_filter)
 
-    async def wait_answered(self) -> None:
-        """Wait for the answers that the server waits for, see ``InboundDispatcher.wait_answered``."""
-        await self._inbound.wait_answered()
-
     async def disconnect(self) -> None:
         """Send DISCONNECT and close the connection; its unacknowledged messages go to ``put_retry_messages``."""
         client = self._client

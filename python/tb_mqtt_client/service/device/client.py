@@ -25,6 +25,7 @@ from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.provisioning import ProvisioningClient
 from tb_mqtt_client.service.engine import Engine
+from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
@@ -55,6 +56,11 @@ class DeviceClient:
     def max_payload_size(self) -> int | None:
         """Bytes of the largest telemetry payload in this session; ``None`` before the first one."""
         return self._engine.max_payload_size
+
+    @property
+    def state(self) -> ClientState:
+        """What the client is doing, and whether sends are accepted; see ``ClientState``."""
+        return self._engine.life.state
 
     @property
     def statistics(self) -> Statistics:

@@ -10,6 +10,7 @@ from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse, device_config
+from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.constants.mqtt_topics import PROVISION_RESPONSE_TOPIC
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, reason_name
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
@@ -57,7 +58,9 @@ class ProvisioningClient:
         """
         request = self._format.build_provision_request(self._request)
         config = device_config(self._request)
-        manager = MQTTManager(CLIENT_ID, inbound=InboundDispatcher(InboundReport()), mqtt_version=config.mqtt_version)
+        manager = MQTTManager(
+            CLIENT_ID, inbound=InboundDispatcher(InboundReport(), Tasks(report_failure)), mqtt_version=config.mqtt_version
+        )
         try:
             # A request names one server, but the caller may have named another one.
             [route, *_] = await asyncio.to_thread(config.routes) if config.use_tls() else config.routes()

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from tb_mqtt_client.common.async_utils import Delivery, await_or_stop
+from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_RESPONSE_TOPIC,
     GATEWAY_ATTRIBUTES_TOPIC,
@@ -150,16 +151,15 @@ class GatewayRPCHandler:
         event_dispatcher: DirectEventDispatcher,
         payload_format: GatewayFormat,
         device_manager: DeviceManager,
-        stop_event: asyncio.Event,
+        tasks: Tasks,
         report: InboundReport | None = None,
         callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
     ) -> None:
         self._event_dispatcher = event_dispatcher
         self._format = payload_format
         self._device_manager = device_manager
-        self._stop_event = stop_event
         self._report = report or InboundReport()
-        self.calls = PlatformCalls(self._report, callback_timeout)
+        self.calls = PlatformCalls(self._report, tasks, callback_timeout)
 
     async def handle(self, topic: str, payload: bytes) -> None:
         """Answer a call: it is over when its answer is acknowledged, so that calls do not pile up as answers. Raises nothing.
@@ -171,8 +171,8 @@ class GatewayRPCHandler:
         if response is None:
             return
         deliveries = await self._event_dispatcher.dispatch(response)
-        for delivery in deliveries or ():
-            await await_or_stop(delivery, self._stop_event, None)
+        if deliveries:
+            await asyncio.wait(deliveries)
 
     def refusal(self, topic: str, payload: bytes) -> GatewayRPCResponse | None:
         """The answer to a call for which there is no room."""
@@ -237,8 +237,8 @@ class GatewayDownlink:
         payload_format: GatewayFormat,
         device_manager: DeviceManager,
         report: InboundReport,
+        tasks: Tasks,
         send: Callable[[MqttPublishMessage], Delivery],
-        stop_event: asyncio.Event,
         rpc_callback_timeout: float,
     ) -> None:
         """``send`` queues a publish."""
@@ -246,7 +246,7 @@ class GatewayDownlink:
         self._send = send
         self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, payload_format, device_manager, report)
         self.attribute_responses = GatewayRequestedAttributeResponseHandler(dispatcher, payload_format, device_manager, report)
-        self.rpc = GatewayRPCHandler(dispatcher, payload_format, device_manager, stop_event, report, rpc_callback_timeout)
+        self.rpc = GatewayRPCHandler(dispatcher, payload_format, device_manager, tasks, report, rpc_callback_timeout)
         dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._take_answer)
 
     def register_at(self, manager: MQTTManager) -> None:

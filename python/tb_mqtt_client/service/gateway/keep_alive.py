@@ -18,6 +18,7 @@ from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, MessageKind, Route
 from tb_mqtt_client.service.delivery.admission import FIRST_CONTACT_COST, Admission
 from tb_mqtt_client.service.delivery.work_item import WorkItem
@@ -65,11 +66,13 @@ class SubDeviceKeepAlive:
         payload_format: GatewayFormat,
         manager: MQTTManager,
         admission: Admission,
+        tasks: Tasks,
     ) -> None:
         self._format = payload_format
         self._config = config
         self._manager = manager
         self._admission = admission
+        self._tasks = tasks
         self.on_refused: Callable[[list[DeviceIdentity]], None] = lambda _: None
         """Called with devices that the platform may have forgotten."""
         self.others_wait: Callable[[], bool] = lambda: False
@@ -94,7 +97,7 @@ class SubDeviceKeepAlive:
         self._last_uplinks[device] = asyncio.get_running_loop().time()
         self._filled.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(interval), name="tb-mqtt-client sub-device keep-alive")
+            self._task = self._tasks.keep(self._run(interval), "sub-device keep-alive")
 
     def acknowledged(self, item: WorkItem) -> None:
         """The platform has acknowledged a message of sub-devices."""
@@ -118,7 +121,7 @@ class SubDeviceKeepAlive:
         self._last_uplinks.clear()
         self._filled.clear()
         if self._task is not None:
-            self._task.cancel()
+            self._tasks.cancel(self._task)
             self._task = None
 
     def _renew(self, devices: Iterable[DeviceIdentity], now: float) -> None:

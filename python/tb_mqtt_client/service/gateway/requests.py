@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, callback_task, seconds_or_none
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_REQUEST_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode, ReasonCode
 from tb_mqtt_client.entities.data.request_ids import RequestIds
@@ -52,10 +53,11 @@ class GatewayRequests(Requests):
         futures: FutureMap,
         manager: MQTTManager,
         report: InboundReport,
+        tasks: Tasks,
         send: Send,
         withdraw: Withdraw,
     ) -> None:
-        super().__init__(manager, send, withdraw, responses.pending)
+        super().__init__(manager, tasks, send, withdraw, responses.pending)
         self._format = payload_format
         self._responses = responses
         self._futures = futures
@@ -77,8 +79,7 @@ class GatewayRequests(Requests):
         if key in self._asked:
             raise RuntimeError(f"Request ID {request.request_id} is already registered.")
         questions = self._asked[key] = self._begin(request)
-        task = asyncio.create_task(self._answered(request, questions, limit), name="tb-mqtt-client request")
-        self._tasks.add(task)
+        task = self._start(self._answered(request, questions, limit))
         task.add_done_callback(partial(self._ended, key, questions))
         return self._joint_delivery([question.delivery for question in questions]), task
 
@@ -190,7 +191,6 @@ class GatewayRequests(Requests):
         self._hold(self._tell(request, answer), answer)
 
     async def _tell(self, request: GatewayAttributeRequest, answer: asyncio.Task[GatewayRequestedAttributeResponse]) -> None:
-        callback_task.set(asyncio.current_task())
         try:
             response = await answer
         except (TimeoutError, TBMQTTError) as error:

@@ -56,7 +56,7 @@ class SubDevices(Component):
         self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
         self.event_dispatcher = DirectEventDispatcher(report)
         self._sender = GatewayMessageSender(self.format, service, engine.check_sendable)
-        self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission)
+        self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks)
         self._keep_alive.others_wait = service.has_service_messages
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
         self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format)
@@ -68,8 +68,8 @@ class SubDevices(Component):
             self.format,
             self.manager,
             report,
+            engine.tasks,
             engine.send_message,
-            engine.stop_event,
             config.rpc_callback_timeout,
         )
         self.downlink.register_at(manager)
@@ -79,6 +79,7 @@ class SubDevices(Component):
             engine.futures,
             manager,
             report,
+            engine.tasks,
             engine.send_message,
             service.withdraw,
         )

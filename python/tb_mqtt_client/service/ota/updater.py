@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import end_tasks
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.timing import now_ms
@@ -31,9 +29,6 @@ ATTRIBUTES_TIMEOUT = 10.0
 """Seconds to wait for the attributes of the assigned package before they are requested again."""
 LONGEST_ERROR = 1000
 """Characters of an error that is sent to the platform."""
-
-_updating: ContextVar[asyncio.Task[UpdateResult] | None] = ContextVar("_updating", default=None)
-"""The update that runs: its callback may be in another task, and may stop the client."""
 
 
 class FirmwareUpdater(Component):
@@ -104,14 +99,10 @@ class FirmwareUpdater(Component):
         chunks = PackageChunks(engine.mqtt_manager, engine.admission, options.kind, chunk_timeout, lambda: next(self._request_ids))
         self._kind = options.kind
         self._update = PackageUpdate(self, chunks, options)
-        self._task = asyncio.create_task(self._run(self._update), name="tb-mqtt-client update")
+        self._task = engine.tasks.start(self._update.run(), "update")
         # A task that is cancelled before it begins does not come to closing them.
         self._task.add_done_callback(lambda _: chunks.close())
         return self._task
-
-    async def _run(self, update: PackageUpdate) -> UpdateResult:
-        _updating.set(self._task)
-        return await update.run()
 
     def verify_checksum(self, firmware_data: bytes | None, checksum_alg: str | None, checksum: str | None) -> bool:
         """Return whether the data has a checksum.
@@ -153,8 +144,8 @@ class FirmwareUpdater(Component):
 
     async def stop(self) -> None:
         """Cancel the update, unless its own callback stops the client."""
-        if self._task is not None and self._task is not _updating.get():
-            await end_tasks([self._task])
+        if self._task is not None:
+            await self._engine.tasks.end([self._task])
 
     # The methods of ``UpdateHost``.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import callback_task, seconds_or_none
+from tb_mqtt_client.common.async_utils import seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.request_ids import RequestIds
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
@@ -36,13 +37,14 @@ class DeviceRequests(Requests):
         downlink: DeviceDownlink,
         manager: Session,
         report: InboundReport,
+        tasks: Tasks,
         send: Send,
         withdraw: Withdraw,
     ) -> None:
         self._format = payload_format
         self._rpc_calls = downlink.rpc_responses.pending
         self._attribute_requests = downlink.attribute_responses.pending
-        super().__init__(manager, send, withdraw, self._rpc_calls, self._attribute_requests)
+        super().__init__(manager, tasks, send, withdraw, self._rpc_calls, self._attribute_requests)
         self._report = report
         self._rpc_ids = RequestIds()
         self._attribute_ids = RequestIds()
@@ -94,7 +96,6 @@ class DeviceRequests(Requests):
             told = RPCResponse.timed_out(request.request_id, error)
         except TBMQTTError as error:
             told = RPCResponse.build(request.request_id, error=error)
-        callback_task.set(asyncio.current_task())
         await call(callback, told)
         return response
 
@@ -173,7 +174,6 @@ class DeviceRequests(Requests):
         callback: Callback[Any],
         on_error: Callback[Any] | None,
     ) -> None:
-        callback_task.set(asyncio.current_task())
         try:
             response = await answer
         except (TimeoutError, TBMQTTError) as error:

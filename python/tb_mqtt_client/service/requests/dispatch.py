@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import callback_task, end_tasks
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.service.session.protocol import Handler, RefusedCallback
 
 logger = get_logger(__name__)
@@ -78,8 +78,9 @@ DEFAULT_MAX_WAITING = 1000
 class InboundDispatcher:
     """Gives messages to the handlers of their topics."""
 
-    def __init__(self, report: InboundReport, max_waiting: int = DEFAULT_MAX_WAITING) -> None:
+    def __init__(self, report: InboundReport, tasks: Tasks, max_waiting: int = DEFAULT_MAX_WAITING) -> None:
         self._report = report
+        self._tasks = tasks
         self._max_waiting = max_waiting
         self._exact: dict[str, _Lane] = {}
         self._patterns: dict[str, _Lane] = {}
@@ -96,10 +97,12 @@ class InboundDispatcher:
         """Give messages of a topic (``+`` stands for one level) to ``handler``; one for just this topic goes before.
 
         One message after the other, or each at once when they may run ``side_by_side``. With ``owes_answer`` the server waits for
-        what the handler does, and so does ``wait_answered``.
+        what the handler does, and so does ``Tasks.wait_replies``.
         """
         lanes = self._patterns if "+" in topic_filter else self._exact
-        lanes[topic_filter] = _Lane(topic_filter, handler, self._report, self._max_waiting, side_by_side, owes_answer, on_refused)
+        lanes[topic_filter] = _Lane(
+            topic_filter, handler, self._report, self._tasks, self._max_waiting, side_by_side, owes_answer, on_refused
+        )
 
     def unregister(self, topic_filter: str) -> None:
         """Forget a handler, and the messages that wait for it."""
@@ -126,26 +129,12 @@ class InboundDispatcher:
             return lane
         return next((lane for topic_filter, lane in self._patterns.items() if matches(topic_filter, topic)), None)
 
-    async def wait_answered(self) -> None:
-        """Wait until the handlers have ended that run now and owe an answer, except one that this is called from.
-
-        Those that wait here, too, do not wait for each other.
-        """
-        lanes = [lane for lane in self._lanes() if lane.owes_answer]
-        running: list[asyncio.Future[None]] = [task for lane in lanes for task in lane.tasks]
-        if (own := callback_task.get()) is not None:
-            for lane in lanes:
-                lane.owe_no_more(own)
-            running = [answer for lane in lanes for answer in lane.owed.values()]
-        if running:
-            await asyncio.wait(running)
-
     async def stop(self) -> None:
         """End the handlers that run, except one that this is called from, and forget the messages that wait."""
         lanes = self._lanes()
         for lane in lanes:
             lane.clear()
-        await end_tasks(task for lane in lanes for task in lane.tasks)
+        await self._tasks.end(task for lane in lanes for task in lane.tasks)
 
     def _lanes(self) -> list[_Lane]:
         return [*self._exact.values(), *self._patterns.values()]
@@ -159,23 +148,23 @@ class _Lane:
         topic_filter: str,
         handler: Handler,
         report: InboundReport,
+        tasks: Tasks,
         max_waiting: int,
         side_by_side: bool,
         owes_answer: bool,
         on_refused: RefusedCallback | None,
     ) -> None:
-        self._name = f"tb-mqtt-client handler of {topic_filter}"
+        self._name = f"handler of {topic_filter}"
         self._handler = handler
         self._report = report
+        self._owner = tasks
         self._max_waiting = max_waiting
         self._side_by_side = side_by_side
-        self.owes_answer = owes_answer
+        self._owes_answer = owes_answer
         self._on_refused = on_refused
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        self.owed: dict[asyncio.Task[None], asyncio.Future[None]] = {}
-        """By handler that runs: done when it has ended, or when it waits for the others itself."""
 
     def put(self, topic: str, payload: bytes) -> None:
         if (len(self.tasks) if self._side_by_side else len(self._waiting)) >= self._max_waiting:
@@ -196,21 +185,13 @@ class _Lane:
             self._worker = self._start(self._work())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=self._name)
+        task = self._owner.start(work, self._name, owes_reply=self._owes_answer)
         self.tasks.add(task)
-        if self.owes_answer:
-            self.owed[task] = asyncio.get_running_loop().create_future()
         task.add_done_callback(self._ended)
         return task
 
-    def owe_no_more(self, task: asyncio.Task[None]) -> None:
-        answer = self.owed.pop(task, None)
-        if answer is not None:
-            answer.set_result(None)
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        self.owe_no_more(task)
         if task is self._worker:
             # Cancelled, perhaps before it began.
             self._worker = None
@@ -222,11 +203,10 @@ class _Lane:
         self._worker = None
 
     async def _handle(self, topic: str, payload: bytes) -> None:
-        callback_task.set(asyncio.current_task())
         try:
             await self._handler(topic, payload)
         except Exception as error:  # noqa: BLE001  # a defect of a handler must not keep the messages behind it from theirs
-            context = {"message": f"Error in the {self._name}", "exception": error, "task": asyncio.current_task()}
+            context = {"message": f"Error in the tb-mqtt-client {self._name}", "exception": error, "task": asyncio.current_task()}
             asyncio.get_running_loop().call_exception_handler(context)
 
 

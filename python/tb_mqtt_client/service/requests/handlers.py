@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import request_id_of
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
@@ -70,12 +71,13 @@ class RPCRequestsHandler(MessageHandler):
         self,
         payload_format: DeviceFormat,
         report: InboundReport,
+        tasks: Tasks,
         callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
     ) -> None:
         super().__init__(payload_format, report)
         self._callback: RPCRequestCallback | None = None
         self._notices: dict[str, NoticeHandler] = {}
-        self.calls = PlatformCalls(self._report, callback_timeout)
+        self.calls = PlatformCalls(self._report, tasks, callback_timeout)
 
     def set_callback(self, callback: RPCRequestCallback | None) -> None:
         """Replace the callback."""

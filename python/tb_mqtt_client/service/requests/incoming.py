@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_RESPONSE_TOPIC,
     DEVICE_ATTRIBUTES_TOPIC,
@@ -34,6 +35,7 @@ class DeviceDownlink:
         self,
         payload_format: DeviceFormat,
         report: InboundReport,
+        tasks: Tasks,
         send: Callable[[MqttPublishMessage], Delivery],
         count_call: Callable[[], None],
         rpc_callback_timeout: float,
@@ -45,7 +47,7 @@ class DeviceDownlink:
         self._count_call = count_call
         self.attribute_updates = AttributeUpdatesHandler(payload_format, report)
         self.attribute_responses = ResponseHandler(payload_format, report, payload_format.parse_attribute_response)
-        self.rpc_requests = RPCRequestsHandler(payload_format, report, rpc_callback_timeout)
+        self.rpc_requests = RPCRequestsHandler(payload_format, report, tasks, rpc_callback_timeout)
         self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
 
     def register_at(self, manager: Session) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.async_utils import END_SECONDS, Delivery, end_tasks, other_tasks
+from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.tasks import END_SECONDS, Tasks
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.requests.pending import PendingRequests
 from tb_mqtt_client.service.session.protocol import Session
@@ -29,12 +30,13 @@ Withdraw = Callable[[MqttPublishMessage], None]
 class Requests:
     """Sends requests, and ends those that cannot be answered any more."""
 
-    def __init__(self, manager: Session, send: Send, withdraw: Withdraw, *pending: PendingRequests[Any, Any]) -> None:
+    def __init__(self, manager: Session, tasks: Tasks, send: Send, withdraw: Withdraw, *pending: PendingRequests[Any, Any]) -> None:
         """``pending``: all requests that this asks."""
         self._manager = manager
         self._send = send
         self._withdraw = withdraw
         self._all_pending = pending
+        self._owner = tasks
         self._tasks: set[asyncio.Task[Any]] = set()
         manager.session_end_callbacks.append(self._session_ended)
 
@@ -48,10 +50,14 @@ class Requests:
 
     def _hold(self, work: Coroutine[Any, Any, A], waits_for: asyncio.Future[Any]) -> asyncio.Task[A]:
         """A task whose end, even before it has begun, is the end of what it waits for."""
-        task = asyncio.create_task(work, name="tb-mqtt-client request")
-        self._tasks.add(task)
+        task = self._start(work)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: waits_for.cancel())
+        return task
+
+    def _start(self, work: Coroutine[Any, Any, A]) -> asyncio.Task[A]:
+        task = self._owner.start(work, "request")
+        self._tasks.add(task)
         return task
 
     def _session_ended(self, end: SessionEnd) -> None:
@@ -64,9 +70,8 @@ class Requests:
         error = NotConnectedError("the client was disconnected before the answer came")
         for pending in self._all_pending:
             pending.fail_all(error)
-        if ending := other_tasks(self._tasks):
-            await asyncio.wait(ending, timeout=END_SECONDS)
-        await end_tasks(self._tasks)
+        await self._owner.wait(self._tasks, END_SECONDS)
+        await self._owner.end(self._tasks)
 
 
 def _fail_refused(answer: asyncio.Future[Any], delivery: Delivery) -> None:

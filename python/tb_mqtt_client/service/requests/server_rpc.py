@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.async_utils import Delivery, end_tasks
+from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 
@@ -29,8 +30,9 @@ R = TypeVar("R")
 class PlatformCalls:
     """Runs what answers the calls, each at most so long, and not again while it runs."""
 
-    def __init__(self, report: InboundReport, callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT) -> None:
+    def __init__(self, report: InboundReport, tasks: Tasks, callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT) -> None:
         self._report = report
+        self._tasks = tasks
         self._callback_timeout = callback_timeout
         self._running: set[tuple[str, bytes]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
@@ -85,11 +87,11 @@ class PlatformCalls:
             self._running.discard(copy)
 
     async def _in_time(self, what: str, work: Callable[[], Coroutine[Any, Any, R]], failed: Callable[[BaseException], R]) -> R:
-        task = asyncio.create_task(work(), name=f"tb-mqtt-client callback for {what}")
+        task = self._tasks.fork(work(), f"callback for {what}")
         try:
             await asyncio.wait({task}, timeout=self._callback_timeout)
         except asyncio.CancelledError:
-            await end_tasks({task})
+            await self._tasks.end({task})
             raise
         if not task.done():
             self._give_up(task)

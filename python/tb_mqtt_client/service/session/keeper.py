@@ -8,9 +8,10 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from tb_mqtt_client.common.async_utils import is_cancelled, uninterrupted
-from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError, TBMQTTError
+from tb_mqtt_client.common.async_utils import is_cancelled
+from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.reason_codes import TRANSIENT_CONNECT_REFUSALS, ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 
@@ -60,82 +61,94 @@ def is_transient(refusal: ConnectionRefusedByServer) -> bool:
 
 
 class ConnectionKeeper:
-    """``establish`` sets a session up, and ``wait_lost`` waits until it has ended."""
+    """Keeps a session: one task establishes it, and establishes it again whenever it has ended."""
 
     def __init__(
         self,
+        tasks: Tasks,
         establish: Callable[[], Awaitable[None]],
         wait_lost: Callable[[], Awaitable[SessionEnd]],
-        backoff: Backoff | None = None,
+        backoff: Backoff,
     ) -> None:
+        """Keep nothing yet.
+
+        Args:
+            tasks: Owns the task, and reports if it ends because of a defect.
+            establish: Sets a session up; raises if that fails.
+            wait_lost: Waits until the session has ended.
+            backoff: Delays between attempts.
+        """
+        self._tasks = tasks
         self._establish = establish
         self._wait_lost = wait_lost
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._task: asyncio.Task[None] | None = None
         self._established: asyncio.Future[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
-        self._starting = 0
+        self._waiting = 0
         self._unexpected_log = OccasionalLog(logger)
 
     @property
     def is_running(self) -> bool:
-        """Whether a session is kept, or its first attempt goes on."""
+        """Whether a session is kept, or its first attempt is running."""
         return self._task is not None
 
-    async def start(self) -> None:
-        """Set the session up and keep it; concurrent callers wait for the same attempt.
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a session is kept, or a caller waits for its first attempt."""
+        return self._task is not None and (self._waiting > 0 or self.has_established)
 
-        What the first attempt raises is raised here, and nothing is kept then. After a refusal that may pass ("server busy")
-        it is tried again. When the last caller who waits is cancelled, the attempt is too.
+    @property
+    def has_established(self) -> bool:
+        """Whether the first attempt has succeeded."""
+        return self._established is not None and self._established.done()
+
+    async def start(self) -> None:
+        """Establish the session and keep it; concurrent callers wait for the same attempt.
+
+        An error of the first attempt is raised here, and nothing is kept then. After a refusal that may pass ("server busy") it is
+        tried again. When the last waiting caller is cancelled, the attempt is no longer wanted, and ``stop`` ends it.
+
+        Raises:
+            NotConnectedError: ``stop`` was called meanwhile.
         """
         if self._task is None or self._established is None:
             self._established = asyncio.get_running_loop().create_future()
-            self._task = asyncio.create_task(self._keep(self._established), name="tb-mqtt-client connection")
-            self._task.add_done_callback(partial(self._resolve, self._established))
+            self._task = self._tasks.keep(self._keep(self._established), "connection", may_return=True)
+            self._task.add_done_callback(partial(self._ended, self._established))
         established = self._established
-        self._starting += 1
+        self._waiting += 1
         try:
             await asyncio.wait([established])
-        except asyncio.CancelledError:
-            if self._starting == 1 and not established.done():
-                # The task is let go in this turn already: a start() that comes now starts over.
-                await uninterrupted(_ended(self._let_go()))
-            raise
         finally:
-            self._starting -= 1
+            self._waiting -= 1
         established.result()
 
     async def stop(self) -> None:
         """Keep the session no longer. Callers that wait in ``start`` get a ``NotConnectedError``."""
-        await _ended(self._let_go())
-
-    def _let_go(self) -> asyncio.Task[None] | None:
-        """Cancel the task that keeps the session, and return it."""
         task, self._task = self._task, None
         if task is not None:
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-            task.cancel()
-        return task
+            await self._tasks.end([task])
 
-    def _resolve(self, established: asyncio.Future[None], task: asyncio.Task[None]) -> None:
-        """Resolve callers that wait, so that none relies on a session that nothing keeps."""
+    def _ended(self, established: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+        """Resolve waiting callers, so that none relies on a session that nothing keeps."""
         if self._task is task:
             self._task = None
-        error = None if task.cancelled() else task.exception()
         if not established.done():
-            established.set_exception(error or NotConnectedError("the client was stopped while it was connecting"))
-            # Nobody may be waiting.
+            error = NotConnectedError("the client was disconnected or stopped while it was connecting")
+            established.set_exception(error)
+            # No caller may be left.
             established.exception()
-        elif error is not None:
-            context = {"message": f"{task.get_name()} failed", "exception": error, "task": task}
-            task.get_loop().call_exception_handler(context)
 
     async def _keep(self, established: asyncio.Future[None]) -> None:
-        if self._ending:
-            # What ends a session would end a new one with it.
-            await asyncio.wait(self._ending)
-        await self._establish_first()
+        error = await self._failure_of(self._establish_first())
+        if error is not None:
+            self._task = None
+            if isinstance(error, asyncio.CancelledError):
+                error = ConnectionLostError(f"the attempt to connect failed: {error!r}")
+            established.set_exception(error)
+            # No caller may be left.
+            established.exception()
+            return
         established.set_result(None)
         while True:
             await self._delay(await self._failure_of(self._wait_for_end()))
@@ -189,9 +202,3 @@ class ConnectionKeeper:
                 kind = type(error).__name__
                 self._unexpected_log.warn_of(kind, "The cause is unexpected: %s", cause, level=logging.ERROR, error=error)
         await asyncio.sleep(delay)
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    """Wait for the end of a task, if there is one."""
-    if task is not None:
-        await asyncio.wait([task])

@@ -103,6 +103,8 @@ class SessionSetup:
         prepare_traffic: Callable[[], Awaitable[None]],
         free_topics: Callable[[], Sequence[str]],
         counted_topics: tuple[str, ...],
+        on_accepted: Callable[[], None],
+        on_opened: Callable[[], None],
     ) -> None:
         """Create the set-up of a client's sessions.
 
@@ -115,6 +117,8 @@ class SessionSetup:
             prepare_traffic: Does what must happen before queued messages may be published.
             free_topics: Returns the topics to subscribe to that the platform does not count.
             counted_topics: Topics to subscribe to that count as a message each.
+            on_accepted: Called after each CONNACK.
+            on_opened: Called when queued messages may be published.
         """
         self._config = config
         self._manager = manager
@@ -124,6 +128,8 @@ class SessionSetup:
         self._prepare_traffic = prepare_traffic
         self._free_topics = free_topics
         self._counted_topics = counted_topics
+        self._on_accepted = on_accepted
+        self._on_opened = on_opened
         self._server_is_silent = False
         self._failover = Failover()
 
@@ -171,6 +177,7 @@ class SessionSetup:
             password=None if config.access_token else config.password,
             keepalive=config.keepalive,
         )
+        self._on_accepted()
         await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics()))
         # The platform's limit and MQTT 5's Maximum Packet Size count the same bytes, except for the fixed header.
         limits = await self._request_limits()
@@ -179,6 +186,7 @@ class SessionSetup:
         await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
         self._manager.open_for_traffic()
+        self._on_opened()
         logger.info("Connected to %s, connections=%d", route, self._manager.connections)
         # Telemetry does not count as messages, so it does not wait for subscriptions that lack tokens.
         for topic in late:
