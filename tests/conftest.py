@@ -1,4 +1,4 @@
-"""What every folder of tests shares."""
+"""Plugins and Hypothesis profiles of all test folders."""
 
 import os
 from collections.abc import Generator
@@ -10,9 +10,9 @@ from hypothesis import settings
 # The fixture that users get too, a broker, and a real ThingsBoard if there is one.
 pytest_plugins = ["tb_mqtt_client.emulator.pytest_plugin", "mosquitto_broker", "thingsboard.plugin"]
 
-# Times are measured by the benches, never by a property test: a busy machine must not fail one.
+# The benchmarks measure times; property tests do not, so that a busy machine cannot fail one.
 settings.register_profile("default", deadline=None)
-# A submission is judged on the same examples each time; new ones are looked for on people's machines.
+# CI runs the same examples each time; runs of developers search for new ones.
 settings.register_profile("ci", deadline=None, derandomize=True)
 # make test PYTEST_ARGS="--hypothesis-profile=hunt tests/native"
 settings.register_profile("hunt", deadline=None, max_examples=5000)
@@ -21,7 +21,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape lone surrogates, which tests log: a report with one cannot be sent from one process to another."""
+    """Escape lone surrogates, which some tests log: a report that contains one cannot be sent to another process."""
     return _without_surrogates((yield))
 
 

@@ -1,4 +1,4 @@
-"""Data of the tests and the benchmarks: the shape of real telemetry, the same at every run."""
+"""Data for tests and benchmarks: it has the shape of real telemetry and is equal in every run."""
 
 import random
 from typing import NamedTuple
@@ -11,14 +11,14 @@ FIRST_TS = 1_700_000_000_000
 
 
 class Corpus(NamedTuple):
-    """``calls``: device name and data of each call. ``grouped``: the same as one document, for the peers that write it whole."""
+    """The data as ``calls``, a device name and records for each send, and ``grouped`` by device into one document."""
 
     calls: list
     grouped: dict
 
 
 def values(source):
-    """One dict of ten keys: floats of sensors and computations, counters, a word, a flag."""
+    """Return a dict of ten keys: measured and computed floats, counters, a text and a boolean."""
     return {
         "cpu_percent": round(source.uniform(0, 100), 1),
         "memory_used_bytes": source.randrange(2**34),
@@ -34,12 +34,12 @@ def values(source):
 
 
 def sixteen_places(values):
-    """The same dict with its floats as the client sends them: the platform has no room for more places."""
+    """Return ``values`` with floats rounded as the client sends them: the platform cannot store more places."""
     return {key: round(value, 16) if type(value) is float else value for key, value in values.items()}
 
 
 def telemetry(calls, datapoints, devices):
-    """``calls`` calls of ``datapoints`` datapoints each, ten keys a timestamp, ``devices`` devices in turn."""
+    """Return ``calls`` sends of ``datapoints`` datapoints each, ten keys for each timestamp, for ``devices`` devices in turn."""
     source = random.Random(7)
     made, grouped = [], {}
     for call in range(calls):

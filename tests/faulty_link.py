@@ -1,4 +1,4 @@
-"""A TCP link between a client and a server that a test can cut, freeze, choke or silence."""
+"""A TCP link between a client and a server that a test can cut, freeze, slow down or silence."""
 
 import asyncio
 import socket
@@ -8,11 +8,11 @@ from contextlib import suppress
 from tb_mqtt_client import DeviceClient
 
 CHUNK_BYTES = 512
-"""What a link with a rate passes on at once."""
+"""The most bytes that a link with a rate forwards at a time."""
 
 
 class Direction:
-    """Bytes from one end to the other."""
+    """Counts the bytes from one end to the other, and cuts the link after some of them."""
 
     def __init__(self, cut_after: int | None) -> None:
         self.cut_after = cut_after
@@ -32,9 +32,9 @@ class Direction:
 class FaultyLink:
     """Listens on a free port and forwards to ``host``:``port``.
 
-    ``plan`` is asked at each connection for the bytes that may pass up and down before it is cut (``None``: no cut). ``connack``
-    takes the place of the server's CONNACK. ``rate``: bytes a second in each direction; the sender's TCP notices, unless the link
-    has ``hidden_buffers``, as a proxy or a modem has.
+    ``plan`` returns, for the number of a connection, the bytes that may pass up and down before it is cut (``None``: no cut).
+    ``connack`` replaces the server's CONNACK. ``rate`` is in bytes per second and direction; the sender's TCP notices it, unless
+    the link has ``hidden_buffers``, as a proxy or a modem has.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FaultyLink:
         self.rate = rate
         self._small_buffers = rate is not None and not hidden_buffers
         self._directions_up: list[Direction] = []
-        self._connack = connack
+        self.connack = connack
         self._plan = plan or (lambda _connection: (None, None))
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -65,7 +65,7 @@ class FaultyLink:
     async def __aenter__(self) -> "FaultyLink":
         listening = socket.create_server((self.host, self.port))
         if self._small_buffers:
-            # Before the connections: each inherits it.
+            # Set before any connection is accepted: accepted sockets inherit it.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
         self._server = await asyncio.start_server(self._accept, sock=listening, limit=CHUNK_BYTES if self._small_buffers else 2**20)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -80,23 +80,28 @@ class FaultyLink:
 
     @property
     def bytes_up(self) -> int:
-        """Bytes of clients that the link has carried."""
+        """Return the number of bytes that were forwarded from clients to the server."""
         return sum(direction.passed for direction in self._directions_up)
 
     def freeze(self) -> None:
-        """Read nothing more from either end: buffers fill, nobody is told."""
+        """Stop reading from both ends: buffers fill up, and neither end gets an error."""
         self._flowing.clear()
 
     def thaw(self) -> None:
+        """Forward again after `freeze`."""
         self._flowing.set()
 
     def silence(self) -> None:
-        """Half-open: take everything from both ends, and deliver nothing on the connections of now."""
+        """Make all connections half-open: read everything from both ends, and forward nothing."""
         self._silent = True
 
-    def cut(self) -> None:
-        """Reset the connections of now."""
+    def speak(self) -> None:
+        """Forward again after `silence`."""
         self._silent = False
+
+    def cut(self) -> None:
+        """Reset all connections; the next ones are forwarded."""
+        self.speak()
         for writer in self._writers:
             writer.transport.abort()
 
@@ -124,11 +129,11 @@ class FaultyLink:
         self._writers -= ends
 
     async def _pump_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
-        if self._connack is not None:
+        if self.connack is not None:
             with suppress(asyncio.IncompleteReadError):
                 head = await reader.readexactly(2)
                 await reader.readexactly(head[1])
-                writer.write(self._connack)
+                writer.write(self.connack)
         await self._pump(reader, writer, direction)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
@@ -146,7 +151,7 @@ class FaultyLink:
 
 
 async def connect_at_last(client: DeviceClient) -> None:
-    """Connect, however often the link is cut meanwhile."""
+    """Connect; try again as often as the link is cut during an attempt."""
     while True:
         try:
             return await client.connect()

@@ -1,6 +1,6 @@
-"""A real broker for tests and benchmarks: Debian's Mosquitto on loopback, in clear and over TLS.
+"""A real broker for tests and benchmarks: Debian's Mosquitto on loopback, without and with TLS.
 
-Mosquitto is no stand-in for the platform (it routes, the platform does not); it is the judge of what we say in MQTT.
+Mosquitto does not replace the emulator: it routes messages, and the platform does not. It checks that the client speaks correct MQTT.
 """
 
 import os
@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PORTS = 10_000, 32_768
-"""Linux assigns ports from 32,768 on, other systems from 49,152 on, to every socket that asks for none."""
+"""Linux assigns ports from 32,768 on, other systems from 49,152 on, to sockets that do not choose one."""
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05start"
 """MQTT 3.1.1, a clean session, the client id "start"."""
 INSTALL_COMMAND = "apt-get install -y mosquitto"
@@ -30,7 +30,7 @@ INSTALL_COMMAND = "apt-get install -y mosquitto"
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: an authority, a server and a client that it signed, and a stranger that it did not."""
+    """PEM files: an authority, server and client certificates of it, and a certificate of another authority."""
 
     ca: Path
     server_cert: Path
@@ -41,7 +41,7 @@ class Certificates:
     stranger_key: Path
 
     def client_context(self, *, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-        """What a client uses that trusts this authority, and shows `cert` when one is given."""
+        """Return a context that trusts this authority and presents `cert`, if given."""
         context = ssl.create_default_context(cafile=self.ca)
         if cert is not None:
             context.load_cert_chain(cert, key)
@@ -61,18 +61,22 @@ class Mosquitto:
     mtls_port: int = 0
     """Refuses clients without a certificate of the authority."""
     options: str = ""
-    """More lines of its configuration, from its next start on."""
+    """Lines that the next start adds at the beginning of the configuration."""
+    plain_options: str = ""
+    """Lines that the next start adds to the configuration of the listener without TLS."""
     log_type: str = "all"
-    """What it logs, from its next start on."""
+    """The kinds of log lines from the next start on."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def log(self) -> str:
+        """Return the log of all starts."""
         path = self.folder / "mosquitto.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def running(self) -> bool:
+        """Return True while the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -81,7 +85,7 @@ class Mosquitto:
         config.write_text(self._config())
         command = [_executable(), "-c", str(config)]
         if shutil.which("setpriv"):
-            # A test run that is killed takes its broker along.
+            # The broker ends with a test run that is killed.
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -93,8 +97,14 @@ class Mosquitto:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Return the process id of the running broker."""
+        assert self._process is not None, "this broker is not running"
+        return self._process.pid
+
     def stop(self) -> None:
-        """End the process; clients see their connection closed."""
+        """Terminate the process; the broker closes the connections of clients."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -106,7 +116,7 @@ class Mosquitto:
             process.wait()
 
     def kill(self) -> None:
-        """End the process without giving it time for anything."""
+        """Kill the process, without a chance to close connections."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -123,7 +133,7 @@ class Mosquitto:
         raise BrokerDidNotStart(f"mosquitto did not open port {port} in {START_SECONDS:g} s; its log:\n{self.log}")
 
     def _await_connack(self) -> None:
-        """Wait until the broker serves: the kernel accepts connections before that, and a SIGTERM before that may be lost."""
+        """Wait for a CONNACK: the kernel accepts connections before the broker is ready, and a SIGTERM before that may be lost."""
         with socket.create_connection((self.host, self.port), timeout=START_SECONDS) as connection:
             connection.sendall(CONNECT)
             if connection.recv(4)[:1] != b"\x20":
@@ -132,24 +142,24 @@ class Mosquitto:
     def _config(self) -> str:
         certificates = self.certificates
         tls = f"cafile {certificates.ca}\ncertfile {certificates.server_cert}\nkeyfile {certificates.server_key}\n"
-        # Started by root it would become the user "mosquitto", who may not read pytest's folders.
+        # If root starts it, it would become the user "mosquitto", which cannot read the folders of pytest.
         user = "user root\n" if os.geteuid() == 0 else ""
         return (
             f"{user}{self.options}"
             "per_listener_settings true\n"
             f"log_dest stderr\nlog_type {self.log_type}\nlog_timestamp_format %H:%M:%S\n"
-            f"listener {self.port} {self.host}\nallow_anonymous true\n"
+            f"listener {self.port} {self.host}\nallow_anonymous true\n{self.plain_options}"
             f"listener {self.tls_port} {self.host}\nallow_anonymous true\n{tls}"
             f"listener {self.mtls_port} {self.host}\nallow_anonymous true\n{tls}require_certificate true\n"
         )
 
 
 class BrokerDidNotStart(Exception):
-    """The text carries the broker's log."""
+    """The broker did not start; the message contains its log."""
 
 
 def _executable() -> str:
-    # Debian keeps it in /usr/sbin, which is not on every user's PATH.
+    # Debian installs it in /usr/sbin, which is not on the PATH of every user.
     path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if path is None:
         pytest.fail(f"these tests need the mosquitto broker: {INSTALL_COMMAND}", pytrace=False)
@@ -157,8 +167,8 @@ def _executable() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports below those that the kernel assigns: none is taken while a test has stopped its broker."""
-    # Not the module's own generator: Hypothesis seeds it, alike in all processes.
+    """Return ports that the kernel does not assign, so that they stay free while a test has stopped its broker."""
+    # The generator of the module does not fit: Hypothesis gives it the same seed in all processes.
     dice = random.SystemRandom()
     free: set[int] = set()
     while len(free) < count:
@@ -191,7 +201,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path, certificates: Certificates) -> Iterator[Mosquitto]:
-    """A broker of this test's own, on free ports."""
+    """Start a broker for one test, on free ports."""
     _executable()
     attempts = 3
     for attempt in range(1, attempts + 1):
@@ -213,7 +223,7 @@ def mosquitto(tmp_path: Path, certificates: Certificates) -> Iterator[Mosquitto]
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the broker saw."""
+    """Add the log of the broker to the report of a failed test."""
     report = yield
     broker = getattr(item, "funcargs", {}).get("mosquitto")
     if report.failed and broker is not None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 @contextmanager
 def swallowing_address(host="127.0.0.2"):
-    """A port on which a SYN gets no reply: its backlog is full."""
+    """Yield an address that does not reply to a SYN, because its backlog is full."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind((host, 0))
@@ -22,7 +22,11 @@ def swallowing_address(host="127.0.0.2"):
 
 
 def resolve_as(monkeypatch, names):
-    """Let this loop's resolver know ``names``, each with its addresses ``(host, port)``; it waits forever for one with ``None``."""
+    """Resolve only ``names``, to addresses ``(host, port)``; for a name with ``None`` the resolver does not return.
+
+    Returns:
+        The list of names that were resolved; it grows with each of them.
+    """
     asked = []
 
     async def getaddrinfo(host, port, **_options):
@@ -42,7 +46,7 @@ def resolve_as(monkeypatch, names):
 
 @asynccontextmanager
 async def serving(serve, host="127.0.0.1", **options):
-    """A server that does ``serve(reader, writer)`` for each connection; gives its port."""
+    """Run a server that calls ``serve(reader, writer)`` for each connection; yield its port."""
     writers, tasks = [], set()
 
     async def session(reader, writer):
@@ -73,7 +77,7 @@ async def _pump(reader, writer):
 
 
 class Proxy:
-    """What a proxy on loopback was asked, and by whom."""
+    """A proxy on loopback that records the targets of its clients in ``asked``."""
 
     def __init__(self, credentials=None, names=None):
         self.credentials = credentials
@@ -90,7 +94,7 @@ class Proxy:
 
 
 class HttpProxy(Proxy):
-    """Does CONNECT; its reply comes in small pieces."""
+    """An HTTP proxy with CONNECT; its reply comes in small pieces."""
 
     async def serve(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -157,6 +161,6 @@ class SocksProxy(Proxy):
 
 @asynccontextmanager
 async def running(proxy):
-    """A proxy on a free port of loopback."""
+    """Run ``proxy`` on a free port of loopback."""
     async with serving(proxy.serve) as proxy.port:
         yield proxy

@@ -1,4 +1,4 @@
-"""What each module of the package imports, read from its source."""
+"""Imports of each module of the package, read from the source."""
 
 import ast
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 PACKAGE = "tb_mqtt_client"
 ROOT = Path(__file__).parents[1] / "python" / PACKAGE
 
-# From the top down: a layer imports itself and what stands after it.
+# From the top down: a layer imports itself and the layers after it.
 LAYERS = ("service", "common", "entities", "constants")
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its name below the package; `""` is the package's own `__init__`."""
+    """Return the path of every module by its name below the package; `""` is the `__init__` of the package itself."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -25,7 +25,7 @@ MODULES = modules()
 
 
 def imports(name: str, path: Path) -> Iterator[str]:
-    """Full names of what a module imports, inside functions, under TYPE_CHECKING and by `import_module("name")` too."""
+    """Yield the full names that a module imports, also in functions, under TYPE_CHECKING and by `import_module("name")`."""
     package = [PACKAGE, *name.split(".")] if name else [PACKAGE]
     if path.name != "__init__.py":
         package.pop()
@@ -42,7 +42,7 @@ def imports(name: str, path: Path) -> Iterator[str]:
 
 
 def own_imports(name: str, path: Path) -> Iterator[str]:
-    """What a module imports of this package, named below it."""
+    """Yield the imports from this package, by their names below it."""
     for imported in imports(name, path):
         if imported == PACKAGE:
             yield ""
@@ -51,7 +51,7 @@ def own_imports(name: str, path: Path) -> Iterator[str]:
 
 
 def module_of(imported: str) -> str:
-    """The module that an import is of: `from a.b import c` may name a module or something inside one."""
+    """Return the module of an import: `from a.b import c` may name a module or a name in one."""
     name = imported
     while name not in MODULES and "." in name:
         name = name.rpartition(".")[0]
@@ -59,9 +59,10 @@ def module_of(imported: str) -> str:
 
 
 def part(name: str) -> str:
-    """The folder (or top-level module) that a module belongs to."""
+    """Return the folder (or the top-level module) of a module."""
     return name.partition(".")[0]
 
 
 def in_module(imported: str, module: str) -> bool:
+    """Return True if an import is of the module or of something in it."""
     return imported == module or imported.startswith(f"{module}.")

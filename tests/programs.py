@@ -1,4 +1,4 @@
-"""Programs of the documentation and the examples, run as their readers run them: each in a process of its own."""
+"""Run programs of the documentation and the examples as a user does: each in its own process."""
 
 import asyncio
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TIMEOUT = 60
-"""Seconds for a whole program: a defect must not hang the tests."""
+"""Seconds for a whole program, so that a defect cannot block the tests."""
 
 
 class Program:
-    """A running Python program; warnings are errors in it."""
+    """A running Python program, in which warnings are errors."""
 
     def __init__(self, process, errors):
         self._process = process
@@ -23,22 +23,22 @@ class Program:
 
     @property
     def output(self):
-        """What it has printed so far, as far as it was read."""
+        """Return the output that was read."""
         return "".join(self._lines)
 
     @property
     def errors(self):
-        """What it has written to stderr: its log, and how it failed."""
+        """Return the text that it wrote to stderr: its log, and the traceback if it failed."""
         self._errors.seek(0)
         return self._errors.read().decode()
 
     @property
     def running(self):
-        """Whether it has not ended."""
+        """Return True until the end of the program was noticed."""
         return self._process.returncode is None
 
     async def printed(self, text):
-        """Wait for a line with ``text``, and give it."""
+        """Wait for a line that contains ``text``, and return it."""
         async with asyncio.timeout(TIMEOUT):
             while line := (await self._process.stdout.readline()).decode():
                 self._lines.append(line)
@@ -47,12 +47,12 @@ class Program:
         raise AssertionError(f"ended without printing {text!r}:\n{self.output}{self.errors}")
 
     async def end(self):
-        """Wait for its end, which must be a good one; everything that it printed."""
+        """Wait until it ends with exit code 0, and return its output."""
         assert await self._end() == 0, self.output + self.errors
         return self.output
 
     async def fail(self):
-        """Wait for its end, which must be a bad one; what it says about it."""
+        """Wait until it ends with exit code 1, and return its stderr."""
         assert await self._end() == 1, self.output
         return self.errors
 
@@ -62,22 +62,22 @@ class Program:
             return await self._process.wait()
 
     def signal(self, number):
-        """Send a signal."""
+        """Send a signal to the program."""
         self._process.send_signal(number)
 
     async def ended(self):
-        """Wait for its end, however it was; its exit code, negative for the signal that killed it."""
+        """Wait until it ends, and return its exit code: negative for the signal that killed it."""
         return await self._end()
 
     async def interrupt(self):
-        """Press Ctrl-C and wait for its end."""
+        """Send SIGINT, as Ctrl-C does, and wait until it ends with exit code 0. Return its output."""
         self._process.send_signal(signal.SIGINT)
         return await self.end()
 
 
 @asynccontextmanager
 async def running(*arguments, folder=None, **environment):
-    """Run Python with these arguments, in ``folder``, and no other ``TB_`` variables than these."""
+    """Run Python with ``arguments`` in ``folder``, with no ``TB_`` variables other than those of ``environment``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""A plain gmqtt client on a real broker, which hears everything under ``v1/``."""
+"""A plain gmqtt client on a real broker, subscribed to everything under ``v1/``."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from gmqtt import Client as GmqttClient
 
 
 class BrokerClient:
-    """Gives what it hears to its method ``_on_message``, which gmqtt calls."""
+    """Passes received messages to the method ``_on_message`` of its subclass, which gmqtt calls."""
 
     def __init__(self, broker, name, qos):
         self._broker = broker
@@ -18,7 +18,7 @@ class BrokerClient:
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         await self._client.connect(self._broker.host, self._broker.port)
-        # What it says itself it does not hear.
+        # The broker does not send this client its own messages.
         self._client.subscribe("v1/#", qos=self._qos, no_local=True)
         await self._subscribed.wait()
         return self

@@ -1,4 +1,4 @@
-"""The broker fixture itself, with plain gmqtt: when this fails, no other test of this folder says anything about us."""
+"""The broker fixture itself, with plain gmqtt: if this fails, failures of other tests here prove nothing about the client."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ TIMEOUT = 5
 
 
 async def round_trip(port: int, host: str, context: ssl.SSLContext | bool = False) -> bytes:
-    """Publish to oneself at QoS 1 and give back what came."""
+    """Publish with QoS 1 to an own subscription, and return the received payload."""
     received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     subscribed = asyncio.Event()
     client = gmqtt.Client("fixture-check")
@@ -32,51 +32,51 @@ async def round_trip(port: int, host: str, context: ssl.SSLContext | bool = Fals
             client.publish("check/it", b"hello", qos=1)
             return await received
         finally:
-            # Plain gmqtt hands on what OpenSSL says when the broker's last packet crosses our close of TLS.
+            # Plain gmqtt passes on the error of OpenSSL when the broker's last packet crosses the client's end of TLS.
             with suppress(ssl.SSLError):
                 await client.disconnect()
 
 
-async def test_in_clear(mosquitto):
+async def test_a_message_arrives_without_tls(mosquitto):
     assert await round_trip(mosquitto.port, mosquitto.host) == b"hello"
     assert "check/it" in mosquitto.log
 
 
-async def test_tls_with_the_authority_only(mosquitto):
+async def test_a_message_arrives_over_tls(mosquitto):
     context = mosquitto.certificates.client_context()
     assert await round_trip(mosquitto.tls_port, mosquitto.host, context) == b"hello"
 
 
-async def test_tls_refuses_another_authority(mosquitto):
+async def test_a_client_refuses_a_certificate_of_another_authority(mosquitto):
     with pytest.raises(ssl.SSLCertVerificationError):
         await round_trip(mosquitto.tls_port, mosquitto.host, ssl.create_default_context())
 
 
-async def test_tls_with_a_client_certificate(mosquitto):
+async def test_a_message_arrives_with_a_client_certificate(mosquitto):
     files = mosquitto.certificates
     context = files.client_context(cert=files.client_cert, key=files.client_key)
     assert await round_trip(mosquitto.mtls_port, mosquitto.host, context) == b"hello"
 
 
 @pytest.mark.parametrize("stranger", [False, True], ids=["none", "of another authority"])
-def test_required_client_certificate(mosquitto, stranger):
+def test_the_broker_refuses_a_client_without_a_certificate_of_its_authority(mosquitto, stranger):
     files = mosquitto.certificates
     shown = {"cert": files.stranger_cert, "key": files.stranger_key} if stranger else {}
     context = files.client_context(**shown)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        _ask_for_an_answer(mosquitto, context)
+        _expect_a_response(mosquitto, context)
 
 
-def _ask_for_an_answer(mosquitto, context):
+def _expect_a_response(mosquitto, context):
     plain = socket.create_connection((mosquitto.host, mosquitto.mtls_port), timeout=TIMEOUT)
     with plain, context.wrap_socket(plain, server_hostname=mosquitto.host) as connection:
-        # TLS 1.3 clients learn of a refusal only when they read.
+        # With TLS 1.3, a client notices a refusal only when it reads.
         connection.sendall(b"\x10")
-        assert connection.recv(1) == b"", "the broker answered a client without a certificate"
+        assert connection.recv(1) == b"", "the broker responded to a client without a valid certificate"
         raise ConnectionResetError
 
 
-async def test_restart_keeps_the_ports(mosquitto):
+async def test_a_restart_keeps_the_ports(mosquitto):
     mosquitto.stop()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(mosquitto.host, mosquitto.port)
@@ -85,7 +85,7 @@ async def test_restart_keeps_the_ports(mosquitto):
 
 
 def test_stop_leaves_no_process(mosquitto):
-    pid = mosquitto._process.pid
+    pid = mosquitto.pid
     mosquitto.stop()
     assert not mosquitto.running
     with pytest.raises(ProcessLookupError):

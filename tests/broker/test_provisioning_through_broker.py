@@ -1,4 +1,4 @@
-"""Provisioning through a real broker, in clear and over TLS: the broker's log is what was said."""
+"""Provisioning through a real broker, without and with TLS; the log of the broker shows the packets."""
 
 import json
 
@@ -18,12 +18,12 @@ def request_to(request, mosquitto):
 
 
 class Platform:
-    """Answers every request, as far as a broker between them lets it."""
+    """Sends ``response`` to every provisioning request."""
 
-    def __init__(self, broker, answer):
+    def __init__(self, broker, response):
         self._broker = broker
-        self._answer = json.dumps(answer)
-        self.asked = []
+        self._response = json.dumps(response)
+        self.requested = []
         self._client = GmqttClient("platform")
 
     async def __aenter__(self):
@@ -36,21 +36,21 @@ class Platform:
         await self._client.disconnect()
 
     def _on_message(self, client, _topic, payload, _qos, _properties):
-        self.asked.append(json.loads(payload))
-        client.publish("/provision/response", self._answer, qos=1)
+        self.requested.append(json.loads(payload))
+        client.publish("/provision/response", self._response, qos=1)
         return 0
 
 
-async def test_an_answer(mosquitto, request_to):
+async def test_the_response_of_the_platform_is_returned(mosquitto, request_to):
     async with Platform(mosquitto, {"status": "NOT_FOUND", "errorMsg": "unknown"}) as platform:
         response = await DeviceClient.provision(request_to, timeout=10)
     assert (response.status, response.error) == (ProvisioningResponseStatus.NOT_FOUND, "unknown")
-    assert [asked["provisionDeviceKey"] for asked in platform.asked] == ["key"]
+    assert [requested["provisionDeviceKey"] for requested in platform.requested] == ["key"]
 
 
-async def test_defect_66_nobody_answers(mosquitto, request_to):
+async def test_defect_66_provisioning_without_a_response_returns_none(mosquitto, request_to):
     assert await DeviceClient.provision(request_to, timeout=0.5) is None
     mosquitto.stop()
-    said = [line.split(": ", 1)[1] for line in mosquitto.log.splitlines() if " provision" in line and "Received " in line]
-    said = [line.split(" from provision")[0] for line in said]
-    assert said == ["Received SUBSCRIBE", "Received PUBLISH", "Received DISCONNECT"]
+    packets = [line.split(": ", 1)[1] for line in mosquitto.log.splitlines() if " provision" in line and "Received " in line]
+    packets = [line.split(" from provision")[0] for line in packets]
+    assert packets == ["Received SUBSCRIBE", "Received PUBLISH", "Received DISCONNECT"]

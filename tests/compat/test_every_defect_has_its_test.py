@@ -20,7 +20,7 @@ MISTAKES = {
     "requests of two scopes in one message": "an_attribute_request_has_one_scope_a_message",
     "no announcements and subscriptions after a reconnect": "after_a_reconnect_everything_is_there_again",
     "telemetry that overtakes its connect": "telemetry_waits_for_the_connect",
-    "waiting for ever for limits": "a_server_that_does_not_tell_its_limits",
+    "waiting forever for limits": "a_server_that_does_not_tell_its_limits",
     "refusals that the caller does not see": "permanent_refusals_of_connect_raise",
     "sending again on a live connection": "nothing_is_sent_again_on_a_live_connection",
     "oversized service messages": "an_oversized_request_is_refused_at_the_call",
@@ -57,27 +57,27 @@ def numbers_of(name):
     return {int(number) for number in found.groups() if number} if found else set()
 
 
-def test_numbers_are_read():
+def test_numbers_are_read_from_names_of_tests():
     assert numbers_of("test_defect_09_and_11_a_timeout") == {9, 11}
     assert numbers_of("test_a_defect_1_x") == set()
 
 
 def test_the_numbers_are_consecutive():
-    """A number that was given once stays: tests and pages cite it."""
+    """Numbers do not change: tests and pages cite them."""
     assert list(range(1, 72)) == DEFECTS
 
 
-def test_the_numbers_of_tests_are_on_the_page():
+def test_tests_name_existing_defects():
     assert set().union(*map(numbers_of, NAMES)) <= set(DEFECTS)
 
 
 @pytest.mark.parametrize("number", DEFECTS)
-def test_a_test_has_the_number(number):
+def test_each_defect_has_a_test_or_a_reason(number):
     tested = number in set().union(*map(numbers_of, NAMES))
-    assert tested != (number in EXPLAINED), "either a test or a reason"
+    assert tested != (number in EXPLAINED), "a defect has either a test or a reason"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_test_is_of_the_mistake(mistake):
+def test_each_mistake_has_a_test(mistake):
     pattern = re.compile(rf"test_(?:\w+_)?contract_9_{MISTAKES[mistake]}$")
     assert any(pattern.match(name) for name in NAMES)

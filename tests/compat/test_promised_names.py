@@ -13,7 +13,7 @@ import pytest
 
 PROMISED = json.loads(Path(__file__).with_name("promised_names.json").read_text())
 NATIVE = {"DataEntry", "AttributeEntry", "TimeseriesEntry"}
-"""Have no signature that can be read; tests/native calls them in every form."""
+"""Classes without a readable signature; tests/native calls them in every form."""
 REQUIRED, ANY = object(), object()
 
 
@@ -22,7 +22,7 @@ def classes():
 
 
 def parse_parameters(text):
-    """``(a, b=1, *args)`` with the defaults as far as they are literals."""
+    """Return the defaults of ``(a, b=1, *args)`` by name; ``ANY`` stands for a default that is not a literal."""
     names = {}
     for part in filter(None, text.strip().removeprefix("(").removesuffix(")").split(", ")):
         name, equals, default = part.partition("=")
@@ -30,7 +30,7 @@ def parse_parameters(text):
             names[name] = REQUIRED
             continue
         try:
-            names[name] = eval(default, {"__builtins__": {}})  # of our own file
+            names[name] = eval(default, {"__builtins__": {}})  # the text is from a file of this repository
         except (NameError, SyntaxError):
             names[name] = ANY
     return names
@@ -55,7 +55,7 @@ def check_parameters(function, text, *, bound):
 
 
 @pytest.mark.parametrize("module", PROMISED)
-def test_modules(module):
+def test_modules_have_the_promised_names(module):
     found = importlib.import_module(module)
     content = PROMISED[module]
     for name in [*content.get("names", ()), *content.get("functions", ()), *content.get("classes", ())]:
@@ -70,7 +70,7 @@ def test_modules(module):
 
 
 @pytest.mark.parametrize(("module", "name", "promise"), classes(), ids=[f"{module}.{name}" for module, name, _ in classes()])
-def test_classes(module, name, promise):
+def test_classes_have_the_promised_members(module, name, promise):
     found = getattr(importlib.import_module(module), name)
     bases = {base.__name__ for base in found.__mro__}
     assert set(promise.get("bases", ())) <= bases

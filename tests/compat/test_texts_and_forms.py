@@ -1,6 +1,6 @@
-"""What users of SDK 2.0 rely on besides names: reprs, texts of errors, defaults and payloads.
+"""Texts of reprs and errors, defaults and payloads of SDK 2.0, on which programs may rely.
 
-Each is written here as it was there; the few that were changed stand in docs/differences.md.
+Each is written here as SDK 2.0 has it; docs/differences.md lists those that were changed.
 """
 
 import copy
@@ -101,7 +101,7 @@ def no_environment(monkeypatch):
         monkeypatch.delenv(f"TB_{name}", raising=False)
 
 
-async def test_as_text():
+async def test_objects_have_the_text_of_sdk_2():
     for text, value in (await examples()).items():
         assert str(value) == text
 
@@ -170,17 +170,17 @@ async def test_defect_71_everything_can_be_copied_and_pickled():
         ),
     ],
 )
-def test_errors(call, error, text):
+def test_errors_have_the_text_of_sdk_2(call, error, text):
     with pytest.raises(error, match=text):
         call()
 
 
-async def test_a_method_is_text():
+async def test_a_method_that_is_not_a_str_is_refused():
     with pytest.raises(ValueError, match=r"^Method must be a string$"):
         await RPCRequest.build(5)
 
 
-def test_backpressure():
+def test_backpressure_has_the_text_of_sdk_2():
     assert str(BackpressureException()) == "Client is under backpressure. Please retry later."
 
 
@@ -188,11 +188,11 @@ def test_backpressure():
     ("entry", "size"),
     [(DataEntry("a", 1), 7), (DataEntry("a", 1, ts=5), 25), (DataEntry("é", "é"), 11), (TimeseriesEntry("a", 1, 0), 25)],
 )
-def test_sizes(entry, size):
+def test_entries_have_the_sizes_of_sdk_2(entry, size):
     assert entry.size == size
 
 
-async def test_payloads():
+async def test_payloads_have_the_form_of_sdk_2():
     request = (await RPCRequest.build("m", 0)).with_fields(request_id=1)
     assert json.dumps(request.to_payload_format()) == '{"id": 1, "method": "m", "params": 0}'
     assert (await RPCRequest.build("m")).to_payload_format().keys() == {"id", "method"}
@@ -211,13 +211,13 @@ async def test_payloads():
     assert (response.request_id, response.as_dict()) == (-1, {"shared": [{"key": "a", "value": 1}], "client": []})
 
 
-def test_lists_of_an_update():
+def test_an_update_is_read_like_a_dict():
     update = AttributeUpdate([ENTRY, AttributeEntry("b", 2)])
     assert (update.keys(), update.values(), update.items()) == (["a", "b"], [1, 2], [("a", 1), ("b", 2)])
     assert (update.get("b"), update.get("c", 3), update.as_dict()) == (2, 3, {"a": 1, "b": 2})
 
 
-def test_equality_and_hashes():
+def test_objects_compare_and_hash_as_in_sdk_2():
     assert AttributeEntry("a", 1) == AttributeEntry("a", True) != TimeseriesEntry("a", 1)
     assert DataEntry("a", 1) != DataEntry("a", 1)
     for unhashable in (ENTRY, RESULT, AttributeUpdate([])):
@@ -227,14 +227,14 @@ def test_equality_and_hashes():
     assert DeviceInfo("D1", "p").__eq__(5) is NotImplemented
 
 
-def test_enumerations_as_text():
+def test_enumerations_have_the_text_of_sdk_2():
     assert [str(value) for value in (RPCStatus.NOT_FOUND, GatewayEventType.DEVICE_UPLINK, ProvisioningResponseStatus.ERROR)] == [
         "NOT_FOUND", "gateway.device.uplink", "FAILURE",
     ]  # fmt: skip
     assert [state for state in DeviceSessionState if state.is_connected()] == [DeviceSessionState.CONNECTED]
 
 
-def test_topics():
+def test_topics_are_those_of_sdk_2():
     assert {
         mqtt_topics.build_device_attributes_request_topic(1),
         mqtt_topics.build_device_rpc_request_topic(2),
@@ -248,7 +248,7 @@ def test_topics():
     }
 
 
-async def test_messages():
+async def test_messages_have_the_attributes_of_sdk_2():
     message = MqttPublishMessage("v1/gateway/connect", b"{}", qos=7)
     assert (message.qos, message.retain, message.datapoints, message.payload_size) == (1, False, 0, 2)
     assert (message.is_service_message, message.is_device_message, len(message.delivery_futures)) == (True, False, 1)
@@ -261,7 +261,7 @@ async def test_messages():
     assert builder.build().device_profile == "default"
 
 
-def test_sessions_by_name():
+def test_the_device_manager_finds_sessions_by_every_name():
     manager = DeviceManager()
     session = manager.register("D1")
     assert repr(manager) == "DeviceManager(['D1'])"
@@ -271,7 +271,7 @@ def test_sessions_by_name():
     assert (manager.connected_devices, manager.is_connected(session.device_info.device_id)) == ({session}, True)
 
 
-async def test_rate_limits():
+async def test_a_rate_limit_has_the_methods_of_sdk_2():
     limit = RateLimit("10:1,300:60", "name")
     assert (limit.minimal_limit, limit.minimal_timeout, limit.percentage, limit.has_limit()) == (8, 2, 80, True)
     assert await limit.try_consume(9) == (8, 1)

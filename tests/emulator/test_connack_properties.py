@@ -74,7 +74,7 @@ async def test_the_server_of_the_next_session_may_accept_less(emulator):
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = client_of(link)
         await client.connect()
-        link._connack = connack(maximum_packet_size(1000))
+        link.connack = connack(maximum_packet_size(1000))
         await emulator.disconnect_device("device")
         while client.statistics.connections < 2 or not client.health()["ready"]:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -124,14 +124,14 @@ async def test_a_connack_that_mqtt_forbids_is_a_failed_attempt(emulator, propert
         client = client_of(link)
         with pytest.raises(ConnectionError, match=reason):
             await client.connect()
-        link._connack = None
+        link.connack = None
         await client.connect()
-        link._connack = connack(properties)
+        link.connack = connack(properties)
         await emulator.disconnect_device("device")
         before = link.connections
         while link.connections < before + 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        link._connack = None
+        link.connack = None
         assert (await client.send_timeseries({"a": 1})).is_successful()
         await client.stop()
 
@@ -156,7 +156,7 @@ async def test_the_servers_keep_alive_is_used(emulator):
         await client.connect()
         link.silence()
         end = await asyncio.wait_for(engine_of(client).mqtt_manager.wait_lost(), 10)
-        link._silent = False
+        link.speak()
         assert "keep-alive 1 s" in end.cause
         await client.stop()
 

@@ -518,7 +518,7 @@ async def test_half_open_connection(emulator):
         await stream.send(0, 100)
         # The next connection is not silent.
         await until(lambda: client.statistics.last_disconnect)
-        link._silent = False
+        link.speak()
         await stream.check_all_acknowledged()
         await client.stop()
 
@@ -530,7 +530,7 @@ async def test_half_open_connection_without_traffic(emulator):
         await client.connect()
         link.silence()
         end = await asyncio.wait_for(engine_of(client).mqtt_manager.wait_lost(), 10)
-        link._silent = False
+        link.speak()
         assert end.seconds >= 1
         assert (await client.send_timeseries({"a": 1})).is_successful()
         await client.stop()

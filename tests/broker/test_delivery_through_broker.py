@@ -1,4 +1,4 @@
-"""The road of a datapoint through a real broker: what a subscriber hears is what was sent, and every call is answered."""
+"""Telemetry and attributes through a real broker: a subscriber receives the sent data, and every send gets its result."""
 
 import asyncio
 import json
@@ -12,28 +12,28 @@ from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, GatewayClient, NotConnectedError
 
 
-class Listener(BrokerClient):
-    """Keeps all that it hears."""
+class Subscriber(BrokerClient):
+    """Keeps all received messages."""
 
     def __init__(self, broker):
-        super().__init__(broker, "listener", qos=0)
-        self.heard = []
+        super().__init__(broker, "subscriber", qos=0)
+        self.received = []
 
     def _on_message(self, _client, topic, payload, _qos, _properties):
-        self.heard.append((topic, json.loads(payload)))
+        self.received.append((topic, json.loads(payload)))
         return 0
 
     def on(self, topic):
-        return [payload for heard, payload in self.heard if heard == topic]
+        return [payload for received, payload in self.received if received == topic]
 
 
 def config(broker, **options):
-    # Mosquitto never answers getSessionLimits.
+    # Mosquitto does not respond to getSessionLimits.
     return {"host": broker.host, "port": broker.port, "access_token": "token", "limits_timeout": 0.1} | options
 
 
-async def test_device(mosquitto):
-    async with Listener(mosquitto) as listener:
+async def test_data_of_a_device_arrives_and_is_counted(mosquitto):
+    async with Subscriber(mosquitto) as subscriber:
         client = DeviceClient(config(mosquitto))
         await client.connect()
         result = await client.send_timeseries([{"ts": 1, "values": {"a": 1.5, "b": "x"}}, {"ts": 2, "values": {"a": 2}}])
@@ -41,23 +41,23 @@ async def test_device(mosquitto):
         attributes = await client.send_attributes({"serial": "é", "big": 2**70})
         assert (attributes.reason_code, attributes.datapoints_count) == (0, 2)
         await client.stop()
-    assert listener.on("v1/devices/me/telemetry") == [[{"ts": 1, "values": {"a": 1.5, "b": "x"}}, {"ts": 2, "values": {"a": 2}}]]
-    assert listener.on("v1/devices/me/attributes") == [{"serial": "é", "big": 2**70}]
+    assert subscriber.on("v1/devices/me/telemetry") == [[{"ts": 1, "values": {"a": 1.5, "b": "x"}}, {"ts": 2, "values": {"a": 2}}]]
+    assert subscriber.on("v1/devices/me/attributes") == [{"serial": "é", "big": 2**70}]
     statistics = client.statistics
     assert (statistics.accepted, statistics.acknowledged, statistics.queued, statistics.in_flight) == (5, 5, 0, 0)
 
 
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("version", [4, 5])
-async def test_qos_and_versions(mosquitto, qos, version):
+async def test_telemetry_is_acknowledged_with_every_version_and_qos(mosquitto, qos, version):
     client = DeviceClient(config(mosquitto, qos=qos, mqtt_version=version))
     await client.connect()
     assert (await client.send_timeseries({"a": 1})).is_successful()
     await client.stop()
 
 
-async def test_defect_04_calls_are_merged_and_each_gets_its_own_answer(mosquitto):
-    async with Listener(mosquitto) as listener:
+async def test_defect_04_sends_are_packed_together_and_each_gets_its_own_result(mosquitto):
+    async with Subscriber(mosquitto) as subscriber:
         client = DeviceClient(config(mosquitto))
         await client.connect()
         futures = []
@@ -66,18 +66,18 @@ async def test_defect_04_calls_are_merged_and_each_gets_its_own_answer(mosquitto
         results = await asyncio.gather(*futures)
         await client.stop()
     assert all(result.is_successful() and result.datapoints_count == 2 for result in results)
-    records = [record for payload in listener.on("v1/devices/me/telemetry") for record in payload]
+    records = [record for payload in subscriber.on("v1/devices/me/telemetry") for record in payload]
     assert [record["ts"] for record in records] == list(range(2000))
-    assert len(listener.on("v1/devices/me/telemetry")) < 200
+    assert len(subscriber.on("v1/devices/me/telemetry")) < 200
 
 
-async def test_a_large_call_is_split_and_answered_once(mosquitto):
-    async with Listener(mosquitto) as listener:
+async def test_a_large_send_is_split_and_gets_one_result(mosquitto):
+    async with Subscriber(mosquitto) as subscriber:
         client = DeviceClient(config(mosquitto))
         await client.connect()
         result = await client.send_timeseries({"ts": 5, "values": {f"key_{index}": index for index in range(20_000)}})
         await client.stop()
-    payloads = listener.on("v1/devices/me/telemetry")
+    payloads = subscriber.on("v1/devices/me/telemetry")
     assert result.is_successful()
     assert result.datapoints_count == 20_000
     assert len(payloads) > 1
@@ -88,22 +88,22 @@ async def test_a_large_call_is_split_and_answered_once(mosquitto):
     assert values == {f"key_{index}": index for index in range(20_000)}
 
 
-async def test_defect_15_a_datapoint_that_fits_nowhere_fails_alone(mosquitto):
-    async with Listener(mosquitto) as listener:
+async def test_defect_15_only_the_datapoint_that_is_too_large_is_rejected(mosquitto):
+    async with Subscriber(mosquitto) as subscriber:
         client = DeviceClient(config(mosquitto))
         await client.connect()
         result = await client.send_timeseries({"ts": 1, "values": {"a": 1, "big": "x" * 70_000, "b": 2}})
         await client.stop()
     assert result.reason_code == 0x95
     assert result.reason == "Packet too large"
-    assert listener.on("v1/devices/me/telemetry") == [[{"ts": 1, "values": {"a": 1, "b": 2}}]]
+    assert subscriber.on("v1/devices/me/telemetry") == [[{"ts": 1, "values": {"a": 1, "b": 2}}]]
     assert (client.statistics.acknowledged, client.statistics.rejected) == (2, 1)
     assert client.statistics.rejected_by_reason == {0x95: 1}
 
 
 @pytest.mark.parametrize("combine", [True, False])
-async def test_gateway(mosquitto, combine):
-    async with Listener(mosquitto) as listener:
+async def test_data_of_sub_devices_arrives(mosquitto, combine):
+    async with Subscriber(mosquitto) as subscriber:
         client = GatewayClient(config(mosquitto, combine_devices=combine))
         await client.connect()
         first, connected = await client.connect_device("first", "profile", wait_for_publish=True)
@@ -121,22 +121,22 @@ async def test_gateway(mosquitto, combine):
         assert disconnected.is_successful()
         await client.stop()
     assert all(result.is_successful() for result in results)
-    assert listener.on("v1/gateway/connect") == [
+    assert subscriber.on("v1/gateway/connect") == [
         {"device": "first", "type": "profile"},
         {"device": "second", "type": "default"},
     ]
-    assert listener.on("v1/gateway/disconnect") == [{"device": "second"}]
-    assert listener.on("v1/gateway/attributes") == [{"first": {"serial": 1}}]
-    payloads = listener.on("v1/gateway/telemetry")
+    assert subscriber.on("v1/gateway/disconnect") == [{"device": "second"}]
+    assert subscriber.on("v1/gateway/attributes") == [{"first": {"serial": 1}}]
+    payloads = subscriber.on("v1/gateway/telemetry")
     for device in ("first", "second"):
         records = [record for payload in payloads for record in payload.get(device, [])]
         assert records == [{"ts": ts, "values": {"a": ts}} for ts in range(100)]
     assert any(len(payload) == 2 for payload in payloads) == combine
 
 
-async def test_telemetry_never_overtakes_its_devices_connect(mosquitto):
-    """docs/platform_contract.md, section 9: telemetry that comes first creates the device with the profile "default"."""
-    async with Listener(mosquitto) as listener:
+async def test_telemetry_is_published_after_the_announcement_of_its_device(mosquitto):
+    """docs/platform_contract.md, section 9: telemetry before the announcement creates the device with the profile "default"."""
+    async with Subscriber(mosquitto) as subscriber:
         client = GatewayClient(config(mosquitto))
         await client.connect()
         futures = []
@@ -146,7 +146,7 @@ async def test_telemetry_never_overtakes_its_devices_connect(mosquitto):
         await asyncio.gather(*futures)
         await client.stop()
     announced = set()
-    for topic, payload in listener.heard:
+    for topic, payload in subscriber.received:
         if topic == "v1/gateway/connect":
             announced.add(payload["device"])
         elif topic == "v1/gateway/telemetry":
@@ -154,7 +154,7 @@ async def test_telemetry_never_overtakes_its_devices_connect(mosquitto):
 
 
 @pytest.mark.parametrize("option", ["ca_cert", "client_cert"])
-async def test_defect_23_tls(mosquitto, option):
+async def test_defect_23_telemetry_is_acknowledged_over_tls(mosquitto, option):
     certificates = mosquitto.certificates
     options = {"ca_cert": str(certificates.ca), "port": mosquitto.tls_port}
     if option == "client_cert":
@@ -169,15 +169,15 @@ async def test_defect_23_tls(mosquitto, option):
     await client.stop()
 
 
-async def test_tls_with_the_systems_authorities_refuses_a_stranger(mosquitto):
+async def test_a_certificate_of_an_authority_that_the_system_does_not_trust_is_refused(mosquitto):
     client = DeviceClient(config(mosquitto, port=mosquitto.tls_port, use_system_ca=True))
     with pytest.raises(ssl.SSLCertVerificationError):
         await client.connect()
     await client.stop()
 
 
-async def test_tls_with_the_systems_authorities(mosquitto, monkeypatch):
-    """OpenSSL reads the system's authorities from where SSL_CERT_FILE points."""
+async def test_a_certificate_of_an_authority_that_the_system_trusts_is_accepted(mosquitto, monkeypatch):
+    """OpenSSL reads the authorities of the system from the file that SSL_CERT_FILE names."""
     monkeypatch.setenv("SSL_CERT_FILE", str(mosquitto.certificates.ca))
     client = DeviceClient(config(mosquitto, port=mosquitto.tls_port, use_system_ca=True))
     await client.connect()
@@ -185,7 +185,7 @@ async def test_tls_with_the_systems_authorities(mosquitto, monkeypatch):
     await client.stop()
 
 
-async def test_connection_refused(mosquitto):
+async def test_connect_raises_if_the_broker_refuses_the_connection(mosquitto):
     mosquitto.stop()
     client = DeviceClient(config(mosquitto))
     with pytest.raises(ConnectionRefusedError):
@@ -193,7 +193,7 @@ async def test_connection_refused(mosquitto):
     await client.stop()
 
 
-async def test_sending_before_connect_and_after_stop(mosquitto):
+async def test_sends_before_connect_and_after_stop_raise(mosquitto):
     client = DeviceClient(config(mosquitto))
     with pytest.raises(NotConnectedError, match=r"connect\(\)"):
         await client.send_timeseries({"a": 1})
@@ -203,7 +203,7 @@ async def test_sending_before_connect_and_after_stop(mosquitto):
         await client.send_timeseries({"a": 1})
 
 
-async def test_stop_leaves_nothing_and_the_client_connects_again(mosquitto):
+async def test_stop_leaves_no_task_and_the_client_can_connect_again(mosquitto):
     client = DeviceClient(config(mosquitto))
     for _ in range(2):
         await client.connect()
@@ -213,7 +213,7 @@ async def test_stop_leaves_nothing_and_the_client_connects_again(mosquitto):
     assert client.statistics.acknowledged == 2
 
 
-async def test_stop_answers_what_cannot_be_delivered(mosquitto):
+async def test_stop_resolves_undelivered_sends(mosquitto):
     client = DeviceClient(config(mosquitto))
     await client.connect()
     mosquitto.stop()
@@ -226,9 +226,8 @@ async def test_stop_answers_what_cannot_be_delivered(mosquitto):
     assert (statistics.accepted, statistics.undelivered, statistics.queued, statistics.in_flight) == (3, 3, 0, 0)
 
 
-async def test_what_is_queued_while_the_broker_is_away_arrives(mosquitto):
-    client = GatewayClient(config(mosquitto))
-    engine_of(client).keeper._backoff._first = 0.01
+async def test_data_queued_while_the_broker_is_down_arrives(mosquitto):
+    client = GatewayClient(config(mosquitto, reconnect_delay_min=0.01))
     await client.connect()
     session, _ = await client.connect_device("device", wait_for_publish=True)
     mosquitto.stop()
@@ -236,17 +235,16 @@ async def test_what_is_queued_while_the_broker_is_away_arrives(mosquitto):
         await client.send_device_timeseries(session, {"ts": ts, "values": {"a": ts}}, wait_for_publish=False) for ts in range(100)
     ]
     mosquitto.start()
-    async with Listener(mosquitto) as listener:
+    async with Subscriber(mosquitto) as subscriber:
         results = await asyncio.gather(*futures)
         await client.stop()
     assert all(result.is_successful() for result in results)
-    records = [record for payload in listener.on("v1/gateway/telemetry") for record in payload["device"]]
+    records = [record for payload in subscriber.on("v1/gateway/telemetry") for record in payload["device"]]
     assert {record["ts"] for record in records} <= set(range(100))
     assert client.statistics.acknowledged == 100
 
 
-async def test_broker_killed_and_restarted_during_a_stream(mosquitto):
-    """50,000 datapoints: each is acknowledged, whatever happens to the broker meanwhile."""
+async def test_all_data_is_acknowledged_although_the_broker_is_killed_three_times(mosquitto):
     client = GatewayClient(config(mosquitto, reconnect_delay_min=0.001, reconnect_delay_max=0.01))
     await client.connect()
     sessions = [(await client.connect_device(f"device {number}"))[0] for number in range(5)]
@@ -275,7 +273,7 @@ async def test_broker_killed_and_restarted_during_a_stream(mosquitto):
 
 
 async def test_defect_34_mosquittos_receive_maximum_is_obeyed(mosquitto):
-    """MQTT 5, section 3.2.2.3.3: never more unacknowledged publishes than the server takes."""
+    """MQTT 5, section 3.2.2.3.3: at most as many unacknowledged PUBLISH packets as the server accepts."""
     mosquitto.stop()
     mosquitto.options = "max_inflight_messages 3\n"
     mosquitto.start()

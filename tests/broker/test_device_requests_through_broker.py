@@ -1,4 +1,4 @@
-"""What a device says and hears beside its data, through a real broker on which another client plays the platform."""
+"""Requests, RPC, attribute updates and claims of a device, through a real broker on which another client plays the platform."""
 
 import asyncio
 
@@ -13,15 +13,15 @@ ME = "v1/devices/me/"
 
 
 class Platform(PlayedPlatform):
-    """Answers requests of a device."""
+    """Responds to the requests of a device."""
 
     prefix = ME
 
-    def answer(self, kind, document):
+    def respond(self, kind, document):
         if kind.startswith("rpc/request/"):
-            self.say(kind.replace("request", "response"), {"echo": document})
+            self.send(kind.replace("request", "response"), {"echo": document})
         elif kind.startswith("attributes/request/"):
-            self.say(kind.replace("request", "response"), {"shared": {"asked": document["sharedKeys"]}})
+            self.send(kind.replace("request", "response"), {"shared": {"asked": document["sharedKeys"]}})
 
 
 def make_client(broker, **options):
@@ -30,7 +30,7 @@ def make_client(broker, **options):
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("qos", [0, 1])
-async def test_requests_calls_and_updates(mosquitto, version, qos):
+async def test_requests_rpc_updates_and_claims_work_with_every_version_and_qos(mosquitto, version, qos):
     client, updates = make_client(mosquitto, mqtt_version=version, qos=qos), asyncio.Queue()
     client.set_attribute_update_callback(updates.put_nowait)
     client.set_rpc_request_callback(lambda request: request.params)
@@ -38,21 +38,21 @@ async def test_requests_calls_and_updates(mosquitto, version, qos):
         await client.connect()
         assert (await client.request_attributes(["a", "b"]))["asked"] == "a,b"
         if version == 5:
-            # With 3.1.1 a broker that routes gives the device its own call, which it answers.
+            # With MQTT 3.1.1, a broker that routes sends the device its own RPC request, and the device responds to it.
             assert (await client.call_rpc("m", [1])).result["echo"]["params"] == [1]
-        platform.say("rpc/request/0", {"method": "m", "params": {"x": "é"}})
-        assert await platform.hear("rpc/response/0") == {"result": {"x": "é"}}
-        platform.say("attributes", {"a": 1})
+        platform.send("rpc/request/0", {"method": "m", "params": {"x": "é"}})
+        assert await platform.wait_for("rpc/response/0") == {"result": {"x": "é"}}
+        platform.send("attributes", {"a": 1})
         assert (await updates.get()).as_dict() == {"a": 1}
-        platform.say("attributes", {"deleted": ["a"]})
+        platform.send("attributes", {"deleted": ["a"]})
         assert (await updates.get()).deleted_keys == ["a"]
         assert (await client.claim_device(ClaimRequest.build("s", 10))).is_successful()
-        assert await platform.hear("claim") == {"secretKey": "s", "durationMs": 10_000}
+        assert await platform.wait_for("claim") == {"secretKey": "s", "durationMs": 10_000}
         await client.stop()
 
 
-async def test_a_broker_that_routes_does_not_echo(mosquitto):
-    """A device is subscribed to topics that it publishes to."""
+async def test_a_device_does_not_receive_its_own_messages_from_a_broker_that_routes(mosquitto):
+    """A device publishes to topics that it is subscribed to."""
     client = make_client(mosquitto)
     client.set_attribute_update_callback(pytest.fail)
     client.set_rpc_request_callback(pytest.fail)
@@ -65,13 +65,12 @@ async def test_a_broker_that_routes_does_not_echo(mosquitto):
     await client.stop()
 
 
-async def test_a_broker_that_forbids_requests_takes_telemetry(mosquitto):
+async def test_telemetry_is_accepted_by_a_broker_that_refuses_requests(mosquitto):
     mosquitto.stop()
     acl = mosquitto.folder / "acl"
     acl.write_text(f"pattern write {ME}telemetry\n")
-    # Each listener has a list of its own; this is for the first.
-    config = mosquitto._config
-    mosquitto._config = lambda: config().replace("allow_anonymous true\n", f"allow_anonymous true\nacl_file {acl}\n", 1)
+    # Each listener has its own access list; this one is for the first listener.
+    mosquitto.plain_options = f"acl_file {acl}\n"
     mosquitto.start()
     client = make_client(mosquitto)
     await client.connect()
@@ -90,12 +89,12 @@ async def test_subscriptions_are_made_again_after_a_restart(mosquitto):
     await client.connect()
     mosquitto.stop()
     mosquitto.start()
-    # Acknowledged only when the next session is set up.
+    # The acknowledgement comes only after the next session is set up.
     assert (await client.send_timeseries({"a": 1}, timeout=20)).is_successful()
     async with Platform(mosquitto) as platform:
-        platform.say("attributes", {"a": 1})
+        platform.send("attributes", {"a": 1})
         assert (await updates.get()).get("a") == 1
         await client.stop()
     for topic in ("attributes", "attributes/response/+", "rpc/request/+", "rpc/response/+"):
-        # Twice in the log: what it received, at QoS 1.
+        # The broker logs each subscription: one for each of the two sessions.
         assert mosquitto.log.count(f"\t{ME}{topic} (QoS 1)\n") == 2
