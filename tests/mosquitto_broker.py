@@ -1,6 +1,7 @@
 """A real broker for tests and benchmarks: Debian's Mosquitto on loopback, without and with TLS.
 
-Mosquitto does not replace the emulator: it routes messages, and the platform does not. It checks that the client speaks correct MQTT.
+Mosquitto does not replace the emulator, since it routes messages and the platform does not. It checks that the client speaks
+correct MQTT.
 """
 
 import os

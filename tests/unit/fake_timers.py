@@ -1,4 +1,4 @@
-"""Time that a test moves: a clock, and timers of an event loop that may be blocked."""
+"""A clock that a test moves, and the timers of an event loop that may be blocked."""
 
 
 class _Timer:
@@ -10,7 +10,7 @@ class _Timer:
 
 
 class FakeTimers:
-    """``clock`` and ``call_later`` of a loop. ``wait`` lets it run; ``block`` moves the clock while nothing runs."""
+    """``clock`` and ``call_later`` of an event loop. ``wait`` runs the loop; ``block`` only moves the clock."""
 
     def __init__(self):
         self.now = 1000.0
@@ -37,7 +37,7 @@ class FakeTimers:
 
     @property
     def running(self):
-        """Timers that wait."""
+        """Return the number of timers that were neither called nor cancelled."""
         self._timers = [timer for timer in self._timers if not timer.cancelled]
         return len(self._timers)
 

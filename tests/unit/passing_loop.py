@@ -4,7 +4,7 @@ import asyncio
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time passes as soon as nothing else is to be done."""
+    """A loop whose time moves to the next timer instead of waiting for it."""
 
     def __init__(self):
         super().__init__()
@@ -13,8 +13,13 @@ class Clock(asyncio.SelectorEventLoop):
     def time(self):
         return self.now
 
+    @property
+    def pending_timers(self):
+        """Return the number of timers that were scheduled and not cancelled."""
+        return sum(not timer.cancelled() for timer in self._scheduled)
+
     def run_until(self, when):
-        """Run everything that is due until then, at its time."""
+        """Run all timers that are due until ``when``, each at its time."""
 
         async def pause():
             for _ in range(3):

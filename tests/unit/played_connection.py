@@ -1,10 +1,11 @@
-"""A connection of gmqtt with this package's patches, over a transport that only records: no socket, no server."""
+"""A gmqtt connection with the patches of this package, over a transport that records the written bytes."""
 
 from types import SimpleNamespace
 
 from gmqtt import Client
 
 from tb_mqtt_client.common.gmqtt_patch import PatchUtils
+from tb_mqtt_client.common.mqtt.packets import PacketType
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 
 PINGREQ = b"\xc0\x00"
@@ -13,18 +14,18 @@ CONNACK = b"\x20\x03\x00\x00\x00"
 
 
 def packet(first_byte, body):
-    """A packet of fewer than 16,384 bytes."""
+    """Return a packet with a body of fewer than 16,384 bytes."""
     length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) & 0x7F | 0x80, len(body) >> 7])
     return bytes([first_byte]) + length + body
 
 
-def answer(first_byte, packet_id, rest=b"\x00\x00"):
-    """A PUBACK, SUBACK or another packet that begins with a packet id."""
+def ack(first_byte, packet_id, rest=b"\x00\x00"):
+    """Return a PUBACK, a SUBACK or another packet whose body begins with a packet id."""
     return packet(first_byte, packet_id.to_bytes(2, "big") + rest)
 
 
 def puback(packet_id):
-    return answer(0x40, packet_id)
+    return ack(0x40, packet_id)
 
 
 def publish(packet_id, payload, topic=b"t", qos=1):
@@ -44,7 +45,7 @@ class RecordingSocket:
 
 
 class RecordingTransport:
-    """What a protocol asks of a transport."""
+    """The methods of a transport that a protocol uses."""
 
     def __init__(self):
         self.socket = RecordingSocket()
@@ -74,22 +75,26 @@ class RecordingTransport:
 
 
 class PlayedConnection:
-    """``say`` is what the server sends, ``writes`` what the client does; the lists are what the patches report."""
+    """A connection whose server is the test: ``say`` receives bytes of the server, and ``writes`` has those of the client.
+
+    The lists ``acknowledged``, ``received``, ``lost`` and ``confirmed`` have the reports of the patches; ``confirmed`` is for
+    SUBACK and UNSUBACK.
+    """
 
     def __init__(self, *, version=5, keepalive=0, **options):
-        self.acknowledged, self.received, self.lost, self.answered = [], [], [], []
+        self.acknowledged, self.received, self.lost, self.confirmed = [], [], [], []
         self._keepalive = keepalive
         self.client = Client("client-id", clean_session=True)
         self.client._connection_state.protocol_version = version
         self.patches = PatchUtils(self.client, on_lost=self.lost.append, open_transport=self._open_transport, **options)
         self.patches.apply(lambda packet_id, reason_code, _properties: self.acknowledged.append((packet_id, reason_code)))
         self.client.on_message = lambda _client, _topic, payload, _qos, _properties: self.received.append(payload)
-        self.client.on_subscribe = lambda _client, packet_id, codes, _properties: self.answered.append((packet_id, codes))
-        self.client.on_unsubscribe = lambda _client, packet_id, codes: self.answered.append((packet_id, codes))
+        self.client.on_subscribe = lambda _client, packet_id, codes, _properties: self.confirmed.append((packet_id, codes))
+        self.client.on_unsubscribe = lambda _client, packet_id, codes: self.confirmed.append((packet_id, codes))
         self.transport = RecordingTransport()
 
     async def open(self, connack=CONNACK):
-        """Connect, without a socket."""
+        """Connect without a socket."""
         arguments = {"host": "h", "port": 1, "ssl": None, "clean_session": True, "keepalive": self._keepalive}
         self.connection = self.client._connection = await self.client._create_connection(**arguments)
         self.protocol = self.connection._protocol
@@ -109,8 +114,16 @@ class PlayedConnection:
     def say(self, data):
         self.protocol.data_received(data)
 
+    def use_ids_until(self, packet_id):
+        """Take and free packet ids until ``packet_id`` was taken, which must be free."""
+        ids = self.patches.packet_ids
+        last = (packet_id - 1) % 65_535 + 1
+        while (taken := ids.next_id()) != last:
+            ids.acknowledge(taken, PacketType.PUBACK)
+        ids.acknowledge(taken, PacketType.PUBACK)
+
     def publish(self, payload=b"{}"):
-        """Publish with QoS 1 as ``MQTTManager`` does; the packet id."""
+        """Publish with QoS 1 as ``MQTTManager`` does. Return the packet id."""
         packet_id, written = self.connection.publish(MqttPublishMessage("t", payload, delivery_futures=[SimpleNamespace()]))
         self.client._persistent_storage.push_message(packet_id, written)
         return packet_id

@@ -1,6 +1,7 @@
-"""Since when the oldest publish could have been acknowledged, and when its connection is given up."""
+"""The time that a server has for a PUBACK, and the end of a connection on which one is missing."""
 
 import asyncio
+import time
 
 import pytest
 from played_connection import PlayedConnection, puback
@@ -8,7 +9,7 @@ from played_connection import PlayedConnection, puback
 from tb_mqtt_client.common.mqtt.acknowledgements import AckWatch
 
 INTERVAL = 0.5
-"""Seconds for a PUBACK: long enough for a busy machine, as what happens in time here happens at a tenth of it."""
+"""Seconds for a PUBACK: long enough for a busy machine, because timely PUBACKs in these tests come after a tenth of it."""
 
 
 class Clock:
@@ -26,7 +27,7 @@ def watch():
     return watch
 
 
-def test_the_oldest_has_its_time_from_when_it_is_the_oldest(watch):
+def test_the_time_of_a_publish_starts_when_it_becomes_the_oldest(watch):
     for packet_id in (1, 2, 3):
         watch.push_message(packet_id, b"")
         watch.clock.now += 1
@@ -42,7 +43,7 @@ def test_the_oldest_has_its_time_from_when_it_is_the_oldest(watch):
     assert (watch.oldest, watch.since, watch.overtaken, len(watch)) == (4, 104.0, False, 1)
 
 
-def test_acknowledgements_in_any_order(watch):
+def test_the_oldest_publish_is_known_after_acknowledgements_in_any_order(watch):
     for packet_id in range(1, 101):
         watch.push_message(packet_id, b"")
     for packet_id in [*range(100, 50, -1), *range(1, 51)]:
@@ -57,8 +58,8 @@ async def watched(**options):
     return played
 
 
-async def given_up(played):
-    """Wait until the connection is given up."""
+async def connection_ended(played):
+    """Wait until the client ends the connection."""
     while not played.transport.aborted:  # noqa: ASYNC110
         await asyncio.sleep(INTERVAL / 20)
     await played.patches.stop_retry_task()
@@ -67,15 +68,15 @@ async def given_up(played):
 async def test_a_publish_that_stays_unacknowledged_ends_the_connection():
     played = await watched()
     packet_id = played.publish()
-    await given_up(played)
+    await connection_ended(played)
     played.protocol.connection_lost(None)
     assert str(played.lost[0].error) == f"no PUBACK within 0.5 s for packet id {packet_id}"
 
 
-async def test_acknowledgements_that_come_slowly_in_their_order_keep_the_connection():
+async def test_slow_acknowledgements_in_order_do_not_end_the_connection():
     played = await watched()
     packet_ids = [played.publish() for _ in range(5)]
-    # Twice the interval in all, and each well within its own.
+    # Together they take twice the interval, and each takes less than its own.
     for packet_id in packet_ids:
         await asyncio.sleep(INTERVAL * 0.4)
         played.say(puback(packet_id))
@@ -83,23 +84,23 @@ async def test_acknowledgements_that_come_slowly_in_their_order_keep_the_connect
     await played.patches.stop_retry_task()
 
 
-async def test_a_swallowed_publish_is_noticed_although_others_are_acknowledged():
+async def test_a_missing_puback_ends_the_connection_although_later_publishes_are_acknowledged():
     played = await watched()
     played.publish()
 
-    async def go_on():
+    async def publish_more():
         while True:
             played.say(puback(played.publish()))
             await asyncio.sleep(INTERVAL / 10)
 
-    others = asyncio.ensure_future(go_on())
+    others = asyncio.ensure_future(publish_more())
     async with asyncio.timeout(10):
-        await given_up(played)
+        await connection_ended(played)
     others.cancel()
 
 
-async def test_bytes_that_leave_slowly_keep_the_connection():
-    """The time for a PUBACK does not run while the publish is on its way."""
+async def test_bytes_that_are_sent_slowly_do_not_end_the_connection():
+    """The time for a PUBACK does not run while the bytes of the publish are being sent."""
     played = await watched()
     played.transport.unsent = 100_000
     packet_id = played.publish()
@@ -113,51 +114,52 @@ async def test_bytes_that_leave_slowly_keep_the_connection():
 
 
 @pytest.mark.parametrize("unsent", [1, 10**6])
-async def test_bytes_that_do_not_leave_end_the_connection(unsent):
+async def test_bytes_that_stay_unsent_end_the_connection(unsent):
     played = await watched()
     played.transport.unsent = unsent
     played.publish()
     async with asyncio.timeout(10):
-        await given_up(played)
+        await connection_ended(played)
 
 
-async def test_a_publish_that_left_is_not_saved_by_the_bytes_behind_it():
-    """A later one was acknowledged: the oldest had left before."""
+async def test_sending_later_bytes_does_not_give_an_older_publish_more_time():
+    """A later publish was acknowledged, so the bytes of the oldest one have reached the server."""
     played = await watched()
     played.transport.unsent = 10**6
     played.publish()
     played.say(puback(played.publish()))
 
-    async def leave():
+    async def send_slowly():
         while True:
             await asyncio.sleep(INTERVAL / 10)
             played.transport.unsent -= 1000
 
-    leaving = asyncio.ensure_future(leave())
+    sending = asyncio.ensure_future(send_slowly())
     async with asyncio.timeout(10):
-        await given_up(played)
-    leaving.cancel()
+        await connection_ended(played)
+    sending.cancel()
 
 
-async def test_a_watch_that_fails_ends_its_connection_with_the_cause():
-    """Otherwise a publish could wait for ever."""
+async def test_an_error_in_the_watch_ends_the_connection_with_that_error():
+    """Without its watch, a publish could wait forever."""
     errors = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(str(context["exception"])))
     played = await watched()
     played.patches.expected_seconds = lambda: 1 / 0
     played.publish()
     async with asyncio.timeout(10):
-        await given_up(played)
+        await connection_ended(played)
     played.protocol.connection_lost(None)
     assert errors == ["division by zero"]
     assert isinstance(played.lost[0].error, ZeroDivisionError)
 
 
 @pytest.mark.parametrize(("expected", "used"), [(0.0, 30.0), (12.0, 42.0), (500.0, 60.0)])
-async def test_a_slow_link_gives_more_time_within_bounds(expected, used):
+async def test_a_slow_link_gets_more_time_within_bounds(expected, used):
     played = await PlayedConnection(retry_interval=30).open()
     played.patches.expected_seconds = lambda: expected
+    before = time.monotonic()
     packet_id = played.publish()
-    since = played.patches._unacknowledged.since
-    assert played.patches.overdue(since + used - 0.1) is None
-    assert played.patches.overdue(since + used + 0.1) == packet_id
+    after = time.monotonic()
+    assert played.patches.overdue(before + used - 0.1) is None
+    assert played.patches.overdue(after + used + 0.1) == packet_id

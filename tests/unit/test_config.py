@@ -1,4 +1,4 @@
-"""Options of the clients: precedence of their sources, errors that name the option, and TLS contexts."""
+"""Options of clients: the precedence of their sources, errors that name the option, and TLS contexts."""
 
 import copy
 import os
@@ -17,7 +17,7 @@ def empty_environment(monkeypatch):
         monkeypatch.delenv(name)
 
 
-def test_defect_68_precedence(monkeypatch):
+def test_defect_68_the_dict_has_precedence_over_the_environment(monkeypatch):
     assert DeviceConfig().port == 1883
     monkeypatch.setenv("TB_PORT", "1000")
     assert DeviceConfig().port == 1000
@@ -78,7 +78,7 @@ def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
         ({"rpc_reply": "bare"}, "rpc_reply must be one of wrapped, plain, not 'bare'"),
     ],
 )
-def test_values_that_are_not_allowed(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DeviceConfig(options)
     config = DeviceConfig()
@@ -124,7 +124,7 @@ def test_errors_do_not_quote_secrets(name, value):
     assert "a secret" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_the_error_names_the_variable(monkeypatch):
+def test_an_error_names_the_environment_variable(monkeypatch):
     monkeypatch.setenv("TB_PORT", "many")
     with pytest.raises(ValueError, match="TB_PORT must be a whole number"):
         DeviceConfig()
@@ -157,7 +157,7 @@ def files(tmp_path_factory):
     return paths
 
 
-def test_tls(files):
+def test_tls_contexts_are_made_from_the_options(files):
     assert DeviceConfig().make_ssl_context() is None
     system = DeviceConfig({"use_system_ca": True})
     assert (system.use_tls(), system.use_tls_auth()) == (True, False)
@@ -170,7 +170,7 @@ def test_tls(files):
     assert not mutual.make_ssl_context().check_hostname
 
 
-def test_unusable_tls_files(files, tmp_path):
+def test_unusable_tls_files_are_refused(files, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ca_cert: there is no file .*missing\.pem"):
         DeviceConfig({"ca_cert": tmp_path / "missing.pem"}).make_ssl_context()
     with pytest.raises(ValueError, match="must be set together"):
@@ -185,12 +185,12 @@ def test_unusable_tls_files(files, tmp_path):
     [5, "100:1", ["100:1"], {"telemetry": "100:1"}, {"messages": 5}, {"messages": ""}, {"messages": "100"}, {"messages": "0:1"},
      {"messages": "1:0"}, {"messages": "-1:1"}, {"messages": "1:1,x"}, {"messages": "1e3:1"}, {"messages": f"{2**64}:1"}],
 )  # fmt: skip
-def test_malformed_rate_limits(value):
+def test_malformed_rate_limits_are_refused(value):
     with pytest.raises(ValueError, match="rate_limits"):
         DeviceConfig({"rate_limits": value})
 
 
-def test_rate_limits_of_the_user():
+def test_rate_limits_of_the_user_are_read():
     texts = {"messages": "50:1", "telemetry_datapoints": "100:1,3000:60", "telemetry_messages": None}
     assert DeviceConfig({"rate_limits": texts}).rate_limits == {"messages": "50:1", "telemetry_datapoints": "100:1,3000:60"}
     assert DeviceConfig().rate_limits is None

@@ -1,4 +1,4 @@
-"""docs/observability.md keeps its word: what it names exists. Its programs run with those of all documents."""
+"""The fields and metrics in docs/observability.md exist. Its programs run with those of all documents."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from tb_mqtt_client.metrics import _BY_REASON, _METRICS, _SINCE, PREFIX
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
 
 
-async def test_the_fields_of_the_table_are_those_of_the_snapshot():
+async def test_the_table_has_the_fields_of_health():
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", DOCUMENT, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     client = GatewayClient({"host": "localhost", "access_token": "TOKEN"})
@@ -20,7 +20,7 @@ async def test_the_fields_of_the_table_are_those_of_the_snapshot():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_the_metrics_exist():
+def test_the_metrics_on_the_page_exist():
     named = set(re.findall(rf"\b{PREFIX}(\w+?)(?:_total)?\b", DOCUMENT))
     assert len(named) >= 5
     assert named <= {described.name for described in (*_METRICS, _BY_REASON, _SINCE)}

@@ -1,4 +1,4 @@
-"""docs/values.md keeps its word: its table is what client and platform do. Its programs run with those of all documents."""
+"""The table in docs/values.md is correct for the client and the emulator. Its programs run with those of all documents."""
 
 import json
 import re
@@ -14,13 +14,13 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "values.md").read_text()
 ROWS = re.findall(r"^\| `(.*)` \| `(.*)` \| (\w+)(?: `(.*)`)? \|$", DOCUMENT, re.MULTILINE)
 
 
-def test_all_rows_are_read():
+def test_all_rows_of_the_table_are_read():
     assert len(ROWS) == len(re.findall(r"^\| `", DOCUMENT, re.MULTILINE)) > 20
 
 
 @pytest.mark.parametrize(("expression", "sent", "kind", "value"), ROWS, ids=[row[0] for row in ROWS])
-def test_the_table(expression, sent, kind, value):
-    uplink = _native.EncodedUplink.attributes({"k": eval(expression)})  # what the documentation says, not a stranger
+def test_a_row_of_the_table_is_correct(expression, sent, kind, value):
+    uplink = _native.EncodedUplink.attributes({"k": eval(expression)})  # the text is from a page of this repository
     [payload] = _native.pack_attributes([uplink], gateway=False, max_size=1000).payloads
     assert payload.data.decode() == f'{{"k":{sent}}}'
     found = stored(decode_json(payload.data)["k"])

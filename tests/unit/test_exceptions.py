@@ -1,4 +1,4 @@
-"""Errors keep what they say and carry on every way out of a process."""
+"""Errors keep their text and attributes when they are copied or pickled."""
 
 import copy
 import pickle
@@ -37,19 +37,18 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_copies_say_and_carry_the_same(error, copied):
+def test_a_copy_has_the_text_and_attributes_of_the_error(error, copied):
     twin = copied(error)
     assert type(twin) is type(error)
     assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
 
 
-def test_errors_of_clients_are_imported_from_the_package():
+def test_errors_of_clients_can_be_imported_from_the_package():
     errors = {name for name, kind in vars(exceptions).items() if isinstance(kind, type) and issubclass(kind, TBMQTTError)}
-    # Raised by a handler that is used without a client.
     assert errors <= set(tb_mqtt_client.__all__)
 
 
-def test_a_note_goes_with_it():
+def test_a_pickled_error_keeps_its_notes():
     error = RequestRefusedError("topic", ReasonCode.NOT_AUTHORIZED)
     error.add_note("while the pump started")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while the pump started"]

@@ -1,8 +1,8 @@
-"""Every internal of gmqtt that this package leans on.
+"""Every internal of gmqtt that this package uses.
 
-That is ``common/gmqtt_patch.py``, ``common/mqtt/transport.py``, ``common/mqtt/packets.py`` and ``service/mqtt_manager.py``.
+``common/gmqtt_patch.py``, ``common/mqtt/transport.py``, ``common/mqtt/packets.py`` and ``service/mqtt_manager.py`` use them.
 
-When one of these fails after a new release of gmqtt, read what changed there before the range in pyproject.toml is widened.
+If a test fails with a new release of gmqtt, read the changes of that release before you widen the range in pyproject.toml.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def client():
     return Client("client-id", clean_session=True)
 
 
-def test_client_attributes(client):
+def test_the_client_has_the_attributes_that_are_used(client):
     for name in ("_package_handler", "_persistent_storage", "_connack_received", "_connection_lost", "_connection_state"):
         assert hasattr(client, name), name
     assert client._connection is None
@@ -36,20 +36,20 @@ def test_client_attributes(client):
     assert isinstance(client._persistent_storage, PersistentStorage)
 
 
-def test_client_logs_with_the_logger_that_it_is_given():
+def test_the_client_logs_with_the_given_logger():
     logger = logging.getLogger("given")
     client = Client("client-id", logger=logger)
     assert client._logger is client._package_handler._logger is logger
 
 
-def test_the_timer_that_looks_for_silence_can_be_stopped():
+def test_the_keep_alive_timer_of_gmqtt_can_be_cancelled():
     assert "self._keep_connection_callback = " in inspect.getsource(MQTTConnection.__init__)
     assert "self._send_ping_request()" in inspect.getsource(MQTTConnection._keep_connection)
     assert "self._keepalive," in inspect.getsource(MQTTConnection.auth)
 
 
-def test_client_looks_up_what_is_overridden(client):
-    """The overrides are instance attributes: they count only while gmqtt looks these names up on the instance."""
+def test_the_client_looks_up_overridden_names_on_the_instance(client):
+    """The patches are instance attributes, so they take effect only if gmqtt looks these names up on the instance."""
     assert "self._create_connection(" in inspect.getsource(Client.connect)
     assert "self._persistent_storage.push_message(" in inspect.getsource(Client.publish)
     assert "self._persistent_storage.wait_empty()" in inspect.getsource(Client._wait_qos_queue_drained)
@@ -58,14 +58,14 @@ def test_client_looks_up_what_is_overridden(client):
     assert "self._package_handler.has_error" in inspect.getsource(Client.connect)
 
 
-def test_packets_are_built_with_the_protocols_own_ids():
+def test_packets_get_their_ids_from_the_protocol():
     for builder in (PublishPacket, SubscribePacket, UnsubscribePacket):
         assert "protocol.id_generator.next_id()" in inspect.getsource(builder.build_package)
     assert "id_generator" not in inspect.getsource(Client).replace("_package_handler.id_generator", "")
 
 
-def test_replies_are_written_without_looking_at_an_id(client):
-    """The packets of the server are handled in ``gmqtt_patch.py``, which has gmqtt write what answers them."""
+def test_acknowledgements_are_written_without_a_look_at_their_id(client):
+    """``gmqtt_patch.py`` handles the packets of the server, and lets gmqtt write the acknowledgements."""
     handler, written = client._package_handler, []
     handler._send_command_with_mid_callback = lambda *args, **kwargs: written.append((*args, kwargs))
     handler._send_puback(1)
@@ -74,7 +74,7 @@ def test_replies_are_written_without_looking_at_an_id(client):
     assert written == [(kind, mid, False, {"reason_code": 0}) for kind, mid in ((0x40, 1), (0x50, 2), (0x70, 3))]
 
 
-def test_callbacks_are_called_with_the_client_first(client):
+def test_callbacks_get_the_client_as_first_argument(client):
     called = []
     client.on_message = client.on_subscribe = client.on_unsubscribe = lambda *args: called.append(args)
     client._package_handler.on_message("t", b"", 0, {})
@@ -83,13 +83,13 @@ def test_callbacks_are_called_with_the_client_first(client):
     assert called == [(client, "t", b"", 0, {}), (client, 1, (0,), {}), (client, 1, (0,))]
 
 
-def test_the_table_of_properties():
+def test_properties_have_the_forms_that_are_read():
     assert {known.bytes_struct for known in PROPERTIES} == {"!B", "!H", "!L", "u8", "u8x2", "b", "vbi"}
     assert Property.factory(id_=33).name == "receive_maximum"
     assert Property.factory(id_=127) is None
 
 
-def test_signatures():
+def test_methods_have_the_expected_parameters():
     assert parameters(Client._create_connection) == ["host", "port", "ssl", "clean_session", "keepalive"]
     assert parameters(Client.connect) == ["host", "port", "ssl", "keepalive", "version", "raise_exc"]
     assert parameters(PersistentStorage.push_message) == ["mid", "raw_package"]
@@ -102,7 +102,7 @@ def test_signatures():
     assert parameters(MQTTConnection.unsubscribe) == ["topic", "kwargs"]
 
 
-def test_handler_attributes(client):
+def test_the_handler_has_the_attributes_that_are_used(client):
     handler = client._package_handler
     for name in ("_error", "_connack_received", "_connection_lost", "current_connection"):
         assert hasattr(handler, name), name
@@ -111,7 +111,7 @@ def test_handler_attributes(client):
     assert MQTTConnectError(134)._code == 134
 
 
-def test_handlers_are_found_on_the_instance(client):
+def test_handlers_are_looked_up_on_the_instance(client):
     handler = client._package_handler
     seen = []
     handler._handle_disconnect_packet = lambda cmd, packet: seen.append((cmd, packet))
@@ -119,22 +119,22 @@ def test_handlers_are_found_on_the_instance(client):
     assert seen == [(0xE0, b"")]
 
 
-async def test_publish_packet_takes_a_topic_of_str(client):
-    """``MqttPublishMessage`` keeps its topic as str and skips gmqtt's constructor."""
+async def test_a_publish_packet_accepts_a_topic_of_str(client):
+    """``MqttPublishMessage`` keeps its topic as str, and does not call the constructor of gmqtt's message."""
     protocol = MQTTProtocol(
         connection_state=client._connection_state,
         id_generator=client._package_handler.id_generator,
         loop=asyncio.get_running_loop(),
     )
-    by_gmqtt = PublishPacket.build_package(Message("a/b", b"{}", qos=1), protocol)[1]
+    written_by_gmqtt = PublishPacket.build_package(Message("a/b", b"{}", qos=1), protocol)[1]
     client._package_handler.id_generator.free_id(1)
     client._package_handler.id_generator._last_used_id = 0
     message = Message.__new__(Message)
     message.topic, message.payload, message.payload_size = "a/b", b"{}", 2
     message.qos, message.retain, message.dup, message.properties = 1, False, False, {}
-    assert PublishPacket.build_package(message, protocol)[1] == by_gmqtt
+    assert PublishPacket.build_package(message, protocol)[1] == written_by_gmqtt
 
 
-def test_empty_disconnect_is_made_up_by_gmqtt():
-    """An empty DISCONNECT stands for the end of the transport; a real one carries a reason code or comes before it."""
+def test_gmqtt_reports_the_end_of_a_transport_as_an_empty_disconnect():
+    """A DISCONNECT of the server has a reason code, or comes before the end of the transport."""
     assert "Package(MQTTCommands.DISCONNECT, b'')" in inspect.getsource(MQTTProtocol.connection_lost)

@@ -1,4 +1,4 @@
-"""Imports point one way: service -> common -> entities -> constants, and few modules know gmqtt and the native core."""
+"""Imports point from service to common to entities to constants, and only listed modules import gmqtt and the native core."""
 
 import graphlib
 
@@ -16,7 +16,7 @@ MAY_IMPORT_GMQTT = {
     "service.session.subscriptions",
 }
 
-# What wraps the native core; everybody else uses these.
+# Modules that wrap the native core for all others.
 MAY_IMPORT_NATIVE = {
     "",
     "common.mqtt_message",
@@ -26,7 +26,7 @@ MAY_IMPORT_NATIVE = {
     "entities.data.data_entry",
     "entities.data.device_uplink_message",
     "entities.data.timeseries_entry",
-    # The road: encoded at the door, packed, admitted.
+    # The pipeline: intake, packing and admission.
     "service.base_message_splitter",
     "service.engine",
     "service.formats.json_values",
@@ -47,18 +47,18 @@ MAY_IMPORT_NATIVE = {
     "service.delivery.work_item",
 }
 
-# Imports for annotations only count too: a type that points up is a design that points up.
-# Each exception is `(module, imported module)` with its reason beside it.
+# Imports for annotations also count: they show a dependency of the design.
+# Each exception is `(module, imported module)`, with a comment that says why.
 EXCEPTIONS: set[tuple[str, str]] = set()
 
 
-def test_the_walk_sees_the_package():
+def test_all_layers_and_imports_are_found():
     assert {part(name) for name in MODULES} >= {*LAYERS, "emulator", "demo"}
     patch = MODULES["common.gmqtt_patch"]
     assert any(in_module(imported, "gmqtt") for imported in imports("common.gmqtt_patch", patch))
 
 
-def test_the_walk_sees_every_way_to_import(tmp_path):
+def test_every_form_of_import_is_found(tmp_path):
     source = """
 import a.b
 from c import d
@@ -76,7 +76,7 @@ def late():
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) in LAYERS])
-def test_layers_import_downwards(name):
+def test_a_layer_imports_no_layer_above_it(name):
     allowed = LAYERS[LAYERS.index(part(name)) :]
     upwards = [
         imported
@@ -87,15 +87,15 @@ def test_layers_import_downwards(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "emulator"])
-def test_the_emulator_knows_no_client(name):
-    # It stands for the peer: what it shared with the client, the client's tests could not judge.
+def test_the_emulator_imports_no_code_of_the_client(name):
+    # The emulator stands for the platform: tests could not find a mistake in code that it shares with the client.
     client = [imported for imported in own_imports(name, MODULES[name]) if part(imported) in ("", "service", "common", "demo")]
     assert not client
 
 
 @pytest.mark.parametrize("of", sorted({part(name) for name in MODULES}))
-def test_no_module_needs_itself(of):
-    """No circle of imports, those for types included."""
+def test_there_is_no_import_cycle(of):
+    """Imports for annotations are included."""
     modules = {name for name in MODULES if part(name) == of}
     needs = {}
     for name in modules:
@@ -104,18 +104,18 @@ def test_no_module_needs_itself(of):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_few_know_gmqtt(name):
+def test_only_listed_modules_import_gmqtt(name):
     knows = any(in_module(imported, "gmqtt") for imported in imports(name, MODULES[name]))
-    # The emulator's codec leans on gmqtt's.
+    # The codec of the emulator uses that of gmqtt.
     assert not knows or name in MAY_IMPORT_GMQTT or part(name) == "emulator"
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_few_know_the_native_core(name):
+def test_only_listed_modules_import_the_native_core(name):
     knows = any(in_module(imported, "_native") for imported in own_imports(name, MODULES[name]))
     assert not knows or name in MAY_IMPORT_NATIVE
 
 
-def test_the_lists_name_what_exists():
+def test_listed_modules_exist():
     stale = (MAY_IMPORT_GMQTT | MAY_IMPORT_NATIVE | {module for module, _ in EXCEPTIONS}) - set(MODULES)
     assert not stale

@@ -1,4 +1,7 @@
-"""Pings and silence, on a clock of the test's own: only a PINGREQ that stayed unanswered while the loop ran ends a connection."""
+"""PINGREQ and silent servers, with a clock that the test moves.
+
+Only a PINGREQ that was not answered while the loop was running ends a connection.
+"""
 
 import pytest
 from fake_timers import FakeTimers
@@ -9,7 +12,7 @@ KEEP_ALIVE = 10.0
 
 
 class Link:
-    """A server that answers pings or not, and bytes that have not left."""
+    """A server that answers pings or not, and a number of unsent bytes."""
 
     def __init__(self, answers=True, delay=0.0, seconds=KEEP_ALIVE):
         self.timers = FakeTimers()
@@ -24,9 +27,9 @@ class Link:
         self.pings.append(self.timers.now)
         self.watch.last_out = self.timers.now
         if self.answers:
-            self.timers.call_later(self.delay, self.hear)
+            self.timers.call_later(self.delay, self.receive)
 
-    def hear(self):
+    def receive(self):
         self.watch.last_in = self.timers.now
 
 
@@ -42,8 +45,8 @@ def test_a_quiet_connection_is_pinged_within_the_keep_alive():
 
 
 @pytest.mark.parametrize("direction", ["last_in", "last_out"])
-def test_traffic_in_one_direction_is_pinged_all_the_same(direction):
-    """A server needs packets of ours, and we need packets of the server's."""
+def test_a_connection_with_traffic_in_one_direction_is_pinged(direction):
+    """The server needs packets from the client, and the client needs packets from the server."""
     link = Link(answers=True)
     for _ in range(100):
         link.timers.wait(1)
@@ -52,7 +55,7 @@ def test_traffic_in_one_direction_is_pinged_all_the_same(direction):
     assert link.silent == []
 
 
-def test_traffic_in_both_directions_needs_no_ping():
+def test_a_connection_with_traffic_in_both_directions_is_not_pinged():
     link = Link()
     for _ in range(100):
         link.timers.wait(1)
@@ -71,8 +74,8 @@ def test_a_dead_connection_is_noticed_after_twice_the_keep_alive():
 
 @pytest.mark.parametrize("blocked", [9, 19, 21, 60, 3600, 86_400])
 @pytest.mark.parametrize("before", [0.0, 5.0, 8.5])
-def test_a_blocked_loop_ends_no_connection(blocked, before):
-    """No PINGREQ was due while the loop stood still, so its silence proves nothing. A machine that slept is the same."""
+def test_a_blocked_loop_does_not_end_a_connection(blocked, before):
+    """While the loop is blocked, or the machine sleeps, no PINGREQ is sent, and silence proves nothing."""
     link = Link()
     link.timers.wait(before)
     link.timers.block(blocked)
@@ -82,7 +85,7 @@ def test_a_blocked_loop_ends_no_connection(blocked, before):
 
 
 @pytest.mark.parametrize("blocked", [3, 21, 3600])
-def test_a_loop_that_is_blocked_while_a_ping_is_unanswered_still_waits_for_the_answer(blocked):
+def test_a_pingresp_is_awaited_after_the_loop_was_blocked(blocked):
     link = Link(answers=False)
     link.timers.wait(9)
     assert len(link.pings) == 1
@@ -90,7 +93,7 @@ def test_a_loop_that_is_blocked_while_a_ping_is_unanswered_still_waits_for_the_a
     link.timers.wait(6)
     assert link.silent == []
     link.answers = True
-    link.hear()
+    link.receive()
     link.timers.wait(100)
     assert link.silent == []
 
@@ -104,7 +107,7 @@ def test_a_connection_that_died_while_the_loop_was_blocked_is_noticed(blocked):
     assert len(link.silent) == 1
 
 
-def test_a_loop_that_is_blocked_again_and_again_notices_a_dead_connection():
+def test_a_dead_connection_is_noticed_although_the_loop_is_blocked_again_and_again():
     link = Link(answers=False)
     for _ in range(100):
         link.timers.block(5)
@@ -112,8 +115,8 @@ def test_a_loop_that_is_blocked_again_and_again_notices_a_dead_connection():
     assert len(link.silent) == 1
 
 
-def test_a_ping_that_waits_behind_other_bytes_is_waited_for():
-    """256 kB at 2 kB a second take two minutes."""
+def test_a_pingreq_behind_unsent_bytes_gets_more_time():
+    """256 kB at 2 kB per second take two minutes."""
     link = Link(answers=False)
     link.timers.wait(8.5)
     for unsent in range(256_000, 0, -2000):
@@ -121,25 +124,25 @@ def test_a_ping_that_waits_behind_other_bytes_is_waited_for():
         link.timers.wait(1)
     assert link.silent == []
     link.unsent = 0
-    link.hear()
+    link.receive()
     link.timers.wait(5)
     assert link.silent == []
 
 
-def test_bytes_that_never_leave_do_not_keep_a_connection():
+def test_bytes_that_stay_unsent_do_not_keep_a_connection_open():
     link = Link(answers=False)
     link.unsent = 256_000
     link.timers.wait(2 * KEEP_ALIVE + 0.1)
     assert len(link.silent) == 1
 
 
-def test_no_keep_alive_pings_never():
+def test_without_a_keep_alive_nothing_is_pinged():
     link = Link(answers=False, seconds=0)
     link.timers.wait(1000)
     assert (link.pings, link.silent, link.timers.running) == ([], [], 0)
 
 
-def test_the_servers_keep_alive_takes_over():
+def test_another_keep_alive_takes_effect():
     link = Link()
     link.timers.wait(1)
     link.watch.restart(2.0)

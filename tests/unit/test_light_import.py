@@ -1,4 +1,4 @@
-"""Importing a client loads what a client needs: no extra, no other part of the package, nothing heavy of Python's own."""
+"""Importing a client loads no optional dependency, no other part of the package, and no slow module of Python."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from package_imports import LAYERS, PACKAGE, in_module
 
-# Imports the module named by its argument in an interpreter of its own; prints what that loaded.
+# Imports the module that its argument names, in a new interpreter, and prints the names of the loaded modules.
 PROGRAM = """
 import importlib, sys
 before = set(sys.modules)
@@ -15,7 +15,7 @@ importlib.import_module(sys.argv[1])
 print(*sorted(set(sys.modules) - before))
 """
 CLIENTS = (PACKAGE, f"{PACKAGE}.service.device.client", f"{PACKAGE}.service.gateway.client")
-# Each costs milliseconds, and what a client is made for needs none of them.
+# Each of them takes milliseconds to import, and a client does not need it.
 HEAVY = ("ctypes", "email", "http", "importlib.metadata", "multiprocessing", "pydoc", "sqlite3", "tomllib", "unittest", "xml")
 
 
@@ -27,15 +27,15 @@ def loaded(request):
     return modules
 
 
-def test_no_extra(loaded):
+def test_no_optional_dependency_is_loaded(loaded):
     others = {module.partition(".")[0] for module in loaded} - set(sys.stdlib_module_names)
     assert others == {PACKAGE, "gmqtt"}
 
 
-def test_no_other_part_of_the_package(loaded):
+def test_no_other_part_of_the_package_is_loaded(loaded):
     own = [module.removeprefix(f"{PACKAGE}.") for module in loaded if module.startswith(f"{PACKAGE}.")]
     assert {module.partition(".")[0] for module in own} == {"_native", *LAYERS}
 
 
-def test_nothing_heavy(loaded):
+def test_no_slow_module_is_loaded(loaded):
     assert [module for module in loaded if any(in_module(module, heavy) for heavy in HEAVY)] == []

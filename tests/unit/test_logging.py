@@ -1,4 +1,4 @@
-"""Loggers of the package."""
+"""Loggers of the package leave those of other packages unchanged."""
 
 import logging
 import logging.config
@@ -8,13 +8,13 @@ import pytest
 from tb_mqtt_client.common.logging_utils import TRACE_LEVEL, ExtendedLogger, get_logger
 
 
-def test_defect_67_the_processs_logger_class_is_left_alone():
+def test_defect_67_the_logger_class_of_the_process_is_not_changed():
     get_logger("tb_mqtt_client.test")
     assert logging.getLoggerClass() is logging.Logger
-    assert type(logging.getLogger("somebody else's")) is logging.Logger
+    assert type(logging.getLogger("another package")) is logging.Logger
 
 
-def test_defect_67_a_logger_that_was_made_before_has_trace(caplog):
+def test_defect_67_a_logger_that_existed_before_gets_trace(caplog):
     logging.getLogger("made before")
     logger = get_logger("made before")
     assert isinstance(logger, ExtendedLogger)
@@ -24,11 +24,11 @@ def test_defect_67_a_logger_that_was_made_before_has_trace(caplog):
     assert (record.levelno, record.getMessage(), record.filename) == (TRACE_LEVEL, "1 of 2", "test_logging.py")
 
 
-def test_without_a_name_it_is_this_modules():
+def test_the_default_logger_is_that_of_the_module():
     assert get_logger().name == "tb_mqtt_client.common.logging_utils"
 
 
-def test_loggers_of_another_class_are_left_as_they_are():
+def test_loggers_of_another_class_are_not_changed():
     class Theirs(logging.Logger):
         pass
 
@@ -41,8 +41,8 @@ def test_loggers_of_another_class_are_left_as_they_are():
 
 
 @pytest.mark.parametrize("add", ["handler", "filter"])
-def test_a_handler_or_filter_that_raises_is_printed_and_breaks_nothing(add, capsys):
-    """Every line that the client logs goes to the program's handlers: theirs must not lose a message or end a connection."""
+def test_an_error_of_a_handler_or_filter_is_printed_and_not_raised(add, capsys):
+    """Handlers belong to the program; their errors must not lose a message or end a connection."""
 
     class Raising(logging.Handler):
         def emit(self, _record):

@@ -1,4 +1,4 @@
-"""Bodies of the server's packets: what they say, and that whatever breaks MQTT raises one kind of error."""
+"""Reading the bodies of packets from the server; a violation of MQTT raises `NotMqttError`."""
 
 from contextlib import suppress
 
@@ -28,7 +28,7 @@ READERS = {
     "UNSUBACK": read_unsuback,
     "properties": lambda body, _version: read_properties(body),
 }
-# One of each form of value, so that bytes get past the first question.
+# Properties with each form of value, so that some bodies pass the first checks.
 PROPERTIES = st.sampled_from([
     b"\x01\x01", b"\x02\x00\x00\x00\x05", b"\x03\x00\x01x", b"\x09\x00\x02\xff\xfe", b"\x0b\x80\x01", b"\x13\x00\x3c",
     b"\x1f\x00\x02ab", b"\x21\x00\x0a", b"\x26\x00\x01a\x00\x01b", b"\x27\x00\x00\x10\x00", b"\x7f", b"\x1f\x00\x02\xff\xff",
@@ -39,7 +39,7 @@ BODIES = st.binary(max_size=40) | st.tuples(st.binary(max_size=5), st.lists(PROP
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_any_bytes_are_read_or_break_mqtt(read):
+def test_any_bytes_are_read_or_raise_not_mqtt_error(read):
     @given(BODIES, VERSIONS)
     @example(b"", 5)
     @example(b"\xff" * 10, 5)
@@ -62,13 +62,13 @@ def test_any_bytes_are_read_or_break_mqtt(read):
         (b"\x00\x00\xff", 4, (False, 0, {})),
     ],
 )
-def test_connack(body, version, expected):
+def test_a_connack_is_read(body, version, expected):
     assert read_connack(body, version) == expected
 
 
 @pytest.mark.parametrize("twice", [b"\x21\x00\x0a", b"\x27\x00\x00\x10\x00", b"\x24\x01", b"\x13\x00\x3c", b"\x12\x00\x01x"])
-def test_a_property_of_a_connack_comes_once(twice):
-    """A CONNACK with Receive Maximum twice ended the task that reconnects."""
+def test_a_property_that_comes_twice_in_a_connack_is_refused(twice):
+    """A CONNACK with two values of Receive Maximum once ended the task that reconnects."""
     with pytest.raises(NotMqttError, match="twice") as refused:
         read_connack(b"\x00\x00" + bytes([2 * len(twice)]) + 2 * twice, 5)
     assert refused.value.reason_code == 0x82
@@ -86,7 +86,7 @@ def test_a_property_of_a_connack_comes_once(twice):
         (0x30, b"\x00\x01t\x05\x0b\x01\x0b\x80\x01y", 5, ("t", b"y", 0, 0, {"subscription_identifier": [1, 128]})),
     ],
 )
-def test_publish(first_byte, body, version, expected):
+def test_a_publish_is_read(first_byte, body, version, expected):
     assert read_publish(first_byte, body, version) == expected
 
 
@@ -101,7 +101,7 @@ def test_publish(first_byte, body, version, expected):
         (b"\x12\x34\x97", 4, (0x1234, 0, {})),
     ],
 )
-def test_puback(body, version, expected):
+def test_a_puback_is_read(body, version, expected):
     assert read_acknowledgement("PUBACK", body, version) == expected
 
 
@@ -115,9 +115,9 @@ def test_puback(body, version, expected):
         (read_unsuback, b"\x12\x34", 4, (0x1234, (), {})),
     ],
 )
-def test_answers_to_subscriptions(read, body, version, expected):
+def test_a_suback_and_an_unsuback_are_read(read, body, version, expected):
     assert read(body, version) == expected
 
 
-def test_packet_types_are_those_of_the_first_byte():
+def test_packet_types_have_the_numbers_of_mqtt():
     assert [kind.value >> 4 for kind in PacketType] == list(range(1, 16))

@@ -1,9 +1,9 @@
-"""Importing the package defines names and does nothing else: no policy, logger class, socket, thread or process."""
+"""Importing the package only defines names: it sets no policy or logger class, and opens no socket, thread or process."""
 
 import subprocess
 import sys
 
-# Runs in an interpreter of its own, where nobody has imported anything before.
+# Runs in a new interpreter, in which no other module has imported the package.
 PROGRAM = """
 import asyncio, importlib, logging, pkgutil, signal, sys, threading, warnings
 
@@ -58,9 +58,9 @@ def run(what: str) -> str:
     return done.stdout
 
 
-def test_importing_the_package():
+def test_importing_the_package_only_defines_names():
     run("package")
 
 
-def test_defect_16_importing_every_module():
+def test_defect_16_importing_every_module_only_defines_names():
     assert int(run("every module")) > 10

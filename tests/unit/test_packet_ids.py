@@ -1,7 +1,7 @@
-"""Packet ids: each is in use until the acknowledgement of its own kind comes, and no other packet changes that."""
+"""A packet id stays in use until the acknowledgement of its kind comes; other packets do not free it."""
 
 import pytest
-from played_connection import PlayedConnection, answer, puback
+from played_connection import PlayedConnection, ack, puback
 
 from tb_mqtt_client import BackpressureException
 from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
@@ -12,19 +12,19 @@ SURPLUS = {"PUBREC": PUBREC, "PUBREL": PUBREL, "PUBCOMP": PUBCOMP, "SUBACK": SUB
 
 
 def is_free(played, packet_id):
-    """Whether a publish is given this packet id when its turn comes again, 65,535 publishes after the last time."""
-    played.patches.packet_ids._last = packet_id - 1
+    """Return whether a publish gets this packet id when its turn comes again, 65,535 publishes after the last time."""
+    played.use_ids_until(packet_id - 1)
     return played.publish() == packet_id
 
 
 @pytest.mark.parametrize("kind", SURPLUS.values(), ids=SURPLUS)
 @pytest.mark.parametrize("refused", [False, True])
 async def test_a_surplus_acknowledgement_leaves_a_publish_in_flight(kind, refused):
-    """gmqtt freed the id; 65,535 publishes later it was used twice, and one of the two datapoints vanished."""
+    """gmqtt frees the id: 65,535 publishes later two publishes would have it, and the result of one would be lost."""
     played = await PlayedConnection().open()
     in_flight = played.publish()
-    played.say(answer(kind, in_flight, b"\x00\x80" if kind in {SUBACK, UNSUBACK} else bytes([0x80 if refused else 0, 0])))
-    assert (played.acknowledged, played.answered, played.transport.aborted) == ([], [], False)
+    played.say(ack(kind, in_flight, b"\x00\x80" if kind in {SUBACK, UNSUBACK} else bytes([0x80 if refused else 0, 0])))
+    assert (played.acknowledged, played.confirmed, played.transport.aborted) == ([], [], False)
     assert not is_free(played, in_flight)
     played.say(puback(in_flight))
     assert played.acknowledged == [(in_flight, 0)]
@@ -33,25 +33,25 @@ async def test_a_surplus_acknowledgement_leaves_a_publish_in_flight(kind, refuse
 
 @pytest.mark.parametrize("awaited", [SUBACK, UNSUBACK])
 @pytest.mark.parametrize("kind", [PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK])
-async def test_only_its_own_answer_frees_the_id_of_a_subscription(awaited, kind):
+async def test_only_a_suback_or_unsuback_frees_the_id_of_its_packet(awaited, kind):
     played = await PlayedConnection().open()
     packet_id = played.client.subscribe("t", qos=1) if awaited == SUBACK else played.client.unsubscribe("t")
-    played.say(answer(kind, packet_id))
-    assert played.answered == ([(packet_id, (0,))] if kind == awaited else [])
+    played.say(ack(kind, packet_id))
+    assert played.confirmed == ([(packet_id, (0,))] if kind == awaited else [])
     assert is_free(played, packet_id) == (kind == awaited)
 
 
 @pytest.mark.parametrize("kind", [*SURPLUS.values(), PUBACK])
-async def test_an_acknowledgement_of_nothing_changes_nothing(kind):
-    """A PUBREC for an unknown id was stored as a publish without its PUBACK, for which the connection was given up."""
+async def test_an_acknowledgement_of_an_unknown_id_changes_nothing(kind):
+    """gmqtt stores a PUBREC for an unknown id as a publish; its missing PUBACK would end the connection."""
     played = await PlayedConnection().open()
-    played.say(answer(kind, 4711) + answer(kind, 0))
+    played.say(ack(kind, 4711) + ack(kind, 0))
     assert not played.transport.aborted
     assert played.patches.overdue(float("inf")) is None
     assert is_free(played, 4711)
 
 
-async def test_an_id_in_flight_is_passed_over_when_the_ids_begin_anew():
+async def test_ids_in_flight_are_skipped_when_the_ids_start_again():
     ids = PacketIds()
     for expected in range(1, 65_536):
         assert ids.next_id() == expected
@@ -62,7 +62,7 @@ async def test_an_id_in_flight_is_passed_over_when_the_ids_begin_anew():
     assert ids.next_id() == 4
 
 
-async def test_without_a_free_id_a_publish_is_refused_until_one_is_acknowledged():
+async def test_a_publish_is_refused_while_all_ids_are_in_flight():
     ids = PacketIds()
     taken = [ids.next_id() for _ in range(65_535)]
     assert sorted(taken) == list(range(1, 65_536))

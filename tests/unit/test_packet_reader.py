@@ -1,4 +1,4 @@
-"""Bytes to packets, in whatever pieces they arrive."""
+"""Bytes are read as packets, whatever the size of the received pieces."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ from tb_mqtt_client.common.mqtt.packets import NotMqttError, PacketReader
 
 
 def length_of(size):
-    """A remaining length."""
+    """Return a remaining length as it is encoded."""
     encoded = bytearray()
     while True:
         size, digit = divmod(size, 128)
@@ -24,7 +24,7 @@ def packet(first_byte, body):
 
 
 def read_all(reader, pieces):
-    """What comes out of all the pieces."""
+    """Return the packets of all pieces."""
     return [one for piece in pieces for one in reader.read(piece)]
 
 
@@ -33,7 +33,7 @@ PACKETS = st.lists(st.tuples(st.integers(0, 255), BODIES), max_size=8)
 
 
 @given(PACKETS, st.lists(st.integers(1, 400), min_size=1, max_size=20))
-def test_packets_come_out_as_they_went_in(packets, sizes):
+def test_packets_are_read_from_pieces_of_any_size(packets, sizes):
     whole = b"".join(packet(*one) for one in packets)
     reader, found, position, turn = PacketReader(2**20), [], 0, 0
     while position < len(whole):
@@ -44,7 +44,7 @@ def test_packets_come_out_as_they_went_in(packets, sizes):
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=20))
-def test_any_bytes_are_packets_or_break_mqtt(pieces):
+def test_any_bytes_are_packets_or_raise_not_mqtt_error(pieces):
     reader = PacketReader(1000)
     # Any other error fails the test.
     with suppress(NotMqttError):
@@ -55,7 +55,7 @@ def test_any_bytes_are_packets_or_break_mqtt(pieces):
 
 
 @pytest.mark.parametrize("pieces", [1, 100])
-def test_a_packet_over_the_limit_is_refused_before_its_bytes_come(pieces):
+def test_a_packet_over_the_limit_is_refused_when_its_header_is_read(pieces):
     reader = PacketReader(1000)
     assert list(reader.read(packet(0x30, bytes(997)))) == [(0x30, bytes(997))]
     header = b"\x30" + length_of(998)
@@ -89,8 +89,8 @@ class CountedBuffer(bytearray):
 
 @pytest.mark.parametrize("piece", [1, 7, 1460])
 @pytest.mark.parametrize("size", [10_000, 40_000, 160_000])
-def test_the_work_for_a_packet_grows_with_its_size_and_not_with_its_pieces(size, piece):
-    """16 MiB in small pieces took a minute of CPU: what had come before was copied again with each of them."""
+def test_the_work_for_a_packet_does_not_depend_on_the_number_of_its_pieces(size, piece):
+    """If each piece copied all earlier ones, 16 MiB in small pieces would take a minute of CPU."""
     reader = PacketReader(2**30)
     reader._unread = CountedBuffer()
     looks, look = 0, reader._long_length
@@ -104,6 +104,6 @@ def test_the_work_for_a_packet_grows_with_its_size_and_not_with_its_pieces(size,
     whole = packet(0x30, bytes(size))
     found = read_all(reader, (whole[at : at + piece] for at in range(0, len(whole), piece)))
     assert found == [(0x30, bytes(size))]
-    # Into the buffer once and out of it once, besides the few bytes of the header.
+    # Each byte is copied into the buffer once and out of it once, apart from the few bytes of the header.
     assert reader._unread.copied <= 2 * len(whole) + 20
     assert looks <= 10

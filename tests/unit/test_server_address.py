@@ -1,4 +1,4 @@
-"""Where a server is: every form in which people write it is read, or refused with a hint."""
+"""Addresses of servers: every common form is read, or refused with a hint."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_every_form_of_a_host_is_read_for_provisioning(host, server, tls):
         (["mqtts://a", "mqtt://b"], "must not mix URLs with and without TLS"),
     ],
 )
-def test_what_is_not_a_host_is_refused_with_a_hint(host, message):
+def test_an_invalid_host_is_refused_with_a_hint(host, message):
     with pytest.raises(ValueError, match=message):
         DeviceConfig({"host": host})
     config = DeviceConfig({"host": "before"})
@@ -113,7 +113,7 @@ def test_a_host_that_contradicts_another_option_is_refused(options, message):
         DeviceConfig(options)
 
 
-def test_precedence_holds_for_the_port_in_a_host(monkeypatch):
+def test_a_port_in_a_host_has_the_precedence_of_that_host(monkeypatch):
     monkeypatch.setenv("TB_HOST", "environment:1884")
     assert servers(DeviceConfig({"port": 1885})) == ["environment:1885"]
     monkeypatch.setenv("TB_PORT", "1886")
@@ -126,13 +126,13 @@ def test_precedence_holds_for_the_port_in_a_host(monkeypatch):
     assert servers(config) == ["given:1888"]
     config.host = "assigned:1889"
     assert servers(config) == ["assigned:1889"]
-    # A gateway's own variables come before those of all clients.
+    # Variables for gateways have precedence over those for all clients.
     monkeypatch.setenv("TB_GW_HOST", "gateway:1890")
     assert servers(GatewayConfig()) == ["gateway:1890"]
 
 
 @pytest.mark.parametrize("host", [["a", "b:8884", "[::1]"], ("a", "b:8884", "[::1]"), "a,b:8884, [::1]"])
-def test_several_hosts(host, monkeypatch):
+def test_several_hosts_are_read(host, monkeypatch):
     expected = ["a:1885", "b:8884", "[::1]:1885"]
     config = DeviceConfig({"host": host, "port": 1885})
     assert servers(config) == servers(GatewayConfig.from_device_config(config)) == expected
@@ -144,7 +144,7 @@ def test_several_hosts(host, monkeypatch):
         assert servers(DeviceConfig()) == expected
 
 
-def test_several_hosts_over_tls():
+def test_several_hosts_with_tls_are_read():
     config = DeviceConfig({"host": "mqtts://a,mqtts://b:8884"})
     assert (servers(config), config.use_tls()) == (["a:8883", "b:8884"], True)
     assert servers(GatewayConfig.from_device_config(config)) == ["a:8883", "b:8884"]
@@ -157,10 +157,10 @@ def test_a_blank_host_is_not_set():
 
 @pytest.mark.parametrize("make", [DeviceConfig, DeviceClient, GatewayConfig, GatewayClient])
 @pytest.mark.parametrize("config", ["127.0.0.1", b"127.0.0.1", ["127.0.0.1"], 5])
-def test_a_configuration_that_is_not_one_is_refused_with_the_form(make, config):
+def test_an_argument_that_is_not_a_configuration_is_refused_with_an_example(make, config):
     with pytest.raises(TypeError, match=r'must be a .*Config or a dict such as {"host": "tb\.example\.com"') as raised:
         make(config)
-    # It may be an access token.
+    # The argument may be an access token.
     assert "127.0.0.1" not in str(raised.value)
 
 
@@ -168,12 +168,12 @@ def test_a_configuration_that_is_not_one_is_refused_with_the_form(make, config):
     ("option", "meant"),
     [("prot", "port"), ("hots", "host"), ("token", "access_token"), ("ssl", "use_system_ca"), ("keep_alive", "keepalive")],
 )
-def test_an_unknown_option_suggests_the_nearest(option, meant):
+def test_an_unknown_option_suggests_a_similar_one(option, meant):
     with pytest.raises(ValueError, match=f"Unknown option '{option}', did you mean '{meant}'\\? Allowed are host"):
         DeviceConfig({option: 1})
 
 
-def test_an_unknown_option_without_a_near_one():
+def test_an_unknown_option_without_a_similar_one_lists_the_options():
     with pytest.raises(ValueError, match=r"Unknown option 'zzzz'\. Allowed are host"):
         DeviceConfig({"zzzz": 1})
     with pytest.raises(ValueError, match=r"Unknown option 5\. Allowed are host"):

@@ -1,4 +1,4 @@
-"""The answer to getSessionLimits, and what admission makes of it."""
+"""The response to getSessionLimits, and the admission of messages by its limits."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def limiter(clock, messages="", telemetry_messages="", datapoints=""):
     return RateLimiter(*(RateLimit(text, percentage=100, clock=clock) for text in limits))
 
 
-def test_parse():
+def test_a_response_is_parsed():
     reply = {
         "maxPayloadSize": 1000,
         "maxInflightMessages": 100,
@@ -44,8 +44,8 @@ def test_parse():
     assert (limits.max_packet_size, limits.device["messages"], limits.gateway) == (1000, "1:1", {"messages": "2:1"})
 
 
-@pytest.mark.parametrize("reply", ['{"error":"timeout"}', "[]", "no json", ""])
-def test_no_answer(reply):
+@pytest.mark.parametrize("reply", ['{"error":"timeout"}', "[]", "not json", ""])
+def test_a_response_without_limits_is_refused(reply):
     with pytest.raises(ValueError, match=r"getSessionLimits|Expecting value|not a JSON object"):
         SessionLimits.parse(reply.encode())
 
@@ -54,7 +54,7 @@ UNUSABLE_SIZES = [0, "x", -1, True, 1.5, 65536.0, float("nan"), [], {}, 79, 2**3
 
 
 @pytest.mark.parametrize("size", [None, *UNUSABLE_SIZES])
-def test_an_unusable_payload_size_is_the_default(size, caplog):
+def test_an_unusable_payload_size_is_replaced_by_the_default(size, caplog):
     assert SessionLimits.parse(json.dumps({"maxPayloadSize": size}).encode()) == SessionLimits(announced=True)
     assert ["maxPayloadSize=" in message for message in caplog.messages] == ([] if size is None else [True])
 
@@ -83,7 +83,7 @@ def test_a_payload_size_is_at_most_what_mqtt_can_carry(size, used):
         (f"{10**400}:{10**400}", ""),
     ],
 )
-def test_unusable_rate_limits_are_left_out_with_one_warning(of, name, value, used, caplog):
+def test_unusable_rate_limits_are_ignored_with_one_warning(of, name, value, used, caplog):
     reply = {of: {"messages": "1:1", "telemetryMessages": "1:1", "telemetryDataPoints": "1:1", name: value, "other": 1}}
     limits = SessionLimits.parse(json.dumps(reply).encode())
     texts = limits.device if of == "rateLimits" else limits.gateway
@@ -93,7 +93,7 @@ def test_unusable_rate_limits_are_left_out_with_one_warning(of, name, value, use
 
 
 @pytest.mark.parametrize("value", [1, "10:1", [], True])
-def test_rate_limits_that_are_not_an_object_are_left_out_with_one_warning(value, caplog):
+def test_rate_limits_that_are_not_an_object_are_ignored_with_one_warning(value, caplog):
     reply = {"maxPayloadSize": "x", "rateLimits": value, "gatewayRateLimits": value}
     assert SessionLimits.parse(json.dumps(reply).encode()) == SessionLimits(announced=True)
     [message] = caplog.messages
@@ -114,7 +114,7 @@ REPLIES = st.fixed_dictionaries(
 
 
 @given(REPLIES, st.integers(1, 100))
-def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
+def test_the_client_can_send_after_any_response_of_the_server(reply, percentage):
     limits = SessionLimits.parse(json.dumps(reply).encode())
     client = GatewayClient({"host": "127.0.0.1", "rate_limit_percentage": percentage})
     engine_of(client).apply_limits(limits)
@@ -135,7 +135,7 @@ def test_whatever_the_server_replies_the_client_can_send(reply, percentage):
 
 
 def test_contract_9_what_was_spent_stays_spent():
-    """The server's buckets survive a reconnect (docs/platform_contract.md, section 5)."""
+    """Token buckets of the platform survive a reconnect (docs/platform_contract.md, section 5)."""
     clock = Clock()
     limits = limiter(clock, messages="10:1")
     limits.message_rate_limit.spend(10)
@@ -145,7 +145,7 @@ def test_contract_9_what_was_spent_stays_spent():
 
 
 async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_limits():
-    """docs/platform_contract.md, facts 3 and 4: data takes messages and datapoints, a gateway's by device entry; else messages."""
+    """docs/platform_contract.md, facts 3 and 4: data takes message and datapoint tokens, for a gateway by device entry."""
     clock = Clock()
     device, gateway = limiter(clock, "5:1", "5:1", "50:1"), limiter(clock, "7:1", "7:1", "70:1")
     admission = Admission(device, gateway, BackpressureController(), clock)
@@ -167,17 +167,17 @@ async def test_defect_32_and_36_contract_9_tokens_are_taken_once_from_the_right_
     assert take("v1/gateway/connect") == 0.0
     assert tokens(gateway) == [5.0, 4.0, 45.0]
     assert tokens(device) == [4.0, 3.0, 35.0]
-    # 45 of 70 a second are there: 10 more come in a seventh of it. Nothing is taken meanwhile.
+    # 45 of 70 tokens are left, and 70 come back per second: the missing 10 take a seventh of a second. No token is taken yet.
     assert take("v1/gateway/telemetry", 55) == pytest.approx(10 / 70)
     assert tokens(gateway) == [5.0, 4.0, 45.0]
     clock.now = round(1e9 / 7) + 1
     assert take("v1/gateway/telemetry", 55) == 0.0
-    # More than a window ever holds, after the limits became narrower: all of the window.
+    # A message that needs more tokens than the window has takes all of them.
     clock.now = 10**10
     assert take("v1/gateway/telemetry", 700) == 0.0
 
 
-async def test_new_limits_wake_who_waits_by_the_old_ones():
+async def test_new_limits_end_a_wait_for_the_old_ones():
     admission = Admission(limiter(Clock()), limiter(Clock()), BackpressureController(), Clock())
     waiting = asyncio.ensure_future(admission.wait(3600))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""How many bytes of a socket are on their way, as the system says."""
+"""The bytes of a socket that the peer has not acknowledged, as the system reports them."""
 
 import socket
 import sys
@@ -9,8 +9,8 @@ import pytest
 from tb_mqtt_client.common.mqtt.transport import unacknowledged_bytes
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells it")
-def test_bytes_that_the_peer_has_not_taken():
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports them")
+def test_unread_bytes_of_a_peer_are_counted():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         peer, _ = server.accept()
         assert unacknowledged_bytes(client) == 0
@@ -23,7 +23,7 @@ def test_bytes_that_the_peer_has_not_taken():
         peer.close()
 
 
-def test_a_closed_socket_has_nothing_on_its_way():
+def test_a_closed_socket_has_no_unacknowledged_bytes():
     client = socket.socket()
     client.close()
     assert unacknowledged_bytes(client) == 0

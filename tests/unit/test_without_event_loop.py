@@ -1,4 +1,4 @@
-"""Messages are built, split and written where no event loop runs. Their futures are made when somebody asks for them."""
+"""Messages are built, split and encoded without an event loop. Their futures are created when they are first used."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
-from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessageBuilder
+from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, DeviceUplinkMessageBuilder
 from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
@@ -27,8 +27,8 @@ DEADLINE = 10
 
 @pytest.fixture(autouse=True)
 def _no_loop_is_made(monkeypatch):
-    """Building must not need a loop, nor make one."""
-    monkeypatch.setattr(asyncio, "new_event_loop", lambda: pytest.fail("a loop was made"))
+    """Fail if a test creates an event loop of the default kind."""
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: pytest.fail("an event loop was created"))
 
 
 def message(builder=DeviceUplinkMessageBuilder, count=2):
@@ -37,7 +37,7 @@ def message(builder=DeviceUplinkMessageBuilder, count=2):
 
 
 def in_loop(work):
-    """Run a coroutine in a new loop, in a thread: the loop of this one stays as it is."""
+    """Run a coroutine in a new event loop in another thread, so that this thread has none."""
     outcome = []
 
     def run():
@@ -52,7 +52,7 @@ def in_loop(work):
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_messages_and_their_publishes_are_built(builder):
+def test_messages_are_built_without_futures(builder):
     built = message(builder)
     assert "delivery_futures=()" in repr(built)
     assert MqttPublishMessage("topic", built, main_ts=5).payload is built
@@ -60,7 +60,7 @@ def test_messages_and_their_publishes_are_built(builder):
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_a_future_is_of_the_loop_in_which_it_is_asked_for(builder):
+def test_a_future_belongs_to_the_loop_in_which_it_is_first_used(builder):
     shared = builder().set_device_name("meter")
     first, second = shared.build(), shared.build()
     publish = MqttPublishMessage("topic", b"{}")
@@ -78,7 +78,7 @@ def test_a_future_is_of_the_loop_in_which_it_is_asked_for(builder):
     assert in_loop(ask)
 
 
-def test_a_future_can_be_asked_for_outside_of_a_loop():
+def test_a_future_is_created_while_no_loop_is_running():
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
     try:
@@ -90,7 +90,7 @@ def test_a_future_can_be_asked_for_outside_of_a_loop():
 
 
 @pytest.mark.parametrize(("splitter", "builder"), [(MessageSplitter, BUILDERS[0]), (GatewayMessageSplitter, BUILDERS[1])])
-def test_a_message_is_split_and_its_future_waits_for_all_parts(splitter, builder):
+def test_the_future_of_a_split_message_waits_for_all_parts(splitter, builder):
     futures = FutureMap()
     whole = message(builder, 10)
     parts = splitter(max_datapoints=4, futures=futures).split_timeseries([whole])
@@ -114,7 +114,7 @@ def test_a_message_without_futures_has_parts_without_futures():
     assert [part.delivery_futures for part in parts] == [(), ()]
 
 
-def test_requests_and_replies_are_built_and_written():
+def test_requests_and_responses_are_encoded_without_an_event_loop():
     def result_of(coroutine):
         with pytest.raises(StopIteration) as stopped:
             coroutine.send(None)
@@ -131,8 +131,8 @@ def test_requests_and_replies_are_built_and_written():
     assert all(json.loads(publish.payload) for publish in published)
 
 
-@pytest.mark.parametrize("cls", [builder._message_class for builder in BUILDERS])
-def test_a_size_that_is_given_is_kept(cls):
+@pytest.mark.parametrize("cls", [DeviceUplinkMessage, GatewayUplinkMessage])
+def test_a_given_size_is_kept(cls):
     entries = {0: [TimeseriesEntry("a", 1)]}
     assert cls.build("d", None, [], entries, [], 123).size == 123
     assert cls.build("d", None, [], entries, []).size == cls.build("d", None, [], entries, [], None).size == cls.FIELDS_SIZE + 1 + 7

@@ -77,6 +77,11 @@ class KeepAlive:
         """The keep-alive in seconds."""
         return self._seconds
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether a timer is running."""
+        return self._timer is not None
+
     def restart(self, seconds: float) -> None:
         """Use another keep-alive, such as the server's own (MQTT 5, section 3.2.2.3.14)."""
         self.stop()

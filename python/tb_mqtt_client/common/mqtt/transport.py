@@ -202,7 +202,7 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
             asyncio.get_running_loop(),
             ping=self._send_ping_request,
             unsent_bytes=self._protocol.unsent_bytes,
-            on_silent=self._end_silent,
+            on_silent=self.end_silent,
         )
 
     def start_keep_alive(self, server_keep_alive: int | None) -> None:
@@ -215,7 +215,12 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         """
         self.keep_alive.restart(server_keep_alive or self._keepalive)
 
-    def _end_silent(self, seconds: float) -> None:
+    def end_silent(self, seconds: float) -> None:
+        """End the connection because the server did not answer a ping.
+
+        Args:
+            seconds: Seconds since the last byte from the server.
+        """
         keep_alive = f"{self.keep_alive.seconds:g} s"
         self._protocol.fail(
             TimeoutError(f"the server sent nothing for {seconds:.0f} s and answered no ping; keep-alive {keep_alive}")
