@@ -1,6 +1,6 @@
-"""Ties the future of a call to the futures of the publishes that carry its datapoints.
+"""Ties the future of a send to the futures of the publishes that carry its datapoints, and other helpers for asyncio.
 
-The rule of ``FutureMap``: a parent is answered once, when all its children are, with the truth about all of them.
+The rule of ``FutureMap``: a parent is resolved once, when all its children are, with a result that covers all of them.
 """
 
 from __future__ import annotations
@@ -17,89 +17,97 @@ logger = get_logger(__name__)
 
 Delivery = asyncio.Future[PublishResult]
 Owner = tuple[Delivery, int | None]
-"""A call's future, and how many of its datapoints a publish answers for (``None``: as many as the publish has)."""
+"""The future of a send, and how many of its datapoints a publish carries (``None``: as many as the publish has)."""
 
 
 class FutureMap:
-    """Children are futures of publishes, parents are futures of calls; many to many, since calls are split and merged."""
+    """Ties the futures of sends (parents) to those of the publishes that carry their data (children).
+
+    The relation is many to many, since sends are split and combined.
+    """
 
     def __init__(self) -> None:
-        self._owners: dict[Delivery, list[Owner]] = {}
-        self._open_children: dict[Delivery, int] = {}
-        # Only calls of which one part is done and another is not.
+        self._child_to_parents: dict[Delivery, list[Owner]] = {}
+        # The number is enough: each child counts once for each of its parents.
+        self._parent_to_remaining: dict[Delivery, int] = {}
+        # Results of sends of which one part is done and another is not.
         self._partial_results: dict[Delivery, list[PublishResult]] = {}
 
     def __len__(self) -> int:
-        """Parents that are not answered yet."""
-        return len(self._open_children)
+        """Return the number of parents that are not resolved yet."""
+        return len(self._parent_to_remaining)
 
     def register(self, parent: Delivery, children: Iterable[Delivery]) -> None:
         """Make ``parent`` wait for ``children``, in addition to those that it waits for already."""
         for child in children:
-            if all(owner is not parent for owner, _ in self._owners.get(child, ())):
+            if all(owner is not parent for owner, _ in self._child_to_parents.get(child, ())):
                 self.register_owners(child, [(parent, None)])
 
     def register_owners(self, child: Delivery, owners: Iterable[Owner]) -> None:
         """Make each owner wait for ``child``, which carries the given number of its datapoints."""
         added = list(owners)
-        known = self._owners.setdefault(child, added)
+        known = self._child_to_parents.setdefault(child, added)
         if known is not added:
             known += added
-        open_children = self._open_children
+        remaining = self._parent_to_remaining
         for parent, _ in added:
-            open_children[parent] = open_children.get(parent, 0) + 1
+            remaining[parent] = remaining.get(parent, 0) + 1
 
     def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, Iterable[tuple[int, int]]]]) -> None:
         """Make the owners of ``child`` wait for its parts instead.
 
         Args:
             child: The future of a publish that is replaced.
-            parts: Future of each part, and its sources: the place of an owner among those of ``child``, and how many of the
+            parts: The future of each part, and its sources: the place of an owner among those of ``child``, and how many of the
                 owner's datapoints the part carries. Each owner is in at least one part.
         """
-        owners = self._owners.pop(child, [])
+        owners = self._child_to_parents.pop(child, [])
         if not owners:
             return
         for part, sources in parts:
             self.register_owners(part, [(owners[place][0], datapoints) for place, datapoints in sources])
         for parent, _ in owners:
-            self._open_children[parent] -= 1
+            self._parent_to_remaining[parent] -= 1
 
     def get_parents(self, child: Delivery) -> list[Delivery]:
-        """The calls that wait for ``child``."""
-        return [parent for parent, _ in self._owners.get(child, ())]
+        """Return the futures of the sends that wait for ``child``."""
+        return [parent for parent, _ in self._child_to_parents.get(child, ())]
 
     def child_resolved(self, child: Delivery) -> None:
-        """Count ``child`` as done for all its parents, and answer those that wait for nothing else.
+        """Count ``child`` as done for all its parents, and resolve the parents that wait for no other child.
 
-        A cancelled child, or one without a ``PublishResult``, adds nothing to the answer; a parent whose children all
-        are of that kind is answered with ``None``.
+        A cancelled child, and one without a ``PublishResult``, contributes nothing to the result. A parent that has only such
+        children is resolved with ``None``.
         """
-        owners = self._owners.pop(child, None)
+        owners = self._child_to_parents.pop(child, None)
         if owners is None:
             return
         result = _result_of(child)
-        open_children = self._open_children
+        remaining = self._parent_to_remaining
         for parent, datapoints in owners:
-            share = result if result is None or datapoints is None else result.with_datapoints(datapoints)
-            left = open_children[parent] - 1
+            if result is None or datapoints is None or datapoints == result.datapoints_count:
+                # All of the publish is this send's, so the result needs no copy.
+                share = result
+            else:
+                share = result.with_datapoints(datapoints)
+            left = remaining[parent] - 1
             if left or parent in self._partial_results:
                 self._count_part(parent, left, share)
                 continue
-            # The usual case: the call was not split.
-            del open_children[parent]
+            # The usual case: the send was not split.
+            del remaining[parent]
             if not parent.done():
                 parent.set_result(share)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
 
     def _count_part(self, parent: Delivery, left: int, share: PublishResult | None) -> None:
-        """One part of a split call is done, ``left`` are not."""
+        """Count one part of a split send; ``left`` parts are not done."""
         parts = self._partial_results.setdefault(parent, [])
         if share is not None:
             parts.append(share)
         if left:
-            self._open_children[parent] = left
+            self._parent_to_remaining[parent] = left
             return
-        del self._open_children[parent], self._partial_results[parent]
+        del self._parent_to_remaining[parent], self._partial_results[parent]
         if not parent.done():
             parent.set_result(PublishResult.merge(parts) if parts else None)  # type: ignore[arg-type]
 
@@ -112,7 +120,7 @@ def _result_of(child: Delivery) -> PublishResult | None:
 
 
 future_map = FutureMap()
-"""For splitters and adapters that are used on their own. Each client has a map of its own."""
+"""The map of splitters that are used on their own. Each client has its own."""
 
 
 def answer_as(future: Delivery, delivery: Delivery) -> None:

@@ -1,4 +1,4 @@
-"""Cuts uplink messages into ones that fit in a payload: what the device's and the gateway's splitter share."""
+"""Splits uplink messages so that each fits in a payload: the common part of the device's and the gateway's splitter."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessa
 from tb_mqtt_client.entities.data.lazy_delivery import LazyDelivery, new_delivery
 
 DEFAULT_MAX_PAYLOAD_SIZE = 55000
-"""Bytes; what SDK 2.0 used. A connected client uses what the server announced."""
+"""Bytes; the default of SDK 2.0. A connected client uses the size that the server announced."""
 
 Split = Callable[..., list[tuple[EncodedUplink, list[tuple[int, int]]]]]
 MessageT = TypeVar("MessageT", bound=DeviceUplinkMessage)
 
 
 class BaseMessageSplitter(ABC):
-    """Limits of a payload, and the cutting by them."""
+    """The limits of a payload, and the splitting by them."""
 
     @property
     @abstractmethod
     def max_payload_size(self) -> int:
-        """Bytes of a payload."""
+        """The bytes of a payload."""
 
     @max_payload_size.setter
     @abstractmethod
@@ -33,7 +33,7 @@ class BaseMessageSplitter(ABC):
     @property
     @abstractmethod
     def max_datapoints(self) -> int:
-        """Datapoints in a payload, 0 for no limit."""
+        """The datapoints in a payload, 0 for no limit."""
 
     @max_datapoints.setter
     @abstractmethod
@@ -42,19 +42,19 @@ class BaseMessageSplitter(ABC):
     @property
     @abstractmethod
     def payload_budget(self) -> int:
-        """Bytes that packing may use."""
+        """The bytes that packing may use."""
 
     @abstractmethod
     def split_timeseries(self, *args: Any, **kwargs: Any) -> Any:
-        """Cut timeseries."""
+        """Split timeseries."""
 
     @abstractmethod
     def split_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Cut attributes."""
+        """Split attributes."""
 
 
 class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
-    """Cuts messages of one class. ``MAX_PAYLOAD_SIZE_MARGIN`` is subtracted from what is set."""
+    """Splits messages of one class. ``MAX_PAYLOAD_SIZE_MARGIN`` is subtracted from the size that is set."""
 
     DEFAULT_MAX_PAYLOAD_SIZE = DEFAULT_MAX_PAYLOAD_SIZE
     MAX_PAYLOAD_SIZE_MARGIN = 0
@@ -74,7 +74,7 @@ class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
 
     @property
     def max_payload_size(self) -> int:
-        """Bytes of a payload. Setting ``None``, 0 or less gives the default."""
+        """The bytes of a payload. Setting ``None``, 0 or less restores the default."""
         return self._max_payload_size
 
     @max_payload_size.setter
@@ -84,7 +84,7 @@ class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
 
     @property
     def max_datapoints(self) -> int:
-        """Datapoints in a payload, 0 for no limit. Setting ``None``, 0 or less gives 0."""
+        """The datapoints in a payload, 0 for no limit. Setting ``None``, 0 or less sets 0."""
         return self._max_datapoints
 
     @max_datapoints.setter
@@ -93,18 +93,22 @@ class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
 
     @property
     def payload_budget(self) -> int:
-        """Bytes that packing may use: all that were set, since what a payload weighs is known exactly."""
+        """The bytes that packing may use: all that were set, because sizes are exact."""
         return self._max_payload_size + self.MAX_PAYLOAD_SIZE_MARGIN
 
     def split_timeseries(self, messages: Sequence[MessageT]) -> list[MessageT]:
-        """Cut and merge by device: each result fits in a payload, unless a single datapoint of it does not.
+        """Split and merge timeseries by device.
 
-        The futures of ``messages`` are answered when the results' futures are. A message that fits alone is passed on.
+        Args:
+            messages: The messages. Their futures are resolved when the futures of the returned messages are.
+
+        Returns:
+            Messages that fit in a payload each, unless a single datapoint does not. A single message that fits is returned itself.
         """
         return self._split([message for message in messages if message.has_timeseries()], split_timeseries)
 
     def split_attributes(self, messages: Sequence[MessageT]) -> list[MessageT]:
-        """The same for attributes."""
+        """Split and merge attributes by device, as ``split_timeseries`` does with timeseries."""
         return self._split([message for message in messages if message.has_attributes()], split_attributes)
 
     def _split(self, messages: Sequence[MessageT], split: Split) -> list[MessageT]:
@@ -121,7 +125,7 @@ class UplinkSplitter(BaseMessageSplitter, Generic[MessageT]):
         return self._tied([(encoded, [messages[index] for index, _ in sources]) for encoded, sources in parts])
 
     def _tied(self, parts: list[tuple[EncodedUplink, list[MessageT]]]) -> list[MessageT]:
-        """Make the messages of the parts. Their futures are made all at once, when the first one is asked for."""
+        """Return the messages of the parts. Their futures are made all at once, when the first one is requested."""
 
         def make_all() -> None:
             for part, (_, sources) in zip(deliveries, parts, strict=True):

@@ -1,4 +1,4 @@
-"""A pause of all publishing, after the server refused something for a quota."""
+"""A pause of all publishing, after the server refused a message for a quota."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 logger = get_logger(__name__)
 
 DEFAULT_DELAY = 1.0
-"""Seconds of the first pause. The platform's shortest window is a second long: after that it takes something again."""
+"""Seconds of the first pause. The platform's shortest window is a second long: after that it accepts messages again."""
 LONGEST_DELAY = 60.0
-"""Seconds; unless the first pause is longer."""
+"""Seconds of the longest pause, unless the first one is longer."""
 
 
 class BackpressureController:
-    """Pauses that double while the server refuses everything.
+    """Pauses that double while the server refuses all messages.
 
-    How fast to go on afterwards is up to the learned limits. A pause is for what no rate is slow enough for: a quota that is used
-    up for hours, such as the API usage of a tenant.
+    The learned limits decide how fast publishing continues afterwards. A pause is for quotas for which no rate is slow enough,
+    because they are used up for hours, such as the API usage of a tenant.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BackpressureController:
         self.has_paused = False
         """Whether there was a pause since `clear`: without one there is nothing to wait for."""
         self.pauses = 0
-        """How often a pause began or grew."""
+        """The number of pauses that began or became longer."""
         # Each of a hundred messages in flight may be refused.
         self._pauses_log = OccasionalLog(logger, clock=clock)
 
@@ -54,11 +54,15 @@ class BackpressureController:
         self._pause(delay_seconds, "the server refused a message for its quota")
 
     def notify_disconnect(self, delay_seconds: float | None = None) -> None:
-        """Pause, because the server ended the connection for its limits; ``delay_seconds`` as above."""
+        """Pause, because the server ended the connection for its limits.
+
+        Args:
+            delay_seconds: The length of this pause, in place of the growing one.
+        """
         self._pause(delay_seconds, "the server ended the connection for a limit")
 
     def notify_acknowledged(self) -> None:
-        """Start over with the first pause: the server accepts something."""
+        """Start over with the length of the first pause: the server accepts messages."""
         self._events = 0
 
     def should_pause(self) -> bool:
@@ -66,11 +70,11 @@ class BackpressureController:
         return self.remaining() > 0
 
     def remaining(self) -> float:
-        """Return the seconds until publishing goes on."""
+        """Return the seconds until publishing continues."""
         return max(0.0, self._until - self._clock())
 
     def clear(self) -> None:
-        """Go on at once, and forget earlier events."""
+        """End the pause, and forget earlier refusals."""
         self._until = 0.0
         self._events = 0
         self.has_paused = False

@@ -8,19 +8,19 @@ from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 
 @dataclass
 class RateLimiter:
-    """Telemetry and attributes take from the last two, everything else from the first (docs/platform_contract.md, fact 3)."""
+    """Telemetry and attributes take from the last two, all other messages from the first (docs/platform_contract.md, fact 3)."""
 
     message_rate_limit: RateLimit
     telemetry_message_rate_limit: RateLimit
     telemetry_datapoints_rate_limit: RateLimit
 
     def values(self) -> list[RateLimit]:
-        """All three."""
+        """Return all three."""
         return [self.message_rate_limit, self.telemetry_message_rate_limit, self.telemetry_datapoints_rate_limit]
 
 
 def unlimited(name: str) -> RateLimiter:
-    """Limits that admit everything, until the server tells its own. ``name``: whose they are, for the log."""
+    """Return limits without a window, until the server announces its own. ``name``: the owner of the traffic, for the log."""
     return RateLimiter(
         RateLimit("", f"{name} messages"),
         RateLimit("", f"{name} telemetry messages"),
@@ -29,7 +29,7 @@ def unlimited(name: str) -> RateLimiter:
 
 
 def own_limits(texts: Mapping[str, str]) -> RateLimiter:
-    """Return limits of the user: all of them is used, since they count what this client sends and nothing else.
+    """Return limits of the user. They are used in full, because they count only messages of this client.
 
     Args:
         texts: ``"100:1,3000:60"`` by ``messages``, ``telemetry_messages`` and

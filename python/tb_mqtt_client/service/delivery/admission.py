@@ -235,14 +235,14 @@ class Admission:
     def disconnected_for_limit(self, messages: Iterable[WorkItem], source: str, *, is_guess: bool = False) -> None:
         """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
 
-        ``messages``: those without PUBACK that may have exceeded it, in order.
+        ``messages``: the messages without PUBACK that may have exceeded it, in their order.
         """
         self._learn(self._of_likeliest_kind(list(messages)), source, is_guess=is_guess)
 
     def _of_likeliest_kind(self, messages: list[WorkItem]) -> list[WorkItem]:
         """Return the messages of the kind of traffic whose limit was exceeded, which the server does not say.
 
-        That is data, unless data was slowed down for the last refusal and there are as many messages of another kind as ever.
+        Data is the likeliest, unless data was slowed down after the last refusal while another kind kept its rate.
         """
         order = self._device_data, self._gateway_data, self._device_service, self._gateway_service
         kinds = [(one, of) for one in order if (of := [message for message in messages if self._traffic_of(message) is one])]
@@ -278,7 +278,7 @@ class Admission:
             self._log.warn_of(
                 state.limit,
                 "The server %s a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
-                "If this is not the limit that was exceeded, the client finds out by itself",
+                "If another limit was exceeded, the client corrects this by itself",
                 "may enforce" if is_guess else "enforces",
                 state.limit,
                 source,
@@ -296,7 +296,7 @@ class Admission:
                 self._traffic_of(message).learned.retract(message.stamp)
 
     def connection_lost(self) -> None:
-        """Take into account that a connection ended for another reason than a limit: limits may have changed meanwhile."""
+        """Take note that a connection ended for another reason than a limit: limits may have changed meanwhile."""
         now = self._clock()
         for traffic in self._all:
             traffic.learned.connection_lost(now)
@@ -318,7 +318,7 @@ class Admission:
         ]
 
     def likely_limit(self, message: WorkItem) -> str:
-        """For the log, when the server says that a limit was exceeded: which one it may have been."""
+        """Return the name of the limit that a refused message may have exceeded, for the log."""
         now = self._clock()
         traffic = self._traffic_of(message)
         fullest = [
@@ -329,7 +329,7 @@ class Admission:
         return f"{min(fullest)[1]}, or one that the server did not announce, such as the tenant's"
 
     async def wait(self, seconds: float) -> None:
-        """Wait that long, or until the limits change."""
+        """Wait so many seconds, or until the limits change."""
         if not self._waiting:
             self._limited_since = self._clock()
         self._waiting += 1

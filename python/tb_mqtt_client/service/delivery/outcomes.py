@@ -1,6 +1,6 @@
-"""The way back: what becomes of a message that was acknowledged, refused, lost with its connection, or that cannot be sent.
+"""The outcomes of messages: acknowledged, refused, lost with their connection, or impossible to send.
 
-The rule: each outcome is counted once, and ends in an answer or in the retry queue.
+The rule: each outcome is counted once, and ends in a result or in the retry queue.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
 logger = get_logger(__name__)
 
 SUSPICIOUS_LOSSES = 2
-"""How many connections in a row may end with a message in flight until the message is a suspect."""
+"""After so many connections in a row that ended with a message in flight, the message is a suspect."""
 CLOSES_SECONDS = 60.0
 """If a server that cannot give reasons closes two connections within so many seconds, a limit may be the reason."""
 ANNOUNCEMENT_LOSSES = 3
-"""The number for an announcement, which the announcer then repeats, later and apart from others: see ``ends_connections``."""
+"""The number for an announcement, which the announcer then repeats later and apart from others: see ``ends_connections``."""
 
 
 class Outcomes:
-    """Decides between an answer, another publish, and a publish in parts."""
+    """Decides whether a message is resolved, published again, or published in parts."""
 
     def __init__(
         self,
@@ -51,7 +51,17 @@ class Outcomes:
         publish_service_again: Callable[[WorkItem], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``publish_service_again`` queues a message without datapoints before all others of its kind; monotonic seconds."""
+        """Create the outcomes of one client.
+
+        Args:
+            receipts: Resolves the futures of messages.
+            futures: Ties the futures of sends to those of messages.
+            counter: Counts the datapoints by state.
+            admission: Learns limits from refusals.
+            retry: Publishes messages with datapoints again.
+            publish_service_again: Queues a message without datapoints before all others of its queue.
+            clock: Returns monotonic seconds.
+        """
         self._receipts = receipts
         self._futures = futures
         self._counter = counter
@@ -59,22 +69,22 @@ class Outcomes:
         self._retry = retry
         self._publish_service_again = publish_service_again
         self.sub_devices: SubDevices | None = None
-        """The component of a gateway."""
+        """The component that a gateway plugs in."""
         self._log = OccasionalLog(logger)
         self.suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
         self._quota_refusal = False
-        """Whether the server refused a message of this session for a quota: it ends the connection then."""
+        """Whether the server refused a message of this session for a quota, after which it ends the connection."""
         self._quota_notice = False
-        """Whether it said so of a sub-device, as servers before 4.2.1 do, which refuse no message for it."""
+        """Whether the server sent a notice of a quota, as servers before 4.2.1 do, which refuse no message for it."""
         self._clock = clock
         self._closed_at: float | None = None
-        """When a connection with messages in flight was closed last by a server that cannot say why."""
+        """When a server that cannot give reasons last closed a connection with messages in flight."""
         self._last_of_qos_0: WorkItem | None = None
         """The last message of this session that counts as acknowledged because it was written."""
 
     def acknowledged(self, item: WorkItem, reason_code: int) -> None:
-        """A PUBACK came: answer the calls of its message, or publish the message again."""
+        """Resolve the sends of a message whose PUBACK came, or publish the message again."""
         if self.suspects.current is not None:
             self.suspects.settled(item)
         if not item.message.qos:
@@ -88,8 +98,8 @@ class Outcomes:
             if item.of_sub_devices and self.sub_devices is not None:
                 self.sub_devices.acknowledged(item)
         elif item.is_announcement:
-            # The announcer repeats it. Its 0x97 says that the tenant has as many devices as it may: over a limit of messages the
-            # platform ends the connection (docs/platform_contract.md, section 4).
+            # The announcer repeats it. Its 0x97 means that the tenant has reached its limit of devices; over a limit of messages,
+            # the platform ends the connection (docs/platform_contract.md, section 4).
             self._receipts.resolve(item, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(item, reason_code)
@@ -107,7 +117,7 @@ class Outcomes:
     def _refused_for_now(self, item: WorkItem, reason_code: int) -> None:
         self._quota_refusal = True
         self._admission.refused(item, f"PUBACK {reason_name(reason_code)}")
-        text = "The platform refused %r for now, and it is sent again: %s. The limit: %s"
+        text = "The platform refused %r for a quota, and it is sent again: %s. The limit: %s"
         self._log.warn_of(("for now", reason_code), text, item, reason_name(reason_code), self._admission.likely_limit(item))
         self._admission.backpressure.notify_quota_exceeded()
         if item.has_datapoints:
@@ -126,7 +136,7 @@ class Outcomes:
         self._receipts.resolve(item, reason_code)
 
     def lost(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
-        """The connection ended before these were acknowledged: those that are to be published again, in their old order."""
+        """Return the messages that are to be published again, in their old order, after a connection ended before their PUBACK."""
         messages = [message for message in messages if message.resend]
         for message in messages:
             if message.has_datapoints:
@@ -151,11 +161,11 @@ class Outcomes:
         uplinks = [message for message in messages if message.has_datapoints]
         if uplinks:
             datapoints = sum(message.datapoints for message in uplinks)
-            logger.info("%d datapoints in %d messages are sent again: queued=%d", datapoints, len(uplinks), self._counter.queued)
+            logger.info("Sending %d datapoints in %d messages again: queued=%d", datapoints, len(uplinks), self._counter.queued)
         return messages
 
     def _is_for_limit(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether a limit explains the end of the connection; learn from it."""
+        """Return whether a limit explains the end of the connection, and learn from it."""
         if self._quota_refusal:
             return True
         if end.expected:
@@ -173,7 +183,7 @@ class Outcomes:
         return False
 
     def _learn_from(self, messages: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
-        """Learn a limit from messages in flight, or from those of QoS 0, which never are."""
+        """Learn a limit from messages in flight, or from messages of QoS 0, which never are in flight."""
         if messages:
             self._admission.disconnected_for_limit(messages, source, is_guess=is_guess)
         elif self._last_of_qos_0 is not None:
@@ -197,13 +207,13 @@ class Outcomes:
         return True
 
     def _is_for_known_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether an announcement that has ended connections before explains this end, not a limit or other message."""
+        """Return whether an announcement that has ended connections before explains this end, rather than a limit or a message."""
         if self._quota_refusal or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
             return False
         return any(map(ends_connections, messages)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
 
     def _may_be_for_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether announcements are as likely as a limit to be why the connection ended."""
+        """Return whether announcements are as likely as a limit to be the reason for the end of the connection."""
         if self._quota_refusal or self._quota_notice or end.expected:
             return False
         over_limit = over_limit_candidates(messages, end.reason_code)
@@ -212,12 +222,12 @@ class Outcomes:
     def _without_suspects(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
         """Set aside the messages that may have ended the connection; return the others.
 
-        Without a clear reason nothing is suspected that was in flight once: connections end for many reasons.
+        Without a clear reason, a message is not suspected if it was in flight only once: connections end for many reasons.
         """
         allowed = 1 if end.reason_code in CLEAR_BLAME else SUSPICIOUS_LOSSES
         kept: list[WorkItem] = []
         suspects: list[WorkItem] = []
-        # Of a server that is silent only the message that waits longest is known to have got no answer.
+        # If the server is silent, only the message that waits longest is known to have no acknowledgement.
         silent = isinstance(end.error, TimeoutError)
         room = self.suspects.room()
         for message in messages:
@@ -234,9 +244,9 @@ class Outcomes:
         return kept
 
     def _without_announcements(self, messages: list[WorkItem]) -> list[WorkItem]:
-        """Answer announcements that were in flight too often when a connection ended; return the other messages.
+        """Resolve announcements that were in flight too often when a connection ended; return the other messages.
 
-        The code that is given says nothing final: it may be another one for which the server ends the connection.
+        Their reason code is not final: another announcement may be the one for which the server ends the connection.
         """
         kept: list[WorkItem] = []
         for message in messages:
@@ -248,12 +258,12 @@ class Outcomes:
         return kept
 
     def _reject(self, messages: list[WorkItem], end: SessionEnd) -> None:
-        """Answer messages for which the server ends every connection."""
+        """Reject messages for which the server ends every connection."""
         for message in messages:
             self._given_up(message, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
 
     def _halve(self, item: WorkItem, tears_sends: bool) -> list[WorkItem]:
-        """Replace a message that carries several sends by halves; what one send has is torn only if ``tears_sends``."""
+        """Replace a message that carries several sends by halves; a send is split only if ``tears_sends`` is true."""
         if item.packed is None or (len(item.packed.sources) < 2 and not tears_sends):
             return []
         if item.devices > 1:
@@ -285,18 +295,18 @@ class Outcomes:
         self._receipts.resolve(item, reason_code)
 
     def send_in_parts(self, item: WorkItem) -> bool:
-        """Replace a message of several devices by one for each, so that only the bad one fails. False when there is only one."""
+        """Replace a message of several devices by one for each, so that only the bad one fails; return False for one device."""
         return item.devices > 1 and self._replace_by_parts(item, item.message.payload_size, 0, 1)
 
     def _replace_by_parts(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> bool:
-        """Queue smaller messages in place of one. False when it cannot be cut."""
+        """Queue smaller messages in place of one; return False if it cannot be split."""
         parts = self._cut(item, max_size, max_datapoints, max_devices)
         if parts:
             self._retry.put(parts)
         return bool(parts)
 
     def _cut(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> list[WorkItem]:
-        """Make smaller messages of one, which they replace for its senders. An empty list when it cannot be cut."""
+        """Split a message into smaller ones, which replace it for its sends; return an empty list if it cannot be split."""
         if item.packed is None:
             return []
         # The name of a renamed device may be longer than the one that is packed.
@@ -325,7 +335,7 @@ def part_of(item: WorkItem, payload: Payload, sub_devices: SubDevices | None) ->
 
 
 def ends_connections(item: WorkItem) -> bool:
-    """Return whether an announcement may be, or an earlier one of the same device was, what the server ends connections for."""
+    """Return whether the server may end connections for an announcement, or for an earlier one of its device."""
     return item.is_announcement and item.losses >= ANNOUNCEMENT_LOSSES
 
 

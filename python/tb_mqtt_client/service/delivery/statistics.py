@@ -1,4 +1,4 @@
-"""Counters of one client. At any moment: accepted = acknowledged + rejected + dropped + undelivered + queued + in flight."""
+"""The counters of one client. At any moment: accepted = acknowledged + rejected + dropped + undelivered + queued + in flight."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Statistics:
     """A snapshot. Datapoints unless a name says otherwise."""
 
     accepted: int = 0
-    """Taken by a ``send_…`` call."""
+    """Accepted by a ``send_...`` method."""
     acknowledged: int = 0
     """Confirmed by a PUBACK (or written, at QoS 0)."""
     rejected: int = 0
     """Refused by the platform, or too large for any payload."""
     dropped: int = 0
-    """Given up by a queue policy that the user chose."""
+    """Dropped by a queue policy that the user chose."""
     undelivered: int = 0
     """Not sent before the client was stopped."""
     queued: int = 0
-    """Between the door and the wire."""
+    """Accepted, and not published yet."""
     in_flight: int = 0
-    """Published, without an acknowledgement so far."""
+    """Published, and not acknowledged yet."""
     rejected_by_reason: dict[int, int] = field(default_factory=dict)
     """``rejected`` by MQTT reason code."""
     superseded: int = 0
@@ -34,11 +34,11 @@ class Statistics:
     values_rounded: int = 0
     """Floats that were written into payloads rounded to 16 decimal places, so that the platform stores numbers."""
     values_stored_as_text: int = 0
-    """Numbers that were written into payloads of which the platform makes text: of more places, or beyond 64 bits."""
+    """Numbers in payloads that the platform stores as text: with more decimal places, or beyond 64 bits."""
     messages_published: int = 0
     """PUBLISH packets with datapoints."""
     messages_acknowledged: int = 0
-    """Of these, the acknowledged ones."""
+    """The acknowledged ones of these."""
     bytes_published: int = 0
     """Payload bytes of these packets."""
     payload_limit_bytes: int = 0
@@ -46,13 +46,13 @@ class Statistics:
     messages_rejected: int = 0
     """PUBLISH packets with datapoints that the platform refused for good."""
     messages_returned: int = 0
-    """PUBLISH packets with datapoints that have to be published again: their connection ended, or they were refused for a time."""
+    """PUBLISH packets with datapoints that are published again: their connection ended, or they were refused for a quota."""
     queued_calls: int = 0
-    """Calls whose datapoints are not packed so far."""
+    """Sends whose datapoints are not packed yet."""
     in_flight_messages: int = 0
     """PUBLISH packets of any kind without an acknowledgement."""
     connections: int = 0
-    """Sessions so far; all but the first are reconnects."""
+    """Sessions, the current one included; all but the first are reconnects."""
     last_disconnect: str = ""
     """Why the last session ended."""
     seconds_limited: float = 0.0
@@ -62,27 +62,27 @@ class Statistics:
     inbound_messages: int = 0
     """PUBLISH packets from the server."""
     inbound_malformed: int = 0
-    """Of these, what cannot be read."""
+    """The malformed ones of these."""
     inbound_unexpected: int = 0
-    """Of these, what nobody waits for: unknown topics, and answers to requests that are over."""
+    """The unexpected ones of these: unknown topics, and responses to requests that have ended."""
     inbound_refused: int = 0
-    """Of these, what found too many others waiting for their callbacks."""
+    """The refused ones of these, because too many others were waiting for their callbacks."""
     callback_errors: int = 0
-    """Callbacks of the user that raised, took too long, or gave what cannot be used."""
+    """Callbacks of the user that raised, took too long, or returned an unusable value."""
 
     @property
     def reconnects(self) -> int:
-        """Sessions after the first."""
+        """The number of sessions after the first."""
         return max(0, self.connections - 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields and ``reconnects``, as JSON values: ``{"accepted": 3, ..., "rejected_by_reason": {"151": 1}}``."""
+        """Return all fields and ``reconnects`` as JSON values: ``{"accepted": 3, ..., "rejected_by_reason": {"151": 1}}``."""
         counts = {one.name: getattr(self, one.name) for one in fields(self)}
         counts["rejected_by_reason"] = {str(code): count for code, count in self.rejected_by_reason.items()}
         return counts | {"reconnects": self.reconnects}
 
     def __str__(self) -> str:
-        """The delivery sum, for a log line: ``accepted=5 acknowledged=3 queued=2``. What is 0 is left out."""
+        """Return the delivery sum for a log line, without zeros: ``accepted=5 acknowledged=3 queued=2``."""
         states = [f"{name}={count}" for name in DELIVERY_STATES if (count := getattr(self, name))]
         return " ".join([f"accepted={self.accepted}", *states])
 
@@ -96,7 +96,7 @@ class DeliveryCounter:
         "messages_published", "messages_acknowledged", "messages_rejected", "messages_returned",
         "bytes_published", "payload_limit_bytes",
     )  # fmt: skip
-    # Slots, and no dict of counts: this is on the way of every call.
+    # Slots, and no dict of counts: every send comes by here.
     __slots__ = (*_COUNTED, "rejected_by_reason")
 
     def __init__(self) -> None:
@@ -108,22 +108,22 @@ class DeliveryCounter:
         self.rejected_by_reason: dict[int, int] = {}
 
     def snapshot(self, **others: Any) -> Statistics:
-        """The counts of now; ``others`` are fields that are counted elsewhere."""
+        """Return the current counts; ``others`` are fields that are counted elsewhere."""
         counts = {name: getattr(self, name) for name in self._COUNTED}
         return Statistics(**counts, rejected_by_reason=dict(self.rejected_by_reason), **others)
 
     def accept(self, datapoints: int) -> None:
-        """A call was taken."""
+        """Count an accepted send."""
         self.accepted += datapoints
         self.queued += datapoints
 
     def convert(self, rounded: int, stored_as_text: int) -> None:
-        """Calls are written into payloads in which that many values are not, or will not be, what was given."""
+        """Count values that were rounded, and values that the platform will store as text."""
         self.values_rounded += rounded
         self.values_stored_as_text += stored_as_text
 
     def publish(self, datapoints: int, superseded: int, payload_size: int, payload_limit: int) -> None:
-        """A payload is written that answers for ``datapoints``, ``superseded`` of which it does not hold."""
+        """Count a published payload for ``datapoints``, ``superseded`` of which a later value in it replaces."""
         self.queued -= datapoints
         self.in_flight += datapoints
         self.superseded += superseded
@@ -132,37 +132,37 @@ class DeliveryCounter:
         self.payload_limit_bytes += payload_limit
 
     def acknowledge(self, datapoints: int) -> None:
-        """A PUBACK came."""
+        """Count a PUBACK."""
         self.in_flight -= datapoints
         self.acknowledged += datapoints
         self.messages_acknowledged += 1
 
     def take_back(self, datapoints: int, superseded: int) -> None:
-        """A published payload goes back to its queue."""
+        """Count a published payload that goes back to its queue."""
         self.in_flight -= datapoints
         self.queued += datapoints
         self.superseded -= superseded
         self.messages_returned += 1
 
     def refuse(self, datapoints: int, superseded: int, reason_code: int) -> None:
-        """A PUBACK with a refusal came."""
+        """Count a PUBACK that refuses the message."""
         self.in_flight -= datapoints
         self.superseded -= superseded
         self.messages_rejected += 1
         self._reject(datapoints, reason_code)
 
     def refuse_queued(self, datapoints: int, reason_code: int) -> None:
-        """Queued datapoints cannot be sent at all."""
+        """Count queued datapoints that cannot be sent."""
         self.queued -= datapoints
         self._reject(datapoints, reason_code)
 
     def drop(self, datapoints: int) -> None:
-        """Queued datapoints were given up by the queue's policy."""
+        """Count queued datapoints that the queue policy drops."""
         self.queued -= datapoints
         self.dropped += datapoints
 
     def leave_undelivered(self, datapoints: int) -> None:
-        """The client was stopped with these queued."""
+        """Count queued datapoints that are not sent before the client is stopped."""
         self.queued -= datapoints
         self.undelivered += datapoints
 

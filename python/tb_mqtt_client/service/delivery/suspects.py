@@ -1,9 +1,9 @@
 """Which message makes the server end the connection: suspects are published apart from all others, in ever smaller groups.
 
-The rule: trouble of the server never rejects data. A message is rejected only if it ends the connection again and again while it is
-the only one in flight, in sessions in which the server acknowledges others, over at least a minute. All others go on meanwhile.
-One with datapoints is rejected only if others with datapoints were acknowledged since it is a suspect: a server that has lost its
-message queue or its database still acknowledges requests and announcements.
+The rule: problems of the server never reject data. A message is rejected only if it repeatedly ends the connection while it is the
+only one in flight, in sessions in which the server acknowledges other messages, over at least a minute. All other messages are
+published meanwhile. A message with datapoints is rejected only if other messages with datapoints were acknowledged since it became
+a suspect: a server that has lost its message queue or its database still acknowledges requests and announcements.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Suspects:
             self._in_flight.add(message)
 
     def settled(self, message: WorkItem) -> None:
-        """Take a message of the running trial out: it was acknowledged, refused, or replaced by its parts."""
+        """Remove a message of the running trial, which was acknowledged, refused, or replaced by its parts."""
         if self.current is not None and message in self.current.messages:
             self._take(self.current, message)
 
@@ -149,7 +149,7 @@ class Suspects:
                 continue
 
     def begin(self, group: Group, *, worked: bool) -> bool:
-        """Begin a trial. False when the group is gone. ``worked``: whether the session has acknowledged something before."""
+        """Begin a trial; return False if the group is gone. ``worked``: whether the server has acknowledged a message before."""
         if group not in self._groups:
             return False
         self.current, self._worked = group, worked

@@ -10,7 +10,7 @@ FIRST_IN_MICROSECONDS = 10**14
 
 
 class TimestampAdvice:
-    """Gives one warning in the life of a client."""
+    """Logs one warning in the life of a client."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -24,7 +24,7 @@ class TimestampAdvice:
         unit = "microseconds" if suspicious_ts >= FIRST_IN_MICROSECONDS else "seconds"
         self._logger.warning(
             "ts=%d looks like %s, and is stored as %s: ts is in milliseconds since the epoch. Send int(time.time() * 1000) or a "
-            "datetime with a timezone. This is said once",
+            "datetime with a timezone. This is logged once",
             suspicious_ts,
             unit,
             (EPOCH + timedelta(milliseconds=suspicious_ts)).isoformat(timespec="seconds"),

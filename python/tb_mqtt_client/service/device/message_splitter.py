@@ -1,4 +1,4 @@
-"""Cuts messages of a device."""
+"""Splits messages of a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tb_mqtt_client.service.base_message_splitter import UplinkSplitter
 
 
 class MessageSplitter(UplinkSplitter[DeviceUplinkMessage]):
-    """Cuts ``DeviceUplinkMessage`` objects."""
+    """Splits ``DeviceUplinkMessage`` objects."""
 
     _gateway = False
     _message_class = DeviceUplinkMessage

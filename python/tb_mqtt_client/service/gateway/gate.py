@@ -1,6 +1,6 @@
-"""Which sub-devices' traffic may go.
+"""Decides which sub-devices' data may be published.
 
-The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected when that was
+The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected if that was
 refused for good; the platform would otherwise create the device with the wrong profile, or once more (docs/platform_contract.md,
 section 4).
 """
@@ -22,17 +22,23 @@ LARGE_SEND_BYTES = 65_536
 
 
 class RefusedShare:
-    """Counts what is kept back for devices that were refused and are to be announced again."""
+    """Counts data that is held back for devices that were refused and are to be announced again."""
 
     def __init__(self, max_messages: int = sys.maxsize, max_bytes: int = sys.maxsize, at_once: int = 0) -> None:
-        """``max_messages`` and ``max_bytes`` are those of the queue; ``at_once``: sends that may be accepted before they count."""
+        """Create the share: half of the queue.
+
+        Args:
+            max_messages: Sends that the queue holds.
+            max_bytes: Encoded bytes that the queue holds.
+            at_once: Sends that may be accepted before they count.
+        """
         self._max_messages = max(1, max_messages // 2)
         self._max_bytes = max_bytes // 2
         self._at_once = at_once
         self.messages = 0
         self.bytes = 0
         self.on_change: Callable[[bool], None] = lambda _: None
-        """Called with whether each send has to be looked at, because the share may soon be used up."""
+        """Called with whether each send has to be checked, because the share may soon be used up."""
 
     @property
     def is_used_up(self) -> bool:
@@ -40,7 +46,7 @@ class RefusedShare:
         return self.messages >= self._max_messages or self.bytes >= self._max_bytes
 
     def update(self, refused_devices: int, messages: int, nbytes: int) -> None:
-        """Count messages that are kept back (negative: that left). ``refused_devices``: how many devices there are now."""
+        """Count messages that are held back (negative: that left). ``refused_devices``: the current number of devices."""
         self.messages += messages
         self.bytes += nbytes
         is_near = (
@@ -51,13 +57,13 @@ class RefusedShare:
 
 @dataclass(slots=True)
 class Held:
-    """What waits for one device."""
+    """Data that is held back for one device."""
 
     uplinks: deque[QueuedUplink] = field(default_factory=deque)
     messages: list[WorkItem] = field(default_factory=list)
-    """Without datapoints."""
+    """Messages without datapoints."""
     packed: list[WorkItem] = field(default_factory=list)
-    """With datapoints of this device only, published before or about to be: older than the uplinks."""
+    """Messages with datapoints of this device only, which were published before or were about to be: older than the uplinks."""
 
     def __bool__(self) -> bool:
         return bool(self.uplinks or self.messages or self.packed)
@@ -68,7 +74,7 @@ class Held:
 
     @property
     def nbytes(self) -> int:
-        """Encoded bytes of the uplinks."""
+        """The encoded bytes of the uplinks."""
         return sum(uplink[ENCODED].nbytes for uplink in self.uplinks)
 
 
@@ -94,22 +100,22 @@ class DeviceGate:
 
     @property
     def moved(self) -> bool:
-        """Whether there is a device that was renamed or deleted."""
+        """Whether a device was renamed or deleted."""
         return bool(self._moved)
 
     def hold(self, device: DeviceIdentity) -> None:
-        """A device is announced: keep back what is of it."""
+        """Hold back data of a device that is being announced."""
         self._refused.pop(device, None)
         self._moved.pop(device, None)
         self._held.setdefault(device, Held())
 
     def release(self, device: DeviceIdentity) -> Held:
-        """The announcement was acknowledged: what was kept back."""
+        """Let a device pass whose announcement was acknowledged; return its data."""
         self._refused.pop(device, None)
         return self._let_go(device)
 
     def fail(self, device: DeviceIdentity) -> None:
-        """Keep back data of a device that was refused, and is announced again later; nothing may wait for that."""
+        """Hold back data of a device that was refused and is announced again later; nothing may wait for that."""
         self.hold(device)
         if device not in self._failed:
             held = self._held[device]
@@ -118,14 +124,14 @@ class DeviceGate:
         self._changed.set()
 
     def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
-        """The announcement was refused: what was kept back, which gets the same answer as what comes."""
+        """Block a device whose announcement was refused for good; return its data, which gets this result as later data does."""
         self._refused[device] = result
         return self._let_go(device)
 
     def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> Held:
-        """A device was renamed, or deleted (``None``): what was kept back."""
+        """Take note that a device was renamed, or deleted (``None``); return its data."""
         if to is not None:
-            # It is a name of now, whatever it was before: so no chain of names is endless.
+            # It is a current name, whatever it was before, so no chain of names is endless.
             self._moved.pop(to, None)
         if to != device:
             self._moved[device] = to
@@ -133,7 +139,7 @@ class DeviceGate:
         return self._let_go(device)
 
     def forget_moved(self) -> None:
-        """Nothing is left that was queued before a device was renamed or deleted."""
+        """Forget old names: nothing is left that was queued under them."""
         self._moved.clear()
 
     def blocks(self, device: DeviceIdentity) -> bool:
@@ -149,7 +155,7 @@ class DeviceGate:
         return self.current(device) in self._failed
 
     def keep(self, device: DeviceIdentity, uplink: QueuedUplink) -> bool:
-        """Keep a send back if its device is held. False when it is not."""
+        """Hold a send back if its device is held; return whether it is."""
         held = self._held.get(device)
         if held is None:
             return False
@@ -159,7 +165,7 @@ class DeviceGate:
         return True
 
     def oldest(self, *, of_refused: bool = False) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is kept back, and how to take it. ``None`` when there is none."""
+        """Return the number of the oldest send that is held back, and a function that takes it; ``None`` if there is none."""
         devices: Iterable[DeviceIdentity] = self._failed if of_refused else self._held
         firsts = [(uplinks[0][NUMBER], device) for device in devices if (uplinks := self._held[device].uplinks)]
         if not firsts:
@@ -177,22 +183,22 @@ class DeviceGate:
         self.share.update(len(self._failed), messages, nbytes)
 
     def current(self, device: DeviceIdentity) -> DeviceIdentity | None:
-        """What a device is called now; ``None`` when it is gone."""
+        """Return the current name of a device; ``None`` if it was deleted."""
         found: DeviceIdentity | None = device
         while found in self._moved:
             found = self._moved[found]
         return found
 
     def held(self, device: DeviceIdentity) -> Held | None:
-        """Where to put what is of a device that is being announced."""
+        """Return the held data of a device that is being announced; ``None`` for other devices."""
         return self._held.get(device)
 
     def refusal(self, device: DeviceIdentity) -> PublishResult | None:
-        """How a device's announcement was refused."""
+        """Return the result that blocks a device; ``None`` for other devices."""
         return self._refused.get(device)
 
     def all_held(self) -> list[Held]:
-        """What is kept back, by device."""
+        """Return the held data of all devices."""
         return list(self._held.values())
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
@@ -205,7 +211,7 @@ class DeviceGate:
         return None
 
     def take_all(self) -> list[Held]:
-        """Return what is kept back, by device, and keep it no longer. Which devices may pass stays as it is."""
+        """Remove and return the held data of all devices. Which devices may pass does not change."""
         taken = self.all_held()
         self._held = {device: Held() for device in self._held}
         self._count(-self.share.messages, -self.share.bytes)
@@ -222,7 +228,7 @@ class DeviceGate:
         self._changed.set()
 
     async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Wait until none of these is being announced, or until one is blocked. There is no time limit."""
+        """Wait until none of these devices is being announced, or until one is blocked, without a time limit."""
         names = list(devices)
         while any(device in self._held for device in names) and not any(map(self.blocks, names)):
             self._changed.clear()

@@ -1,4 +1,4 @@
-"""Cuts messages of a gateway's sub-devices."""
+"""Splits messages of a gateway's sub-devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tb_mqtt_client.service.base_message_splitter import UplinkSplitter
 
 
 class GatewayMessageSplitter(UplinkSplitter[GatewayUplinkMessage]):
-    """Cuts ``GatewayUplinkMessage`` objects, one device a message."""
+    """Splits ``GatewayUplinkMessage`` objects, one device per message."""
 
     MAX_PAYLOAD_SIZE_MARGIN = 50
     _gateway = True
