@@ -1,4 +1,7 @@
-"""Imports point from service to common to entities to constants, and only listed modules import gmqtt and the native core."""
+"""Imports point down: between the layers, between the subpackages of the service layer, and without a cycle at any level.
+
+An import for annotations only counts, too: a type that points up is a design that points up.
+"""
 
 import graphlib
 
@@ -6,59 +9,81 @@ import pytest
 
 from package_imports import LAYERS, MODULES, PACKAGE, imports, in_module, module_of, own_imports, part
 
-MAY_IMPORT_GMQTT = {
+SERVICE_ORDER = (
+    "gateway",
+    "device",
+    "ota",
+    "engine",
+    "health",
+    "message_service",
+    "mqtt_manager",
+    "requests",
+    "session",
+    "delivery",
+    "formats",
+)
+"""The parts of the service layer from the top down: a part imports itself and those after it."""
+SERVICE_TOOLS = ("base_message_splitter", "life_cycle")
+"""Modules that any part of the service layer may import, and that import no part of it above ``delivery``."""
+
+KNOW_GMQTT = (
     "common.gmqtt_patch",
+    "common.mqtt.packets",
     "common.mqtt.transport",
     "common.mqtt_message",
-    "common.mqtt.packets",
-    "service.session.connecting",
     "service.mqtt_manager",
+    "service.session.connecting",
     "service.session.subscriptions",
-}
+    # Its codec is built on gmqtt's.
+    "emulator",
+)
+"""The modules and packages that know gmqtt."""
 
-# Modules that wrap the native core for all others.
-MAY_IMPORT_NATIVE = {
+KNOW_NATIVE_CORE = (
     "",
-    "common.mqtt_message",
-    "common.rate_limit.rate_limit",
     "constants.json_typing",
-    "entities.data.attribute_entry",
-    "entities.data.data_entry",
-    "entities.data.device_uplink_message",
-    "entities.data.timeseries_entry",
-    # The pipeline: intake, packing and admission.
+    "entities.data",
+    "common.mqtt_message",
+    "common.rate_limit",
     "service.base_message_splitter",
+    "service.formats",
+    "service.delivery",
+    "service.message_service",
     "service.engine",
-    "service.formats.json_values",
-    "service.gateway.sub_devices",
-    "service.gateway.device_session",
-    "service.formats.json_gateway",
-    "service.delivery.admission",
-    "service.gateway.gate",
-    "service.gateway.announcer",
-    "service.gateway.keep_alive",
-    "service.gateway.traffic",
-    "service.delivery.receipts",
-    "service.delivery.intake",
-    "service.delivery.learned_limits",
-    "service.delivery.outcomes",
-    "service.delivery.sub_devices",
-    "service.delivery.packing",
-    "service.delivery.work_item",
-}
-
-# Imports for annotations also count: they show a dependency of the design.
-# Each exception is `(module, imported module)`, with a comment that says why.
-EXCEPTIONS: set[tuple[str, str]] = set()
+    "service.gateway",
+)
+"""The modules and packages that know the native core: values that it holds, limits, and the path from a send to a payload."""
 
 
-def test_all_layers_and_imports_are_found():
+def is_within(name, places):
+    return any(name == place or (place and name.startswith(f"{place}.")) for place in places)
+
+
+def cycles(modules, level):
+    """Return a cycle among the parts of a package, or None; ``level`` is the depth of the package."""
+    needs = {}
+    for name in modules:
+        own = ".".join(name.split(".")[: level + 1])
+        needed = {
+            ".".join(other.split(".")[: level + 1])
+            for imported in own_imports(name, MODULES[name])
+            if (other := module_of(imported)) in modules
+        }
+        needs.setdefault(own, set()).update(needed - {own})
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_the_walk_sees_the_package():
     assert {part(name) for name in MODULES} >= {*LAYERS, "emulator", "demo"}
     patch = MODULES["common.gmqtt_patch"]
     assert any(in_module(imported, "gmqtt") for imported in imports("common.gmqtt_patch", patch))
 
 
-def test_every_form_of_import_is_found(tmp_path):
+def test_the_walk_sees_every_way_to_import(tmp_path):
     source = """
 import a.b
 from c import d
@@ -76,46 +101,64 @@ def late():
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) in LAYERS])
-def test_a_layer_imports_no_layer_above_it(name):
-    allowed = LAYERS[LAYERS.index(part(name)) :]
-    upwards = [
-        imported
-        for imported in own_imports(name, MODULES[name])
-        if part(imported) not in (*allowed, "_native") and (name, imported) not in EXCEPTIONS
-    ]
-    assert not upwards, f"{part(name)} may import {', '.join(allowed)} only"
+def test_layers_import_downwards(name):
+    allowed = {*LAYERS[LAYERS.index(part(name)) :], "_native"}
+    upwards = [imported for imported in own_imports(name, MODULES[name]) if part(imported) not in allowed]
+    assert not upwards, f"{part(name)} may import {', '.join(sorted(allowed))} only"
+
+
+def service_part(name):
+    """Return the part of the service layer that a module belongs to, or an empty string."""
+    layer, _, rest = name.partition(".")
+    return part(rest) if layer == "service" else ""
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if service_part(name)])
+def test_parts_of_the_service_layer_import_downwards(name):
+    own = service_part(name)
+    assert own in SERVICE_ORDER + SERVICE_TOOLS
+    needed = {service_part(module_of(imported)) for imported in own_imports(name, MODULES[name])} - {"", own}
+    below = SERVICE_ORDER[SERVICE_ORDER.index("delivery") :] if own in SERVICE_TOOLS else SERVICE_ORDER[SERVICE_ORDER.index(own) :]
+    assert needed <= {*below, *SERVICE_TOOLS}
+
+
+def test_no_module_needs_itself():
+    assert cycles(set(MODULES), max(name.count(".") for name in MODULES)) is None
+
+
+PACKAGES = sorted({"", *(name.rpartition(".")[0] for name in MODULES)})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_part_of_a_package_needs_itself(package):
+    """No cycle between the modules and subpackages of one package."""
+    inside = {name for name in MODULES if name and (not package or name.startswith(f"{package}."))}
+    assert cycles(inside, package.count(".") + 1 if package else 0) is None
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "emulator"])
-def test_the_emulator_imports_no_code_of_the_client(name):
-    # The emulator stands for the platform: tests could not find a mistake in code that it shares with the client.
+def test_the_emulator_knows_no_client(name):
+    # It stands for the peer: what it shared with the client, the tests of the client could not judge.
     client = [imported for imported in own_imports(name, MODULES[name]) if part(imported) in ("", "service", "common", "demo")]
     assert not client
 
 
-@pytest.mark.parametrize("of", sorted({part(name) for name in MODULES}))
-def test_there_is_no_import_cycle(of):
-    """Imports for annotations are included."""
-    modules = {name for name in MODULES if part(name) == of}
-    needs = {}
-    for name in modules:
-        needs[name] = {module_of(imported) for imported in own_imports(name, MODULES[name])} & modules
-    graphlib.TopologicalSorter(needs).prepare()
-
-
 @pytest.mark.parametrize("name", MODULES)
-def test_only_listed_modules_import_gmqtt(name):
+def test_few_know_gmqtt(name):
     knows = any(in_module(imported, "gmqtt") for imported in imports(name, MODULES[name]))
-    # The codec of the emulator uses that of gmqtt.
-    assert not knows or name in MAY_IMPORT_GMQTT or part(name) == "emulator"
+    assert not knows or is_within(name, KNOW_GMQTT)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_only_listed_modules_import_the_native_core(name):
+def test_few_know_the_native_core(name):
     knows = any(in_module(imported, "_native") for imported in own_imports(name, MODULES[name]))
-    assert not knows or name in MAY_IMPORT_NATIVE
+    assert not knows or is_within(name, KNOW_NATIVE_CORE)
 
 
-def test_listed_modules_exist():
-    stale = (MAY_IMPORT_GMQTT | MAY_IMPORT_NATIVE | {module for module, _ in EXCEPTIONS}) - set(MODULES)
-    assert not stale
+@pytest.mark.parametrize("places", [KNOW_GMQTT, KNOW_NATIVE_CORE], ids=["gmqtt", "native core"])
+def test_lists_name_places_that_exist(places):
+    assert not [place for place in places if not any(is_within(name, [place]) for name in MODULES)]
+
+
+def test_every_part_of_the_service_layer_has_a_place():
+    assert {*SERVICE_ORDER, *SERVICE_TOOLS} == {service_part(name) for name in MODULES} - {""}
