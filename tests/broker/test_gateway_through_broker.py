@@ -68,7 +68,7 @@ async def test_a_gateway_ignores_its_own_messages_from_a_broker_that_routes(mosq
     async with Platform(mosquitto) as platform:
         assert (await gateway.send_device_attributes(session, {"a": 1})).is_successful()
         platform.send("rpc", {"device": "D1", "data": {"id": 0, "method": "m"}})
-        assert (await platform.wait_for("rpc"))["data"] == {"error": "The device has no callback for RPC calls"}
+        assert (await platform.wait_for("rpc"))["data"] == {"error": "The device has no callback for RPC requests"}
         assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
         # The gateway did not respond to its own response.
         kinds = [platform.received.get_nowait()[0] for _ in range(platform.received.qsize())]

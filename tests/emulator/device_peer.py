@@ -1,12 +1,12 @@
-"""What tests of a device's downlinks share: the topics, a client, and the answers that the platform gets."""
+"""Shared parts of tests of a device's downlinks: topics, a client, and the RPC responses that the platform gets."""
 
 import asyncio
 
 from tb_mqtt_client import DeviceClient
 
 ATTRIBUTES = "v1/devices/me/attributes"
-CALL = "v1/devices/me/rpc/request/"
-ANSWER = "v1/devices/me/rpc/response/"
+RPC_REQUEST = "v1/devices/me/rpc/request/"
+RPC_RESPONSE = "v1/devices/me/rpc/response/"
 FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
 
 
@@ -15,18 +15,18 @@ def make_client(emulator, **options):
 
 
 class NoException(BaseException):
-    """As test frameworks raise them, which a callback in a test may call."""
+    """A failure like the ones of test frameworks, which a callback in a test may raise."""
 
 
 async def cancelled(_message):
-    """A callback that awaits what somebody cancels."""
+    """Await a task that is cancelled, as a callback may do."""
     task = asyncio.ensure_future(asyncio.Event().wait())
     task.cancel()
     await task
 
 
-class Answers:
-    """Answers of the device to calls, as they arrive."""
+class RPCResponses:
+    """The responses of the device to RPC requests, as they arrive."""
 
     def __init__(self, emulator):
         self.emulator = emulator
@@ -34,9 +34,10 @@ class Answers:
         emulator.on_publish = self.judge
 
     def judge(self, publish):
-        if publish.topic.startswith(ANSWER):
-            self.arrived.put_nowait((int(publish.topic.removeprefix(ANSWER)), publish.json()))
+        if publish.topic.startswith(RPC_RESPONSE):
+            self.arrived.put_nowait((int(publish.topic.removeprefix(RPC_RESPONSE)), publish.json()))
 
-    async def to(self, number, payload):
-        assert await self.emulator.publish_to("TOKEN", f"{CALL}{number}", payload)
+    async def to(self, request_id, payload):
+        """Send an RPC request to the device, and return id and payload of the next response."""
+        assert await self.emulator.publish_to("TOKEN", f"{RPC_REQUEST}{request_id}", payload)
         return await self.arrived.get()

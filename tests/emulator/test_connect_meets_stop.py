@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from device_peer import CALL, make_client
+from device_peer import RPC_REQUEST, make_client
 
 from engine_parts import engine_of
 
@@ -89,7 +89,7 @@ async def test_callbacks_that_stop_do_not_wait_for_each_other(emulator, device):
 
     device.set_rpc_request_callback(stop)
     for number in range(2):
-        assert await emulator.publish_to("TOKEN", f"{CALL}{number}", {"method": "stop", "params": None})
+        assert await emulator.publish_to("TOKEN", f"{RPC_REQUEST}{number}", {"method": "stop", "params": None})
     await both.wait()
     await asyncio.wait(handlers)
     assert not device.health()["started"]

@@ -76,7 +76,7 @@ async def test_a_call_that_waited_for_the_device(emulator, device):
 
 async def test_defect_53_every_call_gets_an_answer(emulator, device):
     await device.connect()
-    assert await emulator.call_rpc("device", "m") == {"error": "The device has no callback for RPC calls"}
+    assert await emulator.call_rpc("device", "m") == {"error": "The device has no callback for RPC requests"}
 
     def fail(_request):
         raise LookupError("no such pin")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from device_peer import ANSWER, ATTRIBUTES, CALL, Answers, make_client
+from device_peer import ATTRIBUTES, RPC_REQUEST, RPC_RESPONSE, RPCResponses, make_client
 
 from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, NotConnectedError
@@ -16,7 +16,7 @@ from tb_mqtt_client.service.requests import dispatch
 
 async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(emulator):
     client = make_client(emulator)
-    updates, calls = asyncio.Queue(), Answers(emulator)
+    updates, calls = asyncio.Queue(), RPCResponses(emulator)
     client.set_attribute_update_callback(updates.put_nowait)
     client.set_rpc_request_callback(lambda request: request.method)
     for connect in range(3):
@@ -38,7 +38,7 @@ async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(em
 async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="100:3600"))
     client = make_client(emulator, rate_limit_percentage=100)
-    answers = Answers(emulator)
+    responses = RPCResponses(emulator)
     client.set_rpc_request_callback(lambda _: None)
 
     def spent():
@@ -48,7 +48,7 @@ async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
     await client.connect()
     # Connecting, and two subscriptions that the platform counts.
     assert spent() == 3
-    await answers.to(1, {"method": "m"})
+    await responses.to(1, {"method": "m"})
     # Its acknowledgement, and the answer.
     assert spent() == 5
     await client.disconnect()
@@ -66,7 +66,7 @@ async def test_subscriptions_wait_for_their_tokens(emulator):
     await client.connect()
     # Connecting took one token, so that there was one for two subscriptions.
     assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
-    assert await emulator.publish_to("TOKEN", f"{CALL}0", {"method": "m"})
+    assert await emulator.publish_to("TOKEN", f"{RPC_REQUEST}0", {"method": "m"})
     await client.stop()
 
 
@@ -107,7 +107,7 @@ async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emula
     refusal = "The server refused the subscription to v1/devices/me/#: Topic Filter invalid. Messages of this topic will not arrive"
     assert [record.getMessage() for record in caplog.records] == [refusal]
     assert (await client.send_timeseries({"a": 1})).is_successful()
-    assert await Answers(emulator).to(1, {"method": "m"}) == (1, {"result": 1})
+    assert await RPCResponses(emulator).to(1, {"method": "m"}) == (1, {"result": 1})
     with pytest.raises(SubscriptionRefusedError) as refused:
         await engine_of(client).mqtt_manager.subscribe("#")
     assert (refused.value.topic, refused.value.reason_code) == ("#", 0x8F)
@@ -118,9 +118,9 @@ async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, cap
     monkeypatch.setattr(dispatch, "QUIET_SECONDS", 1000.0)
     session = emulator.device("device").session
     with caplog.at_level(logging.WARNING):
-        for topic in ("x", "v1/devices/me", f"{ATTRIBUTES}/response/1/2", f"{ATTRIBUTES}/response/77", f"{ANSWER}77"):
+        for topic in ("x", "v1/devices/me", f"{ATTRIBUTES}/response/1/2", f"{ATTRIBUTES}/response/77", f"{RPC_RESPONSE}77"):
             session.send(topic, b"{}")
-        for topic in (f"{ATTRIBUTES}/response/x", f"{ANSWER}x", f"{ATTRIBUTES}/response/3"):
+        for topic in (f"{ATTRIBUTES}/response/x", f"{RPC_RESPONSE}x", f"{ATTRIBUTES}/response/3"):
             session.send(topic, b"{}" if topic.endswith("x") else b"no json")
         await device.send_attributes({"a": 1})
         assert (await device.send_attributes({"a": 1})).is_successful()
@@ -133,10 +133,10 @@ async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, cap
 async def test_a_downlink_with_packet_id_0(emulator, device):
     """After 65,535 downlinks the server's counter is 0 on the wire (docs/platform_contract.md, section 1)."""
     device.set_rpc_request_callback(lambda _: 1)
-    answers = Answers(emulator)
+    responses = RPCResponses(emulator)
     emulator.device("device").session.last_downlink_id = 65_535
-    assert await answers.to(5, {"method": "m"}) == (5, {"result": 1})
-    assert await answers.to(6, {"method": "m"}) == (6, {"result": 1})
+    assert await responses.to(5, {"method": "m"}) == (5, {"result": 1})
+    assert await responses.to(6, {"method": "m"}) == (6, {"result": 1})
 
 
 async def test_the_first_message_of_a_stopped_client_is_not_lost_in_its_lane(emulator):
@@ -162,7 +162,7 @@ async def test_old_servers_answer_the_request_for_the_limits_late(caplog):
         emulator.add_device("TOKEN", "device")
         client = make_client(emulator, limits_timeout=0.01)
         await client.connect()
-        emulator.device("device").session.send(f"{ANSWER}1", b'{"error":"timeout"}')
+        emulator.device("device").session.send(f"{RPC_RESPONSE}1", b'{"error":"timeout"}')
         await client.send_attributes({"a": 1})
         assert client.statistics.inbound_unexpected == 1
         await client.stop()

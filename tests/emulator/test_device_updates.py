@@ -1,9 +1,9 @@
-"""Attribute updates: in their order, and whatever the callback does, the client goes on."""
+"""Attribute updates arrive in order, and no callback stops the client."""
 
 import asyncio
 
 import pytest
-from device_peer import ATTRIBUTES, Answers, NoException, cancelled, make_client
+from device_peer import ATTRIBUTES, NoException, RPCResponses, cancelled, make_client
 
 from tb_mqtt_client.common import tasks
 
@@ -23,12 +23,12 @@ async def test_attribute_updates(emulator, device, plain):
     assert (deleted.as_dict(), deleted.deleted_keys) == ({}, ["a", "b"])
 
 
-async def test_updates_come_in_their_order_whatever_their_callback_does(emulator, device):
+async def test_updates_are_processed_in_order_whatever_the_callback_does(emulator, device):
     seen, last = [], asyncio.Event()
 
     async def callback(update):
         number = update.get("n")
-        # The earlier ones take longer.
+        # Earlier updates take longer.
         for _ in range(20 - number):
             await asyncio.sleep(0)
         seen.append(number)
@@ -46,8 +46,8 @@ async def test_updates_come_in_their_order_whatever_their_callback_does(emulator
     assert device.statistics.inbound_messages == 21
 
 
-async def test_a_callback_that_awaits_what_was_cancelled(emulator, device):
-    """That is its own failure, and not the end of the task which calls it."""
+async def test_a_callback_that_awaits_a_cancelled_task(emulator, device):
+    """The cancellation is a failure of the callback, and does not end the task that calls it."""
     seen = asyncio.Queue()
 
     async def callback(update):
@@ -62,7 +62,7 @@ async def test_a_callback_that_awaits_what_was_cancelled(emulator, device):
     assert device.statistics.callback_errors == 1
 
 
-async def test_updates_without_a_callback_are_of_no_interest(emulator, device):
+async def test_updates_without_a_callback_are_ignored(emulator, device):
     updates = asyncio.Queue()
     device.set_attribute_update_callback(updates.put_nowait)
     device.set_attribute_update_callback(None)
@@ -75,7 +75,7 @@ async def test_updates_without_a_callback_are_of_no_interest(emulator, device):
     assert updates.empty()
 
 
-async def test_a_hanging_callback_keeps_nothing_else(emulator, device, caplog):
+async def test_a_hanging_callback_does_not_delay_other_messages(emulator, device, caplog):
     started = asyncio.Event()
 
     async def hang(_update):
@@ -84,16 +84,16 @@ async def test_a_hanging_callback_keeps_nothing_else(emulator, device, caplog):
 
     device.set_attribute_update_callback(hang)
     device.set_rpc_request_callback(lambda request: request.params)
-    answers = Answers(emulator)
+    responses = RPCResponses(emulator)
     await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
     await started.wait()
-    assert await answers.to(5, {"method": "m", "params": 7}) == (5, {"result": 7})
+    assert await responses.to(5, {"method": "m", "params": 7}) == (5, {"result": 7})
     assert (await device.send_timeseries({"a": 1})).is_successful()
     await device.stop()
     assert "did not end" not in caplog.text
 
 
-async def test_a_callback_that_cannot_be_cancelled_does_not_keep_stop(emulator, caplog, monkeypatch):
+async def test_stop_does_not_wait_for_a_callback_that_cannot_be_cancelled(emulator, caplog, monkeypatch):
     monkeypatch.setattr(tasks, "END_SECONDS", 0.01)
     client = make_client(emulator)
     started, end = asyncio.Event(), asyncio.Event()
@@ -117,7 +117,7 @@ async def test_a_callback_that_cannot_be_cancelled_does_not_keep_stop(emulator, 
     await asyncio.wait([left])
 
 
-async def test_what_waits_is_bounded(emulator, caplog):
+async def test_the_number_of_waiting_updates_is_limited(emulator, caplog):
     client = make_client(emulator, max_inbound_messages=5)
     seen, go_on, done = [], asyncio.Event(), asyncio.Event()
 
@@ -131,7 +131,7 @@ async def test_what_waits_is_bounded(emulator, caplog):
     await client.connect()
     for number in range(20):
         await emulator.publish_to("TOKEN", ATTRIBUTES, {"n": number})
-        # One is with its callback before the next arrives.
+        # The callback has started before the next update arrives.
         await client.send_attributes({"a": 1})
     go_on.set()
     await done.wait()

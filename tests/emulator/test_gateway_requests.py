@@ -1,4 +1,4 @@
-"""What a gateway asks and sends for its sub-devices: attributes by scope, claims, telemetry with metadata."""
+"""A gateway's messages for its sub-devices: attribute requests, claim requests, and telemetry with metadata."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ RESPONSE = "v1/gateway/attributes/response"
 
 @pytest.fixture
 async def session(emulator, gateway):
-    """A device with attributes of both scopes."""
+    """Connect a device with attributes of both scopes."""
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
     emulator.device("D1").attributes.update({"c1": 1, "c2": [2], "both": "client"})
     emulator.device("D1").shared_attributes.update({"s1": "x", "s2": None, "both": "shared"})
@@ -32,6 +32,11 @@ def responses_of(session):
     arrived = asyncio.Queue()
     session.set_attribute_response_callback(lambda of_session, response: arrived.put_nowait((of_session, response)))
     return arrived
+
+
+def request_tasks():
+    """Return the running tasks of requests."""
+    return {task for task in asyncio.all_tasks() if task.get_name() == "tb-mqtt-client request"}
 
 
 # Attributes.
@@ -55,11 +60,11 @@ def responses_of(session):
     ],
 )
 async def test_contract_9_an_attribute_request_has_one_scope_a_message(emulator, gateway, session, shared, client, messages, found):
-    """Both scopes of one call are two messages, and one answer."""
+    """A request with both scopes is sent as two messages, and has one response."""
     wire = Wire(emulator)
     response = await gateway.request_device_attributes(session, shared, client)
-    asked = [(document.pop("device"), type(document.pop("id")), document) for document in wire.of("attributes/request")]
-    assert asked == [("D1", int, message) for message in messages]
+    requests = [(document.pop("device"), type(document.pop("id")), document) for document in wire.of("attributes/request")]
+    assert requests == [("D1", int, message) for message in messages]
     assert ({e.key: e.value for e in response.shared}, {e.key: e.value for e in response.client}) == found
     assert (response.device_name, response.device_session) == ("D1", session)
     assert {publish.qos for publish in wire.publishes} == {1}
@@ -67,7 +72,7 @@ async def test_contract_9_an_attribute_request_has_one_scope_a_message(emulator,
 
 @pytest.mark.parametrize("keys", [{}, {"shared_keys": []}, {"shared_keys": [], "client_keys": []}])
 async def test_contract_9_an_attribute_request_without_keys_is_refused(emulator, gateway, session, keys):
-    """The server would end the gateway's connection."""
+    """The server would close the gateway's connection."""
     wire = Wire(emulator)
     with pytest.raises(ValueError, match="must name at least one key"):
         await gateway.request_device_attributes(session, **keys)
@@ -80,8 +85,8 @@ async def test_contract_9_an_attribute_request_without_keys_is_refused(emulator,
 
 @pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("kind", [AttributeRequest, GatewayAttributeRequest])
-async def test_the_published_request(emulator, gateway, session, wait, kind):
-    """The result is of the publishes; the answer goes to the session's callback, under the request's own id."""
+async def test_send_device_attributes_request(emulator, gateway, session, wait, kind):
+    """It returns the result of the publishes. The session's callback gets the response, with the id of the request."""
     arrived = responses_of(session)
     owner = [session] if kind is GatewayAttributeRequest else []
     request = await kind.build(*owner, ["s1"], ["c1"])
@@ -92,13 +97,13 @@ async def test_the_published_request(emulator, gateway, session, wait, kind):
     assert (of_session, response.request_id, response["s1"], response["c1"]) == (session, request.request_id, "x", 1)
 
 
-async def test_a_result_of_one_scope_has_its_packet_id(gateway, session):
+async def test_the_result_of_one_scope_has_a_packet_id(gateway, session):
     request = await AttributeRequest.build(["s1"])
     assert (await gateway.send_device_attributes_request(session, request)).message_id > 0
 
 
-async def test_defect_39_answered_requests_are_forgotten(emulator, gateway, session):
-    """The same request may be asked again and again, on the next connection too, and nothing is left of it."""
+async def test_defect_39_requests_are_forgotten_after_their_response(emulator, gateway, session):
+    """A request may be sent again and again, also on the next connection."""
     arrived = responses_of(session)
     request = await AttributeRequest.build(["s1"], ["c1"])
     for connection in range(2):
@@ -111,68 +116,68 @@ async def test_defect_39_answered_requests_are_forgotten(emulator, gateway, sess
             await emulator.disconnect_device("GATEWAY")
             await gateway.send_device_timeseries(session, {"a": 1})
     await asyncio.sleep(0)
-    requests_ = sub_devices_of(gateway).requests
-    assert (len(requests_._responses.pending), requests_._responses._requests, requests_._asked) == (0, {}, {})
-    assert not requests_._tasks
+    responses = sub_devices_of(gateway).downlink.attribute_responses
+    assert (len(responses.pending), responses.requests) == (0, {})
+    assert request_tasks() == set()
 
 
-async def test_requests_of_several_devices_at_once(emulator, gateway):
-    """Answers come in any order, and find their device and their request."""
+async def test_requests_of_several_devices_at_the_same_time(emulator, gateway):
+    """Responses may arrive in any order."""
     sessions = [(await gateway.connect_device(f"D{number}"))[0] for number in range(5)]
     for number, session in enumerate(sessions):
         await gateway.send_device_attributes(session, {"n": number, "twice": number * 2})
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.acknowledge() if not publish.topic.endswith("/request") else Verdict.refuse(0)
-    asked = [
+    requested = [
         asyncio.create_task(gateway.request_device_attributes(session, client_keys=[key]))
         for session in sessions
         for key in ("n", "twice")
     ]
-    questions = [await wire.next("attributes/request") for _ in asked]
-    assert len({question["id"] for question in questions}) == 10
-    for question in reversed(questions):
-        value = int(question["device"][1:]) * (2 if question["key"] == "twice" else 1)
-        await emulator.publish_to("GATEWAY", RESPONSE, {"id": question["id"], "device": question["device"], "value": value})
-    answers = await asyncio.gather(*asked)
-    assert [answer.client[0].value for answer in answers] == [0, 0, 1, 2, 2, 4, 3, 6, 4, 8]
+    requests = [await wire.next("attributes/request") for _ in requested]
+    assert len({request["id"] for request in requests}) == 10
+    for request in reversed(requests):
+        value = int(request["device"][1:]) * (2 if request["key"] == "twice" else 1)
+        await emulator.publish_to("GATEWAY", RESPONSE, {"id": request["id"], "device": request["device"], "value": value})
+    responses = await asyncio.gather(*requested)
+    assert [response.client[0].value for response in responses] == [0, 0, 1, 2, 2, 4, 3, 6, 4, 8]
 
 
-async def test_an_answer_with_one_value_for_several_keys(emulator, gateway, session, caplog):
-    """It cannot be told whose it is."""
+async def test_a_response_with_one_value_for_several_keys(emulator, gateway, session, caplog):
+    """The key of the value is unknown."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a", "b"]))
-    question = await wire.next("attributes/request")
-    await emulator.publish_to("GATEWAY", RESPONSE, {"id": question["id"], "device": "D1", "value": 1})
-    assert (await asked).as_dict() == {"shared": [], "client": []}
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a", "b"]))
+    request = await wire.next("attributes/request")
+    await emulator.publish_to("GATEWAY", RESPONSE, {"id": request["id"], "device": "D1", "value": 1})
+    assert (await requested).as_dict() == {"shared": [], "client": []}
     assert "one value for the 2 keys" in caplog.text
 
 
-async def test_values_for_a_single_key(emulator, gateway, session):
+async def test_a_response_with_values_for_a_single_key(emulator, gateway, session):
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
-    question = await wire.next("attributes/request")
-    await emulator.publish_to("GATEWAY", RESPONSE, {"id": question["id"], "device": "D1", "values": {"a": 1}})
-    assert (await asked)["a"] == 1
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    request = await wire.next("attributes/request")
+    await emulator.publish_to("GATEWAY", RESPONSE, {"id": request["id"], "device": "D1", "values": {"a": 1}})
+    assert (await requested)["a"] == 1
 
 
-async def test_an_answer_that_never_comes(emulator, gateway, session, caplog):
+async def test_a_request_without_a_response(emulator, gateway, session, caplog):
     emulator.on_publish = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
     with pytest.raises(TimeoutError, match=r"Timed out waiting for attributes of D1 \(requestId=\d+\)"):
         await gateway.request_device_attributes(session, ["a"], ["b"], timeout=0.01)
     result = await gateway.send_device_attributes_request(session, await AttributeRequest.build(["a"]), timeout=0.01)
     assert result.is_successful()
-    await asyncio.wait(sub_devices_of(gateway).requests._tasks)
+    await asyncio.wait(request_tasks())
     assert "ends without an answer: Timed out waiting for attributes of D1" in caplog.text
-    # A late answer meets nobody, and a new request has another number.
+    # A late response belongs to no request: a new request has another id.
     await emulator.publish_to("GATEWAY", RESPONSE, {"id": 1, "device": "D1", "value": 1})
     emulator.on_publish = None
     assert (await gateway.request_device_attributes(session, ["s1"]))["s1"] == "x"
     assert gateway.statistics.inbound_unexpected == 1
 
 
-async def test_a_request_that_the_platform_does_not_take(emulator, gateway, session):
+async def test_a_request_that_the_platform_refuses(emulator, gateway, session):
     emulator.on_publish = lambda publish: Verdict.refuse(0x87) if publish.topic.endswith("/request") else None
     with pytest.raises(RequestRefusedError, match="Not authorized"):
         await gateway.request_device_attributes(session, ["a"], ["b"])
@@ -180,15 +185,15 @@ async def test_a_request_that_the_platform_does_not_take(emulator, gateway, sess
     assert result.reason_code == 0x87
 
 
-async def test_one_scope_of_two_that_is_refused(emulator, gateway, session):
-    """The answer would be half, so that there is none."""
+async def test_a_request_with_one_refused_scope_raises(emulator, gateway, session):
+    """A response with only one of the scopes would be incomplete."""
     emulator.on_publish = lambda publish: Verdict.refuse(0x80) if b'"client":false' in publish.payload else None
     with pytest.raises(RequestRefusedError, match="Unspecified error"):
         await gateway.request_device_attributes(session, ["a"], ["c1"])
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])
-async def test_a_request_survives_a_lost_connection(emulator, gateway, session, acknowledged):
+async def test_a_request_is_sent_again_after_a_lost_connection(emulator, gateway, session, acknowledged):
     arrived, wire = responses_of(session), Wire(emulator)
     lost = Verdict.refuse(0) if acknowledged else Verdict.ignore()
     wire.verdict = lambda publish: lost if publish.topic.endswith("/request") else None
@@ -202,57 +207,57 @@ async def test_a_request_survives_a_lost_connection(emulator, gateway, session, 
     _, response = await arrived.get()
     assert (response["s1"], response["c1"]) == ("x", 1)
     assert (await sent).is_successful()
-    # Not before the device was announced again.
+    # The requests wait until the device is announced again.
     kinds = [publish.topic.rpartition("gateway/")[2] for publish in wire.publishes]
     assert kinds == ["attributes/request"] * 2 + ["connect"] + ["attributes/request"] * 2
 
 
-async def test_an_answer_after_a_rename(emulator, gateway, session):
+async def test_a_response_after_the_device_was_renamed(emulator, gateway, session):
     wire, states = Wire(emulator), asyncio.Queue()
     wire.verdict = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
-    question = await wire.next("attributes/request")
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    request = await wire.next("attributes/request")
     session.set_state_change_callback(lambda session: states.put_nowait(session.state))
     for name in ("D2", "D3"):
         await emulator.rename_device("D1" if name == "D2" else "D2", name)
         await states.get()
         await states.get()
-    await emulator.publish_to("GATEWAY", RESPONSE, {"id": question["id"], "device": "D2", "value": 1})
-    response = await asked
+    await emulator.publish_to("GATEWAY", RESPONSE, {"id": request["id"], "device": "D2", "value": 1})
+    response = await requested
     assert (response["a"], response.device_name) == (1, "D3")
 
 
-async def test_requests_end_with_the_client(emulator, gateway, session):
+async def test_disconnect_ends_requests(emulator, gateway, session):
     emulator.on_publish = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"], ["b"], timeout=None))
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"], ["b"], timeout=None))
     sent = await gateway.send_device_attributes_request(session, await AttributeRequest.build(["a"]))
     assert sent.is_successful()
     await gateway.disconnect()
-    with pytest.raises(NotConnectedError, match="the client was disconnected before the answer came"):
-        await asked
+    with pytest.raises(NotConnectedError, match="the client was disconnected before the response arrived"):
+        await requested
 
 
-async def test_requests_end_with_the_device(emulator, gateway, session):
+async def test_disconnect_device_ends_its_requests(emulator, gateway, session):
     emulator.on_publish = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"], ["b"], timeout=None))
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"], ["b"], timeout=None))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await gateway.disconnect_device(session)
     with pytest.raises(NotConnectedError, match="'D1' was disconnected or deleted"):
-        await asked
+        await requested
 
 
-async def test_a_cancelled_request_is_taken_back(emulator, make_gateway):
+async def test_a_cancelled_request_is_not_published(emulator, make_gateway):
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="2:100"))
     gateway = make_gateway(rate_limit_percentage=100)
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
     wire = Wire(emulator)
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a"]))
     for _ in range(5):
         await asyncio.sleep(0)
-    asked.cancel()
-    await asyncio.wait([asked])
+    requested.cancel()
+    await asyncio.wait([requested])
     await asyncio.sleep(0)
     assert engine_of(gateway).message_service.is_empty()
     await gateway.stop()
@@ -262,14 +267,14 @@ async def test_a_cancelled_request_is_taken_back(emulator, make_gateway):
 async def test_a_response_callback_that_raises(emulator, gateway, session, caplog):
     session.set_attribute_response_callback(lambda *_: 1 / 0)
     await gateway.send_device_attributes_request(session, await AttributeRequest.build(["s1"]))
-    await asyncio.wait(sub_devices_of(gateway).requests._tasks)
+    await asyncio.wait(request_tasks())
     assert gateway.statistics.callback_errors == 1
     assert "The callback for requested attributes of D1 failed" in caplog.text
     assert (await gateway.request_device_attributes(session, ["s1"]))["s1"] == "x"
 
 
-async def test_a_request_of_a_device_that_is_not_announced_so_far_waits(emulator, gateway):
-    """It would make the platform create the device with the wrong profile (docs/platform_contract.md, section 4)."""
+async def test_requests_wait_for_the_announcement_of_their_device(emulator, gateway):
+    """Otherwise the platform would create the device with the wrong profile (docs/platform_contract.md, section 4)."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.delay(0.02) if publish.topic.endswith("/connect") else None
     session, _ = await gateway.connect_device("D1", "p")
@@ -305,8 +310,8 @@ async def test_claiming_several_devices(emulator, gateway, session, wait):
 # Telemetry with metadata.
 
 
-async def test_metadata(emulator, gateway, session):
-    """The platform takes them out of the telemetry; what is published when is filled in."""
+async def test_metadata_of_telemetry(emulator, gateway, session):
+    """The client adds the time of the publish, and the platform removes the metadata from the telemetry."""
     wire = Wire(emulator)
     futures = [
         await gateway.send_device_timeseries(session, {"ts": 5, "values": {"a": 1}}, wait_for_publish=False),
@@ -338,8 +343,8 @@ async def test_metadata(emulator, gateway, session):
 
 
 @pytest.mark.parametrize("version", ["4.3", "3.7"])
-async def test_contract_4_a_key_called_metadata_is_a_key(version):
-    """In the plain form it would break the message; there is always a timestamp, so that it stands among the values."""
+async def test_contract_4_a_datapoint_may_have_the_key_metadata(version):
+    """The client always sends a timestamp: without one, the key would make the message invalid."""
     async with Emulator(version=version) as emulator:
         emulator.add_gateway("GATEWAY", "gateway")
         gateway = GatewayClient({"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY", "limits_timeout": 0.1})
@@ -356,22 +361,22 @@ async def test_contract_4_a_key_called_metadata_is_a_key(version):
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b"{", b"[]", b"{}", {"id": "1", "device": "D1"}, {"id": 1, "device": ""}, {"id": 1}])
-async def test_answers_that_are_none(emulator, gateway, session, payload):
+async def test_malformed_and_unexpected_responses(emulator, gateway, session, payload):
     await emulator.publish_to("GATEWAY", RESPONSE, payload)
     assert (await gateway.request_device_attributes(session, ["s1"]))["s1"] == "x"
     statistics = gateway.statistics
     assert statistics.inbound_malformed + statistics.inbound_unexpected == 1
 
 
-async def test_an_answer_that_cannot_be_an_attribute(emulator, gateway, session):
-    """It is reported, and the request goes on waiting for one that can."""
+async def test_a_response_with_invalid_attributes(emulator, gateway, session):
+    """It is reported, and the request stays pending."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0) if publish.topic.endswith("/request") else None
-    asked = asyncio.create_task(gateway.request_device_attributes(session, ["a", "b"]))
-    question = await wire.next("attributes/request")
-    answer = {"id": question["id"], "device": "D1"}
+    requested = asyncio.create_task(gateway.request_device_attributes(session, ["a", "b"]))
+    request = await wire.next("attributes/request")
+    response = {"id": request["id"], "device": "D1"}
     for values in ({"": 1}, [1], "x"):
-        await emulator.publish_to("GATEWAY", RESPONSE, json.dumps(answer | {"values": values}).encode())
-    await emulator.publish_to("GATEWAY", RESPONSE, answer | {"values": {"a": 1}})
-    assert (await asked)["a"] == 1
+        await emulator.publish_to("GATEWAY", RESPONSE, json.dumps(response | {"values": values}).encode())
+    await emulator.publish_to("GATEWAY", RESPONSE, response | {"values": {"a": 1}})
+    assert (await requested)["a"] == 1
     assert gateway.statistics.inbound_malformed == 3

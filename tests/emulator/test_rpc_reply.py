@@ -1,4 +1,4 @@
-"""The platform gets a reply in the form that the user chose: ``{"result": value}``, or the value alone."""
+"""The response to an RPC request has the form that the user chose: ``{"result": value}``, or the value alone."""
 
 import asyncio
 
@@ -33,8 +33,8 @@ async def emulator():
 
 
 @pytest.fixture
-async def answering(emulator):
-    """``await answering("plain", callback)``: a device and a sub-device that answer calls with the callback's value."""
+async def make_clients(emulator):
+    """Return a function that connects a device and a gateway with a sub-device, and sets their callback for RPC requests."""
     clients = []
 
     async def make(rpc_reply, callback):
@@ -57,7 +57,7 @@ async def answering(emulator):
         await client.stop()
 
 
-async def replies(emulator, method="m"):
+async def responses(emulator, method="m"):
     return [await emulator.call_rpc(name, method) for name in ("device", "sub-device")]
 
 
@@ -66,67 +66,67 @@ def wrapped(value):
 
 
 @pytest.mark.parametrize("rpc_reply", [None, "wrapped"])
-async def test_replies_are_wrapped_unless_told_otherwise(emulator, answering, rpc_reply):
+async def test_results_are_wrapped_by_default(emulator, make_clients, rpc_reply):
     values = iter(value for value in VALUES for _ in range(2))
-    await answering(rpc_reply, lambda _: next(values))
+    await make_clients(rpc_reply, lambda _: next(values))
     for value in VALUES:
-        assert await replies(emulator) == [wrapped(value)] * 2
+        assert await responses(emulator) == [wrapped(value)] * 2
 
 
-async def test_a_client_may_reply_with_plain_values(emulator, answering):
+async def test_results_of_a_client_may_be_plain(emulator, make_clients):
     values = iter(value for value in VALUES for _ in range(2))
-    await answering("plain", lambda _: next(values))
+    await make_clients("plain", lambda _: next(values))
     for value in VALUES:
-        assert await replies(emulator) == [value] * 2
+        assert await responses(emulator) == [value] * 2
 
 
 @pytest.mark.parametrize("rpc_reply", ["wrapped", "plain"])
-async def test_a_single_value_may_be_plain(emulator, answering, rpc_reply):
+async def test_a_single_result_may_be_plain(emulator, make_clients, rpc_reply):
     values = iter(value for value in VALUES for _ in range(2))
-    await answering(rpc_reply, lambda _: RPCResponse.plain(next(values)))
+    await make_clients(rpc_reply, lambda _: RPCResponse.plain(next(values)))
     for value in VALUES:
-        assert await replies(emulator) == [value] * 2
+        assert await responses(emulator) == [value] * 2
 
 
-async def test_a_sub_devices_response_may_be_plain(emulator, answering):
-    await answering("wrapped", lambda _: GatewayRPCResponse.plain(False))
+async def test_a_sub_devices_response_may_be_plain(emulator, make_clients):
+    await make_clients("wrapped", lambda _: GatewayRPCResponse.plain(False))
     assert await emulator.call_rpc("sub-device", "m") is False
 
 
-async def test_a_response_that_is_built_has_the_clients_form(emulator, answering):
-    await answering("plain", lambda request: RPCResponse.build(request.request_id, result=False))
-    assert await replies(emulator) == [False, False]
+async def test_a_built_response_has_the_form_of_the_client(emulator, make_clients):
+    await make_clients("plain", lambda request: RPCResponse.build(request.request_id, result=False))
+    assert await responses(emulator) == [False, False]
 
 
 @pytest.mark.parametrize("rpc_reply", ["wrapped", "plain"])
-async def test_errors_look_alike_in_both_forms(emulator, answering, rpc_reply):
+async def test_errors_are_the_same_in_both_forms(emulator, make_clients, rpc_reply):
     def fail(request):
         if request.method == "raise":
             raise LookupError("no such relay")
         return RPCResponse.build(request.request_id, error="no such relay")
 
-    await answering(rpc_reply, fail)
-    assert await replies(emulator) == [{"error": "no such relay"}] * 2
-    for reply in await replies(emulator, "raise"):
-        assert (reply["error"]["type"], reply["error"]["message"]) == ("LookupError", "no such relay")
+    await make_clients(rpc_reply, fail)
+    assert await responses(emulator) == [{"error": "no such relay"}] * 2
+    for response in await responses(emulator, "raise"):
+        assert (response["error"]["type"], response["error"]["message"]) == ("LookupError", "no such relay")
 
 
-async def test_a_reply_that_is_sent_later(emulator, answering):
-    device, _ = await answering("plain", lambda _: asyncio.Event().wait())
-    call = asyncio.ensure_future(emulator.call_rpc("device", "m"))
+async def test_a_response_that_the_program_sends_itself(emulator, make_clients):
+    device, _ = await make_clients("plain", lambda _: asyncio.Event().wait())
+    response = asyncio.ensure_future(emulator.call_rpc("device", "m"))
     assert (await device.send_rpc_response(RPCResponse.build(0, result=False))).is_successful()
-    assert await call is False
+    assert await response is False
     await device.stop(timeout=0)
 
 
-async def test_a_plain_value_that_is_sent_by_itself_needs_its_id(answering):
-    device, _ = await answering("wrapped", lambda _: None)
+async def test_a_plain_response_that_the_program_sends_itself_needs_an_id(make_clients):
+    device, _ = await make_clients("wrapped", lambda _: None)
     with pytest.raises(ValueError, match="must have a valid request ID"):
         await device.send_rpc_response(RPCResponse.plain(False))
     assert (await device.send_rpc_response(RPCResponse.plain(False, request_id=7))).is_successful()
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, "\ud800"])
-async def test_a_plain_value_is_checked(value):
-    with pytest.raises(ValueError):  # noqa: PT011  # the texts are those of other values
+async def test_a_plain_result_is_validated(value):
+    with pytest.raises(ValueError):  # noqa: PT011  # each kind of value has its own text
         RPCResponse.plain(value)

@@ -1,4 +1,4 @@
-"""Handlers, adapters and the way to them on their own: published forms, and input that nobody wants."""
+"""A device's payload format, handlers, dispatcher and pending requests without a client: forms, and invalid input."""
 
 import asyncio
 import json
@@ -17,8 +17,9 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse, RPCStatus
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.requests.dispatch import QUIET_SECONDS, InboundDispatcher, InboundReport, matches
-from tb_mqtt_client.service.requests.handlers import AttributeUpdatesHandler, ResponseHandler, RPCRequestsHandler
-from tb_mqtt_client.service.requests.pending import PendingRequests
+from tb_mqtt_client.service.requests.incoming import AttributeUpdatesHandler, ResponseHandler, RPCRequestsHandler
+from tb_mqtt_client.service.requests.outgoing import PendingRequests
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 
 ATTRIBUTES = "v1/devices/me/attributes"
 
@@ -36,20 +37,20 @@ topics = st.text() | st.builds(
 )
 
 
-# Adapters.
+# The payload format.
 
 
-async def build_each(adapter, request_id):
+async def build_each(payload_format, request_id):
     return [
-        adapter.build_attribute_request(AttributeRequest.of(request_id, ["a"], None)),
-        adapter.build_rpc_request((await RPCRequest.build("m", 1)).with_fields(request_id=request_id)),
-        adapter.build_rpc_response(RPCResponse.build(request_id, "r")),
+        payload_format.build_attribute_request(AttributeRequest.of(request_id, ["a"], None)),
+        payload_format.build_rpc_request((await RPCRequest.build("m", 1)).with_fields(request_id=request_id)),
+        payload_format.build_rpc_response(RPCResponse.build(request_id, "r")),
     ]
 
 
-async def test_publishes():
-    adapter = JsonDeviceFormat()
-    messages = [*await build_each(adapter, 7), adapter.build_claim_request(ClaimRequest.build("s", 1))]
+async def test_topics_and_payloads_of_messages():
+    payload_format = JsonDeviceFormat()
+    messages = [*await build_each(payload_format, 7), payload_format.build_claim_request(ClaimRequest.build("s", 1))]
     assert [(message.topic, message.payload) for message in messages] == [
         (f"{ATTRIBUTES}/request/7", b'{"sharedKeys":"a"}'),
         ("v1/devices/me/rpc/request/7", b'{"id":7,"method":"m","params":1}'),
@@ -60,22 +61,22 @@ async def test_publishes():
 
 
 @pytest.mark.parametrize("request_id", [None, -1, 2**31, 1.0, True, "x", "-1", "1.5", "", "٣"])
-async def test_contract_8_ids_that_the_server_cannot_read(request_id):
-    adapter = JsonDeviceFormat()
+async def test_contract_8_requests_with_unreadable_ids_raise(request_id):
+    payload_format = JsonDeviceFormat()
     with pytest.raises(ValueError, match=r"^AttributeRequest must have a valid ID\.$"):
-        adapter.build_attribute_request(AttributeRequest.of(request_id, None, None))
+        payload_format.build_attribute_request(AttributeRequest.of(request_id, None, None))
     with pytest.raises(ValueError, match=r"^RPCRequest must have a valid ID\.$"):
-        adapter.build_rpc_request((await RPCRequest.build("m")).with_fields(request_id=request_id))
+        payload_format.build_rpc_request((await RPCRequest.build("m")).with_fields(request_id=request_id))
 
 
 @pytest.mark.parametrize("request_id", [None, -(2**31) - 1, 2**31, 1.0, True, "x", "-2147483649", "1.5", "", "\u0663"])
-def test_contract_8_ids_of_responses_that_the_server_cannot_read(request_id):
+def test_contract_8_responses_with_unreadable_ids_raise(request_id):
     with pytest.raises(ValueError, match=r"^RPCResponse must have a valid request ID\.$"):
         JsonDeviceFormat().build_rpc_response(RPCResponse.build(request_id))
 
 
 @pytest.mark.parametrize("request_id", [-(2**31), -1, 0, 2**31 - 1])
-def test_a_response_has_the_id_of_the_platform_whatever_int32_it_is(request_id):
+def test_the_id_of_a_response_may_be_any_int32(request_id):
     assert JsonDeviceFormat().build_rpc_response(RPCResponse.build(request_id)).topic == f"v1/devices/me/rpc/response/{request_id}"
 
 
@@ -83,25 +84,25 @@ async def test_defect_54_an_id_may_be_text():
     assert JsonDeviceFormat().build_rpc_response(RPCResponse.build("12")).topic == "v1/devices/me/rpc/response/12"
 
 
-def test_parsing():
-    adapter = JsonDeviceFormat()
-    response = adapter.parse_attribute_response(f"{ATTRIBUTES}/response/5", b'{"client":{"a":1},"request_id":9}')
+def test_parsed_messages():
+    payload_format = JsonDeviceFormat()
+    response = payload_format.parse_attribute_response(f"{ATTRIBUTES}/response/5", b'{"client":{"a":1},"request_id":9}')
     assert (response.request_id, response["a"]) == (5, 1)
-    assert adapter.parse_attribute_update(b'{"deleted":["a"]}').deleted_keys == ["a"]
-    request = adapter.parse_rpc_request("v1/devices/me/rpc/request/0", b'{"method":"m","id":7}')
+    assert payload_format.parse_attribute_update(b'{"deleted":["a"]}').deleted_keys == ["a"]
+    request = payload_format.parse_rpc_request("v1/devices/me/rpc/request/0", b'{"method":"m","id":7}')
     assert (request.request_id, request.method) == (0, "m")
-    assert adapter.parse_rpc_response("v1/devices/me/rpc/response/3", b"[1]") == RPCResponse.build(3, [1])
-    failed = adapter.parse_rpc_response("v1/devices/me/rpc/response/3", b"no json")
+    assert payload_format.parse_rpc_response("v1/devices/me/rpc/response/3", b"[1]") == RPCResponse.build(3, [1])
+    failed = payload_format.parse_rpc_response("v1/devices/me/rpc/response/3", b"no json")
     assert (failed.request_id, failed.status, failed.error["type"]) == (3, RPCStatus.ERROR, "JSONDecodeError")
 
 
 @pytest.mark.parametrize("topic", ["", "x", "a/b", "a/+1", "a/1/", "a/99999999999", "a/2147483648", "a/١"])
-def test_topics_without_a_number(topic):
-    adapter = JsonDeviceFormat()
+def test_topics_without_a_valid_id(topic):
+    payload_format = JsonDeviceFormat()
     for parse, text in (
-        (adapter.parse_attribute_response, "Invalid attribute request response format"),
-        (adapter.parse_rpc_request, "Invalid RPC request format"),
-        (adapter.parse_rpc_response, "Invalid RPC response format"),
+        (payload_format.parse_attribute_response, "Invalid attribute request response format"),
+        (payload_format.parse_rpc_request, "Invalid RPC request format"),
+        (payload_format.parse_rpc_response, "Invalid RPC response format"),
     ):
         with pytest.raises(ValueError, match=f"^{text}$"):
             parse(topic, b'{"method":"m"}')
@@ -109,26 +110,34 @@ def test_topics_without_a_number(topic):
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"[]", b"1", b"\xff", b'"a"', b"[" * 100_000, b'{"a":' * 100_000])
-def test_payloads_that_are_no_objects(payload):
-    adapter = JsonDeviceFormat()
+def test_payloads_that_are_not_objects(payload):
+    payload_format = JsonDeviceFormat()
     with pytest.raises(ValueError, match=r"^Invalid attribute update format$"):
-        adapter.parse_attribute_update(payload)
+        payload_format.parse_attribute_update(payload)
     with pytest.raises(ValueError, match=r"^Invalid attribute request response format$"):
-        adapter.parse_attribute_response("a/1", payload)
+        payload_format.parse_attribute_response("a/1", payload)
     with pytest.raises(ValueError, match=r"^Invalid RPC request format$"):
-        adapter.parse_rpc_request("a/1", payload)
+        payload_format.parse_rpc_request("a/1", payload)
 
 
 # Handlers.
 
 
-def new_handler(kind, report=None):
-    owner = (own_tasks(),) if kind is RPCRequestsHandler else ()
-    return kind(JsonDeviceFormat(), report or InboundReport(), *owner)
+def send(_response):
+    raise AssertionError("the handler returns responses, and does not send them")
 
 
-def response_handlers(report=None):
-    payload_format, report = JsonDeviceFormat(), report or InboundReport()
+def updates_handler(report):
+    return AttributeUpdatesHandler(JsonDeviceFormat(), report)
+
+
+def rpc_requests_handler(report):
+    rpc = ServerSideRPC(report, own_tasks(), send, lambda response, _: response, 60.0)
+    return RPCRequestsHandler(JsonDeviceFormat(), report, rpc)
+
+
+def response_handlers(report):
+    payload_format = JsonDeviceFormat()
     return (
         ResponseHandler(payload_format, report, payload_format.parse_attribute_response),
         ResponseHandler(payload_format, report, payload_format.parse_rpc_response),
@@ -139,7 +148,7 @@ PENDING = MqttPublishMessage("t", b"")
 
 
 async def test_attribute_updates():
-    updates, handler = [], new_handler(AttributeUpdatesHandler)
+    updates, handler = [], updates_handler(InboundReport())
     await handler.handle(ATTRIBUTES, b'{"a":1}')
     handler.set_callback(updates.append)
     await handler.handle(ATTRIBUTES, b'{"a":2}')
@@ -147,7 +156,7 @@ async def test_attribute_updates():
     assert [update.as_dict() for update in updates] == [{"a": 2}]
 
 
-async def test_responses_resolve_the_request_of_their_number():
+async def test_responses_resolve_the_request_with_their_id():
     report = InboundReport()
     attributes, rpc = response_handlers(report)
     first, second, failed = attributes.pending.add(3, PENDING), rpc.pending.add(2, PENDING), rpc.pending.add(1, PENDING)
@@ -167,21 +176,22 @@ async def test_responses_resolve_the_request_of_their_number():
 
 
 async def test_rpc_requests():
-    handler = new_handler(RPCRequestsHandler)
+    handler = rpc_requests_handler(InboundReport())
     handler.set_callback(lambda request: RPCResponse.build(request.request_id, "r"))
     assert await handler.handle("a/0", b'{"method":"m"}') == RPCResponse.build(0, "r")
     assert await handler.handle("a/x", b'{"method":"m"}') is None
 
 
 @given(st.lists(st.tuples(topics, payloads), max_size=5))
-def test_no_message_gets_an_exception_out_of_a_handler(messages):
-    """Whatever the topic and the payload are, ``handle`` raises nothing and leaves no task."""
+def test_handlers_raise_nothing_for_any_message(messages):
+    """``handle`` also leaves no task."""
 
     async def handle_all():
-        updates, rpc_requests = new_handler(AttributeUpdatesHandler), new_handler(RPCRequestsHandler)
+        report = InboundReport()
+        updates, rpc_requests = updates_handler(report), rpc_requests_handler(report)
         for handler in (updates, rpc_requests):
             handler.set_callback(lambda message: message.request_id if hasattr(message, "request_id") else None)
-        responses = response_handlers()
+        responses = response_handlers(report)
         for handler in responses:
             handler.pending.add(0, PENDING)
         for handler in (updates, rpc_requests, *responses):
@@ -197,12 +207,12 @@ def test_no_message_gets_an_exception_out_of_a_handler(messages):
 
 
 @given(topics | st.binary(), payloads)
-def test_no_message_gets_an_exception_out_of_the_dispatcher(topic, payload):
+def test_the_dispatcher_raises_nothing_for_any_message(topic, payload):
     async def dispatch():
         report = InboundReport()
         dispatcher = InboundDispatcher(report, own_tasks())
-        dispatcher.register(ATTRIBUTES, new_handler(AttributeUpdatesHandler, report).handle)
-        dispatcher.register("v1/+/+", new_handler(RPCRequestsHandler, report).handle, side_by_side=True)
+        dispatcher.register(ATTRIBUTES, updates_handler(report).handle)
+        dispatcher.register("v1/+/+", rpc_requests_handler(report).handle, side_by_side=True)
         dispatcher.dispatch(topic, payload)
         assert report.messages == 1
         await dispatcher.stop()
@@ -226,34 +236,34 @@ def test_no_message_gets_an_exception_out_of_the_dispatcher(topic, payload):
         ("+/b/+", "x/b/y", True),
     ],
 )
-def test_filters(topic_filter, topic, expected):
+def test_topics_that_match_a_filter(topic_filter, topic, expected):
     assert matches(topic_filter, topic) is expected
 
 
-async def test_an_exact_handler_goes_before_a_pattern():
-    told = asyncio.Queue()
+async def test_the_handler_of_an_exact_topic_takes_precedence_over_a_pattern():
+    handled = asyncio.Queue()
     dispatcher = InboundDispatcher(InboundReport(), own_tasks())
 
     async def exact(topic, _payload):
-        told.put_nowait(("exact", topic))
+        handled.put_nowait(("exact", topic))
 
     async def pattern(topic, _payload):
-        told.put_nowait(("pattern", topic))
+        handled.put_nowait(("pattern", topic))
 
     dispatcher.register("a/+", pattern)
     dispatcher.register("a/1", exact)
     for topic in ("a/1", "a/2"):
         dispatcher.dispatch(topic, b"")
-    assert {await told.get(), await told.get()} == {("exact", "a/1"), ("pattern", "a/2")}
+    assert {await handled.get(), await handled.get()} == {("exact", "a/1"), ("pattern", "a/2")}
     dispatcher.unregister("a/1")
     dispatcher.unregister("unknown")
     dispatcher.dispatch("a/1", b"")
-    assert await told.get() == ("pattern", "a/1")
+    assert await handled.get() == ("pattern", "a/1")
 
 
-async def test_a_defect_of_a_handler_is_told_to_the_loop_and_keeps_nobody():
-    told, seen = [], asyncio.Queue()
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+async def test_a_defect_of_a_handler_is_reported_to_the_loop_and_later_messages_are_handled():
+    errors, seen = [], asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     dispatcher = InboundDispatcher(InboundReport(), own_tasks())
 
     async def handler(_topic, payload):
@@ -265,11 +275,11 @@ async def test_a_defect_of_a_handler_is_told_to_the_loop_and_keeps_nobody():
     for payload in (b"bad", b"good"):
         dispatcher.dispatch("a", payload)
     assert [await seen.get(), await seen.get()] == [b"bad", b"good"]
-    assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
+    assert [type(context["exception"]) for context in errors] == [ZeroDivisionError]
 
 
 async def test_messages_after_a_cancelled_worker_are_handled():
-    """Whoever cancels the task of a topic family does not end the family."""
+    """A cancelled task of a topic family is replaced."""
     seen, dispatcher = asyncio.Queue(), InboundDispatcher(InboundReport(), own_tasks())
 
     async def handler(_topic, payload):
@@ -283,7 +293,7 @@ async def test_messages_after_a_cancelled_worker_are_handled():
     assert [await seen.get(), await seen.get()] == [b"cancelled", b"next"]
 
 
-async def test_stop_spares_the_callback_that_calls_it():
+async def test_stop_does_not_cancel_the_callback_that_calls_it():
     dispatcher, done = InboundDispatcher(InboundReport(), own_tasks()), asyncio.Event()
 
     async def handler(_topic, _payload):
@@ -317,20 +327,20 @@ def test_warnings_do_not_flood(caplog):
 # Pending requests.
 
 
-async def test_pending_requests_end_once():
+async def test_a_pending_request_ends_once():
     pending = PendingRequests()
     publishes = [MqttPublishMessage("t", b"") for _ in range(3)]
-    answered, failed, unsent = (pending.add(key, publish) for key, publish in enumerate(publishes))
+    resolved, failed, unsent = (pending.add(key, publish) for key, publish in enumerate(publishes))
     assert (len(pending), 1 in pending, 9 in pending) == (3, True, False)
-    assert pending.answer(0, "answer")
-    assert not pending.answer(0, "again")
-    assert not pending.answer(9, "nobody")
+    assert pending.resolve(0, "response")
+    assert not pending.resolve(0, "again")
+    assert not pending.resolve(9, "unknown")
     publishes[1].mark_as_sent(1)
     pending.fail_sent(ConnectionError("lost"))
-    assert not pending.answer(1, "too late")
+    assert not pending.resolve(1, "too late")
     assert not unsent.done()
     pending.fail_all(ValueError("end"))
-    assert answered.result() == "answer"
+    assert resolved.result() == "response"
     assert isinstance(failed.exception(), ConnectionError)
     assert isinstance(unsent.exception(), ValueError)
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A gateway's adapter, sender and handlers on their own: published forms, and input that nobody wants."""
+"""A gateway's payload format, sender and handlers without a client: forms, and invalid input."""
 
 import asyncio
 import inspect
@@ -37,8 +37,9 @@ from tb_mqtt_client.service.gateway.incoming import (
 from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.requests.dispatch import InboundReport
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 
-ADAPTER = JsonGatewayFormat()
+FORMAT = JsonGatewayFormat()
 RPC, ATTRIBUTES, RESPONSE = "v1/gateway/rpc", "v1/gateway/attributes", "v1/gateway/attributes/response"
 
 
@@ -54,18 +55,18 @@ def session(manager):
     return manager.get_by_name("D1")
 
 
-# The adapter.
+# The payload format.
 
 
-async def test_publishes(session):
+async def test_topics_and_payloads_of_messages(session):
     claim = GatewayClaimRequestBuilder().add_device_request(session, ClaimRequest.build("s", 1)).build()
     request = GatewayAttributeRequest.of(3, ["a"], None).with_fields(device_session=session)
     messages = [
-        ADAPTER.build_connect(DeviceConnectMessage.build("D1", "p")),
-        ADAPTER.build_disconnect(DeviceDisconnectMessage.build("D1")),
-        ADAPTER.build_attribute_request(request),
-        ADAPTER.build_rpc_response(GatewayRPCResponse.build("D1", 0, [1])),
-        ADAPTER.build_claim_request(claim),
+        FORMAT.build_connect(DeviceConnectMessage.build("D1", "p")),
+        FORMAT.build_disconnect(DeviceDisconnectMessage.build("D1")),
+        FORMAT.build_attribute_request(request),
+        FORMAT.build_rpc_response(GatewayRPCResponse.build("D1", 0, [1])),
+        FORMAT.build_claim_request(claim),
     ]
     assert [(message.topic, message.payload) for message in messages] == [
         ("v1/gateway/connect", b'{"device":"D1","type":"p"}'),
@@ -80,20 +81,20 @@ async def test_publishes(session):
 
 
 @pytest.mark.parametrize(("shared", "client"), [(None, None), ([], []), (["a"], ["b"])])
-async def test_contract_9_the_adapter_builds_no_request_that_the_server_disconnects_for(session, shared, client):
+async def test_contract_9_requests_for_which_the_server_disconnects_raise(session, shared, client):
     request = await GatewayAttributeRequest.build(session, shared, client)
     with pytest.raises(ValueError, match="must ask for keys of one scope"):
-        ADAPTER.build_attribute_request(request)
+        FORMAT.build_attribute_request(request)
 
 
-async def test_a_claim_of_nobody():
+async def test_a_claim_without_a_device_raises():
     with pytest.raises(ValueError, match="must have at least one device"):
-        ADAPTER.build_claim_request(GatewayClaimRequest.build())
+        FORMAT.build_claim_request(GatewayClaimRequest.build())
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"{", b"[]", b"null", b'"x"', b"[" * 100_000])
 def test_payloads_that_are_not_objects(payload):
-    for parse in (ADAPTER.parse_attribute_update, ADAPTER.parse_attribute_response, ADAPTER.parse_rpc_request):
+    for parse in (FORMAT.parse_attribute_update, FORMAT.parse_attribute_response, FORMAT.parse_rpc_request):
         with pytest.raises(ValueError, match=r".+"):
             parse(payload)
 
@@ -110,25 +111,25 @@ def test_payloads_that_are_not_objects(payload):
         ((None, None), {"values": {"a": 1}}, ({"a": 1}, {})),
     ],
 )
-async def test_answers_to_attribute_requests(session, keys, data, found):
+async def test_responses_to_attribute_requests(session, keys, data, found):
     request = await GatewayAttributeRequest.build(session, *keys)
-    reply = ADAPTER.parse_attribute_response(json.dumps({"device": "D1", "id": 99} | data).encode())
+    reply = FORMAT.parse_attribute_response(json.dumps({"device": "D1", "id": 99} | data).encode())
     assert (reply.device_name, reply.request_id) == ("D1", 99)
-    response = ADAPTER.attributes_of(request, reply)
+    response = FORMAT.attributes_of(request, reply)
     assert ({e.key: e.value for e in response.shared}, {e.key: e.value for e in response.client}) == found
     assert (response.request_id, response.device_name) == (request.request_id, "D1")
 
 
 @pytest.mark.parametrize("data", [{}, {"device": 1}, {"id": "x"}, {"values": [1]}])
-def test_attribute_responses_that_cannot_be_read(data):
+def test_unreadable_attribute_responses_raise(data):
     with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.parse_attribute_response(json.dumps({"device": "D1", "id": 1} | data if data else data).encode())
+        FORMAT.parse_attribute_response(json.dumps({"device": "D1", "id": 1} | data if data else data).encode())
 
 
-async def test_attributes_that_cannot_be_read(session):
-    reply = ADAPTER.parse_attribute_response(b'{"device":"D1","id":1,"values":{"":1}}')
+async def test_unreadable_attributes_raise(session):
+    reply = FORMAT.parse_attribute_response(b'{"device":"D1","id":1,"values":{"":1}}')
     with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.attributes_of(await GatewayAttributeRequest.build(session, ["a"]), reply)
+        FORMAT.attributes_of(await GatewayAttributeRequest.build(session, ["a"]), reply)
 
 
 @pytest.mark.parametrize(
@@ -141,28 +142,28 @@ async def test_attributes_that_cannot_be_read(session):
         ({"device": "", "data": {"id": True}}, (None, None)),
     ],
 )
-def test_rpc_requests_that_cannot_be_read(data, address):
+def test_unreadable_rpc_requests_raise(data, address):
     with pytest.raises(UnreadableRPCRequestError, match="RPC request") as raised:
-        ADAPTER.parse_rpc_request(json.dumps(data).encode())
+        FORMAT.parse_rpc_request(json.dumps(data).encode())
     assert (raised.value.device_name, raised.value.request_id) == address
 
 
 @pytest.mark.parametrize(
     "data", [{}, {"device": "D1"}, {"device": "D1", "data": 1}, {"data": {"a": 1}}, {"device": "D1", "data": {"": 1}}]
 )
-def test_attribute_updates_that_cannot_be_read(data):
+def test_unreadable_attribute_updates_raise(data):
     with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.parse_attribute_update(json.dumps(data).encode())
+        FORMAT.parse_attribute_update(json.dumps(data).encode())
 
 
 @pytest.mark.parametrize("data", [{}, {"device": "D1"}, {"device": "D1", "reason": "x"}, {"reason": 1}, {"device": 1, "reason": 1}])
-def test_disconnect_notices_that_cannot_be_read(data):
+def test_unreadable_notices_of_a_disconnect_raise(data):
     with pytest.raises(ValueError, match=r".+"):
-        ADAPTER.parse_disconnect_notice(json.dumps(data).encode())
+        FORMAT.parse_disconnect_notice(json.dumps(data).encode())
 
 
-def test_a_payload_is_renamed():
-    assert ADAPTER.rename(b'{"a\\"b":[{"x":1}]}', 'a"b', "é") == '{"é":[{"x":1}]}'.encode()
+def test_the_device_in_a_payload_is_renamed():
+    assert FORMAT.rename(b'{"a\\"b":[{"x":1}]}', 'a"b', "é") == '{"é":[{"x":1}]}'.encode()
 
 
 def uplink(*entries, attributes=(), main_ts=None):
@@ -182,7 +183,7 @@ def uplink(*entries, attributes=(), main_ts=None):
     }.items(),
 )
 def test_defect_50_parameters_have_one_name(name, parameters):
-    """SDK 2.0 had other names in its interface than in its client."""
+    """In SDK 2.0, the names of the interface and of the client differed."""
     assert list(inspect.signature(getattr(GatewayClient, name)).parameters)[1 : len(parameters) + 1] == parameters
 
 
@@ -190,7 +191,7 @@ def test_defect_50_parameters_have_one_name(name, parameters):
 
 
 class Queue(MessageService):
-    """Keeps what is published."""
+    """Keeps submitted messages and accepted uplinks."""
 
     def __init__(self):
         self.messages, self.uplinks = [], []
@@ -205,10 +206,10 @@ class Queue(MessageService):
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-async def test_contract_4_what_is_of_sub_devices_has_qos_1(session, qos):
+async def test_contract_4_messages_of_sub_devices_have_qos_1(session, qos):
     sender, queue = GatewayMessageSender(), Queue()
     sender.set_message_queue(queue)
-    sender.set_payload_format(ADAPTER)
+    sender.set_payload_format(FORMAT)
     claim = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build("s")).build()
     for sending in (
         sender.send_device_connect(DeviceConnectMessage.build("D1"), qos),
@@ -218,7 +219,7 @@ async def test_contract_4_what_is_of_sub_devices_has_qos_1(session, qos):
         sender.send_claim_request(claim, qos),
     ):
         [future] = await sending
-        # The caller's own: who cancels it changes nothing.
+        # The future is the caller's own, and cancelling it changes nothing.
         assert future in queue.messages[-1].delivery_futures[1:]
     assert [message.topic.removeprefix("v1/gateway/") for message in queue.messages] == [
         "connect",
@@ -230,17 +231,17 @@ async def test_contract_4_what_is_of_sub_devices_has_qos_1(session, qos):
     assert {(message.qos, message.device) for message in queue.messages} == {(1, None)}
 
 
-async def test_a_sent_uplink_answers_its_futures():
+async def test_the_result_of_a_sent_uplink_resolves_its_futures():
     queue = Queue()
     message = uplink(TimeseriesEntry("a", 1))
-    [future] = await GatewayMessageSender(ADAPTER, queue).send_uplink_message(message)
+    [future] = await GatewayMessageSender(FORMAT, queue).send_uplink_message(message)
     assert queue.uplinks == [message.encoded]
     result = PublishResult("t", 1, 1, 1, 0)
     future.set_result(result)
     assert await asyncio.gather(*message.get_delivery_futures()) == [result]
 
 
-async def test_a_sender_without_what_it_needs():
+async def test_a_sender_without_a_queue_raises():
     sender = GatewayMessageSender()
     for sending in (
         sender.send_device_connect(DeviceConnectMessage.build("D1")),
@@ -255,27 +256,35 @@ async def test_a_sender_without_what_it_needs():
             sender.set_message_queue(wrong)
 
 
-# Handlers on their own.
+# Handlers.
 
 
-async def test_calls_at_the_handler(manager, session):
-    """Answers go to the dispatcher, whose handler may be the sender."""
+def rpc_handler(dispatcher, manager, report):
+    def send(_response):
+        raise AssertionError("the handler dispatches responses, and does not send them")
+
+    rpc = ServerSideRPC(report, own_tasks(), send, lambda response, _: response, 60.0)
+    return GatewayRPCHandler(dispatcher, FORMAT, manager, report, rpc)
+
+
+async def test_responses_to_rpc_requests_are_dispatched(manager, session):
+    """The handler of the event may be the sender."""
     dispatcher, queue = DirectEventDispatcher(), Queue()
-    dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, GatewayMessageSender(ADAPTER, queue).send_rpc_response)
-    handler = GatewayRPCHandler(dispatcher, ADAPTER, manager, own_tasks())
+    dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, GatewayMessageSender(FORMAT, queue).send_rpc_response)
+    handler = rpc_handler(dispatcher, manager, InboundReport())
     session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.params))
-    call = json.dumps({"device": "D1", "data": {"id": 1, "method": "m", "params": 7}}).encode()
-    handling = asyncio.create_task(handler.handle(RPC, call))
+    request = json.dumps({"device": "D1", "data": {"id": 1, "method": "m", "params": 7}}).encode()
+    handling = asyncio.create_task(handler.handle(RPC, request))
     while not queue.messages:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert queue.messages[0].payload == b'{"device":"D1","id":1,"data":{"result":7}}'
-    # The call is over when its answer is delivered.
+    # Processing ends with the acknowledgement of the response.
     assert not handling.done()
     for delivery in queue.messages[0].delivery_futures:
         delivery.set_result(None)
     await handling
-    # Without a handler for answers there is nobody to tell.
-    await GatewayRPCHandler(DirectEventDispatcher(), ADAPTER, manager, own_tasks()).handle(RPC, call)
+    # Without a handler of the event, the response is not sent.
+    await rpc_handler(DirectEventDispatcher(), manager, InboundReport()).handle(RPC, request)
 
 
 anything = st.recursive(
@@ -292,8 +301,8 @@ payloads = st.binary() | st.builds(lambda value: json.dumps(value).encode(), any
 
 
 @given(payload=payloads)
-def test_no_handler_raises(payload):
-    """Whatever comes, it is counted as malformed or as nobody's, or reaches a callback, or is of no interest."""
+def test_handlers_raise_nothing_for_any_payload(payload):
+    """A message is counted as malformed or unexpected, reaches a callback, or is ignored."""
     logging.disable(logging.CRITICAL)
 
     async def scenario():
@@ -302,14 +311,14 @@ def test_no_handler_raises(payload):
         for kind in ("attribute_update", "attribute_response", "rpc_request"):
             getattr(session, f"set_{kind}_callback")(lambda *_: 1 / 0)
         dispatcher = DirectEventDispatcher(report)
-        arguments = dispatcher, ADAPTER, manager
-        responses = GatewayRequestedAttributeResponseHandler(*arguments, report)
+        responses = GatewayRequestedAttributeResponseHandler(FORMAT, manager, report)
         request = GatewayAttributeRequest.of(1, ["a"], None).with_fields(device_session=session)
         responses.remember(request, responses.pending.add(key_of(request), MqttPublishMessage("t", b"")))
-        calls = GatewayRPCHandler(*arguments, own_tasks(), report)
-        for handler in (GatewayAttributeUpdatesHandler(*arguments, report), calls, responses):
+        rpc_requests = rpc_handler(dispatcher, manager, report)
+        updates = GatewayAttributeUpdatesHandler(dispatcher, FORMAT, manager, report)
+        for handler in (updates, rpc_requests, responses):
             await handler.handle("topic", payload)
-        calls.refusal("topic", payload)
+        rpc_requests.refusal("topic", payload)
         responses.pending.fail_all(ValueError("end"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)

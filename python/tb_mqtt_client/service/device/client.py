@@ -273,18 +273,18 @@ class DeviceClient:
         """
         _require("rpc_request", rpc_request, RPCRequest)
         if callback is None:
-            call = self._engine.requests.call(rpc_request, timeout)
-            return await call if wait_for_publish else call
+            response = self._engine.requests.rpc(rpc_request, timeout)
+            return await response if wait_for_publish else response
         require_callable("callback", callback)
-        call = self._engine.requests.call(rpc_request, timeout)
-        told = self._engine.requests.tell(rpc_request, call, callback, awaited=wait_for_publish)
-        return await told if wait_for_publish else told
+        response = self._engine.requests.rpc(rpc_request, timeout)
+        passed = self._engine.requests.pass_rpc_response(rpc_request, response, callback, awaited=wait_for_publish)
+        return await passed if wait_for_publish else passed
 
     async def call_rpc(
         self, method: str, params: JSONCompatibleType = None, timeout: float | None = DEFAULT_TIMEOUT
     ) -> RPCResponse:
         """Call the platform: ``send_rpc_request`` without a request object."""
-        return await self._engine.requests.call(await RPCRequest.build(method, params), timeout)
+        return await self._engine.requests.rpc(await RPCRequest.build(method, params), timeout)
 
     async def send_attribute_request(
         self,
@@ -303,8 +303,8 @@ class DeviceClient:
         require_callable("callback", callback)
         if on_error is not None:
             require_callable("on_error", on_error)
-        answer = self._engine.requests.attributes(attribute_request, timeout)
-        self._engine.requests.tell_attributes(attribute_request, answer, callback, on_error)
+        response = self._engine.requests.attributes(attribute_request, timeout)
+        self._engine.requests.pass_to_callback(attribute_request, response, "requested attributes", callback, on_error)
 
     async def request_attributes(
         self,

@@ -247,8 +247,8 @@ class GatewayClient(DeviceClient):
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.from_attribute_request(device_session, attribute_request)
         device_session.update_last_seen()
-        delivery, answer = self._sub_devices.requests.attributes(request, timeout)
-        self._sub_devices.requests.tell(request, answer)
+        delivery, response = self._sub_devices.requests.attributes(request, timeout)
+        self._sub_devices.requests.pass_to_session(request, response)
         if not wait_for_publish:
             return delivery
         return await self._engine.wait_for(delivery, GATEWAY_ATTRIBUTES_REQUEST_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
@@ -268,8 +268,8 @@ class GatewayClient(DeviceClient):
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.build(device_session, shared_keys, client_keys)
         device_session.update_last_seen()
-        _, answer = self._sub_devices.requests.attributes(request, timeout)
-        return await answer
+        _, response = self._sub_devices.requests.attributes(request, timeout)
+        return await response
 
     @overload
     async def send_device_claim_request(

@@ -1,13 +1,13 @@
-"""What a gateway receives for its sub-devices: attribute updates, responses to attribute requests, and server-side RPC.
+"""Processes what a gateway receives for its sub-devices: attribute updates, responses to attribute requests, and server-side RPC.
 
-The rule: the platform gets a response to each RPC request of which device and number can be read, whatever a callback does.
+The rule: the platform gets a response to each RPC request with a readable device and id, whatever a callback does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -35,32 +35,32 @@ from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDi
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.callbacks import call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
-from tb_mqtt_client.service.requests.pending import PendingRequests
-from tb_mqtt_client.service.requests.server_rpc import DEFAULT_CALLBACK_TIMEOUT, PlatformCalls
+from tb_mqtt_client.service.requests.outgoing import PendingRequests
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 
 MAX_WAITING = 100
-"""Updates of one device that may wait for its callback; the others are refused."""
+"""Attribute updates of one device that may wait for its callback. Further ones are refused."""
 
 
 class GatewayAttributeUpdatesHandler:
-    """Gives updates to the sessions of their devices: one after the other to each, and to several side by side."""
+    """Passes attribute updates to the sessions of their devices: in order to each device, and concurrently to several."""
 
     def __init__(
         self,
         event_dispatcher: DirectEventDispatcher,
         payload_format: GatewayFormat,
         device_manager: DeviceManager,
-        report: InboundReport | None = None,
+        report: InboundReport,
     ) -> None:
         self._event_dispatcher = event_dispatcher
         self._format = payload_format
         self._device_manager = device_manager
-        self._report = report or InboundReport()
+        self._report = report
         self._turns: WeakKeyDictionary[DeviceSession, asyncio.Lock] = WeakKeyDictionary()
         self._waiting: Counter[DeviceSession] = Counter()
 
     async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an update and wait until the session's callback has taken it. Raises nothing."""
+        """Read an update, and wait until the session's callback has processed it. Raises nothing."""
         try:
             update = self._format.parse_attribute_update(payload)
         except ValueError as error:
@@ -76,96 +76,88 @@ class GatewayAttributeUpdatesHandler:
             return
         self._waiting[session] += 1
         try:
-            await self._give(session, update)
+            await self._dispatch(session, update)
         finally:
             self._waiting[session] -= 1
             if not self._waiting[session]:
                 del self._waiting[session]
 
-    async def _give(self, session: DeviceSession, update: GatewayAttributeUpdate) -> None:
+    async def _dispatch(self, session: DeviceSession, update: GatewayAttributeUpdate) -> None:
         event = update.attribute_update
         event.set_device_session(session)
-        give = partial(self._event_dispatcher.dispatch, device_session=session)
-        # A lock lets those who wait through in the order in which they came.
+        dispatch = partial(self._event_dispatcher.dispatch, device_session=session)
+        # A lock is acquired in the order of the requests for it, so updates stay in order.
         async with self._turns.setdefault(session, asyncio.Lock()):
-            await call_reporting(self._report, f"attribute updates of {update.device_name}", give, event)
+            await call_reporting(self._report, f"attribute updates of {update.device_name}", dispatch, event)
 
-
-AttributeResponseCallback: TypeAlias = Callable[[GatewayRequestedAttributeResponse], Coroutine[Any, Any, None]]
 
 RequestKey: TypeAlias = tuple[UUID, int]
-"""A device, whatever it is called, and the number of a request."""
-
-
-class GatewayRequestedAttributeResponseHandler:
-    """Finds the request that an answer belongs to, which alone knows the scope and the keys. ``pending`` has the requests."""
-
-    def __init__(
-        self,
-        event_dispatcher: DirectEventDispatcher,
-        payload_format: GatewayFormat,
-        device_manager: DeviceManager,
-        report: InboundReport | None = None,
-    ) -> None:
-        self._event_dispatcher = event_dispatcher
-        self._format = payload_format
-        self._device_manager = device_manager
-        self._report = report or InboundReport()
-        self.pending: PendingRequests[RequestKey, GatewayRequestedAttributeResponse] = PendingRequests()
-        self._requests: dict[RequestKey, GatewayAttributeRequest] = {}
-
-    def remember(self, request: GatewayAttributeRequest, answer: asyncio.Future[GatewayRequestedAttributeResponse]) -> None:
-        """Read the answer as one to this request, which is pending."""
-        key = key_of(request)
-        self._requests[key] = request
-        answer.add_done_callback(lambda _: self._requests.pop(key, None))
-
-    async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an answer. Raises nothing."""
-        try:
-            self._answer(topic, self._format.parse_attribute_response(payload))
-        except ValueError as error:
-            self._report.message_malformed(topic, payload, error)
-
-    def _answer(self, topic: str, response: SubDeviceAttributes) -> None:
-        device_name, request_id = response.device_name, response.request_id
-        session = self._device_manager.resolve(device_name)
-        key = (session.device_info.device_id, request_id) if session is not None else None
-        if session is None or key is None or key not in self._requests:
-            self._report.message_unexpected(topic, f"no request {request_id} of {device_name!r} waits for this answer")
-            return
-        session.update_last_seen()
-        self.pending.answer(key, self._format.attributes_of(self._requests[key], response))
+"""The id of a device, which stays when the device is renamed, and the id of a request."""
 
 
 def key_of(request: GatewayAttributeRequest) -> RequestKey:
-    """What its answer is found by."""
+    """Return the key that identifies the response to a request."""
     return request.device_session.device_info.device_id, request.request_id
 
 
+class GatewayRequestedAttributeResponseHandler:
+    """Resolves the pending request that a response belongs to. The response does not repeat the request's scope and keys."""
+
+    def __init__(self, payload_format: GatewayFormat, device_manager: DeviceManager, report: InboundReport) -> None:
+        self._format = payload_format
+        self._device_manager = device_manager
+        self._report = report
+        self.pending: PendingRequests[RequestKey, GatewayRequestedAttributeResponse] = PendingRequests()
+        self.requests: dict[RequestKey, GatewayAttributeRequest] = {}
+        """The requests of ``pending``."""
+
+    def remember(self, request: GatewayAttributeRequest, response: asyncio.Future[GatewayRequestedAttributeResponse]) -> None:
+        """Keep a pending request until the future of its response is done: its scope and keys are needed to read the response."""
+        key = key_of(request)
+        self.requests[key] = request
+        response.add_done_callback(lambda _: self.requests.pop(key, None))
+
+    async def handle(self, topic: str, payload: bytes) -> None:
+        """Read a response, and resolve its request. Raises nothing."""
+        try:
+            self._resolve(topic, self._format.parse_attribute_response(payload))
+        except ValueError as error:
+            self._report.message_malformed(topic, payload, error)
+
+    def _resolve(self, topic: str, response: SubDeviceAttributes) -> None:
+        device_name, request_id = response.device_name, response.request_id
+        session = self._device_manager.resolve(device_name)
+        key = (session.device_info.device_id, request_id) if session is not None else None
+        if session is None or key is None or key not in self.requests:
+            self._report.message_unexpected(topic, f"no request {request_id} of {device_name!r} is pending")
+            return
+        session.update_last_seen()
+        self.pending.resolve(key, self._format.attributes_of(self.requests[key], response))
+
+
 class GatewayRPCHandler:
-    """Gives calls to the sessions of their devices, and answers as ``DEVICE_RPC_RESPONSE`` events to the dispatcher."""
+    """Passes RPC requests to the sessions of their devices, and dispatches the responses as ``DEVICE_RPC_RESPONSE`` events."""
 
     def __init__(
         self,
         event_dispatcher: DirectEventDispatcher,
         payload_format: GatewayFormat,
         device_manager: DeviceManager,
-        tasks: Tasks,
-        report: InboundReport | None = None,
-        callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
+        report: InboundReport,
+        rpc: ServerSideRPC[GatewayRPCResponse],
     ) -> None:
         self._event_dispatcher = event_dispatcher
         self._format = payload_format
         self._device_manager = device_manager
-        self._report = report or InboundReport()
-        self.calls = PlatformCalls(self._report, tasks, callback_timeout)
+        self._report = report
+        self._rpc = rpc
 
     async def handle(self, topic: str, payload: bytes) -> None:
-        """Answer a call: it is over when its answer is acknowledged, so that calls do not pile up as answers. Raises nothing.
+        """Process an RPC request until its response is acknowledged, so that the number of queued responses is bounded.
 
-        The answer is the callback's, or an error when it raises, takes too long, gives nonsense or is not there, and when there
-        is no such device here. ``None`` is a success without a result. One-way calls look the same and get an answer too.
+        The response is the callback's; ``None`` is a success without a result. It is an error if the callback raises, does not end
+        in time, returns something else than a JSON value, or does not exist, and if the device is unknown. A one-way RPC request
+        looks like any other, and gets a response, too. Raises nothing.
         """
         response = await self._response(topic, payload)
         if response is None:
@@ -175,13 +167,13 @@ class GatewayRPCHandler:
             await asyncio.wait(deliveries)
 
     def refusal(self, topic: str, payload: bytes) -> GatewayRPCResponse | None:
-        """The answer to a call for which there is no room."""
+        """Return the response to an RPC request that is not processed because too many are running; ``None`` if unreadable."""
         try:
             request = self._format.parse_rpc_request(payload)
         except ValueError as error:
             self._report.message_malformed(topic, payload, error)
             return None
-        return _error(request.device_name, request.request_id, "The gateway has too many calls to answer")
+        return _error(request.device_name, request.request_id, "The gateway is processing too many RPC requests")
 
     async def _response(self, topic: str, payload: bytes) -> GatewayRPCResponse | None:
         try:
@@ -198,23 +190,28 @@ class GatewayRPCHandler:
         session.update_last_seen()
         request.set_device_session(session)
         if session.rpc_request_callback is None:
-            return _error(request.device_name, request.request_id, "The device has no callback for RPC calls")
-        return await self._called(topic, payload, session, request)
+            return _error(request.device_name, request.request_id, "The device has no callback for RPC requests")
+        return await self._run_callback(topic, payload, session, request)
 
-    async def _called(
+    async def _run_callback(
         self, topic: str, payload: bytes, session: DeviceSession, request: GatewayRPCRequest
     ) -> GatewayRPCResponse | None:
-        async def answer() -> GatewayRPCResponse:
+        async def run_callback() -> GatewayRPCResponse:
             return _as_response(request, await self._event_dispatcher.dispatch(request, device_session=session))
 
         def failed(error: BaseException) -> GatewayRPCResponse:
             return _error(request.device_name, request.request_id, error)
 
-        return await self.calls.run(topic, payload, f"the RPC call {request.method!r} to {request.device_name}", answer, failed)
+        what = f"the RPC request {request.method!r} to {request.device_name}"
+        return await self._rpc.run(topic, payload, what, run_callback, failed)
 
 
 def _as_response(request: GatewayRPCRequest, returned: Any) -> GatewayRPCResponse:
-    """The answer to just this call, under the name by which the platform asked. Raises ``ValueError`` for what is no JSON."""
+    """Return a callback's result as the response to this request, with the device's name in it.
+
+    Raises:
+        ValueError: JSON cannot carry the result.
+    """
     if not isinstance(returned, RPCResponse):
         return GatewayRPCResponse.build(request.device_name, request.request_id, returned)
     return GatewayRPCResponse.of_device(request.device_name, returned.with_fields(request_id=request.request_id))
@@ -225,11 +222,12 @@ def _error(device_name: str, request_id: int | str, error: str | BaseException) 
 
 
 GATEWAY_DOWNLINK_TOPICS = (GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, GATEWAY_RPC_TOPIC)
-"""The platform sends these unasked, and does not count their subscriptions (docs/platform_contract.md, section 4)."""
+"""The platform also sends these without a subscription, and does not count their subscriptions (docs/platform_contract.md,
+section 4)."""
 
 
 class GatewayDownlink:
-    """The handlers of these messages, and the answers that calls get."""
+    """Processes the incoming messages of sub-devices, and sends the responses to RPC requests."""
 
     def __init__(
         self,
@@ -241,36 +239,49 @@ class GatewayDownlink:
         send: Callable[[MqttPublishMessage], Delivery],
         rpc_callback_timeout: float,
     ) -> None:
-        """``send`` queues a publish."""
+        """Create the handlers.
+
+        Args:
+            dispatcher: Passes messages to the sessions, and responses to RPC requests to their handlers.
+            payload_format: The format of the messages.
+            device_manager: Knows the sessions.
+            report: Counts and logs messages that cannot be processed, and failed callbacks.
+            tasks: Owns the tasks of callbacks.
+            send: Queues a message.
+            rpc_callback_timeout: Seconds that a callback for an RPC request may take.
+        """
         self._format = payload_format
         self._send = send
+        self._rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
         self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, payload_format, device_manager, report)
-        self.attribute_responses = GatewayRequestedAttributeResponseHandler(dispatcher, payload_format, device_manager, report)
-        self.rpc = GatewayRPCHandler(dispatcher, payload_format, device_manager, tasks, report, rpc_callback_timeout)
-        dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._take_answer)
+        self.attribute_responses = GatewayRequestedAttributeResponseHandler(payload_format, device_manager, report)
+        self.rpc_requests = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self._rpc)
+        dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._respond)
 
     def register_at(self, manager: MQTTManager) -> None:
-        """Take the messages."""
+        """Register the handlers of the topics."""
         manager.register_handler(GATEWAY_ATTRIBUTES_TOPIC, self.attribute_updates.handle, side_by_side=True)
         manager.register_handler(GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)
         manager.register_handler(
-            GATEWAY_RPC_TOPIC, self.rpc.handle, side_by_side=True, owes_answer=True, on_refused=self._refuse_call
+            GATEWAY_RPC_TOPIC,
+            self.rpc_requests.handle,
+            side_by_side=True,
+            owes_answer=True,
+            on_refused=self._refuse_rpc_request,
         )
 
-    def _take_answer(self, response: GatewayRPCResponse) -> list[Delivery]:
-        delivery = self._send_answer(response)
+    def _respond(self, response: GatewayRPCResponse) -> list[Delivery]:
+        delivery = self._rpc.respond(response)
         return [] if delivery is None else [delivery]
 
-    def _send_answer(self, answer: GatewayRPCResponse) -> Delivery | None:
-        def send(response: GatewayRPCResponse) -> Delivery:
-            return self._send(self._format.build_rpc_response(response))
-
-        def failed(error: BaseException) -> GatewayRPCResponse:
-            return GatewayRPCResponse.build(str(answer.device_name), answer.request_id, error=str(error))
-
-        return self.rpc.calls.answer(send, answer, failed)
-
-    def _refuse_call(self, topic: str, payload: bytes) -> None:
-        refusal = self.rpc.refusal(topic, payload)
+    def _refuse_rpc_request(self, topic: str, payload: bytes) -> None:
+        refusal = self.rpc_requests.refusal(topic, payload)
         if refusal is not None:
-            self.rpc.calls.refuse(lambda: self._send_answer(refusal))
+            self._rpc.refuse(refusal)
+
+    def _queue_response(self, response: GatewayRPCResponse) -> Delivery:
+        return self._send(self._format.build_rpc_response(response))
+
+
+def _error_response(response: GatewayRPCResponse, error: str) -> GatewayRPCResponse:
+    return _error(str(response.device_name), response.request_id, error)

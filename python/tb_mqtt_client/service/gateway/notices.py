@@ -22,7 +22,7 @@ from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
-from tb_mqtt_client.service.requests.handlers import RPCRequestsHandler
+from tb_mqtt_client.service.requests.incoming import RPCRequestsHandler
 
 logger = get_logger(__name__)
 

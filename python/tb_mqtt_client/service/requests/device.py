@@ -1,4 +1,4 @@
-"""Requests of the device to the platform: attributes and remote procedure calls."""
+"""Sends requests of a device to the platform: attribute requests and client-side RPC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
-from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
+from tb_mqtt_client.service.requests.callbacks import Callback, call
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
@@ -23,13 +23,13 @@ from tb_mqtt_client.service.session.protocol import Session
 
 logger = get_logger(__name__)
 
-FIRST_ANSWER_SECONDS = 3.0
-"""After so long without an answer a session's first attribute request is sent again: the server may have been unready to answer it
-(docs/platform_contract.md, section 2)."""
+FIRST_RESPONSE_SECONDS = 3.0
+"""Seconds to wait for the response to the first attribute request of a session, until it is sent again: the server may have dropped
+that response (docs/platform_contract.md, section 2)."""
 
 
 class DeviceRequests(Requests):
-    """Sends requests under numbers of this client's own, and gives the answers back under the caller's."""
+    """Sends requests with ids of this client's own, and returns responses with the callers' ids."""
 
     def __init__(
         self,
@@ -42,61 +42,81 @@ class DeviceRequests(Requests):
         withdraw: Withdraw,
     ) -> None:
         self._format = payload_format
-        self._rpc_calls = downlink.rpc_responses.pending
-        self._attribute_requests = downlink.attribute_responses.pending
-        super().__init__(manager, tasks, send, withdraw, self._rpc_calls, self._attribute_requests)
-        self._report = report
+        self._pending_rpc = downlink.rpc_responses.pending
+        self._pending_attributes = downlink.attribute_responses.pending
+        super().__init__(manager, report, tasks, send, withdraw, self._pending_rpc, self._pending_attributes)
         self._rpc_ids = RequestIds()
         self._attribute_ids = RequestIds()
-        self._asked: set[int] = set()
-        self._answered_session = 0
+        self._requested: set[int] = set()
+        self._session_with_response = 0
 
     def next_rpc_id(self) -> int:
-        """A number for a call, in this client and this minute the only one."""
-        return self._rpc_ids.next(self._rpc_calls)
+        """Return an id for an RPC request that this client has not used for a minute."""
+        return self._rpc_ids.next(self._pending_rpc)
 
-    # Remote procedure calls.
+    # Client-side RPC.
 
-    def call(self, request: RPCRequest, timeout: float | None) -> asyncio.Task[RPCResponse]:
-        """Call the platform.
+    def rpc(self, request: RPCRequest, timeout: float | None) -> asyncio.Task[RPCResponse]:
+        """Send an RPC request.
 
-        The task raises ``TimeoutError``, ``ConnectionLostError``, ``NotConnectedError`` or ``RequestRefusedError``. Raises
-        ``ValueError`` for a request that is too large and ``NotConnectedError`` before ``connect()``.
+        Args:
+            request: The request.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            A task that returns the response, or raises ``TimeoutError``, ``ConnectionLostError``, ``NotConnectedError`` or
+            ``RequestRefusedError``.
+
+        Raises:
+            ValueError: The request is too large.
+            NotConnectedError: ``connect()`` was not called.
         """
         limit = seconds_or_none(timeout)
         wire_id = self.next_rpc_id()
-        answer = self._ask(self._rpc_calls, wire_id, self._format.build_rpc_request(request.with_fields(request_id=wire_id)))
-        return self._hold(self._call(request, answer, limit), answer)
+        message = self._format.build_rpc_request(request.with_fields(request_id=wire_id))
+        response = self._request(self._pending_rpc, wire_id, message)
+        return self._start_waiting(self._wait_rpc_response(request, response, limit), response)
 
-    async def _call(self, request: RPCRequest, answer: asyncio.Future[RPCResponse], limit: float | None) -> RPCResponse:
+    async def _wait_rpc_response(
+        self, request: RPCRequest, pending: asyncio.Future[RPCResponse], limit: float | None
+    ) -> RPCResponse:
         try:
             async with asyncio.timeout(limit):
-                response = await answer
+                response = await pending
         except TimeoutError:
             raise TimeoutError(f"Timed out waiting for RPC response (requestId={request.request_id})") from None
         return response.with_fields(request_id=request.request_id)
 
-    def tell(
-        self, request: RPCRequest, outcome: asyncio.Task[RPCResponse], callback: Callback[Any], *, awaited: bool
+    def pass_rpc_response(
+        self, request: RPCRequest, response: asyncio.Task[RPCResponse], callback: Callback[Any], *, awaited: bool
     ) -> asyncio.Task[RPCResponse | None]:
-        """Give a call's outcome to a callback, whatever it is. The task gives the response, or ``None`` when none came.
+        """Wait for a response in a task of its own, and call a callback with it, or with an error response if there is none.
 
-        It raises what the callback raises, which is counted and logged too unless the task is ``awaited``.
+        Args:
+            request: The request.
+            response: The task that waits for the response.
+            callback: Called with an ``RPCResponse``.
+            awaited: Whether the caller awaits the returned task. Otherwise an exception of the callback is counted and logged.
+
+        Returns:
+            A task that returns the response, or ``None`` without one. It raises the exception of the callback.
         """
-        task = self._hold(self._tell(request, outcome, callback), outcome)
+        task = self._start_waiting(self._pass_rpc_response(request, response, callback), response)
         if not awaited:
             task.add_done_callback(self._report_failure)
         return task
 
-    async def _tell(self, request: RPCRequest, outcome: asyncio.Task[RPCResponse], callback: Callback[Any]) -> RPCResponse | None:
+    async def _pass_rpc_response(
+        self, request: RPCRequest, pending: asyncio.Task[RPCResponse], callback: Callback[Any]
+    ) -> RPCResponse | None:
         response = None
         try:
-            response = told = await outcome
+            outcome = response = await pending
         except TimeoutError as error:
-            told = RPCResponse.timed_out(request.request_id, error)
+            outcome = RPCResponse.timed_out(request.request_id, error)
         except TBMQTTError as error:
-            told = RPCResponse.build(request.request_id, error=error)
-        await call(callback, told)
+            outcome = RPCResponse.build(request.request_id, error=error)
+        await call(callback, outcome)
         return response
 
     def _report_failure(self, task: asyncio.Task[Any]) -> None:
@@ -106,79 +126,66 @@ class DeviceRequests(Requests):
     # Attributes.
 
     def attributes(self, request: AttributeRequest, timeout: float | None) -> asyncio.Task[RequestedAttributeResponse]:
-        """Ask for attributes. The task raises ``TimeoutError``, ``NotConnectedError`` or ``RequestRefusedError``.
+        """Send an attribute request. After a lost connection it is sent again.
 
-        Raises as ``call`` does, and ``RuntimeError`` for a request that is being asked already.
+        Args:
+            request: The request.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            A task that returns the response, or raises ``TimeoutError``, ``NotConnectedError`` or ``RequestRefusedError``.
+
+        Raises:
+            ValueError: The request is too large.
+            NotConnectedError: ``connect()`` was not called.
+            RuntimeError: The request is pending.
         """
         limit = seconds_or_none(timeout)
-        if request.request_id in self._asked:
+        if request.request_id in self._requested:
             raise RuntimeError(f"Request ID {request.request_id} is already registered.")
-        wire_request = request.with_fields(request_id=self._attribute_ids.next(self._attribute_requests))
-        answer = self._ask_attributes(wire_request)
-        self._asked.add(request.request_id)
-        task = self._hold(self._attributes(request, wire_request, answer, limit), answer)
-        task.add_done_callback(lambda _: self._asked.discard(request.request_id))
+        wire_request = request.with_fields(request_id=self._attribute_ids.next(self._pending_attributes))
+        response = self._request_attributes(wire_request)
+        self._requested.add(request.request_id)
+        task = self._start_waiting(self._wait_attributes(request, wire_request, response, limit), response)
+        task.add_done_callback(lambda _: self._requested.discard(request.request_id))
         return task
 
-    def _ask_attributes(self, request: AttributeRequest) -> asyncio.Future[RequestedAttributeResponse]:
-        return self._ask(self._attribute_requests, request.request_id, self._format.build_attribute_request(request))
+    def _request_attributes(self, request: AttributeRequest) -> asyncio.Future[RequestedAttributeResponse]:
+        return self._request(self._pending_attributes, request.request_id, self._format.build_attribute_request(request))
 
-    async def _attributes(
+    async def _wait_attributes(
         self,
         request: AttributeRequest,
         wire_request: AttributeRequest,
-        answer: asyncio.Future[RequestedAttributeResponse],
+        pending: asyncio.Future[RequestedAttributeResponse],
         limit: float | None,
     ) -> RequestedAttributeResponse:
         try:
             async with asyncio.timeout(limit):
-                response = await self._until_answered(wire_request, answer)
+                response = await self._response_to(wire_request, pending)
         except TimeoutError:
             raise TimeoutError(f"Timed out waiting for attributes (requestId={request.request_id})") from None
         return RequestedAttributeResponse(request.request_id, response.shared, response.client)
 
-    async def _until_answered(
-        self, request: AttributeRequest, answer: asyncio.Future[RequestedAttributeResponse]
+    async def _response_to(
+        self, request: AttributeRequest, pending: asyncio.Future[RequestedAttributeResponse]
     ) -> RequestedAttributeResponse:
-        """Ask again when the connection was lost, and when the first answer of a session does not come: asking changes nothing."""
-        asked_twice_in = 0
+        """Wait for a response. Send the request again after a lost connection, and once if it may be the first one of a session.
+
+        A repeated request does no harm: it only reads attributes.
+        """
+        repeated_in_session = 0
         while True:
-            first = self._manager.connections not in {self._answered_session, asked_twice_in}
+            may_be_dropped = self._manager.connections not in {self._session_with_response, repeated_in_session}
             try:
-                async with asyncio.timeout(FIRST_ANSWER_SECONDS if first else None):
-                    response = await answer
+                async with asyncio.timeout(FIRST_RESPONSE_SECONDS if may_be_dropped else None):
+                    response = await pending
             except TimeoutError:
-                asked_twice_in = self._manager.connections
-                logger.debug("%s is sent again: there was no answer so far in this session", request)
+                repeated_in_session = self._manager.connections
+                logger.debug("%s is sent again: this session had no response yet", request)
             except ConnectionLostError:
                 logger.debug("%s is sent again on the next connection", request)
             else:
-                self._answered_session = self._manager.connections
+                self._session_with_response = self._manager.connections
                 return response
-            answer = self._ask_attributes(request)
-
-    def tell_attributes(
-        self,
-        request: AttributeRequest,
-        answer: asyncio.Task[RequestedAttributeResponse],
-        callback: Callback[Any],
-        on_error: Callback[Any] | None,
-    ) -> None:
-        """Give an answer to a callback, or to ``on_error`` why none will come."""
-        self._hold(self._tell_attributes(request, answer, callback, on_error), answer)
-
-    async def _tell_attributes(
-        self,
-        request: AttributeRequest,
-        answer: asyncio.Task[RequestedAttributeResponse],
-        callback: Callback[Any],
-        on_error: Callback[Any] | None,
-    ) -> None:
-        try:
-            response = await answer
-        except (TimeoutError, TBMQTTError) as error:
-            self._report.request_unanswered(request, error)
-            if on_error is not None:
-                await call_reporting(self._report, "an attribute request without an answer", on_error, error)
-            return
-        await call_reporting(self._report, "requested attributes", callback, response)
+            pending = self._request_attributes(request)

@@ -1,11 +1,11 @@
-"""What the platform sends to a device: attribute updates, remote procedure calls, and answers to requests."""
+"""Processes a device's incoming messages: attribute updates, server-side RPC, and responses to requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import (
@@ -15,21 +15,160 @@ from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION,
     request_id_of,
 )
+from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
+from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
-from tb_mqtt_client.service.requests.handlers import (
-    AttributeUpdatesHandler,
-    ResponseHandler,
-    RPCRequestsHandler,
-)
+from tb_mqtt_client.service.requests.outgoing import PendingRequests
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 from tb_mqtt_client.service.session.protocol import Session
 
-logger = get_logger(__name__)
+
+class MessageHandler:
+    """Reads messages in a payload format, and reports unreadable ones. ``handle`` raises nothing."""
+
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport) -> None:
+        self._format = payload_format
+        self._report = report
+
+
+AttributeUpdateCallback = Callback[None]
+"""Called with an ``AttributeUpdate``."""
+
+
+class AttributeUpdatesHandler(MessageHandler):
+    """Passes attribute updates to the callback. Ignores them without one."""
+
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport) -> None:
+        super().__init__(payload_format, report)
+        self._callback: AttributeUpdateCallback | None = None
+        self.listeners: list[Callable[[AttributeUpdate], None]] = []
+        """Parts of the client that are called before the callback. They do not wait."""
+
+    def set_callback(self, callback: AttributeUpdateCallback | None) -> None:
+        """Replace the callback."""
+        self._callback = callback
+
+    async def handle(self, topic: str, payload: bytes) -> None:
+        """Read an update, and wait until the callback has processed it."""
+        if self._callback is None and not self.listeners:
+            return
+        try:
+            update: AttributeUpdate = self._format.parse_attribute_update(payload)
+        except ValueError as error:
+            self._report.message_malformed(topic, payload, error)
+            return
+        for listener in self.listeners:
+            listener(update)
+        if self._callback is not None:
+            await call_reporting(self._report, "attribute updates", self._callback, update)
+
+
+RPCRequestCallback = Callback[Any]
+"""Called with an ``RPCRequest``. Returns an ``RPCResponse``, or a JSON value as the result; ``None`` is a success without a
+result."""
+
+NoticeHandler = Callable[[RPCRequest], Awaitable[None]]
+
+
+class RPCRequestsHandler(MessageHandler):
+    """Passes RPC requests to the callback, and returns its responses."""
+
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport, rpc: ServerSideRPC[RPCResponse]) -> None:
+        super().__init__(payload_format, report)
+        self._rpc = rpc
+        self._callback: RPCRequestCallback | None = None
+        self._notices: dict[str, NoticeHandler] = {}
+
+    def set_callback(self, callback: RPCRequestCallback | None) -> None:
+        """Replace the callback."""
+        self._callback = callback
+
+    def register_notice(self, method: str, handler: NoticeHandler) -> None:
+        """Pass RPC requests with a method to ``handler`` instead of the callback: they are notices to the client itself.
+
+        The handler raises ``ValueError`` if a request is not such a notice. The platform does not expect a response.
+        """
+        self._notices[method] = handler
+
+    async def handle(self, topic: str, payload: bytes) -> RPCResponse | None:
+        """Process an RPC request.
+
+        Returns:
+            The callback's response. It is an error if the callback raises, does not end in time, returns something else than a
+            JSON value, or does not exist.
+
+            ``None`` if no response must be sent: the topic has no valid id, and the server disconnects a device that responds with
+            an invalid one (docs/platform_contract.md, section 8); the message is a copy of a running request (section 2); or it is
+            a notice.
+        """
+        try:
+            request: RPCRequest = self._format.parse_rpc_request(topic, payload)
+            if request.method in self._notices:
+                await self._notices[request.method](request)
+                return None
+        except ValueError as error:
+            self._report.message_malformed(topic, payload, error)
+            request_id = request_id_of(topic)
+            return None if request_id is None else RPCResponse.build(request_id, error=str(error))
+        callback = self._callback
+        if callback is None:
+            return RPCResponse.build(request.request_id, error="The device has no callback for RPC requests")
+
+        async def run_callback() -> RPCResponse:
+            return _as_response(request, await call(callback, request))
+
+        def failed(error: BaseException) -> RPCResponse:
+            return RPCResponse.build(request.request_id, error=error)
+
+        return await self._rpc.run(topic, payload, f"the RPC request {request.method!r}", run_callback, failed)
+
+
+def _as_response(request: RPCRequest, returned: Any) -> RPCResponse:
+    """Return a callback's result as the response to this request. Raises ``ValueError`` if JSON cannot carry it."""
+    if isinstance(returned, RPCResponse):
+        return returned if returned.request_id == request.request_id else returned.with_fields(request_id=request.request_id)
+    return RPCResponse.build(request.request_id, returned)
+
+
+class _Response(Protocol):
+    @property
+    def request_id(self) -> Any: ...
+
+
+R = TypeVar("R", bound=_Response)
+
+
+class ResponseHandler(MessageHandler, Generic[R]):
+    """Resolves the pending request that a response belongs to."""
+
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport, parse: Callable[[str, bytes], R]) -> None:
+        """Start without pending requests.
+
+        Args:
+            payload_format: The format of the messages.
+            report: Counts and logs unreadable and unexpected messages.
+            parse: Reads a response from a topic and a payload, and raises ``ValueError`` if it cannot.
+        """
+        super().__init__(payload_format, report)
+        self._parse = parse
+        self.pending: PendingRequests[int, R] = PendingRequests()
+
+    async def handle(self, topic: str, payload: bytes) -> None:
+        """Read a response, and resolve its request."""
+        try:
+            response = self._parse(topic, payload)
+        except ValueError as error:
+            self._report.message_malformed(topic, payload, error)
+            return
+        if not self.pending.resolve(int(response.request_id), response):
+            self._report.message_unexpected(topic, "no request with this id is pending")
 
 
 class DeviceDownlink:
-    """The handlers of a device's messages, and the answers that some of these get."""
+    """Processes a device's incoming messages, and sends the responses to RPC requests."""
 
     def __init__(
         self,
@@ -37,58 +176,61 @@ class DeviceDownlink:
         report: InboundReport,
         tasks: Tasks,
         send: Callable[[MqttPublishMessage], Delivery],
-        count_call: Callable[[], None],
+        count_rpc_request: Callable[[], None],
         rpc_callback_timeout: float,
     ) -> None:
-        """``send`` queues a publish, ``count_call`` is called for each call of the platform."""
+        """Create the handlers.
+
+        Args:
+            payload_format: The format of the messages.
+            report: Counts and logs messages that cannot be processed, and failed callbacks.
+            tasks: Owns the tasks of callbacks.
+            send: Queues a message.
+            count_rpc_request: Called for each RPC request.
+            rpc_callback_timeout: Seconds that a callback for an RPC request may take.
+        """
         self._format = payload_format
-        self._report = report
         self._send = send
-        self._count_call = count_call
+        self._count_rpc_request = count_rpc_request
+        self._rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
         self.attribute_updates = AttributeUpdatesHandler(payload_format, report)
         self.attribute_responses = ResponseHandler(payload_format, report, payload_format.parse_attribute_response)
-        self.rpc_requests = RPCRequestsHandler(payload_format, report, tasks, rpc_callback_timeout)
+        self.rpc_requests = RPCRequestsHandler(payload_format, report, self._rpc)
         self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
 
     def register_at(self, manager: Session) -> None:
-        """Take the device's messages."""
+        """Register the handlers of the device's topics."""
         manager.register_handler(DEVICE_ATTRIBUTES_TOPIC, self.attribute_updates.handle)
         manager.register_handler(DEVICE_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)
         manager.register_handler(DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, self.rpc_responses.handle)
-        # Calls begin in their order and do not wait for each other: the server gives each only so much time.
+        # RPC requests start in their order, and do not wait for each other: the server waits only a limited time for each response.
         manager.register_handler(
             DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
-            self._take_call,
+            self._handle_rpc_request,
             side_by_side=True,
             owes_answer=True,
-            on_refused=self._refuse_call,
+            on_refused=self._refuse_rpc_request,
         )
 
-    async def _take_call(self, topic: str, payload: bytes) -> None:
-        """Answer a call. It is over when its answer is acknowledged, so that calls do not pile up as answers.
+    async def _handle_rpc_request(self, topic: str, payload: bytes) -> None:
+        """Process an RPC request until its response is acknowledged, so that the number of queued responses is bounded.
 
-        One-way calls look the same and get an answer too, which the server drops.
+        A one-way RPC request looks like any other. The server ignores the response to it.
         """
-        self._count_call()
-        answer = await self.rpc_requests.handle(topic, payload)
-        if answer is None:
-            return
-        delivery = self._send_answer(answer)
-        if delivery is not None:
+        self._count_rpc_request()
+        response = await self.rpc_requests.handle(topic, payload)
+        if response is not None and (delivery := self._rpc.respond(response)) is not None:
             await delivery
 
-    def _send_answer(self, answer: RPCResponse) -> Delivery | None:
-        def send(response: RPCResponse) -> Delivery:
-            return self._send(self._format.build_rpc_response(response))
-
-        def failed(error: BaseException) -> RPCResponse:
-            return RPCResponse.build(answer.request_id, error=str(error))
-
-        return self.rpc_requests.calls.answer(send, answer, failed)
-
-    def _refuse_call(self, topic: str, _payload: bytes) -> None:
-        self._count_call()
+    def _refuse_rpc_request(self, topic: str, _payload: bytes) -> None:
+        self._count_rpc_request()
         request_id = request_id_of(topic)
         if request_id is not None:
-            refusal = RPCResponse.build(request_id, error="The device has too many calls to answer")
-            self.rpc_requests.calls.refuse(lambda: self._send_answer(refusal))
+            self._rpc.refuse(RPCResponse.build(request_id, error="The device is processing too many RPC requests"))
+
+    def _queue_response(self, response: RPCResponse) -> Delivery:
+        return self._send(self._format.build_rpc_response(response))
+
+
+def _error_response(response: RPCResponse, error: str) -> RPCResponse:
+    return RPCResponse.build(response.request_id, error=error)

@@ -1,13 +1,13 @@
-"""Remote procedure calls of the platform while their callbacks run: what a device and a gateway share.
+"""Runs the callbacks for server-side RPC, and sends the responses. A device and a gateway share this part.
 
-The rule: whatever a callback does, there is an answer, in time.
+The rule: whatever a callback does, the platform gets a response in time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import NotConnectedError
@@ -18,45 +18,59 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 logger = get_logger(__name__)
 
-DEFAULT_CALLBACK_TIMEOUT = 60.0
-"""Seconds that a callback may take."""
-
 MAX_REFUSALS = 100
-"""Answers to calls that are refused for their number, which wait to be published: beyond these a call gets none."""
+"""Queued responses that refuse RPC requests because too many are running. Further requests get no response."""
 
 R = TypeVar("R")
+"""A response."""
 
 
-class PlatformCalls:
-    """Runs what answers the calls, each at most so long, and not again while it runs."""
+class ServerSideRPC(Generic[R]):
+    """Runs callbacks within a time limit, and only one for each RPC request."""
 
-    def __init__(self, report: InboundReport, tasks: Tasks, callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT) -> None:
+    def __init__(
+        self,
+        report: InboundReport,
+        tasks: Tasks,
+        send: Callable[[R], Delivery],
+        error_response: Callable[[R, str], R],
+        callback_timeout: float,
+    ) -> None:
+        """Connect the parts.
+
+        Args:
+            report: Counts and logs failed callbacks.
+            tasks: Owns the tasks of the callbacks.
+            send: Queues a response. Raises ``ValueError`` for one that is too large or that JSON cannot carry, and
+                ``NotConnectedError`` when the client is stopped.
+            error_response: Returns an error response with a text, to send instead of a response.
+            callback_timeout: Seconds that a callback may take.
+        """
         self._report = report
         self._tasks = tasks
+        self._send = send
+        self._error_response = error_response
         self._callback_timeout = callback_timeout
         self._running: set[tuple[str, bytes]] = set()
         self._overdue: set[asyncio.Future[Any]] = set()
         self._refusals = 0
 
-    def answer(self, send: Callable[[R], Delivery], response: R, failed: Callable[[BaseException], R]) -> Delivery | None:
-        """Queue an answer with ``send``; what it refuses (too large, or nothing for JSON) becomes an error, which ``failed`` makes.
-
-        ``None`` when the client was stopped.
-        """
+    def respond(self, response: R) -> Delivery | None:
+        """Queue a response, or an error response if it cannot be sent. Return ``None`` if the client was stopped."""
         try:
-            return send(response)
+            return self._send(response)
         except NotConnectedError:
             logger.debug("The client was stopped before %r was sent", response)
             return None
         except ValueError as error:
-            self._report.callback_failed(f"an RPC call, whose answer {response!r:.100} cannot be sent", error)
-            return send(failed(error))
+            self._report.callback_failed(f"an RPC request, whose response {response!r:.100} cannot be sent,", error)
+            return self._send(self._error_response(response, str(error)))
 
-    def refuse(self, send: Callable[[], Delivery | None]) -> None:
-        """Answer a call with what ``send`` queues, unless too many such answers wait."""
+    def refuse(self, response: R) -> None:
+        """Queue a response to an RPC request that is not processed, unless ``MAX_REFUSALS`` such responses are queued."""
         if self._refusals >= MAX_REFUSALS:
             return
-        delivery = send()
+        delivery = self.respond(response)
         if delivery is not None:
             self._refusals += 1
             delivery.add_done_callback(self._refusal_sent)
@@ -72,13 +86,22 @@ class PlatformCalls:
         work: Callable[[], Coroutine[Any, Any, R]],
         failed: Callable[[BaseException], R],
     ) -> R | None:
-        """What ``work`` gives for a call, or what ``failed`` makes of its error or of its time being over, which is reported.
+        """Run a callback for an RPC request, and report its failure.
 
-        ``None`` for a copy of a call that runs, as the server may send one (docs/platform_contract.md, section 2).
+        Args:
+            topic: The topic of the request.
+            payload: The payload of the request.
+            what: Names the request if the callback fails.
+            work: Calls the callback, and returns its response.
+            failed: Returns the response to a request whose callback failed, or did not end in time.
+
+        Returns:
+            The response; ``None`` for a copy of a running request, as the server may send one (docs/platform_contract.md,
+            section 2).
         """
         copy = topic, payload
         if copy in self._running:
-            self._report.message_unexpected(topic, "the same call is running, which will be answered once")
+            self._report.message_unexpected(topic, "the callback for this RPC request is running, which gets one response")
             return None
         self._running.add(copy)
         try:
@@ -94,8 +117,8 @@ class PlatformCalls:
             await self._tasks.end({task})
             raise
         if not task.done():
-            self._give_up(task)
-            return self._failed(what, TimeoutError(f"the device did not answer within {self._callback_timeout:g} s"), failed)
+            self._cancel_overdue(task)
+            return self._failed(what, TimeoutError(f"the device did not respond within {self._callback_timeout:g} s"), failed)
         try:
             return task.result()
         except ENDS_THE_PROGRAM:
@@ -107,7 +130,7 @@ class PlatformCalls:
         self._report.callback_failed(what, error)
         return failed(error)
 
-    def _give_up(self, task: asyncio.Task[Any]) -> None:
+    def _cancel_overdue(self, task: asyncio.Task[Any]) -> None:
         self._overdue.add(task)
         task.add_done_callback(self._overdue_ended)
         task.cancel()
@@ -115,4 +138,4 @@ class PlatformCalls:
     def _overdue_ended(self, task: asyncio.Future[Any]) -> None:
         self._overdue.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._report.callback_failed("an RPC call that was given up", error)
+            self._report.callback_failed("an RPC request that was cancelled after its timeout", error)
