@@ -74,8 +74,7 @@ async def test_telemetry_does_not_wait_for_subscriptions(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="2:3600"))
     client = make_client(emulator, rate_limit_percentage=100)
     connecting = asyncio.create_task(client.connect())
-    while not engine_of(client).mqtt_manager.is_writable():  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await engine_of(client).mqtt_manager.writable.wait()
     assert (await client.send_timeseries({"a": 1})).is_successful()
     assert not connecting.done()
     await client.stop()
