@@ -10,7 +10,7 @@ from device_peer import make_client
 import tb_mqtt_client
 
 ROOT = Path(tb_mqtt_client.__file__).parent
-MOST_MOVES = 60
+MOST_MOVES = 50
 """Moves between modules that the path may have. Lower it when the path gets shorter."""
 
 

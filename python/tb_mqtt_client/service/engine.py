@@ -403,8 +403,7 @@ class Engine:
 
         A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
         """
-        limit = seconds_or_none(timeout)
-        if limit is None:
+        if timeout is None or (limit := seconds_or_none(timeout)) is None:
             return await delivery
         try:
             async with asyncio.timeout(limit):

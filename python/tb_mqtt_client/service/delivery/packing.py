@@ -47,11 +47,8 @@ class PackedBatch:
     """Values of which the platform makes text."""
     suspicious_ts: list[int]
     """Timestamps that are not likely to be in milliseconds: the first of each kind of datapoints."""
-
-    @property
-    def is_remarkable(self) -> bool:
-        """Whether there is anything to report about the batch."""
-        return bool(self.oversized or self.suspicious_ts or self.values_rounded or self.values_stored_as_text)
+    is_remarkable: bool
+    """Whether there is anything to report about the batch."""
 
 
 class UplinkPacker:
@@ -83,8 +80,7 @@ class UplinkPacker:
             The messages, and datapoints that fit in none.
         """
         encoded = [encoded for encoded, _, _ in uplinks]
-        # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
-        packings: tuple[Packing, ...] = partial(pack_timeseries, now_ms=now_ms()), pack_attributes
+        packings = self._packings()
         # All payloads first: an error there must not leave sends tied to messages that are never sent.
         packed = [
             pack(
@@ -123,9 +119,17 @@ class UplinkPacker:
         # Last, when every send is tied to all its parts: a result now is the result of the whole send.
         for oversized in all_oversized:
             self._futures.child_resolved(oversized.delivery)
-        rounded, stored_as_text = zip(*(payloads.conversions for payloads in packed), strict=True)
+        (rounded, stored_as_text), (more_rounded, more_stored_as_text) = [payloads.conversions for payloads in packed]
+        rounded, stored_as_text = rounded + more_rounded, stored_as_text + more_stored_as_text
         suspicious_ts = [payloads.suspicious_ts for payloads in packed if payloads.suspicious_ts is not None]
-        return PackedBatch(items, all_oversized, sum(rounded), sum(stored_as_text), suspicious_ts)
+        is_remarkable = bool(all_oversized or suspicious_ts or rounded or stored_as_text)
+        return PackedBatch(items, all_oversized, rounded, stored_as_text, suspicious_ts, is_remarkable)
+
+    def _packings(self) -> tuple[Packing, Packing]:
+        if not self.of_sub_devices:
+            return pack_timeseries, pack_attributes
+        # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
+        return partial(pack_timeseries, now_ms=now_ms()), pack_attributes
 
 
 def device_packer(future_map: FutureMap) -> UplinkPacker:

@@ -173,7 +173,7 @@ class MessageQueueWorker:
         """Do one round: take a batch when it may be published, and publish it."""
         if not self.unsent:
             # Another worker may have taken the queued items.
-            while self.queue.is_empty():
+            while not self.queue.filled.is_set():
                 await self.queue.filled.wait()
             # Taken as late as possible: data that gathers while the window is full is sent together.
             if not self._is_ready():
@@ -358,8 +358,9 @@ class UplinkQueueWorker(MessageQueueWorker):
     def _pop_batch(self, limits: PayloadLimits) -> tuple[list[QueuedUplink], int]:
         """Take as many sends as fill a batch; return them and their encoded bytes."""
         budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
-        # Without acknowledgements nothing is known about the link.
-        link = self._transport.batch_bytes if self._qos else None
+        left = len(self.queue)
+        # Without acknowledgements nothing is known about the link, and a single send is packed on any link.
+        link = self._transport.batch_bytes if self._qos and left > 1 else None
         if is_bounded := link is not None and link < budget:
             # A hundred sends may be minutes on a slow link: the first one shows how many fit.
             budget, at_once = link, 1
@@ -370,7 +371,6 @@ class UplinkQueueWorker(MessageQueueWorker):
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
         at_most = self._failures.at_most
-        left = len(self.queue)
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
             taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
             left -= len(taken)
