@@ -323,7 +323,8 @@ class Outcomes:
 def part_of(item: WorkItem, payload: Payload, sub_devices: SubDevices | None) -> WorkItem:
     """Return the message that carries a part of another one."""
     answered_for = sum(datapoints for _, datapoints in payload.sources)
-    message = MqttPublishMessage(item.message.topic, payload.data, item.message.qos, route=item.message.route)
+    packet = item.message
+    message = MqttPublishMessage(packet.topic, payload.data, packet.qos, datapoints=answered_for, route=packet.route)
     part = WorkItem(message, [asyncio.get_running_loop().create_future()], answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
     part.payload_limit, part.losses = item.payload_limit, item.losses

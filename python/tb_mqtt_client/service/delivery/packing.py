@@ -103,7 +103,8 @@ class UplinkPacker:
                 owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
                 register_owners(delivery, owners)
                 answered_for = sum([datapoints for _, datapoints in owners])
-                item = WorkItem(MqttPublishMessage(topic, payload.data, qos, route=route), [delivery], answered_for)
+                message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, route=route)
+                item = WorkItem(message, [delivery], answered_for)
                 item.devices = payload.devices
                 item.superseded = answered_for - payload.datapoints
                 item.payload_limit = limits.max_payload_size
