@@ -13,7 +13,7 @@ DEVICES = (ROOT / "docs" / "devices.md").read_text()
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
 ROWS = {
     name: [cell.strip() for cell in row[1:-1].split("|")]
-    for row in re.findall(r"^\| `.*\|$", DEVICES.split("\n## TLS")[0], re.MULTILINE)
+    for row in re.findall(r"^\| `.*\|$", DEVICES.split("\n## Options\n")[1].split("\n## ")[0], re.MULTILINE)
     for name in re.findall(r"`(\w+)`", row[1:-1].split("|")[0])
 }
 

@@ -49,8 +49,6 @@ BANNED = {
 """Phrases, in lower case, and better wordings. A space stands for any space, also for the end of a line."""
 PHRASES = [(re.compile(rf"\b(?:{phrase.replace(' ', '[ ]')})(?!\w)"), better) for phrase, better in BANNED.items()]
 
-PAGES_TO_DO = {"docs/architecture.md"}
-"""Pages that are still to be reworded. Remove a page from here when it is."""
 FOLDERS_DONE = [
     "__main__.py",
     "cli",
@@ -76,7 +74,6 @@ FOLDERS_DONE = [
 """Folders and files of the package below python/tb_mqtt_client whose prose was reworded. Add yours."""
 
 PACKAGE = ROOT / "python" / "tb_mqtt_client"
-PAGES = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in PAGES_TO_DO]
 MODULES = sorted(
     {module for name in FOLDERS_DONE for module in ([PACKAGE / name] if Path(name).suffix else (PACKAGE / name).rglob("*.py"))}
 )
@@ -109,7 +106,7 @@ def incomplete_docstrings(tree: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page(path: Path) -> None:
     problems = [f"{path.relative_to(ROOT)}:{problem}" for problem in phrases_in(prose_of(path))]
     assert not problems, "\n".join(problems)
@@ -125,7 +122,6 @@ def test_the_package() -> None:
 
 
 def test_what_is_listed_exists() -> None:
-    assert not [name for name in PAGES_TO_DO if not (ROOT / name).exists()]
     assert not [name for name in FOLDERS_DONE if not (PACKAGE / name).exists()]
 
 
