@@ -14,7 +14,7 @@ FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure
 
 @pytest.fixture
 async def emulator(request):
-    """A test may name the version."""
+    """Run an emulator; a test may choose the version of the platform."""
     async with Emulator(**{"version": request.param} if hasattr(request, "param") else {}) as emulator:
         emulator.add_device("TOKEN", "device")
         emulator.add_gateway("GATEWAY", "gateway")
@@ -23,7 +23,7 @@ async def emulator(request):
 
 @pytest.fixture
 async def device(emulator):
-    """A connected client of the device, which leaves no task and no request behind."""
+    """Connect a client of the device; after the test, no task and no request of it may be left."""
     client = make_client(emulator)
     await client.connect()
     yield client
@@ -35,7 +35,7 @@ async def device(emulator):
 
 @pytest.fixture
 def make_gateway(emulator):
-    """Makes gateway clients of the emulator, which reconnect at once."""
+    """Return a function that makes gateway clients, which reconnect without delay."""
 
     def make(**options):
         return GatewayClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY"} | options)
@@ -45,7 +45,7 @@ def make_gateway(emulator):
 
 @pytest.fixture
 async def gateway(make_gateway):
-    """A connected gateway, which leaves no task and no request behind."""
+    """Connect a gateway; after the test, no task and no request of it may be left."""
     client = make_gateway()
     await client.connect()
     yield client

@@ -1,4 +1,4 @@
-"""What a gateway says for its sub-devices, as it arrives at the emulator, and what its sessions say of their state."""
+"""Records of the messages of a gateway, as the emulator receives them, and of the states of its sub-devices."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionSt
 
 
 class Wire:
-    """Records publishes under ``v1/gateway/``, and decides nothing unless told to."""
+    """Records messages under ``v1/gateway/``. ``verdict`` decides about them; by default the emulator does."""
 
     def __init__(self, emulator):
         self.publishes = []
@@ -21,11 +21,11 @@ class Wire:
         return self.verdict(publish)
 
     def of(self, kind):
-        """Documents published so far on a topic, by the end of its name."""
+        """Return the documents that were received on a topic, by the end of its name."""
         return [publish.json() for publish in self.publishes if publish.topic == f"v1/gateway/{kind}"]
 
     async def next(self, kind):
-        """The next document on a topic."""
+        """Wait for the next document on a topic."""
         while True:
             publish = await self.arrived.get()
             if publish.topic == f"v1/gateway/{kind}":
@@ -38,11 +38,10 @@ FAILED = DeviceSessionState.CONNECTION_FAILED
 
 
 class States:
-    """Changes of a session's state."""
+    """Records the states of a session."""
 
     def __init__(self, session):
         self.seen = []
-        self._changed = asyncio.Condition()
         self._arrived = asyncio.Event()
         session.set_state_change_callback(self._changed_to)
 
@@ -51,12 +50,14 @@ class States:
         self._arrived.set()
 
     async def until(self, *states):
+        """Wait until the last states are ``states``."""
         while self.seen[-len(states) :] != list(states):
             self._arrived.clear()
             await self._arrived.wait()
 
 
 async def announced(gateway, name="D1", profile="default"):
+    """Connect a sub-device, and return its session."""
     session, result = await gateway.connect_device(name, profile, wait_for_publish=True)
     assert result.is_successful()
     return session

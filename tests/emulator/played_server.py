@@ -1,4 +1,4 @@
-"""An MQTT server that a test plays packet by packet: sane by itself, and as wrong as the test wants."""
+"""An MQTT server whose packets a test can replace by wrong ones."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ LIMITS = b'{"maxPayloadSize":65536,"maxInflightMessages":100,"rateLimits":{"mess
 
 
 class Connection:
-    """One connection of a client, and what it asks."""
+    """One connection of a client."""
 
     def __init__(self, server, reader, writer, number):
         self.server, self.number, self.version = server, number, 5
@@ -29,13 +29,13 @@ class Connection:
                 self.version = body[6]
             if kind == DISCONNECT:
                 return
-            answers = self._answers(kind, first_byte, body)
-            for name, answer in answers.items():
+            replies = self._replies(kind, first_byte, body)
+            for name, reply in replies.items():
                 wrong = self.server.wrong.get(name)
-                self.writer.write(answer if wrong is None else wrong(self, answer, body))
+                self.writer.write(reply if wrong is None else wrong(self, reply, body))
             await self.writer.drain()
 
-    def _answers(self, kind, first_byte, body):
+    def _replies(self, kind, first_byte, body):
         if kind == CONNECT:
             return {"CONNACK": packet(0x20, b"\0\0" + self.properties)}
         if kind == SUBSCRIBE:
@@ -45,17 +45,17 @@ class Connection:
         if kind == PINGREQ:
             return {"PINGRESP": b"\xd0\0"}
         if kind == PUBLISH:
-            return self._answers_to_publish(first_byte, body)
+            return self._replies_to_publish(first_byte, body)
         raise AssertionError(f"a client does not send 0x{first_byte:02x}")
 
-    def _answers_to_publish(self, first_byte, body):
+    def _replies_to_publish(self, first_byte, body):
         end = 2 + int.from_bytes(body[:2], "big")
         topic, payload = body[2:end].decode(), body[end + 2 + len(self.properties) :]
-        answers = {"PUBACK": packet(0x40, body[end : end + 2])} if first_byte & 0x06 else {}
+        replies = {"PUBACK": packet(0x40, body[end : end + 2])} if first_byte & 0x06 else {}
         if b"getSessionLimits" in payload:
-            return answers | {"limits": self.publish(topic.replace("/request/", "/response/"), LIMITS)}
+            return replies | {"limits": self.publish(topic.replace("/request/", "/response/"), LIMITS)}
         self.server.received.append((topic, payload))
-        return answers
+        return replies
 
     def publish(self, topic, payload):
         return packet(0x30, text(topic) + self.properties + payload)
@@ -75,7 +75,11 @@ class Connection:
 
 
 class PlayedServer:
-    """``wrong`` has functions by the name of the packet they replace: (connection, sane answer, body of the question) to bytes."""
+    """Responds correctly, apart from the packets in ``wrong``.
+
+    ``wrong`` has a function for each name of a packet that it replaces. The function gets the connection, the correct packet and
+    the body of the client's packet, and returns bytes.
+    """
 
     def __init__(self):
         self.wrong = {}
@@ -99,7 +103,7 @@ class PlayedServer:
             connection.writer.transport.abort()
 
     async def wait_connections(self, count):
-        """Wait until so many connections were made."""
+        """Wait until ``count`` connections were made."""
         async with asyncio.timeout(10), self.connected:
             await self.connected.wait_for(lambda: self.connections >= count)
 
@@ -120,7 +124,7 @@ class PlayedServer:
                 await writer.wait_closed()
 
     def values(self):
-        """All values that were received as telemetry, which is one value a key here."""
+        """Return all values that were received as telemetry."""
         found = []
         for topic, payload in self.received:
             if topic.endswith("/telemetry"):

@@ -1,4 +1,4 @@
-"""A server's CONNACK is obeyed: its properties are put in place of the emulator's, which sends none, as the platform."""
+"""Clients keep to the properties of a CONNACK. The platform and the emulator send none, so a link replaces the CONNACK."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ def packet_size(publish):
 
 @pytest.mark.parametrize("limits", [True, False])
 async def test_no_packet_is_larger_than_the_server_accepts(limits):
-    """50 sends of 100 bytes were packed into 5.4 kB and rejected."""
+    """50 sends of 100 bytes would fit into one message of 5.4 kB."""
     sizes = []
     async with Emulator() if limits else Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
@@ -55,7 +55,7 @@ async def test_no_packet_is_larger_than_the_server_accepts(limits):
             await client.stop()
 
 
-async def test_a_gateways_packets_are_no_larger_either(emulator):
+async def test_no_packet_of_a_gateway_is_larger_than_the_server_accepts(emulator):
     sizes = []
     emulator.on_publish = lambda publish: sizes.append(packet_size(publish))
     async with FaultyLink(emulator.host, emulator.port, connack=connack(maximum_packet_size(1000))) as link:
@@ -69,8 +69,7 @@ async def test_a_gateways_packets_are_no_larger_either(emulator):
         await client.stop()
 
 
-async def test_the_server_of_the_next_session_may_accept_less(emulator):
-    """What is built already is cut, as for any narrower limit; what fits nowhere is rejected."""
+async def test_data_is_packed_for_the_maximum_packet_size_of_the_current_session(emulator):
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = client_of(link)
         await client.connect()
@@ -86,7 +85,7 @@ async def test_the_server_of_the_next_session_may_accept_less(emulator):
         await client.stop()
 
 
-async def test_a_server_without_qos_1_gets_qos_0_and_the_user_one_warning(emulator, caplog):
+async def test_qos_0_is_used_with_one_warning_if_the_server_does_not_support_qos_1(emulator, caplog):
     publishes = []
     emulator.on_publish = publishes.append
     async with FaultyLink(emulator.host, emulator.port, connack=connack(MAXIMUM_QOS + b"\x00")) as link:
@@ -118,8 +117,8 @@ async def test_a_server_without_qos_1_gets_qos_0_and_the_user_one_warning(emulat
         (RETAIN + b"\x07", "retain_available 7"),
     ],
 )
-async def test_a_connack_that_mqtt_forbids_is_a_failed_attempt(emulator, properties, reason):
-    """The first attempt raises its cause; later ones go on until a server says something sensible."""
+async def test_an_attempt_fails_on_a_connack_that_mqtt_forbids(emulator, properties, reason):
+    """connect() raises the cause; a lost connection is retried until the server sends a valid CONNACK."""
     async with FaultyLink(emulator.host, emulator.port, connack=connack(properties)) as link:
         client = client_of(link)
         with pytest.raises(ConnectionError, match=reason):
@@ -136,7 +135,7 @@ async def test_a_connack_that_mqtt_forbids_is_a_failed_attempt(emulator, propert
         await client.stop()
 
 
-async def test_receive_maximum_bounds_what_is_in_flight(emulator):
+async def test_receive_maximum_limits_the_in_flight_window(emulator):
     in_flight = []
     async with FaultyLink(emulator.host, emulator.port, connack=connack(RECEIVE_MAXIMUM + b"\x00\x02")) as link:
         client = client_of(link)
@@ -150,7 +149,7 @@ async def test_receive_maximum_bounds_what_is_in_flight(emulator):
         await client.stop()
 
 
-async def test_the_servers_keep_alive_is_used(emulator):
+async def test_the_keep_alive_of_the_server_is_used(emulator):
     async with FaultyLink(emulator.host, emulator.port, connack=connack(KEEP_ALIVE + b"\x00\x01")) as link:
         client = client_of(link, keepalive=600)
         await client.connect()
@@ -161,8 +160,8 @@ async def test_the_servers_keep_alive_is_used(emulator):
         await client.stop()
 
 
-async def test_connect_says_how_large_a_packet_the_client_accepts():
-    """The packet of CONNECT, byte by byte."""
+async def test_a_connect_has_the_maximum_packet_size_of_the_client():
+    """The bytes of the CONNECT packet are compared."""
     received = asyncio.get_running_loop().create_future()
 
     async def serve(reader, writer):

@@ -1,4 +1,4 @@
-"""What ``connect()`` raises names the server, says what happened and what to do, and is of the class that programs catch."""
+"""Errors of ``connect()`` name the server, the cause and a remedy, and have the class that programs catch."""
 
 import asyncio
 import copy
@@ -18,13 +18,13 @@ from tb_mqtt_client.emulator import Emulator
 from tb_mqtt_client.entities.data.provisioning_request import AccessTokenProvisioningCredentials, ProvisioningRequest
 
 SHORT = 0.2
-"""Seconds: a time limit of which the end is the test."""
+"""Seconds of a time limit that is meant to end."""
 
 
 async def raised_by_connect(options):
     client = DeviceClient(options)
     try:
-        with pytest.raises(OSError) as raised:  # noqa: PT011  # each test looks at class and text
+        with pytest.raises(OSError) as raised:  # noqa: PT011  # each test checks class and text
             await client.connect()
     finally:
         await client.stop(0)
@@ -38,11 +38,11 @@ async def closes(_reader, writer):
     writer.close()
 
 
-async def says_nothing(reader, _writer):
+async def is_silent(reader, _writer):
     await reader.read()
 
 
-async def answers_as_web_server(reader, writer):
+async def respond_as_web_server(reader, writer):
     await reader.read(1)
     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     writer.close()
@@ -68,7 +68,7 @@ def ca_file(authority, tmp_path):
     return str(tmp_path / "ca.pem")
 
 
-async def test_an_unknown_name(monkeypatch):
+async def test_an_unknown_host_name_is_named(monkeypatch):
     resolve_as(monkeypatch, {})
     error = await raised_by_connect({"host": "no-such-host.invalid"})
     assert isinstance(error, socket.gaierror)
@@ -77,28 +77,28 @@ async def test_an_unknown_name(monkeypatch):
     assert "check the spelling" in str(error)
 
 
-async def test_a_name_server_that_does_not_answer(monkeypatch):
+async def test_a_name_server_that_does_not_respond_is_a_timeout(monkeypatch):
     resolve_as(monkeypatch, {"tb.test": None})
     error = await raised_by_connect({"host": "tb.test", "connect_timeout": SHORT})
     assert isinstance(error, TimeoutError)
     assert str(error) == "tb.test:1883: the name 'tb.test' was not resolved within 0.2 s; check this machine's DNS settings"
 
 
-async def test_a_closed_port():
+async def test_a_closed_port_is_named():
     error = await raised_by_connect({"host": "127.0.0.1", "port": 1})
     assert isinstance(error, ConnectionRefusedError)
     assert "127.0.0.1:1: nothing listens on port 1; check that the server is running" in str(error)
 
 
-async def test_an_address_that_swallows_packets():
+async def test_an_address_that_does_not_respond_is_a_timeout():
     with swallowing_address() as (host, port):
         error = await raised_by_connect({"host": host, "port": port, "connect_timeout": SHORT})
     assert isinstance(error, TimeoutError)
     assert str(error).startswith(f"{host}:{port}: the server did not respond within 0.2 s; a firewall may drop the packets")
 
 
-async def test_a_server_that_says_nothing():
-    async with serving(says_nothing) as port:
+async def test_a_missing_connack_is_a_timeout():
+    async with serving(is_silent) as port:
         error = await raised_by_connect({"host": "127.0.0.1", "port": port, "connect_timeout": SHORT})
     assert isinstance(error, TimeoutError)
     assert f"127.0.0.1:{port}: the server accepted the connection, but sent no CONNACK within 0.2 s" in str(error)
@@ -107,8 +107,8 @@ async def test_a_server_that_says_nothing():
     )
 
 
-async def test_a_server_that_says_nothing_in_the_tls_handshake():
-    async with serving(says_nothing) as port:
+async def test_a_server_that_is_silent_in_the_tls_handshake_is_a_timeout():
+    async with serving(is_silent) as port:
         error = await raised_by_connect({"host": f"mqtts://127.0.0.1:{port}", "connect_timeout": SHORT})
     assert isinstance(error, TimeoutError)
     assert (
@@ -117,7 +117,7 @@ async def test_a_server_that_says_nothing_in_the_tls_handshake():
     )
 
 
-async def test_a_server_that_closes():
+async def test_a_connection_that_the_server_closes_is_reported():
     async with serving(closes) as port:
         error = await raised_by_connect({"host": "127.0.0.1", "port": port})
     assert isinstance(error, ConnectionResetError)
@@ -126,15 +126,15 @@ async def test_a_server_that_closes():
     )
 
 
-async def test_a_server_that_closes_in_the_tls_handshake():
+async def test_a_connection_that_the_server_closes_in_the_tls_handshake_is_reported():
     async with serving(closes) as port:
         error = await raised_by_connect({"host": f"mqtts://127.0.0.1:{port}"})
     assert f"127.0.0.1:{port}: port {port} does not " in str(error)
     assert "TLS" in str(error)
 
 
-async def test_a_web_server():
-    async with serving(answers_as_web_server) as port:
+async def test_the_port_of_a_web_server_is_recognized():
+    async with serving(respond_as_web_server) as port:
         error = await raised_by_connect({"host": "127.0.0.1", "port": port})
     assert isinstance(error, ConnectionError)
     assert (
@@ -143,14 +143,14 @@ async def test_a_web_server():
     )
 
 
-async def test_tls_at_a_port_in_clear(emulator):
+async def test_tls_on_a_port_without_tls_is_recognized(emulator):
     error = await raised_by_connect({"host": f"mqtts://{emulator.host}:{emulator.port}"})
     assert isinstance(error, OSError)
     assert f"{emulator.host}:{emulator.port}: port {emulator.port} does not" in str(error)
     assert "TLS" in str(error)
 
 
-async def test_clear_at_a_port_with_tls(authority):
+async def test_a_connection_without_tls_to_a_port_with_tls_is_recognized(authority):
     async with tls_emulator(authority) as emulator:
         error = await raised_by_connect({"host": emulator.host, "port": emulator.port})
     assert isinstance(error, ConnectionError)
@@ -158,7 +158,7 @@ async def test_clear_at_a_port_with_tls(authority):
     assert "use_system_ca=True, or ca_cert for your own certificate authority" in str(error)
 
 
-async def test_an_authority_that_is_not_trusted(authority):
+async def test_an_untrusted_authority_is_explained(authority):
     async with tls_emulator(authority) as emulator:
         error = await raised_by_connect({"host": f"mqtts://{emulator.host}:{emulator.port}"})
     assert isinstance(error, ssl.SSLCertVerificationError)
@@ -167,13 +167,13 @@ async def test_an_authority_that_is_not_trusted(authority):
     assert "is signed by an untrusted authority; for your own certificate authority use ca_cert" in str(error)
 
 
-async def test_another_authority(authority, ca_file):
+async def test_a_certificate_of_another_authority_names_the_file(authority, ca_file):
     async with tls_emulator(trustme.CA()) as emulator:
         error = await raised_by_connect({"host": emulator.host, "port": emulator.port, "ca_cert": ca_file})
     assert f"check that {ca_file} is the authority that signed it" in str(error)
 
 
-async def test_a_certificate_for_another_name(authority, ca_file):
+async def test_a_certificate_for_another_name_is_explained(authority, ca_file):
     async with tls_emulator(authority, "platform.example") as emulator:
         error = await raised_by_connect({"host": emulator.host, "port": emulator.port, "ca_cert": ca_file})
     assert isinstance(error, ssl.SSLCertVerificationError)
@@ -182,7 +182,7 @@ async def test_a_certificate_for_another_name(authority, ca_file):
 
 
 def refuse_one_client(listening, context):
-    """asyncio's server closes without saying why; OpenSSL's own sends an alert."""
+    """Refuse a client with an alert of OpenSSL; a server of asyncio would close without one."""
     connection, _ = listening.accept()
     with pytest.raises(ssl.SSLError), context.wrap_socket(connection, server_side=True):
         pass
@@ -190,8 +190,8 @@ def refuse_one_client(listening, context):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_certificate_of_the_client_that_is_missing(authority, ca_file, version):
-    """In TLS 1.3 the refusal comes after the client's part of the handshake, when it has sent its CONNECT."""
+async def test_a_missing_client_certificate_is_explained(authority, ca_file, version):
+    """With TLS 1.3, the refusal comes after the client has finished the handshake and sent its CONNECT."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
@@ -202,11 +202,11 @@ async def test_a_certificate_of_the_client_that_is_missing(authority, ca_file, v
         error = await raised_by_connect({"host": "127.0.0.1", "port": listening.getsockname()[1], "ca_cert": ca_file})
         await refusing
     assert "client_cert and private_key" in str(error)
-    # An alert may be overtaken by the end of the connection.
+    # The end of the connection may arrive before the alert.
     assert "rejected this client in the TLS handshake" in str(error) or "may require a client certificate" in str(error)
 
 
-async def test_a_server_that_closes_after_the_tls_handshake(authority, ca_file):
+async def test_a_connection_that_ends_after_the_tls_handshake_suggests_a_client_certificate(authority, ca_file):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with serving(closes, ssl=context) as port:
@@ -215,7 +215,7 @@ async def test_a_server_that_closes_after_the_tls_handshake(authority, ca_file):
     assert "the server may require a client certificate (client_cert and private_key)" in str(error)
 
 
-async def test_a_server_that_closes_while_the_session_is_set_up():
+async def test_a_connection_that_ends_during_the_set_up_of_the_session_is_lost():
     async def serve(reader, writer):
         await reader.read(1)
         writer.write(b"\x20\x03\x00\x00\x00")
@@ -232,13 +232,13 @@ async def test_the_end_of_a_connection_is_logged_with_the_server(emulator, caplo
     async with make_client(emulator) as client:
         await emulator.disconnect_device("TOKEN", 0x8B)
         assert (await client.send_timeseries({"a": 1})).is_successful()
-        # Not here: the server has fields of its own.
+        # Without the server, for which health() has other fields.
         assert client.health()["last_disconnect"].startswith("DISCONNECT from the server")
     assert f"The connection ended: {emulator.host}:{emulator.port}: DISCONNECT from the server" in caplog.text
 
 
 @pytest.mark.parametrize("version", [5, 4])
-async def test_a_wrong_token(emulator, version):
+async def test_a_wrong_token_is_refused_and_not_quoted(emulator, version):
     error = await raised_by_connect(
         {"host": emulator.host, "port": emulator.port, "access_token": "WRONG-TOKEN", "mqtt_version": version}
     )
@@ -250,7 +250,7 @@ async def test_a_wrong_token(emulator, version):
     assert "WRONG-TOKEN" not in str(error)
 
 
-async def test_no_credentials(emulator):
+async def test_missing_credentials_name_the_option(emulator):
     error = await raised_by_connect({"host": emulator.host, "port": emulator.port})
     assert "set the device's access token: access_token (or TB_ACCESS_TOKEN)" in str(error)
 
@@ -266,14 +266,14 @@ async def test_a_failed_reconnect_is_logged_with_the_server_and_the_advice(emula
     assert f"127.0.0.1:{port}: nothing listens on port {port}; check that the server is running" in caplog.text
 
 
-async def test_provisioning_over_tls_at_a_port_in_clear():
+async def test_provisioning_with_tls_on_a_port_without_tls_is_recognized():
     async with serving(closes) as port:
         request = ProvisioningRequest("127.0.0.1", AccessTokenProvisioningCredentials("KEY", "SECRET"), port, tls=True)
         with pytest.raises(OSError, match=f"127.0.0.1:{port}: port {port} does not .*TLS"):
             await DeviceClient.provision(request)
 
 
-async def test_what_is_sent_before_connect_and_after_stop_says_which(emulator):
+async def test_sends_before_connect_and_after_stop_have_different_errors(emulator):
     client = make_client(emulator)
     with pytest.raises(NotConnectedError, match=r"^connect\(\) must be called before anything is sent$"):
         await client.send_timeseries({"a": 1})

@@ -1,4 +1,4 @@
-"""Defects of the client itself, such as no one knows of: what they may cost, and what they may not."""
+"""An unexpected error in a part of the client does not lose data and does not stop the client."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tb_mqtt_client.service.delivery import outcomes
 
 @pytest.fixture
 async def contexts():
-    """What reaches the loop's exception handler."""
+    """Return a list of the contexts that the exception handler of the loop gets."""
     seen = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
     return seen
@@ -23,8 +23,8 @@ def fail(*_arguments):
 
 
 @pytest.mark.parametrize("code", [0, 0x97, 0x99])
-async def test_behind_a_puback(emulator, device, contexts, monkeypatch, code):
-    """The sender gets the platform's verdict, and the connection goes on."""
+async def test_an_error_after_a_puback_does_not_change_the_result(emulator, device, contexts, monkeypatch, code):
+    """The caller gets the result of the PUBACK, and the connection stays open."""
     emulator.on_publish = lambda _: Verdict.refuse(code) if code else None
     monkeypatch.setattr(outcomes.Outcomes, "acknowledged", fail)
     async with asyncio.timeout(5):
@@ -36,8 +36,8 @@ async def test_behind_a_puback(emulator, device, contexts, monkeypatch, code):
     assert device.statistics.reconnects == 0
 
 
-async def test_at_the_end_of_a_session(emulator, device, contexts):
-    """The next session comes, and the other callbacks are called."""
+async def test_an_error_at_the_end_of_a_session_does_not_prevent_the_next_one(emulator, device, contexts):
+    """The other callbacks for the end of the session are called too."""
     ends = []
     engine_of(device).mqtt_manager.session_end_callbacks[:0] = [fail]
     engine_of(device).mqtt_manager.session_end_callbacks.append(ends.append)
@@ -49,13 +49,13 @@ async def test_at_the_end_of_a_session(emulator, device, contexts):
     engine_of(device).mqtt_manager.session_end_callbacks.remove(fail)
 
 
-async def test_in_the_watch_for_acknowledgements(emulator):
-    """Nothing may wait for ever for a PUBACK: the connection ends, and the data goes on the next one."""
+async def test_an_error_in_the_watch_for_pubacks_ends_the_connection(emulator):
+    """Without the watch, data could wait forever for a PUBACK; it is sent on the next connection."""
     client = make_client(emulator, ack_timeout=0.05)
     await client.connect()
     swallow = iter([True])
     emulator.on_publish = lambda _: Verdict.ignore() if next(swallow, False) else None
-    engine_of(client).mqtt_manager._patches.on_overdue = fail
+    engine_of(client).mqtt_manager.patches.on_overdue = fail
     async with asyncio.timeout(5):
         assert (await client.send_timeseries({"a": 1}, timeout=None)).is_successful()
     assert client.statistics.reconnects == 1
@@ -66,8 +66,8 @@ async def test_in_the_watch_for_acknowledgements(emulator):
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), RecursionError(), OverflowError("too large")], ids=repr
 )
-async def test_in_name_resolution(emulator, monkeypatch, caplog, error):
-    """The first connect() raises it, a later attempt is reported and followed by the next."""
+async def test_an_error_in_name_resolution_does_not_end_the_attempts(emulator, monkeypatch, caplog, error):
+    """connect() raises the error; for a lost connection it is logged, and the next attempt follows."""
     resolve, failures = asyncio.get_running_loop().getaddrinfo, [error] * 3
 
     async def getaddrinfo(host, *arguments, **options):

@@ -1,4 +1,4 @@
-"""Defects of SDK 2.0 that no other test is about."""
+"""Defects of SDK 2.0 that have no test elsewhere."""
 
 import asyncio
 import logging
@@ -9,8 +9,7 @@ import textwrap
 import pytest
 from device_peer import make_client
 
-from engine_parts import engine_of
-from tb_mqtt_client import AttributeEntry, DeviceClient, TimeseriesEntry
+from tb_mqtt_client import AttributeEntry, ClientState, DeviceClient, TimeseriesEntry
 from tb_mqtt_client.common.exceptions import ExceptionHandler
 from tb_mqtt_client.common.timing import now_ms
 
@@ -19,7 +18,7 @@ def tasks():
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-async def test_defect_05_each_call_has_its_own_time(emulator, device, monkeypatch):
+async def test_defect_05_each_send_has_its_own_time(emulator, device, monkeypatch):
     times = iter([1000, 2000, 3000])
     monkeypatch.setattr("tb_mqtt_client.service.engine.now_ms", lambda: next(times))
     futures = [(await device.send_timeseries(TimeseriesEntry("t", value), wait_for_publish=False))[0] for value in range(3)]
@@ -27,14 +26,14 @@ async def test_defect_05_each_call_has_its_own_time(emulator, device, monkeypatc
     assert [(point.ts, point.value) for point in emulator.device("device").telemetry] == [(1000, 0), (2000, 1), (3000, 2)]
 
 
-async def test_defect_05_no_point_is_dropped_in_silence(device):
-    """Two values of one key and one millisecond in one payload: the last one wins, and the other is counted."""
+async def test_defect_05_superseded_datapoints_are_counted(device):
+    """Of two values with the same key and time in one payload, the last one is sent, and the other one is counted."""
     await device.send_timeseries([{"ts": 1, "values": {"t": 1}}, {"ts": 1, "values": {"t": 2}}])
     assert (device.statistics.acknowledged, device.statistics.superseded) == (2, 1)
 
 
-async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator, make_gateway):
-    emulator._platform.max_payload_size = 440
+async def test_defect_08_parts_of_a_split_send_have_the_time_of_the_send(emulator, make_gateway):
+    emulator.max_payload_size = 440
     gateway = make_gateway()
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
@@ -49,54 +48,56 @@ async def test_defect_08_split_data_of_sub_devices_keep_the_calls_time(emulator,
     await gateway.stop()
 
 
-async def test_defect_13_the_result_counts_the_datapoints(device):
+async def test_defect_13_the_result_has_the_number_of_datapoints(device):
     assert (await device.send_timeseries({"a": 1, "b": 2})).datapoints_count == 2
     assert (await device.send_attributes([AttributeEntry("a", 1)])).datapoints_count == 1
 
 
-async def test_defect_17_the_loops_handler_is_left_alone(device):
+async def test_defect_17_the_exception_handler_of_the_loop_is_not_changed(device):
     assert asyncio.get_running_loop().get_exception_handler() is None
 
 
-async def test_defect_17_what_nothing_is_registered_for_reaches_the_loops_own_handler(caplog):
-    loop, told, handler = asyncio.get_running_loop(), [], ExceptionHandler()
+async def test_defect_17_errors_without_a_callback_reach_the_default_handler_of_the_loop(caplog):
+    loop, reported, handler = asyncio.get_running_loop(), [], ExceptionHandler()
     handler.install_asyncio_handler()
     try:
-        handler.register(ValueError, lambda exc, context: told.append((exc, context["message"])))
+        handler.register(ValueError, lambda exc, context: reported.append((exc, context["message"])))
         value_error = ValueError("x")
         loop.call_exception_handler({"message": "m", "exception": value_error})
-        loop.call_exception_handler({"message": "an error that nobody waits for", "exception": KeyError("y")})
+        loop.call_exception_handler({"message": "an unhandled error", "exception": KeyError("y")})
         loop.call_exception_handler({"message": "no exception at all"})
     finally:
         loop.set_exception_handler(None)
-    assert told == [(value_error, "m")]
+    assert reported == [(value_error, "m")]
     assert [record.message.splitlines()[0] for record in caplog.records] == [
-        "an error that nobody waits for",
+        "an unhandled error",
         "no exception at all",
     ]
 
 
-def test_callbacks_for_any_exception_are_called_when_no_type_matches():
-    told, handler = [], ExceptionHandler()
+def test_callbacks_for_all_exceptions_are_called_if_no_type_matches():
+    reported, handler = [], ExceptionHandler()
     for exc_type in (None, OSError, ConnectionError):
-        handler.register(exc_type, lambda _exc, context, exc_type=exc_type: told.append((exc_type, context)))
+        handler.register(exc_type, lambda _exc, context, exc_type=exc_type: reported.append((exc_type, context)))
     handler.handle(ConnectionResetError(), {"a": 1})
     handler.handle(KeyError())
-    assert told == [(OSError, {"a": 1}), (ConnectionError, {"a": 1}), (None, None)]
+    assert reported == [(OSError, {"a": 1}), (ConnectionError, {"a": 1}), (None, None)]
 
 
-async def test_defect_25_and_28_stop_ends_everything_and_the_stop_event_stays(emulator):
+async def test_defect_25_and_28_stop_ends_all_tasks_and_the_client_stays_stopped(emulator):
     before = tasks()
     client = make_client(emulator)
     await client.connect()
-    assert not engine_of(client).stop_event.is_set()
+    assert client.state is ClientState.OPEN
     await client.stop()
-    assert engine_of(client).stop_event.is_set()
+    assert client.state is ClientState.STOPPED
     assert tasks() == before
+    await asyncio.sleep(0)
+    assert client.state is ClientState.STOPPED
 
 
-def test_defect_26_leaving_at_once_ends_the_process():
-    """A client is connected, and ``asyncio.run`` is left without ``stop``: its end cancels everything that waits."""
+def test_defect_26_a_process_ends_without_stop():
+    """``asyncio.run`` ends while a client is connected, and cancels its tasks."""
     program = """
         import asyncio
         from tb_mqtt_client import DeviceClient
@@ -115,7 +116,7 @@ def test_defect_26_leaving_at_once_ends_the_process():
     assert done.stdout == "left\n"
 
 
-async def test_defect_27_disconnected_clients_have_no_connection_and_one_set_of_queues(emulator):
+async def test_defect_27_a_client_has_one_set_of_tasks_after_each_connect(emulator):
     client = make_client(emulator)
     names = []
     for _ in range(2):
@@ -130,15 +131,15 @@ async def test_defect_27_disconnected_clients_have_no_connection_and_one_set_of_
     await client.stop()
 
 
-async def test_defect_38_no_line_a_message(device, caplog):
+async def test_defect_38_messages_are_not_logged_at_info(device, caplog):
     with caplog.at_level(logging.INFO):
         for value in range(10):
             await device.send_timeseries({"t": value})
     assert caplog.records == []
 
 
-async def test_the_published_errors_before_connect():
-    """They were accidents of SDK 2.0, and programs catch them."""
+async def test_sends_before_connect_raise_an_attribute_error():
+    """SDK 2.0 raised them by accident, and programs catch them."""
     client = DeviceClient({"host": "localhost"})
     with pytest.raises(AttributeError):
         await client.send_timeseries({"a": 1})

@@ -1,11 +1,11 @@
-"""What a caller gets for what cannot be done: each public method that asks, answers or claims, by what is wrong with it."""
+"""Errors for invalid arguments and states, for each public method that requests, responds or claims."""
 
 import asyncio
 import math
 
 import pytest
 
-from engine_parts import engine_of
+from engine_parts import engine_of, running_tasks
 from tb_mqtt_client import DeviceClient, NotConnectedError, UnsupportedValueError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -52,7 +52,7 @@ BAD_CALLS = [
     ("call_rpc", (None,), {}, ValueError, "^Method must be a string$"),
     ("request_attributes", ("abc",), {}, UnsupportedValueError, "^shared_keys must be None or a list of .* without commas"),
     ("request_attributes", (None, [1]), {}, UnsupportedValueError, "^client_keys must be None or a list of .* without commas"),
-    # Waiting times.
+    # Timeouts.
     *((name, GOOD_CALLS[name], {"timeout": wrong}, TypeError, "^timeout must be a number of seconds or None")
       for name in ("claim_device", "send_rpc_request", "call_rpc", "send_attribute_request", "request_attributes")
       for wrong in ("3", float("nan"))),
@@ -79,19 +79,19 @@ BAD_CALLS = [
 
 
 @pytest.mark.parametrize(("name", "arguments", "options", "error", "text"), BAD_CALLS)
-async def test_bad_calls(emulator, device, name, arguments, options, error, text):
+async def test_invalid_arguments_are_refused(emulator, device, name, arguments, options, error, text):
     emulator.on_publish = lambda publish: pytest.fail(str(publish)) if "claim" in publish.topic or "rpc" in publish.topic else None
     with pytest.raises(error, match=text):
         await getattr(device, name)(*arguments, **options)
-    # Nothing of it is left, and the client goes on.
+    # No trace of the call is left, and the client works.
     assert engine_of(device).message_service.is_empty()
-    assert not engine_of(device).requests._tasks
+    assert not running_tasks("request")
     assert (await device.send_attributes({"a": 1})).is_successful()
 
 
 @pytest.mark.parametrize("name", GOOD_CALLS)
 @pytest.mark.parametrize("when", ["before connect", "after stop"])
-async def test_calls_of_a_client_that_is_not_connected(emulator, name, when):
+async def test_methods_raise_if_the_client_is_not_connected(emulator, name, when):
     """SDK 2.0 raised an AttributeError, which programs may catch."""
     client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
     if when == "after stop":
@@ -100,8 +100,8 @@ async def test_calls_of_a_client_that_is_not_connected(emulator, name, when):
     with pytest.raises(NotConnectedError, match="connect") as raised:
         await getattr(client, name)(*GOOD_CALLS[name])
     assert isinstance(raised.value, AttributeError)
-    assert not engine_of(client).requests._tasks
-    # A request that was refused may be sent later.
+    assert not running_tasks("request")
+    # The same request can be sent later.
     await client.connect()
     emulator.on_publish = lambda _: Verdict.refuse(0x90)
     outcome = await asyncio.gather(getattr(client, name)(*GOOD_CALLS[name]), return_exceptions=True)
@@ -110,7 +110,7 @@ async def test_calls_of_a_client_that_is_not_connected(emulator, name, when):
 
 
 @pytest.mark.parametrize("name", ["set_attribute_update_callback", "set_rpc_request_callback"])
-async def test_callbacks_that_are_none(name):
+async def test_an_argument_that_is_not_callable_is_refused(name):
     client = DeviceClient()
     for wrong in (5, "text", []):
         with pytest.raises(TypeError, match=r"^callback must be a function or a coroutine function, not"):
@@ -118,7 +118,7 @@ async def test_callbacks_that_are_none(name):
     getattr(client, name)(None)
 
 
-# Claiming, and answers that are sent by hand.
+# Claims, and RPC responses that the program sends itself.
 
 
 async def claims(emulator):
@@ -134,7 +134,7 @@ async def claims(emulator):
         (ClaimRequest.build("", None), {"secretKey": ""}),
     ],
 )
-async def test_contract_9_claiming(emulator, device, request_, payload):
+async def test_contract_9_claims_have_milliseconds_and_leave_out_an_empty_secret(emulator, device, request_, payload):
     heard = await claims(emulator)
     result = await device.claim_device(request_)
     publish = await heard.get()
@@ -143,26 +143,26 @@ async def test_contract_9_claiming(emulator, device, request_, payload):
     assert (result.message_id, result.payload_size) == (publish.packet_id, len(publish.payload))
 
 
-async def test_claiming_without_waiting(device):
+async def test_a_claim_without_waiting_returns_a_future(device):
     delivery = await device.claim_device(CLAIM, wait_for_publish=False)
     assert (await delivery).is_successful()
 
 
-async def test_claiming_that_takes_too_long(emulator, device):
+async def test_a_claim_without_a_timely_acknowledgement_has_a_result(emulator, device):
     emulator.on_publish = lambda publish: Verdict.delay(0.05) if "claim" in publish.topic else None
     result = await device.claim_device(CLAIM, timeout=0.001)
     assert (result.reason_code, result.message_id) == (-1, -1)
-    # What is under way goes on.
+    # The claim itself is not taken back.
     assert (await device.claim_device(CLAIM, timeout=-1)).is_successful()
 
 
-async def test_a_refused_claim_has_the_servers_reason(emulator, device):
+async def test_a_refused_claim_has_the_reason_code_of_the_server(emulator, device):
     emulator.on_publish = lambda publish: Verdict.refuse(0x99) if "claim" in publish.topic else None
     assert (await device.claim_device(CLAIM)).reason_code == 0x99
 
 
 @pytest.mark.parametrize("request_id", [0, 7, "7"])
-async def test_an_answer_by_hand(emulator, device, request_id):
+async def test_a_program_can_send_an_rpc_response_itself(emulator, device, request_id):
     heard = asyncio.Queue()
     emulator.on_publish = lambda publish: heard.put_nowait((publish.topic, publish.json()))
     result = await device.send_rpc_response(RPCResponse.build(request_id, {"a": 1}))
@@ -172,7 +172,7 @@ async def test_an_answer_by_hand(emulator, device, request_id):
     assert result.message_id > 0
 
 
-async def test_service_messages_leave_the_datapoint_sums_alone(device):
+async def test_service_messages_do_not_count_as_datapoints(device):
     await device.claim_device(CLAIM)
     await device.send_rpc_response(RPC_RESPONSE)
     await device.send_timeseries({"a": 1})
@@ -181,13 +181,13 @@ async def test_service_messages_leave_the_datapoint_sums_alone(device):
 
 
 @pytest.mark.parametrize("timeout", ["3", math.nan, [3]])
-async def test_a_stop_without_a_usable_time_stops_nothing(device, timeout):
+async def test_stop_with_an_invalid_timeout_raises_and_does_not_stop(device, timeout):
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None"):
         await device.stop(timeout)
     assert (await device.send_timeseries({"a": 1})).is_successful()
 
 
-async def test_a_stop_whose_time_is_over_stops_at_once(device, emulator):
+async def test_stop_with_a_timeout_of_0_or_less_stops_at_once(device, emulator):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     [future] = await device.send_timeseries({"a": 1}, wait_for_publish=False)
     await device.stop(-1)

@@ -1,4 +1,4 @@
-"""Programs as they were written for SDK 2.0, from its module paths and with its forms, against the emulator."""
+"""Programs for SDK 2.0, with its module paths and forms, run against the emulator."""
 
 import asyncio
 import logging
@@ -43,7 +43,7 @@ def gateway_config(emulator):
     return filled_in(GatewayConfig(), emulator, "GATEWAY")
 
 
-async def test_a_device_sends(emulator, device_config):
+async def test_a_device_program_sends_data(emulator, device_config):
     configure_logging(logging.INFO)
     get_logger(__name__).info("a device")
     client = DeviceClient(device_config)
@@ -67,10 +67,10 @@ async def test_a_device_sends(emulator, device_config):
     assert stored == {("temperature", 22.5), ("on", True), ("a", 1), ("b", 2), ("c", "three")}
 
 
-async def test_a_device_is_called_and_asks(emulator, device_config):
+async def test_a_device_program_uses_rpc_and_attribute_requests(emulator, device_config):
     emulator.device("device").shared_attributes.update({"limit": 7})
     emulator.on_client_rpc = lambda _device, method, params: {"method": method, "params": params}
-    updates, answers = asyncio.Queue(), asyncio.Queue()
+    updates, responses = asyncio.Queue(), asyncio.Queue()
 
     async def attribute_update_callback(update: AttributeUpdate):
         await updates.put(update.as_dict())
@@ -81,7 +81,7 @@ async def test_a_device_is_called_and_asks(emulator, device_config):
         return RPCResponse.build(request.request_id, result={"sum": sum(request.params)})
 
     async def attribute_response_callback(response: RequestedAttributeResponse):
-        await answers.put((response["limit"], response.get_client("absent", "default")))
+        await responses.put((response["limit"], response.get_client("absent", "default")))
 
     client = DeviceClient(device_config)
     client.set_attribute_update_callback(attribute_update_callback)
@@ -95,7 +95,7 @@ async def test_a_device_is_called_and_asks(emulator, device_config):
     assert (error["message"], error["type"]) == ("no method other", "ValueError")
 
     await client.send_attribute_request(await AttributeRequest.build(shared_keys=["limit"]), attribute_response_callback)
-    assert await answers.get() == (8, "default")
+    assert await responses.get() == (8, "default")
     response = await client.send_rpc_request(await RPCRequest.build("echo", {"x": 1}))
     assert (response.result, response.error) == ({"method": "echo", "params": {"x": 1}}, None)
 
@@ -103,7 +103,7 @@ async def test_a_device_is_called_and_asks(emulator, device_config):
     await client.stop()
 
 
-async def test_a_device_is_provisioned(emulator):
+async def test_a_device_program_is_provisioned(emulator):
     emulator.add_provision_profile("KEY", "SECRET")
     credentials = AccessTokenProvisioningCredentials(provision_device_key="KEY", provision_device_secret="SECRET")
     request = ProvisioningRequest(emulator.host, credentials, port=emulator.port, device_name="new device")
@@ -115,7 +115,7 @@ async def test_a_device_is_provisioned(emulator):
     await client.stop()
 
 
-async def test_a_gateway(emulator, gateway_config):
+async def test_a_gateway_program_serves_a_sub_device(emulator, gateway_config):
     emulator.device("gateway").shared_attributes.update({"own": 1})
     seen = asyncio.Queue()
 
@@ -125,7 +125,7 @@ async def test_a_gateway(emulator, gateway_config):
     def on_rpc(session: DeviceSession, request: GatewayRPCRequest) -> GatewayRPCResponse:
         return GatewayRPCResponse.build(session.device_info.device_name, request.request_id, result=request.params)
 
-    async def on_answer(session: DeviceSession, response):
+    async def on_response(session: DeviceSession, response):
         await seen.put((session.device_info.device_name, response.get_shared("s"), response["c"]))
 
     client = GatewayClient(gateway_config)
@@ -136,7 +136,7 @@ async def test_a_gateway(emulator, gateway_config):
     assert client.device_manager.get_by_name("D1") is session
     client.device_manager.set_attribute_update_callback(device_id, on_update)
     client.device_manager.set_rpc_request_callback(device_id, on_rpc)
-    client.device_manager.set_attribute_response_callback(device_id, on_answer)
+    client.device_manager.set_attribute_response_callback(device_id, on_response)
 
     sent = await client.send_device_timeseries(session, TimeseriesEntry("t", 1, ts=5), wait_for_publish=True)
     assert (sent.topic, sent.is_successful()) == ("v1/gateway/telemetry", True)

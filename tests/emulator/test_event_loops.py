@@ -1,4 +1,4 @@
-"""A client belongs to the event loop of its first ``connect()``: elsewhere it says so, and goes on working where it belongs."""
+"""A client belongs to the event loop of its first ``connect()``: it raises in another loop, and keeps working in its own."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ ELSEWHERE = r"belongs to the event loop in which connect\(\) was called first"
 
 
 def in_another_loop(work):
-    """In a thread of its own, as a program does that does not know better."""
+    """Run a coroutine in a new event loop in another thread."""
     return asyncio.to_thread(asyncio.run, work)
 
 
@@ -28,13 +28,13 @@ def in_another_loop(work):
         lambda client: client.stop(),
     ],
 )
-async def test_a_call_from_another_loop_changes_nothing(device, call):
+async def test_a_call_from_another_loop_raises_and_changes_nothing(device, call):
     with pytest.raises(RuntimeError, match=ELSEWHERE):
         await in_another_loop(call(device))
     assert (await device.send_timeseries({"a": 2})).is_successful()
 
 
-async def test_a_gateways_calls_for_devices(gateway):
+async def test_a_call_for_a_sub_device_from_another_loop_raises(gateway):
     session, _ = await gateway.connect_device("meter", wait_for_publish=True)
     for call in (gateway.connect_device("pump"), gateway.send_device_timeseries(session, {"a": 1})):
         with pytest.raises(RuntimeError, match=ELSEWHERE):
@@ -43,17 +43,17 @@ async def test_a_gateways_calls_for_devices(gateway):
     assert "pump" not in [session.device_info.device_name for session in gateway.device_manager.all()]
 
 
-async def test_what_was_stopped_in_its_loop_does_not_connect_in_another(device):
+async def test_a_stopped_client_does_not_connect_in_another_loop(device):
     await device.stop()
     with pytest.raises(RuntimeError, match=ELSEWHERE):
         await in_another_loop(device.connect())
-    # There is nothing to stop, so it may be said anywhere.
+    # A stopped client can be stopped again from any loop.
     await in_another_loop(device.stop())
     await device.connect()
     assert (await device.send_timeseries({"a": 1})).is_successful()
 
 
-def test_a_second_run_in_the_same_thread():
+def test_a_call_from_another_loop_of_the_same_thread_raises():
     emulator = Emulator()
     emulator.add_device("TOKEN", "device")
     with asyncio.Runner() as first, asyncio.Runner() as second:

@@ -12,14 +12,14 @@ COUNT = 5
 
 
 async def send_to_all(client, sessions, ts):
-    """Send for all devices at once. Returns the results."""
+    """Send data of all devices at the same time. Return the results."""
     data = {"ts": ts, "values": {"a": ts}}
     futures = [await client.send_device_timeseries(session, data, wait_for_publish=False) for session in sessions]
     return await asyncio.gather(*futures)
 
 
 @pytest.mark.parametrize(("version", "combined_again"), [("4.2", False), ("4.2.1", True)])
-async def test_devices_are_not_combined_once_each_is_acknowledged_on_its_own(version, combined_again, caplog):
+async def test_data_of_devices_is_not_combined_after_separate_acknowledgements(version, combined_again, caplog):
     async with Emulator(version=version) as emulator:
         emulator.add_gateway("GATEWAY", "gateway")
         devices = []
@@ -29,7 +29,7 @@ async def test_devices_are_not_combined_once_each_is_acknowledged_on_its_own(ver
             emulator.on_publish = lambda publish: devices.append(len(publish.json())) if "telemetry" in publish.topic else None
             assert {result.reason_code for result in await send_to_all(client, sessions, 1)} == {0}
             assert max(devices) > 1
-            # The PUBACKs of the other devices.
+            # Wait for the PUBACKs of the other devices.
             await asyncio.sleep(0.05)
             devices.clear()
             await send_to_all(client, sessions, 2)
@@ -43,8 +43,8 @@ async def test_devices_are_not_combined_once_each_is_acknowledged_on_its_own(ver
     assert len(warnings) == (0 if combined_again else 1)
 
 
-async def test_data_that_such_a_server_refuses_is_not_acknowledged():
-    """A message of several devices over a limit: the first device is acknowledged, the others are refused."""
+async def test_refused_data_of_such_a_server_does_not_count_as_acknowledged():
+    """If a message with several devices exceeds a limit, the server acknowledges the first device and refuses the others."""
     limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="200:1"))
     async with Emulator(version="4.2") as emulator:
         emulator.add_gateway("GATEWAY", "gateway")

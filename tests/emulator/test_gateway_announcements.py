@@ -1,4 +1,4 @@
-"""Announcements of sub-devices that the platform refuses: repeated or final, and what becomes of the devices' data meanwhile."""
+"""Refused announcements of sub-devices are repeated or final, and the data of these devices waits or is rejected."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ FINAL = [0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x99]
 
 @pytest.fixture
 async def start(make_gateway):
-    """Connects gateways that announce refused devices again at once, and stops them."""
+    """Return a function that connects gateways with short announcement delays; stop them after the test."""
     clients = []
 
     async def start(**options):
@@ -34,7 +34,7 @@ async def start(make_gateway):
 
 
 def refusing(wire, times, code=0x80, name="D1"):
-    """Refuse that many announcements of a device."""
+    """Refuse the first ``times`` announcements of a device."""
     left = [code] * times
 
     def verdict(publish):
@@ -56,7 +56,7 @@ def counts_agree(client):
 
 
 async def in_flight(gateway, wire, sessions):
-    """One telemetry message with a datapoint of each session, which is published and not acknowledged."""
+    """Publish one telemetry message with a datapoint of each session, which is not acknowledged. Return the delivery futures."""
     wire.verdict = lambda publish: Verdict.ignore() if publish.topic == "v1/gateway/telemetry" else None
     futures = [await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False) for session in sessions]
     assert set(await wire.next("telemetry")) == {session.device_info.device_name for session in sessions}
@@ -64,7 +64,7 @@ async def in_flight(gateway, wire, sessions):
 
 
 @pytest.mark.parametrize("code", PASSING)
-async def test_an_announcement_refused_for_a_time_is_repeated_and_the_data_waits_for_it(emulator, start, caplog, code):
+async def test_a_temporarily_refused_announcement_is_repeated_and_data_waits_for_it(emulator, start, caplog, code):
     gateway, wire = await start(), Wire(emulator)
     refusing(wire, 3, code)
     session, [connecting] = await gateway.connect_device("D1", "p")
@@ -82,8 +82,8 @@ async def test_an_announcement_refused_for_a_time_is_repeated_and_the_data_waits
     assert gateway.statistics.backpressure_pauses == 0
 
 
-async def test_devices_that_are_announced_while_the_platforms_core_is_away_are_there_when_it_is_back(emulator, start):
-    """And one with a name that it never takes keeps none of them waiting."""
+async def test_devices_announced_during_an_outage_of_the_core_are_accepted_after_it(emulator, start):
+    """A device whose name the platform refuses does not delay the others."""
     emulator.core_timeout = 0.05
     emulator.core_away = True
     emulator.refused_names.add("bad")
@@ -101,8 +101,8 @@ async def test_devices_that_are_announced_while_the_platforms_core_is_away_are_t
 
 
 @pytest.mark.parametrize("emulator", ["4.2"], indirect=True)
-async def test_an_announcement_that_is_never_acknowledged_costs_no_connection(emulator, start, caplog):
-    """Servers before 4.2.1 say nothing at all when they do not take a device."""
+async def test_a_missing_acknowledgement_of_an_announcement_does_not_end_the_connection(emulator, start, caplog):
+    """Servers before 4.2.1 do not acknowledge the announcement of a device that they refuse."""
     emulator.refused_names.add("bad")
     gateway = await start(ack_timeout=0.1)
     bad, _ = await gateway.connect_device("bad")
@@ -123,7 +123,7 @@ async def test_an_announcement_that_is_never_acknowledged_costs_no_connection(em
 
 
 @pytest.mark.parametrize("code", FINAL)
-async def test_an_announcement_that_would_be_refused_again_is_final_at_once(emulator, start, caplog, code):
+async def test_an_announcement_that_would_be_refused_again_is_not_repeated(emulator, start, caplog, code):
     gateway, wire = await start(), Wire(emulator)
     refusing(wire, 1, code)
     session, [connecting] = await gateway.connect_device("D1")
@@ -137,7 +137,7 @@ async def test_an_announcement_that_would_be_refused_again_is_final_at_once(emul
 
 
 @pytest.mark.parametrize("bound", [{"announce_attempts": 3}, {"announce_timeout": 0.05}])
-async def test_giving_up_after_attempts_or_seconds_rejects_the_data_with_the_reason(emulator, start, bound):
+async def test_data_is_rejected_with_the_reason_after_the_last_attempt(emulator, start, bound):
     gateway, wire = await start(**bound), Wire(emulator)
     refusing(wire, 10_000)
     session, [connecting] = await gateway.connect_device("D1")
@@ -149,20 +149,20 @@ async def test_giving_up_after_attempts_or_seconds_rejects_the_data_with_the_rea
     assert attempts == 3 if "announce_attempts" in bound else attempts >= 2
     assert (await gateway.send_device_timeseries(session, {"a": 2})).reason_code == 0x80
     assert (gateway.statistics.rejected_by_reason, gateway.statistics.queued) == ({0x80: 2}, 0)
-    # A new connection is a new chance.
+    # The next connection announces the device again.
     wire.verdict = lambda _: None
     await emulator.disconnect_device("GATEWAY")
     await states.until(RECONNECTING, CONNECTED)
     assert (await gateway.send_device_timeseries(session, {"a": 3})).is_successful()
 
 
-def test_by_default_a_device_is_never_given_up():
+def test_by_default_announcements_are_repeated_without_end():
     config = GatewayConfig()
     assert (config.announce_attempts, config.announce_timeout) == (None, None)
     assert (config.announce_delay_min, config.announce_delay_max) == (1.0, 300.0)
 
 
-async def test_who_waits_for_an_announcement_gets_the_reason_of_its_refusal_in_time(emulator, start, monkeypatch):
+async def test_a_caller_gets_the_reason_of_a_refusal_within_the_timeout(emulator, start, monkeypatch):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     monkeypatch.setattr(GatewayClient, "OPERATIONAL_TIMEOUT", 0.02)
     refusing(wire, 1)
@@ -170,14 +170,14 @@ async def test_who_waits_for_an_announcement_gets_the_reason_of_its_refusal_in_t
     assert (result.topic, result.reason_code, session.state) == ("v1/gateway/connect", 0x80, RECONNECTING)
 
 
-async def test_who_waits_for_an_announcement_gets_a_success_that_comes_in_time(emulator, start):
+async def test_a_caller_gets_a_success_within_the_timeout(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     refusing(wire, 1)
     _, result = await gateway.connect_device("D1", wait_for_publish=True)
     assert result.is_successful()
 
 
-async def test_connecting_a_refused_device_again_announces_it_at_once(emulator, start):
+async def test_connect_device_announces_a_refused_device_at_once(emulator, start):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     refusing(wire, 1)
     session, [first] = await gateway.connect_device("D1")
@@ -187,7 +187,7 @@ async def test_connecting_a_refused_device_again_announces_it_at_once(emulator, 
     assert (session.state, len(wire.of("connect"))) == (CONNECTED, 2)
 
 
-async def test_of_two_announcements_on_their_way_the_last_decides(emulator, start):
+async def test_the_last_of_two_announcements_in_flight_decides(emulator, start):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     refusing(wire, 1)
     session, [first] = await gateway.connect_device("D1")
@@ -209,7 +209,7 @@ async def test_a_new_connection_announces_a_refused_device_at_once(emulator, sta
 
 
 async def refused_with_data(emulator, gateway, name="D1"):
-    """A device that is to be announced again, the future of that, and a call that waits for it."""
+    """Make a refused device whose data waits. Return its session and states, both delivery futures, and the wire."""
     wire = Wire(emulator)
     refusing(wire, 10_000, name=name)
     session, [connecting] = await gateway.connect_device(name)
@@ -220,16 +220,16 @@ async def refused_with_data(emulator, gateway, name="D1"):
 
 
 async def test_a_device_that_is_disconnected_is_not_announced_again(emulator, start):
-    """Its data is rejected with the platform's reason, and another session of the name begins anew."""
+    """Its data is rejected with the reason of the platform, and the next session with this name starts without it."""
     gateway = await start(announce_delay_min=NEVER)
     session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
     late = await gateway.send_device_timeseries(session, {"a": 2}, wait_for_publish=False)
     await gateway.disconnect_device(session, wait_for_publish=True)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
-    # Still on its way to the queue, or there.
+    # It was in the initial queue, or held for the device.
     assert (await late).reason_code in {0x80, -1}
     assert states.seen[-1] is DISCONNECTED
-    assert len(sub_devices_of(gateway).announcer._retries) == len(sub_devices_of(gateway).announcer._retries._due) == 0
+    assert len(sub_devices_of(gateway).announcer.retries) == len(sub_devices_of(gateway).announcer.retries.due) == 0
     wire.verdict = lambda _: None
     again = await announced(gateway)
     assert (await gateway.send_device_timeseries(again, {"a": 3})).is_successful()
@@ -237,8 +237,8 @@ async def test_a_device_that_is_disconnected_is_not_announced_again(emulator, st
     assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
 
 
-async def test_a_device_that_is_disconnected_while_its_announcement_is_on_its_way(emulator, start):
-    """The answer decides about its data, and nothing is announced again."""
+async def test_a_device_disconnected_while_its_announcement_is_in_flight_is_not_announced_again(emulator, start):
+    """The response to the announcement decides about its data."""
     gateway, wire = await start(), Wire(emulator)
     refused = asyncio.Event()
     wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.topic == "v1/gateway/connect" else None
@@ -248,7 +248,7 @@ async def test_a_device_that_is_disconnected_while_its_announcement_is_on_its_wa
     await gateway.disconnect_device(session)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
     assert wire.of("connect") == [{"device": "D1", "type": "default"}]
-    assert (sub_devices_of(gateway).announcer._callers, session.state) == ({}, DISCONNECTED)
+    assert (sub_devices_of(gateway).announcer.callers, session.state) == ({}, DISCONNECTED)
 
 
 async def test_a_refused_device_that_is_deleted_is_not_announced_again(emulator, start):
@@ -257,7 +257,7 @@ async def test_a_refused_device_that_is_deleted_is_not_announced_again(emulator,
     await emulator.publish_to("GATEWAY", "v1/devices/me/rpc/request/0", {"method": "gateway_device_deleted", "params": "D1"})
     await states.until(DISCONNECTED)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, -1]
-    assert (session.manager, len(sub_devices_of(gateway).announcer._retries), len(wire.of("connect"))) == (None, 0, 1)
+    assert (session.manager, len(sub_devices_of(gateway).announcer.retries), len(wire.of("connect"))) == (None, 0, 1)
     assert counts_agree(gateway)
 
 
@@ -289,27 +289,27 @@ async def test_data_of_a_renamed_device_waits_for_the_announcement_of_its_new_na
     assert [set(document) for document in wire.of("telemetry")] == [{"D3"}]
 
 
-async def test_stopping_answers_who_waits_for_a_refused_device(emulator, start):
+async def test_stop_resolves_sends_for_a_refused_device(emulator, start):
     gateway = await start(announce_delay_min=NEVER)
     session, _, connecting, data, _ = await refused_with_data(emulator, gateway)
     await gateway.stop(timeout=0.01)
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [-1, -1]
     assert (session.state, gateway.statistics.undelivered, counts_agree(gateway)) == (DISCONNECTED, 1, True)
-    assert len(sub_devices_of(gateway).announcer._retries) == len(sub_devices_of(gateway).announcer._retries._due) == 0
+    assert len(sub_devices_of(gateway).announcer.retries) == len(sub_devices_of(gateway).announcer.retries.due) == 0
 
 
-async def test_a_disconnected_gateway_announces_nothing_and_begins_anew(emulator, start):
+async def test_a_disconnected_gateway_announces_devices_only_after_the_next_connect(emulator, start):
     gateway = await start()
     session, states, connecting, data, wire = await refused_with_data(emulator, gateway)
     await gateway.disconnect()
-    assert (session.state, len(sub_devices_of(gateway).announcer._retries._due)) == (DISCONNECTED, 0)
+    assert (session.state, len(sub_devices_of(gateway).announcer.retries.due)) == (DISCONNECTED, 0)
     wire.verdict = lambda _: None
     await gateway.connect()
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0, 0]
     assert states.seen[-3:] == [DISCONNECTED, RECONNECTING, CONNECTED]
 
 
-async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_make_room(emulator, start):
+async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_be_dropped(emulator, start):
     gateway = await start(announce_delay_min=NEVER, max_queued_messages=6, queue_policy="drop_oldest")
     session, _, _, first, wire = await refused_with_data(emulator, gateway)
     futures = [await gateway.send_device_timeseries(session, {"a": n}, wait_for_publish=False) for n in range(2, 6)]
@@ -330,7 +330,7 @@ async def send_many(gateway, session, count=50):
 @pytest.mark.parametrize("bound", [{"max_queued_messages": 20}, {"max_queued_bytes": 400}])
 @pytest.mark.parametrize("policy", ["wait", "raise", "drop_oldest", "drop_newest"])
 async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, start, policy, bound):
-    """One name that the platform never takes must not stop a gateway. Each of its sends ends by the policy."""
+    """One name that the platform refuses must not stop a gateway; the queue policy decides about its sends."""
     gateway = await start(announce_delay_min=NEVER, queue_policy=policy, **bound)
     session, _, _, _, wire = await refused_with_data(emulator, gateway)
     sending = asyncio.create_task(send_many(gateway, session))
@@ -346,7 +346,7 @@ async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, s
     assert share.bytes <= 200 + 10
     assert (gateway.statistics.dropped > 0) is policy.startswith("drop")
     assert sending.done() is (policy != "wait")
-    # Accepted, everything goes on.
+    # The data is sent after the device is accepted.
     wire.verdict = lambda _: None
     await announced(gateway, "D1")
     if policy != "raise":
@@ -360,8 +360,8 @@ async def test_refused_devices_leave_half_of_the_queue_to_the_others(emulator, s
 
 @pytest.mark.parametrize("policy", ["wait", "raise", "drop_oldest", "drop_newest"])
 @pytest.mark.parametrize("bound", [{"max_queued_bytes": 400}, {"max_queued_messages": 1}])
-async def test_a_send_that_needs_the_room_of_refused_devices_passes_alone(emulator, start, policy, bound):
-    """It may wait for the others, but not for data that stays for as long as the platform refuses its device."""
+async def test_a_send_that_needs_the_capacity_of_refused_devices_is_admitted_alone(emulator, start, policy, bound):
+    """It may wait for other data, but not for data whose device the platform may refuse forever."""
     gateway = await start(announce_delay_min=NEVER, queue_policy=policy, **bound)
     await refused_with_data(emulator, gateway)
     other = await announced(gateway, "D2")
@@ -371,7 +371,7 @@ async def test_a_send_that_needs_the_room_of_refused_devices_passes_alone(emulat
     assert counts_agree(gateway)
 
 
-async def test_a_send_that_waits_for_room_passes_when_all_other_devices_are_refused(emulator, start):
+async def test_a_waiting_send_is_admitted_when_all_other_devices_are_refused(emulator, start):
     gateway = await start(announce_delay_min=NEVER, max_queued_bytes=400)
     *_, wire = await refused_with_data(emulator, gateway)
     other = await announced(gateway, "D2")
@@ -387,7 +387,7 @@ async def test_a_send_that_waits_for_room_passes_when_all_other_devices_are_refu
 
 
 @pytest.mark.parametrize("ending", ["stopped", "disconnected", "given up"])
-async def test_who_waits_with_data_of_a_refused_device_is_answered(emulator, start, ending):
+async def test_a_waiting_send_for_a_refused_device_gets_a_result(emulator, start, ending):
     gateway = await start(announce_delay_min=NEVER, max_queued_messages=4, announce_attempts=2)
     session, states, _, _, _ = await refused_with_data(emulator, gateway)
     sending = asyncio.create_task(send_many(gateway, session, 10))
@@ -410,8 +410,8 @@ async def test_who_waits_with_data_of_a_refused_device_is_answered(emulator, sta
 
 
 @pytest.mark.parametrize("refusals", [1, 3])
-async def test_data_in_flight_of_a_device_that_the_next_session_refuses_waits_and_blocks_nothing(emulator, start, refusals):
-    """One message held data of both; the platform would have made D1 anew, with the profile "default"."""
+async def test_data_in_flight_of_a_device_that_the_next_session_refuses_waits_alone(emulator, start, refusals):
+    """One message has data of both devices; without the announcement, the platform would create D1 with the profile "default"."""
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     sessions = [await announced(gateway, "D1", "p"), await announced(gateway, "D2", "p")]
     first = await in_flight(gateway, wire, sessions)
@@ -432,7 +432,7 @@ async def test_data_in_flight_of_a_device_that_the_next_session_refuses_waits_an
     assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
 
 
-async def test_data_in_flight_of_a_device_that_the_next_session_refuses_for_good_is_rejected(emulator, start):
+async def test_data_in_flight_of_a_device_that_the_next_session_finally_refuses_is_rejected(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
     futures = await in_flight(gateway, wire, sessions)
@@ -444,7 +444,7 @@ async def test_data_in_flight_of_a_device_that_the_next_session_refuses_for_good
 
 
 @pytest.mark.parametrize("ending", ["disconnected", "deleted", "renamed", "stopped"])
-async def test_packed_data_of_a_refused_device_is_answered_however_the_device_ends(emulator, start, ending):
+async def test_packed_data_of_a_refused_device_gets_a_result(emulator, start, ending):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
     futures = await in_flight(gateway, wire, sessions)
@@ -467,8 +467,8 @@ async def test_packed_data_of_a_refused_device_is_answered_however_the_device_en
     assert (gateway.statistics.queued, counts_agree(gateway)) == (0, True)
 
 
-async def test_packed_data_waiting_for_the_limits_is_kept_back_when_a_device_is_refused(emulator, start):
-    """It was packed when D1 was announced, and D1 is announced again since a notice, and refused."""
+async def test_packed_data_that_waits_for_a_limit_is_held_if_its_device_is_refused(emulator, start):
+    """The data was packed while D1 was announced. Then a notice caused another announcement of D1, which is refused."""
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(telemetry_messages="8:1"))
     gateway, wire = await start(rate_limit_percentage=100, announce_delay_min=NEVER), Wire(emulator)
     sessions = [await announced(gateway, "D1"), await announced(gateway, "D2")]
@@ -482,7 +482,7 @@ async def test_packed_data_waiting_for_the_limits_is_kept_back_when_a_device_is_
     states = States(sessions[0])
     await emulator.send_disconnect_notice("D1", 128)
     await states.until(LOST, RECONNECTING)
-    # Acknowledged after the refusal.
+    # The acknowledgement comes after the refusal.
     await announced(gateway, "D3")
     published = len(wire.of("telemetry"))
     await asyncio.gather(*futures[1::2])
@@ -492,7 +492,7 @@ async def test_packed_data_waiting_for_the_limits_is_kept_back_when_a_device_is_
     assert [point.ts for point in emulator.device("D1").telemetry] == list(range(12))
 
 
-async def test_clearing_the_queues_leaves_no_device_unannounced(emulator, start):
+async def test_devices_are_announced_after_the_queues_were_cleared(emulator, start):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     refusing(wire, 1)
     refused, _ = await gateway.connect_device("D1")
@@ -506,19 +506,19 @@ async def test_clearing_the_queues_leaves_no_device_unannounced(emulator, start)
     assert session.state is CONNECTED
 
 
-async def test_an_acknowledgement_just_before_the_connection_ends_is_no_session(emulator, start):
-    """The state would say CONNECTED as long as the platform is away."""
+async def test_an_acknowledgement_just_before_the_connection_ends_does_not_make_a_session(emulator, start):
+    """Otherwise, the state would be CONNECTED during the outage."""
     gateway = await start()
     session = await announced(gateway)
     states, announcer = States(session), sub_devices_of(gateway).announcer
-    # What the transport does when the PUBACK and the end of the connection are in one read.
+    # As if the PUBACK and the end of the connection came in one read.
     _, [again] = await gateway.connect_device("D1")
     announcer.connection_ended()
     assert (await again).is_successful()
     assert states.seen[-1] is LOST
 
 
-async def test_an_announcement_that_a_later_session_does_not_take_for_its_size_is_refused_for_good(emulator, start):
+async def test_an_announcement_that_is_too_large_for_a_later_session_is_not_repeated(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway, "D" * 200)
     states = States(session)
@@ -529,7 +529,7 @@ async def test_an_announcement_that_a_later_session_does_not_take_for_its_size_i
     assert (await gateway.send_device_timeseries(session, {"a": 1})).reason_code == 0x95
 
 
-async def test_a_refusal_just_before_the_connection_ends_is_no_reason_to_announce_before_the_next_one(emulator, start):
+async def test_a_refusal_just_before_the_connection_ends_is_not_repeated_before_the_next_session(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway)
     states = States(session)
@@ -538,7 +538,7 @@ async def test_a_refusal_just_before_the_connection_ends_is_no_reason_to_announc
     await wire.next("connect")
     sub_devices_of(gateway).announcer.connection_ended()
     await announced(gateway, "D2")
-    assert (states.seen, len(sub_devices_of(gateway).announcer._retries._due)) == ([LOST], 0)
+    assert (states.seen, len(sub_devices_of(gateway).announcer.retries.due)) == ([LOST], 0)
 
 
 ENDS = {
@@ -551,7 +551,7 @@ ENDS = {
 
 
 def ending(wire, name, verdict):
-    """End the connection whenever this device is announced."""
+    """End the connection at each announcement of this device."""
     wire.verdict = lambda publish: verdict if publish.topic == "v1/gateway/connect" and publish.json()["device"] == name else None
 
 
@@ -560,8 +560,8 @@ def ending(wire, name, verdict):
     [(5, end, first) for end in ("closed", "reset", "0x83", "0x99") for first in (True, False)]
     + [(5, "0x8B", True), (4, "closed", False)],
 )
-async def test_an_announcement_for_which_the_server_ends_the_connection_stops_no_other_device(emulator, start, end, version, first):
-    """Each new connection announces all devices: with that one among them, none would ever be announced."""
+async def test_a_device_for_which_the_server_ends_the_connection_does_not_stop_other_devices(emulator, start, end, version, first):
+    """Each new connection announces all devices, and would end because of this one before the others are announced."""
     gateway, wire = await start(mqtt_version=version), Wire(emulator)
     ending(wire, "bad", ENDS[end])
     names = ["bad", "D1", "D2"] if first else ["D1", "D2", "bad"]
@@ -570,7 +570,7 @@ async def test_an_announcement_for_which_the_server_ends_the_connection_stops_no
         name: await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False) for name, session in sessions.items()
     }
     assert [(await data[name]).reason_code for name in ("D1", "D2")] == [0, 0]
-    # Tried again and again, with growing delays, it may work at last.
+    # It is announced again with growing delays, and may be accepted later.
     assert not data["bad"].done()
     wire.verdict = lambda _: None
     assert (await data["bad"]).is_successful()
@@ -578,7 +578,7 @@ async def test_an_announcement_for_which_the_server_ends_the_connection_stops_no
     assert counts_agree(gateway)
 
 
-async def test_an_announcement_that_ends_connections_is_given_up_by_the_user_s_bounds(emulator, start):
+async def test_the_bounds_of_the_user_apply_to_an_announcement_that_ends_connections(emulator, start):
     gateway, wire = await start(announce_attempts=2), Wire(emulator)
     ending(wire, "bad", Verdict.close())
     bad, [connecting] = await gateway.connect_device("bad")
@@ -588,14 +588,14 @@ async def test_an_announcement_that_ends_connections_is_given_up_by_the_user_s_b
         assert (await gateway.send_device_timeseries(other, {"a": 1})).is_successful()
         await emulator.disconnect_device("GATEWAY")
     assert [result.reason_code for result in await asyncio.gather(connecting, data)] == [0x80, 0x80]
-    # It is announced once on each connection, and its data is rejected again.
+    # Each connection announces it once, and its data is rejected again.
     assert (await gateway.send_device_timeseries(bad, {"a": 2})).reason_code == 0x80
     assert (await gateway.send_device_timeseries(other, {"a": 2})).is_successful()
     assert counts_agree(gateway)
 
 
-async def test_an_announcement_that_ends_connections_again_and_again_is_not_taken_for_a_limit(emulator, start):
-    """The announcements of the others would become slower each time, and never be done before the next end."""
+async def test_an_announcement_that_ends_connections_is_not_taken_for_a_limit(emulator, start):
+    """With a learned limit, the other announcements would become slower each time and not finish before the next end."""
     gateway, wire = await start(), Wire(emulator)
     ending(wire, "bad", Verdict.close(0x8B))
     await gateway.connect_device("bad")
@@ -605,7 +605,7 @@ async def test_an_announcement_that_ends_connections_again_and_again_is_not_take
 
 
 async def test_devices_in_flight_with_an_announcement_that_ends_the_connection_are_not_rejected(emulator, start):
-    """The reason code of a DISCONNECT is for one message, and no one knows for which."""
+    """The reason code of a DISCONNECT does not say to which message it belongs."""
     gateway, wire = await start(announce_attempts=50), Wire(emulator)
     ending(wire, "bad", Verdict.close(0x81))
     names = [f"D{number}" for number in range(10)]
@@ -613,7 +613,7 @@ async def test_devices_in_flight_with_an_announcement_that_ends_the_connection_a
     assert [(await future).reason_code for future in futures[1:]] == [0] * len(names)
 
 
-async def test_a_thousand_refused_devices_do_not_fill_the_log(emulator, start, caplog):
+async def test_a_thousand_refused_devices_leave_few_log_lines(emulator, start, caplog):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.topic == "v1/gateway/connect" else None
     all_states = [States((await gateway.connect_device(f"D{number}"))[0]) for number in range(1000)]

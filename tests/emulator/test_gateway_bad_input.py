@@ -1,11 +1,11 @@
-"""What a caller gets for what cannot be done: each method of a gateway for its sub-devices, by what is wrong with the call."""
+"""Errors for invalid arguments and states, for each method of a gateway for its sub-devices."""
 
 import asyncio
 
 import pytest
 from gateway_wire import Wire
 
-from engine_parts import engine_of, sub_devices_of
+from engine_parts import engine_of, running_tasks
 from tb_mqtt_client import GatewayClient, NotConnectedError, UnsupportedValueError
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
@@ -25,7 +25,7 @@ CLAIM = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build
 BIG_CLAIM = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build(BIG)).build()
 REQUEST = AttributeRequest.of(1, ["a"], None)
 
-# Of methods that take a session: their other arguments.
+# The methods that get a session, with their other arguments.
 GOOD_CALLS = {
     "disconnect_device": (),
     "send_device_timeseries": ({"a": 1},),
@@ -36,7 +36,7 @@ GOOD_CALLS = {
 }
 
 BAD_CALLS = [
-    # Forms and values.
+    # Invalid forms and values.
     *(("send_device_timeseries", (wrong,), {}, ValueError, text) for wrong, text in (
         (None, "^Unsupported payload type for telemetry: NoneType"),
         (5, "^Unsupported payload type for telemetry: int"),
@@ -72,7 +72,7 @@ BAD_CALLS = [
     ("request_device_attributes", (None, "abc"), {}, UnsupportedValueError, "^client_keys must be None or a list"),
     ("request_device_attributes", (), {}, ValueError, "must name at least one key"),
     ("request_device_attributes", (["\ud800"],), {}, UnsupportedValueError, "surrogate"),
-    # Waiting times.
+    # Timeouts.
     *((name, GOOD_CALLS[name], {"timeout": wrong}, TypeError, "^timeout must be a number of seconds or None")
       for name in ("send_device_attributes_request", "request_device_attributes") for wrong in ("3", float("nan"))),
     # Oversized.
@@ -88,14 +88,14 @@ async def session(gateway):
 
 
 @pytest.mark.parametrize(("name", "arguments", "options", "error", "text"), BAD_CALLS)
-async def test_bad_calls(emulator, gateway, session, name, arguments, options, error, text):
+async def test_invalid_arguments_are_refused(emulator, gateway, session, name, arguments, options, error, text):
     wire = Wire(emulator)
     with pytest.raises(error, match=text):
         await getattr(gateway, name)(session, *arguments, **options)
-    # Nothing of it is left or goes out, and the gateway goes on.
+    # No trace of the call is left, no message is published, and the gateway works.
     await asyncio.sleep(0)
     assert engine_of(gateway).message_service.is_empty()
-    assert not sub_devices_of(gateway).requests._tasks
+    assert not running_tasks("request")
     assert (await gateway.send_device_attributes(session, {"a": 1})).is_successful()
     assert [publish.topic for publish in wire.publishes] == ["v1/gateway/attributes"]
 
@@ -113,11 +113,11 @@ async def test_bad_calls(emulator, gateway, session, name, arguments, options, e
         (("D1", BIG), ValueError, TOO_LARGE),
     ],
 )
-async def test_what_cannot_be_connected(emulator, gateway, arguments, error, text):
+async def test_an_invalid_device_is_not_connected(emulator, gateway, arguments, error, text):
     wire = Wire(emulator)
     with pytest.raises(error, match=text):
         await gateway.connect_device(*arguments)
-    # It did not become a device of the gateway.
+    # The gateway does not know the device.
     assert list(gateway.device_manager.all()) == []
     _, result = await gateway.connect_device("D1", wait_for_publish=True)
     assert result.is_successful()
@@ -126,8 +126,8 @@ async def test_what_cannot_be_connected(emulator, gateway, arguments, error, tex
 
 @pytest.mark.parametrize("name", GOOD_CALLS)
 @pytest.mark.parametrize("wrong", [None, "D1", 5, DeviceInfo("D1", "default"), DeviceConnectMessage.build("D1")])
-async def test_defect_45_what_is_no_session(gateway, name, wrong):
-    """SDK 2.0 raised an AttributeError, which programs may catch; it is a TypeError now."""
+async def test_defect_45_an_argument_that_is_not_a_session_raises_a_type_error(gateway, name, wrong):
+    """SDK 2.0 raised an AttributeError, which programs may catch; the error is both."""
     with pytest.raises(
         NoDeviceSessionError, match=r"^device_session must be a DeviceSession, as connect_device returns, not"
     ) as raised:
@@ -137,9 +137,9 @@ async def test_defect_45_what_is_no_session(gateway, name, wrong):
 
 
 @pytest.mark.parametrize("name", GOOD_CALLS)
-@pytest.mark.parametrize("whose", ["disconnected", "deleted", "another gateway's", "nobody's"])
-async def test_sessions_that_are_not_of_this_gateway(emulator, gateway, make_gateway, session, name, whose):
-    """The platform would create the device anew, with the profile "default"."""
+@pytest.mark.parametrize("whose", ["disconnected", "deleted", "another gateway's", "unregistered"])
+async def test_a_session_that_the_gateway_does_not_have_is_refused(emulator, gateway, make_gateway, session, name, whose):
+    """The platform would create the device, with the profile "default"."""
     if whose == "disconnected":
         await gateway.disconnect_device(session, wait_for_publish=True)
     elif whose == "deleted":
@@ -162,7 +162,7 @@ async def test_sessions_that_are_not_of_this_gateway(emulator, gateway, make_gat
 
 @pytest.mark.parametrize("name", [*GOOD_CALLS, "connect_device"])
 @pytest.mark.parametrize("when", ["before connect", "after stop"])
-async def test_calls_of_a_gateway_that_is_not_connected(make_gateway, name, when):
+async def test_methods_raise_if_the_gateway_is_not_connected(make_gateway, name, when):
     gateway = make_gateway()
     session = gateway.device_manager.register("D1")
     if when == "after stop":
@@ -173,13 +173,13 @@ async def test_calls_of_a_gateway_that_is_not_connected(make_gateway, name, when
         await getattr(gateway, name)(*arguments)
     assert isinstance(raised.value, AttributeError)
     assert [known.device_info.device_name for known in gateway.device_manager.all()] == ["D1"]
-    # What was refused may be done later.
+    # The same call works later.
     await gateway.connect()
     assert await getattr(gateway, name)(*arguments) is not None
     await gateway.stop()
 
 
-async def test_a_datapoint_that_fits_in_no_payload(emulator, gateway, session):
+async def test_only_a_datapoint_that_is_too_large_is_rejected(emulator, gateway, session):
     result = await gateway.send_device_timeseries(session, {"a": BIG, "b": 1})
     assert (result.reason_code, result.datapoints_count) == (0x95, 2)
     result = await gateway.send_device_attributes(session, {"a": BIG})
@@ -187,7 +187,7 @@ async def test_a_datapoint_that_fits_in_no_payload(emulator, gateway, session):
     assert [point.key for point in emulator.device("D1").telemetry] == ["b"]
 
 
-async def test_arguments_are_never_changed(gateway, session):
+async def test_arguments_are_not_changed(gateway, session):
     data, keys = {"ts": 5, "values": {"a": [1]}}, ["a", "a"]
     await gateway.send_device_timeseries(session, data, metadata=TelemetryMetadata("c", 1))
     await gateway.request_device_attributes(session, keys, keys)
@@ -195,8 +195,8 @@ async def test_arguments_are_never_changed(gateway, session):
     assert (data, keys, CLAIM.device_session) == ({"ts": 5, "values": {"a": [1]}}, ["a", "a"], None)
 
 
-async def test_configurations():
-    """A ``DeviceConfig``, a dict, and none at all."""
+async def test_a_gateway_accepts_each_form_of_configuration():
+    """A ``GatewayConfig``, a ``DeviceConfig``, a dict, and no argument."""
     config = GatewayConfig({"host": "h"})
     assert engine_of(GatewayClient(config)).config is config
     assert engine_of(GatewayClient(DeviceConfig({"host": "h", "port": 7}))).config.port == 7

@@ -1,4 +1,4 @@
-"""Quiet sub-devices stay reachable, although the platform ends a session after the device's own last uplink."""
+"""Quiet sub-devices stay reachable, although the platform ends the session of a sub-device without uplinks."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ QUICK = {"sub_device_keepalive": 0.05, "announce_delay_min": 1000.0}
 
 @pytest.fixture
 async def start(make_gateway):
-    """Connects gateways with a short keep-alive, and stops them."""
+    """Return a function that connects gateways with a short keep-alive; stop them after the test."""
     clients = []
 
     async def start(**options):
@@ -29,7 +29,7 @@ async def start(make_gateway):
 
 
 async def until(wire, names):
-    """The next keep-alives, until each of these devices had one."""
+    """Wait until each of these devices had another keep-alive."""
     left = set(names)
     while left:
         left -= set(await wire.next("attributes"))
@@ -39,8 +39,8 @@ def kept_alive(wire):
     return {name for document in wire.of("attributes") for name in document}
 
 
-async def test_a_device_that_only_receives_is_reachable_for_longer_than_its_session_would_last(emulator, start):
-    """RPC and attribute updates come, while the gateway and its other devices are quiet, too."""
+async def test_a_device_that_only_receives_stays_reachable(emulator, start):
+    """Server-side RPC and attribute updates arrive although neither the gateway nor its devices send."""
     emulator.sub_device_inactivity = 0.5
     gateway, wire = await start(), Wire(emulator)
     session, updated = await announced(gateway, "relay", "relays"), asyncio.Queue()
@@ -57,8 +57,7 @@ async def test_a_device_that_only_receives_is_reachable_for_longer_than_its_sess
     assert gateway.statistics.accepted == 0
 
 
-async def test_switched_off_the_platform_ends_the_session(emulator, start):
-    """What the keep-alive is for."""
+async def test_without_a_keep_alive_the_platform_ends_the_session(emulator, start):
     emulator.sub_device_inactivity = 0.05
     gateway = await start(sub_device_keepalive=0)
     ended = asyncio.Event()
@@ -68,7 +67,7 @@ async def test_switched_off_the_platform_ends_the_session(emulator, start):
     assert not await emulator.set_shared_attributes("relay", {"mode": 1})
 
 
-async def test_many_devices_share_a_message(emulator, start):
+async def test_the_keep_alives_of_many_devices_share_a_message(emulator, start):
     gateway, wire = await start(sub_device_keepalive=0.2), Wire(emulator)
     names = [f"D{number}" for number in range(100)]
     for name in names:
@@ -78,7 +77,7 @@ async def test_many_devices_share_a_message(emulator, start):
 
 
 @pytest.mark.parametrize("ending", ["disconnected", "deleted", "renamed"])
-async def test_a_device_that_is_gone_is_not_made_anew(emulator, start, ending):
+async def test_a_removed_device_is_not_created_again(emulator, start, ending):
     gateway = await start()
     session, wire = await announced(gateway, "old"), Wire(emulator)
     await announced(gateway, "other")
@@ -99,7 +98,7 @@ async def test_a_device_that_is_gone_is_not_made_anew(emulator, start, ending):
     assert ("old" in emulator.devices) is (ending == "disconnected")
 
 
-async def test_a_refused_device_gets_none_until_it_is_accepted(emulator, start):
+async def test_a_refused_device_gets_no_keep_alive_until_it_is_accepted(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0x80) if publish.json() == {"device": "D1", "type": "p"} else None
     session, _ = await gateway.connect_device("D1", "p")
@@ -115,7 +114,7 @@ async def test_a_refused_device_gets_none_until_it_is_accepted(emulator, start):
 
 
 @pytest.mark.parametrize("code", [0x80, 0x99])
-async def test_after_a_refusal_the_devices_are_announced_again(emulator, start, code):
+async def test_devices_are_announced_again_after_a_refused_keep_alive(emulator, start, code):
     gateway, wire = await start(), Wire(emulator)
     refusals = [Verdict.refuse(code)]
     sessions = [await announced(gateway, name) for name in ("D1", "D2")]
@@ -129,8 +128,8 @@ async def test_after_a_refusal_the_devices_are_announced_again(emulator, start, 
     await until(wire, ["D1", "D2"])
 
 
-async def test_on_a_new_connection_no_device_gets_one_before_it_is_announced(emulator, start):
-    """It would begin its session with the profile "default"."""
+async def test_no_keep_alive_is_published_before_the_announcement_on_a_new_connection(emulator, start):
+    """A keep-alive before the announcement would start a session with the profile "default"."""
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway, "D1", "p")
     states = States(session)
@@ -151,8 +150,8 @@ async def test_on_a_new_connection_no_device_gets_one_before_it_is_announced(emu
     await until(wire, ["D1"])
 
 
-async def test_a_limit_that_is_not_announced_makes_the_messages_smaller(emulator, start):
-    """The platform ends the connection for the first keep-alive: 20 devices are more than the tenant may send in a second."""
+async def test_keep_alives_get_smaller_for_a_learned_limit(emulator, start):
+    """20 devices in one keep-alive exceed the limit of the tenant, and the platform ends the connection."""
     gateway, wire = await start(sub_device_keepalive=0.3, backpressure_delay=0.02), Wire(emulator)
     names = [f"D{number}" for number in range(20)]
     await asyncio.gather(*[(await gateway.connect_device(name))[1][0] for name in names])
@@ -163,8 +162,8 @@ async def test_a_limit_that_is_not_announced_makes_the_messages_smaller(emulator
     assert len(await wire.next("attributes")) <= 10
 
 
-async def test_the_limits_are_kept(emulator, start):
-    """Each device of a keep-alive is a message for the platform, which disconnects a gateway that sends more."""
+async def test_keep_alives_stay_within_the_announced_limits(emulator, start):
+    """The platform counts each device of a keep-alive as a message, and disconnects a gateway over its limit."""
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="60:1"))
     gateway, wire = await start(sub_device_keepalive=0.2), Wire(emulator)
     names = [f"D{number}" for number in range(40)]

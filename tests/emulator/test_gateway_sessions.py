@@ -1,4 +1,4 @@
-"""Sub-devices of a gateway: announced, lost, announced again, renamed and deleted, and what their sessions say of it."""
+"""Sub-devices of a gateway are announced, lost and announced again, and their sessions have the matching states."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS
 
 
 def filters_in(monkeypatch, packet):
-    """What is in the packets of this kind that reach the emulator from now on."""
+    """Return a list that gets the filters of each packet of this kind that the emulator receives."""
     seen, decode = [], getattr(codec, packet)
 
     def decoded(*arguments):
@@ -26,12 +26,12 @@ def filters_in(monkeypatch, packet):
     return seen
 
 
-def test_what_a_gateway_client_is():
+def test_a_gateway_client_is_a_device_client():
     assert issubclass(GatewayClient, DeviceClient)
     assert (GatewayClient.OPERATIONAL_TIMEOUT, GatewayClient.SUBSCRIPTIONS_TIMEOUT) == (5.0, 1.0)
 
 
-async def test_connecting_devices(emulator, gateway):
+async def test_connect_device_announces_the_device(emulator, gateway):
     wire = Wire(emulator)
     session, [future] = await gateway.connect_device("D1", "thermometer")
     assert session.state is DISCONNECTED
@@ -51,8 +51,7 @@ async def test_connecting_devices(emulator, gateway):
 
 
 @pytest.mark.parametrize("wait", [True, False])
-async def test_defect_46_disconnecting_a_device(emulator, gateway, wait):
-    """The session is forgotten in both cases, and a result that did not come in time names the right topic."""
+async def test_defect_46_disconnect_device_forgets_the_session(emulator, gateway, wait):
     wire = Wire(emulator)
     session = await announced(gateway)
     states = States(session)
@@ -65,11 +64,11 @@ async def test_defect_46_disconnecting_a_device(emulator, gateway, wait):
     assert (states.seen, session.manager) == ([DISCONNECTED], None)
     assert not gateway.device_manager.is_connected(session.device_info.device_id)
     assert wire.of("disconnect") == [{"device": "D1"}]
-    # Another session for the same name.
+    # The next session with this name is a new object.
     assert await announced(gateway) is not session
 
 
-async def test_defect_46_results_that_do_not_come_in_time(emulator, gateway, monkeypatch):
+async def test_defect_46_a_result_after_the_timeout_names_its_topic(emulator, gateway, monkeypatch):
     monkeypatch.setattr(GatewayClient, "OPERATIONAL_TIMEOUT", 0.01)
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.startswith("v1/gateway") else None
     session, result = await gateway.connect_device("D1", wait_for_publish=True)
@@ -79,8 +78,8 @@ async def test_defect_46_results_that_do_not_come_in_time(emulator, gateway, mon
     await gateway.stop(timeout=0.01)
 
 
-async def test_a_refused_device(emulator, gateway):
-    """What was sent for it, and what is sent later, gets the platform's reason."""
+async def test_data_and_requests_of_a_refused_device_have_its_reason(emulator, gateway):
+    """This applies to sends and requests before and after the refusal."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.refuse(0x87) if publish.topic.endswith("/connect") else None
     session, [connecting] = await gateway.connect_device("D1")
@@ -98,7 +97,7 @@ async def test_a_refused_device(emulator, gateway):
     assert states.seen == [FAILED, CONNECTED]
 
 
-async def test_two_announcements_of_which_the_first_is_refused(emulator, gateway):
+async def test_a_second_announcement_can_be_accepted_after_a_refused_one(emulator, gateway):
     verdicts = iter([Verdict.refuse(0x87), None])
     emulator.on_publish = lambda publish: next(verdicts) if publish.topic.endswith("/connect") else None
     session, [first] = await gateway.connect_device("D1")
@@ -109,8 +108,8 @@ async def test_two_announcements_of_which_the_first_is_refused(emulator, gateway
 
 
 @pytest.mark.parametrize("cut", ["by the server", "by the network"])
-async def test_defect_20_and_contract_9_after_a_reconnect_everything_is_there_again(emulator, gateway, cut, monkeypatch):
-    """Topics subscribed, devices announced with their profiles, and calls come through."""
+async def test_defect_20_and_contract_9_a_reconnect_restores_devices_and_subscriptions(emulator, gateway, cut, monkeypatch):
+    """Topics are subscribed, devices are announced with their profiles, and server-side RPC works."""
     subscribed = filters_in(monkeypatch, "decode_subscribe")
     sessions = [await announced(gateway, f"D{number}", f"p{number}") for number in range(3)]
     seen = [States(session) for session in sessions]
@@ -133,8 +132,8 @@ async def test_defect_20_and_contract_9_after_a_reconnect_everything_is_there_ag
     assert await emulator.call_rpc("D1", "echo", [1]) == {"result": [1]}
 
 
-async def test_contract_9_telemetry_waits_for_the_connect(emulator, gateway):
-    """It would create the device with the profile "default"."""
+async def test_contract_9_telemetry_waits_for_the_announcement(emulator, gateway):
+    """Telemetry before the announcement would create the device with the profile "default"."""
     wire = Wire(emulator)
     wire.verdict = lambda publish: Verdict.delay(0.02) if publish.topic.endswith("/connect") else None
     futures = []
@@ -147,8 +146,8 @@ async def test_contract_9_telemetry_waits_for_the_connect(emulator, gateway):
     assert {publish.topic for publish in wire.publishes[:20]} == {"v1/gateway/connect"}
 
 
-async def test_contract_9_control_messages_are_charged_to_the_gateways_limits(emulator, make_gateway):
-    """The gateway's own device has hardly any messages left; its sub-devices have as many as they like."""
+async def test_contract_9_control_messages_count_against_the_limits_of_the_gateway(emulator, make_gateway):
+    """The device of the gateway has few messages left; its sub-devices are not limited."""
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="5:1000"))
     gateway = make_gateway(rate_limit_percentage=100)
     await gateway.connect()
@@ -163,8 +162,8 @@ async def test_contract_9_control_messages_are_charged_to_the_gateways_limits(em
     await gateway.stop()
 
 
-async def test_devices_are_announced_again_at_the_pace_of_the_limits(emulator, make_gateway):
-    """20 devices cost two messages each; a call of the platform is answered between them."""
+async def test_devices_are_announced_again_within_the_limits(emulator, make_gateway):
+    """20 devices take two messages each; a server-side RPC gets its response between them."""
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(messages="100:2"))
     gateway = make_gateway(rate_limit_percentage=50)
     await gateway.connect()
@@ -175,15 +174,15 @@ async def test_devices_are_announced_again_at_the_pace_of_the_limits(emulator, m
     await emulator.disconnect_device("GATEWAY")
     await States(sessions[0]).until(CONNECTED)
     assert await emulator.call_rpc("D0", "m") == {}
-    before_answer = len(wire.of("connect"))
+    before_response = len(wire.of("connect"))
     await States(sessions[-1]).until(CONNECTED)
-    # 50 at once and 25 a second, of which the first announcements took 40: the next ones have to wait.
+    # The limit is 50 at once and 25 per second. The first announcements took 40 of them, so the next ones have to wait.
     assert gateway.statistics.seconds_limited > 0
-    assert before_answer < 20
+    assert before_response < 20
     await gateway.stop()
 
 
-async def test_the_gateways_own_end_is_no_loss(emulator, gateway):
+async def test_a_disconnect_by_the_gateway_is_not_a_lost_connection(emulator, gateway):
     wire = Wire(emulator)
     session = await announced(gateway)
     states = States(session)
@@ -197,7 +196,7 @@ async def test_the_gateways_own_end_is_no_loss(emulator, gateway):
     assert states.seen[-1] is DISCONNECTED
 
 
-async def test_disconnecting_while_the_connection_is_lost(emulator, gateway):
+async def test_disconnect_changes_a_lost_session_to_disconnected(emulator, gateway):
     session = await announced(gateway)
     states = States(session)
     await emulator.stop()
@@ -207,7 +206,7 @@ async def test_disconnecting_while_the_connection_is_lost(emulator, gateway):
     await emulator.start()
 
 
-async def test_a_device_that_is_connected_while_the_connection_is_lost(emulator, gateway):
+async def test_a_device_connected_during_an_outage_is_announced_after_it(emulator, gateway):
     await emulator.stop()
     session, [future] = await gateway.connect_device("D1", "p")
     data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
@@ -216,7 +215,7 @@ async def test_a_device_that_is_connected_while_the_connection_is_lost(emulator,
     assert (emulator.device("D1").profile, emulator.device("D1").counters.connections) == ("p", 1)
 
 
-async def test_a_state_callback_that_raises_kills_nothing(emulator, gateway, caplog):
+async def test_an_error_in_a_state_callback_is_logged_and_counted(emulator, gateway, caplog):
     session = await announced(gateway)
     other = await announced(gateway, "D2")
     states = States(other)
@@ -234,16 +233,15 @@ async def test_a_state_callback_that_raises_kills_nothing(emulator, gateway, cap
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_disconnect_unsubscribes_first(gateway, monkeypatch):
-    """As SDK 2.0 did."""
+async def test_disconnect_unsubscribes_from_all_topics(gateway, monkeypatch):
+    """SDK 2.0 did this too."""
     unsubscribed = filters_in(monkeypatch, "decode_unsubscribe")
     await gateway.disconnect()
     assert unsubscribed == list(GATEWAY_DOWNLINK_TOPICS)
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_subscriptions_that_are_refused(emulator, make_gateway, monkeypatch, caplog, version):
-    """The log says so, and the gateway works on."""
+async def test_a_refused_subscription_is_logged_and_the_gateway_works(emulator, make_gateway, monkeypatch, caplog, version):
     monkeypatch.setattr(downlinks, "SUBSCRIBABLE", downlinks.SUBSCRIBABLE - {"v1/gateway/rpc"})
     gateway = make_gateway(mqtt_version=version)
     await gateway.connect()
@@ -253,7 +251,7 @@ async def test_subscriptions_that_are_refused(emulator, make_gateway, monkeypatc
     await gateway.stop()
 
 
-async def test_last_seen(emulator, gateway):
+async def test_each_message_of_a_device_updates_last_seen(emulator, gateway):
     session = await announced(gateway)
     updated = asyncio.Event()
     session.set_attribute_update_callback(lambda *_: updated.set())

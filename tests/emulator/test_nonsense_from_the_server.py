@@ -1,4 +1,4 @@
-"""A server that says nonsense: the client reports it, none of its tasks dies, and it recovers when the server becomes sane."""
+"""Clients report malformed packets and responses, keep all tasks running, and recover when the server is correct again."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from device_peer import FAST
 from played_server import PlayedServer
 from raw_mqtt import packet
 
-from engine_parts import own_tasks
+from engine_parts import engine_of, own_tasks
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.entities.server_address import ServerAddress
@@ -17,9 +17,9 @@ from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 
 SHORT = 0.15
-"""Seconds that a server has whose answer never comes."""
+"""Seconds to wait for a response that does not come."""
 LONG = 10.0
-"""Seconds that a sane server has, which answers at once unless the machine is busy."""
+"""Seconds to wait for a correct server, which responds at once unless the machine is busy."""
 OPTIONS = FAST | {
     "access_token": "t",
     "ack_timeout": LONG,
@@ -31,73 +31,73 @@ RESPONSE = "v1/devices/me/rpc/response/1"
 KINDS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
 
 
-def bytes_instead(data):
-    """Say something else."""
+def instead(data):
+    """Replace the packet by ``data``."""
     return lambda *_: data
 
 
-def bytes_too(data):
-    """Say something in addition."""
-    return lambda _connection, answer, _body: answer + data
+def in_addition(data):
+    """Append ``data`` to the packet."""
+    return lambda _connection, correct, _body: correct + data
 
 
 def other_body(first_byte, body):
-    """A packet of the right kind for the right id, with another rest."""
-    return lambda _connection, _answer, question: packet(first_byte, question[:2] + body)
+    """Replace what follows the packet id."""
+    return lambda _connection, _correct, sent: packet(first_byte, sent[:2] + body)
 
 
 def other_id(first_byte, rest):
-    return lambda _connection, _answer, question: packet(first_byte, bytes([question[0] ^ 0x40, question[1]]) + rest)
+    return lambda _connection, _correct, sent: packet(first_byte, bytes([sent[0] ^ 0x40, sent[1]]) + rest)
 
 
 def reply(payload):
-    """Another reply to getSessionLimits."""
+    """Replace the payload of the response to getSessionLimits."""
     payload = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
 
-    def answer(connection, _answer, body):
+    def respond(connection, _correct, body):
         topic = body[2 : 2 + int.from_bytes(body[:2], "big")].decode().replace("/request/", "/response/")
         return connection.publish(topic, payload)
 
-    return answer
+    return respond
 
 
 ENDS_THE_SESSION = {
-    "CONNACK missing": ("CONNACK", bytes_instead(b"")),
-    "CONNACK empty": ("CONNACK", bytes_instead(b"\x20\0")),
-    "CONNACK of one byte": ("CONNACK", bytes_instead(b"\x20\x01\0")),
-    "CONNACK with Receive Maximum twice": ("CONNACK", bytes_instead(packet(0x20, b"\0\0\x06\x21\0\x0a\x21\0\x0b"))),
-    "CONNACK with an unknown property": ("CONNACK", bytes_instead(packet(0x20, b"\0\0\x02\x7f\0"))),
-    "CONNACK whose properties are longer than it": ("CONNACK", bytes_instead(packet(0x20, b"\0\0\x40\x21\0\x0a"))),
-    "CONNACK twice": ("CONNACK", bytes_too(packet(0x20, b"\0\0\0"))),
-    "CONNACK of an unknown refusal": ("CONNACK", bytes_instead(packet(0x20, b"\0\xfe\0"))),
-    "CONNACK with an endless length": ("CONNACK", bytes_instead(b"\x20\xff\xff\xff\xff\xff\xff")),
-    "CONNECT instead of CONNACK": ("CONNACK", bytes_instead(packet(0x10, b"\0\x04MQTT\x05\0\0\0\0\0\0"))),
-    "HTTP instead of CONNACK": ("CONNACK", bytes_instead(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
-    "TLS alert instead of CONNACK": ("CONNACK", bytes_instead(b"\x15\x03\x01\0\x02\x02\x0a")),
-    "SUBACK missing": ("SUBACK", bytes_instead(b"")),
+    "CONNACK missing": ("CONNACK", instead(b"")),
+    "CONNACK empty": ("CONNACK", instead(b"\x20\0")),
+    "CONNACK of one byte": ("CONNACK", instead(b"\x20\x01\0")),
+    "CONNACK with Receive Maximum twice": ("CONNACK", instead(packet(0x20, b"\0\0\x06\x21\0\x0a\x21\0\x0b"))),
+    "CONNACK with an unknown property": ("CONNACK", instead(packet(0x20, b"\0\0\x02\x7f\0"))),
+    "CONNACK whose properties are longer than it": ("CONNACK", instead(packet(0x20, b"\0\0\x40\x21\0\x0a"))),
+    "CONNACK twice": ("CONNACK", in_addition(packet(0x20, b"\0\0\0"))),
+    "CONNACK of an unknown refusal": ("CONNACK", instead(packet(0x20, b"\0\xfe\0"))),
+    "CONNACK with an endless length": ("CONNACK", instead(b"\x20\xff\xff\xff\xff\xff\xff")),
+    "CONNECT instead of CONNACK": ("CONNACK", instead(packet(0x10, b"\0\x04MQTT\x05\0\0\0\0\0\0"))),
+    "HTTP instead of CONNACK": ("CONNACK", instead(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+    "TLS alert instead of CONNACK": ("CONNACK", instead(b"\x15\x03\x01\0\x02\x02\x0a")),
+    "SUBACK missing": ("SUBACK", instead(b"")),
     "SUBACK for another id": ("SUBACK", other_id(0x90, b"\0\x01")),
     "SUBACK without codes": ("SUBACK", other_body(0x90, b"\0")),
     "SUBACK without properties": ("SUBACK", other_body(0x90, b"")),
-    "SUBACK empty": ("SUBACK", bytes_instead(b"\x90\0")),
-    "SUBACK of one byte": ("SUBACK", bytes_instead(b"\x90\x01\0")),
+    "SUBACK empty": ("SUBACK", instead(b"\x90\0")),
+    "SUBACK of one byte": ("SUBACK", instead(b"\x90\x01\0")),
     "SUBACK with an unknown property": ("SUBACK", other_body(0x90, b"\x02\x7f\0\x01")),
     "SUBACK whose properties are longer than it": ("SUBACK", other_body(0x90, b"\x40\x01")),
     "UNSUBACK instead of SUBACK": ("SUBACK", other_body(0xB0, b"\0\0")),
     "PUBACK instead of SUBACK": ("SUBACK", other_body(0x40, b"")),
-    "PUBLISH that ends too early": ("SUBACK", bytes_instead(b"\x30\x02\0\x09")),
-    "PUBLISH of QoS 3": ("SUBACK", bytes_instead(b"\x36\x07\0\x01a\0\x01\0x")),
-    "PUBLISH with a topic that is not UTF-8": ("SUBACK", bytes_instead(b"\x30\x04\0\x01\xff\0")),
-    "packet of the reserved type": ("SUBACK", bytes_instead(b"\0\0")),
-    "SUBSCRIBE from the server": ("SUBACK", bytes_instead(packet(0x82, b"\0\x01\0\0\x01a\0"))),
-    "DISCONNECT with malformed properties": ("SUBACK", bytes_instead(packet(0xE0, b"\x8b\x40\x01"))),
-    "DISCONNECT of an unknown reason": ("SUBACK", bytes_instead(packet(0xE0, b"\xfe"))),
-    "PUBACK empty": ("PUBACK", bytes_instead(b"\x40\0")),
-    "PUBACK with an unknown property": ("PUBACK", lambda _c, answer, _b: packet(0x40, answer[2:4] + b"\0\x02\x7f\0")),
+    "PUBLISH that ends too early": ("SUBACK", instead(b"\x30\x02\0\x09")),
+    "PUBLISH of QoS 3": ("SUBACK", instead(b"\x36\x07\0\x01a\0\x01\0x")),
+    "PUBLISH with a topic that is not UTF-8": ("SUBACK", instead(b"\x30\x04\0\x01\xff\0")),
+    "packet of the reserved type": ("SUBACK", instead(b"\0\0")),
+    "SUBSCRIBE from the server": ("SUBACK", instead(packet(0x82, b"\0\x01\0\0\x01a\0"))),
+    "DISCONNECT with malformed properties": ("SUBACK", instead(packet(0xE0, b"\x8b\x40\x01"))),
+    "DISCONNECT of an unknown reason": ("SUBACK", instead(packet(0xE0, b"\xfe"))),
+    "PUBACK empty": ("PUBACK", instead(b"\x40\0")),
+    "PUBACK with an unknown property": ("PUBACK", lambda _c, correct, _b: packet(0x40, correct[2:4] + b"\0\x02\x7f\0")),
 }
-"""What the client cannot go on with: an attempt that failed."""
+"""Packets with which an attempt to connect fails."""
 
 USED_WITHOUT = {
-    "no reply": (bytes_instead(b""), "limits"),
+    "no reply": (instead(b""), "limits"),
     "a reply that is not JSON": (reply(b"no json"), "limits"),
     "a reply that is not UTF-8": (reply(b'"\xff"'), "limits"),
     "an empty reply": (reply(b""), "limits"),
@@ -115,12 +115,12 @@ USED_WITHOUT = {
     }.items()
     for value in values
 }
-"""What is used without its bad part: an answer to getSessionLimits, and what the one warning names."""
+"""Responses to getSessionLimits that are used without their invalid part, and the name of that part in the warning."""
 
 
 @pytest.fixture(autouse=True)
 async def nothing_reaches_the_exception_handler():
-    """A server's nonsense is never a defect of the client."""
+    """Check that no error reached the exception handler of the loop, and no task is left."""
     contexts = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
     yield
@@ -139,10 +139,10 @@ def make(kind, server, **options):
     return kind(OPTIONS | {"host": server.host, "port": server.port} | options)
 
 
-def limit_answers(client, seconds):
-    """Give the server this time for its CONNACK and each SUBACK, from the next attempt on."""
-    engine = client._engine
-    engine._session_setup._config.connect_timeout = engine.mqtt_manager._ack_timeout = seconds
+def set_timeouts(client, seconds):
+    """Set the time limit of a CONNACK and a SUBACK, from the next attempt on."""
+    engine = engine_of(client)
+    engine.config.connect_timeout = engine.mqtt_manager.ack_timeout = seconds
 
 
 def client_tasks():
@@ -150,7 +150,7 @@ def client_tasks():
 
 
 def lasting(names):
-    """Tasks of the whole life of a client; the one that watches for PUBACKs is a connection's."""
+    """Return the tasks that a client has between connect() and stop(); the watch for PUBACKs has the life of a connection."""
     return {name for name in names if not name.endswith("acknowledgements")}
 
 
@@ -162,10 +162,10 @@ async def assert_works(client, server, value):
 
 @KINDS
 @pytest.mark.parametrize("nonsense", [name for name in ENDS_THE_SESSION if not name.startswith("PUBACK ") or "instead" in name])
-async def test_the_first_connect_raises_and_the_next_works(kind, server, nonsense):
+async def test_connect_raises_and_works_when_the_server_is_correct_again(kind, server, nonsense):
     name, wrong = ENDS_THE_SESSION[nonsense]
     client = make(kind, server)
-    limit_answers(client, SHORT)
+    set_timeouts(client, SHORT)
     server.wrong[name] = wrong
     for _ in range(2):
         async with asyncio.timeout(10):
@@ -173,7 +173,7 @@ async def test_the_first_connect_raises_and_the_next_works(kind, server, nonsens
                 await client.connect()
         assert client_tasks() == set()
     server.wrong.clear()
-    limit_answers(client, LONG)
+    set_timeouts(client, LONG)
     await client.connect()
     await assert_works(client, server, 1)
     await client.stop()
@@ -181,25 +181,25 @@ async def test_the_first_connect_raises_and_the_next_works(kind, server, nonsens
 
 @KINDS
 @pytest.mark.parametrize("nonsense", ENDS_THE_SESSION)
-async def test_a_later_session_is_tried_again_until_the_server_is_sane(kind, server, nonsense, caplog):
+async def test_a_lost_connection_is_retried_until_the_server_is_correct_again(kind, server, nonsense, caplog):
     name, wrong = ENDS_THE_SESSION[nonsense]
     client = make(kind, server)
     await client.connect()
     before = lasting(client_tasks())
-    limit_answers(client, SHORT)
+    set_timeouts(client, SHORT)
     server.wrong[name] = wrong
     with caplog.at_level(logging.WARNING):
         server.close_connections()
         [future] = await client.send_timeseries({"key": 7}, wait_for_publish=False)
         await server.wait_connections(4)
-    # Of each attempt that failed, the cause; without a traceback, because a server's nonsense is no surprise.
+    # The cause of each failed attempt is logged; without a traceback, because the client has no defect.
     reports = [record for record in caplog.records if "failed" in record.getMessage() or "ended" in record.getMessage()]
     assert len(reports) >= 3
     assert not any(record.exc_info for record in caplog.records)
     assert lasting(client_tasks()) == before
     assert not future.done()
     server.wrong.clear()
-    limit_answers(client, LONG)
+    set_timeouts(client, LONG)
     async with asyncio.timeout(10):
         assert (await future).is_successful()
     assert server.values() == [7]
@@ -213,7 +213,7 @@ async def test_a_later_session_is_tried_again_until_the_server_is_sane(kind, ser
     [("SUBACK missing", "SUBACK"), ("SUBACK for another id", "SUBACK"), ("UNSUBACK instead of SUBACK", "SUBACK")],
 )
 @pytest.mark.parametrize("version", [4, 5])
-async def test_a_missing_answer_is_a_timeout_that_names_the_server_and_the_answer(server, nonsense, missing, version):
+async def test_the_timeout_for_a_missing_packet_names_the_server_and_the_packet(server, nonsense, missing, version):
     name, wrong = ENDS_THE_SESSION[nonsense]
     server.wrong[name] = wrong
     client = make(DeviceClient, server, mqtt_version=version, ack_timeout=SHORT)
@@ -224,7 +224,7 @@ async def test_a_missing_answer_is_a_timeout_that_names_the_server_and_the_answe
 
 @KINDS
 @pytest.mark.parametrize("nonsense", USED_WITHOUT)
-async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, caplog):
+async def test_limits_are_used_without_their_invalid_part(kind, server, nonsense, caplog):
     wrong, named = USED_WITHOUT[nonsense]
     client = make(kind, server, limits_timeout=SHORT if nonsense == "no reply" else LONG)
     server.wrong["limits"] = wrong
@@ -243,29 +243,29 @@ async def test_limits_are_used_without_their_bad_part(kind, server, nonsense, ca
 
 
 @pytest.mark.parametrize("version", [4, 5])
-@pytest.mark.parametrize("wrong", [bytes_instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
-async def test_an_unsuback_has_a_time_limit(server, version, wrong):
+@pytest.mark.parametrize("wrong", [instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
+async def test_an_unsuback_has_a_timeout(server, version, wrong):
     inbound = InboundDispatcher(InboundReport(), own_tasks())
     manager = MQTTManager("client", inbound=inbound, mqtt_version=version, ack_timeout=LONG)
     await manager.connect_by(Route(ServerAddress(server.host, server.port)))
     await manager.subscribe("a")
-    manager._subscriptions._timeout = SHORT
+    manager.subscriptions.timeout = SHORT
     server.wrong["UNSUBACK"] = wrong
     with pytest.raises(TimeoutError, match=f"{server.host}:{server.port} did not acknowledge.*UNSUBACK"):
         await manager.unsubscribe("a")
-    server.wrong["SUBACK"] = bytes_instead(b"")
+    server.wrong["SUBACK"] = instead(b"")
     with pytest.raises(TimeoutError, match=r"subscription to b \(no SUBACK\)"):
         await manager.subscribe("b")
     server.wrong.clear()
-    manager._subscriptions._timeout = LONG
+    manager.subscriptions.timeout = LONG
     await manager.subscribe("b")
     await manager.unsubscribe("b")
     await manager.stop()
 
 
-async def test_a_server_that_is_upgraded_gets_mqtt_5(server, caplog):
-    """A refusal of MQTT 5 counts for one connection: it does not pin MQTT 3.1.1 for good."""
-    old = {"CONNACK": lambda connection, answer, _: b"\x20\x02\0\x01" if connection.version == 5 else answer}
+async def test_mqtt_5_is_used_again_after_an_upgrade_of_the_server(server, caplog):
+    """A refusal of MQTT 5 applies to one connection only."""
+    old = {"CONNACK": lambda connection, correct, _: b"\x20\x02\0\x01" if connection.version == 5 else correct}
     server.wrong.update(old)
     client = make(DeviceClient, server)
     with caplog.at_level(logging.INFO):
@@ -279,7 +279,7 @@ async def test_a_server_that_is_upgraded_gets_mqtt_5(server, caplog):
     server.close_connections()
     await assert_works(client, server, 2)
     assert client.health()["mqtt_version"] == 5
-    server.wrong["CONNACK"] = lambda connection, answer, _: packet(0x20, b"\0\x84\0") if connection.version == 5 else answer
+    server.wrong["CONNACK"] = lambda connection, correct, _: packet(0x20, b"\0\x84\0") if connection.version == 5 else correct
     server.close_connections()
     await assert_works(client, server, 3)
     assert client.health()["mqtt_version"] == 4
@@ -288,11 +288,11 @@ async def test_a_server_that_is_upgraded_gets_mqtt_5(server, caplog):
 
 @pytest.mark.parametrize(("kind", "warnings"), [(GatewayClient, 1), (DeviceClient, 0)])
 @pytest.mark.parametrize("configured", [True, False])
-async def test_a_gateway_with_mqtt_3_1_1_warns_once_of_its_acknowledgements(server, caplog, kind, warnings, configured):
-    """A PUBACK of MQTT 3.1.1 has no code: data that was dropped for a limit looks acknowledged (docs/platform_contract.md,
+async def test_a_gateway_with_mqtt_3_1_1_warns_once_about_its_acknowledgements(server, caplog, kind, warnings, configured):
+    """A PUBACK of MQTT 3.1.1 has no reason code: data dropped for a limit looks acknowledged (docs/platform_contract.md,
     fact 2)."""
     if not configured:
-        server.wrong["CONNACK"] = lambda connection, answer, _: b"\x20\x02\0\x01" if connection.version == 5 else answer
+        server.wrong["CONNACK"] = lambda connection, correct, _: b"\x20\x02\0\x01" if connection.version == 5 else correct
     client = make(kind, server, mqtt_version=4 if configured else 5)
     with caplog.at_level(logging.WARNING):
         await client.connect()

@@ -1,4 +1,4 @@
-"""Messages of the server whose topic and JSON are right and whose content is nonsense: counted, logged, and harmless."""
+"""Messages of the server with a known topic and valid JSON, but unexpected content, are counted and logged."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ def client_tasks():
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_nothing_reaches_the_exception_handler_and_everything_goes_on(emulator, gateway, seed):
+async def test_unexpected_content_causes_no_error_and_ends_no_task(emulator, gateway, seed):
     dice, contexts = random.Random(seed), []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
     session, _ = await gateway.connect_device("meter", wait_for_publish=True)
@@ -60,7 +60,7 @@ async def test_nothing_reaches_the_exception_handler_and_everything_goes_on(emul
         content = {key: nonsense(dice) for key in dice.sample(KEYS, 3)} if dice.random() < 0.8 else nonsense(dice)
         server.send(dice.choice(TOPICS), json.dumps(content).encode())
         await asyncio.sleep(0)
-    # What has been written before is read before the acknowledgement.
+    # The client reads these messages before the acknowledgement.
     again, _ = await gateway.connect_device("another", wait_for_publish=True)
     assert (await gateway.send_device_timeseries(again, {"a": 1})).is_successful()
     await asyncio.wait([asking])

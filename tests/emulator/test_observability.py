@@ -1,4 +1,4 @@
-"""What a client tells about itself: health, metrics over HTTP, and log lines that do not grow with its messages."""
+"""Clients report their health and metrics, and their log does not grow with the number of messages."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def loud(caplog):
     return [record for record in caplog.records if record.name.startswith("tb_mqtt_client") and record.levelno > logging.DEBUG]
 
 
-async def test_health_over_the_life_of_a_client(emulator):
+async def test_health_shows_the_life_of_a_client(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits("10:1", None, "300:1"))
     client = DeviceClient(config(emulator, client_id="probe", reconnect_delay_min=0.001, reconnect_delay_max=0.01))
     before = client.health()
@@ -61,14 +61,14 @@ async def test_health_over_the_life_of_a_client(emulator):
     assert json.loads(json.dumps(stopped)) == stopped
 
 
-async def test_health_of_a_client_that_is_limited(emulator):
+async def test_health_shows_that_a_limit_applies(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(None, None, "10:1,20:3600"))
     client = DeviceClient(config(emulator))
     await client.connect()
     assert not client.health()["limited"]
-    # 16 of 20 datapoints an hour are used up by the first call.
+    # The first send takes 16 of 20 datapoints per hour, which is all that the client uses.
     first = asyncio.ensure_future(client.send_timeseries([{"ts": ts, "values": {"a": 1}} for ts in range(16)]))
-    while not client.health()["limited"]:  # noqa: ASYNC110  # that a worker waits has no event
+    while not client.health()["limited"]:  # noqa: ASYNC110  # there is no event for this
         await asyncio.sleep(0)
     health = client.health()
     assert health["queued"] > 0
@@ -78,7 +78,7 @@ async def test_health_of_a_client_that_is_limited(emulator):
     assert client.health()["undelivered"] == health["queued"]
 
 
-async def test_health_of_a_gateway_counts_its_devices(emulator):
+async def test_health_of_a_gateway_has_the_number_of_devices(emulator):
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     assert client.health()["devices"] == 0
@@ -87,7 +87,7 @@ async def test_health_of_a_gateway_counts_its_devices(emulator):
     await client.stop()
 
 
-async def test_health_of_a_server_that_tells_no_limits():
+async def test_health_shows_default_limits_if_the_server_announces_none():
     async with Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
         client = DeviceClient(config(emulator, limits_timeout=0.05))
@@ -98,7 +98,7 @@ async def test_health_of_a_server_that_tells_no_limits():
         await client.stop()
 
 
-async def test_metrics_of_two_clients_over_http(emulator):
+async def test_metrics_of_two_clients_are_served_over_http(emulator):
     registry = CollectorRegistry()
     device, gateway = DeviceClient(config(emulator, client_id="d")), GatewayClient(config(emulator, "GATEWAY", client_id="g"))
     metrics = ClientMetrics(device, gateway, registry=registry)
@@ -127,13 +127,13 @@ async def test_metrics_of_two_clients_over_http(emulator):
         thread.join()
 
 
-async def test_messages_leave_no_line_at_info(emulator, caplog):
+async def test_messages_are_not_logged_at_info(emulator, caplog):
     with caplog.at_level(logging.DEBUG, "tb_mqtt_client"):
         client = GatewayClient(config(emulator, "GATEWAY"))
         await client.connect()
         sessions = [(await client.connect_device(f"sub-device {number}"))[0] for number in range(20)]
         for number in range(MESSAGES):
-            # One at a time, so that each is a message of its own.
+            # One send at a time, so that each makes one message.
             await client.send_device_timeseries(sessions[number % 20], {"a": number})
             await client.send_attributes({"a": number})
         await client.stop()
@@ -142,7 +142,7 @@ async def test_messages_leave_no_line_at_info(emulator, caplog):
     assert loud(caplog)[-1].getMessage() == f"Stopped: accepted={2 * MESSAGES} acknowledged={2 * MESSAGES}"
 
 
-async def test_refused_messages_leave_one_line(emulator, caplog):
+async def test_refused_messages_leave_one_log_line(emulator, caplog):
     emulator.on_publish = lambda publish: Verdict.refuse(0x99) if publish.topic.endswith("/telemetry") else None
     with caplog.at_level(logging.INFO, "tb_mqtt_client"):
         client = DeviceClient(config(emulator))
@@ -156,13 +156,13 @@ async def test_refused_messages_leave_one_line(emulator, caplog):
     assert lines[2] == f"Stopped: accepted={MESSAGES} rejected={MESSAGES}"
 
 
-async def test_messages_refused_for_now_leave_few_lines(emulator, caplog):
+async def test_temporarily_refused_messages_leave_few_log_lines(emulator, caplog):
     client = DeviceClient(config(emulator))
     await client.connect()
-    # A link is filled when it has proved that it carries as much.
+    # The window of a link grows with the acknowledgements.
     for _ in range(3):
         await asyncio.gather(*[client.send_timeseries({"ts": ts, "values": {"warm up": "x" * 40_000}}) for ts in range(16)])
-    # All that is in flight at one moment.
+    # Refuse all messages that are in flight at one moment.
     refused = []
 
     def judge(publish):
@@ -176,11 +176,11 @@ async def test_messages_refused_for_now_leave_few_lines(emulator, caplog):
         await asyncio.gather(*[client.send_timeseries({"ts": ts, "values": {"a": "x" * 20_000}}) for ts in range(20)])
         await client.stop()
     assert client.statistics.messages_returned == len(refused) > 1
-    # What was learned, what was refused, the pause, and the end.
+    # One line each for the learned limit, the refusals, the pause and the end.
     assert len(loud(caplog)) == 4, [record.getMessage() for record in loud(caplog)]
 
 
-async def test_oversized_datapoints_leave_one_line(caplog):
+async def test_oversized_datapoints_leave_one_log_line(caplog):
     async with Emulator(max_payload_size=1000) as emulator:
         emulator.add_device("TOKEN", "device")
         with caplog.at_level(logging.INFO, "tb_mqtt_client"):
@@ -192,7 +192,7 @@ async def test_oversized_datapoints_leave_one_line(caplog):
     assert [record.levelname for record in loud(caplog)] == ["INFO", "WARNING", "INFO"]
 
 
-async def test_callbacks_that_fail_leave_one_line(emulator, caplog):
+async def test_errors_of_callbacks_leave_one_log_line(emulator, caplog):
     def fail(_update):
         raise ValueError("not today")
 
@@ -202,14 +202,14 @@ async def test_callbacks_that_fail_leave_one_line(emulator, caplog):
     with caplog.at_level(logging.INFO, "tb_mqtt_client"):
         for number in range(100):
             await emulator.set_shared_attributes("device", {"a": number})
-        while client.statistics.callback_errors < 100:  # noqa: ASYNC110  # that a callback ended has no event
+        while client.statistics.callback_errors < 100:  # noqa: ASYNC110  # there is no event for this
             await asyncio.sleep(0)
         await client.stop()
     assert [record.levelname for record in loud(caplog)] == ["ERROR", "INFO"]
     assert "not today" in caplog.text
 
 
-async def test_requests_without_an_answer_leave_one_line(emulator, caplog):
+async def test_requests_without_a_response_leave_one_log_line(emulator, caplog):
     emulator.on_publish = lambda publish: Verdict.refuse(0) if "attributes/request" in publish.topic else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -223,7 +223,7 @@ async def test_requests_without_an_answer_leave_one_line(emulator, caplog):
     assert [record.levelname for record in loud(caplog)] == ["WARNING", "INFO"]
 
 
-async def test_what_was_not_delivered_is_a_warning_at_the_end(emulator, caplog):
+async def test_stop_warns_about_undelivered_data(emulator, caplog):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -235,7 +235,7 @@ async def test_what_was_not_delivered_is_a_warning_at_the_end(emulator, caplog):
     assert (last.levelname, last.getMessage()) == ("WARNING", "Stopped: accepted=2 undelivered=2")
 
 
-async def test_nothing_secret_is_logged(emulator, caplog):
+async def test_secrets_are_not_logged(emulator, caplog):
     with caplog.at_level(logging.NOTSET, "tb_mqtt_client"):
         client = DeviceClient(config(emulator, "wrong-secret-token"))
         with pytest.raises(ConnectionRefusedByServer):
@@ -245,8 +245,8 @@ async def test_nothing_secret_is_logged(emulator, caplog):
     assert "wrong-secret-token" not in repr(client.health())
 
 
-async def test_notices_about_many_devices_leave_one_line(emulator, caplog):
-    """A platform over its limits tells a gateway so for each of its devices."""
+async def test_notices_about_many_devices_leave_one_log_line(emulator, caplog):
+    """If a limit is exceeded, the platform sends the gateway a notice for each of its devices."""
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     for number in range(50):

@@ -1,11 +1,11 @@
-"""What the server's packets do to a session: the surplus, the broken and the large ones."""
+"""Surplus, malformed and large packets of the server."""
 
 import asyncio
 import logging
 
 import pytest
 
-from engine_parts import engine_of
+from engine_parts import engine_of, take_ids_until
 from tb_mqtt_client import DeviceClient
 from tb_mqtt_client.emulator import Verdict
 
@@ -18,8 +18,8 @@ def make(emulator, **options):
 
 
 @pytest.mark.parametrize("kind", [0x50, 0x62, 0x70, 0x90, 0xB0])
-async def test_a_surplus_acknowledgement_touches_no_datapoint(emulator, kind):
-    """The id of the datapoint in flight was given to another one, and the PUBACK of either counted for both."""
+async def test_a_surplus_acknowledgement_does_not_free_the_id_of_a_publish(emulator, kind):
+    """Otherwise another publish could get the id, and one PUBACK would count for both."""
     publishes = []
     emulator.on_publish = lambda publish: (
         publishes.append(publish) or Verdict.ignore(store=True) if publish.topic.endswith("/telemetry") else None
@@ -33,7 +33,7 @@ async def test_a_surplus_acknowledgement_touches_no_datapoint(emulator, kind):
     packet_id = publishes[0].packet_id
     session.write(bytes([kind, 4]) + packet_id.to_bytes(2, "big") + b"\x00\x00")
     await client.send_attributes({"a": 1})
-    engine_of(client).mqtt_manager._patches.packet_ids._last = packet_id - 1
+    take_ids_until(engine_of(client).mqtt_manager.patches.packet_ids, packet_id - 1)
     [second] = await client.send_timeseries({"a": 2}, wait_for_publish=False)
     while len(publishes) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_a_surplus_acknowledgement_touches_no_datapoint(emulator, kind):
     assert (client.statistics.connections, client.statistics.acknowledged) == (1, 3)
 
 
-async def test_a_thousand_malformed_packets_end_one_connection_and_cost_one_line(emulator, caplog):
+async def test_a_thousand_malformed_packets_end_one_connection_and_leave_one_log_line(emulator, caplog):
     client = make(emulator)
     await client.connect()
     with caplog.at_level(logging.INFO):
@@ -56,14 +56,14 @@ async def test_a_thousand_malformed_packets_end_one_connection_and_cost_one_line
         assert (await client.send_timeseries({"a": 1})).is_successful()
     assert "a PUBLISH ends too early" in end.cause
     assert client.statistics.reconnects == 1
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert ["a PUBLISH ends too early" in record.getMessage() for record in told] == [True]
+    logged = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ["a PUBLISH ends too early" in record.getMessage() for record in logged] == [True]
     assert not any(record.exc_info for record in caplog.records)
     await client.stop()
 
 
-async def test_a_large_message_arrives_in_small_pieces(emulator):
-    """A megabyte in pieces of a kilobyte."""
+async def test_a_large_message_is_received_in_small_pieces(emulator):
+    """The message has a megabyte, and its pieces have a kilobyte."""
     client = make(emulator)
     updates = asyncio.Queue()
     client.set_attribute_update_callback(updates.put_nowait)

@@ -1,4 +1,4 @@
-"""Provisioning over real sockets: what is asked, what becomes of each answer, and that nothing is left open."""
+"""Provisioning over real sockets: requests, the result of each response, and no task or connection left behind."""
 
 import asyncio
 import json
@@ -24,24 +24,24 @@ TOKEN = AccessTokenProvisioningCredentials("key", "secret")
 
 
 class Profile:
-    """A provision profile, and what is asked of it. ``answer`` replaces what the platform says, ``verdict`` what it does then."""
+    """A provision profile that records requests. ``response`` replaces the response; ``verdict`` is applied after it."""
 
     def __init__(self, monkeypatch, emulator):
         emulator.add_provision_profile("key", "secret")
-        self.asked = []
-        self.answer = self.verdict = None
-        self.was_asked = asyncio.Event()
+        self.requested = []
+        self.response = self.verdict = None
+        self.was_requested = asyncio.Event()
         provision = Session._provision
 
         def judge(session, packet):
             subscribed = "/provision/response" in session.downlinks.subscriptions
-            self.asked.append((json.loads(packet.payload), packet.topic, packet.qos, subscribed))
-            self.was_asked.set()
-            if self.verdict is None and self.answer is None:
+            self.requested.append((json.loads(packet.payload), packet.topic, packet.qos, subscribed))
+            self.was_requested.set()
+            if self.verdict is None and self.response is None:
                 provision(session, packet)
                 return
-            if self.answer is not None:
-                session.send("/provision/response", self.answer)
+            if self.response is not None:
+                session.send("/provision/response", self.response)
             if self.verdict is not None and self.verdict.acknowledges:
                 session._acknowledge(packet, self.verdict.reason_code or 0)
             if self.verdict is not None and self.verdict.closes:
@@ -63,7 +63,7 @@ async def nothing_is_left(emulator):
 
 
 async def all_ended(emulator):
-    """The emulator hears of the end a little later than the client that made it."""
+    """Wait until the emulator has noticed the end of all connections."""
     async with asyncio.timeout(10):
         for open_session in list(emulator._sessions):
             await open_session.ended.wait()
@@ -73,7 +73,7 @@ def request(at, credentials=TOKEN, **options):
     return ProvisioningRequest(at.host, credentials, at.port, **options)
 
 
-async def test_a_token_that_connects_the_device(emulator, profile):
+async def test_the_provisioned_token_connects_the_device(emulator, profile):
     response = await DeviceClient.provision(request(emulator, device_name="thermometer"))
     assert response.status is ProvisioningResponseStatus.SUCCESS
     client = DeviceClient(response.result)
@@ -86,19 +86,19 @@ async def test_a_token_that_connects_the_device(emulator, profile):
         "deviceName": "thermometer",
         "credentialsType": "ACCESS_TOKEN",
     }
-    assert profile.asked == [(expected, "/provision/request", 1, True)]
+    assert profile.requested == [(expected, "/provision/request", 1, True)]
     assert emulator.device("thermometer").counters.telemetry_datapoints == 1
 
 
 @pytest.mark.parametrize("gateway", [False, True])
-async def test_a_wanted_token(emulator, profile, gateway):
+async def test_the_token_of_the_request_is_used(emulator, profile, gateway):
     credentials = AccessTokenProvisioningCredentials("key", "secret", "wanted")
     response = await DeviceClient.provision(request(emulator, credentials, device_name="named", gateway=gateway))
     assert response.result.access_token == "wanted"
     assert emulator.device("named").is_gateway is gateway
 
 
-async def test_wanted_basic_credentials(emulator, profile):
+async def test_the_basic_credentials_of_the_request_are_used(emulator, profile):
     credentials = BasicProvisioningCredentials("key", "secret", "id", "user", "word")
     response = await DeviceClient.provision(request(emulator, credentials))
     config = response.result
@@ -108,8 +108,8 @@ async def test_wanted_basic_credentials(emulator, profile):
     await client.stop()
 
 
-async def test_contract_9_provisioning_a_device_that_was_there_keeps_its_credentials(emulator, profile):
-    """The reply tells the actual type, which is another one than was asked for."""
+async def test_contract_9_provisioning_an_existing_device_keeps_its_credentials(emulator, profile):
+    """The response has the type of these credentials, which is not the requested one."""
     emulator.add_provision_profile("check", "secret", strategy="CHECK_PRE_PROVISIONED_DEVICES", profile="meter")
     emulator.add_device(BasicCredentials(username="user"), "meter 7", profile="meter")
     credentials = AccessTokenProvisioningCredentials("check", "secret", "wanted")
@@ -123,7 +123,7 @@ async def test_contract_9_provisioning_a_device_that_was_there_keeps_its_credent
     assert (again.status, again.error) == (ProvisioningResponseStatus.ERROR, "Failed to provision device!")
 
 
-async def test_no_log_has_the_credentials_that_the_platform_gives(emulator, profile, caplog):
+async def test_provisioned_credentials_are_not_logged(emulator, profile, caplog):
     caplog.set_level(1)
     response = await DeviceClient.provision(request(emulator))
     assert response.result.access_token
@@ -131,47 +131,47 @@ async def test_no_log_has_the_credentials_that_the_platform_gives(emulator, prof
     assert "RECV /provision/response" in caplog.text
 
 
-async def test_the_published_client(emulator, profile):
+async def test_the_provisioning_client_of_sdk_2_works(emulator, profile):
     response = await ProvisioningClient(emulator.host, emulator.port, request(emulator)).provision()
     assert response.result.access_token
-    assert len(profile.asked) == 1
+    assert len(profile.requested) == 1
 
 
-async def test_contract_9_provisioning_not_found_is_no_failure(emulator, profile):
+async def test_contract_9_provisioning_not_found_is_not_reported_as_a_failure(emulator, profile):
     response = await DeviceClient.provision(request(emulator, AccessTokenProvisioningCredentials("key", "wrong")))
     assert (response.status, response.error) == (ProvisioningResponseStatus.NOT_FOUND, "Provision data was not found!")
     failed = await DeviceClient.provision(request(emulator, device_name="device"))
     assert (failed.status, failed.error) == (ProvisioningResponseStatus.ERROR, "Failed to provision device!")
 
 
-async def test_an_answer_that_cannot_be_read(emulator, profile):
-    profile.answer = b"\x00garbage"
+async def test_an_unreadable_response_is_an_error(emulator, profile):
+    profile.response = b"\x00garbage"
     response = await DeviceClient.provision(request(emulator))
     assert response.status is ProvisioningResponseStatus.ERROR
     assert "cannot be read" in response.error
 
 
-async def test_defect_66_closed_after_a_timeout(emulator, profile):
+async def test_defect_66_the_connection_is_closed_after_a_timeout(emulator, profile):
     profile.verdict = Verdict.acknowledge()
     assert await DeviceClient.provision(request(emulator), timeout=0.05) is None
-    assert len(profile.asked) == 1
+    assert len(profile.requested) == 1
 
 
-async def test_defect_66_closed_when_cancelled(emulator, profile):
+async def test_defect_66_the_connection_is_closed_after_a_cancellation(emulator, profile):
     profile.verdict = Verdict.acknowledge()
     task = asyncio.create_task(DeviceClient.provision(request(emulator), timeout=None))
-    await profile.was_asked.wait()
+    await profile.was_requested.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 async def test_defect_66_the_request_waits_for_the_suback(emulator, profile):
-    """A server that never grants the subscription is never asked."""
-    async with FaultyLink(emulator.host, emulator.port, lambda _: (None, 5)) as link:  # bytes of the CONNACK
+    """Nothing is requested from a server that does not acknowledge the subscription."""
+    async with FaultyLink(emulator.host, emulator.port, lambda _: (None, 5)) as link:  # the size of the CONNACK
         with pytest.raises(ConnectionLostError):
             await DeviceClient.provision(request(link), timeout=None)
-    assert profile.asked == []
+    assert profile.requested == []
 
 
 @pytest.mark.parametrize("secret", ["", "secret"])
@@ -183,42 +183,42 @@ async def test_defect_66_an_invalid_request_raises_at_the_call(emulator, secret)
 
 
 @pytest.mark.parametrize("wrong", [None, {}, "request"])
-async def test_something_else_than_a_request(wrong):
+async def test_an_argument_that_is_not_a_request_is_refused(wrong):
     with pytest.raises(TypeError, match=r"^provision_request must be a ProvisioningRequest"):
         await DeviceClient.provision(wrong)
 
 
-async def test_a_publish_that_is_refused(emulator, profile):
-    """As by a server that lacks the topic; no waiting for an answer that cannot come."""
+async def test_a_refused_request_raises_at_once(emulator, profile):
+    """Servers without provisioning refuse the topic, and would not respond."""
     profile.verdict = Verdict.refuse(0x90)
     with pytest.raises(TBMQTTError, match="Topic Name invalid"):
         await DeviceClient.provision(request(emulator), timeout=None)
 
 
-async def test_a_connection_that_ends_without_an_answer(emulator, profile):
+async def test_a_connection_that_ends_without_a_response_is_lost(emulator, profile):
     profile.verdict = Verdict.close(0x83)
     with pytest.raises(ConnectionLostError, match="Implementation specific error"):
         await DeviceClient.provision(request(emulator), timeout=None)
 
 
-async def test_a_server_that_refuses_the_connection(emulator):
+async def test_a_refused_connection_raises(emulator):
     emulator.on_connect = lambda _: ConnectVerdict.refuse(0x86)
     with pytest.raises(ConnectionRefusedByServer):
         await DeviceClient.provision(request(emulator), timeout=None)
 
 
-async def test_no_server(unused_tcp_port):
+async def test_a_closed_port_raises(unused_tcp_port):
     with pytest.raises(ConnectionRefusedError):
         await DeviceClient.provision(ProvisioningRequest("127.0.0.1", TOKEN, unused_tcp_port))
 
 
-async def test_a_server_that_says_nothing(emulator):
+async def test_a_silent_server_leads_to_a_timeout(emulator):
     emulator.on_connect = lambda _: ConnectVerdict.ignore()
     assert await DeviceClient.provision(request(emulator), timeout=0.05) is None
 
 
-async def test_mqtt_3_1_1_is_used_with_an_older_server(emulator, profile):
-    """The fallback is the connection's own, as for a device."""
+async def test_mqtt_3_1_1_is_used_if_the_server_refuses_mqtt_5(emulator, profile):
+    """The connection does this, as for a device."""
     versions = []
 
     def judge(attempt):
@@ -230,12 +230,12 @@ async def test_mqtt_3_1_1_is_used_with_an_older_server(emulator, profile):
     assert versions == [5, 4]
 
 
-async def test_a_wrong_environment_is_told_before_anything_is_asked(emulator, profile, monkeypatch):
-    """After the answer it would be too late: a token that is made is told once."""
+async def test_an_invalid_environment_variable_is_reported_before_the_request(emulator, profile, monkeypatch):
+    """After the response it would be too late: the platform sends a created token only once."""
     monkeypatch.setenv("TB_QOS", "x")
     with pytest.raises(ValueError, match="TB_QOS"):
         await DeviceClient.provision(request(emulator))
-    assert profile.asked == []
+    assert profile.requested == []
 
 
 class TestTls:
@@ -244,7 +244,7 @@ class TestTls:
         authority = trustme.CA()
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(server)
-        # As the platform: a certificate is welcome, and not needed.
+        # Like the platform, the server accepts clients with and without a certificate.
         server.verify_mode = ssl.CERT_OPTIONAL
         authority.configure_trust(server)
         device = authority.issue_cert("device@example.org")
@@ -260,14 +260,14 @@ class TestTls:
             yield emulator
             await all_ended(emulator)
 
-    async def test_with_an_authority(self, encrypted, files):
+    async def test_the_authority_of_the_request_is_used(self, encrypted, files):
         response = await DeviceClient.provision(request(encrypted, ca_cert=str(files[1] / "ca.pem")))
         client = DeviceClient(response.result)
         await client.connect()
         await client.stop()
         assert response.result.use_tls()
 
-    async def test_the_authority_of_x509_credentials(self, encrypted, files):
+    async def test_the_authority_of_x509_credentials_is_used(self, encrypted, files):
         """The device connects with its certificate afterwards."""
         paths = [str(files[1] / name) for name in ("key.pem", "cert.pem", "ca.pem")]
         credentials = X509ProvisioningCredentials("key", "secret", *paths)
@@ -285,6 +285,6 @@ class TestTls:
         with pytest.raises(ssl.SSLCertVerificationError):
             await DeviceClient.provision(request(encrypted, tls=True))
 
-    async def test_a_missing_authority_is_told(self, encrypted):
+    async def test_a_missing_authority_file_is_named(self, encrypted):
         with pytest.raises(FileNotFoundError, match="ca_cert"):
             await DeviceClient.provision(request(encrypted, ca_cert="missing.pem"))

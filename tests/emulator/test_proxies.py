@@ -1,4 +1,4 @@
-"""A client reaches its server through an HTTP or a SOCKS proxy, whose password no text shows."""
+"""Clients connect through an HTTP or a SOCKS proxy; the password of the proxy is not in any text."""
 
 import asyncio
 import importlib.util
@@ -62,7 +62,7 @@ async def raised_by_connect(options):
 
 
 @KINDS
-async def test_wrong_credentials_of_a_proxy(scheme, kind, caplog):
+async def test_wrong_credentials_for_a_proxy_raise(scheme, kind, caplog):
     caplog.set_level(logging.DEBUG)
     async with running(kind("user:secret")) as proxy:
         url = f"{scheme}://user:hunter2@127.0.0.1:{proxy.port}"
@@ -77,7 +77,7 @@ async def test_wrong_credentials_of_a_proxy(scheme, kind, caplog):
 
 
 @KINDS
-async def test_a_proxy_that_does_not_connect_to_the_server(scheme, kind):
+async def test_the_refusal_of_a_proxy_to_connect_raises(scheme, kind):
     async with running(kind()) as proxy:
         error = await raised_by_connect({"host": "127.0.0.1", "port": 9, "proxy": f"{scheme}://127.0.0.1:{proxy.port}"})
     assert isinstance(error, ProxyRefusedError)
@@ -87,20 +87,20 @@ async def test_a_proxy_that_does_not_connect_to_the_server(scheme, kind):
 
 
 @pytest.mark.parametrize("scheme", ["http", pytest.param("socks5", marks=SOCKS)])
-async def test_a_proxy_that_is_not_there(scheme):
+async def test_a_closed_port_of_a_proxy_raises(scheme):
     error = await raised_by_connect({"host": "tb.test", "proxy": f"{scheme}://user:hunter2@127.0.0.1:1"})
     assert f"tb.test:1883 through {scheme}://127.0.0.1:1: the proxy {scheme}://127.0.0.1:1 cannot be reached" in str(error)
     assert error.errno == ConnectionRefusedError(111, "").errno
 
 
-async def test_a_proxy_whose_name_is_not_known(monkeypatch):
+async def test_an_unknown_host_name_of_a_proxy_raises(monkeypatch):
     resolve_as(monkeypatch, {})
     error = await raised_by_connect({"host": "tb.test", "proxy": "http://proxy.invalid"})
     assert isinstance(error, socket.gaierror)
     assert "the name of the proxy http://proxy.invalid:3128 cannot be resolved" in str(error)
 
 
-async def says_nothing(reader, _writer):
+async def is_silent(reader, _writer):
     await reader.read()
 
 
@@ -115,8 +115,8 @@ async def has_no_end(_reader, writer):
 
 
 @pytest.mark.parametrize("scheme", ["http", pytest.param("socks5", marks=SOCKS)])
-async def test_a_proxy_that_says_nothing(scheme):
-    async with serving(says_nothing) as port:
+async def test_a_silent_proxy_leads_to_a_timeout(scheme):
+    async with serving(is_silent) as port:
         options = {"host": "tb.test", "proxy": f"{scheme}://127.0.0.1:{port}", "connect_timeout": 0.2}
         error = await raised_by_connect(options)
     assert isinstance(error, TimeoutError)
@@ -125,13 +125,13 @@ async def test_a_proxy_that_says_nothing(scheme):
 
 @pytest.mark.parametrize("serve", [is_not_a_proxy, has_no_end])
 @pytest.mark.parametrize("scheme", ["http", pytest.param("socks5", marks=SOCKS)])
-async def test_what_is_not_a_proxy(scheme, serve):
+async def test_a_server_that_is_not_a_proxy_raises(scheme, serve):
     async with serving(serve) as port:
         error = await raised_by_connect({"host": "tb.test", "proxy": f"{scheme}://127.0.0.1:{port}"})
     assert isinstance(error, ProxyRefusedError)
 
 
-async def test_provisioning_through_a_proxy(emulator):
+async def test_provisioning_works_through_a_proxy(emulator):
     emulator.add_provision_profile("KEY", "SECRET")
     async with running(HttpProxy()) as proxy:
         request = ProvisioningRequest(
@@ -169,7 +169,7 @@ async def test_a_socks_proxy_without_its_package_names_the_extra(monkeypatch):
         "https://h",
     ],
 )
-def test_a_proxy_that_is_not_one_is_refused(url):
+def test_an_invalid_url_of_a_proxy_is_refused(url):
     with pytest.raises(ValueError, match="proxy must"):
         DeviceConfig({"proxy": url})
 
@@ -177,7 +177,7 @@ def test_a_proxy_that_is_not_one_is_refused(url):
 @pytest.mark.parametrize(
     "url", ["htp://user:hunter2@h:1", "user:hunter2@h", "http://user:hunter2@h:port", "https://user:hunter2@h"]
 )
-def test_a_proxy_that_is_refused_is_not_quoted(url, monkeypatch):
+def test_an_invalid_url_of_a_proxy_is_not_quoted(url, monkeypatch):
     with pytest.raises(ValueError, match="proxy must") as raised:
         DeviceConfig({"proxy": url})
     assert "hunter2" not in str(raised.value)
@@ -194,7 +194,7 @@ def test_no_repr_shows_the_password_of_a_proxy():
     assert "hunter2" not in f"{config!r} {route!r} {route} {route.proxy!r}"
 
 
-def test_the_variable_and_how_it_is_switched_off(monkeypatch):
+def test_an_empty_option_or_variable_switches_the_proxy_off(monkeypatch):
     monkeypatch.setenv("TB_PROXY", "http://environment")
     assert DeviceConfig().proxy == "http://environment"
     assert DeviceConfig({"proxy": "http://given"}).proxy == "http://given"

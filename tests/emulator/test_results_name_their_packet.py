@@ -1,4 +1,4 @@
-"""A result names the packet that carried the call, if there was a single one."""
+"""The `message_id` of a result is the packet id of its message, if there was only one."""
 
 import asyncio
 
@@ -10,27 +10,27 @@ from tb_mqtt_client.emulator import Emulator, Verdict
 
 @pytest.fixture
 def published(emulator):
-    """Packet ids by topic, in the order of arrival."""
+    """Return a dict that gets the packet ids of each topic, in the order of arrival."""
     ids = {}
     emulator.on_publish = lambda publish: ids.setdefault(publish.topic, []).append(publish.packet_id)
     return ids
 
 
 @pytest.mark.parametrize("send", ["send_timeseries", "send_attributes"])
-async def test_a_call_in_one_message_has_its_packet_id(device, published, send):
+async def test_a_send_in_one_message_has_its_packet_id(device, published, send):
     result = await getattr(device, send)({"a": 1, "b": 2})
     assert published[result.topic] == [result.message_id]
     assert result.message_id > 0
 
 
-async def test_calls_that_share_a_message_have_its_packet_id(device, published):
+async def test_sends_that_share_a_message_have_its_packet_id(device, published):
     results = await asyncio.gather(*(device.send_timeseries({f"key {index}": index}) for index in range(20)))
     ids = published["v1/devices/me/telemetry"]
     assert len(ids) < 20
     assert {result.message_id for result in results} == set(ids)
 
 
-async def test_a_call_in_several_messages_has_none():
+async def test_a_send_in_several_messages_has_no_packet_id():
     async with Emulator(max_payload_size=200) as emulator:
         emulator.add_device("TOKEN", "device")
         client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
@@ -40,14 +40,14 @@ async def test_a_call_in_several_messages_has_none():
     assert (result.message_id, result.datapoints_count, result.reason_code) == (-1, 50, 0)
 
 
-async def test_a_call_with_qos_0_has_none(emulator, published):
+async def test_a_send_with_qos_0_has_no_packet_id(emulator, published):
     client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN", "qos": 0})
     await client.connect()
     assert (await client.send_timeseries({"a": 1})).message_id == -1
     await client.stop()
 
 
-async def test_a_refused_call_has_the_packet_id_of_what_was_refused(emulator, device, published):
+async def test_a_refused_send_has_the_packet_id_of_its_message(emulator, device, published):
     ids = []
 
     def refuse(publish):
@@ -59,7 +59,7 @@ async def test_a_refused_call_has_the_packet_id_of_what_was_refused(emulator, de
     assert (result.reason_code, result.message_id) == (0x99, ids[0])
 
 
-async def test_a_sub_devices_call_has_the_packet_id(gateway, published):
+async def test_a_send_for_a_sub_device_has_the_packet_id(gateway, published):
     meter, _ = await gateway.connect_device("meter")
     result = await gateway.send_device_timeseries(meter, {"a": 1})
     assert published["v1/gateway/telemetry"] == [result.message_id]

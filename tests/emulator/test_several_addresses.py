@@ -1,4 +1,4 @@
-"""A name with several addresses: one that swallows packets does not keep a client from the others."""
+"""If a name has several addresses, one that does not respond does not prevent a connection to the others."""
 
 import asyncio
 import socket
@@ -12,11 +12,11 @@ from tb_mqtt_client.common.network.happy_eyeballs import connect_first
 from tb_mqtt_client.emulator import Emulator
 
 
-def test_the_next_address_is_tried_well_before_a_second():
+def test_the_next_address_is_tried_within_half_a_second():
     assert happy_eyeballs.ATTEMPT_DELAY < 0.5
 
 
-async def test_a_first_address_that_swallows_packets_does_not_prevent_the_first_connect(emulator, monkeypatch):
+async def test_connect_succeeds_although_the_first_address_does_not_respond(emulator, monkeypatch):
     with swallowing_address() as swallowing:
         asked = resolve_as(monkeypatch, {"tb.test": [swallowing, (emulator.host, emulator.port)]})
         client = make_client(emulator, host="tb.test", connect_timeout=5)
@@ -25,7 +25,7 @@ async def test_a_first_address_that_swallows_packets_does_not_prevent_the_first_
     assert asked == ["tb.test"]
 
 
-async def test_a_first_address_that_swallows_packets_does_not_prevent_a_reconnect(emulator, monkeypatch):
+async def test_a_reconnect_succeeds_although_the_first_address_does_not_respond(emulator, monkeypatch):
     with swallowing_address() as swallowing:
         names = {"tb.test": [(emulator.host, emulator.port)]}
         resolve_as(monkeypatch, names)
@@ -36,13 +36,13 @@ async def test_a_first_address_that_swallows_packets_does_not_prevent_a_reconnec
             assert client.statistics.connections == 2
 
 
-async def test_addresses_that_refuse_cost_no_delay(emulator):
+async def test_the_address_after_a_refusing_one_is_tried_at_once(emulator):
     async with asyncio.timeout(10):
         connection = await connect_first(addresses(("127.0.0.2", 1), ("::1", 1), (emulator.host, emulator.port)), 1000)
     connection.close()
 
 
-async def test_all_addresses_of_a_name_fail(emulator, monkeypatch):
+async def test_the_error_names_the_host_if_all_addresses_fail(emulator, monkeypatch):
     resolve_as(monkeypatch, {"tb.test": [("127.0.0.2", 1), ("127.0.0.1", 1)]})
     client = make_client(emulator, host="tb.test", port=1883)
     with pytest.raises(ConnectionRefusedError, match=r"tb\.test:1883: nothing listens on port 1883"):
@@ -55,22 +55,22 @@ def addresses(*pairs):
     return [(families[":" in host], socket.SOCK_STREAM, 6, "", (host, port)) for host, port in pairs]
 
 
-async def test_an_error_of_a_family_that_this_machine_lacks_is_not_the_one_that_is_raised():
+async def test_an_unreachable_address_family_does_not_hide_the_error_of_another():
     with pytest.raises(ConnectionRefusedError):
         await connect_first(addresses(("2001:db8::1", 1), ("127.0.0.1", 1)), 0.001)
 
 
-async def test_a_name_without_an_address():
+async def test_a_name_without_an_address_raises():
     with pytest.raises(socket.gaierror):
         await connect_first([])
 
 
-async def test_families_alternate():
-    order = happy_eyeballs._interleaved(addresses(("::1", 1), ("::2", 1), ("::3", 1), ("127.0.0.1", 1)))
+async def test_address_families_alternate():
+    order = happy_eyeballs.alternate_families(addresses(("::1", 1), ("::2", 1), ("::3", 1), ("127.0.0.1", 1)))
     assert [info[4][0] for info in order] == ["::1", "127.0.0.1", "::2", "::3"]
 
 
-async def test_only_one_connection_is_left_however_many_are_made():
+async def test_only_one_of_several_connections_is_left():
     ended = []
 
     async def serve(reader, _writer):
@@ -85,7 +85,7 @@ async def test_only_one_connection_is_left_however_many_are_made():
         assert not [task for task in asyncio.all_tasks() if "attempt" in task.get_name()]
 
 
-async def test_a_cancelled_attempt_leaves_nothing():
+async def test_a_cancelled_attempt_leaves_no_task():
     with swallowing_address() as swallowing:
         connecting = asyncio.ensure_future(connect_first(addresses(swallowing, swallowing), 0.001))
         await asyncio.sleep(0.01)
@@ -95,7 +95,7 @@ async def test_a_cancelled_attempt_leaves_nothing():
     assert not [task for task in asyncio.all_tasks() if "attempt" in task.get_name()]
 
 
-async def test_no_thread_is_needed_for_an_address(monkeypatch):
+async def test_an_address_is_not_resolved(monkeypatch):
     asked = resolve_as(monkeypatch, {})
     async with Emulator() as emulator:
         emulator.add_device("TOKEN", "device")

@@ -1,4 +1,4 @@
-"""Several servers: each attempt tries all of them, the log, the errors and ``health()`` say which one."""
+"""With several servers, each attempt tries all of them; the log, errors and ``health()`` name the server."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ def server_of(client):
 
 
 @pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
-async def test_the_first_connect_goes_on_to_the_server_that_works(emulator, caplog, kind):
+async def test_connect_uses_the_first_server_that_works(emulator, caplog, kind):
     caplog.set_level(logging.INFO, "tb_mqtt_client")
     client = make(CLOSED, at(emulator), kind=kind)
     assert server_of(client) == CLOSED
@@ -46,7 +46,7 @@ async def test_the_first_connect_goes_on_to_the_server_that_works(emulator, capl
     assert f"Connected to {at(emulator)}" in caplog.text
 
 
-async def test_the_first_server_is_used_while_it_works(emulator, second):
+async def test_a_reconnect_uses_the_first_server_while_it_works(emulator, second):
     async with make(at(emulator), at(second)) as client:
         for _ in range(2):
             assert (await client.send_timeseries({"a": 1})).is_successful()
@@ -56,13 +56,13 @@ async def test_the_first_server_is_used_while_it_works(emulator, second):
     assert second.counters.connections == 0
 
 
-async def test_a_reconnect_goes_on_to_the_next_server_and_stays_there(emulator, second):
+async def test_a_reconnect_uses_the_next_server_and_stays_there(emulator, second):
     async with make(at(emulator), at(second)) as client:
         port = emulator.port
         await emulator.stop()
         assert (await client.send_timeseries({"a": 1})).is_successful()
         assert server_of(client) == at(second)
-        # The first one is back: there is no reason to leave the second.
+        # The first server is running again; the client stays with the second while it works.
         async with Emulator(port=port) as back:
             back.add_device("TOKEN", "device")
             await second.disconnect_device("TOKEN", 0x8B)
@@ -73,7 +73,7 @@ async def test_a_reconnect_goes_on_to_the_next_server_and_stays_there(emulator, 
             assert server_of(client) == at(back)
 
 
-async def test_data_of_an_outage_of_all_servers_goes_to_the_one_that_is_back_first(emulator, second):
+async def test_data_sent_during_an_outage_of_all_servers_arrives_at_the_first_that_is_back(emulator, second):
     async with make(at(emulator), at(second)) as client:
         port = second.port
         await emulator.stop()
@@ -89,25 +89,25 @@ async def closes(_reader, writer):
     writer.close()
 
 
-async def says_nothing(reader, _writer):
+async def is_silent(reader, _writer):
     await reader.read()
 
 
-async def test_a_server_that_accepts_and_closes_or_says_nothing_is_left(emulator):
-    """A load balancer without a backend."""
-    async with serving(closes) as closing, serving(says_nothing) as silent:
-        # The good server has no longer than the silent one, on a busy machine too.
+async def test_a_server_that_closes_connections_or_is_silent_is_skipped(emulator):
+    """A load balancer without a backend does this."""
+    async with serving(closes) as closing, serving(is_silent) as silent:
+        # This is also the timeout of the working server, on a busy machine.
         client = make(f"127.0.0.1:{closing}", f"127.0.0.1:{silent}", at(emulator), connect_timeout=1)
         async with client:
             assert (await client.send_timeseries({"a": 1})).is_successful()
 
 
-async def test_a_server_that_refuses_the_credentials_is_left(emulator):
+async def test_a_server_that_refuses_the_credentials_is_skipped(emulator):
     async with Emulator() as other, make(at(other), at(emulator)) as client:
         assert server_of(client) == at(emulator)
 
 
-async def test_no_server_works():
+async def test_the_error_names_all_servers_if_none_works():
     async with serving(closes) as closing:
         client = make(CLOSED, f"127.0.0.1:{closing}")
         with pytest.raises(ConnectionResetError) as raised:
@@ -118,7 +118,7 @@ async def test_no_server_works():
     assert f"; the other servers: [Errno 111] {CLOSED}: nothing listens on port 1" in text
 
 
-async def test_a_refusal_is_raised_rather_than_a_server_that_is_away():
+async def test_the_error_of_a_refusal_has_precedence_over_a_closed_port():
     async with Emulator() as other:
         client = make(at(other), CLOSED)
         with pytest.raises(ConnectionRefusedByServer) as raised:
@@ -128,7 +128,7 @@ async def test_a_refusal_is_raised_rather_than_a_server_that_is_away():
     assert f"; the other servers: [Errno 111] {CLOSED}: nothing listens" in str(raised.value)
 
 
-async def test_a_call_after_a_failed_one_begins_anew(emulator):
+async def test_connect_can_be_called_again_after_it_raised(emulator):
     client = make(CLOSED, "127.0.0.2:1")
     for _ in range(3):
         with pytest.raises(ConnectionRefusedError):

@@ -1,4 +1,4 @@
-"""Links of a few kilobytes a second, twenty times as fast as those in the field, with times that are as much shorter."""
+"""Slow links. Rates are twenty times those of links in the field, and times are shorter by the same factor."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def make(link, **options):
 
 @pytest.mark.parametrize("hidden_buffers", [False, True])
 async def test_everything_arrives_once_over_a_slow_link(emulator, hidden_buffers, caplog):
-    """None of 150 sends was acknowledged in 220 s: each connection was given up while its bytes were on their way."""
+    """A connection whose bytes are still being sent must not be ended because of a missing PUBACK."""
     sizes = []
     emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None
     async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE, hidden_buffers=hidden_buffers) as link:
@@ -37,19 +37,19 @@ async def test_everything_arrives_once_over_a_slow_link(emulator, hidden_buffers
                 futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
             results = await asyncio.gather(*futures)
         assert {result.reason_code for result in results} == {0}
-        # A busy machine passes bytes on later than it should, never sooner.
+        # A busy machine forwards bytes later than the rate, not earlier.
         assert engine_of(client).mqtt_manager.bytes_per_second <= 1.5 * RATE
         await client.stop()
     assert client.statistics.connections == 1
     assert link.bytes_up <= 1.2 * 75_000
-    # A message is half of what may be in flight, which takes a few seconds in the field.
+    # A message may have half of the in-flight window, which takes a few seconds in the field.
     assert max(sizes[2:]) <= RATE * ACK_TIMEOUT / 4
     assert sum("bytes per second" in record.getMessage() for record in caplog.records) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many bytes have left")
-async def test_a_large_message_is_waited_for_while_its_bytes_leave(emulator):
-    """One call that fills a message: twice its time for a PUBACK."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the unacknowledged bytes of a socket")
+async def test_a_large_message_is_not_overdue_while_its_bytes_are_sent(emulator):
+    """Sending the bytes of the message takes twice the time for a PUBACK."""
     async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE) as link:
         client = make(link, ack_timeout=0.4)
         await client.connect()
@@ -58,9 +58,9 @@ async def test_a_large_message_is_waited_for_while_its_bytes_leave(emulator):
     assert client.statistics.connections == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many bytes have left")
-async def test_a_ping_behind_other_bytes_does_not_end_the_connection(emulator):
-    """At QoS 0 nothing comes back meanwhile."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the unacknowledged bytes of a socket")
+async def test_a_pingreq_behind_unsent_bytes_does_not_end_the_connection(emulator):
+    """With QoS 0, the server sends nothing in this time."""
     async with asyncio.timeout(30), FaultyLink(emulator.host, emulator.port, rate=RATE) as link:
         client = make(link, qos=0, keepalive=1)
         await client.connect()
@@ -73,8 +73,8 @@ async def test_a_ping_behind_other_bytes_does_not_end_the_connection(emulator):
 
 
 @pytest.mark.parametrize("by_server", [False, True])
-async def test_messages_without_acknowledgements_are_full_from_the_beginning(emulator, by_server):
-    """At QoS 0 nothing can be measured, whether the user or the server's Maximum QoS wants it."""
+async def test_messages_with_qos_0_are_full_from_the_beginning(emulator, by_server):
+    """Without acknowledgements, the rate cannot be measured. The user or the server chooses QoS 0."""
     sizes = []
     emulator.on_publish = lambda publish: sizes.append(publish.remaining_length) if publish.topic.endswith("/telemetry") else None
     connack = b"\x20\x05\x00\x00\x02\x24\x00" if by_server else None
@@ -101,6 +101,6 @@ async def test_a_fast_link_gets_full_messages(emulator):
                 futures += await client.send_timeseries({"ts": ts, "values": {"text": "x" * 1000}}, wait_for_publish=False)
             await asyncio.gather(*futures)
         await client.stop()
-    # The first acknowledgements lift the bound; from then on messages are as large as the server allows.
+    # The first acknowledgements open the window; after them, messages are as large as the server allows.
     assert sum(size > 60_000 for size in sizes) > 20
     assert len(sizes) < 45

@@ -1,4 +1,4 @@
-"""What `make server-test` is built on, without a ThingsBoard: settings, and the REST client against a small HTTP server."""
+"""The settings and the REST client of `make server-test`, tested with a small HTTP server instead of ThingsBoard."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from thingsboard.tenant import NotStoredError, Tenant, until
 
 
 class FakeServer:
-    """Answers as it is told to: `replies` has `(method, path)` and a list of `(status, body)`, the last of which stays."""
+    """Responds with `replies`: a list of `(status, body)` for each `(method, path)`, whose last item is repeated."""
 
     def __init__(self):
         self.replies = {("POST", "/api/auth/login"): [(200, {"token": "T"})]}
@@ -21,7 +21,7 @@ class FakeServer:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
-            def answer(self):
+            def respond(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 path = self.path.partition("?")[0]
                 fake.requests.append((self.command, self.path, self.headers, body))
@@ -33,7 +33,7 @@ class FakeServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = answer
+            do_GET = do_POST = do_DELETE = respond
 
             def log_message(self, *_):
                 pass
@@ -43,7 +43,7 @@ class FakeServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
-    def asked(self, method="GET"):
+    def paths(self, method="GET"):
         return [path for one, path, *_ in self.requests if one == method and path != "/api/auth/login"]
 
     def close(self):
@@ -69,7 +69,7 @@ def client(server, slept):
     return RestClient(server.url, "user", "secret", sleep=slept.append)
 
 
-def test_the_first_request_logs_in_and_the_others_use_the_token(server, client):
+def test_the_first_request_logs_in_and_later_ones_use_the_token(server, client):
     server.replies["GET", "/api/thing"] = [(200, {"a": 1})]
     assert client.request("GET", "/api/thing", query={"x": "ä b"}) == client.request("GET", "/api/thing") == {"a": 1}
     assert [path for _, path, *_ in server.requests] == ["/api/auth/login", "/api/thing?x=%C3%A4+b", "/api/thing"]
@@ -94,39 +94,39 @@ def test_a_wrong_password_names_the_user_and_the_server(server, client):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_server_that_is_away_for_the_moment_is_asked_again(server, client, slept, status):
+def test_a_temporary_error_is_retried(server, client, slept, status):
     server.replies["GET", "/api/thing"] = [(status, "starting"), (status, "starting"), (200, "fine")]
     assert client.request("GET", "/api/thing") == "fine"
     assert slept == [0.1, 0.2]
 
 
 @pytest.mark.parametrize("status", [502, 504])
-def test_what_may_have_been_carried_out_is_not_done_twice(server, client, slept, status):
-    """504 is an RPC that the device did not answer."""
-    server.replies["POST", "/api/rpc"] = [(status, "no answer"), (200, "fine")]
+def test_a_post_that_may_have_been_executed_is_not_retried(server, client, slept, status):
+    """The status 504 is for an RPC without a response of the device."""
+    server.replies["POST", "/api/rpc"] = [(status, "no response"), (200, "fine")]
     with pytest.raises(RestError) as raised:
         client.request("POST", "/api/rpc")
     assert raised.value.status == status
     assert not slept
 
 
-def test_what_is_refused_is_not_tried_again(server, client, slept):
+def test_a_refused_request_is_not_retried(server, client, slept):
     with pytest.raises(RestError, match="GET /api/nothing failed with status 404: no such thing") as raised:
         client.request("GET", "/api/nothing")
     assert raised.value.status == 404
     assert not slept
 
 
-def test_a_server_that_stays_away_is_named(slept):
+def test_the_error_names_an_unreachable_server(slept):
     gone = FakeServer()
     gone.close()
     with pytest.raises(RestError, match=f"{gone.url}/api/auth/login failed: .*refused"):
         RestClient(gone.url, "user", "secret", patience=0.5, sleep=slept.append).request("GET", "/api/thing")
-    # Nothing was carried out, so the POST of the login was tried again.
+    # No request reached the server, so the POST of the login was retried.
     assert slept
 
 
-async def test_an_upload_is_a_form_with_one_file(server, client):
+async def test_an_upload_is_sent_as_a_form_with_one_file(server, client):
     server.replies["POST", "/api/otaPackage/1"] = [(200, {})]
     await client.upload("/api/otaPackage/1", b"\x00\xff", checksumAlgorithm="MD5")
     _, path, headers, body = server.requests[-1]
@@ -140,7 +140,7 @@ def listing(*names, key="name"):
     return {"data": [{"id": {"id": f"id of {name}"}, key: name} for name in names], "hasNext": False}
 
 
-async def test_cleaning_up_removes_what_has_the_prefix_and_nothing_else(server, client):
+async def test_cleaning_up_removes_only_entities_with_the_prefix(server, client):
     server.replies |= {
         ("GET", "/api/tenant/devices"): [(200, listing("run-1-device", "other run-1", "run-2"))],
         ("GET", "/api/otaPackages"): [(200, listing("run-1-package", key="title"))],
@@ -151,15 +151,15 @@ async def test_cleaning_up_removes_what_has_the_prefix_and_nothing_else(server, 
         ("DELETE", "/api/device/id%20of%20run-1-device"): [(500, "trouble")],
         ("DELETE", "/api/otaPackage/id%20of%20run-1-package"): [(200, "")],
     }
-    # One that fails does not keep the others.
+    # An entity that cannot be removed does not prevent the removal of others.
     with pytest.raises(ExceptionGroup, match="run-1") as raised:
         await Tenant(client, "run-1").remove_everything()
     assert [error.status for error in raised.value.exceptions] == [500, 400]
     removed = ["device/id%20of%20run-1-device", "otaPackage/id%20of%20run-1-package", "customer/id%20of%20run-1-customer"]
-    assert server.asked("DELETE") == [f"/api/{path}" for path in removed]
+    assert server.paths("DELETE") == [f"/api/{path}" for path in removed]
 
 
-async def test_tenants_with_limits_are_removed_with_their_profiles_also_after_a_failure(server, client):
+async def test_tenants_with_limits_and_their_profiles_are_removed_after_a_failure(server, client):
     entity = {"id": {"id": "1"}, "profileData": {"configuration": {"type": "DEFAULT", "kept": 1}}}
     server.replies |= {
         ("GET", "/api/tenantProfileInfo/default"): [(200, entity)],
@@ -174,13 +174,13 @@ async def test_tenants_with_limits_are_removed_with_their_profiles_also_after_a_
     with pytest.raises(RestError, match="trouble"):
         await tenants.make(Limits(device_messages="5:1"))
     await tenants.remove()
-    assert server.asked("DELETE") == ["/api/tenant/2", "/api/tenantProfile/1"]
+    assert server.paths("DELETE") == ["/api/tenant/2", "/api/tenantProfile/1"]
     [sent] = [json.loads(body) for method, path, _, body in server.requests if (method, path) == ("POST", "/api/tenantProfile")]
     assert sent["id"] is None
     assert sent["profileData"]["configuration"].items() >= {"kept": 1, "transportDeviceMsgRateLimit": "5:1"}.items()
 
 
-async def test_waiting_ends_with_what_was_read_last():
+async def test_waiting_returns_the_first_result_or_names_the_last():
     found = iter([None, 0, 7])
 
     async def read():
@@ -198,7 +198,7 @@ async def test_waiting_ends_with_what_was_read_last():
 # Settings.
 
 
-def test_the_defaults():
+def test_settings_have_defaults():
     settings = Settings.from_environment({"TB_URL": "http://server:8080/"})
     assert (settings.url, settings.mqtt_host, settings.mqtt_port) == ("http://server:8080", "server", 1883)
     assert (settings.user, settings.password) == ("tenant@thingsboard.org", "tenant")
@@ -206,7 +206,7 @@ def test_the_defaults():
     assert settings.left_out.keys() == {"restarts", "slow"}
 
 
-def test_what_is_set_counts():
+def test_the_environment_has_precedence_over_the_defaults():
     settings = Settings.from_environment(
         {
             "TB_URL": "https://tb.example.com",
@@ -231,13 +231,13 @@ def test_what_is_set_counts():
         ({"TB_URL": "http://a", "TB_INACTIVITY": "long"}, "TB_INACTIVITY"),
     ],
 )
-def test_wrong_settings_are_named(environment, name):
+def test_an_invalid_setting_is_named(environment, name):
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment(environment)
 
 
-def test_the_tenants_password_is_not_taken_for_a_devices():
-    """Clients read options that a program leaves out from the environment, TB_PASSWORD too."""
+def test_the_password_of_the_tenant_is_hidden_from_clients():
+    """Clients read options from the environment, including TB_PASSWORD."""
     environment = {"TB_PASSWORD": "tenant", "TB_GW_HOST": "x", "PATH": "/bin"}
     hide_from_clients(environment)
     assert environment == {"PATH": "/bin"}

@@ -1,4 +1,4 @@
-"""Times that are not in milliseconds are reported once, and a datetime is a time."""
+"""Times that are not in milliseconds are reported once, and a datetime can be given as a time."""
 
 import functools
 import logging
@@ -50,14 +50,14 @@ async def test_a_gateway_reports_its_own_data_and_that_of_its_devices_once(gatew
 
 
 async def test_times_in_milliseconds_are_not_reported(device, caplog):
-    """Also those of 1970 that devices without a clock send, and those before it."""
+    """This includes times of 1970, which devices without a clock send, and times before 1970."""
     for ts in (None, 0, 1, 99_999_999, -SECONDS, 100_000_000_000, 1769860800000, 99_999_999_999_999, MOMENT):
         await device.send_timeseries({"ts": ts, "values": {"a": 1}})
     assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_a_datetime_is_the_time(device, emulator, form):
+async def test_a_datetime_is_stored_in_milliseconds(device, emulator, form):
     await device.send_timeseries(form(MOMENT))
     assert [point.ts for point in emulator.device("device").telemetry if point.key == "a"] == [1769860800001]
 
@@ -72,7 +72,7 @@ async def test_a_time_that_the_platform_cannot_store_is_refused_at_the_call(devi
 
 @pytest.mark.parametrize("key", ["CO2 <ppm>", "{{x}}", "a\0b", "\U0001f600" * 128, " "])
 async def test_a_key_that_the_platform_cannot_store_is_refused_at_the_call(gateway, key):
-    """It would take the keys of other calls with it that share its message."""
+    """The platform would also drop the keys of other sends in the same message."""
     meter, _ = await gateway.connect_device("meter")
     calls = [
         gateway.send_timeseries,

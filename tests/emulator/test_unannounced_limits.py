@@ -1,4 +1,4 @@
-"""Limits that the platform enforces and does not announce, and limits of the user, over real sockets."""
+"""Limits that the platform enforces without announcing them, and limits of the user, over real sockets."""
 
 import asyncio
 
@@ -10,9 +10,9 @@ from tb_mqtt_client.emulator import RateLimits, SessionLimits, Verdict
 
 FAST = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
 SOME_TIME = 30.0
-"""Seconds that nothing here needs; a guard against hanging."""
+"""Seconds that end a test which does not finish."""
 QUICK = {"backpressure_delay": 1.0}
-"""A pause in which the limits of these tests, all per second, recover."""
+"""Options with a pause that is long enough for limits per second."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def records(count, keys=10):
 
 
 @pytest.mark.parametrize("combine", [True, False])
-async def test_a_gateway_s_message_larger_than_the_tenant_s_limit_is_cut_until_it_passes(emulator, config, combine):
+async def test_gateway_messages_get_smaller_until_the_tenant_limit_allows_them(emulator, config, combine):
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="600:1"))
     async with GatewayClient(config("GATEWAY", **QUICK, combine_devices=combine)) as client:
         sessions = [(await client.connect_device(f"device {number}", wait_for_publish=True))[0] for number in range(10)]
@@ -45,8 +45,8 @@ async def test_a_gateway_s_message_larger_than_the_tenant_s_limit_is_cut_until_i
 
 
 @pytest.mark.parametrize("version", [5, 4])
-async def test_a_device_s_message_larger_than_the_tenant_s_limit_is_cut_until_it_passes(emulator, config, version):
-    """With MQTT 3.1.1 the connection just closes, as for a message that the platform cannot read."""
+async def test_device_messages_get_smaller_until_the_tenant_limit_allows_them(emulator, config, version):
+    """With MQTT 3.1.1, the connection closes without a reason, as for a malformed message."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="300:1"))
     async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=version)) as client:
         async with asyncio.timeout(SOME_TIME):
@@ -54,8 +54,8 @@ async def test_a_device_s_message_larger_than_the_tenant_s_limit_is_cut_until_it
         assert (result.reason_code, result.datapoints_count) == (0, 600)
 
 
-async def test_closes_without_a_reason_make_the_client_publish_slower(emulator, config):
-    """MQTT 3.1.1 has no reason codes. A client that goes on as before loses one connection after the other."""
+async def test_the_client_publishes_slower_after_closes_without_a_reason(emulator, config):
+    """MQTT 3.1.1 has no reason codes. Without a learned limit, the client would lose every connection."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="2000:1"))
     received = []
     emulator.on_publish = lambda publish: received.append(publish.payload.count(b'"k'))
@@ -70,8 +70,8 @@ async def test_closes_without_a_reason_make_the_client_publish_slower(emulator, 
 
 
 @pytest.mark.parametrize("version", [5, 4])
-async def test_a_limit_is_learned_at_qos_0_too(emulator, config, version):
-    """Nothing is acknowledged there, and nothing sent again: a message over the limit is lost each time."""
+async def test_a_limit_is_learned_with_qos_0(emulator, config, version):
+    """With QoS 0 nothing is acknowledged or resent, so each message over the limit is lost."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="600:1"))
     async with DeviceClient(config("TOKEN", **QUICK, qos=0, mqtt_version=version)) as client:
         async with asyncio.timeout(SOME_TIME):
@@ -81,8 +81,8 @@ async def test_a_limit_is_learned_at_qos_0_too(emulator, config, version):
         assert client.health()["limits"]["learned"]
 
 
-async def test_one_close_without_a_reason_limits_nothing(emulator, config):
-    """A server that stops just closes, too."""
+async def test_a_single_close_without_a_reason_does_not_lead_to_a_limit(emulator, config):
+    """A server that stops also closes without a reason."""
     async with DeviceClient(config("TOKEN", **QUICK, mqtt_version=4)) as client:
         closes = iter([Verdict.close()])
         emulator.on_publish = lambda _: next(closes, None)
@@ -95,7 +95,7 @@ async def test_one_close_without_a_reason_limits_nothing(emulator, config):
 
 
 @pytest.mark.parametrize("emulator", ["4.2", "4.2.1"], indirect=True)
-async def test_a_gateway_learns_from_each_version_s_way_to_refuse(config, emulator):
+async def test_a_gateway_learns_from_the_refusals_of_each_version(config, emulator):
     """Servers before 4.2.1 send a notice about the sub-device and close; newer ones acknowledge with 0x97."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="600:1"))
     async with GatewayClient(config("GATEWAY", **QUICK, combine_devices=False)) as client:
@@ -108,8 +108,8 @@ async def test_a_gateway_learns_from_each_version_s_way_to_refuse(config, emulat
         assert engine_of(client).message_service.suspects.is_empty()
 
 
-async def test_messages_do_not_get_smaller_for_a_limit_of_messages(emulator, config):
-    """Smaller ones carried less and less, and were refused all the same: three datapoints a second in the end."""
+async def test_messages_do_not_get_smaller_for_a_limit_of_messages_per_second(emulator, config):
+    """Smaller messages would carry less data and be refused as often."""
     emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_messages="3:1"))
     async with DeviceClient(config("TOKEN", **QUICK)) as client:
         data = [{"ts": 1_700_000_000_000 + number, "values": {"k": "x" * 200}} for number in range(2000)]
@@ -120,8 +120,8 @@ async def test_messages_do_not_get_smaller_for_a_limit_of_messages(emulator, con
         assert [limit["limit"] for limit in client.health()["limits"]["learned"]] == ["device telemetry messages"]
 
 
-async def test_new_sub_device_sessions_are_paced_by_what_was_learned(emulator, config):
-    """The fifth new session in two seconds costs the connection, and each connection announces all devices again."""
+async def test_announcements_keep_to_a_learned_limit(emulator, config):
+    """The fifth new session within two seconds ends the connection, and each connection announces all devices again."""
     emulator.limits = SessionLimits(sub_sessions="4:2")
     async with GatewayClient(config("GATEWAY", **QUICK)) as client:
         sessions = [(await client.connect_device(f"device {number}"))[0] for number in range(8)]
@@ -132,8 +132,8 @@ async def test_new_sub_device_sessions_are_paced_by_what_was_learned(emulator, c
         assert client.statistics.connections <= 6
 
 
-async def test_limits_of_the_user_hold_for_all_that_is_published(emulator, config):
-    """No message is larger than the limit, and the limit makes the client wait, not the server refuse."""
+async def test_limits_of_the_user_apply_to_all_messages(emulator, config):
+    """No message is larger than the limit, and the client waits before the server could refuse one."""
     publishes = []
     emulator.on_publish = publishes.append
     own = {"telemetry_datapoints": "10:1", "telemetry_messages": "100:1"}

@@ -1,4 +1,4 @@
-"""A subscription that is given up: nothing comes any more, and whoever waits hears of a lost connection."""
+"""After unsubscribing, no messages arrive; if the connection ends first, the caller gets an error."""
 
 import asyncio
 
@@ -23,14 +23,14 @@ async def manager(emulator):
 
 
 @pytest.mark.parametrize("subscribed", [True, False])
-async def test_unsubscribed(emulator, manager, subscribed):
+async def test_no_message_arrives_after_unsubscribing(emulator, manager, subscribed):
     if subscribed:
         await manager.subscribe(TOPIC)
     await manager.unsubscribe(TOPIC)
     assert not await emulator.publish_to("device", TOPIC, {"a": 1})
 
 
-async def test_the_connection_ends_before_the_answer(emulator, manager):
+async def test_a_connection_lost_before_the_unsuback_raises(emulator, manager):
     session = emulator.device("device").session
     waiting = asyncio.ensure_future(manager.unsubscribe(TOPIC))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What clients send for floats that the platform would store as text, and what they count."""
+"""Clients round floats that the platform would store as text, and count the values."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def stored(device):
 
 
 @pytest.mark.parametrize(("round_floats", "sent", "counted"), [(True, SENT, (1, 1)), (False, VALUES, (0, 2))])
-async def test_a_device(emulator, round_floats, sent, counted):
+async def test_floats_of_a_device_are_rounded_and_counted(emulator, round_floats, sent, counted):
     client = DeviceClient(config(emulator, round_floats=round_floats))
     await client.connect()
     await client.send_timeseries(VALUES)
@@ -37,7 +37,7 @@ async def test_a_device(emulator, round_floats, sent, counted):
 
 
 @pytest.mark.parametrize(("round_floats", "sent", "counted"), [(True, SENT, (2, 2)), (False, VALUES, (0, 4))])
-async def test_a_sub_device(emulator, round_floats, sent, counted):
+async def test_floats_of_a_sub_device_are_rounded_and_counted(emulator, round_floats, sent, counted):
     client = GatewayClient(config(emulator, "GATEWAY", round_floats=round_floats))
     await client.connect()
     meter, _ = await client.connect_device("meter")
@@ -48,8 +48,8 @@ async def test_a_sub_device(emulator, round_floats, sent, counted):
     assert counts(client) == counted
 
 
-async def test_one_entry_for_clients_of_both_settings(emulator):
-    """An entry knows nothing of the client, and keeps what it was given."""
+async def test_an_entry_is_not_changed_by_the_setting_of_a_client(emulator):
+    """One entry is sent by clients with both settings, and keeps its value and size."""
     entries = [TimeseriesEntry("sum", LONG_FLOAT, 1), TimeseriesEntry("tiny", TINY, 1)]
     attribute = AttributeEntry("sum", LONG_FLOAT)
     sizes = [entry.size for entry in entries]
@@ -69,7 +69,7 @@ async def test_one_entry_for_clients_of_both_settings(emulator):
     assert [entry.size for entry in entries] == sizes
 
 
-async def test_what_is_sent_again_is_counted_once(emulator):
+async def test_resent_values_are_counted_once(emulator):
     verdicts = iter([Verdict.refuse(0x97), None])
     emulator.on_publish = lambda publish: next(verdicts) if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator, backpressure_delay=0.01))

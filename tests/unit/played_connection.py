@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from gmqtt import Client
 
 from tb_mqtt_client.common.gmqtt_patch import PatchUtils
-from tb_mqtt_client.common.mqtt.packets import PacketType
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 
 PINGREQ = b"\xc0\x00"
@@ -113,14 +112,6 @@ class PlayedConnection:
 
     def say(self, data):
         self.protocol.data_received(data)
-
-    def use_ids_until(self, packet_id):
-        """Take and free packet ids until ``packet_id`` was taken, which must be free."""
-        ids = self.patches.packet_ids
-        last = (packet_id - 1) % 65_535 + 1
-        while (taken := ids.next_id()) != last:
-            ids.acknowledge(taken, PacketType.PUBACK)
-        ids.acknowledge(taken, PacketType.PUBACK)
 
     def publish(self, payload=b"{}"):
         """Publish with QoS 1 as ``MQTTManager`` does. Return the packet id."""

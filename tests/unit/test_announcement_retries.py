@@ -59,9 +59,9 @@ async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_
     for attempt in range(9):
         delay = retries.refused(session, refusal(), ends_connections=True)
         # The connection that it belongs to is over.
-        assert session not in retries._due
+        assert session not in retries.due
         assert retries.postpone(session)
-        assert session in retries._due
+        assert session in retries.due
         assert delay >= 2.0 ** (attempt - 1)
         retries.pause()
     assert retries.forget(session).ends_connections
@@ -83,7 +83,7 @@ async def test_devices_that_may_end_connections_are_announced_one_at_a_time_and_
         assert retries.refused(session, refusal(), ends_connections=True) is not None
         assert retries.postpone(session)
     open_announcements.append("another device")
-    while len(retries._waiting) < len(sessions):  # noqa: ASYNC110  # they become due one after the other
+    while len(retries.waiting) < len(sessions):  # noqa: ASYNC110  # they become due one after the other
         await asyncio.sleep(0.001)
     assert not arrived.is_set()
     done = []
@@ -116,10 +116,10 @@ async def test_a_connection_that_ends_begins_the_order_anew():
     session = DeviceSession(DeviceInfo("D1", "p"))
     retries.refused(session, refusal(), ends_connections=True)
     retries.postpone(session)
-    while not retries._waiting:  # noqa: ASYNC110  # until it is due
+    while not retries.waiting:  # noqa: ASYNC110  # until it is due
         await asyncio.sleep(0.001)
     retries.pause()
-    assert (len(retries._waiting), retries.postpone(session)) == (0, True)
+    assert (len(retries.waiting), retries.postpone(session)) == (0, True)
     retries.pause()
 
 

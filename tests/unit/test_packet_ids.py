@@ -3,6 +3,7 @@
 import pytest
 from played_connection import PlayedConnection, ack, puback
 
+from engine_parts import take_ids_until
 from tb_mqtt_client import BackpressureException
 from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
 from tb_mqtt_client.common.mqtt.packets import PacketType
@@ -13,7 +14,7 @@ SURPLUS = {"PUBREC": PUBREC, "PUBREL": PUBREL, "PUBCOMP": PUBCOMP, "SUBACK": SUB
 
 def is_free(played, packet_id):
     """Return whether a publish gets this packet id when its turn comes again, 65,535 publishes after the last time."""
-    played.use_ids_until(packet_id - 1)
+    take_ids_until(played.patches.packet_ids, packet_id - 1)
     return played.publish() == packet_id
 
 

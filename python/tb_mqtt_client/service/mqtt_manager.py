@@ -81,9 +81,11 @@ class MQTTManager:
         self._on_acknowledged: AcknowledgedCallback = resolve_futures
         self._on_connection_lost: ConnectionLostCallback = resolve_undelivered
         self._wanted_version = self._mqtt_version = mqtt_version
-        self._ack_timeout = ack_timeout
+        self.ack_timeout = ack_timeout
+        """Seconds that the server has for an acknowledgement, from the next connection on."""
         self._client: Client | None = None
-        self._patches: PatchUtils | None = None
+        self.patches: PatchUtils | None = None
+        """The patches of the last connection."""
         self._server: ServerAddress | None = None
         self._connected = False
         self._connected_at = 0.0
@@ -95,7 +97,8 @@ class MQTTManager:
         self.opened, self.has_room, self.idle = self._window.opened, self._window.has_room, self._window.idle
         self.writable, self.service_writable = self._window.writable, self._window.service_writable
         self._log = OccasionalLog(logger)
-        self._subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions()
+        """The subscriptions and waiting futures of the session."""
         self._inbound = inbound
         self._lost = asyncio.Event()
         self.terms = SessionTerms()
@@ -193,16 +196,16 @@ class MQTTManager:
         client = Client(client_id, clean_session=True, logger=GMQTT_LOGGER, maximum_packet_size=MAX_PACKET_SIZE)
         patches = PatchUtils(
             client,
-            self._ack_timeout,
+            self.ack_timeout,
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self._window.set_socket_takes_more,
             open_transport=attempt.open_transport,
         )
         patches.apply(self._handle_puback)
         patches.expected_seconds = lambda: self._pace.expected_seconds(self._window.nbytes)
-        self._client, self._patches, self._server = client, patches, route.server
+        self._client, self.patches, self._server = client, patches, route.server
         client.on_message = self._handle_message
-        self._subscriptions.listen_to(client, str(route.server), self._ack_timeout)
+        self.subscriptions.listen_to(client, str(route.server), self.ack_timeout)
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
@@ -347,15 +350,15 @@ class MQTTManager:
         Args:
             time_to_check: The time by which to decide, on the clock of the event loop.
         """
-        if self._patches is not None and (packet_id := self._patches.overdue(time_to_check)) is not None:
+        if self.patches is not None and (packet_id := self.patches.overdue(time_to_check)) is not None:
             item = self._window.get(packet_id)
             if item is not None and item.is_announcement:
-                self._patches.forgo(packet_id)
+                self.patches.forgo(packet_id)
                 self._window.forgo(packet_id)
                 self._on_acknowledged(item, LocalReasonCode.NOT_DELIVERED)
                 return
             self._pace.acknowledgement_missing()
-            self._patches.fail(TimeoutError(f"no PUBACK within {self._ack_timeout:g} s for {item!r}"))
+            self.patches.fail(TimeoutError(f"no PUBACK within {self.ack_timeout:g} s for {item!r}"))
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe, and wait for the SUBACK.
@@ -368,7 +371,7 @@ class MQTTManager:
         if self._client is None or not self._connected:
             raise ConnectionLostError("there is no connection to subscribe on")
         # A plain broker would send the device its own attributes and RPC requests. MQTT 3.1.1 has no such option.
-        await self._subscriptions.subscribe(self._client, topic, qos, no_local=self._mqtt_version == MQTT_5)
+        await self.subscriptions.subscribe(self._client, topic, qos, no_local=self._mqtt_version == MQTT_5)
 
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe, and wait for the UNSUBACK.
@@ -380,7 +383,7 @@ class MQTTManager:
         packet_id = self.send_unsubscribe(topic)
         if packet_id is None:
             raise ConnectionLostError("there is no connection to unsubscribe on")
-        await self._subscriptions.unsubscribed(packet_id, topic)
+        await self.subscriptions.unsubscribed(packet_id, topic)
 
     def send_unsubscribe(self, topic: str) -> int | None:
         """Send UNSUBSCRIBE without waiting for UNSUBACK, and return its packet id; ``None`` if there is no connection."""
@@ -391,7 +394,7 @@ class MQTTManager:
 
     def session_future(self) -> asyncio.Future[Any]:
         """Return a future for a response in this session; it fails with ``ConnectionLostError`` if the session ends first."""
-        return self._subscriptions.future()
+        return self.subscriptions.future()
 
     def register_handler(
         self,
@@ -415,8 +418,8 @@ class MQTTManager:
         client = self._client
         if client is not None:
             await self._close(client)
-        if self._patches is not None:
-            await self._patches.stop_retry_task()
+        if self.patches is not None:
+            await self.patches.stop_retry_task()
 
     async def stop(self) -> None:
         """Disconnect, end the running handlers, and discard the messages that wait for one."""
@@ -501,7 +504,7 @@ class MQTTManager:
             self.since = now_ms()
         self._connected = False
         unacknowledged = self._window.close()
-        self._subscriptions.end(cause)
+        self.subscriptions.end(cause)
         # Each callback runs whatever the others raise: messages have to be taken back, and the next connection waits for `_lost`.
         _run(self._on_connection_lost, unacknowledged, self.last_end)
         for callback in self.session_end_callbacks:

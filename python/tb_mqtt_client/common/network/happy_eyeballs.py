@@ -61,7 +61,7 @@ async def connect_first(addresses: Iterable[AddressInfo], delay: float = ATTEMPT
     Raises:
         OSError: No address accepts a connection. The error is that of the first address to which this machine has a route.
     """
-    waiting = deque(_interleaved(addresses))
+    waiting = deque(alternate_families(addresses))
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[OSError] = []
     winner: socket.socket | None = None
@@ -110,7 +110,7 @@ async def _connect(address: AddressInfo) -> socket.socket:
     return connecting
 
 
-def _interleaved(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
+def alternate_families(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
     """Alternate the address families, because one of them may be unusable on this machine (RFC 8305, section 4)."""
     families: dict[int, list[AddressInfo]] = {}
     for address in addresses:

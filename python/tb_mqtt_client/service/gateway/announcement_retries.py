@@ -65,10 +65,11 @@ class AnnouncementRetries:
         self._config = config
         self._refused: dict[DeviceSession, Refused] = {}
         self._on_due = on_due
-        self._due: Timetable[DeviceSession] = Timetable(self._is_due)
+        self.due: Timetable[DeviceSession] = Timetable(self._is_due)
+        """When each device is to be announced again."""
         self._is_announcing = is_announcing
         # Devices that may end connections are announced one at a time and after all others, so that it shows which of them does.
-        self._waiting: dict[DeviceSession, None] = {}
+        self.waiting: dict[DeviceSession, None] = {}
 
     def get(self, session: DeviceSession) -> Refused | None:
         """Return what is known of a device that was refused, and neither accepted nor given up since."""
@@ -98,7 +99,7 @@ class AnnouncementRetries:
         if self.is_hopeless(refused):
             return None
         if not ends_connections:
-            self._due.set(session, delay)
+            self.due.set(session, delay)
         return delay
 
     def postpone(self, session: DeviceSession) -> bool:
@@ -112,20 +113,20 @@ class AnnouncementRetries:
             return False
         # What was to be announced before goes first, so that no other device keeps it from being announced.
         left = max(0.0, refused.next_attempt - asyncio.get_running_loop().time())
-        self._due.set(session, self._config.announce_delay_min + left)
+        self.due.set(session, self._config.announce_delay_min + left)
         return True
 
     def answered(self) -> None:
         """Announce the next device that waits until no other announcement is on its way."""
-        while self._waiting and not self._is_announcing():
-            session = next(iter(self._waiting))
-            del self._waiting[session]
+        while self.waiting and not self._is_announcing():
+            session = next(iter(self.waiting))
+            del self.waiting[session]
             self._on_due(session)
 
     def _is_due(self, session: DeviceSession) -> None:
         refused = self._refused.get(session)
         if refused is not None and refused.ends_connections and self._is_announcing():
-            self._waiting[session] = None
+            self.waiting[session] = None
         else:
             self._on_due(session)
 
@@ -145,8 +146,8 @@ class AnnouncementRetries:
 
     def announced(self, session: DeviceSession) -> None:
         """Forget the time of the next attempt: the device is being announced now."""
-        self._due.remove(session)
-        self._waiting.pop(session, None)
+        self.due.remove(session)
+        self.waiting.pop(session, None)
 
     def forget(self, session: DeviceSession) -> Refused | None:
         """Forget a device that was accepted, given up or removed. Returns what was known of it."""
@@ -155,5 +156,5 @@ class AnnouncementRetries:
 
     def pause(self) -> None:
         """Forget the times, not the refusals: the connection ended, and all devices are announced on the next one."""
-        self._due.clear()
-        self._waiting.clear()
+        self.due.clear()
+        self.waiting.clear()

@@ -62,10 +62,12 @@ class Announcer:
         self._report = report
         self._keep_alive = keep_alive
         keep_alive.on_refused = self._announce_devices
-        self._retries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
+        self.retries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
+        """The devices whose announcement was refused and is repeated."""
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
-        self._callers: dict[DeviceSession, list[Delivery]] = {}
+        self.callers: dict[DeviceSession, list[Delivery]] = {}
+        """The deliveries that wait for the announcement of a device."""
         self._online = False
         self._state_after_end = DeviceSessionState.CONNECTION_LOST
 
@@ -96,7 +98,7 @@ class Announcer:
         sessions = list(self._device_manager.all())
         self._sub_devices.hold_all(session.identity for session in sessions)
         for session in sessions:
-            if self._retries.postpone(session):
+            if self.retries.postpone(session):
                 # The server may end this connection for it, too: the others are announced first.
                 self._sub_devices.fail(session.identity)
                 self.change_state(session, DeviceSessionState.RECONNECTING)
@@ -111,13 +113,13 @@ class Announcer:
 
     def refusal(self, session: DeviceSession) -> PublishResult | None:
         """Return the platform's last refusal of a device that is to be announced again."""
-        refused = self._retries.get(session)
+        refused = self.retries.get(session)
         return refused.result if refused is not None else None
 
     def connection_ended(self) -> None:
         """The gateway's connection ended, and with it the sub-sessions."""
         self._online = False
-        self._retries.pause()
+        self.retries.pause()
         self._keep_alive.connection_ended()
         self._change_all(self._state_after_end)
 
@@ -134,7 +136,7 @@ class Announcer:
         decides.
         """
         self._keep_alive.forget(session.identity)
-        refused = self._retries.forget(session)
+        refused = self.retries.forget(session)
         result = refused.result if refused is not None else self._sub_devices.gate.refusal(session.identity)
         if result is not None and session.identity not in self._open:
             self._sub_devices.abandon(session.identity, result)
@@ -149,8 +151,8 @@ class Announcer:
     def stop(self) -> None:
         """The client is stopped: answer who still waits for an announcement that is repeated."""
         for session in self._device_manager.all():
-            self._retries.forget(session)
-        for session in list(self._callers):
+            self.retries.forget(session)
+        for session in list(self.callers):
             self._answer_callers(session, _undelivered())
 
     def _change_all(self, state: DeviceSessionState) -> None:
@@ -176,8 +178,8 @@ class Announcer:
         publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, item, callers))
         self._sub_devices.hold(identity)
         self._open[identity] += 1
-        self._retries.announced(session)
-        refused = self._retries.get(session)
+        self.retries.announced(session)
+        refused = self.retries.get(session)
         if refused is not None and refused.ends_connections:
             # One connection more is enough to know.
             item.losses = ANNOUNCEMENT_LOSSES
@@ -195,7 +197,7 @@ class Announcer:
         announcement: Delivery,
     ) -> None:
         self._take_answer(session, identity, item, callers, announcement)
-        self._retries.answered()
+        self.retries.answered()
 
     def _take_answer(
         self,
@@ -222,7 +224,7 @@ class Announcer:
                 # The queues were cleared before it was published.
                 self.announce_again(session)
         else:
-            self._callers.setdefault(session, []).extend(callers)
+            self.callers.setdefault(session, []).extend(callers)
             if session.identity == identity and ends_connections(item) and not self._online:
                 self._refused(session, result, ends_connections=True)
             elif not self._is_decided_elsewhere(session, identity, result):
@@ -246,7 +248,7 @@ class Announcer:
         self._sub_devices.release(identity)
         if session.manager is None or session.identity != identity:
             return
-        refused = self._retries.forget(session)
+        refused = self.retries.forget(session)
         if refused is not None:
             name, attempts = session.device_info.device_name, refused.attempts
             logger.info("The platform accepted device %r after %d refusals in %.0f s", name, attempts, refused.seconds())
@@ -259,8 +261,8 @@ class Announcer:
     def _refused(self, session: DeviceSession, result: PublishResult, *, ends_connections: bool = False) -> None:
         self._keep_alive.forget(session.identity)
         is_final = result.reason_code in FINAL_REFUSALS
-        delay = None if is_final else self._retries.refused(session, result, ends_connections=ends_connections)
-        refused = self._retries.get(session)
+        delay = None if is_final else self.retries.refused(session, result, ends_connections=ends_connections)
+        refused = self.retries.get(session)
         name = session.device_info.device_name
         if ends_connections:
             reason = "the connection ended each time before the acknowledgement"
@@ -272,7 +274,7 @@ class Announcer:
             text = "The platform refused device %r: %s. Its data is rejected until the next connection (refusals: %d)"
             self._log.warn_of(("final", result.reason_code), text, name, reason, refused.attempts if refused is not None else 1)
             if not ends_connections:
-                self._retries.forget(session)
+                self.retries.forget(session)
             self._sub_devices.refuse(session.identity, result)
             self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
             self._answer_callers(session, result)
@@ -281,7 +283,7 @@ class Announcer:
             logger.debug("The platform refused device %r again: %s. Announcing it again in %.1f s", name, reason, delay)
         else:
             text = "The platform refused device %r: %s. Announcing it again in %.1f s; its data stays in the queue until then"
-            if len(self._retries) <= NAMED_IN_LOG:
+            if len(self.retries) <= NAMED_IN_LOG:
                 logger.warning(text, name, reason, delay)
             else:
                 self._log.warn_of(("again", result.reason_code), text, name, reason, delay)
@@ -290,7 +292,7 @@ class Announcer:
             self.change_state(session, DeviceSessionState.RECONNECTING)
 
     def _answer_callers(self, session: DeviceSession, result: PublishResult) -> None:
-        _answer(self._callers.pop(session, []), result)
+        _answer(self.callers.pop(session, []), result)
 
 
 def _answer(callers: list[Delivery], result: PublishResult) -> None:

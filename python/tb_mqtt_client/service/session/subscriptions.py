@@ -22,7 +22,9 @@ class Subscriptions:
     def __init__(self) -> None:
         self._by_packet_id: dict[int, asyncio.Future[int]] = {}
         self._futures: set[asyncio.Future[Any]] = set()
-        self._server, self._timeout = "the server", 0.0
+        self._server = "the server"
+        self.timeout = 0.0
+        """Seconds that the server has for a SUBACK or UNSUBACK; each connection sets it."""
 
     def listen_to(self, client: Client, server: str, timeout: float) -> None:
         """Receive the SUBACKs and UNSUBACKs of a new connection.
@@ -32,7 +34,7 @@ class Subscriptions:
             server: The server, as errors name it.
             timeout: Seconds that the server has for each of them.
         """
-        self._server, self._timeout = server, timeout
+        self._server, self.timeout = server, timeout
         client.on_subscribe = self._granted
         client.on_unsubscribe = self._unsubscribed
 
@@ -75,12 +77,12 @@ class Subscriptions:
         acknowledgement: asyncio.Future[int] = self.future()
         self._by_packet_id[packet_id] = acknowledgement
         try:
-            async with running_timeout(self._timeout):
+            async with running_timeout(self.timeout):
                 await asyncio.wait([acknowledgement])
         except TimeoutError:
             # Both may happen in the same iteration of the event loop; the acknowledgement counts.
             if not acknowledgement.done():
-                raise TimeoutError(f"{self._server} did not acknowledge {what} within {self._timeout:g} s") from None
+                raise TimeoutError(f"{self._server} did not acknowledge {what} within {self.timeout:g} s") from None
         finally:
             self._by_packet_id.pop(packet_id, None)
             acknowledgement.cancel()

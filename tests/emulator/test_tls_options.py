@@ -1,4 +1,4 @@
-"""TLS with encrypted keys, private authorities, contexts of one's own, and certificates that are renewed."""
+"""TLS with encrypted keys, private authorities, contexts of the user, and renewed certificates."""
 
 import asyncio
 import datetime
@@ -56,7 +56,7 @@ def files(authority, tmp_path):
 
 
 def write_pair(folder, certificate, password=None, form=PrivateFormat.PKCS8):
-    """The files of a client's certificate and its key, which is encrypted if there is a password."""
+    """Write the certificate of a client and its key, encrypted if there is a password. Return the options."""
     key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
     encryption = NoEncryption() if password is None else BestAvailableEncryption(password.encode())
     certificate.cert_chain_pems[0].write_to_path(folder / "client.pem")
@@ -66,7 +66,7 @@ def write_pair(folder, certificate, password=None, form=PrivateFormat.PKCS8):
 
 @pytest.fixture
 def known(authority, emulator):
-    """A certificate that the platform knows."""
+    """Return a client certificate that the platform knows."""
     certificate = authority.issue_cert("client")
     emulator.add_device(X509Credentials(certificate.cert_chain_pems[0].bytes().decode()), "by certificate")
     return certificate
@@ -74,7 +74,7 @@ def known(authority, emulator):
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=str)
 @pytest.mark.parametrize("by", ["option", "environment"])
-async def test_an_encrypted_private_key(emulator, files, known, monkeypatch, caplog, form, by):
+async def test_an_encrypted_private_key_is_read_with_its_password(emulator, files, known, monkeypatch, caplog, form, by):
     caplog.set_level(logging.DEBUG)
     options = {"ca_cert": files / "ca.pem", "access_token": None} | write_pair(files, known, PASSWORD, form)
     if by == "option":
@@ -88,8 +88,8 @@ async def test_an_encrypted_private_key(emulator, files, known, monkeypatch, cap
     assert PASSWORD not in caplog.text
 
 
-async def test_an_encrypted_key_without_a_password_asks_nobody(emulator, files, known):
-    """OpenSSL would ask on the terminal, and the event loop would wait for an answer."""
+async def test_an_encrypted_key_without_a_password_raises_and_does_not_prompt(emulator, files, known):
+    """OpenSSL would ask on the terminal, and block the event loop."""
     options = {"ca_cert": files / "ca.pem"} | write_pair(files, known, PASSWORD)
     client = make_client(emulator, **options)
     with pytest.raises(ValueError, match=r"private_key: .*client\.key is encrypted: set private_key_password"):
@@ -97,7 +97,7 @@ async def test_an_encrypted_key_without_a_password_asks_nobody(emulator, files, 
     await client.stop()
 
 
-async def test_a_wrong_password_is_named_and_not_shown(emulator, files, known):
+async def test_a_wrong_password_is_reported_and_not_quoted(emulator, files, known):
     options = {"ca_cert": files / "ca.pem", "private_key_password": "hunter2"} | write_pair(files, known, PASSWORD)
     client = make_client(emulator, **options)
     with pytest.raises(ssl.SSLError, match=r"private_key_password is not the password of .*client\.key") as raised:
@@ -106,7 +106,7 @@ async def test_a_wrong_password_is_named_and_not_shown(emulator, files, known):
     await client.stop()
 
 
-def test_a_key_that_is_not_the_certificates(authority, files):
+def test_the_key_of_another_certificate_is_refused(authority, files):
     options = write_pair(files, authority.issue_cert("client"))
     authority.issue_cert("other").private_key_pem.write_to_path(files / "client.key")
     with pytest.raises(ssl.SSLError, match="is not the key of the certificate in"):
@@ -114,7 +114,7 @@ def test_a_key_that_is_not_the_certificates(authority, files):
 
 
 @pytest.mark.parametrize("value", [5, b"hunter2", "hunter2" * 200, "hunter2\udc80"])
-def test_a_password_that_is_not_one_is_refused_and_not_quoted(value):
+def test_an_invalid_password_is_refused_and_not_quoted(value):
     with pytest.raises(ValueError, match="private_key_password must be a") as raised:
         DeviceConfig({"private_key_password": value})
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
@@ -124,7 +124,7 @@ async def test_a_renewed_authority_is_used_at_the_next_connection(emulator, file
     async with make_client(emulator, ca_cert=files / "ca.pem") as client:
         port = emulator.port
         await emulator.stop()
-        # Files that are renewed may be away or incomplete for a moment.
+        # While it is renewed, a file may be missing or incomplete.
         (files / "ca.pem").unlink()
         await asyncio.sleep(0.02)
         (files / "ca.pem").write_text("half a certif")
@@ -155,7 +155,7 @@ def trusting(authority):
     return context
 
 
-async def test_a_context_of_ones_own(emulator, authority):
+async def test_a_context_of_the_user_is_used(emulator, authority):
     context = trusting(authority)
     async with make_client(emulator, ssl_context=context) as client:
         assert (await client.send_timeseries({"a": 1})).is_successful()
@@ -179,7 +179,7 @@ async def test_a_function_makes_a_context_for_each_connection_without_blocking_t
     assert threading.get_ident() not in called_in
 
 
-async def test_the_files_are_read_in_a_thread(emulator, files, monkeypatch):
+async def test_files_are_read_in_another_thread(emulator, files, monkeypatch):
     read_in = []
     real = ssl.create_default_context
 
@@ -201,14 +201,14 @@ async def test_the_files_are_read_in_a_thread(emulator, files, monkeypatch):
         ({"ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, ValueError, r"must be for clients \(ssl\.PROTOCOL_TLS_CLIENT\)"),
     ],
 )
-async def test_a_context_that_is_not_for_clients(emulator, options, error, message):
+async def test_an_unusable_context_raises_at_connect(emulator, options, error, message):
     client = make_client(emulator, **options)
     with pytest.raises(error, match=message):
         await client.connect()
     await client.stop()
 
 
-def test_what_is_not_a_context_is_refused():
+def test_an_argument_that_is_not_a_context_is_refused():
     with pytest.raises(ValueError, match=r"ssl_context must be an ssl\.SSLContext or a function"):
         DeviceConfig({"ssl_context": "tls"})
     with pytest.raises(ValueError, match="ssl_context and ca_cert exclude each other"):
@@ -216,7 +216,7 @@ def test_what_is_not_a_context_is_refused():
 
 
 def lax_authority(folder):
-    """An authority of a company: without the key identifiers on which Python 3.13 insists. The context of its server."""
+    """Write an authority without the key identifiers that Python 3.13 requires. Return the context of its server."""
     now = datetime.datetime.now(datetime.UTC)
     key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, subject = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("Company CA", "server"))
