@@ -1,5 +1,5 @@
-"""Each defect of SDK 2.0 in docs/defects.md, and each mistake in docs/platform_contract.md, section 9, has a test, or a line in
-docs/differences.md that says why not.
+"""Every defect in docs/defects.md has a test, or a line in docs/differences.md that says why it has none. Every mistake in
+docs/platform_contract.md, section 9, has a test.
 """
 
 import re
@@ -36,7 +36,7 @@ MISTAKES = {
     "tokens taken twice or from the wrong limit": "tokens_are_taken_once_from_the_right_limits",
     "buckets that a reconnect fills": "what_was_spent_stays_spent",
     "wrong names of reason codes": "names_of_the_specification",
-    "errors of calls as success": "result_error_and_timeout_are_three_outcomes",
+    "errors of RPC as success": "result_error_and_timeout_are_three_outcomes",
     "NOT_FOUND as FAILURE": "provisioning_not_found_and_failure_are_told_apart",
     "the reply's credentials type": "provisioning_the_credentials_type_of_the_reply_counts",
     "empty lists of keys": "an_empty_list_asks_for_nothing",

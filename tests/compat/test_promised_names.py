@@ -1,6 +1,6 @@
-"""The names of SDK 2.0 that programs may import, with their parameters and values, as far as they are kept.
+"""The kept names of SDK 2.0 can be imported and have their parameters and values.
 
-``promised_names.json`` was written once, from a description of SDK 2.0, without what docs/differences.md says is left out.
+``promised_names.json`` was written once from a description of SDK 2.0, without the names that docs/differences.md lists as removed.
 """
 
 import importlib

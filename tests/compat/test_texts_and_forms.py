@@ -49,7 +49,7 @@ from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 
 ENTRY = AttributeEntry("a", 1)
 RESULT = PublishResult("t", None, 1, 2, 0, 3)
-CALL = {"device": "D1", "data": {"id": 5, "method": "m", "params": [1]}}
+RPC = {"device": "D1", "data": {"id": 5, "method": "m", "params": [1]}}
 INFO = {"device_name": "D1", "device_profile": "p", "device_id": "00000000-0000-0000-0000-000000000001", "original_name": "D0"}
 
 
@@ -77,7 +77,7 @@ async def examples():
         "GatewayAttributeUpdate(device_name=D1, attribute_update=AttributeUpdate(entries=[AttributeEntry(key=a, value=1)]))": (
             GatewayAttributeUpdate("D1", ENTRY)
         ),
-        "RPCRequest(id=5, device_name=D1, method=m, params=[1])": GatewayRPCRequest.from_dict(CALL),
+        "RPCRequest(id=5, device_name=D1, method=m, params=[1])": GatewayRPCRequest.from_dict(RPC),
         "GatewayRPCResponse(device_name=D1, request_id=5, result=1, error=None)": GatewayRPCResponse.build("D1", 5, 1),
         "GatewayClaimRequest(devices_requests={'D1': ClaimRequest(secret_key=***, duration=10)})": GatewayClaimRequestBuilder()
         .add_device_request("D1", ClaimRequest.build("s", 10))
@@ -106,7 +106,7 @@ async def test_objects_have_the_text_of_sdk_2():
         assert str(value) == text
 
 
-async def test_defect_71_everything_can_be_copied_and_pickled():
+async def test_defect_71_all_values_can_be_copied_and_pickled():
     others = [
         DeviceUplinkMessageBuilder().set_device_name("d").add_timeseries(TimeseriesEntry("a", 1, 5)).build(),
         GatewayUplinkMessageBuilder().set_device_name("d").add_attributes(ENTRY).build(),

@@ -1,4 +1,4 @@
-"""What the shared attributes say of a package, and which file its title may name."""
+"""Packages described by shared attributes, and file names made of their titles."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ def named(title):
     return AssignedPackage(PackageKind.FIRMWARE, title, "1").file_name
 
 
-def test_published_names():
+def test_names():
     assert {state.name: state.value for state in FirmwareStates} == {
         name: name for name in ("IDLE", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED", "FAILED")
     }
@@ -37,18 +37,18 @@ def test_published_names():
     assert package_keys(PackageKind.SOFTWARE)[5:] == ["sw_tag", "sw_url"]
 
 
-def test_an_image():
+def test_a_firmware_image():
     assert firmware(fw_tag="stable") == AssignedPackage(PackageKind.FIRMWARE, "title", "1.0", 5, "abc", "SHA256", "stable")
 
 
-def test_software():
+def test_a_software_image():
     attributes = {key.replace("fw", "sw"): value for key, value in IMAGE.items()}
     package = AssignedPackage.from_attributes(PackageKind.SOFTWARE, attributes | {"fw_title": "another"})
     assert (package.kind, package.title) == (PackageKind.SOFTWARE, "title")
 
 
 @pytest.mark.parametrize("attributes", [{}, {"fw_size": 5, "fw_tag": "x"}, {"sw_title": "t", "sw_version": "1"}])
-def test_nothing_is_assigned(attributes):
+def test_no_package_is_assigned(attributes):
     assert AssignedPackage.from_attributes(PackageKind.FIRMWARE, attributes) is None
 
 
@@ -59,12 +59,12 @@ def test_contract_9_ota_a_url_needs_no_size_and_no_checksum():
 
 
 @pytest.mark.parametrize("size", [5, "5", "005"])
-def test_defect_61_sizes_as_text_are_numbers_too(size):
+def test_defect_61_sizes_may_be_texts(size):
     assert firmware(fw_size=size).size == 5
 
 
 @pytest.mark.parametrize("key", REQUIRED_SHARED_KEYS)
-def test_a_missing_attribute_is_named(key):
+def test_the_error_names_a_missing_attribute(key):
     with pytest.raises(ValueError, match=f"^the attribute {key} is missing$"):
         firmware(**{key: None})
 
@@ -89,7 +89,7 @@ def test_a_missing_attribute_is_named(key):
         ("fw_size", ""),
     ],
 )
-def test_an_attribute_that_cannot_be_is_named(key, value):
+def test_the_error_names_an_invalid_attribute(key, value):
     with pytest.raises(ValueError, match=f"^the attribute {key} must be"):
         firmware(**{key: value})
 
@@ -117,7 +117,7 @@ def test_packages_can_be_copied_and_pickled():
         ("name. .", "name"),
     ],
 )
-def test_defect_63_only_the_base_name_counts(title, name):
+def test_defect_63_only_the_base_name_of_a_title_is_used(title, name):
     assert named(title) == name
 
 
@@ -128,14 +128,14 @@ def test_defect_63_only_the_base_name_counts(title, name):
         "nul.txt", "com1", "LPT9.bin", "aux .x", "x" * 201, "é" * 101, "\\\\server\\share",
     ],
 )  # fmt: skip
-def test_defect_63_what_is_no_name_is_refused(title):
+def test_defect_63_titles_that_are_not_file_names_are_refused(title):
     with pytest.raises(ValueError, match=r"^fw_title"):
         named(title)
 
 
 @given(st.text(min_size=1))
-def test_defect_63_no_title_leaves_the_folder(title):
-    """Whatever the title is: a refusal, or one component of a path on either kind of system."""
+def test_defect_63_the_file_stays_in_its_folder(title):
+    """Any title is refused or makes one component of a path, on POSIX and on Windows."""
     try:
         name = named(title)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a device asks, answers and is told: forms on the wire, what is refused, and that values stay what they are."""
+"""Requests, responses and updates of a device: JSON forms, refused arguments, copies and equality."""
 
 import copy
 import pickle
@@ -87,27 +87,27 @@ async def test_contract_9_an_empty_list_asks_for_nothing(shared, client, payload
 
 
 @pytest.mark.parametrize("keys", [([], None), (None, []), ([], [])])
-async def test_a_request_for_nothing_is_refused(keys):
+async def test_a_request_without_keys_is_refused(keys):
     with pytest.raises(ValueError, match="shared_keys and client_keys request nothing"):
         await AttributeRequest.build(*keys)
 
 
 @pytest.mark.parametrize("keys", ["abc", ("a",), {"a"}, {"a": 1}, [1], [None], [""], ["a,b"], ["a", b"b"], 5])
-async def test_defect_57_keys_are_a_list_of_texts(keys):
+async def test_defect_57_keys_are_a_list_of_str(keys):
     with pytest.raises(ValueError, match=r"^shared_keys must be None or a list of non-empty str without commas, not "):
         await AttributeRequest.build(keys)
     with pytest.raises(ValueError, match=r"^client_keys must be None or a list"):
         await AttributeRequest.build(None, keys)
 
 
-async def test_a_refused_request_takes_no_id():
+async def test_a_refused_request_uses_no_id():
     AttributeRequestIdProducer.reset()
     with pytest.raises(ValueError, match="shared_keys"):
         await AttributeRequest.build("abc")
     assert (await AttributeRequest.build()).request_id == 1
 
 
-async def test_the_callers_lists_are_its_own():
+async def test_a_request_copies_the_lists_of_keys():
     keys = ["a"]
     request = await AttributeRequest.build(keys, keys)
     keys.append("b")
@@ -154,7 +154,7 @@ def test_contract_9_deletions_are_told_apart():
 
 
 @pytest.mark.parametrize("data", [{"deleted": 1}, {"deleted": [1]}, {"deleted": "a"}, {"deleted": ["a"], "b": 1}, {}])
-def test_attributes_that_only_look_like_a_deletion(data):
+def test_attributes_that_resemble_a_deletion(data):
     update = AttributeUpdate.from_dict(data)
     assert (update.as_dict(), update.deleted_keys) == (data, [])
 
@@ -178,7 +178,7 @@ def test_attribute_response():
 
 
 @pytest.mark.parametrize("data", [{"shared": []}, {"client": "x"}, {"shared": {"": 1}}, {"shared": {"a": float("nan")}}])
-def test_an_attribute_response_that_is_none(data):
+def test_invalid_attribute_responses(data):
     with pytest.raises(ValueError, match=r"."):
         RequestedAttributeResponse.from_dict(data)
 
@@ -197,12 +197,12 @@ async def test_rpc_request():
 
 
 @pytest.mark.parametrize(("method", "params"), [(None, None), (b"m", None), (1, None), ("m", {1}), ("m", float("nan"))])
-async def test_rpc_requests_that_cannot_be_sent(method, params):
+async def test_invalid_rpc_requests(method, params):
     with pytest.raises(ValueError, match="Method must be a string" if not isinstance(method, str) else "JSON value"):
         await RPCRequest.build(method, params)
 
 
-def test_rpc_request_of_the_platform():
+def test_server_side_rpc_request():
     request = RPCRequest.from_dict(0, {"method": "m", "params": None, "other": 1})
     assert (request.request_id, request.method, request.params) == (0, "m", None)
     for request_id in (None, 1.5, True):
@@ -236,12 +236,12 @@ def test_an_exception_as_the_error_of_an_rpc_response():
 
 
 @pytest.mark.parametrize("error", [1, ["a"], b"x", object()])
-def test_errors_that_an_rpc_response_cannot_have(error):
+def test_invalid_errors_of_an_rpc_response(error):
     with pytest.raises(ValueError, match="Error must be a string, dictionary, or an exception instance"):
         RPCResponse.build(1, error=error)
 
 
-def test_rpc_responses_that_json_cannot_carry():
+def test_rpc_responses_that_json_cannot_express():
     with pytest.raises(ValueError, match=r"\$\.a"):
         RPCResponse.build(1, {"a": object()})
     with pytest.raises(ValueError, match=r"\$\.a"):
@@ -267,7 +267,7 @@ def test_contract_9_result_error_and_timeout_are_three_outcomes(reply, status, e
     assert (response.status, response.error, response.result, response.request_id) == (status, error, reply, 4)
 
 
-def test_rpc_response_without_an_answer():
+def test_rpc_response_after_a_timeout():
     response = RPCResponse.timed_out(1, TimeoutError("late"))
     assert (response.status, response.error["type"], response.result) == (RPCStatus.TIMEOUT, "TimeoutError", None)
 
@@ -288,7 +288,7 @@ def test_contract_9_claim_duration_in_seconds_and_empty_secret(request_, payload
     assert request_.to_payload_format() == payload
 
 
-def test_defect_56_the_default_duration_is_what_the_documentation_says():
+def test_defect_56_the_default_duration_is_the_documented_one():
     assert ClaimRequest.build("s").duration == 60_000 == 16 * 3600 + 40 * 60
 
 
@@ -310,7 +310,7 @@ def test_claim_request():
 # Ids.
 
 
-async def test_published_counters():
+async def test_producers_of_request_ids():
     for producer in (RPCRequestIdProducer, AttributeRequestIdProducer):
         producer.reset()
         assert [await producer.get_next(), await producer.get_next()] == [1, 2]
@@ -318,7 +318,7 @@ async def test_published_counters():
     assert (await RPCRequestIdProducer.get_next(), await AttributeRequestIdProducer.get_next()) == (1, 3)
 
 
-def test_wire_ids_are_a_clients_own_int32_and_never_in_use_twice():
+def test_ids_on_the_wire_are_32_bit_and_not_in_use():
     first, second = RequestIds(), RequestIds()
     assert [first.next(), first.next(), second.next()] == [1, 2, 1]
     near_the_end = RequestIds(LARGEST_ID - 1)

@@ -1,4 +1,4 @@
-"""Sub-devices: who they are, the sessions that a gateway knows, and the messages that announce them."""
+"""Sub-devices: identity, registry of sessions, callbacks, and announcements."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_device_info():
         DeviceInfo.from_dict({"device_name": "n", "device_id": "x"})
 
 
-def test_registering():
+def test_registering_sub_devices():
     manager = DeviceManager()
     session = manager.register("a", "profile")
     assert manager.register("a") is session
@@ -46,7 +46,7 @@ def test_registering():
     assert not manager.is_connected(session.device_info.device_id)
 
 
-def test_renaming(caplog):
+def test_renaming_sub_devices(caplog):
     manager = DeviceManager()
     session, other = manager.register("a"), manager.register("b")
     manager.rename_device("a", "c")
@@ -61,7 +61,7 @@ def test_renaming(caplog):
     assert list(manager.all()) == [other]
 
 
-def test_states():
+def test_session_states():
     told = []
     session = DeviceSession(DeviceInfo("a", "default"), told.append)
     before = session.last_seen_at
@@ -83,7 +83,7 @@ def test_sessions_are_equal_by_the_devices_id():
     assert len({DeviceSession(info), DeviceSession(info)}) == 1
 
 
-def test_defect_41_connected_devices_are_right_from_the_start():
+def test_defect_41_connected_devices_are_correct_from_the_start():
     manager = DeviceManager()
     session = manager.register("a")
     assert manager.connected_devices == {session}
@@ -96,7 +96,7 @@ def test_defect_41_connected_devices_are_right_from_the_start():
     session.update_state(DeviceSessionState.CONNECTED)
 
 
-def test_defect_42_a_bad_id_breaks_nothing():
+def test_defect_42_an_invalid_id_is_refused():
     with pytest.raises(ValueError, match="UUID"):
         DeviceInfo.from_dict({"device_name": "n", "device_id": "no id"})
     info = DeviceInfo("n", "default")
@@ -120,7 +120,7 @@ def test_defect_44_names_after_renaming():
     manager.rename_device("a", "b")
     manager.rename_device("a", "c")
     assert (manager.get_by_name("c"), manager.get_by_name("a")) == (session, session)
-    # A new device may have a name that another one had for a while.
+    # A new device may have the former name of another device.
     assert manager.get_by_name("b") is None
     assert manager.resolve("b") is session
     assert manager.register("b") is not session
@@ -134,7 +134,7 @@ def test_defect_44_names_after_renaming():
     assert repr(manager) == "DeviceManager(['other', 'c', 'b'])"
 
 
-def test_a_forgotten_session_has_no_manager():
+def test_an_unregistered_session_has_no_manager():
     manager = DeviceManager()
     session = manager.register("a")
     manager.rename_device("a", "b")
@@ -200,20 +200,20 @@ async def test_events_go_to_the_callback_for_their_type_and_class():
             getattr(session, f"set_{kind}_callback")(callback)
             assert await session.handle_event_to_device(event) == result
             assert told.pop() == (session, event)
-    # The type is right, the class is not.
+    # The event has the right type, but another class.
     assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_RPC_REQUEST)) is None
     assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_CONNECT)) is None
     assert told == []
 
 
-async def test_what_a_callback_raises_is_raised():
+async def test_exceptions_of_a_callback_are_raised():
     session = DeviceSession(DeviceInfo("a", "default"))
     session.set_attribute_update_callback(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await session.handle_event_to_device(AttributeUpdate([]))
 
 
-def test_messages():
+def test_connect_and_disconnect_messages():
     assert DeviceConnectMessage.build("a", "p").to_payload_format() == {"device": "a", "type": "p"}
     assert DeviceDisconnectMessage.build("a").to_payload_format() == {"device": "a"}
     for build in (lambda: DeviceConnectMessage.build("", "p"), lambda: DeviceDisconnectMessage.build("")):

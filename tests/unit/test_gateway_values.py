@@ -1,4 +1,4 @@
-"""What a gateway asks, answers and is told for its sub-devices: forms on the wire, and what is refused."""
+"""Requests, responses and updates of sub-devices: JSON forms and refused arguments."""
 
 import copy
 import pickle
@@ -87,7 +87,7 @@ async def test_frozen(session):
 
 
 async def test_defect_48_every_event_has_a_session(session):
-    """``None`` until it is set, on frozen ones too."""
+    """The session is ``None`` until it is set, also in frozen events."""
     update = AttributeUpdate([AttributeEntry("a", 1)])
     events = [value for value in await one_of_each(session) if isinstance(value, BaseGatewayEvent)]
     for event in [update, await AttributeRequest.build(["a"]), GatewayEvent(GatewayEventType.DEVICE_UPDATE), *events]:
@@ -134,7 +134,7 @@ def test_gateway_event(session):
         (None, None, {}),
     ],
 )
-async def test_the_published_form_of_an_attribute_request(session, shared, client, payload):
+async def test_the_json_form_of_an_attribute_request(session, shared, client, payload):
     request = await GatewayAttributeRequest.build(session, shared, client)
     assert request.to_payload_format() == {"device": "D1", "id": request.request_id} | payload
     session.device_info.rename("D2")
@@ -147,7 +147,7 @@ async def test_scopes_of_an_attribute_request(session):
     assert (await GatewayAttributeRequest.build(session, [], None)).scopes() == []
 
 
-async def test_a_devices_request_as_a_gateways(session):
+async def test_an_attribute_request_made_from_that_of_a_device(session):
     request = await AttributeRequest.build(["a"], ["b"])
     again = await GatewayAttributeRequest.from_attribute_request(session, request)
     assert (again.request_id, again.shared_keys, again.client_keys) == (request.request_id, ["a"], ["b"])
@@ -159,16 +159,16 @@ async def test_a_devices_request_as_a_gateways(session):
 
 
 @pytest.mark.parametrize("keys", ["abc", ("a",), {"a"}, [1], [""], [None], 7])
-async def test_defect_57_keys_of_a_gateway_request_are_a_list_of_texts(session, keys):
+async def test_defect_57_keys_of_a_gateway_request_are_a_list_of_str(session, keys):
     for given in ({"shared_keys": keys}, {"client_keys": keys}):
         with pytest.raises(ValueError, match=next(iter(given))):
             await GatewayAttributeRequest.build(session, **given)
 
 
-# Answers and updates.
+# Responses and updates.
 
 
-def test_defect_49_lists_that_are_none_are_empty():
+def test_defect_49_lists_that_are_none_become_empty():
     response = GatewayRequestedAttributeResponse(request_id=3, device_name="D1")
     assert (response.shared_keys(), response.client_keys()) == ([], [])
     assert response.as_dict() == {"shared": [], "client": []}
@@ -177,7 +177,7 @@ def test_defect_49_lists_that_are_none_are_empty():
         response["a"]
 
 
-def test_answers():
+def test_attribute_responses():
     response = GatewayRequestedAttributeResponse(
         3, [AttributeEntry("a", 1)], [AttributeEntry("a", 2), AttributeEntry("b", 3)], "D1"
     )
@@ -187,7 +187,7 @@ def test_answers():
     assert repr(response) == (f"GatewayRequestedAttributeResponse(device_name=D1,request_id=3, shared={shared}, client={client})")
 
 
-def test_attribute_updates_of_a_device():
+def test_attribute_updates_of_a_sub_device():
     entries = [AttributeEntry("a", 1), AttributeEntry("b", 2)]
     for given in (entries, AttributeUpdate(entries)):
         update = GatewayAttributeUpdate("D1", given)
@@ -207,7 +207,7 @@ def test_attribute_updates_of_a_device():
 # RPC.
 
 
-def test_calls_of_the_platform():
+def test_rpc_requests():
     request = rpc_request()
     assert (request.request_id, request.device_name, request.method, request.params) == (5, "D1", "get", [1])
     assert repr(request) == str(request) == "RPCRequest(id=5, device_name=D1, method=get, params=[1])"
@@ -228,17 +228,17 @@ def test_calls_of_the_platform():
         ({"device": "D1", "data": {"id": 1, "method": 2}}, ValueError, "Missing 'method' in RPC request"),
     ],
 )
-def test_what_is_no_call(data, error, text):
+def test_invalid_rpc_requests(data, error, text):
     with pytest.raises(error, match=text):
         GatewayRPCRequest.from_dict(data)
 
 
-def test_answers_to_calls():
+def test_rpc_responses():
     response = GatewayRPCResponse.build("D1", 5, {"a": None})
     assert isinstance(response, RPCResponse)
     assert response.to_payload_format() == {"device": "D1", "id": 5, "data": {"result": {"a": None}}}
     assert repr(response) == "GatewayRPCResponse(device_name=D1, request_id=5, result={'a': None}, error=None)"
-    # The platform needs `data` (docs/platform_contract.md, section 4).
+    # The platform requires `data` (docs/platform_contract.md, section 4).
     assert GatewayRPCResponse.build("D1", 5).to_payload_format() == {"device": "D1", "id": 5, "data": {}}
     failed = GatewayRPCResponse.build("D1", 5, error=ZeroDivisionError("by nothing"))
     assert failed.status is RPCStatus.ERROR
@@ -248,7 +248,7 @@ def test_answers_to_calls():
 
 
 @pytest.mark.parametrize("name", ["", None, 7])
-def test_an_answer_needs_a_device(name):
+def test_an_rpc_response_needs_a_device(name):
     with pytest.raises(ValueError, match="Device name must be a non-empty string"):
         GatewayRPCResponse.build(name, 5)
 
@@ -275,7 +275,7 @@ def test_a_built_claim_request_does_not_change(session):
     assert list(builder.build().to_payload_format()) == ["D1", "D9"]
 
 
-def test_what_cannot_be_claimed(session):
+def test_invalid_claim_requests(session):
     for target in (GatewayClaimRequest.build(), GatewayClaimRequestBuilder()):
         for wrong in (None, 7, "", object()):
             with pytest.raises(ValueError, match="device_session must be an instance of DeviceSession or a string"):
@@ -289,7 +289,7 @@ def test_what_cannot_be_claimed(session):
 
 
 @pytest.mark.parametrize("wrong", ["", None, 7, b"D1", []])
-def test_what_is_no_name(wrong):
+def test_invalid_names(wrong):
     for build in (DeviceConnectMessage.build, DeviceDisconnectMessage.build):
         with pytest.raises(ValueError, match="Device name must"):
             build(wrong)
@@ -300,6 +300,6 @@ def test_what_is_no_name(wrong):
 @pytest.mark.parametrize(
     ("connector", "received"), [("", 1), (None, 1), (b"c", 1), ("c", None), ("c", 1.5), ("c", True), ("c", -1), ("c", 2**63)]
 )
-def test_what_is_no_metadata(connector, received):
+def test_invalid_metadata(connector, received):
     with pytest.raises(ValueError, match="must be"):
         TelemetryMetadata(connector, received)

@@ -1,4 +1,4 @@
-"""Provisioning requests and responses: what is sent, what is read, what is shown."""
+"""Provisioning requests and responses: JSON forms, invalid payloads, and secrets in texts."""
 
 import copy
 import json
@@ -40,10 +40,10 @@ def given_credentials(config):
     return {name: value for name in CREDENTIALS if (value := getattr(config, name)) is not None}
 
 
-# What is sent.
+# Requests.
 
 
-def test_payload_of_the_least():
+def test_payload_of_a_minimal_request():
     payload = ProvisioningRequest("host", TOKEN).to_payload_format()
     assert list(payload.items()) == [
         ("provisionDeviceKey", "key"),
@@ -52,7 +52,7 @@ def test_payload_of_the_least():
     ]
 
 
-def test_payload_of_a_token():
+def test_payload_with_a_token():
     credentials = AccessTokenProvisioningCredentials("key", "secret", "token")
     payload = ProvisioningRequest("host", credentials, device_name="name", gateway=True).to_payload_format()
     assert list(payload.items())[2:] == [
@@ -63,7 +63,7 @@ def test_payload_of_a_token():
     ]
 
 
-def test_payload_of_basic():
+def test_payload_with_basic_credentials():
     payload = ProvisioningRequest("host", BasicProvisioningCredentials("key", "secret", "id", "user", "word")).to_payload_format()
     assert list(payload.items())[2:] == [
         ("username", "user"),
@@ -73,18 +73,18 @@ def test_payload_of_basic():
     ]
 
 
-def test_payload_of_a_certificate(certificate):
+def test_payload_with_a_certificate(certificate):
     payload = ProvisioningRequest("host", x509(certificate)).to_payload_format()
     text = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"
     assert list(payload.items())[2:] == [("hash", text), ("credentialsType", "X509_CERTIFICATE")]
 
 
-def test_an_empty_device_name_is_left_to_the_platform():
+def test_an_empty_device_name_is_sent():
     assert ProvisioningRequest("host", TOKEN, device_name="").to_payload_format()["deviceName"] == ""
 
 
 @pytest.mark.parametrize(("key", "secret"), [("", "secret"), ("key", "")])
-async def test_key_and_secret_are_needed(key, secret):
+async def test_key_and_secret_are_required(key, secret):
     request = ProvisioningRequest("host", AccessTokenProvisioningCredentials(key, secret))
     with pytest.raises(ValueError, match=r"^ProvisioningRequest must have valid device key and secret\.$"):
         JsonDeviceFormat().build_provision_request(request)
@@ -100,7 +100,7 @@ def test_certificate_files(tmp_path):
         x509(tmp_path / "missing.pem")
 
 
-async def test_the_publish():
+async def test_the_message():
     message = JsonDeviceFormat().build_provision_request(ProvisioningRequest("host", TOKEN))
     assert (message.topic, message.qos, message.datapoints) == ("/provision/request", 1, 1)
     assert json.loads(message.payload)["provisionDeviceKey"] == "key"
@@ -127,7 +127,7 @@ def test_the_base_is_abstract():
         ("ca_cert", {"ca_cert": 5}),
     ],
 )
-def test_bad_arguments_of_a_request(name, arguments):
+def test_invalid_arguments_of_a_request(name, arguments):
     with pytest.raises(ValueError, match=f"^{name} must be") as raised:
         ProvisioningRequest(**({"host": "host", "credentials": TOKEN} | arguments))
     assert "secret" not in str(raised.value)
@@ -146,7 +146,7 @@ def test_bad_arguments_of_a_request(name, arguments):
         ("ca_cert_path", lambda: X509ProvisioningCredentials("key", "secret", "a", "b", None)),
     ],
 )
-def test_bad_arguments_of_credentials(name, make):
+def test_invalid_arguments_of_credentials(name, make):
     with pytest.raises(ValueError, match=f"^{name} must be a") as raised:
         make()
     assert "secret'" not in str(raised.value)
@@ -166,14 +166,14 @@ def test_when_tls_is_used(options, expected):
     assert ProvisioningRequest("host", TOKEN, **options).use_tls() is expected
 
 
-# What is read.
+# Responses.
 
 
 def build(payload, credentials=TOKEN, **options):
     return ProvisioningResponse.build(ProvisioningRequest("host", credentials, 1884, **options), payload)
 
 
-def test_a_token():
+def test_a_response_with_a_token():
     response = build(SUCCESS)
     assert (response.status, response.error) == (ProvisioningResponseStatus.SUCCESS, None)
     assert response.credentials_type is ProvisioningCredentialsType.ACCESS_TOKEN
@@ -192,14 +192,14 @@ def test_a_token():
     ],
 )
 def test_contract_9_provisioning_the_credentials_type_of_the_reply_counts(value, expected):
-    """A device that was there before keeps its own kind of credentials, whatever was asked for."""
+    """An existing device keeps its type of credentials, which may differ from the requested type."""
     response = build({"status": "SUCCESS", "credentialsType": "MQTT_BASIC", "credentialsValue": value})
     assert given_credentials(response.result) == expected
     assert response.credentials_type is ProvisioningCredentialsType.MQTT_BASIC
 
 
-def test_credentials_without_a_type_are_those_that_were_asked_for(certificate):
-    """As SDK 2.0 read them."""
+def test_credentials_without_a_type_have_the_requested_type(certificate):
+    """SDK 2.0 did the same."""
     untyped = {"status": "SUCCESS", "credentialsValue": "issued"}
     assert given_credentials(build(untyped).result) == {"access_token": "issued"}
     basic = BasicProvisioningCredentials("key", "secret", "id", "user", "word")
@@ -211,13 +211,13 @@ def test_credentials_without_a_type_are_those_that_were_asked_for(certificate):
     assert response.credentials_type is ProvisioningCredentialsType.X509_CERTIFICATE
 
 
-def test_a_certificate(certificate):
+def test_a_response_with_a_certificate(certificate):
     payload = {"status": "SUCCESS", "credentialsType": "X509_CERTIFICATE", "credentialsValue": "hash"}
     paths = {"ca_cert": "ca.pem", "client_cert": str(certificate), "private_key": "key.pem"}
     assert given_credentials(build(payload, x509(certificate)).result) == paths
     authority = build(payload, x509(certificate), ca_cert="other.pem").result
     assert given_credentials(authority) == paths | {"ca_cert": "other.pem"}
-    # The device has a certificate that this program knows nothing of.
+    # The device has a certificate that is not known to this program.
     response = build(payload)
     assert given_credentials(response.result) == {}
     assert response.credentials_type is ProvisioningCredentialsType.X509_CERTIFICATE
@@ -229,7 +229,7 @@ def test_a_token_for_a_request_with_a_certificate(certificate):
     assert given_credentials(over_tls) == {"access_token": "issued", "ca_cert": "ca.pem"}
 
 
-def test_tls_of_the_request_is_tls_of_the_device():
+def test_the_device_uses_tls_like_the_request():
     config = build(SUCCESS, tls=True, verify_hostname=False).result
     assert (config.use_tls(), config.ca_cert, config.verify_hostname) == (True, None, False)
     assert build(SUCCESS, ca_cert="ca.pem").result.ca_cert == "ca.pem"
@@ -259,7 +259,7 @@ def test_contract_9_provisioning_not_found_and_failure_are_told_apart(payload, s
         {"status": "SUCCESS", "credentialsType": "MQTT_BASIC"},
     ],
 )
-def test_a_success_without_its_values(payload):
+def test_a_success_without_credentials(payload):
     with pytest.raises(KeyError):
         build(payload)
 
@@ -276,12 +276,12 @@ def test_a_success_without_its_values(payload):
         SUCCESS | {"credentialsType": "MQTT_BASIC", "credentialsValue": {"userName": 5}},
     ],
 )
-def test_a_success_with_values_that_are_none(payload):
+def test_a_success_with_invalid_credentials(payload):
     with pytest.raises(ValueError, match=r"credentialsValue|CredentialsType|userName"):
         build(payload)
 
 
-def test_the_environment_is_of_another_device(monkeypatch):
+def test_credentials_in_the_environment_are_ignored(monkeypatch):
     for name in ("HOST", *(credential.upper() for credential in CREDENTIALS)):
         monkeypatch.setenv(f"TB_{name}", "environment")
     monkeypatch.setenv("TB_PORT", "99")
@@ -292,7 +292,7 @@ def test_the_environment_is_of_another_device(monkeypatch):
     assert given_credentials(config) == {"username": "user"}
 
 
-# Payloads of a server that is not as it should be.
+# Invalid payloads.
 
 
 def dictionaries(values):
@@ -308,7 +308,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 @given(st.binary() | dictionaries(json_values).map(lambda value: json.dumps(value).encode()))
 @example(b'{"status":"SUCCESS","credentialsType":"MQTT_BASIC","credentialsValue":{"clientId":[]}}')
 def test_the_parser_never_raises(payload):
-    """Whatever the payload is, there is a response: a success with a configuration, or something else without."""
+    """Any payload makes a response: a success with a configuration, or an error without one."""
     response = JsonDeviceFormat().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
     assert (response.status is ProvisioningResponseStatus.SUCCESS) == isinstance(response.result, DeviceConfig)
 
@@ -324,14 +324,14 @@ def test_the_parser_never_raises(payload):
         (json.dumps(SUCCESS | {"credentialsType": "MQTT_BASIC"}).encode(), "must be an object"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_a_failure(payload, error):
+def test_an_unreadable_response_is_a_failure(payload, error):
     response = JsonDeviceFormat().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
     assert response.status is ProvisioningResponseStatus.ERROR
     assert error in response.error
     assert "issued" not in response.error
 
 
-# As objects.
+# Objects.
 
 
 def test_direct_construction_is_refused():
@@ -356,7 +356,7 @@ def test_responses_are_frozen():
         build(SUCCESS).status = None
 
 
-def test_no_secret_is_shown(certificate):
+def test_texts_show_no_secret(certificate):
     credentials = [
         AccessTokenProvisioningCredentials("KEY", "SECRET", "TOKEN"),
         BasicProvisioningCredentials("KEY", "SECRET", "ID", "USER", "WORD"),

@@ -10,7 +10,7 @@ def result(reason_code=0, size=10, datapoints=1, topic="t"):
     return PublishResult(topic, 1, 7, size, reason_code, datapoints)
 
 
-def test_sums_and_the_worst_reason_code():
+def test_merged_results_have_sums_and_the_worst_reason_code():
     merged = PublishResult.merge([result(0, 10, 2), result(0x97, 20, 3, "u"), result(0x83, 5, 1), result(-1, 1, 1)])
     assert merged == PublishResult("t", 1, -1, 36, 0x97, 7)
     assert not merged.is_successful()
@@ -20,7 +20,7 @@ def test_sums_and_the_worst_reason_code():
         PublishResult.merge([])
 
 
-def test_forms():
+def test_equality_repr_and_dict():
     one = PublishResult("t", None, 3, 4, 0)
     assert one.as_dict() == {
         "topic": "t",
@@ -56,7 +56,7 @@ def test_defect_30_contract_9_names_of_the_specification(code, part):
     assert part.lower() in reason_name(code).lower()
 
 
-def test_other_codes():
+def test_names_of_other_codes():
     assert "0x77" in reason_name(0x77).lower()
     assert reason_name(-1)
     assert ReasonCode.PACKET_TOO_LARGE == 0x95

@@ -38,7 +38,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("host", "server", "tls"), FORMS)
-def test_every_form_of_a_host_is_read(host, server, tls, monkeypatch):
+def test_forms_of_a_host(host, server, tls, monkeypatch):
     given, assigned = DeviceConfig({"host": host}), DeviceConfig()
     assigned.host = host
     monkeypatch.setenv("TB_HOST", host)
@@ -48,7 +48,7 @@ def test_every_form_of_a_host_is_read(host, server, tls, monkeypatch):
 
 
 @pytest.mark.parametrize(("host", "server", "tls"), FORMS)
-def test_every_form_of_a_host_is_read_for_provisioning(host, server, tls):
+def test_forms_of_a_host_for_provisioning(host, server, tls):
     request = ProvisioningRequest(host, CREDENTIALS)
     assert f"{request.host}:{request.port}" == server.replace("[", "").replace("]", "")
     assert request.use_tls() == tls

@@ -1,4 +1,4 @@
-"""Keys that are due at a time of their own."""
+"""Timers by key: each key is due once, at the last time that was set."""
 
 from contextlib import closing
 
@@ -42,7 +42,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_each_key_is_due_once_at_its_last_time(steps):
+def test_each_key_is_due_once_at_the_last_time_set(steps):
     with closing(Clock()) as clock:
         judge(clock, steps)
 
@@ -66,7 +66,7 @@ def judge(clock, steps):
         assert sorted(due) == sorted(expected)
 
 
-def test_one_timer_for_all_keys(clock):
+def test_all_keys_share_one_timer(clock):
     table, _, run = table_in(clock)
     for key in range(1000):
         run(table.set, key, 1000 - key)
@@ -75,7 +75,7 @@ def test_one_timer_for_all_keys(clock):
     assert (len(table), clock.pending_timers) == (0, 0)
 
 
-def test_a_key_that_fails_keeps_no_other_from_being_due(clock):
+def test_an_exception_for_one_key_does_not_affect_the_others(clock):
     due, errors = [], []
 
     def on_due(key):
@@ -95,7 +95,7 @@ def test_a_key_that_fails_keeps_no_other_from_being_due(clock):
     assert (due, errors) == (["bad", "good"], [ZeroDivisionError])
 
 
-def test_a_key_may_be_set_again_when_it_is_due(clock):
+def test_a_key_can_be_set_again_when_it_is_due(clock):
     due = []
 
     def on_due(key):

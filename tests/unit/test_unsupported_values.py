@@ -1,6 +1,6 @@
-"""What JSON cannot carry is refused with one error, wherever it is given.
+"""Values that JSON cannot express raise one error, in every call that takes JSON values.
 
-SDK 2.0 raised a ``TypeError`` where it wrote JSON and a ``ValueError`` where it had checked before: programs catch either.
+SDK 2.0 raised a ``TypeError`` or a ``ValueError``, depending on the call. The error is both, because programs catch either.
 """
 
 import pytest
@@ -26,42 +26,42 @@ UNSUPPORTED = [
     *(b"x", {1}, (1,), 1j, Text("x"), {1: 2}, [{"a": {None: 1}}], "\ud800", {"\ud800": 1}),
 ]
 
-DOORS = {
+CALLS = {
     "validate_json_compatibility": validate_json_compatibility,
     "json_publish": lambda value: json_publish("topic", {"a": value}),
     "RPCResponse.build(result)": lambda value: RPCResponse.build(1, value),
     "RPCResponse.build(error)": lambda value: RPCResponse.build(1, error={"a": value}),
     "GatewayRPCResponse.build(result)": lambda value: GatewayRPCResponse.build("D1", 1, value),
     "GatewayRPCResponse.build(error)": lambda value: GatewayRPCResponse.build("D1", 1, error={"a": value}),
-    # A result beside an error is looked at when it is written.
+    # A result with an error is checked when it is written.
     "RPCResponse sent": lambda value: JsonDeviceFormat().build_rpc_response(RPCResponse.build(1, value, "error")),
 }
 
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_one_error_for_what_json_cannot_carry(door, value):
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_values_that_json_cannot_express(call, value):
     with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$") as raised:
-        door(value)
+        call(value)
     assert isinstance(raised.value, ValueError)
     assert isinstance(raised.value, TypeError)
 
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
-async def test_parameters_of_a_call(value):
+async def test_parameters_of_an_rpc_request(value):
     with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$"):
         await RPCRequest.build("m", value)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_a_number_that_json_lacks_is_of_a_supported_type(door, number):
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_numbers_that_are_not_finite_raise_a_value_error_only(call, number):
     with pytest.raises(ValueError, match="numbers must be finite") as raised:
-        door(number)
+        call(number)
     assert not isinstance(raised.value, TypeError)
 
 
-def test_a_secret_with_a_lone_surrogate():
+def test_a_secret_key_with_a_lone_surrogate():
     with pytest.raises(UnsupportedValueError, match="surrogate"):
         ClaimRequest.build("\ud800")
 
@@ -73,16 +73,16 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("door", "text"), KEYS)
-def test_keys_of_another_type(door, text):
-    """SDK 2.0 took a list of them, and raised a TypeError when it was sent."""
+@pytest.mark.parametrize(("call", "text"), KEYS)
+def test_keys_of_the_wrong_type(call, text):
+    """SDK 2.0 accepted such lists and raised a ``TypeError`` when the request was sent."""
     for wrong in ("abc", ("a",), {"a"}, [1], ["a", None], [b"x"], 5):
         with pytest.raises(UnsupportedValueError, match=text):
-            door(wrong)
+            call(wrong)
 
 
-@pytest.mark.parametrize(("door", "text"), KEYS)
-def test_a_key_of_the_right_type_that_cannot_be_asked_for(door, text):
+@pytest.mark.parametrize(("call", "text"), KEYS)
+def test_a_key_of_the_right_type_that_is_not_allowed(call, text):
     with pytest.raises(ValueError, match=text) as raised:
-        door([""])
+        call([""])
     assert not isinstance(raised.value, TypeError)

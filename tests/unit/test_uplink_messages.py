@@ -1,4 +1,4 @@
-"""The published messages, builders, splitters and adapters on their own."""
+"""Uplink messages, publish messages and splitters."""
 
 import copy
 import pickle
@@ -24,7 +24,7 @@ def gateway_message(name, count, start=0, profile="default"):
     return builder
 
 
-async def test_a_message_is_frozen_and_shows_its_entries():
+async def test_a_message_is_immutable_and_shows_its_entries():
     builder = DeviceUplinkMessageBuilder().set_device_name("d")
     builder.add_attributes([AttributeEntry("a", 1)])
     builder.add_timeseries([TimeseriesEntry("t", 2, 5), TimeseriesEntry("u", 3)])
@@ -40,7 +40,7 @@ async def test_a_message_is_frozen_and_shows_its_entries():
         DeviceUplinkMessage()
 
 
-async def test_splitting_cuts_and_ties_the_futures():
+async def test_splitting_a_message_and_its_future():
     splitter = MessageSplitter(max_payload_size=400)
     builder = DeviceUplinkMessageBuilder()
     for index in range(100):
@@ -59,7 +59,7 @@ async def test_splitting_cuts_and_ties_the_futures():
     assert call.result().datapoints_count == 100
 
 
-async def test_a_message_that_fits_is_passed_on():
+async def test_a_message_that_fits_is_not_split():
     message = DeviceUplinkMessageBuilder().add_timeseries(TimeseriesEntry("a", 1, 1)).build()
     assert MessageSplitter().split_timeseries([message]) == [message]
     assert MessageSplitter().split_attributes([message]) == []
@@ -76,7 +76,7 @@ def test_default_limits(value):
 
 
 @pytest.mark.parametrize(("version", "overhead"), [(5, 5), (4, 4)])
-def test_the_payload_leaves_room_for_the_rest_of_the_packet(version, overhead):
+def test_the_payload_leaves_space_for_the_rest_of_the_packet(version, overhead):
     assert payload_size("topic", 100, version) == 100 - len("topic") - overhead
 
 
@@ -93,7 +93,7 @@ async def test_publish_messages(caplog):
 
 @pytest.mark.parametrize("builder", [DeviceUplinkMessageBuilder, GatewayUplinkMessageBuilder])
 async def test_defect_71_uplink_messages_can_be_copied_and_pickled(builder):
-    """The data, without the futures of those who wait for the original."""
+    """A copy has the data, but not the futures of the original."""
     made = builder().set_device_name("D1").set_main_ts(5).add_attributes(AttributeEntry("a", [1]))
     message = made.add_timeseries([TimeseriesEntry("b", 2), TimeseriesEntry("c", 3, 7)]).build()
     for again in (copy.copy(message), copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
@@ -103,7 +103,7 @@ async def test_defect_71_uplink_messages_can_be_copied_and_pickled(builder):
         assert (again.main_ts, again.delivery_futures) == (5, ())
 
 
-async def test_defect_58_every_entry_counts_and_a_name_counts_once():
+async def test_defect_58_the_size_counts_every_entry_and_the_name_once():
     builder = DeviceUplinkMessageBuilder().set_device_name("a longer name").set_device_name("name")
     entries = OrderedDict({5: [TimeseriesEntry("a", 1, 5)], 6: [TimeseriesEntry("b", 22, 6)]})
     by_hand = DeviceUplinkMessageBuilder().set_device_name("name").add_timeseries([entry for [entry] in entries.values()])
