@@ -92,8 +92,8 @@ class DeviceConfig:
     rate_limit_percentage: int
     """The share of the server's rate limits that the client uses, in percent (``TB_DEFAULT_RATE_LIMIT_PERCENTAGE``)."""
     rate_limits: dict[str, str] | None
-    """Limits in addition to the server's: ``{"messages": "50:1", "telemetry_messages": "100:1,3000:60", "telemetry_datapoints":
-    "2000:1"}``, each as ``count:seconds``. They apply to all published messages and are used in full."""
+    """Limits in addition to the server's, as windows of ``count:seconds``, for example ``{"telemetry_messages": "100:1,3000:60"}``.
+    The keys are ``messages``, ``telemetry_messages`` and ``telemetry_datapoints``. The client uses 100 % of them."""
     round_floats: bool
     """Round floats with more than 16 decimal places, which the platform would store as text, to 16 places. If false, every float is
     sent in its shortest form (``TB_ROUND_FLOATS``)."""

@@ -39,8 +39,8 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
             A request with a new id.
 
         Raises:
-            ValueError: A key is empty or contains a comma, or the arguments request nothing.
-            UnsupportedValueError: An argument is not a list of ``str``.
+            ValueError: A key is empty or contains a comma, or the arguments request nothing. It is an ``UnsupportedValueError``
+                if an argument is not a list of ``str``.
         """
         cls.check_keys(shared_keys, client_keys)
         return cls.of(await AttributeRequestIdProducer.get_next(), shared_keys, client_keys)
@@ -94,8 +94,7 @@ def check_key_lists(shared_keys: Keys, client_keys: Keys, allowed: Callable[[str
         what: Describes allowed keys in the error.
 
     Raises:
-        ValueError: A key is not allowed.
-        UnsupportedValueError: An argument is not a list of ``str``.
+        ValueError: A key is not allowed. It is an ``UnsupportedValueError`` if an argument is not a list of ``str``.
     """
     for name, keys in (("shared_keys", shared_keys), ("client_keys", client_keys)):
         if keys is None:
