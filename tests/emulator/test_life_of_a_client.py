@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from device_peer import CALL, FAST
+from device_peer import FAST, RPC_REQUEST
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +71,7 @@ class Scenario:
             case "call", (name,):
                 self.running.append(asyncio.ensure_future(self.call(name)))
             case "callback", (name, way):
-                await self.emulator.publish_to("TOKEN", f"{CALL}{len(self.running)}", {"method": "m", "params": [name, way]})
+                await self.emulator.publish_to("TOKEN", f"{RPC_REQUEST}{len(self.running)}", {"method": "m", "params": [name, way]})
             case "cancel", (number,) if self.running:
                 self.running[number % len(self.running)].cancel()
             case "send", _ if client.state.accepts_sends:

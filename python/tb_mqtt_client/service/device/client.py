@@ -38,16 +38,24 @@ ATTRIBUTES_TIMEOUT = 30.0
 
 
 class DeviceClient:
-    """Sends a device's data, and answers each call with what became of it.
+    """Connects one device to the platform, sends its data, and reports what became of every datapoint.
 
-    ``config`` is a ``DeviceConfig``, a dict of its options, or ``None`` for the environment. Delivery is at least once: what
-    is not acknowledged when a connection ends is sent again on the next one.
+    Delivery is at least once: data that is not acknowledged when a connection ends is sent again on the next one. All methods must
+    be called in the event loop of the first ``connect``. ``async with`` connects the client on entry and stops it on exit.
     """
 
     DEFAULT_TIMEOUT = DEFAULT_TIMEOUT
     """Seconds that most methods wait for a response, unless they are given another time."""
 
     def __init__(self, config: DeviceConfig | Mapping[str, Any] | None = None) -> None:
+        """Create a client that is not connected yet.
+
+        Args:
+            config: The options, as a ``DeviceConfig`` or a dict. ``None`` reads them from environment variables.
+
+        Raises:
+            ValueError: An option is unknown or has a value that it cannot have.
+        """
         self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
         self.firmware_updater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
@@ -132,14 +140,23 @@ class DeviceClient:
     async def provision(
         provision_request: ProvisioningRequest, timeout: float | None = DEFAULT_TIMEOUT
     ) -> ProvisioningResponse | None:
-        """Ask the platform for a device's credentials, on a connection of its own.
+        """Request the credentials of a device from the platform, on a connection of its own.
 
-        ``response.status`` is SUCCESS, NOT_FOUND (key and secret are of no profile) or ERROR; ``response.result`` of a success is
-        the ``DeviceConfig`` to connect with. ``None`` when ``timeout`` seconds are over (``None``: no limit).
+        Args:
+            provision_request: The request, with provision key and secret.
+            timeout: Seconds; ``None`` for no limit.
 
-        Raises ``ValueError`` for a request without key or secret, ``OSError`` when the server cannot be reached,
-        ``ConnectionRefusedByServer`` with its reason, ``ConnectionLostError`` when it closes without an answer, and
-        ``TBMQTTError`` when it refuses the request.
+        Returns:
+            The response. Its ``status`` is SUCCESS, NOT_FOUND (no device profile has this key and secret) or ERROR. The ``result``
+            of a success is the ``DeviceConfig`` to connect with. ``None`` if there was no response in time.
+
+        Raises:
+            TypeError: ``provision_request`` is not a ``ProvisioningRequest``.
+            ValueError: The request has no key or secret.
+            OSError: The server cannot be reached.
+            ConnectionRefusedByServer: The server refuses the connection.
+            ConnectionLostError: The server closes the connection without a response.
+            TBMQTTError: The server refuses the request.
         """
         if not isinstance(provision_request, ProvisioningRequest):
             raise TypeError(f"provision_request must be a ProvisioningRequest, not {provision_request!r}")
@@ -148,7 +165,8 @@ class DeviceClient:
             async with asyncio.timeout(seconds_or_none(timeout)):
                 return await client.provision()
         except TimeoutError:
-            logger.error("No answer to a provisioning request from %s:%d", provision_request.host, provision_request.port)  # noqa: TRY400
+            host, port = provision_request.host, provision_request.port
+            logger.error("%s:%d did not answer the provisioning request within %g s", host, port, timeout)  # noqa: TRY400
             return None
 
     @overload
@@ -164,18 +182,29 @@ class DeviceClient:
     async def send_timeseries(
         self, data: Any, wait_for_publish: bool = True, timeout: float | None = None
     ) -> PublishResult | list[Delivery]:
-        """Send a ``TimeseriesEntry``, ``{"ts": ts, "values": {...}}``, ``{key: value}``, or a list that mixes them.
+        """Send timeseries of the device.
 
-        ``ts`` is milliseconds since the epoch or a ``datetime`` with a timezone; data without it gets the current time.
+        Waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise.
 
-        Returns the ``PublishResult`` of all its datapoints, or a list with one future of it when ``wait_for_publish`` is false.
-        After ``timeout`` seconds (``None``: no limit) the result has reason code -1 and the data stays queued. Waits while
-        the queues are full. Raises ``ValueError`` for data that the platform cannot store.
+        Args:
+            data: A ``TimeseriesEntry``, ``{"ts": ts, "values": {key: value}}``, ``{key: value}``, or a list that mixes these.
+                ``ts`` is in milliseconds since the epoch, or a ``datetime`` with a timezone; data without it gets the current time.
+            wait_for_publish: Whether to wait for the result.
+            timeout: Seconds to wait for the result; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult`` of all datapoints, or a list with one future of it if ``wait_for_publish`` is false. After
+            ``timeout`` the result has reason code -1, and the data stays queued.
+
+        Raises:
+            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         return await self._engine.send_timeseries(data, wait_for_publish, timeout)
 
     async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
-        """``send_timeseries`` by its old name."""
+        """Send timeseries: the deprecated name of ``send_timeseries``."""
         warnings.warn("send_telemetry is deprecated, use send_timeseries", DeprecationWarning, stacklevel=2)
         result: PublishResult | list[Delivery] = await self.send_timeseries(*args, **kwargs)
         return result
@@ -195,14 +224,38 @@ class DeviceClient:
     async def send_attributes(
         self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
     ) -> PublishResult | list[Delivery]:
-        """Send client attributes: ``{key: value}``, an ``AttributeEntry`` or a list of them. Otherwise as ``send_timeseries``."""
+        """Send client attributes of the device.
+
+        Args:
+            attributes: ``{key: value}``, an ``AttributeEntry``, or a list of these.
+            wait_for_publish: Whether to wait for the result.
+            timeout: Seconds to wait for the result; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult``, or a list with one future of it, as ``send_timeseries`` returns them.
+
+        Raises:
+            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+        """
         return await self._engine.send_attributes(attributes, wait_for_publish, timeout)
 
     async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
-        """Answer a call of the platform; what the callback for calls gives is sent by itself.
+        """Send the response to a server-side RPC request.
 
-        Waits for the acknowledgement as ``send_attributes`` does. Raises ``ValueError`` for a response that is too large or whose
-        id the platform cannot have given.
+        The value that the RPC callback returns is sent automatically. Waits for the result for at most ``DEFAULT_TIMEOUT`` seconds.
+
+        Args:
+            response: The response.
+
+        Returns:
+            The ``PublishResult``.
+
+        Raises:
+            TypeError: ``response`` is not an ``RPCResponse``.
+            ValueError: The response is too large, or its id cannot be one that the platform assigns.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         _require("response", response, RPCResponse)
         message = self._engine.format.build_rpc_response(response)
@@ -225,10 +278,20 @@ class DeviceClient:
     async def claim_device(
         self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
     ) -> PublishResult | Delivery:
-        """Let the device be claimed by who knows the secret.
+        """Allow a customer who knows the secret to claim the device.
 
-        The result says that the platform took the request; whether it allows claiming it tells nobody. A future of the result when
-        ``wait_for_publish`` is false.
+        Args:
+            claim_request: The secret and how long it is valid.
+            wait_for_publish: Whether to wait for the result.
+            timeout: Seconds to wait for the result; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult``, or a future of it if ``wait_for_publish`` is false. A success means that the platform has
+            received the request; the platform does not report whether claiming is allowed.
+
+        Raises:
+            TypeError: ``claim_request`` is not a ``ClaimRequest``, or ``timeout`` is not a number.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         _require("claim_request", claim_request, ClaimRequest)
         seconds_or_none(timeout)
@@ -261,15 +324,29 @@ class DeviceClient:
         wait_for_publish: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> RPCResponse | asyncio.Future[RPCResponse] | asyncio.Future[RPCResponse | None] | None:
-        """Call the platform, and give its ``RPCResponse``, or a future of it when ``wait_for_publish`` is false.
+        """Send a client-side RPC request to the platform.
 
-        Its ``status`` tells a result from an error and from the platform's own timeout (60 s); ``result`` is the whole reply.
-        Raises ``TimeoutError`` after ``timeout`` seconds, ``ConnectionLostError`` when the connection ends between call and
-        answer, ``RequestRefusedError`` when the platform does not take the call, and ``NotConnectedError`` when the client is
-        disconnected.
+        With a ``callback`` errors are not raised: the callback gets an ``RPCResponse`` that describes the error.
 
-        With a ``callback``, plain or coroutine function, that gets an ``RPCResponse`` in each of these cases, and ``None`` is
-        given when no answer came. What the callback raises is raised here.
+        Args:
+            rpc_request: The request.
+            callback: A function or coroutine function that gets the ``RPCResponse``.
+            wait_for_publish: Whether to wait for the response.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The ``RPCResponse``, or a future of it if ``wait_for_publish`` is false. Its ``status`` distinguishes a result, an error
+            and the platform's own timeout (60 s); ``result`` is the whole response. With a ``callback``, ``None`` if no response
+            came.
+
+        Raises:
+            TypeError: ``rpc_request`` is not an ``RPCRequest``, or ``callback`` cannot be called.
+            ValueError: The request is too large.
+            TimeoutError: There is no response in time.
+            ConnectionLostError: The connection ended after the request was sent.
+            RequestRefusedError: The platform refuses the request.
+            NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
+            Exception: The exception of the ``callback``.
         """
         _require("rpc_request", rpc_request, RPCRequest)
         if callback is None:
@@ -283,7 +360,23 @@ class DeviceClient:
     async def call_rpc(
         self, method: str, params: JSONCompatibleType = None, timeout: float | None = DEFAULT_TIMEOUT
     ) -> RPCResponse:
-        """Call the platform: ``send_rpc_request`` without a request object."""
+        """Send a client-side RPC request to the platform, and return the response.
+
+        Args:
+            method: The name of the method.
+            params: Any JSON value.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The ``RPCResponse``, as ``send_rpc_request`` returns it.
+
+        Raises:
+            ValueError: The request is too large, or ``params`` cannot be written as JSON.
+            TimeoutError: There is no response in time.
+            ConnectionLostError: The connection ended after the request was sent.
+            RequestRefusedError: The platform refuses the request.
+            NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
+        """
         return await self._engine.requests.rpc(await RPCRequest.build(method, params), timeout)
 
     async def send_attribute_request(
@@ -293,11 +386,22 @@ class DeviceClient:
         timeout: float | None = ATTRIBUTES_TIMEOUT,
         on_error: Callback[Any] | None = None,
     ) -> None:
-        """Ask for attributes, and call ``callback``, plain or coroutine function, with the ``RequestedAttributeResponse``.
+        """Request attributes of the device, and call a function with the response.
 
-        The platform may never answer: after ``timeout`` seconds, or when the client is disconnected, the log says so and
-        ``on_error`` is called with the exception instead. A lost connection is no end, the request is sent again on the next one.
-        Raises ``RuntimeError`` for a request that is waiting for its answer already.
+        Returns when the request is queued. After a lost connection the request is sent again. If there is no response, a warning is
+        logged and ``on_error`` is called.
+
+        Args:
+            attribute_request: The keys to request.
+            callback: A function or coroutine function that gets the ``RequestedAttributeResponse``.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+            on_error: A function or coroutine function that gets the exception, if there is no response.
+
+        Raises:
+            TypeError: ``attribute_request`` is not an ``AttributeRequest``, or a callback cannot be called.
+            ValueError: The request is too large.
+            RuntimeError: The same request object is waiting for its response.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         _require("attribute_request", attribute_request, AttributeRequest)
         require_callable("callback", callback)
@@ -312,10 +416,23 @@ class DeviceClient:
         client_keys: list[str] | None = None,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
     ) -> RequestedAttributeResponse:
-        """Ask for attributes and give the answer: the named ones, or all when no list is given.
+        """Request attributes of the device, and return the response.
 
-        Raises ``TimeoutError`` when there is none after ``timeout`` seconds, ``ValueError`` for keys that cannot be asked for, and
-        ``NotConnectedError`` when the client is disconnected.
+        After a lost connection the request is sent again.
+
+        Args:
+            shared_keys: Names of shared attributes.
+            client_keys: Names of client attributes. Without any keys, all attributes of both scopes are requested.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The response.
+
+        Raises:
+            ValueError: A key cannot be requested, or the request is too large.
+            TimeoutError: There is no response in time.
+            RequestRefusedError: The platform refuses the request.
+            NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
         """
         return await self._engine.requests.attributes(await AttributeRequest.build(shared_keys, client_keys), timeout)
 
@@ -332,24 +449,34 @@ class DeviceClient:
         chunk_timeout: float = DEFAULT_CHUNK_TIMEOUT,
         keep_watching: bool = False,
     ) -> asyncio.Task[UpdateResult]:
-        """Ask which firmware is assigned, and if it is another one fetch it, check it, and let a callback install it.
+        """Install the firmware or software that is assigned to the device, unless it is installed already.
 
-        Returns at once. The task that is returned gives an ``UpdateResult``, and raises for no update that fails; to cancel it, to
-        disconnect or to stop the client gives the update up. All states are sent as telemetry (``fw_state``, and ``fw_error``
-        with FAILED).
+        Returns immediately; the returned task requests the assignment, downloads the image, verifies its checksum and calls the
+        callbacks. Its states are sent as telemetry (``fw_state``, with ``fw_error`` after FAILED). Cancelling the task,
+        ``disconnect()`` and ``stop()`` cancel the update.
 
-        ``on_package(package, path)`` gets the ``AssignedPackage`` and where its image is; a package of which the platform has only
-        the ``url`` comes without a path. ``on_received_callback(image, info)`` gets the image as bytes, for which it is read into
-        memory as a whole. Both are plain or coroutine functions, are called in the state UPDATING, and make it FAILED when they
-        raise. The image is kept in the folder ``firmware_save_path`` (``None``: the current one) under the title's base name,
-        unless ``save_firmware`` is false: then it is gone after the callbacks.
+        Args:
+            on_received_callback: A function or coroutine function that gets the image as ``bytes``, for which the image is read
+                into memory, and a dict with title and version. It is called in the state UPDATING; an exception makes it FAILED.
+            save_firmware: Whether the image is kept. Otherwise it is deleted after the callbacks.
+            firmware_save_path: The folder in which the image is kept, under the base name of the title; ``None`` for the current
+                one.
+            kind: ``"fw"`` for firmware, or ``"sw"`` for software.
+            on_package: A function or coroutine function that gets the ``AssignedPackage`` and the ``Path`` of its image, or
+                ``None`` for a package of which the platform has only the ``url``. Otherwise like ``on_received_callback``.
+            on_progress: A function or coroutine function that gets the received and the total number of bytes after each chunk.
+            chunk_size: Bytes of a chunk; ``None`` for 32 KiB. The server's packet size is the upper bound.
+            chunk_timeout: Seconds until a chunk is requested again.
+            keep_watching: Whether to continue with every later assignment, until the task is cancelled.
 
-        ``kind``: ``"fw"``, or ``"sw"`` for the device's software. ``on_progress(received, size)`` is called with bytes, after each
-        chunk. ``chunk_size``: bytes, 32 KiB unless given, and at most what the server takes. ``chunk_timeout``: seconds until a
-        chunk is asked for again. ``keep_watching``: go on with whatever is assigned later, until the task is cancelled.
+        Returns:
+            The task. Its result is an ``UpdateResult``, also for an update that failed.
 
-        Raises ``ValueError`` or ``TypeError`` that names an argument, ``NotConnectedError`` before ``connect()``, and
-        ``RuntimeError`` while another update runs.
+        Raises:
+            ValueError: An argument has a value that it cannot have, or the image would be discarded.
+            TypeError: A callback cannot be called.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            RuntimeError: Another update is running.
         """
         return await self.firmware_updater.update(
             on_received_callback,
@@ -364,20 +491,32 @@ class DeviceClient:
         )
 
     def set_attribute_update_callback(self, callback: Callback[Any] | None) -> None:
-        """Call this, plain or coroutine function, with each ``AttributeUpdate``, one after the other; ``None``: nothing.
+        """Set the callback for changed shared attributes. It may be replaced at any time, also before ``connect``.
 
-        It may be set before ``connect``, and set anew at any time. A deletion has no entries but ``deleted_keys``.
+        Args:
+            callback: A function or coroutine function that gets each ``AttributeUpdate``, one after the other. Deleted attributes
+                are in its ``deleted_keys``. ``None`` for no callback.
+
+        Raises:
+            TypeError: ``callback`` cannot be called.
         """
         if callback is not None:
             require_callable("callback", callback)
         self._engine.downlink.attribute_updates.set_callback(callback)
 
     def set_rpc_request_callback(self, callback: Callback[Any] | None) -> None:
-        """Let this, plain or coroutine function, answer the platform's calls (``RPCRequest``); ``None``: each gets an error.
+        """Set the callback for server-side RPC. It may be replaced at any time, also before ``connect``.
 
-        It returns an ``RPCResponse`` or any JSON value, which is the result. The platform gets the result as ``{"result": value}``,
-        or alone with ``rpc_reply="plain"`` and ``RPCResponse.plain``. It gets an error when the callback raises, returns something
-        else, or takes longer than ``rpc_callback_timeout``. Calls run side by side.
+        Requests are handled concurrently. The platform gets an error if there is no callback, or if the callback raises, returns a
+        value that JSON cannot represent, or takes longer than ``rpc_callback_timeout``.
+
+        Args:
+            callback: A function or coroutine function that gets each ``RPCRequest`` and returns an ``RPCResponse``, or the result
+                as any JSON value. The platform gets ``{"result": value}``, or the value alone with ``rpc_reply="plain"`` or
+                ``RPCResponse.plain``. ``None`` for no callback.
+
+        Raises:
+            TypeError: ``callback`` cannot be called.
         """
         if callback is not None:
             require_callable("callback", callback)
