@@ -32,23 +32,31 @@ logger = get_logger(__name__)
 
 
 class GatewayClient(DeviceClient):
-    """All that ``DeviceClient`` does for the gateway's own device, and the same for its sub-devices.
+    """Connects a gateway and its sub-devices to the platform.
 
-    Datapoints of several sub-devices travel in one payload unless ``combine_devices`` is switched off in the configuration.
-    What is of a sub-device always travels with QoS 1.
+    All methods of ``DeviceClient`` concern the gateway's own device. Sub-devices are announced with ``connect_device``, which
+    returns their sessions; a session takes callbacks. Data of several sub-devices is combined in one payload unless
+    ``combine_devices`` in the configuration is false. Messages for sub-devices are always published with QoS 1.
 
-    Sessions come from ``connect_device`` and have callbacks. Methods that take one raise ``NoDeviceSessionError`` (also a
-    ``TypeError`` and an ``AttributeError``) for what is none, and ``NotConnectedError`` before ``connect()``. For a session of
-    another gateway, or of a device that was disconnected or deleted, they raise ``DeviceNotConnectedError`` (also a
-    ``ValueError``): its data would make the platform create the device with the profile "default".
+    Methods check their session: data for a device that was disconnected or deleted, or that belongs to another gateway, would make
+    the platform create the device with the profile "default".
     """
 
     OPERATIONAL_TIMEOUT = 5.0
-    """Seconds that the sub-devices' calls wait for an acknowledgement."""
+    """Seconds that methods for sub-devices wait for a result."""
     SUBSCRIPTIONS_TIMEOUT = 1.0
-    """Published; subscriptions are waited for as long as the connection lasts."""
+    """Unused, and kept for programs that read it: a connection is closed if a subscription is not acknowledged."""
 
     def __init__(self, config: GatewayConfig | DeviceConfig | Mapping[str, Any] | None = None) -> None:
+        """Create a client that is not connected yet.
+
+        Args:
+            config: The options, as a ``GatewayConfig``, a ``DeviceConfig`` or a dict. ``None`` reads them from environment
+                variables.
+
+        Raises:
+            ValueError: An option is unknown or has a value that it cannot have.
+        """
         gateway_config = _as_gateway_config(config)
         super().__init__(gateway_config)
         self._sub_devices = SubDevices(self._engine, gateway_config)
@@ -91,27 +99,26 @@ class GatewayClient(DeviceClient):
         device_profile: str = "default",
         wait_for_publish: bool = False,
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
-        """Announce a sub-device; the platform creates it with ``device_profile`` when it does not exist.
+        """Announce a sub-device to the platform, which creates the device if it does not exist.
 
-        What is sent for the device is kept back until the platform has acknowledged the announcement. An announcement that is
-        refused for a reason that may pass is repeated, at growing intervals, until it is accepted or the bounds in the
-        configuration (``announce_attempts``, ``announce_timeout``) are reached.
+        Data for the device is held back until the platform has acknowledged the announcement. An announcement that is refused for a
+        reason that may pass is repeated at growing intervals, until it is accepted or a bound in the configuration
+        (``announce_attempts``, ``announce_timeout``) is reached.
 
         Args:
             device_name_or_device_connect_message: The device's name, or a message with name and profile.
             device_profile: The profile of a device that is created.
-            wait_for_publish: Wait for at most ``OPERATIONAL_TIMEOUT`` seconds for the result.
+            wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
 
         Returns:
-            The session (the same one for the same name, or for the first name of a device that was renamed) and the
-            ``PublishResult``, or a list with one future of it. The session's state is ``CONNECTED`` once the platform has
-            acknowledged. When it has not after that time, the result has the reason code of its last refusal, or -1 without one.
-            The future waits until the announcement is accepted or given up.
+            The session, and the ``PublishResult`` or a list with one future of it. Equal names have one session, and so has the
+            first name of a renamed device. The session's state is ``CONNECTED`` once the platform has acknowledged. Without an
+            acknowledgement in time, the result has the reason code of the last refusal, or -1 if there was none. The future is
+            resolved when the announcement is accepted or given up.
 
         Raises:
             ValueError: The name or the profile is empty, not a ``str``, or too long for the server.
-            NotConnectedError: ``connect()`` was not called.
-
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         message = device_name_or_device_connect_message
         if not isinstance(message, DeviceConnectMessage):
@@ -140,10 +147,22 @@ class GatewayClient(DeviceClient):
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: bool = False
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
-        """Tell the platform that a sub-device is gone, and forget its session.
+        """Disconnect a sub-device from the platform, and forget its session.
 
-        Requests that wait for an answer end with a ``NotConnectedError``. Datapoints that are queued are sent all the same, and
-        when they come later, the platform takes the device for connected again: wait for their results first.
+        Requests of the device that wait for a response end with a ``NotConnectedError``. Queued data of the device is still sent,
+        and makes the platform treat the device as connected again: wait for the results of the data first.
+
+        Args:
+            device_session: The device.
+            wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The session, and the ``PublishResult`` or a list with one future of it.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
         """
         self._sub_devices.require_session(device_session)
         delivery = await self._sub_devices.disconnect_device(device_session)
@@ -181,10 +200,25 @@ class GatewayClient(DeviceClient):
         *,
         metadata: TelemetryMetadata | None = None,
     ) -> PublishResult | Delivery:
-        """Send timeseries of a sub-device; ``data`` as in ``send_timeseries``.
+        """Send timeseries of a sub-device.
 
-        Returns the ``PublishResult``, or a future of it when ``wait_for_publish`` is false. ``metadata`` say where the data came
-        from and when, for platforms of 3.8 and later: a call with them shares no record with others, so it costs some payload.
+        Args:
+            device_session: The device.
+            data: As for ``send_timeseries``.
+            wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
+                shares no record with data of other calls, which makes payloads larger.
+
+        Returns:
+            The ``PublishResult``, or a future of it if ``wait_for_publish`` is false.
+
+        Raises:
+            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            TypeError: ``metadata`` is not a ``TelemetryMetadata``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         limit = self.OPERATIONAL_TIMEOUT
         return await self._sub_devices.send_timeseries(device_session, data, metadata, wait_for_publish, limit)
@@ -204,7 +238,23 @@ class GatewayClient(DeviceClient):
     async def send_device_attributes(
         self, device_session: DeviceSession, data: Any, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:
-        """Send client attributes of a sub-device; ``data`` as in ``send_attributes``."""
+        """Send client attributes of a sub-device.
+
+        Args:
+            device_session: The device.
+            data: As for ``send_attributes``.
+            wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The ``PublishResult``, or a future of it if ``wait_for_publish`` is false.
+
+        Raises:
+            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+        """
         return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, self.OPERATIONAL_TIMEOUT)
 
     @overload
@@ -238,11 +288,25 @@ class GatewayClient(DeviceClient):
         wait_for_publish: bool = True,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
     ) -> PublishResult | Delivery:
-        """Ask for attributes of a sub-device; the session's callback for attribute responses gets the answer.
+        """Request attributes of a sub-device; the session's callback for attribute responses gets the response.
 
-        Keys of both scopes take two messages, and become one answer. Returns what became of the messages. Without an answer
-        after ``timeout`` seconds the log says so. Raises ``ValueError`` without a key, since the platform does not give all
-        attributes of a sub-device, and ``RuntimeError`` for a request that is waiting for its answer already.
+        Keys of both scopes are requested in two messages, and returned in one response. Without a response a warning is logged.
+
+        Args:
+            device_session: The device.
+            attribute_request: The keys to request.
+            wait_for_publish: Whether to wait for the result of the messages, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult`` of the messages, or a future of it if ``wait_for_publish`` is false.
+
+        Raises:
+            ValueError: The request has no key (the platform returns only named attributes of a sub-device), or is too large.
+            RuntimeError: The same request object is waiting for its response.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
         """
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.from_attribute_request(device_session, attribute_request)
@@ -260,10 +324,24 @@ class GatewayClient(DeviceClient):
         client_keys: list[str] | None = None,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
     ) -> GatewayRequestedAttributeResponse:
-        """Ask for attributes of a sub-device and give the answer; ``request_attributes`` asks for the gateway's own.
+        """Request attributes of a sub-device, and return the response. ``request_attributes`` requests those of the gateway.
 
-        Raises ``TimeoutError`` when there is none after ``timeout`` seconds, ``ValueError`` without a key, ``RequestRefusedError``
-        when the platform does not take the request, and ``NotConnectedError`` when gateway or device are disconnected.
+        Args:
+            device_session: The device.
+            shared_keys: Names of shared attributes.
+            client_keys: Names of client attributes.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The response.
+
+        Raises:
+            ValueError: There is no key, or the request is too large.
+            TimeoutError: There is no response in time.
+            RequestRefusedError: The platform refuses the request.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
         """
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.build(device_session, shared_keys, client_keys)
@@ -286,10 +364,23 @@ class GatewayClient(DeviceClient):
     async def send_device_claim_request(
         self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:
-        """Let sub-devices be claimed by who knows their secrets: all of the request, which may be others than the session's.
+        """Allow customers who know the secrets to claim sub-devices: all devices of the request, which may be others than the
+        session's.
 
-        The result says that the platform took the request; whether it allows claiming it tells nobody. A future of the result when
-        ``wait_for_publish`` is false.
+        Args:
+            device_session: The device that must be announced before the request is sent.
+            gateway_claim_request: Secrets by device name.
+            wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The ``PublishResult``, or a future of it if ``wait_for_publish`` is false. A success means that the platform has
+            received the request; the platform does not report whether claiming is allowed.
+
+        Raises:
+            TypeError: ``gateway_claim_request`` is not a ``GatewayClaimRequest``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
         """
         self._sub_devices.require_session(device_session)
         if not isinstance(gateway_claim_request, GatewayClaimRequest):

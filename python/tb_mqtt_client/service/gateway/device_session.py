@@ -29,17 +29,18 @@ RPCRequestCallback: TypeAlias = Callable[
 
 @dataclass(eq=False)
 class DeviceSession:
-    """Given by ``GatewayClient.connect_device``. Equal and hashed by the device's id.
+    """One sub-device of a gateway, returned by ``GatewayClient.connect_device``. Sessions are compared and hashed by the device's
+    id.
 
-    Callbacks are plain functions or coroutine functions, except the one for changes of the state, which is a plain function.
+    Callbacks are functions or coroutine functions, except the one for state changes, which must be a plain function.
     """
 
     device_info: DeviceInfo
     _state_change_callback: StateChangeCallback | None = None
     connected_at: int = field(default_factory=now_ms)
-    """When the platform last acknowledged that the device is there: milliseconds since the epoch."""
+    """When the platform last acknowledged the device: milliseconds since the epoch."""
     last_seen_at: int = field(default_factory=now_ms)
-    """When something was last sent for the device, or came for it: milliseconds since the epoch."""
+    """When a message for the device was last sent or received: milliseconds since the epoch."""
     claimed: bool = False
     provisioned: bool = False
     state: DeviceSessionState = DeviceSessionState.CONNECTED
@@ -47,13 +48,13 @@ class DeviceSession:
     attribute_response_callback: AttributeResponseCallback | None = None
     rpc_request_callback: RPCRequestCallback | None = None
     manager: object | None = field(default=None, init=False, repr=False)
-    """The ``DeviceManager`` that knows the session; ``None`` once the device was disconnected or deleted."""
+    """The ``DeviceManager`` of the session; ``None`` once the device was disconnected or deleted."""
     _identity: DeviceIdentity | None = field(default=None, init=False, repr=False)
     _identity_name: str | None = field(default=None, init=False, repr=False)
 
     @property
     def identity(self) -> DeviceIdentity:
-        """Name and profile as they are encoded: made once, and again after a rename."""
+        """Name and profile in encoded form: created once, and again after a rename."""
         info = self.device_info
         if self._identity is None or self._identity_name is not info.device_name:
             self._identity = DeviceIdentity(info.device_name, info.device_profile)
@@ -61,35 +62,82 @@ class DeviceSession:
         return self._identity
 
     def update_state(self, new_state: DeviceSessionState) -> None:
-        """Change the state, and tell who asked to be told. What that callback raises is raised, when the state is changed."""
+        """Change the state, and call the callback for state changes.
+
+        Args:
+            new_state: The new state.
+
+        Raises:
+            Exception: The exception of the callback. The state is changed all the same.
+        """
         self.state = new_state
         if self._state_change_callback is not None:
             self._state_change_callback(self)
 
     def update_last_seen(self) -> None:
-        """The device was heard of just now."""
+        """Set ``last_seen_at`` to the current time."""
         self.last_seen_at = now_ms()
 
     def set_state_change_callback(self, cb: StateChangeCallback | None) -> None:
-        """``cb(session)`` is called after each change of ``state``; a plain function. ``None`` for none."""
+        """Set the callback for changes of ``state``.
+
+        Args:
+            cb: A plain function that gets the session after each change; ``None`` for no callback.
+
+        Raises:
+            TypeError: ``cb`` is a coroutine function, or cannot be called.
+        """
         if inspect.iscoroutinefunction(cb):
             raise TypeError("cb must be a plain function: states change at once")
         self._state_change_callback = _checked(cb)
 
     def set_attribute_update_callback(self, cb: AttributeUpdateCallback | None) -> None:
-        """``cb(session, update)`` is called when shared attributes of the device have changed. ``None`` for none."""
+        """Set the callback for changed shared attributes of the device.
+
+        Args:
+            cb: A function or coroutine function that gets the session and an ``AttributeUpdate``; ``None`` for no callback.
+
+        Raises:
+            TypeError: ``cb`` cannot be called.
+        """
         self.attribute_update_callback = _checked(cb)
 
     def set_attribute_response_callback(self, cb: AttributeResponseCallback | None) -> None:
-        """``cb(session, response)`` is called with answers to ``send_device_attributes_request``. ``None`` for none."""
+        """Set the callback for responses to ``send_device_attributes_request``.
+
+        Args:
+            cb: A function or coroutine function that gets the session and a ``RequestedAttributeResponse``; ``None`` for no
+                callback.
+
+        Raises:
+            TypeError: ``cb`` cannot be called.
+        """
         self.attribute_response_callback = _checked(cb)
 
     def set_rpc_request_callback(self, cb: RPCRequestCallback | None) -> None:
-        """``cb(session, request)`` answers calls of the platform with a ``GatewayRPCResponse`` or a result. ``None`` for none."""
+        """Set the callback for server-side RPC to the device.
+
+        Args:
+            cb: A function or coroutine function that gets the session and a ``GatewayRPCRequest``, and returns a
+                ``GatewayRPCResponse``, an ``RPCResponse``, or the result as any JSON value; ``None`` for no callback.
+
+        Raises:
+            TypeError: ``cb`` cannot be called.
+        """
         self.rpc_request_callback = _checked(cb)
 
     async def handle_event_to_device(self, event: BaseGatewayEvent) -> Any:
-        """Give an event to the callback for its type and class, and return the result. Without one it is ``None``."""
+        """Call the callback for the type and class of an event.
+
+        Args:
+            event: The event.
+
+        Returns:
+            The result of the callback; ``None`` without a callback.
+
+        Raises:
+            Exception: The exception of the callback.
+        """
         callback = self._callback_for(event)
         if callback is None:
             return None
