@@ -7,7 +7,7 @@ import pytest
 from device_peer import ATTRIBUTES, RPC_REQUEST, RPC_RESPONSE, RPCResponses, make_client
 
 from engine_parts import engine_of
-from tb_mqtt_client import ClientState, DeviceClient, NotConnectedError
+from tb_mqtt_client import DeviceClient, NotConnectedError
 from tb_mqtt_client.common.exceptions import SubscriptionRefusedError
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
 from tb_mqtt_client.service.engine import Component
