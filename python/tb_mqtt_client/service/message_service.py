@@ -7,7 +7,7 @@ when it leaves the last one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, answer_as
@@ -301,9 +301,10 @@ class MessageService:
             self._note_drained()
 
     async def _dispatch_initial_queue_loop(self) -> None:
-        """Route: service, device uplink or gateway uplink. After an unexpected exception the next round follows.
+        """Route messages to the service queue or the announcements, and sends of sub-devices to the gateway uplink queue.
 
-        The device's own sends are here only while older ones are: ``Intake`` queues them for their worker otherwise.
+        ``Intake`` routes the device's own sends to the device uplink queue, for which there is nothing to decide. After an
+        unexpected exception the next round follows.
         """
         while True:
             while self._initial.is_empty():
@@ -329,7 +330,8 @@ class MessageService:
         for item in queued:
             if isinstance(item, WorkItem):
                 self._route_message(item)
-        self._route_uplinks([item for item in queued if isinstance(item, tuple)])
+        if self._sub_devices is not None:
+            self._sub_devices.put_uplinks([item for item in queued if isinstance(item, tuple)])
 
     def _not_routed(self, queued: list[Queued]) -> list[Queued]:
         """Return the items that are in no other queue and whose futures are not resolved."""
@@ -342,17 +344,6 @@ class MessageService:
         logger.error("%s is given up after several unexpected errors and counts as undelivered", what)
         self._receipts.undelivered(item)
         self._note_drained()
-
-    def _route_uplinks(self, uplinks: Iterable[QueuedUplink]) -> None:
-        if self._sub_devices is None:
-            self._device_uplink.queue.append_all(uplinks)
-            return
-        device_uplinks: list[QueuedUplink] = []
-        gateway_uplinks: list[QueuedUplink] = []
-        for uplink in uplinks:
-            (gateway_uplinks if uplink[ENCODED].has_device else device_uplinks).append(uplink)
-        self._device_uplink.queue.append_all(device_uplinks)
-        self._sub_devices.put_uplinks(gateway_uplinks)
 
     def _route_message(self, item: WorkItem) -> None:
         if item.device is None or self._sub_devices is None:

@@ -35,8 +35,8 @@ class Intake:
         """Create the intake of a client.
 
         Args:
-            initial_queue: Takes sends that have to be routed.
-            device_queue: Takes the connected device's own sends directly, while nothing waits in the initial queue.
+            initial_queue: Takes sends of sub-devices, which have to be routed.
+            device_queue: Takes the connected device's own sends.
             capacity: How much may be queued.
             counter: Counts the datapoints.
             receipts: Resolves sends that are dropped.
@@ -178,7 +178,7 @@ class Intake:
         self._accepted += 1
         # A number costs memory, and only this policy has to know the order.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
-        if encoded.has_device or len(self._initial_queue):
+        if self._sub_devices is not None and encoded.has_device:
             self._initial_queue.append((encoded, delivery, number))
         else:
             # There is nothing to decide, so no turn of the loop is spent on routing.
