@@ -69,7 +69,7 @@ class Platform(Protocol):
         """Send a one-way server-side RPC request."""
 
     async def assign_firmware(self, name: str, image: bytes | None) -> None:
-        """Assign a firmware package with an image, or with a URL if `image` is None."""
+        """Assign a firmware package with an image, or with a URL if `image` is `None`."""
 
     async def unassign_firmware(self, name: str) -> None: ...
 

@@ -13,7 +13,7 @@ DOCUMENTS = [
 PART = "part"
 """Mark of a Python block that is the beginning of the next one: ```` ```python part ````"""
 SHAPE = "shape"
-"""Mark of a Python block that shows a form and is no program; it is parsed only."""
+"""Mark of a Python block that shows a form and is not a program; it is only parsed."""
 OUTPUT = "text"
 """Language of what a program prints, which stands straight behind it; ``...`` stands for anything."""
 
@@ -93,7 +93,7 @@ class Example:
 
     @property
     def is_a_test(self):
-        """Whether it is a file for pytest."""
+        """Return True if the block is a file for pytest."""
         return "def test_" in self.source
 
 

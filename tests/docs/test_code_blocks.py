@@ -1,4 +1,4 @@
-"""Every code block of the documentation keeps its word: programs run as they stand, commands and files exist."""
+"""Every code block of the documentation works: programs run without changes, and commands and files exist."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from tb_mqtt_client.program import tb_mqtt
 BLOCKS = [block for path in DOCUMENTS for block in read(path).blocks]
 PROGRAMS = [program for path in DOCUMENTS for program in programs(read(path))]
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", "--rootdir=."]
-"""Nobody's configuration: what stands in the block is enough."""
+"""Runs pytest without the configuration of this repository, as in the project of a user."""
 
 
 def named(blocks):
@@ -48,7 +48,7 @@ def test_the_scenarios_are_of_blocks_that_exist():
 
 
 def test_marks_are_known_and_rare():
-    """A block that is no program of its own is the exception: a reader copies what they see."""
+    """Most blocks must be complete programs, because readers copy a single block."""
     python = [block for block in BLOCKS if block.language == "python"]
     assert {block.mark for block in python} <= {"", PART, SHAPE}
     assert not [block.name for block in BLOCKS if block.mark and block.language != "python"]

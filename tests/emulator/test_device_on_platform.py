@@ -1,4 +1,4 @@
-"""A device and the platform, as they meet: nothing here is arranged beyond what an operator of the platform does."""
+"""A device and the platform, with no more preparation than a user of the platform makes."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ async def device(emulator, request):
     await client.stop()
 
 
-async def test_attributes(emulator, device):
+async def test_attributes_are_sent_updated_requested_and_deleted(emulator, device):
     updates = asyncio.Queue()
     device.set_attribute_update_callback(updates.put_nowait)
     await device.connect()
@@ -43,30 +43,30 @@ async def test_attributes(emulator, device):
     assert (await device.request_attributes(["mode"])).shared == []
 
 
-async def test_calls_of_the_platform(emulator, device):
+async def test_server_side_rpc_gets_its_responses(emulator, device):
     device.set_rpc_request_callback(lambda request: {"method": request.method, "params": request.params, "id": request.request_id})
     await device.connect()
     for number, params in enumerate([None, {"pin": 1}, [1, 2], "text", 0]):
-        answer = await emulator.call_rpc("device", "set", params)
-        assert answer == {"result": {"method": "set", "params": params, "id": number}}
-    # From 0 again, as after a restart of the server.
+        response = await emulator.call_rpc("device", "set", params)
+        assert response == {"result": {"method": "set", "params": params, "id": number}}
+    # Request ids start from 0 again, as after a restart of the server.
     emulator.restart_rpc_ids("device")
     assert (await emulator.call_rpc("device", "set"))["result"]["id"] == 0
 
 
-async def test_a_one_way_call_and_its_answer(emulator, device):
+async def test_the_response_to_a_one_way_rpc_does_not_disturb_the_next_one(emulator, device):
     called = asyncio.Queue()
     device.set_rpc_request_callback(called.put_nowait)
     await device.connect()
     assert await emulator.call_rpc("device", "beep", oneway=True) is None
     assert (await called.get()).method == "beep"
-    # The answer that nobody asked for harms nothing.
+    # The platform ignores the response to the one-way RPC.
     assert await emulator.call_rpc("device", "next") == {}
     assert [response.id for response in emulator.rpc_responses("device")] == [0, 1]
 
 
-async def test_a_call_that_waited_for_the_device(emulator, device):
-    """The platform sends it as soon as the device subscribes, before connect() has returned."""
+async def test_an_rpc_that_waited_for_the_device_gets_its_response(emulator, device):
+    """The platform sends the request as soon as the device subscribes, before connect() returns."""
     device.set_rpc_request_callback(lambda request: request.method)
     waiting = asyncio.create_task(emulator.call_rpc("device", "early"))
     await asyncio.sleep(0)
@@ -74,7 +74,7 @@ async def test_a_call_that_waited_for_the_device(emulator, device):
     assert await waiting == {"result": "early"}
 
 
-async def test_defect_53_every_call_gets_an_answer(emulator, device):
+async def test_defect_53_every_rpc_request_gets_a_response(emulator, device):
     await device.connect()
     assert await emulator.call_rpc("device", "m") == {"error": "The device has no callback for RPC requests"}
 
@@ -82,11 +82,11 @@ async def test_defect_53_every_call_gets_an_answer(emulator, device):
         raise LookupError("no such pin")
 
     device.set_rpc_request_callback(fail)
-    answer = await emulator.call_rpc("device", "m")
-    assert (answer["error"]["type"], answer["error"]["message"]) == ("LookupError", "no such pin")
+    response = await emulator.call_rpc("device", "m")
+    assert (response["error"]["type"], response["error"]["message"]) == ("LookupError", "no such pin")
 
 
-async def test_an_unanswered_call_is_answered_after_a_reconnect(emulator, device):
+async def test_a_pending_rpc_gets_its_response_after_a_reconnect(emulator, device):
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def callback(_request):
@@ -101,12 +101,12 @@ async def test_an_unanswered_call_is_answered_after_a_reconnect(emulator, device
     await emulator.disconnect_device("TOKEN")
     await device.send_attributes({"back": True}, timeout=None)
     release.set()
-    # The platform sent the call again, which ran once.
+    # The platform sent the request again, and the callback ran once.
     assert await call == {"result": "done"}
     assert [response.id for response in emulator.rpc_responses("device")] == [0]
 
 
-async def test_calls_to_the_platform(emulator, device):
+async def test_client_side_rpc_gets_its_responses(emulator, device):
     async def rules(_device, method, params):
         if method == "fail":
             raise ClientRpcError("no rule for this")
@@ -114,15 +114,15 @@ async def test_calls_to_the_platform(emulator, device):
 
     emulator.on_client_rpc = rules
     await device.connect()
-    answered = await device.call_rpc("getTime", {"zone": "UTC"})
-    assert (answered.status, answered.result) == (RPCStatus.SUCCESS, {"method": "getTime", "params": {"zone": "UTC"}})
+    succeeded = await device.call_rpc("getTime", {"zone": "UTC"})
+    assert (succeeded.status, succeeded.result) == (RPCStatus.SUCCESS, {"method": "getTime", "params": {"zone": "UTC"}})
     failed = await device.call_rpc("fail")
     assert (failed.status, failed.error) == (RPCStatus.ERROR, "no rule for this")
     calls = await asyncio.gather(*(device.call_rpc("m", number) for number in range(50)))
     assert [call.result["params"] for call in calls] == list(range(50))
 
 
-async def test_contract_9_the_platforms_timeout_is_one():
+async def test_contract_9_a_timeout_of_the_platform_has_its_own_status():
     async with Emulator(client_rpc_timeout=0.02) as emulator:
         emulator.add_device("TOKEN", "device")
         device = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
@@ -132,7 +132,7 @@ async def test_contract_9_the_platforms_timeout_is_one():
         await device.stop()
 
 
-async def test_contract_9_claiming(emulator, device):
+async def test_contract_9_claims_arrive_with_their_secret_and_duration(emulator, device):
     await device.connect()
     for request in (ClaimRequest.build("secret", 60), ClaimRequest.build("", None)):
         assert (await device.claim_device(request)).is_successful()

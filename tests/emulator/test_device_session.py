@@ -1,7 +1,8 @@
-"""Each session of a device is set up anew, and what nobody expects in it harms nothing."""
+"""Each session of a device is set up completely, and unexpected messages are counted and logged."""
 
 import asyncio
 import logging
+import time
 
 import pytest
 from device_peer import ATTRIBUTES, RPC_REQUEST, RPC_RESPONSE, RPCResponses, make_client
@@ -14,7 +15,7 @@ from tb_mqtt_client.service.engine import Component
 from tb_mqtt_client.service.requests import dispatch
 
 
-async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(emulator):
+async def test_defect_21_and_22_connect_returns_after_all_subscriptions(emulator):
     client = make_client(emulator)
     updates, calls = asyncio.Queue(), RPCResponses(emulator)
     client.set_attribute_update_callback(updates.put_nowait)
@@ -22,7 +23,7 @@ async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(em
     for connect in range(3):
         if connect == 1:
             await emulator.disconnect_device("TOKEN")
-            # Back when something is acknowledged again.
+            # The acknowledgement shows that the next session is set up.
             await client.send_attributes({"a": 1}, timeout=None)
         elif connect == 2:
             await client.disconnect()
@@ -35,7 +36,7 @@ async def test_defect_21_and_22_connect_returns_when_everything_is_subscribed(em
     await client.stop()
 
 
-async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
+async def test_the_messages_of_a_session_count_against_the_limits(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="100:3600"))
     client = make_client(emulator, rate_limit_percentage=100)
     responses = RPCResponses(emulator)
@@ -43,28 +44,28 @@ async def test_what_a_session_costs_is_taken_from_the_limits(emulator):
 
     def spent():
         engine = engine_of(client)
-        return 100 - round(engine.rate_limiter.message_rate_limit.buckets.tokens(engine.admission._clock())[0])
+        return 100 - round(engine.rate_limiter.message_rate_limit.buckets.tokens(time.monotonic_ns())[0])
 
     await client.connect()
-    # Connecting, and two subscriptions that the platform counts.
+    # The platform counts the connection and two of the subscriptions.
     assert spent() == 3
     await responses.to(1, {"method": "m"})
-    # Its acknowledgement, and the answer.
+    # The PUBACK of the request, and the response.
     assert spent() == 5
     await client.disconnect()
     await client.connect()
-    # The end of a session costs one too.
+    # The end of the session takes a token too.
     assert spent() == 9
     await client.stop()
 
 
-async def test_subscriptions_wait_for_their_tokens(emulator):
-    """Over the limit the server grants a subscription and sends nothing."""
-    # The client keeps to half of what the server enforces: to the last token, a delay on the way would be a violation.
+async def test_subscriptions_wait_for_tokens(emulator):
+    """The platform acknowledges a subscription over the limit, but sends no messages for it."""
+    # The client uses half of the limit that the server enforces; with all of it, a delayed message would exceed it.
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="4:1"))
     client = make_client(emulator, rate_limit_percentage=50)
     await client.connect()
-    # Connecting took one token, so that there was one for two subscriptions.
+    # The connection took one token, so that one was left for two subscriptions.
     assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 1})
     assert await emulator.publish_to("TOKEN", f"{RPC_REQUEST}0", {"method": "m"})
     await client.stop()
@@ -82,7 +83,7 @@ async def test_telemetry_does_not_wait_for_subscriptions(emulator):
         await connecting
 
 
-async def test_a_connection_lost_while_a_subscription_waits(emulator):
+async def test_connect_raises_if_the_connection_ends_while_a_subscription_waits(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits(messages="4:3600"))
     client = make_client(emulator, rate_limit_percentage=25)
     connecting = asyncio.create_task(client.connect())
@@ -94,12 +95,12 @@ async def test_a_connection_lost_while_a_subscription_waits(emulator):
     await client.stop()
 
 
-async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emulator, caplog):
-    class Curious(Component):
+async def test_defect_70_a_refused_subscription_is_logged_and_the_client_works(emulator, caplog):
+    class WithWildcard(Component):
         topics = ("v1/devices/me/#",)
 
     client = DeviceClient({"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
-    engine_of(client).add(Curious())
+    engine_of(client).add(WithWildcard())
     client.set_rpc_request_callback(lambda _: 1)
     with caplog.at_level(logging.WARNING):
         await client.connect()
@@ -113,7 +114,7 @@ async def test_defect_70_a_refused_subscription_is_told_and_the_rest_works(emula
     await client.stop()
 
 
-async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, caplog, monkeypatch):
+async def test_unexpected_and_malformed_messages_are_counted_and_logged(emulator, device, caplog, monkeypatch):
     monkeypatch.setattr(dispatch, "QUIET_SECONDS", 1000.0)
     session = emulator.device("device").session
     with caplog.at_level(logging.WARNING):
@@ -124,13 +125,13 @@ async def test_unknown_topics_and_answers_nobody_waits_for(emulator, device, cap
         await device.send_attributes({"a": 1})
         assert (await device.send_attributes({"a": 1})).is_successful()
     assert (device.statistics.inbound_unexpected, device.statistics.inbound_malformed) == (5, 3)
-    # Of each kind one line: a server sends faster than anybody reads.
+    # One line of each kind, because a server can send very many messages.
     assert len(caplog.records) == 2
     assert "A message on x is for nobody: there is no handler for its topic" in caplog.text
 
 
-async def test_a_downlink_with_packet_id_0(emulator, device):
-    """After 65,535 downlinks the server's counter is 0 on the wire (docs/platform_contract.md, section 1)."""
+async def test_a_downlink_with_packet_id_0_gets_a_response(emulator, device):
+    """After 65,535 downlinks the platform sends packet id 0 (docs/platform_contract.md, section 1)."""
     device.set_rpc_request_callback(lambda _: 1)
     responses = RPCResponses(emulator)
     emulator.device("device").session.last_downlink_id = 65_535
@@ -138,13 +139,13 @@ async def test_a_downlink_with_packet_id_0(emulator, device):
     assert await responses.to(6, {"method": "m"}) == (6, {"result": 1})
 
 
-async def test_the_first_message_of_a_stopped_client_is_not_lost_in_its_lane(emulator):
-    """A handler that is cancelled before it began must not keep its topic for ever."""
+async def test_updates_arrive_after_a_disconnect_before_a_handler_started(emulator):
+    """A handler that is cancelled before it starts must not block its topic forever."""
     client = make_client(emulator)
     updates = asyncio.Queue()
     client.set_attribute_update_callback(updates.put_nowait)
     await client.connect()
-    engine_of(client).mqtt_manager._inbound.dispatch(ATTRIBUTES, b'{"a":1}')
+    engine_of(client).mqtt_manager.inbound.dispatch(ATTRIBUTES, b'{"a":1}')
     await client.disconnect()
     await client.connect()
     await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": 2})
@@ -155,8 +156,8 @@ async def test_the_first_message_of_a_stopped_client_is_not_lost_in_its_lane(emu
     await client.stop()
 
 
-async def test_old_servers_answer_the_request_for_the_limits_late(caplog):
-    """Before 3.8 it ends as a call does: {"error": "timeout"} after a minute."""
+async def test_a_late_response_to_the_limits_request_counts_as_unexpected(caplog):
+    """Servers before 3.8 respond with {"error": "timeout"} after a minute, as for an RPC."""
     async with Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
         client = make_client(emulator, limits_timeout=0.01)
@@ -167,7 +168,7 @@ async def test_old_servers_answer_the_request_for_the_limits_late(caplog):
         await client.stop()
 
 
-async def test_what_is_sent_after_a_connect_that_failed_goes_with_the_next(emulator):
+async def test_data_sent_after_a_failed_connect_is_published_after_the_next(emulator):
     await emulator.stop()
     client = make_client(emulator)
     with pytest.raises(ConnectionRefusedError):
@@ -180,8 +181,8 @@ async def test_what_is_sent_after_a_connect_that_failed_goes_with_the_next(emula
 
 
 @pytest.mark.parametrize("client_id", ["plain", "gerät", "温度計 🌡", ""])
-async def test_a_client_id_of_any_characters_connects(emulator, client_id):
-    """Their bytes count in a CONNECT, not their number."""
+async def test_a_client_id_may_have_any_characters(emulator, client_id):
+    """The length in a CONNECT counts bytes, not characters."""
     attempts = []
     emulator.on_connect = attempts.append
     options = {"client_id": client_id} if client_id else {}

@@ -1,4 +1,4 @@
-"""Faults of network and server: every accepted datapoint ends in one honest state, and both sides' sums agree."""
+"""Faults of the network and the server: every accepted datapoint ends in the right state, and the counts of both sides agree."""
 
 import asyncio
 import random
@@ -11,7 +11,14 @@ import trustme
 
 from engine_parts import engine_of
 from faulty_link import FaultyLink, connect_at_last
-from tb_mqtt_client import BackpressureException, ConnectionRefusedByServer, DeviceClient, GatewayClient, NotConnectedError
+from tb_mqtt_client import (
+    BackpressureException,
+    ClientState,
+    ConnectionRefusedByServer,
+    DeviceClient,
+    GatewayClient,
+    NotConnectedError,
+)
 from tb_mqtt_client.constants.reason_codes import LIMITING_DISCONNECTS
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 
@@ -29,18 +36,18 @@ def assert_sum(client):
 
 
 def stored(device):
-    """Every datapoint that the platform has, once: delivery is at least once."""
+    """Return the datapoints that the platform stored, without duplicates: delivery is at least once."""
     return {(point.ts, point.key): point.value for point in device.telemetry}
 
 
 async def until(condition):
-    """Let the loop turn until something is so that has no event."""
+    """Let the event loop run until a condition is met that has no event."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
 class Stream:
-    """Sends numbered datapoints, and compares what was acknowledged with what the platform has."""
+    """Sends numbered datapoints, and compares acknowledged and stored ones."""
 
     def __init__(self, client, emulator, names=()):
         self.client, self.emulator = client, emulator
@@ -79,7 +86,7 @@ class Stream:
 
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
-    """No test of this file may leave a task behind."""
+    """Check that no task of a client is left after a test."""
     yield
     await asyncio.sleep(0)
     left = {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()}
@@ -87,8 +94,8 @@ async def nothing_is_left():
 
 
 @pytest.mark.parametrize("block", range(20))
-async def test_defect_01_cuts_at_random_bytes(emulator, block):
-    """200 seeds: the connection is cut after some bytes in either direction, several times."""
+async def test_defect_01_all_data_arrives_although_connections_are_cut_at_random_bytes(emulator, block):
+    """For each of 200 seeds, several connections are cut after some bytes in one direction."""
     for seed in range(block * 10, block * 10 + 10):
         dice = random.Random(seed)
         cuts = dice.randrange(1, 4)
@@ -96,7 +103,7 @@ async def test_defect_01_cuts_at_random_bytes(emulator, block):
         def plan(connection, dice=dice, cuts=cuts):
             if connection >= cuts:
                 return None, None
-            # From the middle of CONNECT to far into the data, in one of the directions.
+            # Between the middle of CONNECT and late in the data, in one of the directions.
             position = int(10 ** dice.uniform(0, 4.3 if dice.random() < 0.5 else 2.3))
             return (position, None) if dice.random() < 0.5 else (None, position)
 
@@ -116,8 +123,8 @@ async def test_defect_01_cuts_at_random_bytes(emulator, block):
 
 
 @pytest.mark.parametrize("when", ["before", "between", "after"])
-async def test_cut_around_publish_and_puback(emulator, when):
-    """Before the PUBLISH is taken, between it and its PUBACK, and after the PUBACK was written."""
+async def test_data_arrives_although_connections_end_around_a_publish(emulator, when):
+    """They end before the PUBLISH is handled, before its PUBACK, or after it."""
     cuts = iter(range(3))
 
     def judge(publish):
@@ -139,7 +146,7 @@ async def test_cut_around_publish_and_puback(emulator, when):
     await client.stop()
 
 
-async def test_emulator_killed_and_restarted_during_a_stream(emulator):
+async def test_all_data_arrives_although_the_server_restarts_several_times(emulator):
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     stream = Stream(client, emulator, ["first", "second"])
@@ -159,7 +166,7 @@ async def test_emulator_killed_and_restarted_during_a_stream(emulator):
     await client.stop()
 
 
-async def test_pubacks_delayed_and_reordered(emulator):
+async def test_delayed_and_reordered_pubacks_acknowledge_the_right_data(emulator):
     dice = random.Random(1)
     emulator.on_publish = lambda publish: (
         Verdict.delay(dice.uniform(0, 0.05)) if publish.topic == "v1/devices/me/telemetry" else None
@@ -174,8 +181,8 @@ async def test_pubacks_delayed_and_reordered(emulator):
     await client.stop()
 
 
-async def test_pubacks_repeated_and_for_unknown_ids(emulator):
-    """Servers before 4.2.1 send one PUBACK per device entry (docs/platform_contract.md, fact 10); the surplus ones free nothing."""
+async def test_surplus_pubacks_acknowledge_no_other_data(emulator):
+    """Servers before 4.2.1 send one PUBACK per device entry (docs/platform_contract.md, fact 10)."""
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     stream = Stream(client, emulator, [f"device {number}" for number in range(10)])
@@ -199,7 +206,7 @@ async def test_pubacks_repeated_and_for_unknown_ids(emulator):
     await client.stop()
 
 
-async def test_defect_02_contract_9_nothing_is_sent_again_on_a_live_connection(emulator):
+async def test_defect_02_contract_9_nothing_is_resent_on_a_live_connection(emulator):
     swallowed = 0
 
     def judge(publish):
@@ -223,7 +230,7 @@ FINAL = [0x80, 0x83, 0x87, 0x90, 0x91, 0x95, 0x99]
 
 
 @pytest.mark.parametrize("code", FINAL)
-async def test_final_refusals_are_not_sent_again(emulator, code):
+async def test_finally_refused_data_is_not_resent(emulator, code):
     seen = []
 
     def judge(publish):
@@ -245,7 +252,7 @@ async def test_final_refusals_are_not_sent_again(emulator, code):
 
 @pytest.mark.parametrize("code", [0x96, 0x97])
 @pytest.mark.parametrize("closes", [True, False])
-async def test_quota_refusals_are_sent_again(emulator, code, closes):
+async def test_data_refused_for_a_quota_is_resent(emulator, code, closes):
     """docs/platform_contract.md, fact 2: a gateway over its limit gets PUBACK 0x97, and its connection is closed."""
     refusals = iter(range(1))
 
@@ -265,18 +272,18 @@ async def test_quota_refusals_are_sent_again(emulator, code, closes):
     await client.stop()
 
 
-async def test_refusals_of_all_that_is_in_flight_are_one_shortage(emulator):
-    """Each of them used to double the pause."""
+async def test_refusals_of_all_messages_in_flight_lead_to_one_pause(emulator):
+    """Otherwise, each of them would double the pause."""
     refusals = iter(range(2))
     client = DeviceClient(config(emulator, backpressure_delay=1.0))
     await client.connect()
-    # A link is filled when it has proved that it carries as much.
+    # The window of a link grows with the acknowledgements.
     for _ in range(2):
         await asyncio.gather(*(client.send_timeseries({"ts": ts, "values": {"b": "x" * 40_000}}) for ts in range(8)))
     emulator.on_publish = lambda publish: (
         Verdict.refuse(0x97) if publish.topic == "v1/devices/me/telemetry" and next(refusals, None) is not None else None
     )
-    # Each needs a payload of its own, so that three are in flight.
+    # Each of them fills a payload, so that three messages are in flight.
     calls = [client.send_timeseries({"ts": ts, "values": {"a": "x" * 40_000}}) for ts in range(1, 4)]
     results = await asyncio.gather(*calls)
     assert {result.reason_code for result in results} == {0}
@@ -286,8 +293,8 @@ async def test_refusals_of_all_that_is_in_flight_are_one_shortage(emulator):
     assert_sum(client)
 
 
-async def test_a_refused_payload_of_several_devices_is_sent_in_parts(emulator):
-    """Exactly the bad device's datapoints fail."""
+async def test_a_refused_payload_with_several_devices_is_resent_in_parts(emulator):
+    """Only the datapoints of the bad device are rejected."""
     payloads = []
 
     def judge(publish):
@@ -314,8 +321,7 @@ async def test_a_refused_payload_of_several_devices_is_sent_in_parts(emulator):
     await client.stop()
 
 
-async def test_a_device_that_is_refused_at_connect(emulator):
-    """Its datapoints are answered with the same reason; the others travel."""
+async def test_data_of_a_refused_sub_device_is_rejected_and_other_data_arrives(emulator):
     emulator.on_publish = lambda publish: (
         Verdict.refuse(0x87) if publish.topic == "v1/gateway/connect" and b"bad" in publish.payload else None
     )
@@ -338,9 +344,9 @@ async def test_a_device_that_is_refused_at_connect(emulator):
 
 
 @pytest.mark.parametrize("code", [None, 0x00, 0x80, 0x83, 0x89, 0x8B, 0x8D, 0x8E, 0x96, 0x97, 0x98, 0x9C])
-async def test_disconnects(emulator, code):
-    """Rate limits of a device (0x83), sessions taken over (0x8E), shutdowns (0x8B): all is sent again on the next session."""
-    # After a second refusal in a row the client would go on very slowly.
+async def test_data_is_resent_after_a_disconnect_of_the_server(emulator, code):
+    """Examples are rate limits of a device (0x83), sessions taken over (0x8E) and shutdowns (0x8B)."""
+    # After a second refusal in a row, the client would send very slowly.
     count = 1 if code in LIMITING_DISCONNECTS else 2
     ends = iter(range(count))
 
@@ -361,7 +367,7 @@ async def test_disconnects(emulator, code):
 
 
 @pytest.mark.parametrize("code", [0x81, 0x8B, 0x99])
-async def test_a_message_that_always_ends_the_connection_is_given_up(emulator, code):
+async def test_a_message_that_always_ends_the_connection_is_rejected(emulator, code):
     emulator.on_publish = lambda publish: Verdict.close(code) if b'"poison"' in publish.payload else None
     client = DeviceClient(config(emulator, max_inflight_messages=3))
     engine_of(client).message_service.suspects.interval = 0.05
@@ -382,7 +388,7 @@ async def test_a_message_that_always_ends_the_connection_is_given_up(emulator, c
     await client.stop()
 
 
-async def test_a_sub_device_that_always_ends_the_connection_is_given_up_alone(emulator):
+async def test_only_data_of_the_sub_device_that_always_ends_the_connection_is_rejected(emulator):
     emulator.on_publish = lambda publish: (
         Verdict.close(0x8B) if publish.topic == "v1/gateway/telemetry" and b'"bad":' in publish.payload else None
     )
@@ -400,8 +406,8 @@ async def test_a_sub_device_that_always_ends_the_connection_is_given_up_alone(em
 
 
 @pytest.mark.parametrize("code", [0x88, 0x89, 0x97, 0x9F])
-async def test_transient_refusals_of_connect_back_off(code):
-    async with _one_answer_server([b"\x20\x03\x00" + bytes([code, 0])] * 2) as (host, port, connections):
+async def test_temporary_refusals_of_a_connection_are_retried(code):
+    async with ReplyingServer([b"\x20\x03\x00" + bytes([code, 0])] * 2) as (host, port, connections):
         client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
         connecting = asyncio.ensure_future(client.connect())
         await asyncio.wait_for(connections.acquire(), 5)
@@ -414,8 +420,8 @@ async def test_transient_refusals_of_connect_back_off(code):
 
 
 @pytest.mark.parametrize("code", [0x80, 0x81, 0x82, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x95, 0x9C, 0x9D])
-async def test_defect_18_contract_9_permanent_refusals_of_connect_raise(code):
-    async with _one_answer_server([b"\x20\x03\x00" + bytes([code, 0])]) as (host, port, _):
+async def test_defect_18_contract_9_permanent_refusals_of_a_connection_raise(code):
+    async with ReplyingServer([b"\x20\x03\x00" + bytes([code, 0])]) as (host, port, _):
         client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
         with pytest.raises(ConnectionRefusedByServer) as refused:
             await client.connect()
@@ -424,9 +430,8 @@ async def test_defect_18_contract_9_permanent_refusals_of_connect_raise(code):
 
 
 @pytest.mark.parametrize("then", [b"", b"\xe0\x02\x8e\x00"], ids=["closes", "taken over"])
-async def test_a_connection_that_ends_right_after_its_connack(then):
-    """There was no session: nobody is told of one."""
-    async with _one_answer_server([b"\x20\x03\x00\x00\x00" + then]) as (host, port, _):
+async def test_a_connection_that_ends_right_after_its_connack_is_not_a_session(then):
+    async with ReplyingServer([b"\x20\x03\x00\x00\x00" + then]) as (host, port, _):
         client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
         with pytest.raises(OSError, match="CONNACK"):
             await client.connect()
@@ -438,8 +443,8 @@ async def test_a_connection_that_ends_right_after_its_connack(then):
 @pytest.mark.parametrize(
     "garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\xff\xff\xff\xff\xff", b"\x20\x03\x00\x00\xff", b"\x00\x00", b"\x90\x00"]
 )
-async def test_garbage_instead_of_mqtt(garbage):
-    async with _one_answer_server([garbage]) as (host, port, _):
+async def test_a_server_that_does_not_speak_mqtt_raises(garbage):
+    async with ReplyingServer([garbage]) as (host, port, _):
         client = DeviceClient(FAST | {"host": host, "port": port, "access_token": "t"})
         with pytest.raises(ConnectionError):
             await client.connect()
@@ -449,7 +454,7 @@ async def test_garbage_instead_of_mqtt(garbage):
 @pytest.mark.parametrize(
     "garbage", [b"\xff\xff\xff\xff\xff\xff", b"\x40\x01\x00", b"\x30\x02\x00\x09", b"\x90\x01\x00", b"\x40\x05\x00\x01\x00\x05\xff"]
 )
-async def test_garbage_in_a_session(emulator, garbage):
+async def test_malformed_bytes_in_a_session_lose_no_data(emulator, garbage):
     client = DeviceClient(config(emulator))
     await client.connect()
     stream = Stream(client, emulator)
@@ -460,11 +465,11 @@ async def test_garbage_in_a_session(emulator, garbage):
     await client.stop()
 
 
-class _one_answer_server:  # used as a function
-    """Answers the first bytes of each connection with the next answer and hangs up; then it hangs up at once."""
+class ReplyingServer:
+    """Sends one of ``replies`` after the first bytes of each connection, and closes it. The last reply is repeated."""
 
-    def __init__(self, answers):
-        self._answers = list(answers)
+    def __init__(self, replies):
+        self._replies = list(replies)
         self._connections = asyncio.Semaphore(0)
 
     async def __aenter__(self):
@@ -475,16 +480,16 @@ class _one_answer_server:  # used as a function
         self._server.close()
 
     async def _serve(self, reader, writer):
-        answer = self._answers[0] if len(self._answers) == 1 else self._answers.pop(0)
+        reply = self._replies[0] if len(self._replies) == 1 else self._replies.pop(0)
         self._connections.release()
         await reader.read(100)
-        writer.write(answer)
+        writer.write(reply)
         await writer.drain()
         writer.close()
 
 
-async def test_a_server_that_stops_reading(emulator):
-    """The socket fills, publishing pauses, and the missing PUBACKs end the connection."""
+async def test_publishing_pauses_while_the_server_does_not_read(emulator):
+    """The buffers of the socket fill up, and data stays queued."""
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = DeviceClient(config(link, ack_timeout=0.3, max_inflight_messages=1000))
         await client.connect()
@@ -495,7 +500,7 @@ async def test_a_server_that_stops_reading(emulator):
             (await client.send_timeseries({"ts": ts, "values": {"text": text}}, wait_for_publish=False))[0] for ts in range(200)
         ]
         await asyncio.sleep(0.1)
-        connection = engine_of(client).mqtt_manager._client._connection
+        connection = engine_of(client).mqtt_manager.patches.client._connection
         assert connection._transport.get_write_buffer_size() < 2**20
         assert client.statistics.queued > 0
         link.thaw()
@@ -508,23 +513,23 @@ async def test_a_server_that_stops_reading(emulator):
         await client.stop()
 
 
-async def test_half_open_connection(emulator):
-    """No FIN and no RST: the missing PUBACKs tell."""
+async def test_missing_pubacks_end_a_half_open_connection(emulator):
+    """The client gets neither a FIN nor an RST."""
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = DeviceClient(config(link, ack_timeout=0.1))
         await client.connect()
         link.silence()
         stream = Stream(client, emulator)
         await stream.send(0, 100)
-        # The next connection is not silent.
+        # The next connection works.
         await until(lambda: client.statistics.last_disconnect)
         link.speak()
         await stream.check_all_acknowledged()
         await client.stop()
 
 
-async def test_half_open_connection_without_traffic(emulator):
-    """Unanswered pings end it after twice the keep-alive."""
+async def test_missing_pingresps_end_a_quiet_half_open_connection(emulator):
+    """This takes twice the keep-alive."""
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = DeviceClient(config(link, keepalive=1))
         await client.connect()
@@ -536,7 +541,7 @@ async def test_half_open_connection_without_traffic(emulator):
         await client.stop()
 
 
-async def test_stop_while_nothing_is_read_or_answered(emulator):
+async def test_stop_ends_although_the_server_does_not_read(emulator):
     async with FaultyLink(emulator.host, emulator.port) as link:
         client = DeviceClient(config(link))
         await client.connect()
@@ -547,7 +552,7 @@ async def test_stop_while_nothing_is_read_or_answered(emulator):
         assert (client.statistics.undelivered, client.statistics.accepted) == (100, 100)
 
 
-async def test_name_resolution_fails_then_works(emulator, monkeypatch):
+async def test_the_client_recovers_when_name_resolution_works_again(emulator, monkeypatch):
     resolve = asyncio.get_running_loop().getaddrinfo
     working = False
 
@@ -572,7 +577,7 @@ async def test_name_resolution_fails_then_works(emulator, monkeypatch):
     await client.stop()
 
 
-async def test_tls_with_a_wrong_authority(tmp_path):
+async def test_a_certificate_of_another_authority_is_refused(tmp_path):
     authority, stranger = trustme.CA(), trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -594,7 +599,7 @@ async def test_tls_with_a_wrong_authority(tmp_path):
         await client.stop()
 
 
-async def test_a_wall_clock_that_jumps(emulator, monkeypatch):
+async def test_jumps_of_the_wall_clock_do_not_delay_sends(emulator, monkeypatch):
     emulator.limits = SessionLimits(rate_limits=RateLimits(None, "50:1", "5000:1"))
     real, offset = time.time_ns, 0
     monkeypatch.setattr(time, "time_ns", lambda: real() + offset)
@@ -608,8 +613,8 @@ async def test_a_wall_clock_that_jumps(emulator, monkeypatch):
     await client.stop()
 
 
-async def test_a_loop_that_is_blocked_longer_than_the_ack_timeout(emulator):
-    """What came meanwhile is read before anything is given up. Runs the client in a thread of its own: the server goes on."""
+async def test_a_loop_blocked_for_longer_than_the_ack_timeout_does_not_end_the_connection(emulator):
+    """The client reads the PUBACK first. It runs in another thread, so that the server is not blocked."""
 
     def blocked():
         async def run():
@@ -617,7 +622,7 @@ async def test_a_loop_that_is_blocked_longer_than_the_ack_timeout(emulator):
             await client.connect()
             [future] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
             await until(lambda: engine_of(client).mqtt_manager.in_flight)
-            time.sleep(2.0)  # noqa: ASYNC251  # what is tested
+            time.sleep(2.0)  # noqa: ASYNC251  # the case of this test
             result = await future
             await client.stop()
             return result, client.statistics
@@ -629,15 +634,15 @@ async def test_a_loop_that_is_blocked_longer_than_the_ack_timeout(emulator):
     assert (statistics.reconnects, statistics.messages_returned) == (0, 0)
 
 
-async def test_a_loop_that_is_blocked_longer_than_twice_the_keep_alive(emulator):
-    """No ping was due meanwhile: the connection was given up as silent, although nothing was wrong with it."""
+async def test_a_loop_blocked_for_longer_than_twice_the_keep_alive_does_not_end_the_connection(emulator):
+    """No ping could be sent in this time, so the silence of the server proves nothing."""
 
     def blocked():
         async def run():
             client = DeviceClient(config(emulator, keepalive=1))
             await client.connect()
-            time.sleep(2.2)  # noqa: ASYNC251  # what is tested
-            # The timer of the keep-alive is due, and then the answer to its ping.
+            time.sleep(2.2)  # noqa: ASYNC251  # the case of this test
+            # First the timer of the keep-alive runs, then the PINGRESP is read.
             await asyncio.sleep(0.05)
             result = await client.send_timeseries({"a": 1})
             await client.stop()
@@ -650,14 +655,14 @@ async def test_a_loop_that_is_blocked_longer_than_twice_the_keep_alive(emulator)
     assert (statistics.connections, statistics.last_disconnect) == (1, "closed by this client")
 
 
-async def test_ten_clients_of_which_one_is_maltreated(emulator):
+async def test_a_client_whose_connections_end_does_not_disturb_others(emulator):
     tokens = [f"TOKEN {number}" for number in range(10)]
     for number, token in enumerate(tokens):
         emulator.add_device(token, f"device {number}")
     emulator.on_publish = lambda publish: Verdict.close(0x83) if publish.device.name == "device 0" else None
     clients = [DeviceClient(config(emulator, token, limits_timeout=0.05)) for token in tokens]
     await asyncio.gather(*(client.connect() for client in clients[1:]))
-    with pytest.raises(Exception):  # noqa: B017, PT011  # the maltreated one does not get through its handshake
+    with pytest.raises(Exception):  # noqa: B017, PT011  # its session cannot be set up
         await asyncio.wait_for(clients[0].connect(), 1)
     for client in clients[1:]:
         for ts in range(100):
@@ -667,7 +672,7 @@ async def test_ten_clients_of_which_one_is_maltreated(emulator):
     assert [client.statistics.reconnects for client in clients[1:]] == [0] * 9
 
 
-async def test_clients_in_several_threads(emulator):
+async def test_clients_can_run_in_several_threads(emulator):
     for number in range(4):
         emulator.add_device(f"THREAD {number}", f"thread {number}")
 
@@ -688,16 +693,16 @@ async def test_clients_in_several_threads(emulator):
     assert [len(emulator.device(f"thread {number}").telemetry) for number in range(4)] == [2000] * 4
 
 
-# The queue is full.
+# A full queue.
 
 
 async def full_queue(emulator, policy, **options):
-    """A client whose server does not answer, with room for four calls."""
+    """Return a client with a full queue of four sends, whose server does not acknowledge, and their futures."""
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("telemetry") else None
     limits = {"max_inflight_messages": 1, "max_queued_messages": 4} | options
     client = DeviceClient(config(emulator, queue_policy=policy, **limits))
     await client.connect()
-    # One in flight, so that the others stay queued.
+    # One message is in flight, so that the others stay queued.
     await client.send_timeseries({"ts": 0, "values": {"a": 0}}, wait_for_publish=False)
     await until(lambda: engine_of(client).mqtt_manager.in_flight)
     futures = [(await client.send_timeseries({"ts": ts, "values": {"a": ts}}, wait_for_publish=False))[0] for ts in range(1, 5)]
@@ -705,7 +710,7 @@ async def full_queue(emulator, policy, **options):
     return client, futures
 
 
-async def test_defect_06_policy_wait(emulator):
+async def test_defect_06_with_policy_wait_a_send_waits_for_space(emulator):
     client, _ = await full_queue(emulator, "wait")
     waiting = asyncio.ensure_future(client.send_timeseries({"ts": 5, "values": {"a": 5}}, wait_for_publish=False))
     await asyncio.sleep(0.01)
@@ -718,7 +723,7 @@ async def test_defect_06_policy_wait(emulator):
     assert client.statistics.acknowledged == 6
 
 
-async def test_who_waits_for_room_is_told_when_the_client_stops(emulator):
+async def test_a_send_that_waits_for_space_raises_when_the_client_stops(emulator):
     client, futures = await full_queue(emulator, "wait")
     waiting = asyncio.ensure_future(client.send_timeseries({"a": 5}))
     await asyncio.sleep(0.01)
@@ -729,7 +734,7 @@ async def test_who_waits_for_room_is_told_when_the_client_stops(emulator):
     assert (client.statistics.undelivered, client.statistics.accepted) == (5, 5)
 
 
-async def test_policy_raise(emulator):
+async def test_with_policy_raise_a_send_raises(emulator):
     client, _ = await full_queue(emulator, "raise")
     with pytest.raises(BackpressureException):
         await client.send_timeseries({"a": 5})
@@ -738,7 +743,7 @@ async def test_policy_raise(emulator):
     assert_sum(client)
 
 
-async def test_policy_drop_newest(emulator):
+async def test_with_policy_drop_newest_a_send_is_dropped(emulator):
     client, _ = await full_queue(emulator, "drop_newest")
     assert (await client.send_timeseries({"a": 5, "b": 6})).reason_code == -2
     assert (client.statistics.dropped, client.statistics.accepted) == (2, 7)
@@ -746,7 +751,7 @@ async def test_policy_drop_newest(emulator):
     assert_sum(client)
 
 
-async def test_policy_drop_oldest(emulator):
+async def test_with_policy_drop_oldest_the_oldest_send_is_dropped(emulator):
     client, futures = await full_queue(emulator, "drop_oldest")
     [newest] = await client.send_timeseries({"ts": 5, "values": {"a": 5}}, wait_for_publish=False)
     assert (await futures[0]).reason_code == -2
@@ -759,7 +764,7 @@ async def test_policy_drop_oldest(emulator):
     assert_sum(client)
 
 
-async def test_the_queue_is_bounded_in_bytes(emulator):
+async def test_the_queue_is_limited_in_bytes(emulator):
     client, _ = await full_queue(emulator, "raise", max_queued_messages=100, max_queued_bytes=200)
     with pytest.raises(BackpressureException):
         await client.send_timeseries({"text": "x" * 200})
@@ -768,10 +773,10 @@ async def test_the_queue_is_bounded_in_bytes(emulator):
     assert_sum(client)
 
 
-# Calls that are cancelled, at any moment.
+# Cancelled sends, and stop() at any moment.
 
 
-async def test_defect_10_cancelling_a_waiting_call_loses_nothing(emulator):
+async def test_defect_10_data_of_a_cancelled_send_arrives(emulator):
     emulator.on_publish = lambda publish: Verdict.delay(0.05) if publish.topic.endswith("telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -786,7 +791,7 @@ async def test_defect_10_cancelling_a_waiting_call_loses_nothing(emulator):
     assert len(engine_of(client).futures) == 0
 
 
-async def test_defect_09_and_11_a_timeout_answers_and_the_data_stays_queued(emulator):
+async def test_defect_09_and_11_a_send_returns_after_its_timeout_and_its_data_arrives(emulator):
     emulator.on_publish = lambda publish: Verdict.delay(0.05) if publish.topic.endswith("telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -797,7 +802,7 @@ async def test_defect_09_and_11_a_timeout_answers_and_the_data_stays_queued(emul
     assert client.statistics.acknowledged == 1
 
 
-async def test_stop_and_connect_at_any_moment(emulator):
+async def test_a_client_works_after_stop_and_connect_at_any_moment(emulator):
     dice = random.Random(7)
     client = DeviceClient(config(emulator))
     for _ in range(60):
@@ -817,10 +822,10 @@ async def test_stop_and_connect_at_any_moment(emulator):
     await client.connect()
     assert (await client.send_timeseries({"a": 1})).is_successful()
     await client.stop()
-    assert {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} == set() or not client._started
+    assert client.state is ClientState.STOPPED
 
 
-async def test_cancelling_stop_still_stops(emulator):
+async def test_a_cancelled_stop_stops_the_client(emulator):
     client, futures = await full_queue(emulator, "wait")
     stopping = asyncio.ensure_future(client.stop(timeout=60))
     await asyncio.sleep(0.01)
@@ -835,8 +840,8 @@ async def test_cancelling_stop_still_stops(emulator):
 # Limits.
 
 
-async def test_defect_31_waiting_for_a_limit_is_one_wake_up(emulator):
-    # Half of the server's limit, which the server enforces: with all of it, a delay of the first message would be a violation.
+async def test_defect_31_a_message_waits_once_for_a_limit(emulator):
+    # The client uses half of the limit that the server enforces; with all of it, a delayed first message would exceed it.
     emulator.limits = SessionLimits(rate_limits=RateLimits(None, "1000:1", "20:1"))
     client = DeviceClient(config(emulator, rate_limit_percentage=50))
     await client.connect()
@@ -844,7 +849,7 @@ async def test_defect_31_waiting_for_a_limit_is_one_wake_up(emulator):
     engine_of(client).admission.try_take = lambda message: taken.append(try_take(message)) or taken[-1]
     result = await client.send_timeseries([{"ts": ts, "values": {"a": ts}} for ts in range(15)])
     assert result.is_successful()
-    # Two messages. The second one is refused once, and goes after that one wait.
+    # There are two messages. The second one is refused once, and is published after one wait.
     assert [wait > 0 for wait in taken] == [False, True, False]
     assert 0 < taken[1] <= 0.5
     assert client.statistics.seconds_limited > 0
@@ -852,8 +857,8 @@ async def test_defect_31_waiting_for_a_limit_is_one_wake_up(emulator):
 
 
 @pytest.mark.parametrize("narrower", [{"size": 4000}, {"datapoints": "10:1"}])
-async def test_what_was_built_for_wider_limits_is_cut_to_the_session_s(emulator, narrower):
-    """By bytes and by datapoints: all of it arrives, and nothing is sent that would be refused."""
+async def test_packed_data_is_split_for_the_lower_limits_of_a_new_session(emulator, narrower):
+    """All data arrives, and no message exceeds the limit in bytes or datapoints."""
     client = GatewayClient(config(emulator, "GATEWAY", rate_limit_percentage=100))
     await client.connect()
     sessions = [(await client.connect_device(f"device {number}", wait_for_publish=True))[0] for number in range(4)]
@@ -883,7 +888,7 @@ async def test_what_was_built_for_wider_limits_is_cut_to_the_session_s(emulator,
     await client.stop()
 
 
-async def test_devices_are_announced_again_before_their_data(emulator):
+async def test_devices_are_announced_before_their_data_on_a_new_connection(emulator):
     order = []
     emulator.on_publish = lambda publish: order.append((publish.topic, publish.payload))
     client = GatewayClient(config(emulator, "GATEWAY"))

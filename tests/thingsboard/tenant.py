@@ -162,7 +162,7 @@ class Tenant:
         return package_id
 
     async def assign_package(self, device_id: str, package_id: str | None, *, kind: OtaKind = "FIRMWARE") -> None:
-        """Assign a package, or unassign it if the id is None."""
+        """Assign a package, or unassign it if the id is `None`."""
         field = "firmwareId" if kind == "FIRMWARE" else "softwareId"
         assigned = None if package_id is None else {"entityType": "OTA_PACKAGE", "id": package_id}
         await self._change_device(device_id, {field: assigned})

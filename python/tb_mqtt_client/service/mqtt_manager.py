@@ -99,7 +99,8 @@ class MQTTManager:
         self._log = OccasionalLog(logger)
         self.subscriptions = Subscriptions()
         """The subscriptions and waiting futures of the session."""
-        self._inbound = inbound
+        self.inbound = inbound
+        """Passes received messages to the handlers of their topics."""
         self._lost = asyncio.Event()
         self.terms = SessionTerms()
         """The terms of the current session, or of the last one, from its CONNACK."""
@@ -407,11 +408,11 @@ class MQTTManager:
     ) -> None:
         """Pass messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
         options = {"side_by_side": side_by_side, "owes_answer": owes_answer}
-        self._inbound.register(topic_filter, handler, **options, on_refused=on_refused)
+        self.inbound.register(topic_filter, handler, **options, on_refused=on_refused)
 
     def unregister_handler(self, topic_filter: str) -> None:
         """Stop passing messages of a topic to its handler."""
-        self._inbound.unregister(topic_filter)
+        self.inbound.unregister(topic_filter)
 
     async def disconnect(self) -> None:
         """Send DISCONNECT and close the connection; its unacknowledged messages go to ``put_retry_messages``."""
@@ -424,7 +425,7 @@ class MQTTManager:
     async def stop(self) -> None:
         """Disconnect, end the running handlers, and discard the messages that wait for one."""
         await self.disconnect()
-        await self._inbound.stop()
+        await self.inbound.stop()
 
     async def _close(self, client: Client) -> None:
         connection = client._connection
@@ -459,7 +460,7 @@ class MQTTManager:
         self._on_acknowledged(item, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
-        self._inbound.dispatch(topic, payload)
+        self.inbound.dispatch(topic, payload)
         return 0
 
     def _handle_lost(self, client: Client, loss: Loss) -> None:
