@@ -166,7 +166,14 @@ def test_an_argument_that_is_not_a_configuration_is_refused_with_an_example(make
 
 @pytest.mark.parametrize(
     ("option", "meant"),
-    [("prot", "port"), ("hots", "host"), ("token", "access_token"), ("ssl", "use_system_ca"), ("keep_alive", "keepalive")],
+    [
+        ("prot", "port"),
+        ("hots", "host"),
+        ("token", "access_token"),
+        ("ssl", "use_system_ca"),
+        ("keep_alive", "keepalive"),
+        ("tokn", "access_token"),
+    ],
 )
 def test_an_unknown_option_suggests_a_similar_one(option, meant):
     with pytest.raises(ValueError, match=f"Unknown option '{option}', did you mean '{meant}'\\? Allowed are host"):

@@ -236,7 +236,7 @@ class DeviceConfig:
             FileNotFoundError: A file is missing; the text names the option.
             ValueError: Only one of ``client_cert`` and ``private_key`` is set, the key is encrypted and there is no
                 ``private_key_password``, or ``ssl_context`` is for servers.
-            ssl.SSLError: A file is not what its option says, or the password is wrong.
+            ssl.SSLError: A file is not a valid certificate or key, they do not belong together, or the password is wrong.
             TypeError: The function does not return a context.
         """
         if not self.use_tls():

@@ -241,7 +241,6 @@ def nearest_option(name: Any, options: Iterable[str]) -> str:
         name: The unknown name.
         options: The known names.
     """
-    plain = str(name).lower()
-    near = [_OTHER_NAMES[plain]] if plain in _OTHER_NAMES else get_close_matches(plain, list(options), n=1)
-    found = near[0] if near else None
-    return f", did you mean {found!r}?" if found else "."
+    known = _OTHER_NAMES | {option: option for option in options}
+    near = get_close_matches(str(name).lower(), known, n=1)
+    return f", did you mean {known[near[0]]!r}?" if near else "."

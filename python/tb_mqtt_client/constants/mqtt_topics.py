@@ -46,7 +46,7 @@ SHORT_ATTRIBUTES_TOPICS: Final = ("v2/a", "v2/a/j", "v2/a/p")
 
 
 class MessageKind(Enum):
-    """What a message from a client is for. The platform counts and refuses messages by their kind."""
+    """The purpose of a message from a client, on which its limits and the effects of a refusal depend."""
 
     TELEMETRY = "telemetry"
     ATTRIBUTES = "attributes"

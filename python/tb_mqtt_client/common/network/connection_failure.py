@@ -83,7 +83,13 @@ class Failure:
 
     @classmethod
     def of(cls, route: Route, step: Step, error: Exception) -> Failure:
-        """Describe an attempt to connect by ``route`` that failed in ``step``."""
+        """Describe a failed attempt to connect.
+
+        Args:
+            route: The server, and how the client connects to it.
+            step: The step that failed.
+            error: The error that it raised.
+        """
         proxy = "" if route.proxy is None else str(route.proxy)
         return cls(route.server, step, error, route.ssl_context is not None, proxy, route.timeout, route.ca_cert)
 
@@ -93,7 +99,11 @@ class Failure:
         return f"{self.server} through {self.proxy}" if self.proxy else str(self.server)
 
     def cause(self, names: OptionNames = PROGRAM) -> Cause:
-        """Explain the failure, and call the settings by ``names``."""
+        """Explain the failure.
+
+        Args:
+            names: The names of the settings in the advice.
+        """
         match self.error:
             case ConnectionRefusedByServer() as refusal:
                 return _refused(refusal, names)

@@ -64,6 +64,10 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
         """Raise unless the keys can be requested.
 
+        Args:
+            shared_keys: As for ``build``.
+            client_keys: As for ``build``.
+
         Raises:
             ValueError: As ``build``.
         """

@@ -60,6 +60,10 @@ class GatewayAttributeRequest(AttributeRequest):
     def check_keys(shared_keys: Keys, client_keys: Keys) -> None:
         """Raise unless the keys can be requested. Unlike those of a device, they may contain commas.
 
+        Args:
+            shared_keys: As for ``build``.
+            client_keys: As for ``build``.
+
         Raises:
             ValueError: An argument is not a list of non-empty ``str``.
         """

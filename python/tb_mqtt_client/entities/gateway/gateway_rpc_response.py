@@ -44,7 +44,12 @@ class GatewayRPCResponse(RPCResponse, BaseGatewayEvent):
 
     @classmethod
     def of_device(cls, device_name: str, response: RPCResponse) -> Self:
-        """Return the response of a sub-device with the content of another response."""
+        """Return the response of a sub-device with the content of another response.
+
+        Args:
+            device_name: The sub-device's name, which has been checked.
+            response: The other response.
+        """
         return cls._made(
             device_name=device_name,
             request_id=response.request_id,
