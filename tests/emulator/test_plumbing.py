@@ -81,7 +81,7 @@ async def test_publishing_without_a_connection():
     waiting.cancel()
 
 
-async def test_what_nobody_sends_again_is_answered(emulator, manager):
+async def test_messages_without_an_owner_are_resolved_as_not_delivered(emulator, manager):
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == TELEMETRY else None
     message = telemetry()
     await manager.publish(message)
@@ -100,7 +100,7 @@ async def test_unacknowledged_messages_are_put_back_in_their_order(emulator, man
     assert put_back == messages
 
 
-async def test_pending_publishes_are_judged_by_the_time_that_is_given(emulator):
+async def test_pending_publishes_are_overdue_by_the_given_time(emulator):
     manager = new_manager(ack_timeout=1000)
     await connect(manager, emulator)
     emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == TELEMETRY else None
@@ -140,7 +140,7 @@ async def test_messages_that_come_back_are_published_again(emulator, manager):
     await service.shutdown()
 
 
-async def test_clearing_answers_what_is_queued_and_goes_on(emulator):
+async def test_clearing_resolves_queued_messages_and_continues(emulator):
     manager = new_manager()
     service = new_service(manager)
     service.start()

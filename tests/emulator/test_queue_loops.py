@@ -1,4 +1,4 @@
-"""An unexpected exception in a queue loop: the loop goes on, and every send ends in one honest state."""
+"""An unexpected exception in a queue loop: the loop continues, and every send ends in one state."""
 
 import asyncio
 import logging
@@ -6,14 +6,14 @@ import logging
 import pytest
 from device_peer import NoException, make_client
 
-from engine_parts import engine_of
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import ClaimRequest, NotConnectedError
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.service.delivery import workers
 
 STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
 POISON = {f"poison {number}": number for number in range(7)}
-"""Seven datapoints, by which the tests recognise it."""
+"""Seven datapoints, by which the tests recognize the send."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ class Sender:
 
 @pytest.fixture
 async def sender(client, make_gateway, where):
-    """A sender of the kind whose data comes by where the test fails."""
+    """Return a sender whose data passes the place that fails in the test."""
     if where != "routing":
         yield Sender(client)
         return
@@ -81,14 +81,15 @@ def is_poison(item):
 
 def failing(client, where, error, times):
     """Make a function of the pipeline raise for the poison, the given number of times."""
-    service = engine_of(client).message_service
+    engine = engine_of(client)
+    worker = engine.message_service.device_uplink
     owner, name = {
-        "routing": (service, "_route"),
-        "packing": (service._device_uplink.packer, "pack"),
-        "limits": (service._device_uplink, "_may_go"),
-        "admission": (engine_of(client).admission, "try_take"),
-        "publishing": (engine_of(client).mqtt_manager, "publish_now"),
-    }[where]
+        "routing": lambda: (sub_devices_of(client).traffic, "put_uplinks"),
+        "packing": lambda: (worker.packer, "pack"),
+        "limits": lambda: (worker, "may_go"),
+        "admission": lambda: (engine.admission, "try_take"),
+        "publishing": lambda: (engine.mqtt_manager, "publish_now"),
+    }[where]()
     function, left = getattr(owner, name), [error] * times
 
     def call(item, *arguments):
@@ -116,7 +117,7 @@ async def send(sender):
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("error", [LookupError("a defect"), OverflowError("int too big"), MemoryError()], ids=repr)
-async def test_a_passing_error_costs_nothing(sender, emulator, where, error, caplog):
+async def test_a_temporary_error_loses_nothing(sender, emulator, where, error, caplog):
     client, before = sender.client, loops()
     failing(client, where, error, 2)
     results = await asyncio.wait_for(asyncio.gather(*await send(sender)), 10)
@@ -130,7 +131,7 @@ async def test_a_passing_error_costs_nothing(sender, emulator, where, error, cap
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_a_send_that_fails_for_good_is_given_up_alone(sender, emulator, where, caplog):
+async def test_a_send_that_always_fails_is_given_up_alone(sender, emulator, where, caplog):
     client, before = sender.client, loops()
     failing(client, where, LookupError("a defect"), 1000)
     poison, *results = await asyncio.wait_for(asyncio.gather(*await send(sender)), 10)
@@ -192,7 +193,7 @@ async def assert_unusable_until_connect(client, cause):
 
 
 @pytest.mark.parametrize("name", ["initial", "retry by QoS", "announcements", "service", "device uplink"])
-async def test_a_loop_that_is_cancelled_is_seen_by_senders_until_connect_starts_it_again(client, name):
+async def test_sends_raise_after_a_loop_was_cancelled_until_connect_restarts_it(client, name):
     [task] = [task for task in asyncio.all_tasks() if task.get_name() == f"tb-mqtt-client {name} queue"]
     task.cancel()
     await asyncio.wait([task])
@@ -200,23 +201,23 @@ async def test_a_loop_that_is_cancelled_is_seen_by_senders_until_connect_starts_
     await assert_unusable_until_connect(client, f"{name} queue.*cancelled")
 
 
-async def test_a_loop_that_ends_for_good_is_seen_by_senders_until_connect_starts_it_again(client):
+async def test_sends_raise_after_a_loop_has_ended_until_connect_restarts_it(client):
     contexts = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
 
-    def route(_queued):
+    def fail(_item):
         raise NoException("ends every loop")
 
-    engine_of(client).message_service._route = route
+    engine_of(client).message_service.queue_message = fail
     assert (await client.claim_device(ClaimRequest.build("secret"))).reason_code == -1
     assert [str(context["exception"]) for context in contexts] == ["ends every loop"]
-    del engine_of(client).message_service._route
+    del engine_of(client).message_service.queue_message
     await assert_unusable_until_connect(client, "initial queue.*ends every loop")
 
 
 @pytest.mark.parametrize("name", ["initial", "announcements"])
 async def test_sub_devices_work_again_after_a_loop_was_cancelled(emulator, make_gateway, name):
-    """Also one whose announcement was on its way, and one that was announced in vain meanwhile; and after the next connection."""
+    """This includes devices whose announcement was in flight or failed meanwhile, and the time after the next connection."""
     contexts = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
     gateway = make_gateway(ack_timeout=0.1)

@@ -96,7 +96,7 @@ async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_i
         session, _ = await client.connect_device("device behind it", wait_for_publish=True)
         bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
         async with asyncio.timeout(SOME_TIME):
-            await until(lambda: any(group.failures for group in suspects._groups) and client.health()["ready"])
+            await until(lambda: any(group.failures for group in suspects.groups) and client.health()["ready"])
             [good] = await client.send_timeseries({"unacknowledged": 1}, wait_for_publish=False)
             await until(lambda: window._reserved and len(window))
             await emulator.disconnect_device("GATEWAY")
@@ -143,7 +143,7 @@ async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator
         async with asyncio.timeout(SOME_TIME):
             await until(
                 lambda: (
-                    future.done() or any(group.failures > STRIKES for group in engine_of(client).message_service.suspects._groups)
+                    future.done() or any(group.failures > STRIKES for group in engine_of(client).message_service.suspects.groups)
                 )
             )
             outage = False

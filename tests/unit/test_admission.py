@@ -1,4 +1,4 @@
-"""Which limit a connection ended for: data and requests of one client on a fake clock."""
+"""The limit for which a connection ended: data and requests of one client, on a fake clock."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 
 class Sender:
-    """Publishes what is admitted, ten times a second."""
+    """Publishes admitted messages, ten times a second."""
 
     def __init__(self):
         self.now = 10**9
@@ -18,7 +18,7 @@ class Sender:
         self.admission = Admission(unlimited("device"), unlimited("gateway"), backpressure, lambda: self.now)
 
     def publish(self, seconds, *, requests):
-        """Returns what was published in the last tenth of a second."""
+        """Return the messages that were published in the last tenth of a second."""
         for _ in range(seconds * 10):
             self.now += 10**8
             data = [MqttPublishMessage("v1/devices/me/telemetry", b"{}", datapoints=30)]
@@ -28,7 +28,7 @@ class Sender:
         return published
 
     def limited(self):
-        """Kinds of traffic of which a limit was learned."""
+        """Return the kinds of traffic of which a limit was learned."""
         return {"data" if "telemetry" in limit["limit"] else "requests" for limit in self.admission.learned_limits()}
 
 

@@ -1,4 +1,4 @@
-"""What is of a device waits until it is announced, is turned away when it was refused, and follows it when it is renamed."""
+"""Data of a device waits until it is announced, is rejected if it was refused, and follows a device that is renamed."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ REFUSAL = PublishResult("v1/gateway/connect", 1, 1, 1, 0x87)
 
 
 class PlayedPipeline:
-    """Notes where everything goes: queued, undelivered, or rejected."""
+    """Records whether items are queued, undelivered or rejected."""
 
     def __init__(self):
         self.uplinks, self.messages, self.unresolved, self.refused, self.again = [], [], [], [], []
@@ -54,7 +54,7 @@ class Traffic(SubDeviceTraffic):
         super().__init__(self.pipeline, DeviceGate(RefusedShare()), JsonGatewayFormat())
 
     def uplink(self, device, value):
-        """A call, told apart by its value."""
+        """Queue a send, which its value identifies."""
         uplink = EncodedUplink.timeseries({"a": value}, 0, device), None, 0
         self.put_uplinks([uplink])
 
@@ -128,7 +128,7 @@ async def test_renamed_and_held_under_the_new_name():
     assert traffic.queued() == [(B, 1), (B, 2), (B, 3)]
 
 
-async def test_what_was_held_stands_before_what_was_queued_later():
+async def test_held_data_goes_before_data_that_was_queued_later():
     traffic = Traffic()
     traffic.uplink(B, 0)
     traffic.hold(A)
@@ -180,7 +180,7 @@ async def test_packed_data_of_a_device_that_failed_is_kept_back_and_goes_first()
 
 
 async def test_packed_data_of_a_device_that_is_being_announced_is_kept_back():
-    """Whoever publishes it has waited for the announcement, perhaps in the session before."""
+    """The worker may have waited for the announcement in the session before."""
     traffic = Traffic()
     message = await data_of(A)
     traffic.hold(A)
@@ -219,7 +219,7 @@ async def test_a_request_for_a_device_that_failed_is_kept_back():
     assert traffic.pipeline.messages == [message]
 
 
-async def test_abandoned_data_is_rejected_and_what_comes_later_is_undelivered():
+async def test_abandoned_data_is_rejected_and_later_data_is_undelivered():
     traffic = Traffic()
     traffic.gate.fail(A)
     traffic.uplink(A, 1)
@@ -241,7 +241,7 @@ async def test_an_abandoned_device_that_was_renamed_keeps_its_new_name():
     assert traffic.queued() == [(B, 1), (B, 2)]
 
 
-async def test_what_is_taken_leaves_the_devices_held():
+async def test_devices_stay_held_when_their_data_is_taken():
     traffic = Traffic()
     traffic.gate.fail(A)
     traffic.uplink(A, 1)
@@ -327,7 +327,7 @@ async def test_a_message_of_several_devices_goes_in_parts():
     assert (traffic.pipeline.again, traffic.pipeline.unresolved) == ([], [])
 
 
-async def test_what_asks_under_an_old_name_may_go_unless_the_device_is_gone():
+async def test_a_request_under_an_old_name_may_go_unless_the_device_is_deleted():
     traffic = Traffic()
     message = await message_of(A)
     traffic.move(A, B)

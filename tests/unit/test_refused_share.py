@@ -1,4 +1,4 @@
-"""How much of the queue refused devices may take, and what is counted."""
+"""Data of refused devices takes half of the queue at most, and counts while it is held back."""
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
@@ -22,7 +22,7 @@ def test_half_of_the_queue_is_the_share():
     assert share.is_used_up
 
 
-def test_each_send_is_looked_at_only_when_the_share_may_be_used_up_before_it_counts():
+def test_each_send_is_checked_only_if_the_share_may_be_used_up_before_it_counts():
     looks = []
     share = RefusedShare(10_000, 2**40, at_once=500)
     share.on_change = looks.append
@@ -37,7 +37,7 @@ def test_each_send_is_looked_at_only_when_the_share_may_be_used_up_before_it_cou
     assert not looks[-1]
 
 
-async def test_what_is_kept_back_for_refused_devices_counts_until_it_leaves():
+async def test_held_data_of_refused_devices_counts_until_it_leaves():
     gate = DeviceGate(RefusedShare())
     size = uplink(A)[0].nbytes
 

@@ -47,7 +47,7 @@ class Sends:
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting
-            self.now = min(group.not_before for group in self.suspects._groups)
+            self.now = min(group.not_before for group in self.suspects.groups)
             return await self.suspects.wait_due()
         return waiting.result()
 

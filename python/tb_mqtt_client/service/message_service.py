@@ -116,9 +116,10 @@ class MessageService:
         self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
         # There may be thousands of them after a reconnect: a response to an RPC cannot wait behind them.
         self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
-        self._device_uplink = self._uplink_worker("device uplink", device_queue, device_packer(futures), device_qos)
+        self.device_uplink = self._uplink_worker("device uplink", device_queue, device_packer(futures), device_qos)
         self._gateway_uplink: UplinkQueueWorker | None = None
-        self._uplink_workers = [self._device_uplink]
+        """Drains the device uplink queue."""
+        self._uplink_workers = [self.device_uplink]
         self._service_workers = [self._announcements, self._service]
         self._sub_devices: SubDevices | None = None
         mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)

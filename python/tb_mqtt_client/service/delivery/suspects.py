@@ -79,7 +79,8 @@ class Suspects:
         self._halve = halve
         self._data_acknowledged = data_acknowledged
         self._clock = clock
-        self._groups: deque[Group] = deque()
+        self.groups: deque[Group] = deque()
+        """The groups, in the order in which they were made."""
         self._filled = asyncio.Event()
         self.interval = STRIKE_INTERVAL
         """Seconds between two trials of a single message."""
@@ -90,23 +91,23 @@ class Suspects:
 
     def is_empty(self) -> bool:
         """Return True if there are no suspects."""
-        return not self._groups
+        return not self.groups
 
     def room(self) -> int:
         """Return how many messages may be added."""
-        return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self._groups))
+        return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self.groups))
 
     def all(self) -> list[WorkItem]:
         """Return all suspects."""
-        return [message for group in self._groups for message in group.messages]
+        return [message for group in self.groups for message in group.messages]
 
     def clear(self) -> list[WorkItem]:
         """Remove all suspects that are not in flight, and return them."""
         left = [message for message in self.all() if message not in self._in_flight]
-        for group in list(self._groups):
+        for group in list(self.groups):
             group.messages = [message for message in group.messages if message in self._in_flight]
             if not group.messages:
-                self._groups.remove(group)
+                self.groups.remove(group)
         return left
 
     def add(self, messages: list[WorkItem]) -> None:
@@ -116,7 +117,7 @@ class Suspects:
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message that matches and is not in flight; ``None`` if none does."""
-        for group in self._groups:
+        for group in self.groups:
             for message in group.messages:
                 if group is not self.current and matches(message):
                     self._take(group, message)
@@ -137,11 +138,11 @@ class Suspects:
         """Wait for the next group whose trial may begin; the one with the fewest failures goes first."""
         while True:
             now = self._clock()
-            due = [group for group in self._groups if group.not_before <= now]
+            due = [group for group in self.groups if group.not_before <= now]
             if due:
                 return min(due, key=lambda group: group.failures)
             self._filled.clear()
-            first = min((group.not_before for group in self._groups), default=None)
+            first = min((group.not_before for group in self.groups), default=None)
             try:
                 async with asyncio.timeout(None if first is None else first - now):
                     await self._filled.wait()
@@ -150,7 +151,7 @@ class Suspects:
 
     def begin(self, group: Group, *, worked: bool) -> bool:
         """Begin a trial; return False if the group is gone. ``worked``: whether the server has acknowledged a message before."""
-        if group not in self._groups:
+        if group not in self.groups:
             return False
         self.current, self._worked = group, worked
         return True
@@ -164,12 +165,12 @@ class Suspects:
         """Decide what becomes of the group whose trial ended with the connection; return the messages to be rejected."""
         group = self.current
         self.end()
-        if group is None or group not in self._groups:
+        if group is None or group not in self.groups:
             return []
         if not is_suspicious(end):
             return []
         group.failures += 1
-        self._groups.remove(group)
+        self.groups.remove(group)
         if len(group.messages) > 1 or self._halved(group, end):
             # A limit may be the reason that was not given: it has to recover.
             self._split(group, 0.0 if end.tells_reasons else self._clock() + self.interval * RECOVERY_SHARE)
@@ -221,13 +222,13 @@ class Suspects:
         return not group.messages[0].has_datapoints or self._data_acknowledged() > group.data_before
 
     def _append(self, group: Group) -> None:
-        self._groups.append(group)
+        self.groups.append(group)
         self._filled.set()
 
     def _take(self, group: Group, message: WorkItem) -> None:
         group.messages.remove(message)
         if not group.messages:
-            self._groups.remove(group)
+            self.groups.remove(group)
 
 
 def empty_message() -> WorkItem:

@@ -215,7 +215,7 @@ class MessageQueueWorker:
         """Publish the first unsent message if the limits admit it; return the seconds to wait otherwise."""
         item = self.unsent.popleft()
         try:
-            wait = self._publisher.try_publish(item) if self._may_go(item) else 0.0
+            wait = self._publisher.try_publish(item) if self.may_go(item) else 0.0
         except BaseException as error:
             # The end of this loop finds it here.
             self.unsent.appendleft(item)
@@ -229,7 +229,7 @@ class MessageQueueWorker:
             self.unsent.appendleft(item)
         return wait
 
-    def _may_go(self, item: WorkItem) -> bool:
+    def may_go(self, item: WorkItem) -> bool:
         """Return whether a message may be published in this session; most were packed for its limits."""
         return (item.checked == self._admission.changes and not item.of_sub_devices) or self._fits(item)
 
