@@ -1,4 +1,4 @@
-"""Fixtures of this folder: an emulator with a device and a gateway, and connected clients of both."""
+"""Fixtures: an emulator with a device and a gateway, and connected clients of both."""
 
 import asyncio
 
@@ -41,6 +41,23 @@ def make_gateway(emulator):
         return GatewayClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY"} | options)
 
     return make
+
+
+@pytest.fixture
+async def start_gateway(make_gateway):
+    """Return a function that connects clients of the gateway; after the test they are stopped, and no task may be left."""
+    clients = []
+
+    async def start(**options):
+        clients.append(make_gateway(**options))
+        await clients[-1].connect()
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.stop(timeout=0.01)
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
 
 
 @pytest.fixture

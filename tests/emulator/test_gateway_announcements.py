@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from gateway_wire import CONNECTED, DISCONNECTED, FAILED, LOST, RECONNECTING, States, Wire, announced
@@ -19,18 +20,9 @@ FINAL = [0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x99]
 
 
 @pytest.fixture
-async def start(make_gateway):
-    """Return a function that connects gateways with short announcement delays; stop them after the test."""
-    clients = []
-
-    async def start(**options):
-        clients.append(make_gateway(**QUICK | options))
-        await clients[-1].connect()
-        return clients[-1]
-
-    yield start
-    for client in clients:
-        await client.stop(timeout=0.01)
+def start(start_gateway):
+    """Return a function that connects a gateway which soon announces refused devices again."""
+    return partial(start_gateway, **QUICK)
 
 
 def refusing(wire, times, code=0x80, name="D1"):

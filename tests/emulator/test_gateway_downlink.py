@@ -8,6 +8,7 @@ from gateway_wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arbitrary import json_values, payloads
 from tb_mqtt_client import GatewayClient
 from tb_mqtt_client.common import tasks
 from tb_mqtt_client.emulator import Emulator, Verdict
@@ -395,16 +396,12 @@ async def test_updates_and_rpc_requests_of_the_gateways_own_device(emulator, gat
 
 # Arbitrary messages.
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
-    max_leaves=10,
-)
+anything = json_values(max_size=3, max_leaves=10)
 inner = anything | st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "method", "params", "deleted"), anything | st.just(1)))
 devices = st.sampled_from(["D1", "unknown"]) | anything
 fields = {"device": devices, "data": inner, "id": anything | st.just(1), "value": anything, "values": anything, "reason": anything}
 near_misses = st.fixed_dictionaries({}, optional=fields)
-payloads = st.binary(max_size=50) | st.builds(lambda value: json.dumps(value).encode(), anything | near_misses)
+any_payload = payloads(anything | near_misses, max_size=50)
 topics = st.sampled_from([ATTRIBUTES, RPC, "v1/gateway/attributes/response", "v1/gateway/disconnect"])
 renames = st.dictionaries(st.sampled_from(["D1", "D2"]), st.sampled_from(["D1", "D2", "D3", ""]) | anything, max_size=3)
 methods = st.sampled_from(["gateway_device_renamed", "gateway_device_deleted"])
@@ -414,7 +411,8 @@ notices = st.fixed_dictionaries({"method": methods, "params": anything | renames
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
-        st.tuples(topics, payloads) | notices.map(lambda n: ("v1/devices/me/rpc/request/99", json.dumps(n).encode())), max_size=40
+        st.tuples(topics, any_payload) | notices.map(lambda n: ("v1/devices/me/rpc/request/99", json.dumps(n).encode())),
+        max_size=40,
     )
 )
 def test_a_gateway_works_after_arbitrary_messages(messages):

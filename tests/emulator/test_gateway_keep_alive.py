@@ -1,6 +1,7 @@
 """Quiet sub-devices stay reachable, although the platform ends the session of a sub-device without uplinks."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from gateway_wire import CONNECTED, LOST, RECONNECTING, States, Wire, announced
@@ -12,20 +13,9 @@ QUICK = {"sub_device_keepalive": 0.05, "announce_delay_min": 1000.0}
 
 
 @pytest.fixture
-async def start(make_gateway):
-    """Return a function that connects gateways with a short keep-alive; stop them after the test."""
-    clients = []
-
-    async def start(**options):
-        clients.append(make_gateway(**QUICK | options))
-        await clients[-1].connect()
-        return clients[-1]
-
-    yield start
-    for client in clients:
-        await client.stop(timeout=0.01)
-    await asyncio.sleep(0)
-    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
+def start(start_gateway):
+    """Return a function that connects a gateway with a short keep-alive."""
+    return partial(start_gateway, **QUICK)
 
 
 async def until(wire, names):

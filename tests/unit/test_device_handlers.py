@@ -1,13 +1,13 @@
 """A device's payload format, handlers, dispatcher and pending requests without a client: forms, and invalid input."""
 
 import asyncio
-import json
 import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arbitrary import json_values, payloads
 from engine_parts import own_tasks
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import request_id_of
@@ -23,14 +23,11 @@ from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 
 ATTRIBUTES = "v1/devices/me/attributes"
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-)
+anything = json_values()
 near_misses = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(("method", "params", "deleted", "client", "shared", "error", "request_id"), anything)
 )
-payloads = st.binary() | st.builds(lambda value: json.dumps(value).encode(), anything | near_misses)
+any_payload = payloads(anything | near_misses)
 topics = st.text() | st.builds(
     "/".join,
     st.lists(st.sampled_from(["v1", "devices", "me", "attributes", "rpc", "request", "response", "0", "7", "-1", "", "9" * 30])),
@@ -182,7 +179,7 @@ async def test_rpc_requests():
     assert await handler.handle("a/x", b'{"method":"m"}') is None
 
 
-@given(st.lists(st.tuples(topics, payloads), max_size=5))
+@given(st.lists(st.tuples(topics, any_payload), max_size=5))
 def test_handlers_raise_nothing_for_any_message(messages):
     """``handle`` also leaves no task."""
 
@@ -206,7 +203,7 @@ def test_handlers_raise_nothing_for_any_message(messages):
     asyncio.run(handle_all(), debug=False)
 
 
-@given(topics | st.binary(), payloads)
+@given(topics | st.binary(), any_payload)
 def test_the_dispatcher_raises_nothing_for_any_message(topic, payload):
     async def dispatch():
         report = InboundReport()
