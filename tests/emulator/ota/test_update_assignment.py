@@ -173,6 +173,49 @@ async def test_cancelled_updates(emulator, platform, tmp_path, how, when):
     assert platform.states() == expected + (["FAILED", "the update was cancelled"] if when != "before" else [])
 
 
+@pytest.mark.parametrize("end", ["stop", "disconnect"])
+@pytest.mark.parametrize("in_own_task", [False, True])
+async def test_a_progress_callback_that_ends_the_client_cancels_the_update(emulator, platform, tmp_path, end, in_own_task):
+    """The callback itself runs to its end."""
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    await platform.assign("main.bin", "2.0", IMAGE)
+    progress, ending = [], []
+
+    async def on_progress(received, _size):
+        progress.append(received)
+        if received == 2000:
+            ending.append(asyncio.ensure_future(getattr(client, end)()))
+            if not in_own_task:
+                await ending[0]
+                progress.append("ended")
+
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_progress=on_progress, chunk_size=1000)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    await asyncio.gather(*ending)
+    assert progress[1:] == ([2000] if in_own_task else [2000, "ended"])
+    assert list(tmp_path.iterdir()) == []
+    await client.connect()
+    await client.stop()
+    reported = ["FAILED", "the update was cancelled"]
+    assert platform.states() == ["IDLE", "DOWNLOADING", *(reported if end == "disconnect" or in_own_task else [])]
+
+
+@pytest.mark.parametrize("end", ["stop", "disconnect"])
+async def test_keep_watching_ends_with_a_client_that_a_callback_ends(emulator, platform, tmp_path, end):
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    await platform.assign("main.bin", "2.0", IMAGE)
+
+    async def install(_package, _path):
+        await getattr(client, end)()
+
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_package=install, keep_watching=True)
+    assert (await asyncio.wait_for(task, 10)).state is FirmwareStates.UPDATED
+    await client.stop()
+
+
 async def test_a_second_update_at_the_same_time_raises(client, platform, tmp_path):
     platform.fault = once(DROP)
     await platform.assign("main.bin", "2.0", IMAGE)

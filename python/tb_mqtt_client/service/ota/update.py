@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage, IncompletePackageError
 from tb_mqtt_client.service.ota.download import PackageChunks, PackageUpdateError, download
@@ -98,14 +99,18 @@ class UpdateHost(Protocol):
 class PackageUpdate:
     """Runs one update, or with ``keep_watching`` one after the other."""
 
-    def __init__(self, host: UpdateHost, chunks: PackageChunks, options: UpdateOptions) -> None:
+    def __init__(self, host: UpdateHost, chunks: PackageChunks, options: UpdateOptions, tasks: Tasks) -> None:
+        """Prepare an update of the package ``options.kind``, whose download runs in a task of ``tasks``."""
         self._host = host
+        self._tasks = tasks
         self._chunks = chunks
         self._options = options
         self._kind = options.kind
         self._state = FirmwareStates.IDLE
         self._changed = asyncio.Event()
         self._tried: AssignedPackage | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._runs_callback = self._client_ended = False
 
     def assignment_changed(self) -> None:
         """Note that the platform changed the assignment, or assigned the same package again."""
@@ -116,13 +121,36 @@ class PackageUpdate:
         """Note that the assignment may change unnoticed until the next session."""
         self._changed.set()
 
+    def client_ended(self) -> bool:
+        """Cancel the update, but not before the end of a running callback, which may be the one that ends the client.
+
+        Returns:
+            True if no callback is running, so that the update ends at once.
+        """
+        self._client_ended = True
+        if not self._runs_callback:
+            self._cancel()
+        return not self._runs_callback
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run_callback(self, callback: Awaitable[Any]) -> None:
+        self._runs_callback = True
+        try:
+            await callback
+        finally:
+            self._runs_callback = False
+
     async def run(self) -> UpdateResult:
         """Install the assigned package. With ``keep_watching``, also install each later one, until the task is cancelled."""
+        self._task = asyncio.current_task()
         try:
             await self._host.report_current(self._kind)
             while True:
                 result = await self._update_reporting()
-                if not self._options.keep_watching:
+                if self._client_ended or not self._options.keep_watching:
                     return result
                 await self._changed.wait()
                 await self._settle()
@@ -219,7 +247,7 @@ class PackageUpdate:
         """Let the application install the package. An exception of its callback is a failure of the update."""
         await self._report(FirmwareStates.UPDATING)
         try:
-            await install()
+            await self._run_callback(install())
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -240,7 +268,7 @@ class PackageUpdate:
 
     async def _download(self, package: AssignedPackage, file: PackageFile) -> None:
         """Download the image. Raise ``_ReassignedError`` if the assignment changes meanwhile."""
-        task = asyncio.create_task(self._fetch(package, file), name="tb-mqtt-client package download")
+        task = self._tasks.fork(self._fetch(package, file), "package download")
         try:
             while await _is_set_first(self._changed, task):
                 await self._settle()
@@ -262,7 +290,10 @@ class PackageUpdate:
 
         async def progress(received: int) -> None:
             if on_progress is not None:
-                await self._host.report_progress(on_progress, received, size)
+                await self._run_callback(self._host.report_progress(on_progress, received, size))
+                if self._client_ended:
+                    # The callback disconnected or stopped the client, so that no chunk will arrive.
+                    self._cancel()
 
         await download(self._chunks, file, size, self._options.chunk_size, progress)
 

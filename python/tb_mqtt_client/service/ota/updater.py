@@ -10,6 +10,7 @@ from typing import Any
 
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.tasks import END_SECONDS
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, package_keys
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
@@ -98,7 +99,7 @@ class FirmwareUpdater(Component):
         engine = self._engine
         chunks = PackageChunks(engine.mqtt_manager, engine.admission, options.kind, chunk_timeout, lambda: next(self._request_ids))
         self._kind = options.kind
-        self._update = PackageUpdate(self, chunks, options)
+        self._update = PackageUpdate(self, chunks, options, engine.tasks)
         self._task = engine.tasks.start(self._update.run(), "update")
         # A task that is cancelled before it begins does not come to closing them.
         self._task.add_done_callback(lambda _: chunks.close())
@@ -143,9 +144,12 @@ class FirmwareUpdater(Component):
         await self.stop()
 
     async def stop(self) -> None:
-        """Cancel the update, unless its own callback stops the client."""
-        if self._task is not None:
-            await self._engine.tasks.end([self._task])
+        """Cancel the update. If its own callback disconnects or stops the client, the update ends after the callback."""
+        if self._task is None or self._update is None:
+            return
+        await self._engine.tasks.end([self._task])
+        if not self._task.done() and self._update.client_ended():
+            await asyncio.wait([self._task], timeout=END_SECONDS)
 
     # The methods of ``UpdateHost``.
 

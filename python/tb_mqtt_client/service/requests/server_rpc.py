@@ -52,7 +52,6 @@ class ServerSideRPC(Generic[R]):
         self._error_response = error_response
         self._callback_timeout = callback_timeout
         self._running: set[tuple[str, bytes]] = set()
-        self._overdue: set[asyncio.Future[Any]] = set()
         self._refusals = 0
 
     def respond(self, response: R) -> Delivery | None:
@@ -117,7 +116,8 @@ class ServerSideRPC(Generic[R]):
             await self._tasks.end({task})
             raise
         if not task.done():
-            self._cancel_overdue(task)
+            task.add_done_callback(self._overdue_ended)
+            task.cancel()
             return self._failed(what, TimeoutError(f"the device did not respond within {self._callback_timeout:g} s"), failed)
         try:
             return task.result()
@@ -130,12 +130,6 @@ class ServerSideRPC(Generic[R]):
         self._report.callback_failed(what, error)
         return failed(error)
 
-    def _cancel_overdue(self, task: asyncio.Task[Any]) -> None:
-        self._overdue.add(task)
-        task.add_done_callback(self._overdue_ended)
-        task.cancel()
-
-    def _overdue_ended(self, task: asyncio.Future[Any]) -> None:
-        self._overdue.discard(task)
+    def _overdue_ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._report.callback_failed("an RPC request that was cancelled after its timeout", error)
