@@ -150,6 +150,29 @@ async def test_data_in_flight_of_a_renamed_device_is_split_like_any_other(emulat
     await gateway.stop()
 
 
+async def test_packed_data_that_a_longer_name_makes_too_large_is_split(emulator, make_gateway):
+    """A server closes the connection for a packet that is too large."""
+    emulator.max_payload_size = 1000
+    gateway = make_gateway(max_inflight_messages=1)
+    await gateway.connect()
+    session, wire = await announced(gateway, "old"), Wire(emulator)
+    states = States(session)
+    # The first message fills the window, so that the others of its batch are packed, and not published, when the name changes.
+    wire.verdict = lambda publish: Verdict.delay(0.3) if publish.topic.endswith("/telemetry") else None
+    futures = [
+        await gateway.send_device_timeseries(session, {"ts": ts, "values": {"a": "x" * 40}}, wait_for_publish=False)
+        for ts in range(1, 50)
+    ]
+    await wire.next("telemetry")
+    wire.verdict = lambda _: None
+    await emulator.rename_device("old", "a much longer name " * 5)
+    await states.until(RECONNECTING, CONNECTED)
+    results = await asyncio.gather(*futures)
+    assert {result.reason_code for result in results} == {0}
+    assert gateway.statistics.reconnects == 0
+    await gateway.stop()
+
+
 async def test_a_rename_to_the_name_of_a_known_device(emulator, gateway):
     """The program connected the new name before the notice arrived: the old session ends, and its queued data is moved."""
     old, new = await announced(gateway, "old"), await announced(gateway, "new")

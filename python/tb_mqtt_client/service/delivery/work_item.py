@@ -81,6 +81,8 @@ class WorkItem:
         self.message.payload = payload
         self.message.payload_size = len(payload)
         self.device = device
+        # A longer name may take the payload over the limit.
+        self.checked = -1
 
     def result(self, reason_code: int) -> PublishResult:
         """Return the result of the message."""
