@@ -82,11 +82,9 @@ TESTS_TO_DO = {
     "unit/test_admission.py",
     "unit/test_connection_keeper.py",
     "unit/test_device_entities.py",
-    "unit/test_device_gate.py",
     "unit/test_device_handlers.py",
     "unit/test_gateway_values.py",
     "unit/test_provisioning_entities.py",
-    "unit/test_sub_device_keep_alive.py",
     "unit/test_suspect_groups.py",
     "unit/test_uplink_messages.py",
 }

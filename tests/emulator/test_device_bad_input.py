@@ -122,9 +122,9 @@ async def test_an_argument_that_is_not_callable_is_refused(name):
 
 
 async def claims(emulator):
-    heard = asyncio.Queue()
-    emulator.on_publish = lambda publish: heard.put_nowait(publish) if publish.topic == "v1/devices/me/claim" else None
-    return heard
+    received = asyncio.Queue()
+    emulator.on_publish = lambda publish: received.put_nowait(publish) if publish.topic == "v1/devices/me/claim" else None
+    return received
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ async def claims(emulator):
     ],
 )
 async def test_contract_9_claims_have_milliseconds_and_leave_out_an_empty_secret(emulator, device, request_, payload):
-    heard = await claims(emulator)
+    received = await claims(emulator)
     result = await device.claim_device(request_)
-    publish = await heard.get()
+    publish = await received.get()
     assert publish.json() == payload
     assert (result.topic, result.qos, result.reason_code, result.datapoints_count) == ("v1/devices/me/claim", 1, 0, 1)
     assert (result.message_id, result.payload_size) == (publish.packet_id, len(publish.payload))
@@ -163,11 +163,11 @@ async def test_a_refused_claim_has_the_reason_code_of_the_server(emulator, devic
 
 @pytest.mark.parametrize("request_id", [0, 7, "7"])
 async def test_a_program_can_send_an_rpc_response_itself(emulator, device, request_id):
-    heard = asyncio.Queue()
-    emulator.on_publish = lambda publish: heard.put_nowait((publish.topic, publish.json()))
+    received = asyncio.Queue()
+    emulator.on_publish = lambda publish: received.put_nowait((publish.topic, publish.json()))
     result = await device.send_rpc_response(RPCResponse.build(request_id, {"a": 1}))
     topic = f"v1/devices/me/rpc/response/{request_id}"
-    assert await heard.get() == (topic, {"result": {"a": 1}})
+    assert await received.get() == (topic, {"result": {"a": 1}})
     assert (result.topic, result.reason_code, result.datapoints_count) == (topic, 0, 1)
     assert result.message_id > 0
 

@@ -1,4 +1,4 @@
-"""How long a refused device waits until it is announced again."""
+"""The delays until a refused device is announced again, and the end of these attempts."""
 
 import asyncio
 
@@ -20,18 +20,18 @@ def retries_of(**options):
     return AnnouncementRetries(GatewayConfig(options), lambda _: None), DeviceSession(DeviceInfo("D1", "p"))
 
 
-async def test_each_delay_is_longer_than_the_one_before_up_to_the_longest():
+async def test_delays_grow_up_to_the_longest():
     retries, session = retries_of(announce_delay_min=1, announce_delay_max=300)
     delays = [retries.refused(session, refusal()) for _ in range(2000)]
     bounds = [min(300, 2.0 ** min(attempt, 9)) for attempt in range(2000)]
     assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
     assert delays[:9] == sorted(delays[:9])
-    # Devices that were refused together are not announced together.
+    # The delays are random, so that devices refused together are not announced together.
     assert len({round(delay, 6) for delay in delays[9:]}) > 1900
     retries.pause()
 
 
-async def test_accepted_once_the_delays_begin_anew():
+async def test_delays_start_again_after_an_accepted_announcement():
     retries, session = retries_of()
     for _ in range(20):
         retries.refused(session, refusal())
@@ -41,7 +41,7 @@ async def test_accepted_once_the_delays_begin_anew():
     retries.pause()
 
 
-async def test_a_pause_keeps_the_count():
+async def test_a_pause_keeps_the_number_of_refusals():
     retries, session = retries_of()
     for _ in range(9):
         retries.refused(session, refusal())
@@ -50,7 +50,7 @@ async def test_a_pause_keeps_the_count():
     retries.pause()
 
 
-async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_one():
+async def test_a_device_that_may_end_connections_is_announced_later_on_the_next_connection():
     retries, session = retries_of(announce_delay_min=1)
     assert not retries.postpone(session)
     retries.refused(session, refusal())
@@ -58,7 +58,7 @@ async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_
     retries.pause()
     for attempt in range(9):
         delay = retries.refused(session, refusal(), ends_connections=True)
-        # The connection that it belongs to is over.
+        # The connection has ended.
         assert session not in retries.due
         assert retries.postpone(session)
         assert session in retries.due
@@ -68,7 +68,7 @@ async def test_a_device_that_may_end_connections_is_announced_apart_on_the_next_
     assert not retries.postpone(session)
 
 
-async def test_devices_that_may_end_connections_are_announced_one_at_a_time_and_after_others():
+async def test_devices_that_may_end_connections_are_announced_last_and_one_at_a_time():
     open_announcements, arrived = [], asyncio.Event()
 
     def announce(session):
@@ -79,7 +79,7 @@ async def test_devices_that_may_end_connections_are_announced_one_at_a_time_and_
     retries = AnnouncementRetries(config, announce, lambda: bool(open_announcements))
     sessions = [DeviceSession(DeviceInfo(f"D{number}", "p")) for number in range(4)]
     for session in sessions:
-        # In flight with the others, which counts for none of them.
+        # The announcements were in flight together, so this does not count for any of the devices.
         assert retries.refused(session, refusal(), ends_connections=True) is not None
         assert retries.postpone(session)
     open_announcements.append("another device")
@@ -97,7 +97,7 @@ async def test_devices_that_may_end_connections_are_announced_one_at_a_time_and_
     assert retries.refused(sessions[0], refusal(), ends_connections=True) is None
 
 
-async def test_a_device_that_was_to_be_announced_before_goes_before_one_that_ends_each_connection():
+async def test_a_device_with_an_earlier_due_time_is_announced_first():
     due: asyncio.Queue = asyncio.Queue()
     retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01, "announce_delay_max": 0.01}), due.put_nowait)
     bad, good = (DeviceSession(DeviceInfo(name, "p")) for name in ("bad", "good"))
@@ -111,7 +111,7 @@ async def test_a_device_that_was_to_be_announced_before_goes_before_one_that_end
     retries.pause()
 
 
-async def test_a_connection_that_ends_begins_the_order_anew():
+async def test_the_order_starts_again_after_the_end_of_a_connection():
     retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.001}), lambda _: None, lambda: True)
     session = DeviceSession(DeviceInfo("D1", "p"))
     retries.refused(session, refusal(), ends_connections=True)
@@ -123,7 +123,7 @@ async def test_a_connection_that_ends_begins_the_order_anew():
     retries.pause()
 
 
-async def test_a_device_that_may_end_connections_comes_no_sooner_because_the_time_has_passed():
+async def test_a_device_that_may_end_connections_waits_although_its_time_has_passed():
     due = asyncio.Event()
     retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01}), lambda _: due.set())
     session = DeviceSession(DeviceInfo("D1", "p"))
@@ -136,19 +136,19 @@ async def test_a_device_that_may_end_connections_comes_no_sooner_because_the_tim
 
 
 @pytest.mark.parametrize("longest", [0.5, 1, 10])
-async def test_a_longest_delay_below_the_first_is_the_first(longest):
+async def test_a_longest_delay_below_the_first_is_replaced_by_the_first(longest):
     retries, session = retries_of(announce_delay_min=1, announce_delay_max=longest)
     assert 0.5 <= retries.refused(session, refusal()) <= 1
     retries.pause()
 
 
-async def test_given_up_after_attempts():
+async def test_a_device_is_not_announced_again_after_the_last_attempt():
     retries, session = retries_of(announce_attempts=3)
     assert [retries.refused(session, refusal()) is None for _ in range(3)] == [False, False, True]
     retries.pause()
 
 
-async def test_the_last_attempt_comes_when_the_time_is_over():
+async def test_the_last_attempt_comes_at_the_end_of_the_timeout():
     retries, session = retries_of(announce_timeout=0.7, announce_delay_min=100)
     assert 0 < retries.refused(session, refusal()) <= 0.7
     retries.pause()
@@ -158,11 +158,11 @@ async def test_the_last_attempt_comes_when_the_time_is_over():
     ("option", "value"),
     [("announce_attempts", 0), ("announce_timeout", 0), ("announce_delay_min", -1), ("announce_delay_max", "soon")],
 )
-def test_bounds_that_are_none_raise_and_name_the_option(option, value):
+def test_an_invalid_bound_raises_and_names_the_option(option, value):
     with pytest.raises(ValueError, match=option):
         GatewayConfig({option: value})
 
 
-def test_what_the_platform_says_of_its_own_trouble_and_of_full_tenants_may_pass():
+def test_refusals_for_outages_and_quotas_are_not_final():
     for code in (ReasonCode.UNSPECIFIED_ERROR, ReasonCode.QUOTA_EXCEEDED, ReasonCode.SERVER_BUSY):
         assert code not in FINAL_REFUSALS

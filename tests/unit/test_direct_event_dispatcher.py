@@ -1,4 +1,4 @@
-"""Events of a gateway reach every handler of their type, or the one session that they are for."""
+"""Events of a gateway reach all handlers of their type, or the session to which they belong."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def dispatcher(report):
 
 
 async def test_defect_47_all_handlers_are_called(dispatcher):
-    """Plain functions and coroutine functions, with the arguments of the dispatch; the first result in order is given."""
+    """Functions and coroutine functions get the arguments of the dispatch, and the first result in order is returned."""
     seen, event = [], GatewayEvent(CONNECT)
 
     def plain(*arguments, **options):
@@ -75,7 +75,7 @@ async def is_cancelled(*_):
 
 
 @pytest.mark.parametrize("failing", [divides, divides_later, stops, is_cancelled, lambda: None])
-async def test_a_failing_handler_stops_no_other(dispatcher, report, failing, caplog):
+async def test_an_error_of_a_handler_does_not_stop_others(dispatcher, report, failing, caplog):
     """Its error is counted, and logged with its traceback."""
     seen = []
     dispatcher.register(CONNECT, failing)
@@ -87,7 +87,7 @@ async def test_a_failing_handler_stops_no_other(dispatcher, report, failing, cap
     assert record.exc_info is not None
 
 
-async def test_a_handler_that_hangs_keeps_no_other_from_the_event(dispatcher):
+async def test_a_handler_that_does_not_end_does_not_stop_others(dispatcher):
     seen = asyncio.Event()
     dispatcher.register(CONNECT, lambda _: asyncio.Event().wait())
     dispatcher.register(CONNECT, lambda _: seen.set())
@@ -98,7 +98,7 @@ async def test_a_handler_that_hangs_keeps_no_other_from_the_event(dispatcher):
         await dispatch
 
 
-async def test_a_result_may_be_an_exception_that_was_not_raised(dispatcher, report):
+async def test_an_exception_can_be_returned_as_a_result(dispatcher, report):
     result = ValueError("of interest")
     dispatcher.register(CONNECT, lambda _: result)
     dispatcher.register(CONNECT, lambda _: "other")
@@ -106,7 +106,7 @@ async def test_a_result_may_be_an_exception_that_was_not_raised(dispatcher, repo
     assert report.callback_errors == 0
 
 
-async def test_handlers_that_change_the_list(dispatcher):
+async def test_handlers_can_register_and_unregister_handlers(dispatcher):
     seen = []
 
     def once(_event):
@@ -119,7 +119,7 @@ async def test_handlers_that_change_the_list(dispatcher):
     assert len(seen) == 1
 
 
-async def test_a_session_gets_its_event_alone(dispatcher, report):
+async def test_only_the_session_of_an_event_gets_it(dispatcher, report):
     session, event = DeviceSession(DeviceInfo("D1", "default")), AttributeUpdate([])
     dispatcher.register(event.event_type, pytest.fail)
     session.set_attribute_update_callback(lambda of_session, of_event: (of_session, of_event))
@@ -130,7 +130,7 @@ async def test_a_session_gets_its_event_alone(dispatcher, report):
     assert report.callback_errors == 0
 
 
-def test_what_is_no_handler(dispatcher):
+def test_an_argument_that_is_not_callable_is_refused(dispatcher):
     for wrong in (None, 5, "callback"):
         with pytest.raises(TypeError, match=r"^callback must be a function or a coroutine function"):
             dispatcher.register(CONNECT, wrong)

@@ -1,4 +1,4 @@
-"""``FutureMap``: a call is answered once, when all its parts are, with the truth about all of them."""
+"""``FutureMap`` resolves the future of a send once, after those of all its parts, with their combined result."""
 
 import asyncio
 
@@ -32,8 +32,8 @@ async def test_parent_waits_for_all_children():
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-async def test_defect_03_any_failed_part_makes_the_whole_fail(failing):
-    """Defect 3 of SDK 2.0: the last part alone decided."""
+async def test_defect_03_a_send_fails_if_any_part_failed(failing):
+    """In SDK 2.0, the last part alone decided."""
     futures, parent, children = FutureMap(), future(), [future(), future()]
     futures.register(parent, children)
     for index, child in enumerate(children):
@@ -43,7 +43,7 @@ async def test_defect_03_any_failed_part_makes_the_whole_fail(failing):
 
 
 async def test_parents_get_their_own_datapoints():
-    """Defect 4 of SDK 2.0: every caller of a batch got the sums of all."""
+    """In SDK 2.0, every caller got the sums of the whole batch."""
     futures, first, second, child = FutureMap(), future(), future(), future()
     futures.register_owners(child, [(first, 2), (second, 3)])
     child.set_result(result())
@@ -70,7 +70,7 @@ async def test_registering_again_does_not_wait_twice():
     assert parent.done()
 
 
-async def test_a_cancelled_parent_is_left_alone():
+async def test_a_cancelled_parent_stays_cancelled():
     futures, parent, child = FutureMap(), future(), future()
     futures.register(parent, [child])
     parent.cancel()
@@ -91,8 +91,8 @@ async def test_cancelled_children_count_as_done():
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())
-def test_every_parent_is_answered_once_with_its_sums(ownership, random):
-    """Each parent is answered after its last child, and its datapoints are those that its children carried for it."""
+def test_every_parent_is_resolved_once_with_its_sums(ownership, random):
+    """Each parent is resolved after its last child, and has the datapoints of its parts."""
 
     async def check():
         futures = FutureMap()
@@ -119,7 +119,7 @@ def test_every_parent_is_answered_once_with_its_sums(ownership, random):
     asyncio.run(check())
 
 
-async def test_await_or_stop():
+async def test_await_or_stop_ends_with_the_future_the_event_or_the_timeout():
     stop = asyncio.Event()
     done = future()
     done.set_result(3)
@@ -137,8 +137,8 @@ async def test_await_or_stop():
     assert not waiting.done()
 
 
-async def test_await_or_stop_lets_a_cancellation_through():
-    """Defect 10 of SDK 2.0: it was swallowed."""
+async def test_await_or_stop_passes_a_cancellation_on():
+    """SDK 2.0 ignored it."""
     task = asyncio.ensure_future(await_or_stop(future(), asyncio.Event(), None))
     await asyncio.sleep(0)
     task.cancel()
@@ -146,11 +146,11 @@ async def test_await_or_stop_lets_a_cancellation_through():
         await task
 
 
-def test_run_coroutine_sync():
-    async def answer():
+def test_run_coroutine_sync_returns_a_result_or_ends_at_the_timeout():
+    async def compute():
         return 42
 
-    assert run_coroutine_sync(answer) == 42
+    assert run_coroutine_sync(compute) == 42
     assert run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01) is None
     with pytest.raises(TimeoutError):
         run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01, raise_on_timeout=True)

@@ -1,6 +1,6 @@
 """Imports point down: between the layers, between the subpackages of the service layer, and without a cycle at any level.
 
-An import for annotations only counts, too: a type that points up is a design that points up.
+Imports for annotations count too, because they show a dependency of the design.
 """
 
 import graphlib
@@ -26,7 +26,7 @@ SERVICE_ORDER = (
 SERVICE_TOOLS = ("base_message_splitter", "life_cycle")
 """Modules that any part of the service layer may import, and that import no part of it above ``delivery``."""
 
-KNOW_GMQTT = (
+MAY_IMPORT_GMQTT = (
     "common.gmqtt_patch",
     "common.mqtt.packets",
     "common.mqtt.transport",
@@ -34,12 +34,12 @@ KNOW_GMQTT = (
     "service.mqtt_manager",
     "service.session.connecting",
     "service.session.subscriptions",
-    # Its codec is built on gmqtt's.
+    # Its codec uses that of gmqtt.
     "emulator",
 )
-"""The modules and packages that know gmqtt."""
+"""The modules and packages that may import gmqtt."""
 
-KNOW_NATIVE_CORE = (
+MAY_IMPORT_NATIVE_CORE = (
     "",
     "constants.json_typing",
     "entities.data",
@@ -52,7 +52,7 @@ KNOW_NATIVE_CORE = (
     "service.engine",
     "service.gateway",
 )
-"""The modules and packages that know the native core: values that it holds, limits, and the path from a send to a payload."""
+"""The modules and packages that may import the native core: values, limits, and the pipeline from a send to a payload."""
 
 
 def is_within(name, places):
@@ -77,13 +77,13 @@ def cycles(modules, level):
     return None
 
 
-def test_the_walk_sees_the_package():
+def test_all_layers_and_imports_are_found():
     assert {part(name) for name in MODULES} >= {*LAYERS, "emulator", "demo"}
     patch = MODULES["common.gmqtt_patch"]
     assert any(in_module(imported, "gmqtt") for imported in imports("common.gmqtt_patch", patch))
 
 
-def test_the_walk_sees_every_way_to_import(tmp_path):
+def test_every_form_of_import_is_found(tmp_path):
     source = """
 import a.b
 from c import d
@@ -101,7 +101,7 @@ def late():
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) in LAYERS])
-def test_layers_import_downwards(name):
+def test_a_layer_imports_no_layer_above_it(name):
     allowed = {*LAYERS[LAYERS.index(part(name)) :], "_native"}
     upwards = [imported for imported in own_imports(name, MODULES[name]) if part(imported) not in allowed]
     assert not upwards, f"{part(name)} may import {', '.join(sorted(allowed))} only"
@@ -114,7 +114,7 @@ def service_part(name):
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if service_part(name)])
-def test_parts_of_the_service_layer_import_downwards(name):
+def test_a_part_of_the_service_layer_imports_no_part_above_it(name):
     own = service_part(name)
     assert own in SERVICE_ORDER + SERVICE_TOOLS
     needed = {service_part(module_of(imported)) for imported in own_imports(name, MODULES[name])} - {"", own}
@@ -122,7 +122,7 @@ def test_parts_of_the_service_layer_import_downwards(name):
     assert needed <= {*below, *SERVICE_TOOLS}
 
 
-def test_no_module_needs_itself():
+def test_there_is_no_cycle_of_modules():
     assert cycles(set(MODULES), max(name.count(".") for name in MODULES)) is None
 
 
@@ -130,33 +130,33 @@ PACKAGES = sorted({"", *(name.rpartition(".")[0] for name in MODULES)})
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_part_of_a_package_needs_itself(package):
+def test_there_is_no_cycle_in_a_package(package):
     """No cycle between the modules and subpackages of one package."""
     inside = {name for name in MODULES if name and (not package or name.startswith(f"{package}."))}
     assert cycles(inside, package.count(".") + 1 if package else 0) is None
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "emulator"])
-def test_the_emulator_knows_no_client(name):
-    # It stands for the peer: what it shared with the client, the tests of the client could not judge.
+def test_the_emulator_imports_no_code_of_the_client(name):
+    # The emulator stands for the platform: tests could not find a mistake in code that it shares with the client.
     client = [imported for imported in own_imports(name, MODULES[name]) if part(imported) in ("", "service", "common", "demo")]
     assert not client
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_few_know_gmqtt(name):
+def test_only_listed_modules_import_gmqtt(name):
     knows = any(in_module(imported, "gmqtt") for imported in imports(name, MODULES[name]))
-    assert not knows or is_within(name, KNOW_GMQTT)
+    assert not knows or is_within(name, MAY_IMPORT_GMQTT)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_few_know_the_native_core(name):
+def test_only_listed_modules_import_the_native_core(name):
     knows = any(in_module(imported, "_native") for imported in own_imports(name, MODULES[name]))
-    assert not knows or is_within(name, KNOW_NATIVE_CORE)
+    assert not knows or is_within(name, MAY_IMPORT_NATIVE_CORE)
 
 
-@pytest.mark.parametrize("places", [KNOW_GMQTT, KNOW_NATIVE_CORE], ids=["gmqtt", "native core"])
-def test_lists_name_places_that_exist(places):
+@pytest.mark.parametrize("places", [MAY_IMPORT_GMQTT, MAY_IMPORT_NATIVE_CORE], ids=["gmqtt", "native core"])
+def test_listed_modules_exist(places):
     assert not [place for place in places if not any(is_within(name, [place]) for name in MODULES)]
 
 

@@ -12,11 +12,11 @@ KEEP_ALIVE = 10.0
 
 
 class Link:
-    """A server that answers pings or not, and a number of unsent bytes."""
+    """A server that responds pings or not, and a number of unsent bytes."""
 
-    def __init__(self, answers=True, delay=0.0, seconds=KEEP_ALIVE):
+    def __init__(self, responds=True, delay=0.0, seconds=KEEP_ALIVE):
         self.timers = FakeTimers()
-        self.answers, self.delay, self.unsent = answers, delay, 0
+        self.responds, self.delay, self.unsent = responds, delay, 0
         self.pings, self.silent = [], []
         self.watch = KeepAlive(
             seconds, self.timers, ping=self.ping, unsent_bytes=lambda: self.unsent, on_silent=self.silent.append,
@@ -26,7 +26,7 @@ class Link:
     def ping(self):
         self.pings.append(self.timers.now)
         self.watch.last_out = self.timers.now
-        if self.answers:
+        if self.responds:
             self.timers.call_later(self.delay, self.receive)
 
     def receive(self):
@@ -47,7 +47,7 @@ def test_a_quiet_connection_is_pinged_within_the_keep_alive():
 @pytest.mark.parametrize("direction", ["last_in", "last_out"])
 def test_a_connection_with_traffic_in_one_direction_is_pinged(direction):
     """The server needs packets from the client, and the client needs packets from the server."""
-    link = Link(answers=True)
+    link = Link(responds=True)
     for _ in range(100):
         link.timers.wait(1)
         setattr(link.watch, direction, link.timers.now)
@@ -64,7 +64,7 @@ def test_a_connection_with_traffic_in_both_directions_is_not_pinged():
 
 
 def test_a_dead_connection_is_noticed_after_twice_the_keep_alive():
-    link = Link(answers=False)
+    link = Link(responds=False)
     link.timers.wait(2 * KEEP_ALIVE - 0.1)
     assert (len(link.pings), link.silent) == (1, [])
     link.timers.wait(0.2)
@@ -86,13 +86,13 @@ def test_a_blocked_loop_does_not_end_a_connection(blocked, before):
 
 @pytest.mark.parametrize("blocked", [3, 21, 3600])
 def test_a_pingresp_is_awaited_after_the_loop_was_blocked(blocked):
-    link = Link(answers=False)
+    link = Link(responds=False)
     link.timers.wait(9)
     assert len(link.pings) == 1
     link.timers.block(blocked)
     link.timers.wait(6)
     assert link.silent == []
-    link.answers = True
+    link.responds = True
     link.receive()
     link.timers.wait(100)
     assert link.silent == []
@@ -100,7 +100,7 @@ def test_a_pingresp_is_awaited_after_the_loop_was_blocked(blocked):
 
 @pytest.mark.parametrize("blocked", [3, 21, 3600])
 def test_a_connection_that_died_while_the_loop_was_blocked_is_noticed(blocked):
-    link = Link(answers=False)
+    link = Link(responds=False)
     link.timers.wait(1)
     link.timers.block(blocked)
     link.timers.wait(2.5 * KEEP_ALIVE)
@@ -108,7 +108,7 @@ def test_a_connection_that_died_while_the_loop_was_blocked_is_noticed(blocked):
 
 
 def test_a_dead_connection_is_noticed_although_the_loop_is_blocked_again_and_again():
-    link = Link(answers=False)
+    link = Link(responds=False)
     for _ in range(100):
         link.timers.block(5)
         link.timers.wait(0)
@@ -117,7 +117,7 @@ def test_a_dead_connection_is_noticed_although_the_loop_is_blocked_again_and_aga
 
 def test_a_pingreq_behind_unsent_bytes_gets_more_time():
     """256 kB at 2 kB per second take two minutes."""
-    link = Link(answers=False)
+    link = Link(responds=False)
     link.timers.wait(8.5)
     for unsent in range(256_000, 0, -2000):
         link.unsent = unsent
@@ -130,14 +130,14 @@ def test_a_pingreq_behind_unsent_bytes_gets_more_time():
 
 
 def test_bytes_that_stay_unsent_do_not_keep_a_connection_open():
-    link = Link(answers=False)
+    link = Link(responds=False)
     link.unsent = 256_000
     link.timers.wait(2 * KEEP_ALIVE + 0.1)
     assert len(link.silent) == 1
 
 
 def test_without_a_keep_alive_nothing_is_pinged():
-    link = Link(answers=False, seconds=0)
+    link = Link(responds=False, seconds=0)
     link.timers.wait(1000)
     assert (link.pings, link.silent, link.timers.running) == ([], [], 0)
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: every number of ``Statistics`` under a name of the conventions, for several clients in one registry."""
+"""Prometheus metrics have every number of ``Statistics``, conventional names, and labels for several clients."""
 
 import re
 from dataclasses import fields
@@ -27,7 +27,7 @@ def registry():
 
 
 def samples(registry):
-    """Values by sample name and client id (and reason code)."""
+    """Return values by the name of the sample, the client id and, if there is one, the reason code."""
     found = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:
@@ -43,7 +43,7 @@ def test_every_number_of_the_statistics_is_a_metric():
     assert numbers <= shown
 
 
-def test_the_names_follow_the_conventions(registry):
+def test_names_follow_the_conventions_of_prometheus(registry):
     ClientMetrics(FakeClient("a", devices=3), registry=registry)
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         assert re.fullmatch(r"tb_mqtt_client_[a-z_]+", family.name)
@@ -72,7 +72,7 @@ def test_several_clients_share_one_registry(registry):
     assert ("tb_mqtt_client_sub_devices", "a") not in found
 
 
-def test_numbers_are_those_of_the_scrape(registry):
+def test_numbers_are_read_at_each_scrape(registry):
     counter = DeliveryCounter()
     client = FakeClient("a")
     ClientMetrics(client, registry=registry)
@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_scrape(registry):
     assert samples(registry)["tb_mqtt_client_accepted_datapoints_total", "a"] == 4
 
 
-def test_a_client_that_is_removed_is_not_shown(registry):
+def test_a_removed_client_is_not_shown(registry):
     first, second = FakeClient("a"), FakeClient("b")
     metrics = ClientMetrics(first, second, registry=registry)
     metrics.remove(first)
@@ -104,14 +104,14 @@ def test_two_clients_with_the_same_labels_are_refused(registry):
     metrics.add(FakeClient("a", port=1884))
 
 
-def test_one_collector_a_registry(registry):
+def test_a_registry_has_one_collector(registry):
     ClientMetrics(registry=registry)
     with pytest.raises(ValueError, match="Duplicated timeseries"):
         ClientMetrics(registry=registry)
     assert ClientMetrics(registry=None)
 
 
-def test_the_sum_holds_in_what_is_shown(registry):
+def test_the_shown_end_states_add_up_to_the_accepted_datapoints(registry):
     counter = DeliveryCounter()
     counter.accept(100)
     counter.publish(60, 0, 1000, 2000)

@@ -92,18 +92,18 @@ class CountedBuffer(bytearray):
 def test_the_work_for_a_packet_does_not_depend_on_the_number_of_its_pieces(size, piece):
     """If each piece copied all earlier ones, 16 MiB in small pieces would take a minute of CPU."""
     reader = PacketReader(2**30)
-    reader._unread = CountedBuffer()
-    looks, look = 0, reader._long_length
+    reader.unread = CountedBuffer()
+    looks, look = 0, reader.remaining_length
 
     def counted(data, position):
         nonlocal looks
         looks += 1
         return look(data, position)
 
-    reader._long_length = counted
+    reader.remaining_length = counted
     whole = packet(0x30, bytes(size))
     found = read_all(reader, (whole[at : at + piece] for at in range(0, len(whole), piece)))
     assert found == [(0x30, bytes(size))]
     # Each byte is copied into the buffer once and out of it once, apart from the few bytes of the header.
-    assert reader._unread.copied <= 2 * len(whole) + 20
+    assert reader.unread.copied <= 2 * len(whole) + 20
     assert looks <= 10

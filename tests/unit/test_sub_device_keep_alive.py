@@ -1,4 +1,4 @@
-"""Which sub-devices get a keep-alive, when, and in how many messages."""
+"""Quiet sub-devices get a keep-alive in time, in few messages and within the limits."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ DEVICES = [DeviceIdentity(f"meter {number:05}") for number in range(10_000)]
 
 
 class Manager:
-    """Notes what is published, and when."""
+    """Records published messages and their times."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -37,12 +37,12 @@ class Manager:
         self.published.append((self.clock.now, item))
 
     def entries(self):
-        """(time, device) of all keep-alives."""
+        """Return time and device of all keep-alives."""
         return [(when, name) for when, item in self.published for name in json.loads(item.message.payload)]
 
 
 class Admission:
-    """Lets that many devices a second through."""
+    """Admits `rate` devices per second, or all if it is 0."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -74,7 +74,7 @@ class Admission:
 
 @pytest.fixture
 def site():
-    """A keep-alive, with all around it played."""
+    """Return a keep-alive, and the test doubles that it uses."""
     clock = Clock()
     manager, admission = Manager(clock), Admission(clock)
     config = GatewayConfig({"sub_device_keepalive": SECONDS})
@@ -89,7 +89,7 @@ def site():
         return clock.run_until_complete(call())
 
     def data_of(*devices):
-        """Data of these devices that the platform acknowledged."""
+        """Let the platform acknowledge data of these devices."""
         run(kept.acknowledged, SimpleNamespace(devices=len(devices), identities=list(devices)))
 
     yield SimpleNamespace(clock=clock, manager=manager, admission=admission, kept=kept, refused=refused, run=run, data_of=data_of)
@@ -99,7 +99,7 @@ def site():
 
 
 def gaps(entries, until):
-    """The longest time without an uplink, by device; all were announced at 0."""
+    """Return the longest time without an uplink, by device. All of them were announced at 0."""
     times = {}
     for when, name in entries:
         times.setdefault(name, [0.0]).append(when)
@@ -107,7 +107,7 @@ def gaps(entries, until):
 
 
 @pytest.mark.parametrize("count", [1, 10, 150, 10_000])
-def test_each_quiet_device_has_an_uplink_in_time_and_none_too_often(site, count):
+def test_each_quiet_device_has_an_uplink_in_time_and_not_too_often(site, count):
     for device in DEVICES[:count]:
         site.run(site.kept.announced, device)
     hour = 3600
@@ -134,7 +134,7 @@ def test_a_device_that_sends_gets_no_keep_alive(site):
     assert {name for _, name in site.manager.entries()} == {device.name for device in quiet}
 
 
-def test_a_device_that_stops_sending_gets_one_in_time(site):
+def test_a_device_that_stops_sending_gets_a_keep_alive_in_time(site):
     site.run(site.kept.announced, DEVICES[0])
     for now in range(0, 1000, 100):
         site.clock.run_until(now)
@@ -143,7 +143,7 @@ def test_a_device_that_stops_sending_gets_one_in_time(site):
     assert site.manager.entries() == [(900 + SECONDS, DEVICES[0].name), (900 + 2 * SECONDS, DEVICES[0].name)]
 
 
-def test_messages_of_one_device_count_too(site):
+def test_requests_for_a_device_count_as_its_uplinks(site):
     site.run(site.kept.announced, DEVICES[0])
     site.clock.run_until(200)
     message = MqttPublishMessage("v1/gateway/attributes/request", b"{}")
@@ -155,8 +155,8 @@ def test_messages_of_one_device_count_too(site):
     assert site.manager.published == []
 
 
-def test_announcing_a_live_device_again_renews_nothing(site):
-    """The platform does not either."""
+def test_a_repeated_announcement_does_not_count_as_an_uplink(site):
+    """The platform does not count it either."""
     for now in (0, 100, 200):
         site.clock.run_until(now)
         site.run(site.kept.announced, DEVICES[0])
@@ -164,8 +164,8 @@ def test_announcing_a_live_device_again_renews_nothing(site):
     assert site.manager.entries() == [(SECONDS, DEVICES[0].name)]
 
 
-def test_what_is_sent_faster_than_is_looked_at_costs_no_more(site):
-    """Each device is found again soon, and gets no keep-alive."""
+def test_the_devices_of_very_many_messages_are_not_all_read(site):
+    """Each device is soon in a message that is read, so it gets no keep-alive."""
     looked_at = []
     devices = DEVICES[:1000]
     for device in devices:
@@ -188,7 +188,7 @@ def test_what_is_sent_faster_than_is_looked_at_costs_no_more(site):
     assert site.manager.published == []
 
 
-def test_no_payload_and_no_window_of_the_limits_is_exceeded(site):
+def test_payloads_and_limit_windows_are_not_exceeded(site):
     site.admission.largest, site.admission.max_payload_size = 200, 1000
     for device in DEVICES[:500]:
         site.run(site.kept.announced, device)
@@ -200,7 +200,7 @@ def test_no_payload_and_no_window_of_the_limits_is_exceeded(site):
     assert 980 < max(sizes) <= 1000
 
 
-def test_limits_that_admit_too_little_are_told_and_delay_only(site, caplog):
+def test_limits_that_are_too_low_are_logged_and_delay_keep_alives(site, caplog):
     site.admission.rate = 1.0
     for device in DEVICES[:1000]:
         site.run(site.kept.announced, device)
@@ -212,7 +212,7 @@ def test_limits_that_admit_too_little_are_told_and_delay_only(site, caplog):
 
 
 @pytest.mark.parametrize(("seconds", "published_at"), [(50, 50), (1000, SECONDS / 2)])
-def test_announcements_and_responses_go_first_but_not_for_ever(site, seconds, published_at):
+def test_announcements_and_responses_delay_a_keep_alive_for_a_limited_time(site, seconds, published_at):
     site.run(site.kept.announced, DEVICES[0])
     site.kept.others_wait = lambda: site.clock.now < SECONDS + seconds
     site.clock.run_until(SECONDS + 300)
@@ -220,8 +220,8 @@ def test_announcements_and_responses_go_first_but_not_for_ever(site, seconds, pu
     assert published_at <= when - SECONDS <= published_at + SECONDS / keep_alive.SPREAD
 
 
-def test_a_message_takes_more_tokens_than_an_announcement_unless_there_are_no_more(site):
-    """The one that needs fewer gets them first."""
+def test_a_message_takes_more_tokens_than_an_announcement_if_the_window_has_them(site):
+    """A message that needs fewer tokens gets them first."""
     for device in DEVICES[:10]:
         site.run(site.kept.announced, device)
     for largest, expected in ((2, 2), (4, 3), (16, 4)):
@@ -231,12 +231,12 @@ def test_a_message_takes_more_tokens_than_an_announcement_unless_there_are_no_mo
         assert site.manager.published[0][1].devices == expected
 
 
-def test_after_waiting_for_the_limits_others_have_as_much_time(site):
+def test_other_messages_get_as_much_time_as_a_keep_alive_waited(site):
     site.admission.rate = 1.0
     for device in DEVICES[:400]:
         site.run(site.kept.announced, device)
     site.clock.run_until(2 * SECONDS)
-    # 100 devices at one a second.
+    # 100 devices, one per second.
     assert [when for when, _ in site.manager.published[:2]] == [SECONDS, SECONDS + 100]
     [asked, *_] = [when for when in site.admission.asked_at if when > SECONDS + 100]
     assert asked - (SECONDS + 100) >= 100 - SECONDS / keep_alive.SPREAD
@@ -264,7 +264,7 @@ def test_devices_of_a_refused_keep_alive_are_reported_and_forgotten(site):
     assert (len(site.kept), len(site.manager.published)) == (0, 1)
 
 
-def test_a_device_that_is_forgotten_gets_none(site):
+def test_a_forgotten_device_gets_no_keep_alive(site):
     for device in DEVICES[:3]:
         site.run(site.kept.announced, device)
     site.run(site.kept.forget, DEVICES[0])
@@ -275,13 +275,13 @@ def test_a_device_that_is_forgotten_gets_none(site):
         site.run(site.kept.forget, device)
     site.clock.run_until(3 * SECONDS)
     assert len(site.manager.published) == 1
-    # And begins anew when it is announced again.
+    # Its time starts again after another announcement.
     site.run(site.kept.announced, DEVICES[0])
     site.clock.run_until(4 * SECONDS)
     assert site.manager.entries()[-1] == (4 * SECONDS, DEVICES[0].name)
 
 
-def test_the_end_of_the_connection_ends_it(site):
+def test_keep_alives_end_with_the_connection(site):
     site.run(site.kept.announced, DEVICES[0])
     site.run(site.kept.connection_ended)
     site.clock.run_until(3 * SECONDS)
@@ -307,7 +307,7 @@ def test_an_unexpected_error_is_reported_and_the_devices_stay_reachable(site, ca
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_switched_off_there_is_nothing(site):
+def test_without_an_interval_there_are_no_keep_alives(site):
     kept = SubDeviceKeepAlive(
         GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission, own_tasks()
     )
@@ -327,12 +327,12 @@ async def test_a_message_has_as_many_names_as_fit(names, max_size):
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), ("0", 0), (60, 60), ("90.5", 90.5)])
-def test_the_option_in_seconds(value, expected):
+def test_the_option_is_a_number_of_seconds(value, expected):
     assert GatewayConfig({"sub_device_keepalive": value}).sub_device_keepalive == expected
     assert GatewayConfig().sub_device_keepalive == 240
 
 
 @pytest.mark.parametrize("value", [-1, "often", True, float("nan")])
-def test_an_option_that_is_none_raises(value):
+def test_an_invalid_option_raises(value):
     with pytest.raises(ValueError, match="sub_device_keepalive"):
         GatewayConfig({"sub_device_keepalive": value})

@@ -26,7 +26,8 @@ class PacketReader:
 
     def __init__(self, max_packet_size: int) -> None:
         self._max_packet_size = max_packet_size
-        self._unread = bytearray()
+        self.unread = bytearray()
+        """The beginning of an incomplete packet."""
         self._wanted = 0
 
     def read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -35,17 +36,17 @@ class PacketReader:
         Raises:
             NotMqttError: A length is malformed, or a packet is larger than the limit.
         """
-        if self._unread:
-            self._unread += data
-            if len(self._unread) < self._wanted:
+        if self.unread:
+            self.unread += data
+            if len(self.unread) < self._wanted:
                 return
-            data = bytes(self._unread)
-            self._unread.clear()
+            data = bytes(self.unread)
+            self.unread.clear()
         position, end = 0, len(data)
         while end - position >= SMALLEST_PACKET:
             body, size = position + 2, data[position + 1]
             if size & CONTINUED:
-                body, size = self._long_length(data, position)
+                body, size = self.remaining_length(data, position)
             stop = body + size
             if stop - position > self._max_packet_size:
                 raise NotMqttError(
@@ -61,14 +62,14 @@ class PacketReader:
 
     def _keep(self, data: bytes, position: int) -> None:
         """Keep the beginning of a packet, and set how many bytes are needed to continue."""
-        self._unread += data[position:]
-        self._wanted = len(self._unread) + 1
-        if len(self._unread) >= SMALLEST_PACKET:
-            body, size = self._long_length(self._unread, 0)
+        self.unread += data[position:]
+        self._wanted = len(self.unread) + 1
+        if len(self.unread) >= SMALLEST_PACKET:
+            body, size = self.remaining_length(self.unread, 0)
             self._wanted = max(self._wanted, body + size)
 
     @staticmethod
-    def _long_length(data: bytes | bytearray, position: int) -> tuple[int, int]:
+    def remaining_length(data: bytes | bytearray, position: int) -> tuple[int, int]:
         """Return where the body of a packet begins, and its size. If the length is incomplete, the body begins after the data."""
         size = 0
         for index in range(1, LONGEST_HEADER):
