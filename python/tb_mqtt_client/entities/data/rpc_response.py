@@ -58,7 +58,7 @@ class RPCResponse(FactoryMade):
                 and the traceback are sent.
 
         Raises:
-            ValueError: The error has another type, or JSON cannot express the result or the error.
+            ValueError: The error has another type, or JSON cannot express the error or, without one, the result.
         """
         if error is None:
             validate_json_compatibility(result)

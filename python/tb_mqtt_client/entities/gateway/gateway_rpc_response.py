@@ -36,7 +36,7 @@ class GatewayRPCResponse(RPCResponse, BaseGatewayEvent):
                 and the traceback are sent.
 
         Raises:
-            ValueError: The name is empty, the error has another type, or JSON cannot express the result or the error.
+            ValueError: The name is empty, the error has another type, or JSON cannot express the error or, without one, the result.
         """
         if not isinstance(device_name, str) or not device_name:
             raise ValueError("Device name must be a non-empty string")
