@@ -157,7 +157,8 @@ async def test_a_callback_that_does_not_end_when_it_is_cancelled(emulator, caplo
     assert client.statistics.callback_errors == 2
 
 
-async def test_stop_cancels_a_callback_after_its_timeout(emulator, device):
+@pytest.mark.parametrize("end", ["stop", "disconnect"])
+async def test_stop_and_disconnect_cancel_a_callback_that_hangs(emulator, device, end):
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def hang(_request):
@@ -170,8 +171,10 @@ async def test_stop_cancels_a_callback_after_its_timeout(emulator, device):
     device.set_rpc_request_callback(hang)
     await emulator.publish_to("TOKEN", f"{RPC_REQUEST}1", {"method": "m"})
     await begun.wait()
-    await device.stop(timeout=0.01)
+    await (device.stop(timeout=0.01) if end == "stop" else device.disconnect())
     assert cancelled.is_set()
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()} == set()
 
 
 async def test_stop_waits_for_the_response_to_a_running_request(emulator, device):

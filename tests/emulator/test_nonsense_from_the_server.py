@@ -246,7 +246,7 @@ async def test_limits_are_used_without_their_invalid_part(kind, server, nonsense
 @pytest.mark.parametrize("wrong", [instead(b""), other_id(0xB0, b"\0\0"), other_body(0x90, b"\0\x01")])
 async def test_an_unsuback_has_a_timeout(server, version, wrong):
     inbound = InboundDispatcher(InboundReport(), own_tasks())
-    manager = MQTTManager("client", inbound=inbound, mqtt_version=version, ack_timeout=LONG)
+    manager = MQTTManager("client", inbound=inbound, tasks=own_tasks(), mqtt_version=version, ack_timeout=LONG)
     await manager.connect_by(Route(ServerAddress(server.host, server.port)))
     await manager.subscribe("a")
     manager.subscriptions.timeout = SHORT

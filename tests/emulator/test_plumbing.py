@@ -37,7 +37,8 @@ def telemetry(payload=b'{"a":1}'):
 
 
 def new_manager(**options):
-    return MQTTManager("client", inbound=InboundDispatcher(InboundReport(), own_tasks()), **options)
+    tasks = own_tasks()
+    return MQTTManager("client", inbound=InboundDispatcher(InboundReport(), tasks), tasks=tasks, **options)
 
 
 def new_service(manager, *, of_gateway=False):

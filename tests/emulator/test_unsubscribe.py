@@ -16,7 +16,8 @@ TOPIC = "v1/devices/me/attributes"
 
 @pytest.fixture
 async def manager(emulator):
-    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport(), own_tasks()))
+    tasks = own_tasks()
+    manager = MQTTManager("client", inbound=InboundDispatcher(InboundReport(), tasks), tasks=tasks)
     await manager.connect_by(Route(ServerAddress(emulator.host, emulator.port)), username="TOKEN")
     yield manager
     await manager.disconnect()

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from gmqtt import Client
 
+from engine_parts import own_tasks
 from tb_mqtt_client.common.gmqtt_patch import PatchUtils
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 
@@ -85,7 +86,9 @@ class PlayedConnection:
         self._keepalive = keepalive
         self.client = Client("client-id", clean_session=True)
         self.client._connection_state.protocol_version = version
-        self.patches = PatchUtils(self.client, on_lost=self.lost.append, open_transport=self._open_transport, **options)
+        self.patches = PatchUtils(
+            self.client, tasks=own_tasks(), on_lost=self.lost.append, open_transport=self._open_transport, **options
+        )
         self.patches.apply(lambda packet_id, reason_code, _properties: self.acknowledged.append((packet_id, reason_code)))
         self.client.on_message = lambda _client, _topic, payload, _qos, _properties: self.received.append(payload)
         self.client.on_subscribe = lambda _client, packet_id, codes, _properties: self.confirmed.append((packet_id, codes))

@@ -158,15 +158,6 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks in which no callback of the user runs, and wait until they have ended."""
-    ending = set(tasks)
-    for task in ending:
-        task.cancel()
-    if ending:
-        await asyncio.wait(ending)
-
-
 async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:
     """Wait for a future or coroutine, for ``stop_event``, or for ``timeout`` seconds (``None`` or negative: no limit).
 

@@ -19,7 +19,6 @@ from gmqtt import Client
 from gmqtt.mqtt.connection import MQTTConnection
 from gmqtt.mqtt.handler import MQTTConnectError
 
-from tb_mqtt_client.common.async_utils import end_tasks
 from tb_mqtt_client.common.mqtt.acknowledgements import AckWatch, PacketIds
 from tb_mqtt_client.common.mqtt.keep_alive import BLOCKED_LOOP_SECONDS
 from tb_mqtt_client.common.mqtt.packets import (
@@ -37,6 +36,7 @@ from tb_mqtt_client.common.mqtt.packets import (
 from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
 from tb_mqtt_client.common.mqtt.transport import PromptConnection, ReadingProtocol, WritableCallback
 from tb_mqtt_client.common.network.route import Route, open_transport
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.reason_codes import ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 
@@ -101,6 +101,7 @@ class PatchUtils:
         client: Client,
         retry_interval: float = 15,
         *,
+        tasks: Tasks,
         on_lost: LostCallback | None = None,
         on_writable: WritableCallback | None = None,
         open_transport: OpenTransport | None = None,
@@ -110,11 +111,13 @@ class PatchUtils:
         Args:
             client: The gmqtt client, which is not connected yet.
             retry_interval: Seconds that the server has for a PUBACK.
+            tasks: Owns the task that watches for missing PUBACKs.
             on_lost: Called once, when the connection has ended.
             on_writable: Called with whether the socket accepts more bytes.
             open_transport: Opens the connection. Without it, the host and port that ``connect()`` is given are connected directly.
         """
         self.client = client
+        self._tasks = tasks
         self.retry_interval = retry_interval
         self.terms = SessionTerms()
         """The terms of the session, from the CONNACK."""
@@ -329,13 +332,13 @@ class PatchUtils:
     def start_retry_task(self) -> None:
         """Start to watch for missing PUBACKs, until the connection ends."""
         if self._retry_task is None:
-            self._retry_task = asyncio.create_task(self._retry_loop(), name="tb-mqtt-client acknowledgements")
+            self._retry_task = self._tasks.start(self._retry_loop(), "acknowledgements", runs_callbacks=False)
             self._retry_task.add_done_callback(self._watch_ended)
 
     async def stop_retry_task(self) -> None:
         """Stop watching for missing PUBACKs."""
         if self._retry_task is not None:
-            await end_tasks([self._retry_task])
+            await self._tasks.end([self._retry_task])
             self._retry_task = None
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:

@@ -144,7 +144,13 @@ class Tasks:
 
     async def end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Cancel tasks and wait until they have ended, for at most ``END_SECONDS``. One that does not end is logged."""
-        ending = self._others(tasks)
+        await self._end(self._others(tasks))
+
+    async def end_part(self, part: asyncio.Task[Any]) -> None:
+        """Cancel a part of the current task, as ``end`` does."""
+        await self._end({part})
+
+    async def _end(self, ending: set[asyncio.Task[Any]]) -> None:
         for task in ending:
             self.cancel(task)
         if not ending:

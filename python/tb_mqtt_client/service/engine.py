@@ -114,6 +114,7 @@ class Engine:
             max_inflight=config.max_inflight_messages,
             ack_timeout=config.ack_timeout,
             inbound=InboundDispatcher(self.report, self.tasks, config.max_inbound_messages),
+            tasks=self.tasks,
         )
         backpressure = BackpressureController(delay=config.backpressure_delay)
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)

@@ -22,6 +22,7 @@ from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
 from tb_mqtt_client.common.mqtt.transport import MAX_PACKET_SIZE
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
+from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
@@ -64,6 +65,7 @@ class MQTTManager:
         client_id: str,
         *,
         inbound: InboundDispatcher,
+        tasks: Tasks,
         mqtt_version: int = MQTT_5,
         max_inflight: int = 100,
         ack_timeout: float = DEFAULT_ACK_TIMEOUT,
@@ -73,6 +75,7 @@ class MQTTManager:
         Args:
             client_id: Sent in each CONNECT.
             inbound: Receives the messages of the server.
+            tasks: Owns the tasks of connections.
             mqtt_version: 5, or 4 for MQTT 3.1.1.
             max_inflight: Unacknowledged publishes at a time; a server's Receive Maximum may lower it.
             ack_timeout: Seconds from a PUBLISH to its PUBACK, after which the connection is closed.
@@ -99,6 +102,7 @@ class MQTTManager:
         self._log = OccasionalLog(logger)
         self.subscriptions = Subscriptions()
         """The subscriptions and waiting futures of the session."""
+        self._tasks = tasks
         self.inbound = inbound
         """Passes received messages to the handlers of their topics."""
         self._lost = asyncio.Event()
@@ -198,6 +202,7 @@ class MQTTManager:
         patches = PatchUtils(
             client,
             self.ack_timeout,
+            tasks=self._tasks,
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self._window.set_socket_takes_more,
             open_transport=attempt.open_transport,

@@ -58,9 +58,9 @@ class ProvisioningClient:
         """
         request = self._format.build_provision_request(self._request)
         config = device_config(self._request)
-        manager = MQTTManager(
-            CLIENT_ID, inbound=InboundDispatcher(InboundReport(), Tasks(report_failure)), mqtt_version=config.mqtt_version
-        )
+        tasks = Tasks(report_failure)
+        inbound = InboundDispatcher(InboundReport(), tasks)
+        manager = MQTTManager(CLIENT_ID, inbound=inbound, tasks=tasks, mqtt_version=config.mqtt_version)
         try:
             # A request names one server, but the caller may have named another one.
             [route, *_] = await asyncio.to_thread(config.routes) if config.use_tls() else config.routes()

@@ -113,7 +113,7 @@ class ServerSideRPC(Generic[R]):
         try:
             await asyncio.wait({task}, timeout=self._callback_timeout)
         except asyncio.CancelledError:
-            await self._tasks.end({task})
+            await self._tasks.end_part(task)
             raise
         if not task.done():
             task.add_done_callback(self._overdue_ended)
