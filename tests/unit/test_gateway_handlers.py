@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from arbitrary import json_values, payloads
 from engine_parts import own_tasks
 from tb_mqtt_client import GatewayClient
-from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.entities.data.timeseries_entry import TimeseriesEntry
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
@@ -35,8 +32,6 @@ from tb_mqtt_client.service.gateway.incoming import (
     GatewayRPCHandler,
     key_of,
 )
-from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
-from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 
@@ -188,75 +183,6 @@ def test_defect_50_parameters_have_one_name(name, parameters):
     assert list(inspect.signature(getattr(GatewayClient, name)).parameters)[1 : len(parameters) + 1] == parameters
 
 
-# The sender.
-
-
-class Queue(MessageService):
-    """Keeps submitted messages and accepted uplinks."""
-
-    def __init__(self):
-        self.messages, self.uplinks = [], []
-        self.intake = self
-
-    def submit(self, message):
-        self.messages.append(message)
-
-    async def accept(self, encoded):
-        self.uplinks.append(encoded)
-        return asyncio.get_running_loop().create_future()
-
-
-@pytest.mark.parametrize("qos", [0, 1])
-async def test_contract_4_messages_of_sub_devices_have_qos_1(session, qos):
-    sender, queue = GatewayMessageSender(), Queue()
-    sender.set_message_queue(queue)
-    sender.set_payload_format(FORMAT)
-    claim = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build("s")).build()
-    for sending in (
-        sender.send_device_connect(DeviceConnectMessage.build("D1"), qos),
-        sender.send_device_disconnect(DeviceDisconnectMessage.build("D1"), qos),
-        sender.send_attributes_request(await GatewayAttributeRequest.build(session, ["a"]), qos),
-        sender.send_rpc_response(GatewayRPCResponse.build("D1", 1), qos),
-        sender.send_claim_request(claim, qos),
-    ):
-        [future] = await sending
-        # The future is the caller's own, and cancelling it changes nothing.
-        assert future in queue.messages[-1].delivery_futures[1:]
-    assert [message.topic.removeprefix("v1/gateway/") for message in queue.messages] == [
-        "connect",
-        "disconnect",
-        "attributes/request",
-        "rpc",
-        "claim",
-    ]
-    assert {(message.qos, message.device) for message in queue.messages} == {(1, None)}
-
-
-async def test_the_result_of_a_sent_uplink_resolves_its_futures():
-    queue = Queue()
-    message = uplink(TimeseriesEntry("a", 1))
-    [future] = await GatewayMessageSender(FORMAT, queue).send_uplink_message(message)
-    assert queue.uplinks == [message.encoded]
-    result = PublishResult("t", 1, 1, 1, 0)
-    future.set_result(result)
-    assert await asyncio.gather(*message.get_delivery_futures()) == [result]
-
-
-async def test_a_sender_without_a_queue_raises():
-    sender = GatewayMessageSender()
-    for sending in (
-        sender.send_device_connect(DeviceConnectMessage.build("D1")),
-        sender.send_uplink_message(uplink(TimeseriesEntry("a", 1))),
-    ):
-        with pytest.raises(NotConnectedError, match="set_message_queue"):
-            await sending
-    for wrong in (None, "json", object()):
-        with pytest.raises(ValueError, match="payload_format must be an instance of GatewayFormat"):
-            sender.set_payload_format(wrong)
-        with pytest.raises(ValueError, match="message_queue must be an instance of MessageService"):
-            sender.set_message_queue(wrong)
-
-
 # Handlers.
 
 
@@ -269,23 +195,26 @@ def rpc_handler(dispatcher, manager, report):
 
 
 async def test_responses_to_rpc_requests_are_dispatched(manager, session):
-    """The handler of the event may be the sender."""
-    dispatcher, queue = DirectEventDispatcher(), Queue()
-    dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, GatewayMessageSender(FORMAT, queue).send_rpc_response)
+    dispatcher, responses, delivery = DirectEventDispatcher(InboundReport()), [], asyncio.get_running_loop().create_future()
+
+    def send(response):
+        responses.append(FORMAT.build_rpc_response(response))
+        return [delivery]
+
+    dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, send)
     handler = rpc_handler(dispatcher, manager, InboundReport())
     session.set_rpc_request_callback(lambda _session, request: RPCResponse.build(request.request_id, request.params))
     request = json.dumps({"device": "D1", "data": {"id": 1, "method": "m", "params": 7}}).encode()
     handling = asyncio.create_task(handler.handle(RPC, request))
-    while not queue.messages:  # noqa: ASYNC110
+    while not responses:  # noqa: ASYNC110
         await asyncio.sleep(0)
-    assert queue.messages[0].payload == b'{"device":"D1","id":1,"data":{"result":7}}'
+    assert responses[0].payload == b'{"device":"D1","id":1,"data":{"result":7}}'
     # Processing ends with the acknowledgement of the response.
     assert not handling.done()
-    for delivery in queue.messages[0].delivery_futures:
-        delivery.set_result(None)
+    delivery.set_result(None)
     await handling
     # Without a handler of the event, the response is not sent.
-    await rpc_handler(DirectEventDispatcher(), manager, InboundReport()).handle(RPC, request)
+    await rpc_handler(DirectEventDispatcher(InboundReport()), manager, InboundReport()).handle(RPC, request)
 
 
 anything = json_values()

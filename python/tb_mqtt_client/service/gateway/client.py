@@ -165,7 +165,7 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
         """
         self._sub_devices.require_session(device_session)
-        delivery = await self._sub_devices.disconnect_device(device_session)
+        delivery = self._sub_devices.disconnect_device(device_session)
         if not wait_for_publish:
             return device_session, [delivery]
         return device_session, await self._engine.wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
@@ -385,7 +385,7 @@ class GatewayClient(DeviceClient):
         self._sub_devices.require_session(device_session)
         if not isinstance(gateway_claim_request, GatewayClaimRequest):
             raise TypeError(f"gateway_claim_request must be a GatewayClaimRequest, not {gateway_claim_request!r}")
-        delivery = await self._sub_devices.send_claim_request(device_session, gateway_claim_request)
+        delivery = self._sub_devices.send_claim_request(device_session, gateway_claim_request)
         if not wait_for_publish:
             return delivery
         return await self._engine.wait_for(delivery, GATEWAY_CLAIM_TOPIC, -1, self.OPERATIONAL_TIMEOUT)

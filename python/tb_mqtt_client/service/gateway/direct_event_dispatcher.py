@@ -22,9 +22,9 @@ EventCallback: TypeAlias = Callable[..., Awaitable[Any]] | Callable[..., Any]
 class DirectEventDispatcher:
     """Handlers by the type of the events that they are for."""
 
-    def __init__(self, report: InboundReport | None = None) -> None:
-        """``report`` counts and logs the errors of handlers."""
-        self._report = report or InboundReport()
+    def __init__(self, report: InboundReport) -> None:
+        """Create a dispatcher without handlers; ``report`` counts and logs their exceptions."""
+        self._report = report
         self._handlers: dict[GatewayEventType, list[EventCallback]] = {}
 
     def register(self, event_type: GatewayEventType, callback: EventCallback) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
@@ -29,7 +28,6 @@ from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDi
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.incoming import GATEWAY_DOWNLINK_TOPICS, GatewayDownlink
 from tb_mqtt_client.service.gateway.keep_alive import SubDeviceKeepAlive
-from tb_mqtt_client.service.gateway.message_sender import GatewayMessageSender
 from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
@@ -55,7 +53,6 @@ class SubDevices(Component):
         manager, service, report = engine.mqtt_manager, engine.message_service, engine.report
         self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
         self.event_dispatcher = DirectEventDispatcher(report)
-        self._sender = GatewayMessageSender(self.format, service, engine.check_sendable)
         self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks)
         self._keep_alive.others_wait = service.has_service_messages
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
@@ -147,10 +144,10 @@ class SubDevices(Component):
             session.state = DeviceSessionState.DISCONNECTED
         return session, self.announcer.announce(session, publish)
 
-    async def disconnect_device(self, device_session: DeviceSession) -> Delivery:
+    def disconnect_device(self, device_session: DeviceSession) -> Delivery:
         """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""
         message = DeviceDisconnectMessage.build(device_session.device_info.device_name)
-        [delivery] = await self._sender.send_device_disconnect(message)
+        delivery = self._engine.send_message(self.format.build_disconnect(message))
         self.manager.unregister(device_session.device_info.device_id)
         self.requests.forget(device_session)
         self.announcer.forget(device_session)
@@ -192,11 +189,11 @@ class SubDevices(Component):
             return delivery
         return await self._engine.wait_for(delivery, topic, encoded.nbytes, timeout)
 
-    async def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> Delivery:
+    def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> Delivery:
         """Queue a claim request once the session's device is announced. Return the future of the result."""
-        request = copy(claim_request)
-        request.set_device_session(device_session)
-        [delivery] = await self._sender.send_claim_request(request)
+        message = self.format.build_claim_request(claim_request)
+        message.device = device_session.identity
+        delivery = self._engine.send_message(message)
         device_session.update_last_seen()
         return delivery
 
