@@ -68,8 +68,12 @@ FOLDERS_DONE = [
     "metrics.py",
     "service/device/provisioning.py",
     "service/formats",
+    "service/gateway/incoming.py",
+    "service/gateway/notices.py",
+    "service/gateway/requests.py",
     "service/mqtt_manager.py",
     "service/ota",
+    "service/requests",
 ]
 """Folders and files of the package below python/tb_mqtt_client whose prose was reworded. Add yours."""
 

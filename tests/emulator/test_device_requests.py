@@ -103,7 +103,7 @@ async def test_contract_9_an_attribute_request_without_a_response_ends(emulator,
     with caplog.at_level(logging.WARNING):
         await device.send_attribute_request(request, pytest.fail, timeout=0.01, on_error=errors.put_nowait)
         assert isinstance(await errors.get(), TimeoutError)
-    assert f"AttributeRequest(id={request.request_id}, shared_keys=['a'], client_keys=None) ends without an answer" in caplog.text
+    assert f"AttributeRequest(id={request.request_id}, shared_keys=['a'], client_keys=None) got no response" in caplog.text
 
 
 async def test_defect_52_a_late_response_is_ignored(emulator, device):

@@ -127,7 +127,7 @@ async def test_unexpected_and_malformed_messages_are_counted_and_logged(emulator
     assert (device.statistics.inbound_unexpected, device.statistics.inbound_malformed) == (5, 3)
     # One line of each kind, because a server can send very many messages.
     assert len(caplog.records) == 2
-    assert "A message on x is for nobody: there is no handler for its topic" in caplog.text
+    assert "Unexpected message on x: there is no handler for its topic" in caplog.text
 
 
 async def test_a_downlink_with_packet_id_0_gets_a_response(emulator, device):

@@ -169,7 +169,7 @@ async def test_a_request_without_a_response(emulator, gateway, session, caplog):
     result = await gateway.send_device_attributes_request(session, await AttributeRequest.build(["a"]), timeout=0.01)
     assert result.is_successful()
     await asyncio.wait(request_tasks())
-    assert "ends without an answer: Timed out waiting for attributes of D1" in caplog.text
+    assert "got no response: Timed out waiting for attributes of D1" in caplog.text
     # A late response belongs to no request: a new request has another id.
     await emulator.publish_to("GATEWAY", RESPONSE, {"id": 1, "device": "D1", "value": 1})
     emulator.on_publish = None

@@ -20,6 +20,7 @@ from tb_mqtt_client.service.requests.dispatch import QUIET_SECONDS, InboundDispa
 from tb_mqtt_client.service.requests.incoming import AttributeUpdatesHandler, ResponseHandler, RPCRequestsHandler
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
 from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
+from tb_mqtt_client.service.session.protocol import HandlerOptions
 
 ATTRIBUTES = "v1/devices/me/attributes"
 
@@ -209,7 +210,7 @@ def test_the_dispatcher_raises_nothing_for_any_message(topic, payload):
         report = InboundReport()
         dispatcher = InboundDispatcher(report, own_tasks())
         dispatcher.register(ATTRIBUTES, updates_handler(report).handle)
-        dispatcher.register("v1/+/+", rpc_requests_handler(report).handle, side_by_side=True)
+        dispatcher.register("v1/+/+", rpc_requests_handler(report).handle, HandlerOptions(concurrent=True))
         dispatcher.dispatch(topic, payload)
         assert report.messages == 1
         await dispatcher.stop()
@@ -307,15 +308,15 @@ def test_warnings_do_not_flood(caplog):
     report = InboundReport(clock=lambda: now)
     with caplog.at_level(logging.DEBUG):
         for _ in range(5):
-            report.message_unexpected("t", "nobody waits")
+            report.message_unexpected("t", "no request is pending")
             report.message_malformed("t", b"x" * 1000, ValueError("bad"))
         now = QUIET_SECONDS
-        report.message_unexpected("t", "nobody waits")
+        report.message_unexpected("t", "no request is pending")
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [
-        "A message on t is for nobody: nobody waits",
+        "Unexpected message on t: no request is pending",
         f"A message on t cannot be read (bad): {b'x' * 100!r}",
-        "A message on t is for nobody: nobody waits (and 4 more like this since the last such line)",
+        "Unexpected message on t: no request is pending (and 4 more like this since the last such line)",
     ]
     assert len(caplog.records) == 11
     assert (report.counts()["inbound_unexpected"], report.counts()["inbound_malformed"]) == (6, 5)

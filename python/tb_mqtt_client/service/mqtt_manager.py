@@ -32,7 +32,7 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher
 from tb_mqtt_client.service.session.connecting import ConnectionAttempt
 from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
-from tb_mqtt_client.service.session.protocol import Handler, RefusedCallback
+from tb_mqtt_client.service.session.protocol import DEFAULT_OPTIONS, Handler, HandlerOptions
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
@@ -402,18 +402,9 @@ class MQTTManager:
         """Return a future for a response in this session; it fails with ``ConnectionLostError`` if the session ends first."""
         return self.subscriptions.future()
 
-    def register_handler(
-        self,
-        topic_filter: str,
-        handler: Handler,
-        *,
-        side_by_side: bool = False,
-        owes_answer: bool = False,
-        on_refused: RefusedCallback | None = None,
-    ) -> None:
+    def register_handler(self, topic_filter: str, handler: Handler, options: HandlerOptions = DEFAULT_OPTIONS) -> None:
         """Pass messages of a topic to a coroutine function, see ``InboundDispatcher.register``."""
-        options = {"side_by_side": side_by_side, "owes_answer": owes_answer}
-        self.inbound.register(topic_filter, handler, **options, on_refused=on_refused)
+        self.inbound.register(topic_filter, handler, options)
 
     def unregister_handler(self, topic_filter: str) -> None:
         """Stop passing messages of a topic to its handler."""

@@ -37,6 +37,7 @@ from tb_mqtt_client.service.requests.callbacks import call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
 from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
+from tb_mqtt_client.service.session.protocol import HandlerOptions
 
 MAX_WAITING = 100
 """Attribute updates of one device that may wait for its callback. Further ones are refused."""
@@ -156,7 +157,7 @@ class GatewayRPCHandler:
         """Process an RPC request until its response is acknowledged, so that the number of queued responses is bounded.
 
         The response is the callback's; ``None`` is a success without a result. It is an error if the callback raises, does not end
-        in time, returns something else than a JSON value, or does not exist, and if the device is unknown. A one-way RPC request
+        in time, returns a value that JSON cannot carry, or does not exist, and if the device is unknown. A one-way RPC request
         looks like any other, and gets a response, too. Raises nothing.
         """
         response = await self._response(topic, payload)
@@ -260,14 +261,12 @@ class GatewayDownlink:
 
     def register_at(self, manager: MQTTManager) -> None:
         """Register the handlers of the topics."""
-        manager.register_handler(GATEWAY_ATTRIBUTES_TOPIC, self.attribute_updates.handle, side_by_side=True)
+        manager.register_handler(GATEWAY_ATTRIBUTES_TOPIC, self.attribute_updates.handle, HandlerOptions(concurrent=True))
         manager.register_handler(GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)
         manager.register_handler(
             GATEWAY_RPC_TOPIC,
             self.rpc_requests.handle,
-            side_by_side=True,
-            owes_answer=True,
-            on_refused=self._refuse_rpc_request,
+            HandlerOptions(concurrent=True, owes_reply=True, on_refused=self._refuse_rpc_request),
         )
 
     def _respond(self, response: GatewayRPCResponse) -> list[Delivery]:

@@ -1,4 +1,4 @@
-"""Callbacks of the user: plain functions and coroutine functions."""
+"""Calls callbacks of the user, which are plain functions or coroutine functions."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 
 T = TypeVar("T")
 Callback = Callable[..., Awaitable[T] | T]
-"""A plain function must not block: everything else of the client waits for it."""
-
+"""A plain function must not block: the whole client waits for it."""
 
 ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What goes through a callback, the last when it is thrown away with its loop.
+"""Exceptions that are re-raised instead of being reported as the failure of a callback.
 
-All else is its failure, also what is no ``Exception``, such as the outcomes of test frameworks.
+``GeneratorExit`` occurs when the event loop is discarded. All other exceptions are failures, also the ones that do not derive from
+``Exception``, such as the outcomes of test frameworks.
 """
 
 
 def require_callable(name: str, callback: object) -> None:
-    """Raise ``TypeError`` for what cannot be called."""
+    """Raise ``TypeError`` if a callback cannot be called. ``name`` is its argument."""
     if not callable(callback):
         raise TypeError(f"{name} must be a function or a coroutine function, not {callback!r}")
 
 
 async def call(callback: Callback[Any], *arguments: Any) -> Any:
-    """Call it, and await what it gives when that can be awaited."""
+    """Call a callback, and await its result if that is awaitable."""
     result = callback(*arguments)
     return await result if inspect.isawaitable(result) else result
 
 
 async def call_reporting(report: InboundReport, what: str, callback: Callback[Any], *arguments: Any) -> None:
-    """The same for a callback whose result is of no interest; what it raises is counted and logged."""
+    """Call a callback and discard its result. Count and log its exception, with ``what`` as the name of the callback."""
     try:
         await call(callback, *arguments)
     except asyncio.CancelledError as error:
         if is_cancelled():
             raise
-        # Something that the callback awaited was cancelled, not the callback.
+        # A task or future that the callback awaited was cancelled, not the callback.
         report.callback_failed(what, error)
     except ENDS_THE_PROGRAM:
         raise

@@ -23,7 +23,7 @@ from tb_mqtt_client.service.requests.callbacks import Callback, call, call_repor
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
 from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
-from tb_mqtt_client.service.session.protocol import Session
+from tb_mqtt_client.service.session.protocol import HandlerOptions, Session
 
 
 class MessageHandler:
@@ -97,8 +97,8 @@ class RPCRequestsHandler(MessageHandler):
         """Process an RPC request.
 
         Returns:
-            The callback's response. It is an error if the callback raises, does not end in time, returns something else than a
-            JSON value, or does not exist.
+            The callback's response. It is an error if the callback raises, does not end in time, returns a value that JSON
+            cannot carry, or does not exist.
 
             ``None`` if no response must be sent: the topic has no valid id, and the server disconnects a device that responds with
             an invalid one (docs/platform_contract.md, section 8); the message is a copy of a running request (section 2); or it is
@@ -207,9 +207,7 @@ class DeviceDownlink:
         manager.register_handler(
             DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION,
             self._handle_rpc_request,
-            side_by_side=True,
-            owes_answer=True,
-            on_refused=self._refuse_rpc_request,
+            HandlerOptions(concurrent=True, owes_reply=True, on_refused=self._refuse_rpc_request),
         )
 
     async def _handle_rpc_request(self, topic: str, payload: bytes) -> None:

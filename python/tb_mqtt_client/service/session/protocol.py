@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
@@ -13,8 +14,22 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
 """A coroutine function that is called with a topic and a payload."""
-RefusedCallback = Callable[[str, bytes], None]
-"""Called with a message that is not handled because too many are waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerOptions:
+    """How the messages of a topic are handled."""
+
+    concurrent: bool = False
+    """Whether the handler of a message may start before the handler of the message before it has ended."""
+    owes_reply: bool = False
+    """Whether the server waits for a reply that the handler sends, so that a client that stops waits for it, too."""
+    on_refused: Callable[[str, bytes], None] | None = None
+    """Called with topic and payload of a message that is not handled, since too many others are waiting."""
+
+
+DEFAULT_OPTIONS = HandlerOptions()
+"""One message after the other, without a reply."""
 
 
 class Session(Protocol):
@@ -30,15 +45,7 @@ class Session(Protocol):
     def session_future(self) -> asyncio.Future[Any]:
         """Return a future that fails with ``ConnectionLostError`` when the session ends."""
 
-    def register_handler(
-        self,
-        topic_filter: str,
-        handler: Handler,
-        *,
-        side_by_side: bool = False,
-        owes_answer: bool = False,
-        on_refused: RefusedCallback | None = None,
-    ) -> None:
+    def register_handler(self, topic_filter: str, handler: Handler, options: HandlerOptions = DEFAULT_OPTIONS) -> None:
         """Pass messages of a topic to a coroutine function."""
 
     def unregister_handler(self, topic_filter: str) -> None:
