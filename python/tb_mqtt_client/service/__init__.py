@@ -1,1 +1,1 @@
-"""The clients and the road to the broker."""
+"""The clients, and the parts that they are made of."""
