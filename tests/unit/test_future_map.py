@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tb_mqtt_client.common.async_utils import FutureMap, await_or_stop, run_coroutine_sync
+from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.publish_result import PublishResult
 
 
@@ -117,40 +117,3 @@ def test_every_parent_is_resolved_once_with_its_sums(ownership, random):
         assert len(futures) == 0
 
     asyncio.run(check())
-
-
-async def test_await_or_stop_ends_with_the_future_the_event_or_the_timeout():
-    stop = asyncio.Event()
-    done = future()
-    done.set_result(3)
-    assert await await_or_stop(done, stop, None) == 3
-    with pytest.raises(TimeoutError):
-        await await_or_stop(future(), stop, 0.01)
-    with pytest.raises(TypeError, match="future_or_coroutine"):
-        await await_or_stop(3, stop, None)
-    cancelled = future()
-    cancelled.cancel()
-    assert await await_or_stop(cancelled, stop, None) is None
-    stop.set()
-    waiting = future()
-    assert await await_or_stop(waiting, stop, None) is None
-    assert not waiting.done()
-
-
-async def test_await_or_stop_passes_a_cancellation_on():
-    """SDK 2.0 ignored it."""
-    task = asyncio.ensure_future(await_or_stop(future(), asyncio.Event(), None))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-def test_run_coroutine_sync_returns_a_result_or_ends_at_the_timeout():
-    async def compute():
-        return 42
-
-    assert run_coroutine_sync(compute) == 42
-    assert run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01) is None
-    with pytest.raises(TimeoutError):
-        run_coroutine_sync(lambda: asyncio.sleep(10), timeout=0.01, raise_on_timeout=True)

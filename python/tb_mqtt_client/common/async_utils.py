@@ -6,8 +6,7 @@ The rule of ``FutureMap``: a parent is resolved once, when all its children are,
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -141,9 +140,10 @@ async def wait_for_set(event: asyncio.Event) -> None:
 
 
 def seconds_or_none(timeout: float | None) -> float | None:
-    """A waiting time as callers give it: ``None`` or negative is no limit, and becomes ``None``.
+    """Return a time limit in seconds, or ``None`` for no limit, as which a negative number counts.
 
-    Raises ``TypeError`` for what is no number of seconds.
+    Raises:
+        TypeError: ``timeout`` is not a number of seconds.
     """
     if timeout is None:
         return None
@@ -153,54 +153,6 @@ def seconds_or_none(timeout: float | None) -> float | None:
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task was asked to end. Otherwise a ``CancelledError`` comes from something that it awaits."""
+    """Return whether the current task was cancelled. Otherwise a ``CancelledError`` comes from a future that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def await_or_stop(future_or_coroutine: Awaitable[Any], stop_event: asyncio.Event, timeout: float | None) -> Any | None:
-    """Wait for a future or coroutine, for ``stop_event``, or for ``timeout`` seconds (``None`` or negative: no limit).
-
-    Gives the result, or ``None`` when the event came first or the awaited future was cancelled by somebody else.
-    Raises ``TimeoutError`` when the time is over and ``TypeError`` for anything that is neither future nor coroutine.
-    What was started for a coroutine is cancelled; a future is left as it is. A cancellation of the caller goes through.
-    """
-    if not (asyncio.isfuture(future_or_coroutine) or inspect.iscoroutine(future_or_coroutine)):
-        raise TypeError(f"future_or_coroutine must be a future or a coroutine, not {future_or_coroutine!r}")
-    limit = seconds_or_none(timeout)
-    awaited = asyncio.ensure_future(future_or_coroutine)
-    stopped = asyncio.ensure_future(stop_event.wait())
-    started = [stopped] if awaited is future_or_coroutine else [awaited, stopped]
-    try:
-        done, _ = await asyncio.wait({awaited, stopped}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        if awaited in done:
-            return None if awaited.cancelled() else awaited.result()
-        if stopped in done:
-            return None
-        raise TimeoutError
-    finally:
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
-
-
-def run_coroutine_sync(
-    coroutine: Callable[[], Coroutine[Any, Any, Any]], timeout: float = 3.0, raise_on_timeout: bool = False
-) -> Any | None:
-    """Run a coroutine to its end from a thread that has no running event loop.
-
-    ``coroutine`` is a function that makes the coroutine. Gives its result, or ``None`` when it takes longer than ``timeout``
-    seconds (``TimeoutError`` with ``raise_on_timeout``). Raises ``RuntimeError`` inside a running loop, where waiting
-    would stop the very loop that has to do the work.
-    """
-
-    async def limited() -> Any:
-        async with asyncio.timeout(timeout):
-            return await coroutine()
-
-    try:
-        return asyncio.run(limited())
-    except TimeoutError:
-        if raise_on_timeout:
-            raise
-        return None

@@ -98,7 +98,7 @@ class DataTraffic(Traffic):
 
 
 class Admission:
-    """Take everything that a message needs at once, or tell how long to wait, with no token taken."""
+    """Takes all tokens that a message needs, or none, and then returns how long to wait."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Admission:
         """
         self.backpressure = backpressure
         self.changes = 0
-        """How often the limits changed: a message that was checked since the last change is within them."""
+        """The number of changes of the limits: a message that was checked since the last change is within them."""
         self._clock = clock
         self._changed = asyncio.Event()
         self._waiting = 0
@@ -240,7 +240,7 @@ class Admission:
         self._learn(self._of_likeliest_kind(list(messages)), source, is_guess=is_guess)
 
     def _of_likeliest_kind(self, messages: list[WorkItem]) -> list[WorkItem]:
-        """Return the messages of the kind of traffic whose limit was exceeded, which the server does not say.
+        """Return the messages of the kind of traffic whose limit was probably exceeded: the server does not report which.
 
         Data is the likeliest, unless data was slowed down after the last refusal while another kind kept its rate.
         """
@@ -302,7 +302,7 @@ class Admission:
             traffic.learned.connection_lost(now)
 
     def learned_limits(self) -> list[dict[str, Any]]:
-        """Return what was learned from refusals, as JSON values: limit, per_second, estimate, source, refusals."""
+        """Return the learned limits as JSON values: limit, per_second, estimate, source, refusals."""
         return [
             {
                 "limit": state.limit,

@@ -64,7 +64,7 @@ class QueueCapacity:
                 place.clear()
                 await place.wait()
             if self._closed:
-                raise NotConnectedError("the client was stopped while this call waited for room in its queue")
+                raise NotConnectedError("the client was stopped while this send waited for capacity in its queue")
             self.sends += 1
             self.bytes += nbytes
         finally:

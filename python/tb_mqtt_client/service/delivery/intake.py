@@ -154,7 +154,7 @@ class Intake:
                 continue
             await sub_devices.wait_changed()
             if self._closed:
-                raise NotConnectedError("the client was stopped while this call waited for room in its queue")
+                raise NotConnectedError("the client was stopped while this send waited for capacity in its queue")
         return True
 
     def _dropped(self, encoded: EncodedUplink) -> Delivery:

@@ -37,7 +37,7 @@ LONGEST_HOLD: Final = 600.0
 FEW_MESSAGES: Final = 3
 """So many messages in a second, of any kind, exceed no limit that matters."""
 UNSURE_SECONDS: Final = 2.0
-"""Without acknowledgements: what was published so long before a refusal was accepted."""
+"""Without acknowledgements, messages that were published so long before a refusal count as accepted."""
 MEMORY: Final = 120.0
 """Seconds of publishes that are remembered."""
 RESOLUTION: Final = 0.02
@@ -76,7 +76,7 @@ class LearnedState:
     """What is known of one limit, for the log and for ``health()``."""
 
     limit: str
-    """Whose, and of what: "gateway telemetry datapoints"."""
+    """The name of the limit: "gateway telemetry datapoints"."""
     per_second: float
     """How much is used at present."""
     estimate: float
@@ -84,7 +84,7 @@ class LearnedState:
     source: str
     """How it was learned."""
     refusals: int
-    """How often the server refused because of it."""
+    """The number of refusals because of this limit."""
 
 
 class LearnedLimit:
@@ -116,12 +116,12 @@ class LearnedLimit:
         return max(1, int(self.rate * 0.3), int(min(self.rate * 0.6, SMALL_RATE)))
 
     def state(self) -> LearnedState:
-        """Return what is known. Only with a ``rate``."""
+        """Return the state of a limit that has a ``rate``."""
         assert self.rate is not None
         return LearnedState(self.name, round(self.rate, 1), round(self.estimate, 1), self.source, self.refusals)
 
     def requests(self, amount: int, now_ns: int) -> list[tuple[TokenBuckets, int]]:
-        """Return what a message has to take, in the form of ``take_all``."""
+        """Return the tokens that a message takes, in the form of ``take_all``."""
         if self.rate is None:
             return []
         self._adapt(now_ns)
@@ -268,7 +268,7 @@ class LearnedLimits:
         """Whether a limit is known."""
 
     def requests(self, amounts: Amounts, now_ns: int) -> list[tuple[TokenBuckets, int]]:
-        """Return what a message with these amounts has to take, in the form of ``take_all``."""
+        """Return the tokens that a message with these amounts takes, in the form of ``take_all``."""
         return [
             request
             for limit, amount in zip(self.limits, amounts, strict=True)
@@ -291,7 +291,7 @@ class LearnedLimits:
         return Stamp(self._period, totals)
 
     def _remember(self, now: float) -> None:
-        """Remember what had been published when."""
+        """Remember the current totals and their time."""
         if self._is_away:
             self._is_away, self._resumed_at = False, now
         self._next_moment = now + RESOLUTION
@@ -339,7 +339,7 @@ class LearnedLimits:
         return [self.limits[index] for index in blamed]
 
     def unsure(self, now_ns: int) -> tuple[Stamp, Stamp]:
-        """Return stamps of what may have been refused among messages that get no acknowledgements: the last seconds of them."""
+        """Return the stamps between which unacknowledged messages may have been refused: those of the last seconds."""
         now = now_ns / NANOSECONDS
         recent = (moment.totals for moment in self._moments if now - moment.seconds <= UNSURE_SECONDS)
         return Stamp(self._period, next(recent, self._totals)), Stamp(self._period, self._totals)
@@ -356,7 +356,7 @@ class LearnedLimits:
         return recent >= FEW_MESSAGES and recent >= 0.9 * self._most_in_second[-1]
 
     def retract(self, first: Stamp) -> None:
-        """Do not count what was published from ``first`` on as accepted: its connection may have ended for a limit."""
+        """Do not count messages from ``first`` on as accepted: their connection may have ended for a limit."""
         if first.period == self._period:
             self._return_to(first.totals)
 
@@ -420,7 +420,7 @@ class LearnedLimits:
         return constant
 
     def _recent(self, totals: Amounts, now: float) -> Amounts:
-        """Return what was accepted in the last second."""
+        """Return the amounts that were accepted in the last second."""
         for moment in self._moments:
             if now - moment.seconds <= 1.0:
                 return tuple(max(0, total - before) for total, before in zip(totals, moment.totals, strict=True))

@@ -229,7 +229,7 @@ class Outcomes:
         suspects: list[WorkItem] = []
         # If the server is silent, only the message that waits longest is known to have no acknowledgement.
         silent = isinstance(end.error, TimeoutError)
-        room = self.suspects.room()
+        free_places = self.suspects.free_places()
         for message in messages:
             if silent and message is not messages[0]:
                 kept.append(message)
@@ -238,7 +238,7 @@ class Outcomes:
                 kept += self._without_announcements([message])
             else:
                 message.losses += 1
-                is_suspect = message.losses >= allowed and len(suspects) < room
+                is_suspect = message.losses >= allowed and len(suspects) < free_places
                 (suspects if is_suspect else kept).append(message)
         self.suspects.add(suspects)
         return kept

@@ -1,4 +1,4 @@
-"""From queued sends to the messages that carry their data: what a device and a gateway share."""
+"""From queued sends to the messages that carry their data, for a device and for a gateway's sub-devices."""
 
 from __future__ import annotations
 

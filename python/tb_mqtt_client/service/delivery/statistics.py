@@ -58,7 +58,7 @@ class Statistics:
     seconds_limited: float = 0.0
     """How long messages waited for the server's limits."""
     backpressure_pauses: int = 0
-    """How often publishing paused because the server refused something for its quota."""
+    """The number of pauses of publishing because the server refused a message for its quota."""
     inbound_messages: int = 0
     """PUBLISH packets from the server."""
     inbound_malformed: int = 0

@@ -28,7 +28,7 @@ CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
 MOST_SUSPECTS = 300
 """Messages that are suspects at most: they are not in the queue, whose bounds do not count them."""
 STRIKES = 3
-"""How often a message has to end the connection on its own until it is rejected."""
+"""So many times a message has to end the connection on its own until it is rejected."""
 STRIKE_INTERVAL = 30.0
 """Seconds between two of these, so that they are spread over a minute."""
 RECOVERY_SHARE = 1 / 30
@@ -66,7 +66,7 @@ class Group:
 
 
 class Suspects:
-    """The groups, and what becomes of them."""
+    """The groups of suspects, and the decisions about them."""
 
     def __init__(self, halve: Halve, data_acknowledged: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty collection.
@@ -93,7 +93,7 @@ class Suspects:
         """Return True if there are no suspects."""
         return not self.groups
 
-    def room(self) -> int:
+    def free_places(self) -> int:
         """Return how many messages may be added."""
         return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self.groups))
 
@@ -162,7 +162,7 @@ class Suspects:
         self._in_flight.clear()
 
     def failed(self, end: SessionEnd) -> list[WorkItem]:
-        """Decide what becomes of the group whose trial ended with the connection; return the messages to be rejected."""
+        """Split, repeat or judge the group whose trial ended with the connection; return the messages to be rejected."""
         group = self.current
         self.end()
         if group is None or group not in self.groups:
@@ -201,7 +201,7 @@ class Suspects:
         return bool(halves)
 
     def _judge(self, group: Group, end: SessionEnd) -> list[WorkItem]:
-        """Count what a single message did."""
+        """Count the end of a connection against a single message; return the message if it is to be rejected."""
         now = self._clock()
         if end.reason_code in CLEAR_BLAME:
             return group.messages

@@ -1,4 +1,4 @@
-"""The seam between delivery and a session: what delivery asks of a session, and what a session reports to delivery."""
+"""The seam between delivery and a session: the operations of a session, and its reports to delivery."""
 
 from __future__ import annotations
 

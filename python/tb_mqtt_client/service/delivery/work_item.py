@@ -1,4 +1,4 @@
-"""What the queues of the delivery pipeline hold: sends whose data is not packed yet, and messages with their history."""
+"""The items of the delivery pipeline's queues: sends whose data is not packed yet, and messages with their history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBER: Final = 2
 
 
 class WorkItem:
-    """One message on its way through the pipeline: what it carries, for which futures, and what has happened to it."""
+    """One message in the pipeline: its content, the futures of its result, and its history."""
 
     packed: Payload | None = None
     """The sends that the payload was packed from, and where their data is in it."""
@@ -68,7 +68,7 @@ class WorkItem:
 
     @property
     def identities(self) -> list[DeviceIdentity]:
-        """The sub-devices whose data or request this is."""
+        """The sub-devices that the data or the request is for."""
         if self.device is not None:
             return [self.device]
         return self.packed.device_identities() if self.packed is not None else []

@@ -27,7 +27,7 @@ from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
 logger = get_logger(__name__)
 
 FAILURES_ALONE = 3
-"""How often one item may fail on its own until it is given up."""
+"""So many times one item may fail on its own until it is given up."""
 PAUSE_SECONDS = 1.0
 """Time between two attempts with one item: the cause may be over by then."""
 
@@ -45,7 +45,7 @@ class FailedRounds:
         self.pauses = False
         """Whether the next round has to wait."""
         self.at_most = sys.maxsize
-        """How many items the next round may take."""
+        """The number of items that the next round may take."""
 
     def succeeded(self) -> None:
         """Let the next round take more."""
@@ -340,7 +340,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         return batch.items
 
     def _report(self, batch: PackedBatch) -> None:
-        """Count and log what the sends of a batch will find changed."""
+        """Count and log datapoints of a batch that are rejected, or that the platform stores differently."""
         self._publisher.counter.convert(batch.values_rounded, batch.values_stored_as_text)
         for ts in batch.suspicious_ts:
             self._on_suspicious_ts(ts)
