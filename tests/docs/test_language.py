@@ -83,14 +83,9 @@ TESTS_TO_DO = {
     "emulator/test_queue_loops.py",
     "emulator/test_run.py",
     "emulator/test_suspects.py",
-    "unit/test_admission.py",
     "unit/test_connection_keeper.py",
-    "unit/test_device_entities.py",
     "unit/test_device_handlers.py",
-    "unit/test_gateway_values.py",
-    "unit/test_provisioning_entities.py",
     "unit/test_suspect_groups.py",
-    "unit/test_uplink_messages.py",
 }
 """Files below tests whose prose is still to be reworded. Remove a file from here when it is."""
 

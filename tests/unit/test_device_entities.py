@@ -44,7 +44,7 @@ async def test_defect_71_values_can_be_copied_and_pickled():
             assert repr(again) == repr(value)
 
 
-async def test_a_copy_is_independent():
+async def test_a_deep_copy_does_not_share_lists():
     request = await AttributeRequest.build(["a"])
     deep = copy.deepcopy(request)
     deep.shared_keys.append("b")
@@ -58,7 +58,7 @@ def test_direct_construction_is_refused(cls):
             cls(*arguments)
 
 
-async def test_frozen():
+async def test_values_are_immutable():
     for value in await one_of_each():
         if isinstance(value, AttributeUpdate):
             continue
@@ -114,7 +114,7 @@ async def test_a_request_copies_the_lists_of_keys():
     assert request.shared_keys == request.client_keys == ["a"]
 
 
-async def test_attribute_request_as_an_event():
+async def test_an_attribute_request_has_the_type_of_its_event():
     request = await AttributeRequest.build(["a"], ["b"])
     assert request.event_type is GatewayEventType.DEVICE_ATTRIBUTE_REQUEST
     assert repr(request) == f"AttributeRequest(id={request.request_id}, shared_keys=['a'], client_keys=['b'])"
@@ -131,7 +131,7 @@ async def test_defect_48_events_have_a_session():
 # Attribute updates.
 
 
-def test_attribute_update():
+def test_an_attribute_update_is_read_like_a_dict():
     entries = [AttributeEntry("a", 1), AttributeEntry("b", [None])]
     update = AttributeUpdate(entries)
     assert (update.keys(), update.values(), update.items()) == (["a", "b"], [1, [None]], [("a", 1), ("b", [None])])
@@ -154,7 +154,7 @@ def test_contract_9_deletions_are_told_apart():
 
 
 @pytest.mark.parametrize("data", [{"deleted": 1}, {"deleted": [1]}, {"deleted": "a"}, {"deleted": ["a"], "b": 1}, {}])
-def test_attributes_that_resemble_a_deletion(data):
+def test_attributes_that_resemble_a_deletion_are_values(data):
     update = AttributeUpdate.from_dict(data)
     assert (update.as_dict(), update.deleted_keys) == (data, [])
 
@@ -162,7 +162,7 @@ def test_attributes_that_resemble_a_deletion(data):
 # Attribute responses.
 
 
-def test_attribute_response():
+def test_an_attribute_response_is_read_by_key_and_scope():
     response = RequestedAttributeResponse.from_dict({"shared": {"a": 1, "b": 2}, "client": {"a": 3, "c": None}, "request_id": 9})
     assert (response["a"], response["b"], response["c"], response.request_id) == (1, 2, None, 9)
     with pytest.raises(KeyError, match="Key 'x' not found in shared or client attributes"):
@@ -178,7 +178,7 @@ def test_attribute_response():
 
 
 @pytest.mark.parametrize("data", [{"shared": []}, {"client": "x"}, {"shared": {"": 1}}, {"shared": {"a": float("nan")}}])
-def test_invalid_attribute_responses(data):
+def test_invalid_attribute_responses_are_refused(data):
     with pytest.raises(ValueError, match=r"."):
         RequestedAttributeResponse.from_dict(data)
 
@@ -186,7 +186,7 @@ def test_invalid_attribute_responses(data):
 # RPC.
 
 
-async def test_rpc_request():
+async def test_an_rpc_request_has_an_id_and_its_json_form():
     first, second = await RPCRequest.build("m"), await RPCRequest.build("m", {"a": 1})
     assert second.request_id == first.request_id + 1
     assert first.to_payload_format() == {"id": first.request_id, "method": "m"}
@@ -197,12 +197,12 @@ async def test_rpc_request():
 
 
 @pytest.mark.parametrize(("method", "params"), [(None, None), (b"m", None), (1, None), ("m", {1}), ("m", float("nan"))])
-async def test_invalid_rpc_requests(method, params):
+async def test_invalid_rpc_requests_are_refused(method, params):
     with pytest.raises(ValueError, match="Method must be a string" if not isinstance(method, str) else "JSON value"):
         await RPCRequest.build(method, params)
 
 
-def test_server_side_rpc_request():
+def test_a_server_side_rpc_request_is_read_or_refused():
     request = RPCRequest.from_dict(0, {"method": "m", "params": None, "other": 1})
     assert (request.request_id, request.method, request.params) == (0, "m", None)
     for request_id in (None, 1.5, True):
@@ -213,7 +213,7 @@ def test_server_side_rpc_request():
             RPCRequest.from_dict(1, data)
 
 
-def test_rpc_response():
+def test_an_rpc_response_has_a_status_and_its_json_form():
     response = RPCResponse.build(0, {"a": 1})
     assert (response.status, response.to_payload_format()) == (RPCStatus.SUCCESS, {"result": {"a": 1}})
     assert RPCResponse.build(0).to_payload_format() == {}
@@ -226,22 +226,22 @@ def test_rpc_response():
     assert str(RPCStatus.TIMEOUT) == "TIMEOUT"
 
 
-def test_an_exception_as_the_error_of_an_rpc_response():
+def test_an_exception_becomes_the_error_of_an_rpc_response():
     with pytest.raises(KeyError) as caught:
         {}["missing"]
-    told = RPCResponse.build(1, error=caught.value).error
-    assert (told["message"], told["type"]) == ("'missing'", "KeyError")
-    assert '{}["missing"]' in told["details"]
+    error = RPCResponse.build(1, error=caught.value).error
+    assert (error["message"], error["type"]) == ("'missing'", "KeyError")
+    assert '{}["missing"]' in error["details"]
     assert RPCResponse.build(1, error=ValueError("unraised")).error["details"] == "ValueError: unraised\n"
 
 
 @pytest.mark.parametrize("error", [1, ["a"], b"x", object()])
-def test_invalid_errors_of_an_rpc_response(error):
+def test_an_invalid_error_of_an_rpc_response_is_refused(error):
     with pytest.raises(ValueError, match="Error must be a string, dictionary, or an exception instance"):
         RPCResponse.build(1, error=error)
 
 
-def test_rpc_responses_that_json_cannot_express():
+def test_rpc_responses_that_json_cannot_express_are_refused():
     with pytest.raises(ValueError, match=r"\$\.a"):
         RPCResponse.build(1, {"a": object()})
     with pytest.raises(ValueError, match=r"\$\.a"):
@@ -267,7 +267,7 @@ def test_contract_9_result_error_and_timeout_are_three_outcomes(reply, status, e
     assert (response.status, response.error, response.result, response.request_id) == (status, error, reply, 4)
 
 
-def test_rpc_response_after_a_timeout():
+def test_an_rpc_response_after_a_timeout_has_that_status():
     response = RPCResponse.timed_out(1, TimeoutError("late"))
     assert (response.status, response.error["type"], response.result) == (RPCStatus.TIMEOUT, "TimeoutError", None)
 
@@ -292,7 +292,7 @@ def test_defect_56_the_default_duration_is_the_documented_one():
     assert ClaimRequest.build("s").duration == 60_000 == 16 * 3600 + 40 * 60
 
 
-def test_claim_request():
+def test_a_claim_request_hides_its_secret_and_checks_its_arguments():
     request = ClaimRequest.build("s", 10)
     assert hash(request) == hash(ClaimRequest.build("s", 10))
     assert repr(request) == "ClaimRequest(secret_key=***, duration=10)"
@@ -310,7 +310,7 @@ def test_claim_request():
 # Ids.
 
 
-async def test_producers_of_request_ids():
+async def test_producers_of_request_ids_count_from_1():
     for producer in (RPCRequestIdProducer, AttributeRequestIdProducer):
         producer.reset()
         assert [await producer.get_next(), await producer.get_next()] == [1, 2]

@@ -68,7 +68,7 @@ async def message_of(device):
     return item
 
 
-async def test_held_until_released():
+async def test_data_of_a_held_device_waits_for_its_release():
     traffic = Traffic()
     message = await message_of(A)
     traffic.hold(A)
@@ -85,7 +85,7 @@ async def test_held_until_released():
     assert not traffic.gate.watches
 
 
-async def test_everything_is_held_again():
+async def test_queued_data_is_held_again():
     traffic = Traffic()
     for value, device in enumerate((A, B, A)):
         traffic.uplink(device, value)
@@ -96,7 +96,7 @@ async def test_everything_is_held_again():
     assert traffic.queued() == [(A, 0), (A, 2), (B, 1)]
 
 
-async def test_refused_until_held_again():
+async def test_data_of_a_refused_device_is_rejected_until_it_is_held_again():
     traffic = Traffic()
     message = await message_of(A)
     traffic.hold(A)
@@ -137,7 +137,7 @@ async def test_held_data_goes_before_data_that_was_queued_later():
     assert traffic.queued() == [(B, 1), (B, 0)]
 
 
-async def test_deleted():
+async def test_data_of_a_deleted_device_is_undelivered():
     traffic = Traffic()
     message = await message_of(A)
     traffic.uplink(A, 1)
@@ -276,7 +276,7 @@ def test_a_device_has_one_name_however_often_it_is_renamed(moves):
     assert {gate.current(device) for device in (A, B, C)} <= {A, B, C, None}
 
 
-async def test_waiting_for_announcements():
+async def test_waiting_ends_after_all_announcements():
     gate = DeviceGate(RefusedShare())
     for device in (A, B):
         gate.hold(device)

@@ -32,7 +32,7 @@ def test_device_info():
         DeviceInfo.from_dict({"device_name": "n", "device_id": "x"})
 
 
-def test_registering_sub_devices():
+def test_a_registered_session_is_found_until_it_is_unregistered():
     manager = DeviceManager()
     session = manager.register("a", "profile")
     assert manager.register("a") is session
@@ -46,7 +46,7 @@ def test_registering_sub_devices():
     assert not manager.is_connected(session.device_info.device_id)
 
 
-def test_renaming_sub_devices(caplog):
+def test_a_renamed_session_is_found_by_both_names(caplog):
     manager = DeviceManager()
     session, other = manager.register("a"), manager.register("b")
     manager.rename_device("a", "c")
@@ -61,14 +61,14 @@ def test_renaming_sub_devices(caplog):
     assert list(manager.all()) == [other]
 
 
-def test_session_states():
-    told = []
-    session = DeviceSession(DeviceInfo("a", "default"), told.append)
+def test_a_change_of_state_is_reported_to_the_manager():
+    reported = []
+    session = DeviceSession(DeviceInfo("a", "default"), reported.append)
     before = session.last_seen_at
     session.update_last_seen()
     session.update_state(DeviceSessionState.DISCONNECTED)
     assert session.last_seen_at >= before
-    assert told == [session]
+    assert reported == [session]
     assert not session.state.is_connected()
     manager = DeviceManager()
     first, second = manager.register("a"), manager.register("b")
@@ -114,7 +114,7 @@ def test_defect_43_a_renamed_session_is_found_again():
     assert session.device_info in infos
 
 
-def test_defect_44_names_after_renaming():
+def test_defect_44_a_former_name_leads_to_the_session_until_it_is_used_again():
     manager = DeviceManager()
     session, other = manager.register("a"), manager.register("other")
     manager.rename_device("a", "b")
@@ -149,7 +149,7 @@ KINDS = ("attribute_update", "attribute_response", "rpc_request", "state_change"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_callbacks_by_the_devices_id(kind):
+def test_callbacks_are_set_by_the_id_of_a_device(kind):
     manager = DeviceManager()
     session = manager.register("a")
     set_callback = getattr(manager, f"set_{kind}_callback")
@@ -178,7 +178,7 @@ def test_a_state_callback_is_a_plain_function():
 
 
 async def test_events_go_to_the_callback_for_their_type_and_class():
-    session, told = DeviceSession(DeviceInfo("a", "default")), []
+    session, reported = DeviceSession(DeviceInfo("a", "default")), []
     request = GatewayRPCRequest.from_dict({"device": "a", "data": {"id": 0, "method": "m"}})
     events = {
         "attribute_update": AttributeUpdate([AttributeEntry("a", 1)]),
@@ -189,7 +189,7 @@ async def test_events_go_to_the_callback_for_their_type_and_class():
         assert await session.handle_event_to_device(event) is None
 
     def plain(of_session, event):
-        told.append((of_session, event))
+        reported.append((of_session, event))
         return "plain"
 
     async def coroutine(of_session, event):
@@ -199,11 +199,11 @@ async def test_events_go_to_the_callback_for_their_type_and_class():
         for kind, event in events.items():
             getattr(session, f"set_{kind}_callback")(callback)
             assert await session.handle_event_to_device(event) == result
-            assert told.pop() == (session, event)
+            assert reported.pop() == (session, event)
     # The event has the right type, but another class.
     assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_RPC_REQUEST)) is None
     assert await session.handle_event_to_device(GatewayEvent(GatewayEventType.DEVICE_CONNECT)) is None
-    assert told == []
+    assert reported == []
 
 
 async def test_exceptions_of_a_callback_are_raised():
@@ -213,7 +213,7 @@ async def test_exceptions_of_a_callback_are_raised():
         await session.handle_event_to_device(AttributeUpdate([]))
 
 
-def test_connect_and_disconnect_messages():
+def test_connect_and_disconnect_messages_have_their_json_form():
     assert DeviceConnectMessage.build("a", "p").to_payload_format() == {"device": "a", "type": "p"}
     assert DeviceDisconnectMessage.build("a").to_payload_format() == {"device": "a"}
     for build in (lambda: DeviceConnectMessage.build("", "p"), lambda: DeviceDisconnectMessage.build("")):

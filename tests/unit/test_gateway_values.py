@@ -78,7 +78,7 @@ def test_direct_construction_is_refused(cls):
             cls(*arguments)
 
 
-async def test_frozen(session):
+async def test_values_are_immutable(session):
     frozen = [value for value in await one_of_each(session) if not isinstance(value, AttributeUpdate)]
     for value in frozen:
         name = next(iter(value.__dataclass_fields__))
@@ -98,7 +98,7 @@ async def test_defect_48_every_event_has_a_session(session):
         assert event.device_session is session
 
 
-def test_event_types():
+def test_events_have_their_types():
     expected = {
         DeviceConnectMessage.build("a"): "gateway.device.connect",
         DeviceDisconnectMessage.build("a"): "gateway.device.disconnect",
@@ -111,7 +111,7 @@ def test_event_types():
     assert GatewayAttributeUpdate("a", []).event_type is GatewayEventType.DEVICE_ATTRIBUTE_UPDATE
 
 
-def test_gateway_event(session):
+def test_a_gateway_event_has_a_session_and_a_text(session):
     event = GatewayEvent(GatewayEventType.GATEWAY_CONNECT)
     assert (event.get_device_session(), event.to_dict()) == (None, {"event_type": event.event_type, "device_session": None})
     event.set_device_session(session)
@@ -134,20 +134,20 @@ def test_gateway_event(session):
         (None, None, {}),
     ],
 )
-async def test_the_json_form_of_an_attribute_request(session, shared, client, payload):
+async def test_an_attribute_request_has_its_json_form(session, shared, client, payload):
     request = await GatewayAttributeRequest.build(session, shared, client)
     assert request.to_payload_format() == {"device": "D1", "id": request.request_id} | payload
     session.device_info.rename("D2")
     assert request.to_payload_format()["device"] == "D2"
 
 
-async def test_scopes_of_an_attribute_request(session):
+async def test_an_attribute_request_is_divided_into_scopes(session):
     request = await GatewayAttributeRequest.build(session, ["a"], ["b", "c"])
     assert request.scopes() == [(True, ["b", "c"]), (False, ["a"])]
     assert (await GatewayAttributeRequest.build(session, [], None)).scopes() == []
 
 
-async def test_an_attribute_request_made_from_that_of_a_device(session):
+async def test_an_attribute_request_of_a_device_becomes_one_of_a_gateway(session):
     request = await AttributeRequest.build(["a"], ["b"])
     again = await GatewayAttributeRequest.from_attribute_request(session, request)
     assert (again.request_id, again.shared_keys, again.client_keys) == (request.request_id, ["a"], ["b"])
@@ -177,7 +177,7 @@ def test_defect_49_lists_that_are_none_become_empty():
         response["a"]
 
 
-def test_attribute_responses():
+def test_an_attribute_response_is_read_by_key_and_scope():
     response = GatewayRequestedAttributeResponse(
         3, [AttributeEntry("a", 1)], [AttributeEntry("a", 2), AttributeEntry("b", 3)], "D1"
     )
@@ -187,7 +187,7 @@ def test_attribute_responses():
     assert repr(response) == (f"GatewayRequestedAttributeResponse(device_name=D1,request_id=3, shared={shared}, client={client})")
 
 
-def test_attribute_updates_of_a_sub_device():
+def test_an_attribute_update_of_a_sub_device_has_its_name():
     entries = [AttributeEntry("a", 1), AttributeEntry("b", 2)]
     for given in (entries, AttributeUpdate(entries)):
         update = GatewayAttributeUpdate("D1", given)
@@ -207,7 +207,7 @@ def test_attribute_updates_of_a_sub_device():
 # RPC.
 
 
-def test_rpc_requests():
+def test_an_rpc_request_is_read():
     request = rpc_request()
     assert (request.request_id, request.device_name, request.method, request.params) == (5, "D1", "get", [1])
     assert repr(request) == str(request) == "RPCRequest(id=5, device_name=D1, method=get, params=[1])"
@@ -228,12 +228,12 @@ def test_rpc_requests():
         ({"device": "D1", "data": {"id": 1, "method": 2}}, ValueError, "Missing 'method' in RPC request"),
     ],
 )
-def test_invalid_rpc_requests(data, error, text):
+def test_invalid_rpc_requests_are_refused(data, error, text):
     with pytest.raises(error, match=text):
         GatewayRPCRequest.from_dict(data)
 
 
-def test_rpc_responses():
+def test_an_rpc_response_has_its_json_form():
     response = GatewayRPCResponse.build("D1", 5, {"a": None})
     assert isinstance(response, RPCResponse)
     assert response.to_payload_format() == {"device": "D1", "id": 5, "data": {"result": {"a": None}}}
@@ -256,7 +256,7 @@ def test_an_rpc_response_needs_a_device(name):
 # Claiming.
 
 
-def test_claiming_several_devices(session):
+def test_a_claim_request_can_have_several_devices(session):
     request = GatewayClaimRequest.build()
     request.add_device_request(session, ClaimRequest.build("s", 30))
     request.add_device_request("D9", ClaimRequest.build("", None))
@@ -275,7 +275,7 @@ def test_a_built_claim_request_does_not_change(session):
     assert list(builder.build().to_payload_format()) == ["D1", "D9"]
 
 
-def test_invalid_claim_requests(session):
+def test_invalid_claim_requests_are_refused(session):
     for target in (GatewayClaimRequest.build(), GatewayClaimRequestBuilder()):
         for wrong in (None, 7, "", object()):
             with pytest.raises(ValueError, match="device_session must be an instance of DeviceSession or a string"):
@@ -289,7 +289,7 @@ def test_invalid_claim_requests(session):
 
 
 @pytest.mark.parametrize("wrong", ["", None, 7, b"D1", []])
-def test_invalid_names(wrong):
+def test_invalid_names_are_refused(wrong):
     for build in (DeviceConnectMessage.build, DeviceDisconnectMessage.build):
         with pytest.raises(ValueError, match="Device name must"):
             build(wrong)
@@ -300,6 +300,6 @@ def test_invalid_names(wrong):
 @pytest.mark.parametrize(
     ("connector", "received"), [("", 1), (None, 1), (b"c", 1), ("c", None), ("c", 1.5), ("c", True), ("c", -1), ("c", 2**63)]
 )
-def test_invalid_metadata(connector, received):
+def test_invalid_metadata_is_refused(connector, received):
     with pytest.raises(ValueError, match="must be"):
         TelemetryMetadata(connector, received)

@@ -34,7 +34,7 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
         ("another/topic", MessageKind.OTHER, False),
     ],
 )
-def test_the_kind_of_a_topic(topic, kind, of_sub_devices):
+def test_the_topic_of_a_message_determines_its_kind(topic, kind, of_sub_devices):
     assert route_of(topic) == (kind, of_sub_devices)
     message = MqttPublishMessage(topic, b"{}")
     has_datapoints = kind in {MessageKind.TELEMETRY, MessageKind.ATTRIBUTES}
@@ -44,6 +44,6 @@ def test_the_kind_of_a_topic(topic, kind, of_sub_devices):
     assert item.is_announcement is (topic == "v1/gateway/connect")
 
 
-def test_a_kind_that_the_topic_does_not_tell():
+def test_a_given_kind_has_precedence_over_that_of_the_topic():
     message = MqttPublishMessage("v1/devices/me/attributes", b"{}", route=Route(MessageKind.KEEP_ALIVE))
     assert message.is_service_message

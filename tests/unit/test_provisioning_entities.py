@@ -43,7 +43,7 @@ def given_credentials(config):
 # Requests.
 
 
-def test_payload_of_a_minimal_request():
+def test_a_minimal_request_has_only_the_required_fields():
     payload = ProvisioningRequest("host", TOKEN).to_payload_format()
     assert list(payload.items()) == [
         ("provisionDeviceKey", "key"),
@@ -52,7 +52,7 @@ def test_payload_of_a_minimal_request():
     ]
 
 
-def test_payload_with_a_token():
+def test_a_request_with_a_token_has_its_fields():
     credentials = AccessTokenProvisioningCredentials("key", "secret", "token")
     payload = ProvisioningRequest("host", credentials, device_name="name", gateway=True).to_payload_format()
     assert list(payload.items())[2:] == [
@@ -63,7 +63,7 @@ def test_payload_with_a_token():
     ]
 
 
-def test_payload_with_basic_credentials():
+def test_a_request_with_basic_credentials_has_their_fields():
     payload = ProvisioningRequest("host", BasicProvisioningCredentials("key", "secret", "id", "user", "word")).to_payload_format()
     assert list(payload.items())[2:] == [
         ("username", "user"),
@@ -73,7 +73,7 @@ def test_payload_with_basic_credentials():
     ]
 
 
-def test_payload_with_a_certificate(certificate):
+def test_a_request_with_a_certificate_has_its_text(certificate):
     payload = ProvisioningRequest("host", x509(certificate)).to_payload_format()
     text = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"
     assert list(payload.items())[2:] == [("hash", text), ("credentialsType", "X509_CERTIFICATE")]
@@ -90,7 +90,7 @@ async def test_key_and_secret_are_required(key, secret):
         JsonDeviceFormat().build_provision_request(request)
 
 
-def test_certificate_files(tmp_path):
+def test_unusable_certificate_files_are_refused(tmp_path):
     empty = tmp_path / "empty.pem"
     empty.write_text(" \n")
     assert x509(empty).public_cert is None
@@ -100,13 +100,13 @@ def test_certificate_files(tmp_path):
         x509(tmp_path / "missing.pem")
 
 
-async def test_the_message():
+async def test_a_request_is_published_with_qos_1():
     message = JsonDeviceFormat().build_provision_request(ProvisioningRequest("host", TOKEN))
     assert (message.topic, message.qos, message.datapoints) == ("/provision/request", 1, 1)
     assert json.loads(message.payload)["provisionDeviceKey"] == "key"
 
 
-def test_the_base_is_abstract():
+def test_the_base_class_cannot_be_constructed():
     with pytest.raises(TypeError):
         ProvisioningCredentials("key", "secret")
 
@@ -127,7 +127,7 @@ def test_the_base_is_abstract():
         ("ca_cert", {"ca_cert": 5}),
     ],
 )
-def test_invalid_arguments_of_a_request(name, arguments):
+def test_an_invalid_argument_of_a_request_is_named(name, arguments):
     with pytest.raises(ValueError, match=f"^{name} must be") as raised:
         ProvisioningRequest(**({"host": "host", "credentials": TOKEN} | arguments))
     assert "secret" not in str(raised.value)
@@ -146,7 +146,7 @@ def test_invalid_arguments_of_a_request(name, arguments):
         ("ca_cert_path", lambda: X509ProvisioningCredentials("key", "secret", "a", "b", None)),
     ],
 )
-def test_invalid_arguments_of_credentials(name, make):
+def test_an_invalid_argument_of_credentials_is_named(name, make):
     with pytest.raises(ValueError, match=f"^{name} must be a") as raised:
         make()
     assert "secret'" not in str(raised.value)
@@ -162,7 +162,7 @@ def test_invalid_arguments_of_credentials(name, make):
         ({"tls": True}, True),
     ],
 )
-def test_when_tls_is_used(options, expected):
+def test_port_authority_and_option_decide_about_tls(options, expected):
     assert ProvisioningRequest("host", TOKEN, **options).use_tls() is expected
 
 
@@ -173,7 +173,7 @@ def build(payload, credentials=TOKEN, **options):
     return ProvisioningResponse.build(ProvisioningRequest("host", credentials, 1884, **options), payload)
 
 
-def test_a_response_with_a_token():
+def test_a_response_with_a_token_makes_a_configuration():
     response = build(SUCCESS)
     assert (response.status, response.error) == (ProvisioningResponseStatus.SUCCESS, None)
     assert response.credentials_type is ProvisioningCredentialsType.ACCESS_TOKEN
@@ -211,7 +211,7 @@ def test_credentials_without_a_type_have_the_requested_type(certificate):
     assert response.credentials_type is ProvisioningCredentialsType.X509_CERTIFICATE
 
 
-def test_a_response_with_a_certificate(certificate):
+def test_a_response_for_a_certificate_makes_a_configuration(certificate):
     payload = {"status": "SUCCESS", "credentialsType": "X509_CERTIFICATE", "credentialsValue": "hash"}
     paths = {"ca_cert": "ca.pem", "client_cert": str(certificate), "private_key": "key.pem"}
     assert given_credentials(build(payload, x509(certificate)).result) == paths
@@ -223,7 +223,7 @@ def test_a_response_with_a_certificate(certificate):
     assert response.credentials_type is ProvisioningCredentialsType.X509_CERTIFICATE
 
 
-def test_a_token_for_a_request_with_a_certificate(certificate):
+def test_a_token_can_be_the_response_to_a_certificate(certificate):
     assert given_credentials(build(SUCCESS, x509(certificate)).result) == {"access_token": "issued"}
     over_tls = build(SUCCESS, x509(certificate), tls=True).result
     assert given_credentials(over_tls) == {"access_token": "issued", "ca_cert": "ca.pem"}
@@ -259,7 +259,7 @@ def test_contract_9_provisioning_not_found_and_failure_are_told_apart(payload, s
         {"status": "SUCCESS", "credentialsType": "MQTT_BASIC"},
     ],
 )
-def test_a_success_without_credentials(payload):
+def test_a_success_without_credentials_is_refused(payload):
     with pytest.raises(KeyError):
         build(payload)
 
@@ -276,7 +276,7 @@ def test_a_success_without_credentials(payload):
         SUCCESS | {"credentialsType": "MQTT_BASIC", "credentialsValue": {"userName": 5}},
     ],
 )
-def test_a_success_with_invalid_credentials(payload):
+def test_a_success_with_invalid_credentials_is_refused(payload):
     with pytest.raises(ValueError, match=r"credentialsValue|CredentialsType|userName"):
         build(payload)
 
@@ -307,7 +307,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 @example(b'{"status": "SUCCESS", "credentialsType": "MQTT_BASIC", "credentialsValue": {"clientId": []}}')
 @given(st.binary() | dictionaries(json_values).map(lambda value: json.dumps(value).encode()))
 @example(b'{"status":"SUCCESS","credentialsType":"MQTT_BASIC","credentialsValue":{"clientId":[]}}')
-def test_the_parser_never_raises(payload):
+def test_any_payload_makes_a_response(payload):
     """Any payload makes a response: a success with a configuration, or an error without one."""
     response = JsonDeviceFormat().parse_provisioning_response(ProvisioningRequest("host", TOKEN), payload)
     assert (response.status is ProvisioningResponseStatus.SUCCESS) == isinstance(response.result, DeviceConfig)

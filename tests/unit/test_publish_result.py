@@ -20,7 +20,7 @@ def test_merged_results_have_sums_and_the_worst_reason_code():
         PublishResult.merge([])
 
 
-def test_equality_repr_and_dict():
+def test_a_result_has_a_dict_a_text_and_no_hash():
     one = PublishResult("t", None, 3, 4, 0)
     assert one.as_dict() == {
         "topic": "t",
@@ -56,7 +56,7 @@ def test_defect_30_contract_9_names_of_the_specification(code, part):
     assert part.lower() in reason_name(code).lower()
 
 
-def test_names_of_other_codes():
+def test_other_codes_have_names():
     assert "0x77" in reason_name(0x77).lower()
     assert reason_name(-1)
     assert ReasonCode.PACKET_TOO_LARGE == 0x95

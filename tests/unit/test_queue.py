@@ -5,7 +5,7 @@ import asyncio
 from tb_mqtt_client.common.queue import AsyncDeque
 
 
-def test_order():
+def test_items_keep_their_order():
     queue = AsyncDeque()
     queue.append_all(["b", "c"])
     queue.prepend_all(["1", "2"])
@@ -17,7 +17,7 @@ def test_order():
     assert queue.first_now() is None
 
 
-def test_an_item_is_removed_from_the_middle():
+def test_an_item_can_be_removed_from_the_middle():
     queue = AsyncDeque()
     queue.append_all("abc")
     assert queue.remove_first(lambda item: item > "a") == "b"
@@ -34,7 +34,7 @@ async def test_an_item_wakes_the_task_that_waits():
     await waiting
 
 
-def test_the_event_tells_whether_an_item_is_queued():
+def test_the_event_is_set_while_an_item_is_queued():
     queue = AsyncDeque()
     for change, filled in (
         (lambda: queue.append("a"), True),

@@ -40,7 +40,7 @@ CALLS = {
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_values_that_json_cannot_express(call, value):
+def test_values_that_json_cannot_express_are_refused(call, value):
     with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$") as raised:
         call(value)
     assert isinstance(raised.value, ValueError)
@@ -48,7 +48,7 @@ def test_values_that_json_cannot_express(call, value):
 
 
 @pytest.mark.parametrize("value", UNSUPPORTED, ids=ascii)
-async def test_parameters_of_an_rpc_request(value):
+async def test_parameters_of_an_rpc_request_are_checked(value):
     with pytest.raises(UnsupportedValueError, match=r"^Invalid JSON \w+ at \$"):
         await RPCRequest.build("m", value)
 
@@ -61,7 +61,7 @@ def test_numbers_that_are_not_finite_raise_a_value_error_only(call, number):
     assert not isinstance(raised.value, TypeError)
 
 
-def test_a_secret_key_with_a_lone_surrogate():
+def test_a_secret_key_with_a_lone_surrogate_is_refused():
     with pytest.raises(UnsupportedValueError, match="surrogate"):
         ClaimRequest.build("\ud800")
 
@@ -74,7 +74,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("call", "text"), KEYS)
-def test_keys_of_the_wrong_type(call, text):
+def test_keys_of_the_wrong_type_are_refused(call, text):
     """SDK 2.0 accepted such lists and raised a ``TypeError`` when the request was sent."""
     for wrong in ("abc", ("a",), {"a"}, [1], ["a", None], [b"x"], 5):
         with pytest.raises(UnsupportedValueError, match=text):
@@ -82,7 +82,7 @@ def test_keys_of_the_wrong_type(call, text):
 
 
 @pytest.mark.parametrize(("call", "text"), KEYS)
-def test_a_key_of_the_right_type_that_is_not_allowed(call, text):
+def test_an_invalid_key_of_the_right_type_is_refused(call, text):
     with pytest.raises(ValueError, match=text) as raised:
         call([""])
     assert not isinstance(raised.value, TypeError)

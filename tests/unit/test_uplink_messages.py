@@ -40,7 +40,7 @@ async def test_a_message_is_immutable_and_shows_its_entries():
         DeviceUplinkMessage()
 
 
-async def test_splitting_a_message_and_its_future():
+async def test_the_future_of_a_split_message_waits_for_all_parts():
     splitter = MessageSplitter(max_payload_size=400)
     builder = DeviceUplinkMessageBuilder()
     for index in range(100):
@@ -66,7 +66,7 @@ async def test_a_message_that_fits_is_not_split():
 
 
 @pytest.mark.parametrize("value", [None, 0, -5])
-def test_default_limits(value):
+def test_limits_of_splitters_have_defaults(value):
     device, gateway = MessageSplitter(value, value), GatewayMessageSplitter(value, value)
     assert (device.max_payload_size, device.max_datapoints) == (55000, 0)
     assert (gateway.max_payload_size, gateway.max_datapoints) == (54950, 0)
@@ -80,7 +80,7 @@ def test_the_payload_leaves_space_for_the_rest_of_the_packet(version, overhead):
     assert payload_size("topic", 100, version) == 100 - len("topic") - overhead
 
 
-async def test_publish_messages(caplog):
+async def test_a_publish_message_has_a_qos_a_kind_and_a_text(caplog):
     message = MqttPublishMessage("v1/devices/me/telemetry", b"12", qos=2, datapoints=1)
     assert (message.qos, message.payload_size, message.is_device_message, message.is_service_message) == (1, 2, True, False)
     assert "qos must be 0 or 1" in caplog.text
