@@ -6,6 +6,8 @@ import pytest
 from device_peer import RPC_REQUEST, make_client
 
 from engine_parts import engine_of
+from tb_mqtt_client import ClientState
+from tb_mqtt_client.common.exceptions import NotConnectedError
 
 
 @pytest.mark.parametrize("end", ["disconnect", "stop"])
@@ -39,6 +41,24 @@ async def test_who_waits_may_be_cancelled(emulator):
     await ending
     assert connecting.cancelled()
     assert not client.health()["connected"]
+
+
+@pytest.mark.parametrize("first", ["the caller that connects", "the other caller"])
+async def test_one_of_two_callers_that_stop_connects_again(device, first):
+    async def stop_and_connect():
+        await device.stop()
+        await device.connect()
+
+    callers = [stop_and_connect(), device.stop()]
+    await asyncio.gather(*(callers if first == "the caller that connects" else callers[::-1]))
+    assert (await device.send_timeseries({"a": 1})).is_successful()
+
+
+@pytest.mark.parametrize("last", ["disconnect", "stop"])
+async def test_a_waiting_connect_gives_way_to_a_later_end(device, last):
+    _, connected, _ = await asyncio.gather(device.disconnect(), device.connect(), getattr(device, last)(), return_exceptions=True)
+    assert isinstance(connected, NotConnectedError)
+    assert device.state is (ClientState.DISCONNECTED if last == "disconnect" else ClientState.STOPPED)
 
 
 async def test_a_callback_that_stops_and_connects(emulator, device):

@@ -99,6 +99,8 @@ class Engine:
         self._failure = ""
         self._ending: asyncio.Task[None] | None = None
         self._goal = Goal.NONE
+        self._end_requests = 0
+        """How often `disconnect` and `stop` were called."""
         self._deadline: float | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._limits = SessionLimits()
@@ -208,9 +210,7 @@ class Engine:
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
         self._thread = get_ident()
-        # The end of a session would end a new one with it.
-        while self._ending is not None:
-            await asyncio.wait([self._ending])
+        await self._wait_for_end()
         if self.config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
         if not self.life.state.wants_connection:
@@ -227,9 +227,22 @@ class Engine:
                 await self._ended()
             raise
 
+    async def _wait_for_end(self) -> None:
+        """Wait until a running end is over: it would end a new session, too.
+
+        Raises:
+            NotConnectedError: The client was disconnected or stopped meanwhile.
+        """
+        requests = self._end_requests
+        while self._ending is not None:
+            await asyncio.wait([self._ending])
+            if self._end_requests != requests:
+                raise NotConnectedError("the client was disconnected or stopped while it was connecting")
+
     async def disconnect(self) -> None:
         """Close the connection, see ``DeviceClient.disconnect``."""
         self._require_own_loop_if_used()
+        self._end_requests += 1
         self._begin_end(Goal.DISCONNECTED)
         await self._ended()
 
@@ -237,12 +250,14 @@ class Engine:
         """Drain the queues and close, see ``DeviceClient.stop``."""
         seconds_or_none(timeout)
         self._require_own_loop_if_used()
+        self._end_requests += 1
         if not self.life.state.is_stopping:
             self._deadline = None
         self._hurry(timeout)
         self._begin_end(Goal.STOPPED)
         await self._ended()
-        if asyncio.get_running_loop() is self._loop:
+        # Another caller may have connected the client again.
+        if self.life.state is ClientState.STOPPED and asyncio.get_running_loop() is self._loop:
             # A callback that stopped the client may still be running.
             await self.tasks.end_all()
 
