@@ -17,7 +17,7 @@ from tb_mqtt_client.service.requests import dispatch
 
 async def test_defect_21_and_22_connect_returns_after_all_subscriptions(emulator):
     client = make_client(emulator)
-    updates, calls = asyncio.Queue(), RPCResponses(emulator)
+    updates, responses = asyncio.Queue(), RPCResponses(emulator)
     client.set_attribute_update_callback(updates.put_nowait)
     client.set_rpc_request_callback(lambda request: request.method)
     for connect in range(3):
@@ -30,7 +30,7 @@ async def test_defect_21_and_22_connect_returns_after_all_subscriptions(emulator
             await client.connect()
         else:
             await client.connect()
-        assert await calls.to(0, {"method": "m"}) == (0, {"result": "m"})
+        assert await responses.to(0, {"method": "m"}) == (0, {"result": "m"})
         assert await emulator.publish_to("TOKEN", ATTRIBUTES, {"a": connect})
         assert (await updates.get()).as_dict() == {"a": connect}
     await client.stop()

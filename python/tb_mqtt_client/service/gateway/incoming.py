@@ -1,4 +1,4 @@
-"""Processes what a gateway receives for its sub-devices: attribute updates, responses to attribute requests, and server-side RPC.
+"""Processes incoming messages of a gateway's sub-devices: attribute updates, responses to attribute requests, and server-side RPC.
 
 The rule: the platform gets a response to each RPC request with a readable device and id, whatever a callback does.
 """
