@@ -180,7 +180,7 @@ class Engine:
 
     @property
     def statistics(self) -> Statistics:
-        """What became of all datapoints so far."""
+        """Counts of all datapoints by state, and of connections and received messages."""
         manager = self.mqtt_manager
         return self.message_service.counter.snapshot(
             queued_calls=self.message_service.capacity.sends,
@@ -193,7 +193,7 @@ class Engine:
         )
 
     def health(self) -> dict[str, Any]:
-        """State of now, as JSON values: all of ``statistics`` and the connection, as ``health_snapshot`` says; and whose it is."""
+        """Return the current state as JSON values: ``health_snapshot``, the client's id and state, and its server."""
         state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics)
         server = self._session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)
@@ -415,9 +415,9 @@ class Engine:
         return await self.wait_for(delivery, topic, encoded.nbytes, timeout)
 
     async def wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
-        """The result of a delivery, or one that says that it is still queued.
+        """Return the result of a delivery, or one with reason code -1 after ``timeout`` seconds, when the data is still queued.
 
-        A caller who is cancelled, or whose time is over, gives up the future, not the delivery.
+        A cancelled caller, or one whose time is over, cancels the future, not the delivery.
         """
         if timeout is None or (limit := seconds_or_none(timeout)) is None:
             return await delivery
@@ -448,7 +448,7 @@ class Engine:
             self._require_own_loop()
 
     def _require_own_loop(self) -> None:
-        """Queues, events and futures are of one loop; touched from another one they break for both."""
+        """Raise ``RuntimeError`` in another event loop: queues, events and futures belong to one loop."""
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 "A client belongs to the event loop in which connect() was called first: "
@@ -456,12 +456,15 @@ class Engine:
             )
 
     def send_message(self, message: MqttPublishMessage) -> Delivery:
-        """Queue a message without datapoints; the future is the caller's own, and cancelling it changes nothing here.
+        """Queue a message without datapoints, and return the future of its result. Cancelling the future does not cancel the
+        message.
 
-        Raises ``ValueError`` for what no session of now would take, and ``NotConnectedError`` before ``connect()``.
+        Raises:
+            ValueError: The message is too large for the session.
+            NotConnectedError: Nothing may be sent.
         """
         self.check_sendable(message)
-        # Whatever was assigned to it, the platform has no QoS 2, and takes no QoS 0 for sub-devices (docs/platform_contract.md,
+        # The platform has no QoS 2, and accepts no QoS 0 for sub-devices (docs/platform_contract.md,
         # section 4).
         message.qos = 0 if self.config.qos == 0 and message.is_device_message else 1
         delivery: Delivery = asyncio.get_running_loop().create_future()
@@ -479,7 +482,7 @@ class Engine:
             )
 
     def _count_server_side_rpc(self) -> None:
-        """Its acknowledgement costs a message (docs/platform_contract.md, section 5)."""
+        """Count the PUBACK of a server-side RPC request as a message (docs/platform_contract.md, section 5)."""
         self.rate_limiter.message_rate_limit.spend(1)
 
     def _session_accepted(self) -> None:

@@ -1,4 +1,4 @@
-"""One client's state at a moment, as JSON values: for a health endpoint, a dashboard or a log."""
+"""Describes the current state of a client as JSON values, for a health endpoint, a dashboard or a log."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
 def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics) -> dict[str, Any]:
-    """All fields of ``Statistics`` under their names, and the state of the connection.
+    """Return all fields of ``Statistics``, and the state of the connection.
 
-    - ``connected``: whether there is a connection; ``ready``: whether its session is set up, so that data may go; ``since``: when
-      the connection came or ended, in milliseconds since the epoch, ``None`` before the first one.
+    - ``connected``: whether there is a connection; ``ready``: whether its session is set up, so that data is sent; ``since``: when
+      the connection was established or lost, in milliseconds since the epoch, ``None`` before the first one.
     - ``last_disconnect``: why the last session ended; ``last_disconnect_code``: the reason code of the server's DISCONNECT.
-    - ``limited``: whether a message waits for the limits or for the end of a pause; ``paused_seconds``: what is left of a pause.
+    - ``limited``: whether a message waits for a limit or for the end of a pause; ``paused_seconds``: the remaining time of a pause.
     - ``limits``: the limits of the session. With ``announced`` false these are the defaults, for a server that does not announce
       its own. ``max_payload_size``: bytes of a telemetry payload, as ``client.max_payload_size``; ``max_packet_size``: bytes of an
       MQTT packet without its first two to five (the remaining length). ``device``, ``gateway``: announced rate limits.

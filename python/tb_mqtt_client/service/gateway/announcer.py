@@ -43,7 +43,7 @@ NAMED_IN_LOG = 20
 
 
 class Announcer:
-    """The announcements of one gateway, and the states of its sessions."""
+    """Sends the announcements of one gateway, and sets the states of its sessions."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Announcer:
         self._state_after_end = DeviceSessionState.CONNECTION_LOST
 
     def publish_of(self, session: DeviceSession) -> MqttPublishMessage:
-        """The announcement of a device, as it is called now."""
+        """Return the announcement of a device under its current name."""
         message = DeviceConnectMessage.build(session.device_info.device_name, session.device_info.device_profile)
         return self._format.build_connect(message)
 
@@ -87,13 +87,13 @@ class Announcer:
         return delivery
 
     def announce_again(self, session: DeviceSession) -> None:
-        """The platform may have forgotten a device, or knows it by another name. An announcement that is queued goes by itself."""
+        """Announce a device that the platform may not know under this name, unless an announcement is queued."""
         if session.identity not in self._open:
             self._submit(session, self.publish_of(session), [])
         self.change_state(session, DeviceSessionState.RECONNECTING)
 
     def announce_all(self) -> None:
-        """A new connection: sub-sessions ended with the one before."""
+        """Announce all devices on a new connection, because their sessions ended with the previous one."""
         self._online = True
         sessions = list(self._device_manager.all())
         self._sub_devices.hold_all(session.identity for session in sessions)
@@ -117,14 +117,14 @@ class Announcer:
         return refused.result if refused is not None else None
 
     def connection_ended(self) -> None:
-        """The gateway's connection ended, and with it the sub-sessions."""
+        """Note that the sessions of all devices ended with the gateway's connection."""
         self._online = False
         self.retries.pause()
         self._keep_alive.connection_ended()
         self._change_all(self._state_after_end)
 
     def set_closing(self, closing: bool) -> None:
-        """Whether the gateway wants no connection, so that its end is no loss."""
+        """Set whether the connection is closed on purpose, so that its end is not a loss."""
         self._state_after_end = DeviceSessionState.DISCONNECTED if closing else DeviceSessionState.CONNECTION_LOST
         if closing:
             self._change_all(DeviceSessionState.DISCONNECTED)
@@ -149,7 +149,7 @@ class Announcer:
         self.announce_again(session)
 
     def stop(self) -> None:
-        """The client is stopped: answer who still waits for an announcement that is repeated."""
+        """Resolve the callers of repeated announcements, because the client is stopped."""
         for session in self._device_manager.all():
             self.retries.forget(session)
         for session in list(self.callers):
@@ -161,7 +161,7 @@ class Announcer:
                 self.change_state(session, state)
 
     def change_state(self, session: DeviceSession, state: DeviceSessionState) -> None:
-        """Change a state, if it is another one. What the callback raises is reported."""
+        """Change the state of a session if it differs. An exception of the callback is reported."""
         if session.state is state:
             return
         try:
@@ -232,7 +232,7 @@ class Announcer:
 
     @property
     def _announces(self) -> bool:
-        """Whether there is a session, and loops that publish in it."""
+        """Whether announcements are published."""
         return self._online and not self._message_service.has_failed
 
     def _is_decided_elsewhere(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> bool:

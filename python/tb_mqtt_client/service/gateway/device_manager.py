@@ -1,4 +1,4 @@
-"""The sub-devices of one gateway."""
+"""Registers the sub-devices of one gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 
 
 class DeviceManager:
-    """Sessions by id, by name, and by the name that a device had first."""
+    """Finds sessions by id, by name, and by the original name of a renamed device."""
 
     def __init__(self) -> None:
         self._sessions: dict[UUID, DeviceSession] = {}
@@ -29,7 +29,11 @@ class DeviceManager:
         self._by_former_name: dict[str, DeviceSession] = {}
 
     def register(self, device_name: str, device_profile: str = "default") -> DeviceSession:
-        """The session of this current or original name, made when there is none. Raises ``ValueError`` for what is no name."""
+        """Return the session of a current or original name, and create it if there is none.
+
+        Raises:
+            ValueError: The name is empty or not a ``str``.
+        """
         known = self.get_by_name(checked_device_name(device_name))
         if known is not None:
             return known
@@ -41,7 +45,7 @@ class DeviceManager:
         return session
 
     def unregister(self, device_id: UUID) -> None:
-        """Forget a session; an unknown id changes nothing."""
+        """Remove a session, if the id is known."""
         session = self._sessions.pop(device_id, None)
         if session is None:
             return
@@ -51,23 +55,26 @@ class DeviceManager:
         self._by_former_name = {name: other for name, other in self._by_former_name.items() if other is not session}
 
     def get_by_id(self, device_id: UUID) -> DeviceSession | None:
-        """The session of this id."""
+        """Return the session of an id, or ``None``."""
         return self._sessions.get(device_id)
 
     def get_by_name(self, device_name: str) -> DeviceSession | None:
-        """The session of this current name, else of this original name."""
+        """Return the session of a current or else an original name, or ``None``."""
         return self._by_name.get(device_name) or self._by_original_name.get(device_name)
 
     def resolve(self, device_name: str) -> DeviceSession | None:
-        """The same, or else the session of the device that had this name last: a message may be older than a rename."""
+        """Return the session of a name as ``get_by_name`` does, or of the device that had the name before a rename.
+
+        A message may have been sent before the rename.
+        """
         return self.get_by_name(device_name) or self._by_former_name.get(device_name)
 
     def is_connected(self, device_id: UUID) -> bool:
-        """Whether there is a session of this id."""
+        """Return True if there is a session with this id."""
         return device_id in self._sessions
 
     def all(self) -> Iterable[DeviceSession]:
-        """All sessions."""
+        """Return all sessions."""
         return list(self._sessions.values())
 
     @property
@@ -81,9 +88,10 @@ class DeviceManager:
         return {session for session in self._sessions.values() if session.state.is_connected()}
 
     def rename_device(self, old_name: str, new_name: str) -> None:
-        """Give a device another name here; nothing is told to the platform, for which a name is a device.
+        """Give a device another name in this registry only. The client calls this when the platform renames a device.
 
-        Raises ``ValueError`` when another device has the new name. When the platform renames a device, the client does this.
+        Raises:
+            ValueError: Another device has the new name.
         """
         session = self.get_by_name(old_name)
         if session is None:
@@ -98,25 +106,25 @@ class DeviceManager:
         self._by_name[new_name] = session
 
     def set_attribute_update_callback(self, device_id: UUID, cb: AttributeUpdateCallback | None) -> None:
-        """As ``DeviceSession.set_attribute_update_callback``; an unknown id changes nothing."""
+        """Call ``DeviceSession.set_attribute_update_callback`` for an id, if it is known."""
         session = self.get_by_id(device_id)
         if session is not None:
             session.set_attribute_update_callback(cb)
 
     def set_attribute_response_callback(self, device_id: UUID, cb: AttributeResponseCallback | None) -> None:
-        """As ``DeviceSession.set_attribute_response_callback``; an unknown id changes nothing."""
+        """Call ``DeviceSession.set_attribute_response_callback`` for an id, if it is known."""
         session = self.get_by_id(device_id)
         if session is not None:
             session.set_attribute_response_callback(cb)
 
     def set_rpc_request_callback(self, device_id: UUID, cb: RPCRequestCallback | None) -> None:
-        """As ``DeviceSession.set_rpc_request_callback``; an unknown id changes nothing."""
+        """Call ``DeviceSession.set_rpc_request_callback`` for an id, if it is known."""
         session = self.get_by_id(device_id)
         if session is not None:
             session.set_rpc_request_callback(cb)
 
     def set_state_change_callback(self, device_id: UUID, cb: StateChangeCallback | None) -> None:
-        """As ``DeviceSession.set_state_change_callback``; an unknown id changes nothing."""
+        """Call ``DeviceSession.set_state_change_callback`` for an id, if it is known."""
         session = self.get_by_id(device_id)
         if session is not None:
             session.set_state_change_callback(cb)

@@ -1,4 +1,4 @@
-"""Gives a gateway's events to whom they concern: at once, without a queue.
+"""Passes the events of a gateway to their handlers at once, without a queue.
 
 The rule: every handler of an event is called, whatever the others do, and an error of one is told to the client's report.
 """
@@ -20,7 +20,7 @@ EventCallback: TypeAlias = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
 
 class DirectEventDispatcher:
-    """Handlers by the type of the events that they are for."""
+    """Calls the handlers that are registered for the type of an event, or the session of a device."""
 
     def __init__(self, report: InboundReport) -> None:
         """Create a dispatcher without handlers; ``report`` counts and logs their exceptions."""
@@ -28,7 +28,11 @@ class DirectEventDispatcher:
         self._handlers: dict[GatewayEventType, list[EventCallback]] = {}
 
     def register(self, event_type: GatewayEventType, callback: EventCallback) -> None:
-        """Add a handler; one that is registered already stays where it is. Raises ``TypeError`` for what cannot be called."""
+        """Add a handler, unless it is registered already.
+
+        Raises:
+            TypeError: ``callback`` cannot be called.
+        """
         if not callable(callback):
             raise TypeError(f"callback must be a function or a coroutine function, not {callback!r}")
         handlers = self._handlers.setdefault(event_type, [])
@@ -36,7 +40,7 @@ class DirectEventDispatcher:
             handlers.append(callback)
 
     def unregister(self, event_type: GatewayEventType, callback: EventCallback) -> None:
-        """Remove a handler; one that is not registered changes nothing."""
+        """Remove a handler, if it is registered."""
         handlers = self._handlers.get(event_type, [])
         if callback in handlers:
             handlers.remove(callback)

@@ -90,7 +90,7 @@ class SubDeviceKeepAlive:
         return len(self._last_uplinks)
 
     def announced(self, device: DeviceIdentity) -> None:
-        """The platform has acknowledged the device. On a session that is there already that renews nothing."""
+        """Note that the platform has acknowledged a device, which does not renew an existing session."""
         interval = self._config.sub_device_keepalive
         if not interval or device in self._last_uplinks:
             return
@@ -100,7 +100,7 @@ class SubDeviceKeepAlive:
             self._task = self._tasks.keep(self._run(interval), "sub-device keep-alive")
 
     def acknowledged(self, item: WorkItem) -> None:
-        """The platform has acknowledged a message of sub-devices."""
+        """Note that the platform has acknowledged a message of sub-devices."""
         if not self._last_uplinks:
             return
         now = asyncio.get_running_loop().time()
@@ -111,13 +111,13 @@ class SubDeviceKeepAlive:
             self._renew(item.identities, now)
 
     def forget(self, device: DeviceIdentity) -> None:
-        """The device is not to be kept alive: it is disconnected, renamed, deleted or refused."""
+        """Stop keeping a device alive that is disconnected, renamed, deleted or refused."""
         self._last_uplinks.pop(device, None)
         if not self._last_uplinks:
             self._filled.clear()
 
     def connection_ended(self) -> None:
-        """All sessions of sub-devices ended with the connection."""
+        """Stop keeping devices alive, because their sessions ended with the connection."""
         self._last_uplinks.clear()
         self._filled.clear()
         if self._task is not None:
