@@ -21,6 +21,19 @@ from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
+from tb_mqtt_client.entities.connection_event import (
+    ClientFailed,
+    Connected,
+    ConnectFailed,
+    Connecting,
+    ConnectionEvent,
+    ConnectionLost,
+    ConnectRefused,
+    EventsDropped,
+    PublishingPaused,
+    QueueHigh,
+    QueueLow,
+)
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -59,7 +72,14 @@ __all__ = [
     "BackpressureException",
     "BasicProvisioningCredentials",
     "ClaimRequest",
+    "ClientFailed",
     "ClientState",
+    "ConnectFailed",
+    "ConnectRefused",
+    "Connected",
+    "Connecting",
+    "ConnectionEvent",
+    "ConnectionLost",
     "ConnectionLostError",
     "ConnectionRefusedByServer",
     "DeviceClient",
@@ -67,6 +87,7 @@ __all__ = [
     "DeviceNotConnectedError",
     "DeviceSession",
     "DeviceSessionState",
+    "EventsDropped",
     "FirmwareStates",
     "GatewayAttributeRequest",
     "GatewayClaimRequest",
@@ -83,6 +104,9 @@ __all__ = [
     "ProvisioningResponseStatus",
     "ProxyRefusedError",
     "PublishResult",
+    "PublishingPaused",
+    "QueueHigh",
+    "QueueLow",
     "QueuePolicy",
     "RPCReply",
     "RPCRequest",

@@ -275,9 +275,9 @@ async def test_provisioning_with_tls_on_a_port_without_tls_is_recognized():
 
 async def test_sends_before_connect_and_after_stop_have_different_errors(emulator):
     client = make_client(emulator)
-    with pytest.raises(NotConnectedError, match=r"^connect\(\) must be called before anything is sent$"):
+    with pytest.raises(NotConnectedError, match=r"^connect\(\) or start\(\) must be called before anything is sent$"):
         await client.send_timeseries({"a": 1})
     async with client:
         pass
-    with pytest.raises(NotConnectedError, match=r"^the client is stopped: connect\(\) must be called again"):
+    with pytest.raises(NotConnectedError, match=r"^the client is stopped: connect\(\) or start\(\) must be called again"):
         await client.send_timeseries({"a": 1})

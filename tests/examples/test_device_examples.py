@@ -146,3 +146,16 @@ def test_every_example_has_a_test():
     tested = {name.removeprefix("test_") for name in globals()}
     assert names
     assert names <= tested
+
+
+async def test_boots_offline(emulator, example):
+    await emulator.stop()
+    async with example("device/boots_offline.py", 5) as program:
+        await program.printed("no connection: ")
+        await emulator.start()
+        await program.printed(f"connected to {emulator.host}:{emulator.port}")
+        output = await program.end()
+    assert output.endswith("all samples: 5\n")
+    assert len(telemetry(emulator)) == 5
+    # The first attempt failed at once, so that the first sample is older than the connection.
+    assert output.index("no connection") < output.index("connected to")

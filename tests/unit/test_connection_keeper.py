@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import random
+import socket
+import ssl
 
 import pytest
 
 from engine_parts import own_tasks
-from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, NotConnectedError
+from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 
@@ -28,6 +31,19 @@ def test_full_jitter_within_growing_bounds(monkeypatch):
     assert {low for low, _ in bounds} == {0}
 
 
+class Observer:
+    """Collects what a keeper reports."""
+
+    def __init__(self):
+        self.reports = []
+
+    def failed(self, error, retry_in):
+        self.reports.append((error, retry_in))
+
+    def lost(self, end):
+        self.reports.append(end.cause)
+
+
 class Sessions:
     """Sessions that a test ends; ``refusals`` are raised by the attempts in turn."""
 
@@ -36,6 +52,7 @@ class Sessions:
         self.attempts = 0
         self.lost = asyncio.Event()
         self.established = asyncio.Semaphore(0)
+        self.observer = Observer()
 
     async def establish(self):
         self.attempts += 1
@@ -49,16 +66,16 @@ class Sessions:
         return SessionEnd("test")
 
     def keeper(self, backoff=None):
-        return ConnectionKeeper(own_tasks(), self.establish, self.wait_lost, backoff or Backoff(0.0, 0.0))
+        return ConnectionKeeper(own_tasks(), self.establish, self.wait_lost, backoff or Backoff(0.0, 0.0), self.observer)
 
 
 async def test_the_first_refusal_is_raised_and_nothing_is_kept():
     sessions = Sessions(ConnectionRefusedError())
     keeper = sessions.keeper()
     with pytest.raises(ConnectionRefusedError):
-        await keeper.start()
+        await keeper.connect()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    await keeper.start()
+    await keeper.connect()
     await keeper.stop()
     assert sessions.attempts == 2
 
@@ -66,7 +83,7 @@ async def test_the_first_refusal_is_raised_and_nothing_is_kept():
 async def test_a_lost_session_is_established_again(caplog):
     sessions = Sessions(None, OSError(), TimeoutError())
     keeper = sessions.keeper()
-    await keeper.start()
+    await keeper.connect()
     await sessions.established.acquire()
     sessions.lost.set()
     await sessions.established.acquire()
@@ -94,7 +111,7 @@ UNEXPECTED = [
 async def test_an_unexpected_failure_is_reported_and_followed_by_the_next_attempt(error, caplog):
     sessions = Sessions(None, error, error, OSError("refused"), error)
     keeper = sessions.keeper()
-    await keeper.start()
+    await keeper.connect()
     await sessions.established.acquire()
     sessions.lost.set()
     await sessions.established.acquire()
@@ -114,9 +131,9 @@ async def test_an_unexpected_failure_of_the_first_attempt_is_raised():
     sessions = Sessions(MemoryError())
     keeper = sessions.keeper()
     with pytest.raises(MemoryError):
-        await keeper.start()
+        await keeper.connect()
     assert not keeper.is_running
-    await keeper.start()
+    await keeper.connect()
     assert sessions.attempts == 2
     await keeper.stop()
 
@@ -132,7 +149,7 @@ async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt()
 
     sessions.wait_lost = fail_once
     keeper = sessions.keeper()
-    await keeper.start()
+    await keeper.connect()
     await sessions.established.acquire()
     await sessions.established.acquire()
     await keeper.stop()
@@ -141,7 +158,7 @@ async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt()
 async def test_a_log_handler_that_raises_does_not_end_the_attempts():
     sessions = Sessions(None, OSError(), MemoryError())
     keeper = sessions.keeper()
-    await keeper.start()
+    await keeper.connect()
     await sessions.established.acquire()
 
     class Raising(logging.Handler):
@@ -173,14 +190,14 @@ async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
     sessions, contexts = Sessions(), []
     keeper = sessions.keeper(Broken())
     asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
-    await keeper.start()
+    await keeper.connect()
     await sessions.established.acquire()
     sessions.lost.set()
     await ended.wait()
     await asyncio.sleep(0)
     assert not keeper.is_running
     assert [context["message"] for context in contexts] == ["tb-mqtt-client connection failed"]
-    await keeper.start()
+    await keeper.connect()
     assert sessions.attempts == 2
     await keeper.stop()
 
@@ -200,9 +217,9 @@ async def test_an_attempt_without_callers_is_not_wanted(cancels):
 
     sessions.establish = establish
     keeper = sessions.keeper()
-    first = asyncio.ensure_future(keeper.start())
+    first = asyncio.ensure_future(keeper.connect())
     await asyncio.sleep(0)
-    second = asyncio.ensure_future(keeper.start())
+    second = asyncio.ensure_future(keeper.connect())
     await asyncio.sleep(0)
     for _ in range(cancels):
         first.cancel()
@@ -222,7 +239,7 @@ async def test_a_cancelled_stop_does_not_leave_callers_of_start_waiting():
     sessions = Sessions()
     sessions.establish = asyncio.Event().wait
     keeper = sessions.keeper()
-    starting = asyncio.ensure_future(keeper.start())
+    starting = asyncio.ensure_future(keeper.connect())
     await asyncio.sleep(0)
     stopping = asyncio.ensure_future(keeper.stop())
     await asyncio.sleep(0)
@@ -230,3 +247,96 @@ async def test_a_cancelled_stop_does_not_leave_callers_of_start_waiting():
     with pytest.raises(NotConnectedError):
         await starting
     assert stopping.cancelled()
+
+
+BAD_CREDENTIALS = ConnectionRefusedByServer(ReasonCode.BAD_USER_NAME_OR_PASSWORD, 5)
+BUSY = ConnectionRefusedByServer(ReasonCode.SERVER_BUSY, 5)
+
+
+async def test_start_repeats_the_first_attempt_until_it_succeeds():
+    failures = [socket.gaierror(), OSError(), TimeoutError(), ssl.SSLError(), MemoryError(), BAD_CREDENTIALS, BUSY]
+    sessions = Sessions(*failures)
+    keeper = sessions.keeper()
+    keeper.start()
+    assert keeper.is_running
+    assert keeper.is_wanted
+    assert not keeper.has_established
+    await sessions.established.acquire()
+    assert keeper.has_established
+    assert sessions.observer.reports == [(failure, 0.0) for failure in failures]
+    await keeper.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_permanent_refusal_is_retried_with_the_longest_delay(monkeypatch):
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    sessions = Sessions(OSError(), BUSY, BAD_CREDENTIALS)
+    keeper = sessions.keeper(Backoff(0.0, 0.01))
+    keeper.start()
+    await sessions.established.acquire()
+    assert [retry_in for _, retry_in in sessions.observer.reports] == [0.0, 0.0, 0.01]
+    await keeper.stop()
+
+
+async def test_connect_raises_the_next_failure_of_a_started_keeper_which_goes_on():
+    sessions = Sessions(OSError("first"))
+    keeper = sessions.keeper()
+    keeper.start()
+    with pytest.raises(OSError, match="first"):
+        await keeper.connect()
+    assert keeper.is_wanted
+    await keeper.connect()
+    assert keeper.has_established
+    await keeper.stop()
+
+
+async def test_start_takes_over_the_attempt_of_connect():
+    sessions = Sessions(OSError("first"), OSError("second"))
+    keeper = sessions.keeper()
+    connecting = asyncio.ensure_future(keeper.connect())
+    await asyncio.sleep(0)
+    keeper.start()
+    with pytest.raises(OSError, match="first"):
+        await connecting
+    await sessions.established.acquire()
+    await keeper.stop()
+
+
+async def test_a_cancelled_connect_does_not_end_a_started_keeper():
+    sessions = Sessions()
+    keeper = sessions.keeper()
+    connecting = asyncio.ensure_future(keeper.connect())
+    await asyncio.sleep(0)
+    keeper.start()
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    assert keeper.is_wanted
+    await sessions.established.acquire()
+    await keeper.stop()
+
+
+async def test_connect_after_a_stopped_start_gives_up_after_its_first_failure():
+    sessions = Sessions(OSError(), OSError("not repeated"))
+    sessions.wait_lost = asyncio.Event().wait
+    keeper = sessions.keeper(Backoff(1e9, 1e9))
+    keeper.start()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(sessions.observer.reports) == 1
+    await keeper.stop()
+    with pytest.raises(OSError, match="not repeated"):
+        await keeper.connect()
+    assert not keeper.is_running
+    assert sessions.observer.reports[-1][1] is None
+
+
+async def test_the_end_of_a_session_is_reported():
+    sessions = Sessions()
+    keeper = sessions.keeper()
+    keeper.start()
+    await sessions.established.acquire()
+    sessions.lost.set()
+    await sessions.established.acquire()
+    assert sessions.observer.reports == ["test"]
+    await keeper.stop()
+    assert sessions.observer.reports == ["test"]

@@ -2,22 +2,36 @@
 
 import asyncio
 import re
+from dataclasses import fields
 from pathlib import Path
 
-from tb_mqtt_client import GatewayClient
+import tb_mqtt_client
+from tb_mqtt_client import ConnectionEvent, GatewayClient
 from tb_mqtt_client.metrics import _BY_REASON, _METRICS, _SINCE, PREFIX
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
+HEALTH, _, EVENTS = DOCUMENT.partition("## Metrics")[0].partition("\n## Connection events")
 
 
 async def test_the_table_has_the_fields_of_health():
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", DOCUMENT, re.MULTILINE)
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", HEALTH, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     client = GatewayClient({"host": "localhost", "access_token": "TOKEN"})
     assert len(named) > 15
     assert named <= client.health().keys()
     await client.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_the_table_of_events_has_all_events_with_all_fields():
+    shown = {
+        name: re.findall(r"`(\w+)`", fields)
+        for names, fields in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", EVENTS, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    exported = [one for one in vars(tb_mqtt_client).values() if isinstance(one, type) and issubclass(one, ConnectionEvent)]
+    events = {one.__name__: [field.name for field in fields(one)] for one in exported if one is not ConnectionEvent}
+    assert shown == events
 
 
 def test_the_metrics_on_the_page_exist():

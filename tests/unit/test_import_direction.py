@@ -15,6 +15,7 @@ SERVICE_ORDER = (
     "ota",
     "engine",
     "health",
+    "connection_events",
     "message_service",
     "mqtt_manager",
     "requests",

@@ -71,6 +71,9 @@ class DeviceConfig:
     """A context in place of the other TLS options, or a function that returns one and is called in a thread for each connection."""
     connect_timeout: float
     """Seconds that an attempt to connect may take, from resolving the server's name to the CONNACK."""
+    connect_in_background: bool
+    """Whether ``async with`` calls ``start()``, which does not wait for a connection, in place of ``connect()``
+    (``TB_CONNECT_IN_BACKGROUND``)."""
     mqtt_version: int
     """5, or 4 for MQTT 3.1.1."""
     keepalive: int

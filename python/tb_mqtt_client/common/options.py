@@ -182,6 +182,7 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "tls_strict": Option(None, _flag),
     "ssl_context": Option(None, _context),
     "connect_timeout": Option(CONNECT_TIMEOUT, _seconds),
+    "connect_in_background": Option(False, _flag, "CONNECT_IN_BACKGROUND"),
     "mqtt_version": Option(5, _whole(4, 5)),
     "keepalive": Option(60, _whole(1, 65535)),
     "max_queued_messages": Option(1_000_000, _whole(1, _LARGEST_INT32)),

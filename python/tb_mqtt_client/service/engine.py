@@ -24,12 +24,14 @@ from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
-from tb_mqtt_client.service.health import health_snapshot
+from tb_mqtt_client.service.health import health_snapshot, limits_snapshot
 from tb_mqtt_client.service.life_cycle import ClientState, LifeCycle
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
@@ -110,6 +112,8 @@ class Engine:
         self.futures = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
         self.report = InboundReport()
+        self.events = ConnectionEvents(self.tasks, self.report)
+        self.life.listeners.append(self._state_changed)
         self.mqtt_manager = MQTTManager(
             self.client_id,
             mqtt_version=config.mqtt_version,
@@ -119,6 +123,7 @@ class Engine:
             tasks=self.tasks,
         )
         backpressure = BackpressureController(delay=config.backpressure_delay)
+        backpressure.on_pause = self.events.paused
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
         self.message_service = MessageService(
@@ -131,6 +136,7 @@ class Engine:
             device_qos=config.qos,
             queue_policy=config.queue_policy,
         )
+        self.message_service.capacity.on_fill_changed = self._fill_changed
         self.downlink = DeviceDownlink(
             self.format,
             self.report,
@@ -158,11 +164,13 @@ class Engine:
             self._begin_traffic,
             self._free_topics,
             COUNTED_TOPICS,
+            self.events.connecting,
             self._session_accepted,
             self._session_opened,
         )
         self.backoff = Backoff(config.reconnect_delay_min, config.reconnect_delay_max)
-        self.keeper = ConnectionKeeper(self.tasks, self._session_setup.establish, self.mqtt_manager.wait_lost, self.backoff)
+        establish, wait_lost = self._session_setup.establish, self.mqtt_manager.wait_lost
+        self.keeper = ConnectionKeeper(self.tasks, establish, wait_lost, self.backoff, self.events)
         self.mqtt_manager.session_end_callbacks.append(lambda _: self._session_ended())
 
     def add(self, component: Component) -> None:
@@ -203,10 +211,28 @@ class Engine:
             "port": port,
             "state": self.life.state.value,
             "started": self.life.accepts_sends,
+            "connect_error": self.events.last_failure,
         } | state
 
     async def connect(self) -> None:
         """Establish a session and keep it, see ``DeviceClient.connect``."""
+        await self._want_connection()
+        try:
+            await self.keeper.connect()
+        except BaseException:
+            if not self.keeper.is_wanted:
+                # No task may outlive a failed attempt: the program may drop the client. Queued data stays for the next one.
+                self._begin_end(Goal.UNCONNECTED)
+                await self._ended()
+            raise
+
+    async def start(self) -> None:
+        """Establish a session for as long as it takes and keep it, see ``DeviceClient.start``."""
+        await self._want_connection()
+        self.keeper.start()
+
+    async def _want_connection(self) -> None:
+        """Accept sends, and count attempts from now on; nothing changes if a connection is wanted already."""
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
         self._thread = get_ident()
@@ -217,15 +243,21 @@ class Engine:
             self.life.change(ClientState.CONNECTING)
             for component in self._components:
                 component.connecting()
+            self.events.started()
             self.message_service.open()
+
+    async def wait_connected(self, timeout: float | None) -> None:
+        """Wait until a session is set up, see ``DeviceClient.wait_connected``."""
+        limit = seconds_or_none(timeout)
+        self._require_own_loop_if_used()
         try:
-            await self.keeper.start()
-        except BaseException:
-            if not self.keeper.is_wanted:
-                # No task may outlive a failed attempt: the program may drop the client. Queued data stays for the next one.
-                self._begin_end(Goal.UNCONNECTED)
-                await self._ended()
-            raise
+            async with asyncio.timeout(limit):
+                is_open = await self.life.wait_open()
+        except TimeoutError:
+            failure = self.events.last_failure or "the first attempt is still running"
+            raise TimeoutError(f"the client is not connected after {limit:g} s: {failure}") from None
+        if not is_open:
+            raise self._not_connected("a connection is waited for")
 
     async def _wait_for_end(self) -> None:
         """Wait until a running end is over: it would end a new session, too.
@@ -392,6 +424,7 @@ class Engine:
             return
         if self.life.state.wants_connection:
             logger.error("The client closes its connection: %s", self._failure)
+            self.events.client_failed(self._failure)
             self._begin_end(Goal.FAILED)
 
     async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
@@ -436,12 +469,17 @@ class Engine:
             return
         if self.life.accepts_sends:
             self._require_own_loop()
-        elif self.life.state is ClientState.NEW:
-            raise NotConnectedError("connect() must be called before anything is sent")
-        elif self.life.state is ClientState.FAILED:
-            raise NotConnectedError(self._failure)
         else:
-            raise NotConnectedError("the client is stopped: connect() must be called again before anything is sent")
+            raise self._not_connected("anything is sent")
+
+    def _not_connected(self, purpose: str) -> NotConnectedError:
+        """Return the error that says why the client does not connect, and what to call before its purpose."""
+        if self.life.state is ClientState.FAILED:
+            return NotConnectedError(self._failure)
+        if self.life.state is ClientState.NEW:
+            return NotConnectedError(f"connect() or start() must be called before {purpose}")
+        how = "disconnected" if self.life.state is ClientState.DISCONNECTED else "stopped"
+        return NotConnectedError(f"the client is {how}: connect() or start() must be called again before {purpose}")
 
     def _require_own_loop_if_used(self) -> None:
         if self.life.state not in {ClientState.NEW, ClientState.STOPPED}:
@@ -488,8 +526,19 @@ class Engine:
     def _session_accepted(self) -> None:
         self.life.follow_session(ClientState.SETTING_UP)
 
-    def _session_opened(self) -> None:
+    def _session_opened(self, server: ServerAddress) -> None:
         self.life.follow_session(ClientState.OPEN)
+        manager, limits = self.mqtt_manager, limits_snapshot(self.admission, self._limits)
+        self.events.connected(server, manager.mqtt_version, limits, manager.connections)
+
+    def _state_changed(self, _old: ClientState, state: ClientState) -> None:
+        if state is ClientState.STOPPED:
+            self.events.stopped()
+
+    def _fill_changed(self) -> None:
+        # The end of a client empties its queue, too, when no task may be started any more.
+        if self.life.accepts_sends:
+            self.events.fill_changed(self.message_service.capacity)
 
     async def _begin_traffic(self) -> None:
         """Start the queues with the first session, and prepare the traffic of each."""

@@ -25,7 +25,6 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
       number).
     """
     end = manager.last_end
-    payload_limits = admission.payload_limits(of_sub_devices=False)
     return {
         "connected": manager.is_connected(),
         "ready": manager.is_ready(),
@@ -34,13 +33,19 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
         "last_disconnect_code": None if end is None or end.reason_code is None else int(end.reason_code),
         "limited": admission.limited,
         "paused_seconds": admission.backpressure.remaining(),
-        "limits": {
-            "announced": limits.announced,
-            "max_payload_size": payload_limits.max_payload_size,
-            "max_packet_size": payload_limits.max_packet_size,
-            "device": dict(limits.device),
-            "gateway": dict(limits.gateway),
-            "learned": admission.learned_limits(),
-        },
+        "limits": limits_snapshot(admission, limits),
         **statistics.as_dict(),
+    }
+
+
+def limits_snapshot(admission: Admission, limits: SessionLimits) -> dict[str, Any]:
+    """Return ``limits`` of ``health_snapshot``."""
+    payload_limits = admission.payload_limits(of_sub_devices=False)
+    return {
+        "announced": limits.announced,
+        "max_payload_size": payload_limits.max_payload_size,
+        "max_packet_size": payload_limits.max_packet_size,
+        "device": dict(limits.device),
+        "gateway": dict(limits.gateway),
+        "learned": admission.learned_limits(),
     }

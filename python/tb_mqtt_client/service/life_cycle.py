@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum
 
@@ -13,9 +14,10 @@ class ClientState(Enum):
     """What a client is doing. In the states that accept sends, data is queued, and published while the state is ``OPEN``."""
 
     NEW = "new"
-    """``connect()`` was not called yet. Sends raise ``NotConnectedError``."""
+    """Neither ``connect()`` nor ``start()`` was called yet. Sends raise ``NotConnectedError``."""
     CONNECTING = "connecting"
-    """The first connection since ``connect()`` is being opened. Sends are accepted."""
+    """The first connection since ``connect()`` or ``start()`` is being opened; after ``start()``, until an attempt succeeds. Sends
+    are accepted."""
     SETTING_UP = "setting up"
     """The server has accepted a connection; topics are subscribed, limits are requested, and the sub-devices of a gateway are
     announced. Sends are accepted."""
@@ -24,17 +26,19 @@ class ClientState(Enum):
     RECONNECTING = "reconnecting"
     """The connection was lost, and the client connects again until it succeeds. Sends are accepted."""
     DISCONNECTED = "disconnected"
-    """``disconnect()`` was called, or the first connection failed. Sends are accepted, and published after the next
-    ``connect()``."""
+    """``disconnect()`` was called, or ``connect()`` has failed. Sends are accepted, and published after the next ``connect()`` or
+    ``start()``."""
     FINISHING = "finishing"
     """``stop()`` waits for running callbacks of server-side RPC. Sends are accepted, since these callbacks may send."""
     DRAINING = "draining"
     """``stop()`` publishes what is queued, and closes. Sends raise ``NotConnectedError``."""
     STOPPED = "stopped"
-    """The client is stopped, and nothing is queued. Sends raise ``NotConnectedError``; ``connect()`` starts the client again."""
+    """The client is stopped, and nothing is queued. Sends raise ``NotConnectedError``; ``connect()`` and ``start()`` start the
+    client again."""
     FAILED = "failed"
     """A task of the client ended because of a defect, or because the program cancelled it. The client has closed the connection,
-    and what was queued is undelivered. Sends raise ``NotConnectedError`` with the cause; ``connect()`` starts the client again."""
+    and what was queued is undelivered. Sends raise ``NotConnectedError`` with the cause; ``connect()`` and ``start()`` start the
+    client again."""
 
     @property
     def accepts_sends(self) -> bool:
@@ -83,6 +87,7 @@ class LifeCycle:
         self.accepts_sends = False
         """``state.accepts_sends``, for the path of every send."""
         self.listeners: list[StateListener] = []
+        self._waiting: set[asyncio.Future[bool]] = set()
 
     def change(self, state: ClientState) -> None:
         """Enter a state, and report it to the listeners.
@@ -95,8 +100,23 @@ class LifeCycle:
             raise IllegalTransitionError(f"a client that is {old.value} cannot become {state.value}")
         self.state = state
         self.accepts_sends = state.accepts_sends
+        if state is ClientState.OPEN or not state.wants_connection:
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_result(state is ClientState.OPEN)
         for listener in self.listeners:
             listener(old, state)
+
+    async def wait_open(self) -> bool:
+        """Wait until the state is ``OPEN``. Return False if the client does not connect, or ceases to, first."""
+        if self.state is ClientState.OPEN or not self.state.wants_connection:
+            return self.state is ClientState.OPEN
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiting.discard(waiter)
 
     def follow_session(self, state: ClientState) -> None:
         """Enter a state because of an event of the connection; a client that is ending keeps its state."""

@@ -13,6 +13,8 @@ DEFAULT_DELAY = 1.0
 """Seconds of the first pause. The platform's shortest window is a second long: after that it accepts messages again."""
 LONGEST_DELAY = 60.0
 """Seconds of the longest pause, unless the first one is longer."""
+UNKNOWN_LIMIT = "one that the server did not announce, such as the tenant's"
+"""In place of a limit's name."""
 
 
 class BackpressureController:
@@ -42,24 +44,28 @@ class BackpressureController:
         """Whether there was a pause since `clear`: without one there is nothing to wait for."""
         self.pauses = 0
         """The number of pauses that began or became longer."""
+        self.on_pause: Callable[[float, str, str], None] = _nothing
+        """Called with the seconds of a pause that begins or becomes longer, its cause, and the limit."""
         # Each of a hundred messages in flight may be refused.
         self._pauses_log = OccasionalLog(logger, clock=clock)
 
-    def notify_quota_exceeded(self, delay_seconds: float | None = None) -> None:
+    def notify_quota_exceeded(self, delay_seconds: float | None = None, limit: str = UNKNOWN_LIMIT) -> None:
         """Pause, because the server refused a message for its quota.
 
         Args:
             delay_seconds: The length of this pause, in place of the growing one.
+            limit: The limit that was probably exceeded.
         """
-        self._pause(delay_seconds, "the server refused a message for its quota")
+        self._pause(delay_seconds, "the server refused a message for its quota", limit)
 
-    def notify_disconnect(self, delay_seconds: float | None = None) -> None:
+    def notify_disconnect(self, delay_seconds: float | None = None, limit: str = UNKNOWN_LIMIT) -> None:
         """Pause, because the server ended the connection for its limits.
 
         Args:
             delay_seconds: The length of this pause, in place of the growing one.
+            limit: The limit that was probably exceeded.
         """
-        self._pause(delay_seconds, "the server ended the connection for a limit")
+        self._pause(delay_seconds, "the server ended the connection for a limit", limit)
 
     def notify_acknowledged(self) -> None:
         """Start over with the length of the first pause: the server accepts messages."""
@@ -79,7 +85,7 @@ class BackpressureController:
         self._events = 0
         self.has_paused = False
 
-    def _pause(self, delay_seconds: float | None, cause: str) -> None:
+    def _pause(self, delay_seconds: float | None, cause: str, limit: str) -> None:
         if delay_seconds is None:
             if self.should_pause():
                 # One shortage: a refusal may come with a notice for each device, and with the end of the connection.
@@ -92,3 +98,7 @@ class BackpressureController:
             self.has_paused = True
             self.pauses += 1
             self._pauses_log.warn_of(cause, "Publishing pauses for %g s: %s", delay_seconds, cause)
+            self.on_pause(delay_seconds, cause, limit)
+
+
+def _nothing(_seconds: float, _cause: str, _limit: str) -> None: ...

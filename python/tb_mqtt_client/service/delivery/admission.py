@@ -9,7 +9,7 @@ from typing import Any
 
 from tb_mqtt_client._native import TokenBuckets, take_all
 from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
-from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
+from tb_mqtt_client.common.rate_limit.backpressure_controller import UNKNOWN_LIMIT, BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
 from tb_mqtt_client.service.delivery.learned_limits import Amounts, LearnedLimits, Stamp
@@ -325,8 +325,8 @@ class Admission:
             (_least_filled(limit.buckets, now), limit.name) for limit in (*traffic.announced, *traffic.own) if limit.has_limit()
         ]
         if not fullest:
-            return "one that the server did not announce, such as the tenant's"
-        return f"{min(fullest)[1]}, or one that the server did not announce, such as the tenant's"
+            return UNKNOWN_LIMIT
+        return f"{min(fullest)[1]}, or {UNKNOWN_LIMIT}"
 
     async def wait(self, seconds: float) -> None:
         """Wait so many seconds, or until the limits change."""

@@ -1,12 +1,16 @@
-"""The capacity of the queues: how many sends and encoded bytes may wait in them."""
+"""The capacity of the queues: how many sends and encoded bytes may wait in them, and when they are nearly full."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 
 from tb_mqtt_client.common.exceptions import NotConnectedError
+
+HIGH, LOW = 0.8, 0.5
+"""Shares of the capacity. The queues become high at the first one, and stay so until they are at the second one."""
 
 
 class QueueCapacity:
@@ -14,8 +18,15 @@ class QueueCapacity:
 
     def __init__(self, max_sends: int, max_bytes: int) -> None:
         """Create the capacity of a client: that many sends, with that many encoded bytes."""
-        self._max_sends = max_sends
-        self._max_bytes = max_bytes
+        self.max_sends = max_sends
+        self.max_bytes = max_bytes
+        # Every send compares the fill with these two. They are the marks of HIGH until a send reaches one, and the maxima from
+        # then on, so that nothing else has to be compared.
+        self._next_sends, self._next_bytes = self._high_marks()
+        self.is_high = False
+        """Whether a send found the queues nearly full, and they have not become low since."""
+        self.on_fill_changed: Callable[[], None] = _nothing
+        """Called when ``is_high`` has changed. It must neither raise nor send."""
         self.sends = 0
         """The number of queued sends."""
         self.bytes = 0
@@ -44,7 +55,7 @@ class QueueCapacity:
         """Take capacity for one send of so many bytes; return False if there is none, or if callers wait for it."""
         # The first part of `_fits` is repeated here because every send comes by.
         if self._waiting or (
-            self.sends and (self.sends >= self._max_sends or self.bytes + nbytes > self._max_bytes) and not self._fits(nbytes)
+            self.sends and (self.sends >= self._next_sends or self.bytes + nbytes > self._next_bytes) and not self._fits(nbytes)
         ):
             return False
         self.sends += 1
@@ -75,11 +86,23 @@ class QueueCapacity:
         """Free the capacity of sends that left the queues."""
         self.sends -= sends
         self.bytes -= nbytes
+        if self.is_high and self.sends <= self.max_sends * LOW and self.bytes <= self.max_bytes * LOW:
+            self._set_high(False)
         if self._waiting:
             self.wake_first()
 
+    def _high_marks(self) -> tuple[int, int]:
+        return ceil(self.max_sends * HIGH), int(self.max_bytes * HIGH)
+
+    def _set_high(self, is_high: bool) -> None:
+        self.is_high = is_high
+        self._next_sends, self._next_bytes = (self.max_sends, self.max_bytes) if is_high else self._high_marks()
+        self.on_fill_changed()
+
     def _fits(self, nbytes: int) -> bool:
-        if self.sends < self._max_sends and self.bytes + nbytes <= self._max_bytes:
+        if not self.is_high and (self.sends >= self._next_sends or self.bytes + nbytes > self._next_bytes):
+            self._set_high(True)
+        if self.sends < self.max_sends and self.bytes + nbytes <= self.max_bytes:
             return True
         # Admit a send that is larger than the whole capacity when the queues are empty: otherwise it could never be accepted.
         return self.sends <= self.set_aside()
@@ -88,3 +111,6 @@ class QueueCapacity:
         """Wake the caller that has waited longest, so that it checks for capacity again."""
         if self._waiting:
             self._waiting[0].set()
+
+
+def _nothing() -> None: ...

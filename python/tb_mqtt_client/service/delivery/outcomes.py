@@ -117,9 +117,10 @@ class Outcomes:
     def _refused_for_now(self, item: WorkItem, reason_code: int) -> None:
         self._quota_refusal = True
         self._admission.refused(item, f"PUBACK {reason_name(reason_code)}")
+        limit = self._admission.likely_limit(item)
         text = "The platform refused %r for a quota, and it is sent again: %s. The limit: %s"
-        self._log.warn_of(("for now", reason_code), text, item, reason_name(reason_code), self._admission.likely_limit(item))
-        self._admission.backpressure.notify_quota_exceeded()
+        self._log.warn_of(("for now", reason_code), text, item, reason_name(reason_code), limit)
+        self._admission.backpressure.notify_quota_exceeded(limit=limit)
         if item.has_datapoints:
             self._counter.take_back(item.datapoints, item.superseded)
             self._retry.put([item])

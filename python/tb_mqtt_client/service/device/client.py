@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, Self, overload
 
 from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
@@ -16,12 +16,14 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_CLAIM_TOPIC
+from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.entities.data.provisioning_request import ProvisioningRequest
 from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.service.connection_events import MAX_EVENTS
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.provisioning import ProvisioningClient
 from tb_mqtt_client.service.engine import Engine
@@ -85,7 +87,8 @@ class DeviceClient:
         Returns when the session is set up: subscribed, with the server's limits. After a refusal that may pass ("server busy")
         it is tried again; otherwise the first attempt decides. If this raises, no task is left, and queued data is sent on the
         next connection. Waits until a ``disconnect`` or ``stop`` in progress is over. Sub-devices of a gateway are announced
-        again automatically. Does nothing while the client is connected or reconnecting.
+        again automatically. Does nothing while the client is connected or reconnecting. After ``start``, it waits for the next
+        attempt and raises its failure, and the client goes on connecting.
 
         Raises:
             OSError: The server cannot be reached, or violates MQTT.
@@ -96,6 +99,70 @@ class DeviceClient:
             RuntimeError: The running event loop is not the one of the first ``connect``.
         """
         await self._engine.connect()
+
+    async def start(self) -> None:
+        """Accept data at once, and connect in the background for as long as it takes, until ``disconnect`` or ``stop`` is called.
+
+        Every failure of an attempt is logged, is an event (see ``on_connection_event``), and is followed by another attempt: no
+        network, a name that cannot be resolved, a failed TLS handshake, and also a refusal that lasts until an administrator fixes
+        its cause, which is retried slowly. Data that is sent before the first session is queued, and published in it. Returns
+        without waiting, except for a ``disconnect`` or ``stop`` in progress. Does nothing while the client is connected or
+        reconnecting. An attempt that ``connect`` has begun is continued in the background, although it still raises its failure.
+
+        Raises:
+            NotConnectedError: The client was disconnected or stopped while this waited for an earlier ``disconnect`` or ``stop``.
+            ValueError: No host is configured.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
+        """
+        await self._engine.start()
+
+    async def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until a session is set up; return at once if there is one.
+
+        Args:
+            timeout: Seconds; ``None`` for no limit.
+
+        Raises:
+            TimeoutError: There is no session after this time. The message has the failure of the last attempt.
+            NotConnectedError: Neither ``connect`` nor ``start`` was called, or the client is disconnected, stopped or has failed,
+                also while this waits.
+            RuntimeError: The running event loop is not the one of ``connect`` or ``start``.
+            TypeError: ``timeout`` is not a number of seconds.
+        """
+        await self._engine.wait_connected(timeout)
+
+    def on_connection_event(self, callback: Callback[Any]) -> Callable[[], None]:
+        """Call a function with each ``ConnectionEvent`` from now on, also after the client was stopped and started again.
+
+        The events are those of ``tb_mqtt_client.entities.connection_event``. Each callback is called with one event after the
+        other, in a task of its own, so that a slow one delays neither the client nor other callbacks. If more than 100 events wait
+        for it, it gets an ``EventsDropped`` in place of the oldest ones. What it raises is logged and counted
+        (``callback_errors``). ``stop`` cancels a callback that is running, unless it is the one that calls ``stop``.
+
+        Args:
+            callback: A plain function, which must not block, or a coroutine function.
+
+        Returns:
+            A function that removes the callback.
+
+        Raises:
+            TypeError: ``callback`` cannot be called.
+        """
+        return self._engine.events.listen(callback)
+
+    def connection_events(self, max_events: int = MAX_EVENTS) -> AsyncIterator[ConnectionEvent]:
+        """Return an iterator of the connection events from now on: ``async for event in client.connection_events():``.
+
+        It ends when the client is stopped. Several iterators get all events each.
+
+        Args:
+            max_events: The number of events that may wait for the program. The oldest ones are dropped then, and an
+                ``EventsDropped`` with their number is in their place.
+
+        Raises:
+            ValueError: ``max_events`` is not positive.
+        """
+        return self._engine.events.stream(max_events, ended=self.state is ClientState.STOPPED)
 
     async def disconnect(self) -> None:
         """Close the connection. Queued data stays queued, and ``connect`` works again.
@@ -124,9 +191,12 @@ class DeviceClient:
         await self._engine.stop(timeout)
 
     async def __aenter__(self) -> Self:
-        """Connect. If that raises, nothing of the client is left."""
+        """Connect, or start with the option ``connect_in_background``. If that raises, nothing of the client is left."""
         try:
-            await self.connect()
+            if self._engine.config.connect_in_background:
+                await self.start()
+            else:
+                await self.connect()
         except BaseException:
             await self.stop(timeout=0)
             raise

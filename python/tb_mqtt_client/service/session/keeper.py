@@ -1,4 +1,4 @@
-"""Keeps a session up: establishes it once for the caller, and again whenever it is lost."""
+"""Keeps a session up: establishes it, once for a caller or for as long as it takes, and again whenever it is lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 from tb_mqtt_client.common.async_utils import is_cancelled
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, NotConnectedError, TBMQTTError
@@ -60,6 +61,38 @@ def is_transient(refusal: ConnectionRefusedByServer) -> bool:
     return refusal.reason_code in TRANSIENT_CONNECT_REFUSALS.get(refusal.protocol_version, ())
 
 
+class SessionObserver(Protocol):
+    """Is notified of what happens to the session that is kept."""
+
+    def failed(self, error: BaseException, retry_in: float | None) -> None:
+        """Note that an attempt failed. The next one follows after so many seconds; ``None``: it does not."""
+
+    def lost(self, end: SessionEnd) -> None:
+        """Note that the session has ended."""
+
+
+class _Work:
+    """What one task of the keeper does, and for whom."""
+
+    def __init__(self, *, persists: bool) -> None:
+        self.attempt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The result of the running attempt, or of the next one; of the first one that succeeded, once there is one."""
+        self.waiting = 0
+        """The number of callers that wait for it."""
+        self.persists = persists
+        """Whether failures of the first attempt are followed by others."""
+
+    @property
+    def has_established(self) -> bool:
+        """Whether an attempt has succeeded."""
+        return self.attempt.done() and self.attempt.exception() is None
+
+    def resolve(self, error: BaseException) -> None:
+        """Raise the error of an attempt at its callers, of which there may be none."""
+        self.attempt.set_exception(error)
+        self.attempt.exception()
+
+
 class ConnectionKeeper:
     """Keeps a session: one task establishes it, and establishes it again whenever it has ended."""
 
@@ -69,6 +102,7 @@ class ConnectionKeeper:
         establish: Callable[[], Awaitable[None]],
         wait_lost: Callable[[], Awaitable[SessionEnd]],
         backoff: Backoff,
+        observer: SessionObserver,
     ) -> None:
         """Keep nothing yet.
 
@@ -77,14 +111,15 @@ class ConnectionKeeper:
             establish: Sets a session up; raises if that fails.
             wait_lost: Waits until the session has ended.
             backoff: Delays between attempts.
+            observer: Is notified of failed attempts and ended sessions.
         """
         self._tasks = tasks
         self._establish = establish
         self._wait_lost = wait_lost
         self._backoff = backoff
+        self._observer = observer
         self._task: asyncio.Task[None] | None = None
-        self._established: asyncio.Future[None] | None = None
-        self._waiting = 0
+        self._work: _Work | None = None
         self._unexpected_log = OccasionalLog(logger)
 
     @property
@@ -94,77 +129,78 @@ class ConnectionKeeper:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a session is kept, or a caller waits for its first attempt."""
-        return self._task is not None and (self._waiting > 0 or self.has_established)
+        """Whether a session is kept or attempted for as long as it takes, or a caller waits for the first attempt."""
+        work = self._work
+        return self._task is not None and work is not None and (work.waiting > 0 or work.persists or work.has_established)
 
     @property
     def has_established(self) -> bool:
-        """Whether the first attempt has succeeded."""
-        return self._established is not None and self._established.done()
+        """Whether an attempt has succeeded since the keeper was started."""
+        return self._work is not None and self._work.has_established
 
-    async def start(self) -> None:
+    def start(self) -> None:
+        """Establish the session for as long as it takes, and keep it. A first attempt that is running becomes one of these."""
+        self._begin(persists=True)
+
+    async def connect(self) -> None:
         """Establish the session and keep it; concurrent callers wait for the same attempt.
 
-        An error of the first attempt is raised here, and nothing is kept then. After a refusal that may pass ("server busy") it is
-        tried again. When the last waiting caller is cancelled, the attempt is no longer wanted, and ``stop`` ends it.
+        An error of the attempt is raised here, and nothing is kept then, unless ``start`` was called. After a refusal that may
+        pass ("server busy") it is tried again. When the last waiting caller is cancelled, the attempt is no longer wanted, and
+        ``stop`` ends it.
 
         Raises:
             NotConnectedError: ``stop`` was called meanwhile.
         """
-        if self._task is None or self._established is None:
-            self._established = asyncio.get_running_loop().create_future()
-            self._task = self._tasks.keep(self._keep(self._established), "connection", may_return=True)
-            self._task.add_done_callback(partial(self._ended, self._established))
-        established = self._established
-        self._waiting += 1
+        work = self._begin(persists=False)
+        attempt = work.attempt
+        work.waiting += 1
         try:
-            await asyncio.wait([established])
+            await asyncio.wait([attempt])
         finally:
-            self._waiting -= 1
-        established.result()
+            work.waiting -= 1
+        attempt.result()
+
+    def _begin(self, *, persists: bool) -> _Work:
+        if self._task is None or self._work is None:
+            self._work = _Work(persists=persists)
+            self._task = self._tasks.keep(self._keep(self._work), "connection", may_return=True)
+            self._task.add_done_callback(partial(self._ended, self._work))
+        self._work.persists |= persists
+        return self._work
 
     async def stop(self) -> None:
-        """Keep the session no longer. Callers that wait in ``start`` get a ``NotConnectedError``."""
+        """Keep the session no longer. Callers that wait in ``connect`` get a ``NotConnectedError``."""
         task, self._task = self._task, None
         if task is not None:
             await self._tasks.end([task])
 
-    def _ended(self, established: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+    def _ended(self, work: _Work, task: asyncio.Task[None]) -> None:
         """Resolve waiting callers, so that none relies on a session that nothing keeps."""
         if self._task is task:
             self._task = None
-        if not established.done():
-            error = NotConnectedError("the client was disconnected or stopped while it was connecting")
-            established.set_exception(error)
-            # No caller may be left.
-            established.exception()
+        if not work.attempt.done():
+            work.resolve(NotConnectedError("the client was disconnected or stopped while it was connecting"))
 
-    async def _keep(self, established: asyncio.Future[None]) -> None:
-        error = await self._failure_of(self._establish_first())
-        if error is not None:
-            self._task = None
-            if isinstance(error, asyncio.CancelledError):
-                error = ConnectionLostError(f"the attempt to connect failed: {error!r}")
-            established.set_exception(error)
-            # No caller may be left.
-            established.exception()
-            return
-        established.set_result(None)
+    async def _keep(self, work: _Work) -> None:
+        while (error := await self._failure_of(self._establish())) is not None:
+            if not (isinstance(error, ConnectionRefusedByServer) and is_transient(error)):
+                raised = error
+                if isinstance(error, asyncio.CancelledError):
+                    raised = ConnectionLostError(f"the attempt to connect failed: {error!r}")
+                if not work.persists:
+                    self._task = None
+                    self._observer.failed(raised, None)
+                    work.resolve(raised)
+                    return
+                work.resolve(raised)
+                work.attempt = asyncio.get_running_loop().create_future()
+            await self._delay(error)
+        work.attempt.set_result(None)
         while True:
             await self._delay(await self._failure_of(self._wait_for_end()))
             while (error := await self._failure_of(self._establish())) is not None:
                 await self._delay(error)
-
-    async def _establish_first(self) -> None:
-        while True:
-            try:
-                await self._establish()
-            except ConnectionRefusedByServer as refusal:
-                if not is_transient(refusal):
-                    raise
-                await self._delay(refusal)
-            else:
-                return
 
     async def _wait_for_end(self) -> None:
         end = await self._wait_lost()
@@ -173,6 +209,7 @@ class ConnectionKeeper:
         if worked or end.seconds > self._backoff.longest:
             self._backoff.reset()
         logger.warning("The connection ended: %s", end)
+        self._observer.lost(end)
 
     async def _failure_of(self, step: Awaitable[None]) -> BaseException | None:
         """Return the failure of a step, of whatever type: it must not end this loop."""
@@ -189,7 +226,7 @@ class ConnectionKeeper:
     async def _delay(self, error: BaseException | None) -> None:
         """Wait before the next attempt, and report the failure of the last one."""
         if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
-            # The session worked before, and an administrator may fix the cause, so this goes on, but slowly.
+            # An administrator may fix the cause, so this goes on, but slowly.
             self._backoff.grow_to_longest()
         delay = self._backoff.next_delay()
         if error is None:
@@ -201,4 +238,5 @@ class ConnectionKeeper:
             if not is_expected:
                 kind = type(error).__name__
                 self._unexpected_log.warn_of(kind, "The cause is unexpected: %s", cause, level=logging.ERROR, error=error)
+            self._observer.failed(error, delay)
         await asyncio.sleep(delay)

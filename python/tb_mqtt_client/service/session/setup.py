@@ -103,8 +103,9 @@ class SessionSetup:
         prepare_traffic: Callable[[], Awaitable[None]],
         free_topics: Callable[[], Sequence[str]],
         counted_topics: tuple[str, ...],
+        on_connecting: Callable[[ServerAddress], None],
         on_accepted: Callable[[], None],
-        on_opened: Callable[[], None],
+        on_opened: Callable[[ServerAddress], None],
     ) -> None:
         """Create the set-up of a client's sessions.
 
@@ -117,8 +118,9 @@ class SessionSetup:
             prepare_traffic: Does what must happen before queued messages may be published.
             free_topics: Returns the topics to subscribe to that the platform does not count.
             counted_topics: Topics to subscribe to that count as a message each.
+            on_connecting: Called before each attempt to connect to a server.
             on_accepted: Called after each CONNACK.
-            on_opened: Called when queued messages may be published.
+            on_opened: Called with the server when queued messages may be published.
         """
         self._config = config
         self._manager = manager
@@ -128,6 +130,7 @@ class SessionSetup:
         self._prepare_traffic = prepare_traffic
         self._free_topics = free_topics
         self._counted_topics = counted_topics
+        self._on_connecting = on_connecting
         self._on_accepted = on_accepted
         self._on_opened = on_opened
         self._server_is_silent = False
@@ -158,6 +161,7 @@ class SessionSetup:
         return config.routes()
 
     async def _establish_by(self, route: Route) -> None:
+        self._on_connecting(route.server)
         try:
             await self._set_up(self._config, route)
         except ConnectionLostError as error:
@@ -186,7 +190,7 @@ class SessionSetup:
         await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
         await self._prepare_traffic()
         self._manager.open_for_traffic()
-        self._on_opened()
+        self._on_opened(route.server)
         logger.info("Connected to %s, connections=%d", route, self._manager.connections)
         # Telemetry does not count as messages, so it does not wait for subscriptions that lack tokens.
         for topic in late:
