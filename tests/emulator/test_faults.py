@@ -728,7 +728,7 @@ async def test_a_send_that_waits_for_space_raises_when_the_client_stops(emulator
     waiting = asyncio.ensure_future(client.send_timeseries({"a": 5}))
     await asyncio.sleep(0.01)
     await client.stop(timeout=0)
-    with pytest.raises(NotConnectedError, match="waited for room"):
+    with pytest.raises(NotConnectedError, match="waited for capacity"):
         await waiting
     assert {(await future).reason_code for future in futures} == {-1}
     assert (client.statistics.undelivered, client.statistics.accepted) == (5, 5)
