@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -63,7 +63,9 @@ class Program:
 
     def signal(self, number):
         """Send a signal to the program."""
-        self._process.send_signal(number)
+        # Popen.send_signal polls the process, and could take its exit code before asyncio reads it.
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     async def ended(self):
         """Wait until it ends, and return its exit code: negative for the signal that killed it."""
@@ -71,7 +73,7 @@ class Program:
 
     async def interrupt(self):
         """Send SIGINT, as Ctrl-C does, and wait until it ends with exit code 0. Return its output."""
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         return await self.end()
 
 

@@ -20,7 +20,7 @@ MISTAKES = {
     "requests of two scopes in one message": "an_attribute_request_has_one_scope_a_message",
     "no announcements and subscriptions after a reconnect": "a_reconnect_restores_devices_and_subscriptions",
     "telemetry that overtakes its connect": "telemetry_waits_for_the_announcement",
-    "waiting forever for limits": "a_server_that_does_not_tell_its_limits",
+    "waiting forever for limits": "connect_returns_although_the_server_announces_no_limits",
     "refusals that the caller does not see": "permanent_refusals_of_a_connection_raise",
     "sending again on a live connection": "nothing_is_resent_on_a_live_connection",
     "oversized service messages": "an_oversized_request_is_refused_at_the_call",

@@ -1,4 +1,4 @@
-"""``async with`` a client: connected inside, stopped behind, and nothing left of a connect that failed."""
+"""``async with`` connects a client on entry and stops it on exit, and a failed connect leaves no task."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ def config(emulator, token):
 
 
 @pytest.mark.parametrize(("client_class", "token"), [(DeviceClient, "TOKEN"), (GatewayClient, "GATEWAY")])
-async def test_connected_inside_and_stopped_behind(emulator, client_class, token):
+async def test_a_client_is_connected_in_the_block_and_stopped_after_it(emulator, client_class, token):
     async with client_class(config(emulator, token)) as client:
         [future] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
     assert future.result().is_successful()
@@ -21,7 +21,7 @@ async def test_connected_inside_and_stopped_behind(emulator, client_class, token
     assert not tasks_of_clients()
 
 
-async def test_what_the_body_raises_goes_through(emulator):
+async def test_an_error_in_the_block_is_raised_after_the_client_has_stopped(emulator):
     futures = []
 
     async def body():
@@ -35,7 +35,7 @@ async def test_what_the_body_raises_goes_through(emulator):
     assert not tasks_of_clients()
 
 
-async def test_a_refused_connect_leaves_nothing(emulator):
+async def test_a_refused_connect_leaves_no_task(emulator):
     with pytest.raises(ConnectionRefusedByServer):
         async with DeviceClient(config(emulator, "WRONG")):
             pytest.fail("must not be reached")

@@ -1,4 +1,4 @@
-"""What is left of a client: no task and no unresolved future, however connect(), disconnect() and stop() end."""
+"""A client leaves no task and no unresolved future, however connect(), disconnect() and stop() end."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ CLIENTS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
 
 @pytest.fixture
 async def contexts():
-    """What reaches the loop's exception handler, such as "Task was destroyed but it is pending!"."""
+    """Return a list of contexts for the exception handler of the loop, such as "Task was destroyed but it is pending!"."""
     seen = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
     return seen
@@ -31,17 +31,17 @@ def client_tasks():
     return {task for task in asyncio.all_tasks() if "tb-mqtt-client" in task.get_name()}
 
 
-async def answering(*answers):
-    """A server that answers the first packet of each connection with the next of these bytes, or not at all for None."""
-    left = list(answers)
+async def replying(*replies):
+    """Start a server that sends one of ``replies`` after the first packet of each connection; with None, it sends nothing."""
+    left = list(replies)
 
     async def serve(reader, writer):
         await reader.read(1000)
-        answer = left.pop(0) if left else answers[-1]
-        if answer is None:
+        reply = left.pop(0) if left else replies[-1]
+        if reply is None:
             await reader.read()
         else:
-            writer.write(answer)
+            writer.write(reply)
         with suppress(ConnectionError):
             writer.close()
             await writer.wait_closed()
@@ -61,11 +61,11 @@ FAILURES = {
 @CLIENTS
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failed_connect_leaves_no_task(kind, failure, contexts):
-    async with await answering(FAILURES[failure]) as server:
+    async with await replying(FAILURES[failure]) as server:
         host, port = server.sockets[0].getsockname()
         client = kind(FAST | {"host": host, "port": port, "access_token": "t", "connect_timeout": 0.05})
         for _ in range(3):
-            with pytest.raises(OSError):  # noqa: PT011  # each its own, see test_faults.py
+            with pytest.raises(OSError):  # noqa: PT011  # test_faults.py checks the kinds of errors
                 await client.connect()
             assert client_tasks() == set()
         dropped = weakref.ref(client)
@@ -78,7 +78,7 @@ async def test_a_failed_connect_leaves_no_task(kind, failure, contexts):
 
 @CLIENTS
 async def test_refused_connections_leave_no_task(kind, contexts):
-    async with await answering(b"") as server:
+    async with await replying(b"") as server:
         port = server.sockets[0].getsockname()[1]
     for _ in range(10):
         client = kind(FAST | {"host": "127.0.0.1", "port": port, "access_token": "t"})
@@ -91,7 +91,7 @@ async def test_refused_connections_leave_no_task(kind, contexts):
     assert contexts == []
 
 
-async def test_one_of_several_callers_who_is_cancelled_ends_no_queue(emulator):
+async def test_a_cancelled_caller_of_connect_does_not_stop_the_queues(emulator):
     client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
     for _ in range(3):
         first, second = asyncio.ensure_future(client.connect()), asyncio.ensure_future(client.connect())
@@ -104,7 +104,7 @@ async def test_one_of_several_callers_who_is_cancelled_ends_no_queue(emulator):
 
 
 @CLIENTS
-async def test_sends_after_failed_connects_go_with_the_next(emulator, kind):
+async def test_data_sent_after_failed_connects_is_published_after_the_next(emulator, kind):
     token = "TOKEN" if kind is DeviceClient else "GATEWAY"
     client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
     await emulator.stop()
@@ -125,8 +125,8 @@ async def test_sends_after_failed_connects_go_with_the_next(emulator, kind):
 
 @pytest.mark.parametrize("timeout", [None, 60])
 @pytest.mark.parametrize("before", ["a failed connect", "disconnect"])
-async def test_stop_does_not_wait_when_nothing_connects(emulator, before, timeout):
-    """Without an attempt to connect nothing will be delivered, however long stop() waits."""
+async def test_stop_does_not_wait_while_the_client_is_not_connecting(emulator, before, timeout):
+    """Without an attempt to connect, nothing could be delivered."""
     client = DeviceClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN"})
     if before == "disconnect":
         await client.connect()
@@ -163,7 +163,7 @@ async def test_disconnect_leaves_no_task_and_keeps_the_queue(emulator, kind):
 
 @pytest.mark.parametrize("method", ["stop", "disconnect"])
 @pytest.mark.parametrize("seed", range(30))
-async def test_stop_and_disconnect_that_are_cancelled_twice_end_all_the_same(emulator, method, seed, contexts):
+async def test_a_stop_or_disconnect_that_is_cancelled_several_times_leaves_no_task(emulator, method, seed, contexts):
     dice = random.Random(seed)
     client = GatewayClient(FAST | {"host": emulator.host, "port": emulator.port, "access_token": "GATEWAY"})
     await client.connect()
@@ -208,7 +208,7 @@ async def test_a_stop_at_any_moment_of_connect_leaves_no_task(emulator, kind, bl
 
 @CLIENTS
 @pytest.mark.parametrize("part", ["requests", "firmware_updater", "keeper", "mqtt_manager", "requests of sub-devices"])
-async def test_a_defect_in_one_part_of_stop_keeps_no_other_from_ending(emulator, kind, part):
+async def test_an_error_in_one_part_of_stop_does_not_prevent_the_end_of_others(emulator, kind, part):
     token = "TOKEN" if kind is DeviceClient else "GATEWAY"
     client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
     await client.connect()

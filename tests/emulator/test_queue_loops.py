@@ -44,7 +44,7 @@ class Sender:
         return future
 
     def stored(self, emulator):
-        """Return what the platform has stored."""
+        """Return the stored datapoints of the platform."""
         return emulator.device("D1" if self.session is not None else "device").telemetry
 
 
@@ -131,7 +131,7 @@ async def test_a_temporary_error_loses_nothing(sender, emulator, where, error, c
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_a_send_that_always_fails_is_given_up_alone(sender, emulator, where, caplog):
+async def test_only_a_send_that_always_fails_is_given_up(sender, emulator, where, caplog):
     client, before = sender.client, loops()
     failing(client, where, LookupError("a defect"), 1000)
     poison, *results = await asyncio.wait_for(asyncio.gather(*await send(sender)), 10)
@@ -146,7 +146,7 @@ async def test_a_send_that_always_fails_is_given_up_alone(sender, emulator, wher
 
 @pytest.mark.parametrize("where", ["routing", "packing", "limits", "admission", "publishing"])
 async def test_an_error_among_many_sends_of_one_batch_is_isolated(sender, where):
-    """All are queued in one turn of the loop."""
+    """All sends are queued in one turn of the event loop."""
     client = sender.client
     failing(client, where, LookupError("a defect"), 3 if where in {"limits", "admission", "publishing"} else 1000)
     data = [{"ts": number + 1, "values": POISON if number == 333 else {"good": number}} for number in range(1000)]
@@ -158,7 +158,7 @@ async def test_an_error_among_many_sends_of_one_batch_is_isolated(sender, where)
 
 
 @pytest.mark.parametrize("times", [2, 1000])
-async def test_a_request_that_fails_is_tried_again_or_ends(client, times):
+async def test_a_failed_request_is_retried_or_raises(client, times):
     admission = engine_of(client).admission
     take = admission.try_take
 
@@ -233,12 +233,12 @@ async def test_sub_devices_work_again_after_a_loop_was_cancelled(emulator, make_
     with pytest.raises(NotConnectedError, match="cancelled"):
         await gateway.send_device_timeseries(known, {"a": 1})
     with pytest.raises(NotConnectedError, match="cancelled"):
-        await gateway.connect_device("in vain")
+        await gateway.connect_device("failed")
     emulator.on_publish = None
     await gateway.connect()
-    in_vain, _ = await gateway.connect_device("in vain")
+    failed, _ = await gateway.connect_device("failed")
     for _ in range(2):
-        for session in (known, announced, in_vain):
+        for session in (known, announced, failed):
             assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
         await emulator.disconnect_device("gateway")
     assert contexts == []

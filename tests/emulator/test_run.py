@@ -1,4 +1,4 @@
-"""``tb_mqtt_client.run``: what is queued is delivered after SIGTERM as after Ctrl-C. Each program is a process of its own."""
+"""With ``tb_mqtt_client.run``, queued data is delivered after SIGTERM and Ctrl-C. Each program runs in its own process."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tb_mqtt_client.emulator import Emulator, Verdict
 SENDS = 500
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 CODES = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 0}
-"""Of a program that ends gracefully; Python ends by SIGINT itself after a KeyboardInterrupt."""
+"""Exit codes of a program that ends gracefully; after a KeyboardInterrupt, Python kills itself with SIGINT."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def program(body, run="run(main())"):
 
 
 def sender(emulator, run="run(main())"):
-    """A program with a queue, as most of its data waits for the acknowledgement of the first message."""
+    """Return a program whose data stays queued until the acknowledgement of the first message."""
     options = {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN", "max_inflight_messages": 1}
     emulator.on_publish = lambda publish: Verdict.delay(0.1) if publish.topic.endswith("/telemetry") else None
     return program(
@@ -45,7 +45,7 @@ def sender(emulator, run="run(main())"):
 
 
 @BOTH
-async def test_what_is_queued_is_delivered(emulator, number):
+async def test_queued_data_is_delivered(emulator, number):
     async with running("-c", sender(emulator)) as child:
         assert await child.printed("acknowledged") == "acknowledged 0\n"
         child.signal(number)
@@ -56,9 +56,9 @@ async def test_what_is_queued_is_delivered(emulator, number):
 
 @BOTH
 @pytest.mark.parametrize("chosen", ["run(main(), loop_factory=uvloop.new_event_loop)", "uvloop.install(); run(main())"])
-async def test_under_uvloop(emulator, number, chosen):
+async def test_queued_data_is_delivered_with_uvloop(emulator, number, chosen):
     pytest.importorskip("uvloop")
-    # Its install() is deprecated from Python 3.12 on.
+    # uvloop.install() is deprecated since Python 3.12.
     source = "import uvloop, warnings; warnings.simplefilter('ignore')\n" + sender(emulator, f"print('go'); {chosen}")
     async with running("-c", source) as child:
         assert await child.printed("acknowledged") == "acknowledged 0\n"
@@ -67,7 +67,7 @@ async def test_under_uvloop(emulator, number, chosen):
     assert len(emulator.device("device").telemetry) == SENDS
 
 
-async def test_the_exit_code_is_the_programs_choice():
+async def test_the_exit_code_after_sigterm_can_be_chosen():
     source = program("print('go'); await asyncio.Event().wait()", "run(main, sigterm_exit_code=143)")
     async with running("-c", source) as child:
         await child.printed("go")
@@ -78,7 +78,7 @@ async def test_the_exit_code_is_the_programs_choice():
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("hangs", ["await asyncio.Event().wait()", "time.sleep(60)", "await asyncio.to_thread(time.sleep, 60)"])
-async def test_a_second_signal_ends_it_at_once(first, second, hangs):
+async def test_a_second_signal_ends_the_program_at_once(first, second, hangs):
     source = program(
         f"""
         logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
@@ -100,7 +100,7 @@ async def test_a_second_signal_ends_it_at_once(first, second, hangs):
 
 @BOTH
 async def test_a_second_signal_ends_a_container(number):
-    """The first process of a container gets no signals that it does not handle."""
+    """The kernel drops signals that the first process of a container does not handle."""
     body = """
     try:
         print("go")
@@ -118,12 +118,12 @@ async def test_a_second_signal_ends_a_container(number):
 
 
 @BOTH
-async def test_a_blocked_loop_needs_two(number):
+async def test_two_signals_end_a_program_with_a_blocked_loop(number):
     async with running("-c", program("print('go'); time.sleep(60)")) as child:
         await child.printed("go")
         child.signal(number)
         child.signal(number)
-        # A blocking call goes on after a handler; the two may arrive as one.
+        # A blocking call continues after a handler, and two signals may be delivered as one.
         async with asyncio.timeout(30):
             while child.running:
                 child.signal(number)
@@ -132,7 +132,7 @@ async def test_a_blocked_loop_needs_two(number):
 
 
 @BOTH
-async def test_the_log_says_it(number):
+async def test_the_signal_is_logged(number):
     source = program("logging.basicConfig(level='INFO', format='%(message)s'); print('go'); await asyncio.Event().wait()")
     async with running("-c", source) as child:
         await child.printed("go")
@@ -142,7 +142,7 @@ async def test_the_log_says_it(number):
 
 
 @BOTH
-async def test_a_program_that_ends_by_itself_after_a_signal(number):
+async def test_a_program_can_return_a_result_after_a_signal(number):
     body = """
     try:
         print("go")
@@ -157,7 +157,7 @@ async def test_a_program_that_ends_by_itself_after_a_signal(number):
 
 
 @BOTH
-async def test_a_cleanup_that_fails_is_an_error(number):
+async def test_an_error_in_the_cleanup_is_raised(number):
     body = """
     try:
         print("go")
@@ -172,7 +172,7 @@ async def test_a_cleanup_that_fails_is_an_error(number):
 
 
 @BOTH
-async def test_a_handler_of_the_programs_own_is_left_alone(number):
+async def test_a_signal_handler_of_the_program_is_not_replaced(number):
     run = f"signal.signal({number.value}, lambda *_: print('own handler', flush=True)); run(main())"
     async with running("-c", program("print('go'); await asyncio.Event().wait()", run)) as child:
         await child.printed("go")
@@ -180,30 +180,30 @@ async def test_a_handler_of_the_programs_own_is_left_alone(number):
         await child.printed("own handler")
 
 
-async def test_handlers_are_as_before_afterwards():
+async def test_signal_handlers_are_restored():
     check = "[signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]"
     async with running("-c", program("return 7", f"before = {check}; assert run(main()) == 7; assert {check} == before")) as child:
         await child.end()
 
 
-async def test_in_another_thread_it_is_asyncio_run():
+async def test_run_works_in_another_thread():
     run = "thread = threading.Thread(target=lambda: print([run(main)])); thread.start(); thread.join()"
     async with running("-c", program("return 7", run)) as child:
         assert "[7]" in await child.end()
 
 
-async def test_a_cancellation_of_its_own_is_no_signal():
+async def test_a_cancellation_without_a_signal_is_raised():
     run = "try: run(main)\nexcept asyncio.CancelledError: print('cancelled')"
     async with running("-c", program("raise asyncio.CancelledError", run)) as child:
         assert "cancelled" in await child.end()
 
 
-async def test_it_is_not_called_in_a_running_loop():
+async def test_run_raises_in_a_running_loop():
     with pytest.raises(RuntimeError, match=r"run\(\) cannot be called from a running event loop"):
         tb_mqtt_client.run(asyncio.sleep)
 
 
 @pytest.mark.parametrize("main", [None, 7, lambda: None])
-def test_what_is_not_a_coroutine(main):
+def test_an_argument_that_is_not_a_coroutine_is_refused(main):
     with pytest.raises(TypeError, match="main must be a coroutine or a function that returns one, not of type"):
         tb_mqtt_client.run(main)

@@ -1,4 +1,4 @@
-"""Messages for which the server ends the connection: they are found and rejected, and all others arrive."""
+"""A message for which the server ends the connection is found and rejected, and all others arrive."""
 
 import asyncio
 
@@ -12,13 +12,13 @@ from tb_mqtt_client.service.delivery import suspects
 from tb_mqtt_client.service.delivery.suspects import STRIKES
 
 SOME_TIME = 30.0
-"""Seconds that nothing here needs; a guard against hanging."""
+"""Seconds that end a test which does not finish."""
 POISON = "x" * 50
 
 
 @pytest.fixture
 def make(emulator, monkeypatch):
-    """Makes clients that reconnect at once, and for which a minute of strikes is a tenth of a second."""
+    """Return a function that makes clients with short delays for reconnecting and for the trials of suspects."""
     monkeypatch.setattr(suspects, "PROOF_SECONDS", 0.03)
 
     def make(kind=DeviceClient, token="TOKEN", **options):
@@ -41,8 +41,8 @@ def judge_poison(verdict):
 
 @pytest.mark.parametrize("version", [5, 4])
 @pytest.mark.parametrize("verdict", [Verdict.close(), Verdict.cut(), Verdict.close(0x8B)], ids=["closed", "reset", "0x8B"])
-async def test_fifty_good_sends_beside_a_bad_one_arrive(emulator, make, version, verdict):
-    """MQTT 3.1.1 has no reason codes: the platform just closes, for example for a string that is too long."""
+async def test_fifty_good_sends_arrive_although_one_ends_the_connection(emulator, make, version, verdict):
+    """With MQTT 3.1.1 the platform closes without a reason code, for example because of a string that is too long."""
     emulator.on_publish = judge_poison(verdict)
     async with make(mqtt_version=version) as client:
         good = [await client.send_timeseries({"ts": ts, "values": {"a": ts}}, wait_for_publish=False) for ts in range(1, 26)]
@@ -51,7 +51,7 @@ async def test_fifty_good_sends_beside_a_bad_one_arrive(emulator, make, version,
         async with asyncio.timeout(SOME_TIME):
             results = await asyncio.gather(*(future for [future] in good))
             assert {result.reason_code for result in results} == {0}
-            # While the bad one is tried again, new data goes on.
+            # New data is sent while the bad send is tried again.
             assert (await client.send_timeseries({"b": 1})).is_successful()
             rejected = await bad
         assert (rejected.reason_code, rejected.datapoints_count) == (
@@ -75,8 +75,8 @@ async def test_a_bad_sub_device_is_found_among_others(emulator, make):
     assert [result.reason_code for result in results] == [0x80 if number == 3 else 0 for number in range(10)]
 
 
-async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_its_device(emulator, make):
-    """The connection ends while a trial waits for what is in flight. All devices are announced anew on the next one."""
+async def test_a_suspect_is_published_after_the_announcement_of_its_device(emulator, make):
+    """The connection ends while a trial waits for the messages in flight. The next one announces all devices again."""
     announced, early, unacknowledged = set(), [], iter(range(1))
 
     def judge(publish):
@@ -91,14 +91,14 @@ async def test_a_suspect_is_published_in_no_session_before_the_announcement_of_i
 
     emulator.on_publish = judge
     async with make(GatewayClient, "GATEWAY") as client:
-        suspects, window = engine_of(client).message_service.suspects, engine_of(client).mqtt_manager._window
+        suspects, window = engine_of(client).message_service.suspects, engine_of(client).mqtt_manager.window
         suspects.interval = 0.2
         session, _ = await client.connect_device("device behind it", wait_for_publish=True)
         bad = await client.send_device_timeseries(session, {"ts": 1, "values": {"a": POISON}}, wait_for_publish=False)
         async with asyncio.timeout(SOME_TIME):
             await until(lambda: any(group.failures for group in suspects.groups) and client.health()["ready"])
             [good] = await client.send_timeseries({"unacknowledged": 1}, wait_for_publish=False)
-            await until(lambda: window._reserved and len(window))
+            await until(lambda: window.reserved and len(window))
             await emulator.disconnect_device("GATEWAY")
             assert (await good).is_successful()
             assert (await bad).reason_code == 0x80
@@ -132,8 +132,8 @@ async def test_an_outage_rejects_nothing(emulator, make, verdict):
         assert {result.reason_code for result in results} == {0}
 
 
-async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator, make):
-    """The platform's message queue is away: each connection ends at its first data."""
+async def test_an_outage_for_data_only_rejects_nothing(emulator, make):
+    """If the message queue of the platform is down, it accepts requests, but each connection ends at its first data."""
     async with make() as client:
         outage = True
         emulator.on_publish = lambda publish: (
@@ -150,13 +150,13 @@ async def test_a_server_that_takes_no_data_but_requests_rejects_nothing(emulator
             assert (await future).is_successful()
 
 
-async def test_a_server_that_closes_every_connection_does_not_fill_the_memory_with_suspects(emulator, make, monkeypatch):
-    """Suspects are not in the queue, so that its bounds do not hold for them."""
+async def test_the_number_of_suspects_is_limited_while_the_server_closes_every_connection(emulator, make, monkeypatch):
+    """Suspects are not in the queue, so its limits do not apply to them."""
     monkeypatch.setattr(suspects, "MOST_SUSPECTS", 20)
     async with make(max_inflight_messages=10) as client:
         outage = True
         emulator.on_publish = lambda publish: Verdict.close() if outage and publish.topic.endswith("telemetry") else None
-        # One message each.
+        # Each send makes one message.
         futures = [
             await client.send_timeseries({"ts": ts, "values": {"a": "x" * 40_000}}, wait_for_publish=False) for ts in range(1, 101)
         ]
@@ -193,7 +193,10 @@ async def test_a_message_that_is_never_acknowledged_does_not_block_others(emulat
 
 
 async def suspects_of_one_trial(emulator, client, count, on_connect=None):
-    """Messages that were in flight together when two connections ended. ``on_connect``: of the emulator, for the next ones."""
+    """Make suspects of messages that were in flight when two connections ended. Return their futures.
+
+    ``on_connect`` is set for the connections after that.
+    """
     arrived = []
 
     def judge(publish):
@@ -214,8 +217,8 @@ async def suspects_of_one_trial(emulator, client, count, on_connect=None):
     return futures
 
 
-async def test_a_trial_keeps_the_receive_maximum(emulator, make):
-    """It may be smaller than in the session in which the messages were in flight together."""
+async def test_a_trial_keeps_to_the_receive_maximum(emulator, make):
+    """Its value may be smaller than in the session in which the messages were in flight."""
     in_flight, most = set(), []
 
     def publish(publish):
@@ -261,7 +264,7 @@ async def test_clearing_the_queues_during_a_trial_counts_each_message_once(emula
         assert (statistics.acknowledged, statistics.undelivered, statistics.in_flight) == (in_flight, 3 - in_flight, 0)
 
 
-async def test_stop_answers_suspects(emulator, make):
+async def test_stop_resolves_suspects(emulator, make):
     client = make()
     await client.connect()
     emulator.on_publish = lambda publish: Verdict.close() if publish.topic.endswith("telemetry") else None

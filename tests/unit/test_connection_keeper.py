@@ -1,4 +1,4 @@
-"""Backoff, and what keeps a session: no broker, no waiting."""
+"""Backoff, and attempts to connect after a failed or lost connection, without a broker and without delays."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 
 
-def test_full_jitter_within_growing_bounds(monkeypatch):
+def test_delays_are_random_within_growing_bounds(monkeypatch):
     bounds = []
     monkeypatch.setattr(random, "uniform", lambda low, high: bounds.append((low, high)) or high)
     backoff = Backoff(1.0, 5.0)
     delays = [backoff.next_delay() for _ in range(20)]
     assert delays[:4] == [1.0] * 4
-    # A quarter of what was waited before, so that the end of a short outage is noticed soon.
+    # The bound is a quarter of the time waited before, so that the end of a short outage is noticed soon.
     assert delays[4:12] == [max(1.0, sum(delays[:index]) / 4) for index in range(4, 12)]
     assert delays[12:] == [5.0] * 8
     backoff.grow_to_longest()
@@ -45,7 +45,7 @@ class Observer:
 
 
 class Sessions:
-    """Sessions that a test ends; ``refusals`` are raised by the attempts in turn."""
+    """Sessions that a test can end. Each attempt raises the next one of ``refusals``, if it is not None."""
 
     def __init__(self, *refusals):
         self.refusals = list(refusals)
@@ -69,7 +69,7 @@ class Sessions:
         return ConnectionKeeper(own_tasks(), self.establish, self.wait_lost, backoff or Backoff(0.0, 0.0), self.observer)
 
 
-async def test_the_first_refusal_is_raised_and_nothing_is_kept():
+async def test_the_first_refusal_is_raised_and_leaves_no_task():
     sessions = Sessions(ConnectionRefusedError())
     keeper = sessions.keeper()
     with pytest.raises(ConnectionRefusedError):
@@ -88,7 +88,7 @@ async def test_a_lost_session_is_established_again(caplog):
     sessions.lost.set()
     await sessions.established.acquire()
     assert sessions.attempts == 4
-    # An error without a text is told by its name.
+    # An error without a text is logged by its name.
     assert "Connecting failed: TimeoutError(). Next attempt in 0.0 s" in caplog.messages
     assert not any(record.exc_info for record in caplog.records)
     await keeper.stop()
@@ -108,7 +108,7 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
-async def test_an_unexpected_failure_is_reported_and_followed_by_the_next_attempt(error, caplog):
+async def test_an_unexpected_error_is_logged_and_followed_by_the_next_attempt(error, caplog):
     sessions = Sessions(None, error, error, OSError("refused"), error)
     keeper = sessions.keeper()
     await keeper.connect()
@@ -120,14 +120,14 @@ async def test_an_unexpected_failure_is_reported_and_followed_by_the_next_attemp
     assert [record.getMessage() for record in failures] == [
         f"Connecting failed: {cause}. Next attempt in 0.0 s" for cause in (repr(error), repr(error), "refused", repr(error))
     ]
-    # The traceback comes once a minute, with the others at DEBUG.
+    # The traceback is logged once a minute, and the others at DEBUG.
     [traceback] = [record for record in caplog.records if record.exc_info and record.levelno > logging.DEBUG]
     assert (traceback.levelno, traceback.exc_info[1]) == (logging.ERROR, error)
     await keeper.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_an_unexpected_failure_of_the_first_attempt_is_raised():
+async def test_an_unexpected_error_in_the_first_attempt_is_raised():
     sessions = Sessions(MemoryError())
     keeper = sessions.keeper()
     with pytest.raises(MemoryError):
@@ -138,7 +138,7 @@ async def test_an_unexpected_failure_of_the_first_attempt_is_raised():
     await keeper.stop()
 
 
-async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt():
+async def test_an_error_while_waiting_for_the_end_is_followed_by_an_attempt():
     sessions, failures = Sessions(), [MemoryError()]
     wait_lost = sessions.wait_lost
 
@@ -155,7 +155,7 @@ async def test_a_failure_while_the_end_is_waited_for_is_followed_by_an_attempt()
     await keeper.stop()
 
 
-async def test_a_log_handler_that_raises_does_not_end_the_attempts():
+async def test_an_error_in_a_log_handler_does_not_end_the_attempts():
     sessions = Sessions(None, OSError(), MemoryError())
     keeper = sessions.keeper()
     await keeper.connect()
@@ -175,8 +175,8 @@ async def test_a_log_handler_that_raises_does_not_end_the_attempts():
     await keeper.stop()
 
 
-async def test_what_ends_the_loop_is_reported_and_connect_connects_again():
-    """Nothing may claim that a session is kept when nothing keeps it."""
+async def test_an_error_that_ends_the_loop_is_reported_and_start_works_again():
+    """After such an error, the keeper must not claim that it is running."""
     ended = asyncio.Event()
 
     class Broken(Backoff):

@@ -1,4 +1,4 @@
-"""Limits that no server announces, learned from its refusals: a server's buckets and a client's estimates on one fake clock."""
+"""Limits that a client learns from refusals: the buckets of a server and the estimates of a client on one fake clock."""
 
 import random
 from collections import deque
@@ -10,15 +10,15 @@ from tb_mqtt_client._native import TokenBuckets, take_all
 from tb_mqtt_client.service.delivery.learned_limits import LearnedLimits, roundness
 
 STEP = 0.002
-"""Seconds of the clock's tick."""
+"""Seconds of a tick of the clock."""
 LARGEST = 2500
-"""Datapoints that fit in one payload."""
+"""The number of datapoints that one payload can have."""
 RECONNECT = 1.0
 """Seconds from a refusal to the next publish: the pause and the next connection."""
 
 
 class Server:
-    """Buckets of datapoints and of messages, each with its windows ``(capacity, seconds)``."""
+    """Token buckets for datapoints and messages, with windows ``(capacity, seconds)``."""
 
     def __init__(self, datapoints=(), messages=()):
         self.windows = [list(datapoints), list(messages)]
@@ -33,7 +33,7 @@ class Server:
 
 @dataclass
 class Client:
-    """Sends as a worker does: the largest message that may go, until the limits or the window stop it."""
+    """Publishes as a worker does: the largest message that is admitted, until the limits or the window prevent it."""
 
     datapoints_a_message: float
     is_gateway: bool
@@ -122,21 +122,21 @@ def test_a_steady_load_above_a_limit_costs_one_connection(offered, is_gateway):
     assert rate([client], 0, 120) >= 0.9 * 20_000
 
 
-def test_a_long_way_to_the_server_changes_little():
+def test_a_high_latency_changes_little():
     [client] = run(Server([(20_000, 1)]), 40_000, 121, is_gateway=False, latency=0.1)
     assert client.connections <= 3
     assert rate([client], 0, 120) >= 0.85 * 20_000
 
 
 @pytest.mark.parametrize(("per_second", "a_message", "offered"), [(100, 20.0, 4000), (100, 2000.0, 400_000), (300, 25.0, 10_000)])
-def test_a_limit_of_messages_is_told_from_one_of_datapoints(per_second, a_message, offered):
+def test_a_limit_of_messages_is_distinguished_from_one_of_datapoints(per_second, a_message, offered):
     [client] = run(Server(messages=[(per_second, 1)]), offered, 121, a_message=a_message)
     assert client.connections <= 4
-    # 300 messages of 20 datapoints are as round as 6000 datapoints: then it takes longer to find out.
+    # 300 messages of 20 datapoints and 6000 datapoints are equally round numbers, so it takes longer to find out.
     assert rate([client], 60, 120) >= 0.75 * per_second * a_message
 
 
-def test_a_backlog_is_gone_in_the_time_that_arithmetic_allows_and_a_quarter():
+def test_a_backlog_takes_at_most_a_quarter_longer_than_the_limit_requires():
     [client] = run(Server([(20_000, 1)]), 10_000, 70, outage=(5, 25))
     behind = [10_000 * second - done for second, done in enumerate(client.history)]
     begin = next(second for second in range(25, 70) if client.history[second] > client.history[25])
@@ -147,21 +147,21 @@ def test_a_backlog_is_gone_in_the_time_that_arithmetic_allows_and_a_quarter():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_two_gateways_share_a_limit(seed):
-    """After an outage both send their backlogs; the first to be refused may get a small share, but not for long."""
+    """After an outage, both send their backlogs. The first one that is refused may get a small share, but not for long."""
     clients = run(Server([(20_000, 1)]), 5_000, 90, clients=2, outage=(5, 25), seed=seed)
     assert all(client.connections <= 8 for client in clients)
     assert all(client.queued < 5_000 for client in clients)
 
 
 @pytest.mark.parametrize(("before", "after"), [(20_000, 8_000), (8_000, 20_000), (20_000, 20)])
-def test_a_limit_that_is_changed_while_it_applies(before, after):
+def test_the_estimate_follows_a_limit_that_changes(before, after):
     [client] = run(Server([(before, 1)]), 30_000, 301, change=(40, Server([(after, 1)])))
     assert rate([client], 240, 300) >= 0.8 * after
     assert client.connections <= 16
 
 
 @pytest.mark.parametrize("windows", [[(20_000, 60)], [(1000, 1), (20_000, 60)], [(600, 10)], [(5, 1)]])
-def test_longer_windows(windows):
+def test_limits_with_longer_windows_are_learned(windows):
     [client] = run(Server(windows), 2000, 301)
     limit = min(capacity / seconds for capacity, seconds in windows)
     assert rate([client], 100, 300) >= 0.8 * limit
@@ -169,29 +169,29 @@ def test_longer_windows(windows):
 
 @pytest.mark.parametrize("is_gateway", [True, False])
 @pytest.mark.parametrize("capacity", [10, 300, 600, 2000])
-def test_a_message_larger_than_the_limit_is_cut_until_it_passes(capacity, is_gateway):
+def test_messages_get_smaller_until_the_limit_allows_them(capacity, is_gateway):
     [client] = run(Server([(capacity, 1)]), 0, 91, backlog=20 * capacity, is_gateway=is_gateway)
     assert client.acknowledged >= 0.99 * 20 * capacity
     assert client.connections <= 12
 
 
 @pytest.mark.parametrize("is_gateway", [True, False])
-def test_the_estimate_that_is_reported_is_the_server_s_limit(is_gateway):
+def test_the_reported_estimate_is_the_limit_of_the_server(is_gateway):
     [client] = run(Server([(20_000, 1)]), 30_000, 61, is_gateway=is_gateway)
     [state] = [limit.state() for limit in client.limits.limits if limit.rate is not None]
     assert state.estimate == pytest.approx(20_000, rel=0.1)
     assert 0.9 * 20_000 <= state.per_second <= state.estimate
 
 
-def test_a_small_limit_lets_through_what_it_should_while_it_is_adapted_and_asked_often():
-    """Several workers ask for the same limit: parts of a token must not get lost whenever the rate changes."""
+def test_frequent_checks_do_not_lower_the_rate_of_a_small_limit():
+    """If several workers check one limit, parts of a token must not get lost when the rate changes."""
     limits = LearnedLimits("datapoints", "messages")
     now = 10**9
     stamps = []
     for _ in range(100):
         stamps.append(limits.record((1, 1), now))
         now += 10**9 // 4
-    # A limit of 4 to 4.4 messages a second: the client begins at the lower bound, and grows for 20 seconds.
+    # The limit is 4 to 4.4 messages per second. The client starts at the lower bound, and grows for 20 seconds.
     assert limits.learn(stamps[-16], stamps[-1], (1, 1), "test", now)
     taken = 0
     for _ in range(200):
@@ -211,8 +211,8 @@ def test_nothing_is_limited_before_the_first_refusal():
     assert [limit.largest for limit in limits.limits] == [0, 0]
 
 
-def test_one_shortage_teaches_once():
-    """Everything in flight is refused with the first message."""
+def test_refusals_of_messages_in_flight_count_as_one():
+    """All messages in flight are refused together with the first one."""
     limits = LearnedLimits("datapoints", "messages")
     first, second = (limits.record((1000, 1), number) for number in range(2))
     assert limits.learn(first, first, (1000, 1), "test", 10**6)
@@ -221,8 +221,8 @@ def test_one_shortage_teaches_once():
 
 @pytest.mark.parametrize("amount", [1, 50])
 @pytest.mark.parametrize("refused_after", [0.0, 20.0])
-def test_an_estimate_of_one_a_second_or_less_grows_although_its_waits_are_long(refused_after, amount):
-    """A worker waits for as long as it has to, which is more than a second then, and not for a moment at a time."""
+def test_an_estimate_of_at_most_one_per_second_grows_although_its_waits_are_long(refused_after, amount):
+    """A worker then waits for more than a second at a time."""
     limits = LearnedLimits("messages")
     now = int(refused_after * 1e9)
     stamp = limits.record((1,), 0) if refused_after else limits.record((1,), now)
@@ -237,18 +237,18 @@ def test_an_estimate_of_one_a_second_or_less_grows_although_its_waits_are_long(r
             published += 1
         else:
             limits.note_limited((amount,), now)
-            # A timer is never early.
+            # A timer does not fire early.
             now += wait[0] + 10**6
     assert limits.limits[0].rate > 20 * first_rate
 
 
-def test_a_load_below_the_estimate_is_never_limited():
+def test_a_load_below_the_estimate_is_not_limited():
     [client] = run(Server([(1000, 1)]), 3000, 10)
     [known] = [limit for limit in client.limits.limits if limit.rate is not None]
     now = 10 * 10**9
     for _ in range(200):
         now += 10**8
-        # 10 messages of 50 datapoints a second: half of the limit.
+        # 10 messages of 50 datapoints per second are half of the limit.
         assert take_all(client.limits.requests((50, 1), now), now) is None
         client.limits.record((50, 1), now)
     assert known.rate <= 1000
@@ -268,5 +268,5 @@ def test_a_load_below_the_estimate_is_never_limited():
         (0.1, 0.2, 3),
     ],
 )
-def test_people_choose_round_limits(low, high, expected):
+def test_the_roundness_of_a_range_is_that_of_its_roundest_number(low, high, expected):
     assert roundness(low, high) == expected

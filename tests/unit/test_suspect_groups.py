@@ -1,4 +1,4 @@
-"""Which messages are rejected because the server ends the connection: groups, halves and strikes on a fake clock."""
+"""Groups of suspect messages are halved until the message is found for which the server ends the connection."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ SHUTTING_DOWN = SessionEnd("DISCONNECT", 0x8B, by_server=True)
 
 
 class Sends:
-    """Messages that carry sends, named by numbers; the test's own ``halve``."""
+    """Messages with sends, which are numbers, and a function that halves a message."""
 
     def __init__(self, now=0.0):
         self.now = now
         self.carried = {}
         self.others = itertools.count()
-        """Other messages with datapoints that were acknowledged: more each time, unless a test changes that."""
+        """The number of other acknowledged messages with datapoints; it grows, unless a test changes that."""
         self.suspects = Suspects(self.halve, lambda: next(self.others), lambda: self.now)
 
     def message(self, sends):
@@ -39,7 +39,7 @@ class Sends:
         return [self.message(sends[:middle]), self.message(sends[middle:])] if len(sends) > 1 else []
 
     async def next_group(self):
-        """The next group of which a trial may begin, at once or when the clock has come so far."""
+        """Return the next group for a trial, and move the clock to its time."""
         waiting = asyncio.ensure_future(self.suspects.wait_due())
         for _ in range(3):
             await asyncio.sleep(0)
@@ -53,7 +53,7 @@ class Sends:
 
 
 async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
-    """Publish groups until no suspect is left. Returns what was acknowledged, what was rejected, and how many sessions ended."""
+    """Publish groups until no suspect is left. Return acknowledged and rejected sends, and the number of ended sessions."""
     suspects, acknowledged, rejected, ends = sends.suspects, [], [], 0
     for _ in range(rounds):
         if suspects.is_empty():
@@ -62,7 +62,7 @@ async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
         assert suspects.begin(group, worked=worked())
         bad = [message for message in group.messages if poison & set(sends.carried[message])]
         if bad:
-            # The server works in order: what comes before the bad one is acknowledged.
+            # The server handles sends in order, and acknowledges those before the bad one.
             for message in group.messages[: group.messages.index(bad[0])]:
                 acknowledged += sends.carried[message]
                 suspects.settled(message)
@@ -82,7 +82,7 @@ async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
     picks=st.sets(st.integers(0, 10**6), max_size=3),
     end=st.sampled_from([CLOSED, SHUTTING_DOWN]),
 )
-async def test_the_bad_sends_are_rejected_and_no_other(sizes, picks, end):
+async def test_only_the_bad_sends_are_rejected(sizes, picks, end):
     sends = Sends()
     total = sum(sizes)
     poison = {pick % total for pick in picks}
@@ -94,7 +94,7 @@ async def test_the_bad_sends_are_rejected_and_no_other(sizes, picks, end):
     assert sorted(acknowledged) == sorted(set(range(total)) - poison)
 
 
-async def test_one_bad_send_among_fifty_costs_few_connections():
+async def test_few_connections_end_for_one_bad_send_among_fifty():
     sends = Sends()
     sends.suspects.add([sends.message(range(51))])
     acknowledged, rejected, ends = await isolate(sends, {17}, CLOSED)
@@ -105,31 +105,31 @@ async def test_one_bad_send_among_fifty_costs_few_connections():
 
 @pytest.mark.parametrize("end", [CLOSED, SHUTTING_DOWN])
 async def test_a_server_that_ends_every_connection_rejects_nothing(end):
-    """For days: no session acknowledges anything."""
+    """For days, no session acknowledges a message."""
     sends = Sends()
     sends.suspects.add([sends.message([number]) for number in range(10)])
     _, rejected, ends = await isolate(sends, set(range(10)), end, worked=lambda: False, rounds=3000)
     assert (rejected, ends) == ([], 3000)
     assert sorted(number for message in sends.suspects.all() for number in sends.carried[message]) == list(range(10))
-    # The trials of one message are five minutes apart by then.
+    # The trials of a message are then five minutes apart.
     assert sends.now > 3000 / 10 * 200
 
 
-async def test_data_is_rejected_only_if_other_data_was_acknowledged_since_it_is_a_suspect():
-    """For days: the server takes announcements and requests, and has lost what it puts data into."""
+async def test_data_is_rejected_only_if_other_data_was_acknowledged_meanwhile():
+    """For days, the server accepts announcements and requests, but cannot store data."""
     sends = Sends()
     sends.others = itertools.repeat(7)
     sends.suspects.add([sends.message([number]) for number in range(10)])
     _, rejected, ends = await isolate(sends, set(range(10)), CLOSED, rounds=3000)
     assert (rejected, ends) == ([], 3000)
     assert sends.now > 3000 / 10 * 200
-    # It takes data again, but one of these.
+    # The server accepts data again, apart from one message.
     sends.others = itertools.repeat(8)
     acknowledged, rejected, _ = await isolate(sends, {3}, CLOSED)
     assert (sorted(acknowledged), rejected) == ([0, 1, 2, 4, 5, 6, 7, 8, 9], [3])
 
 
-async def test_a_message_without_datapoints_is_rejected_by_itself():
+async def test_a_message_without_datapoints_is_rejected_alone():
     sends = Sends()
     sends.others = itertools.repeat(0)
     message = WorkItem(MqttPublishMessage("v1/devices/me/claim", b"{}"), [])
@@ -171,13 +171,13 @@ async def test_a_reason_that_names_the_message_needs_no_second_strike(code):
         (SessionEnd("no route", error=OSError(113, "No route to host")), False),
     ],
 )
-def test_what_may_be_due_to_a_message(end, expected):
+def test_only_some_ends_may_be_caused_by_a_message(end, expected):
     assert is_suspicious(end) is expected
 
 
 @pytest.mark.parametrize("tells_reasons", [True, False])
-async def test_a_send_is_torn_only_if_the_server_could_not_have_said_why_it_closed(tells_reasons):
-    """Its datapoints may exceed a limit, which is no reason to reject it."""
+async def test_a_send_is_split_only_if_the_server_cannot_give_a_reason(tells_reasons):
+    """Its datapoints may exceed a limit, which would not justify a rejection."""
     sends = Sends()
     sends.suspects.add([sends.message([1])])
     assert sends.suspects.begin(await sends.next_group(), worked=True)
@@ -195,7 +195,7 @@ async def test_a_trial_that_ends_for_another_reason_begins_again():
     assert (group.failures, len(group.messages)) == (0, 2)
 
 
-async def test_a_suspect_can_be_taken_out_but_not_while_it_is_tried():
+async def test_a_suspect_can_be_removed_but_not_during_its_trial():
     sends = Sends()
     first, second = sends.message([1]), sends.message([2])
     sends.suspects.add([first, second])

@@ -95,10 +95,11 @@ class MQTTManager:
         self._worked = False
         self._expects_disconnect = self._closing = False
         self._pace = LinkPace(ack_timeout * WANTED_SHARE, on_slow=self._note_slow_link)
-        self._window = InFlightWindow(max_inflight, self._pace)
+        self.window = InFlightWindow(max_inflight, self._pace)
+        """The messages that are published and not acknowledged."""
         # The events of `Transport`.
-        self.opened, self.has_room, self.idle = self._window.opened, self._window.has_room, self._window.idle
-        self.writable, self.service_writable = self._window.writable, self._window.service_writable
+        self.opened, self.has_room, self.idle = self.window.opened, self.window.has_room, self.window.idle
+        self.writable, self.service_writable = self.window.writable, self.window.service_writable
         self._log = OccasionalLog(logger)
         self.subscriptions = Subscriptions()
         """The subscriptions and waiting futures of the session."""
@@ -143,7 +144,7 @@ class MQTTManager:
     @property
     def in_flight(self) -> int:
         """The number of publishes without an acknowledgement."""
-        return len(self._window)
+        return len(self.window)
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -153,7 +154,7 @@ class MQTTManager:
     @property
     def batch_bytes(self) -> int | None:
         """The number of bytes to pack into messages now, so that a slow link carries them in seconds; ``None`` for no bound."""
-        return self._pace.batch_bytes(self._window.nbytes) if self.terms.maximum_qos else None
+        return self._pace.batch_bytes(self.window.nbytes) if self.terms.maximum_qos else None
 
     def _note_slow_link(self, rate: float) -> None:
         text = "The link carries about %d bytes per second: keeping at most %d bytes in flight, in small messages"
@@ -165,7 +166,7 @@ class MQTTManager:
 
     def is_ready(self) -> bool:
         """Return whether the session is set up, so that queued messages may be published."""
-        return self._window.opened.is_set()
+        return self.window.opened.is_set()
 
     async def connect_by(self, route: Route, username: str | None = None, password: str | None = None, keepalive: int = 60) -> None:
         """Connect to the server of a route, with MQTT 3.1.1 if the server does not support a newer version.
@@ -204,11 +205,11 @@ class MQTTManager:
             self.ack_timeout,
             tasks=self._tasks,
             on_lost=lambda loss: self._handle_lost(client, loss),
-            on_writable=self._window.set_socket_takes_more,
+            on_writable=self.window.set_socket_takes_more,
             open_transport=attempt.open_transport,
         )
         patches.apply(self._handle_puback)
-        patches.expected_seconds = lambda: self._pace.expected_seconds(self._window.nbytes)
+        patches.expected_seconds = lambda: self._pace.expected_seconds(self.window.nbytes)
         self._client, self.patches, self._server = client, patches, route.server
         client.on_message = self._handle_message
         self.subscriptions.listen_to(client, str(route.server), self.ack_timeout)
@@ -224,7 +225,7 @@ class MQTTManager:
             await self._close(client)
             raise
         self.terms = patches.terms
-        self._window.set_receive_maximum(self.terms.receive_maximum)
+        self.window.set_receive_maximum(self.terms.receive_maximum)
         self._publishes_as_allowed = self.terms.maximum_qos > 0 and self.terms.retain_available
         if not self._publishes_as_allowed:
             self._warn_of_terms(route.server)
@@ -253,7 +254,7 @@ class MQTTManager:
         """
         if not self._connected:
             raise ConnectionLostError("the connection ended while its session was set up")
-        self._window.open()
+        self.window.open()
 
     async def wait_writable_for_service(self) -> None:
         """Wait until a message without datapoints may be published; part of the in-flight window is reserved for these."""
@@ -262,7 +263,7 @@ class MQTTManager:
     @property
     def has_worked(self) -> bool:
         """Whether the server has acknowledged a message in this session since it was set up."""
-        return self._window.worked.is_set()
+        return self.window.worked.is_set()
 
     async def wait_worked(self, seconds: float) -> bool:
         """Wait until a session is set up, and then until the server acknowledges a message in it, for at most ``seconds``.
@@ -273,7 +274,7 @@ class MQTTManager:
         await wait_for_set(self.opened)
         try:
             async with asyncio.timeout(seconds):
-                await self._window.worked.wait()
+                await self.window.worked.wait()
         except TimeoutError:
             return False
         return True
@@ -281,14 +282,14 @@ class MQTTManager:
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Start the block when nothing is in flight, and publish nothing else while it runs."""
-        self._window.reserve()
+        self.window.reserve()
         try:
-            while not (self.is_ready() and self._window.idle.is_set()):
+            while not (self.is_ready() and self.window.idle.is_set()):
                 await wait_for_set(self.opened)
                 await wait_for_set(self.idle)
             yield
         finally:
-            self._window.release()
+            self.window.release()
 
     def expect_disconnect(self) -> None:
         """Note that the server has announced why it will end this session: the reason code of its DISCONNECT adds nothing."""
@@ -328,7 +329,7 @@ class MQTTManager:
         connection = self._client._connection
         if connection.is_closing():
             # Nothing can be written any more, and a QoS 0 message would count as acknowledged: it leaves when the connection ends.
-            self._window.add_unwritten(item)
+            self.window.add_unwritten(item)
             return
         message = item.message
         if not self._publishes_as_allowed:
@@ -340,7 +341,7 @@ class MQTTManager:
             self._on_acknowledged(item, 0)
             return
         self._client._persistent_storage.push_message(packet_id, packet)
-        self._window.add(packet_id, item)
+        self.window.add(packet_id, item)
 
     def _monitor_ack_timeouts(self, patches: PatchUtils) -> None:
         """Watch this connection, for as long as it lasts, for publishes without a PUBACK."""
@@ -357,10 +358,10 @@ class MQTTManager:
             time_to_check: The time by which to decide, on the clock of the event loop.
         """
         if self.patches is not None and (packet_id := self.patches.overdue(time_to_check)) is not None:
-            item = self._window.get(packet_id)
+            item = self.window.get(packet_id)
             if item is not None and item.is_announcement:
                 self.patches.forgo(packet_id)
-                self._window.forgo(packet_id)
+                self.window.forgo(packet_id)
                 self._on_acknowledged(item, LocalReasonCode.NOT_DELIVERED)
                 return
             self._pace.acknowledgement_missing()
@@ -436,7 +437,7 @@ class MQTTManager:
             self._end_session(client, CLOSED_HERE)
 
     def _handle_puback(self, packet_id: int, reason_code: int, properties: Properties) -> None:
-        item = self._window.take(packet_id)
+        item = self.window.take(packet_id)
         if item is None:
             # A gateway payload with N devices gets N PUBACKs from servers before 4.2.1 (docs/platform_contract.md, fact 10).
             logger.debug("PUBACK for packet id %d, which is not in flight", packet_id)
@@ -452,7 +453,7 @@ class MQTTManager:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), item, properties)
         elif not self._worked and self.opened.is_set():
             self._worked = True
-            self._window.note_worked()
+            self.window.note_worked()
         self._on_acknowledged(item, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
@@ -500,7 +501,7 @@ class MQTTManager:
         if self._connected:
             self.since = now_ms()
         self._connected = False
-        unacknowledged = self._window.close()
+        unacknowledged = self.window.close()
         self.subscriptions.end(cause)
         # Each callback runs whatever the others raise: messages have to be taken back, and the next connection waits for `_lost`.
         _run(self._on_connection_lost, unacknowledged, self.last_end)

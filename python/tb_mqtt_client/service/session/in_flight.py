@@ -161,7 +161,7 @@ class InFlightWindow:
         self.idle.set()
         self.worked = asyncio.Event()
         """Set once the server has acknowledged a message since the session was set up."""
-        self._reserved = False
+        self.reserved = False
         self._state = True, False, False, False
         """Which of the events `idle`, `has_room`, `writable` and `service_writable` are set."""
 
@@ -198,12 +198,12 @@ class InFlightWindow:
 
     def reserve(self) -> None:
         """Let nothing but the holder of the reservation publish until ``release``."""
-        self._reserved = True
+        self.reserved = True
         self._update()
 
     def release(self) -> None:
         """End the reservation."""
-        self._reserved = False
+        self.reserved = False
         self._update()
 
     def set_socket_takes_more(self, takes_more: bool) -> None:
@@ -245,8 +245,8 @@ class InFlightWindow:
         in_flight = len(self._items) + len(self._unwritten)
         takes_more = self.opened.is_set() and self._socket_takes_more
         has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
-        service_writable = takes_more and not self._reserved and in_flight < self._service_limit
-        state = in_flight == 0, has_room, has_room and not self._reserved, service_writable
+        service_writable = takes_more and not self.reserved and in_flight < self._service_limit
+        state = in_flight == 0, has_room, has_room and not self.reserved, service_writable
         # Most publishes and acknowledgements change none of it.
         if state != self._state:
             self._state = state

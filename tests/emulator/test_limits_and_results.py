@@ -1,4 +1,4 @@
-"""The clients against the platform's behaviour: limits asked for and obeyed, payloads full, refusals told, sums equal."""
+"""Clients keep to the announced limits, fill payloads, report refusals, and count as the platform does."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def config(emulator, token="TOKEN", **options):
 
 
 def assert_sums(client, emulator):
-    """What the client says was acknowledged is what the platform counted."""
+    """Check that the client acknowledged as many datapoints as the platform counted."""
     statistics = client.statistics
     states = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
     assert statistics.accepted == sum(getattr(statistics, state) for state in states)
@@ -24,7 +24,7 @@ def assert_sums(client, emulator):
 
 
 class Admitted:
-    """Judges publishes by token buckets of the server's own, as the platform does; a violation is noted."""
+    """Counts messages that exceed a limit, with token buckets of its own like those of the platform."""
 
     def __init__(self, limits, clock=None):
         self._clock = clock or asyncio.get_running_loop().time
@@ -44,7 +44,7 @@ class Admitted:
             self._levels[window] -= amount
 
 
-async def test_limits_come_from_the_server_at_each_connection(emulator):
+async def test_limits_are_requested_at_each_connection(emulator):
     emulator.limits = SessionLimits(rate_limits=RateLimits("10:1", "100:1", "1000:1,5000:60"))
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -58,8 +58,8 @@ async def test_limits_come_from_the_server_at_each_connection(emulator):
     await client.stop()
 
 
-async def test_defect_19_contract_9_a_server_that_does_not_tell_its_limits():
-    """Servers before 3.8: connect goes on after a timeout, with safe defaults."""
+async def test_defect_19_contract_9_connect_returns_although_the_server_announces_no_limits():
+    """Servers before 3.8 do this. connect() continues after a timeout, with safe defaults."""
     async with Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
         client = DeviceClient(config(emulator, limits_timeout=0.05))
@@ -70,7 +70,7 @@ async def test_defect_19_contract_9_a_server_that_does_not_tell_its_limits():
         assert_sums(client, emulator)
 
 
-async def test_a_server_that_was_silent_is_not_waited_for_so_long_again(monkeypatch, caplog):
+async def test_the_wait_for_limits_is_shorter_after_a_missing_response(monkeypatch, caplog):
     caplog.set_level("INFO", "tb_mqtt_client")
     monkeypatch.setattr(setup, "SILENT_SERVER_SECONDS", 0.02)
 
@@ -118,7 +118,7 @@ async def test_a_device_keeps_within_the_limits(emulator):
     assert_sums(client, emulator)
 
 
-async def test_a_gateway_pays_one_message_for_each_device_entry(emulator):
+async def test_a_gateway_takes_one_message_token_for_each_device_entry(emulator):
     emulator.limits = SessionLimits(gateway_rate_limits=RateLimits(None, "12:1", "1000:1"))
     messages, datapoints = Admitted("12:1"), Admitted("1000:1")
 
@@ -144,8 +144,8 @@ async def test_a_gateway_pays_one_message_for_each_device_entry(emulator):
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("size", [1000, 65536])
 @pytest.mark.parametrize("gateway", [False, True])
-async def test_packets_are_full_and_never_too_large(version, size, gateway):
-    """docs/platform_contract.md, fact 6: the limit is on the whole remaining length, and at least 97 % of it is used."""
+async def test_packets_are_full_and_not_too_large(version, size, gateway):
+    """docs/platform_contract.md, fact 6: the limit applies to the remaining length, and at least 97 % of it is used."""
     async with Emulator(max_payload_size=size) as emulator:
         emulator.add_device("TOKEN", "device")
         emulator.add_gateway("GATEWAY", "gateway")
@@ -167,13 +167,13 @@ async def test_packets_are_full_and_never_too_large(version, size, gateway):
         assert (result.is_successful(), result.datapoints_count) == (True, 15_000)
         assert len(lengths) > 3
         assert max(lengths) <= size
-        # A batch may end with one payload that had no more to carry; a record of these weighs less than 60 bytes.
+        # The last payload of a batch may be smaller; a record of these has less than 60 bytes.
         assert sorted(lengths)[len(lengths) // 16 + 1] >= size - max(0.03 * size, 60)
-        # Nulls are dropped by the platform, and not counted there.
+        # The platform drops nulls and does not count them.
         assert emulator.counters.telemetry_datapoints == 10_000
 
 
-async def test_a_refused_payload_is_told_to_its_calls_only(emulator):
+async def test_only_the_sends_of_a_refused_payload_are_rejected(emulator):
     emulator.on_publish = lambda publish: (
         Verdict.refuse(0x99) if b"bad" in publish.payload and publish.topic.endswith("/attributes") else None
     )
@@ -187,7 +187,7 @@ async def test_a_refused_payload_is_told_to_its_calls_only(emulator):
     assert_sums(client, emulator)
 
 
-async def test_no_matching_subscribers_is_a_success(emulator):
+async def test_the_reason_code_no_matching_subscribers_is_a_success(emulator):
     emulator.on_publish = lambda publish: Verdict.acknowledge(0x10) if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))
     await client.connect()
@@ -196,12 +196,12 @@ async def test_no_matching_subscribers_is_a_success(emulator):
 
 
 @pytest.mark.parametrize("window", [1, 100])
-async def test_calls_of_one_turn_are_published_together_in_the_next(emulator, window):
+async def test_sends_of_one_loop_turn_are_published_together(emulator, window):
     client = DeviceClient(config(emulator, max_inflight_messages=window))
     await client.connect()
     await client.send_timeseries({"before": 1})
     calls = [asyncio.ensure_future(client.send_timeseries({"ts": ts, "values": {"a": ts}})) for ts in range(10)]
-    # One turn for the calls, one for what they queued.
+    # One turn for the sends, and one for the queued data.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert engine_of(client).mqtt_manager.in_flight == 1
@@ -209,14 +209,14 @@ async def test_calls_of_one_turn_are_published_together_in_the_next(emulator, wi
     results = await asyncio.gather(*calls)
     assert {(result.is_successful(), result.datapoints_count) for result in results} == {(True, 1)}
     assert (await late).datapoints_count == 150
-    # Three payloads, which a window of one takes one by one.
+    # The late send has three payloads.
     assert emulator.counters.data_publishes == 5
     assert_sums(client, emulator)
     await client.stop()
 
 
-async def test_acknowledgements_out_of_order(emulator):
-    """docs/platform_contract.md, fact 5: PUBACKs may come in any order; each answers its own call."""
+async def test_acknowledgements_in_any_order_resolve_the_right_sends(emulator):
+    """docs/platform_contract.md, fact 5: PUBACKs may come in any order."""
     delays = iter([0.05, 0.0, 0.03, 0.01])
     emulator.on_publish = lambda publish: Verdict.delay(next(delays)) if publish.topic.endswith("/telemetry") else None
     client = DeviceClient(config(emulator))
@@ -232,7 +232,7 @@ async def test_acknowledgements_out_of_order(emulator):
 
 
 @pytest.mark.parametrize(("version", "code"), [(5, 0x86), (4, 5)])
-async def test_a_wrong_token_is_raised_at_once(emulator, version, code):
+async def test_a_wrong_token_raises_at_once(emulator, version, code):
     client = DeviceClient(config(emulator, "wrong", mqtt_version=version))
     with pytest.raises(ConnectionRefusedByServer) as refused:
         await client.connect()
@@ -241,7 +241,7 @@ async def test_a_wrong_token_is_raised_at_once(emulator, version, code):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_gateway_sends_for_itself_too(emulator):
+async def test_a_gateway_sends_its_own_data_and_that_of_devices(emulator):
     client = GatewayClient(config(emulator, "GATEWAY"))
     await client.connect()
     session, connected = await client.connect_device("sub", wait_for_publish=True)
@@ -255,7 +255,7 @@ async def test_a_gateway_sends_for_itself_too(emulator):
     assert_sums(client, emulator)
 
 
-async def test_the_old_name_of_send_timeseries(emulator):
+async def test_send_telemetry_is_a_deprecated_name_of_send_timeseries(emulator):
     client = DeviceClient(config(emulator))
     await client.connect()
     with pytest.deprecated_call(match="use send_timeseries"):
@@ -263,7 +263,7 @@ async def test_the_old_name_of_send_timeseries(emulator):
     await client.stop()
 
 
-async def test_defect_24_two_clients_do_not_touch_each_other(emulator):
+async def test_defect_24_two_clients_do_not_affect_each_other(emulator):
     emulator.add_device("OTHER", "other")
     first, second = DeviceClient(config(emulator)), DeviceClient(config(emulator, "OTHER"))
     await asyncio.gather(first.connect(), second.connect())

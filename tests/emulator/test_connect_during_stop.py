@@ -1,4 +1,4 @@
-"""``connect()`` while the client still disconnects or stops: it waits for that, and then connects."""
+"""``connect()`` during a disconnect or a stop waits for its end, and then connects."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tb_mqtt_client.common.exceptions import NotConnectedError
 
 @pytest.mark.parametrize("end", ["disconnect", "stop"])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
-async def test_a_device_connects_afterwards(emulator, device, end, turns):
+async def test_a_device_connects_after_the_end(emulator, device, end, turns):
     ending = asyncio.ensure_future(getattr(device, end)())
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -23,14 +23,14 @@ async def test_a_device_connects_afterwards(emulator, device, end, turns):
 
 
 @pytest.mark.parametrize("end", ["disconnect", "stop"])
-async def test_a_gateway_connects_afterwards(gateway, end):
+async def test_a_gateway_connects_after_the_end(gateway, end):
     session, _ = await gateway.connect_device("meter", wait_for_publish=True)
     await asyncio.gather(getattr(gateway, end)(), gateway.connect())
     assert (await gateway.send_device_timeseries(session, {"a": 1})).is_successful()
     assert session.state.is_connected()
 
 
-async def test_who_waits_may_be_cancelled(emulator):
+async def test_a_waiting_connect_can_be_cancelled(emulator):
     client = make_client(emulator)
     await client.connect()
     ending = asyncio.ensure_future(client.stop())
@@ -61,7 +61,7 @@ async def test_a_waiting_connect_gives_way_to_a_later_end(device, last):
     assert device.state is (ClientState.DISCONNECTED if last == "disconnect" else ClientState.STOPPED)
 
 
-async def test_a_callback_that_stops_and_connects(emulator, device):
+async def test_a_callback_can_stop_and_connect(emulator, device):
     connected = asyncio.Event()
 
     async def again(_update):
@@ -77,18 +77,18 @@ async def test_a_callback_that_stops_and_connects(emulator, device):
 
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_a_cancelled_connect_ends_before_the_next_begins(emulator, turns):
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
-    async def say_nothing(reader, writer):
+    async def stay_silent(reader, writer):
         await reader.read(100)
-        heard.set()
+        received.set()
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(say_nothing, "127.0.0.1") as silent:
+    async with await asyncio.start_server(stay_silent, "127.0.0.1") as silent:
         client = make_client(emulator, port=silent.sockets[0].getsockname()[1])
         first = asyncio.ensure_future(client.connect())
-        await heard.wait()
+        await received.wait()
         first.cancel()
         engine_of(client).config.port = emulator.port
         for _ in range(turns):
@@ -116,7 +116,7 @@ async def test_callbacks_that_stop_do_not_wait_for_each_other(emulator, device):
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-async def test_what_is_published_while_the_connection_closes_goes_on_the_next(emulator, qos):
+async def test_data_sent_while_the_connection_closes_is_published_on_the_next(emulator, qos):
     client = make_client(emulator, qos=qos)
     await client.connect()
     ending = asyncio.ensure_future(client.disconnect())
@@ -126,7 +126,7 @@ async def test_what_is_published_while_the_connection_closes_goes_on_the_next(em
         await asyncio.sleep(0)
     await client.connect()
     await asyncio.gather(*deliveries)
-    await client.request_attributes(shared_keys=["a"])  # behind all of them
+    await client.request_attributes(shared_keys=["a"])  # its response comes after all of them
     stored = {key for _, values in emulator.device("device").records for key in values}
     assert stored == {f"key {number}" for number in range(len(deliveries))}
     await client.stop()
