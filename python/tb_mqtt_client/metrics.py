@@ -58,7 +58,7 @@ _METRICS = (
     _Described("messages_returned", "returned_messages", "PUBLISH packets with datapoints that had to be published again"),
     _Described("bytes_published", "published_bytes", "Payload bytes of the PUBLISH packets with datapoints"),
     _Described("payload_limit_bytes", "payload_limit_bytes", "Sum of the payload size limits of these packets"),
-    _Described("queued_calls", "queued_calls", "Sends whose datapoints are not yet packed into payloads", GaugeMetricFamily),
+    _Described("queued_sends", "queued_sends", "Sends whose datapoints are not yet packed into payloads", GaugeMetricFamily),
     _Described("in_flight_messages", "in_flight_messages", "PUBLISH packets of any kind that wait for a PUBACK", GaugeMetricFamily),
     _Described("connections", "connections", "Sessions established"),
     _Described("seconds_limited", "limited_seconds", "Seconds in which a message waited for a rate limit"),

@@ -305,7 +305,7 @@ async def test_held_data_of_a_refused_device_counts_in_the_queue_and_can_be_drop
     gateway = await start(announce_delay_min=NEVER, max_queued_messages=6, queue_policy="drop_oldest")
     session, _, _, first, wire = await refused_with_data(emulator, gateway)
     futures = [await gateway.send_device_timeseries(session, {"a": n}, wait_for_publish=False) for n in range(2, 6)]
-    assert gateway.statistics.queued_calls == 3
+    assert gateway.statistics.queued_sends == 3
     assert [(await future).reason_code for future in (first, *futures[:1])] == [-2, -2]
     other = await announced(gateway, "D2")
     assert (await gateway.send_device_timeseries(other, {"a": 1})).is_successful()

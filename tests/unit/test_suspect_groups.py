@@ -60,17 +60,17 @@ async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
             break
         group = await sends.next_group()
         assert suspects.begin(group, worked=worked())
-        bad = [message for message in group.messages if poison & set(sends.carried[message])]
+        bad = [message for message in group.items if poison & set(sends.carried[message])]
         if bad:
             # The server handles sends in order, and acknowledges those before the bad one.
-            for message in group.messages[: group.messages.index(bad[0])]:
+            for message in group.items[: group.items.index(bad[0])]:
                 acknowledged += sends.carried[message]
                 suspects.settled(message)
             ends += 1
             for message in suspects.failed(end):
                 rejected += sends.carried[message]
         else:
-            for message in list(group.messages):
+            for message in list(group.items):
                 acknowledged += sends.carried[message]
                 suspects.settled(message)
             suspects.end()
@@ -192,7 +192,7 @@ async def test_a_trial_that_ends_for_another_reason_begins_again():
     assert sends.suspects.begin(group, worked=True)
     assert sends.suspects.failed(SessionEnd("closed by this client")) == []
     assert await sends.next_group() is group
-    assert (group.failures, len(group.messages)) == (0, 2)
+    assert (group.failures, len(group.items)) == (0, 2)
 
 
 async def test_a_suspect_can_be_removed_but_not_during_its_trial():

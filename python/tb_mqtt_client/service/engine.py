@@ -191,7 +191,7 @@ class Engine:
         """Counts of all datapoints by state, and of connections and received messages."""
         manager = self.mqtt_manager
         return self.message_service.counter.snapshot(
-            queued_calls=self.message_service.capacity.sends,
+            queued_sends=self.message_service.capacity.sends,
             in_flight_messages=manager.in_flight,
             connections=manager.connections,
             last_disconnect=manager.last_end.cause if manager.last_end else "",

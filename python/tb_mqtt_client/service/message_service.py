@@ -26,7 +26,7 @@ from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.delivery.sub_devices import SubDevices
+from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.transport import SessionEnd
@@ -121,10 +121,10 @@ class MessageService:
         """Drains the device uplink queue."""
         self._uplink_workers = [self.device_uplink]
         self._service_workers = [self._announcements, self._service]
-        self._sub_devices: SubDevices | None = None
+        self._sub_devices: SubDeviceFilter | None = None
         mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)
 
-    def plug_in(self, sub_devices: SubDevices) -> None:
+    def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Create the gateway uplink queue, with a component that holds data of sub-devices back and renames it.
 
         Call this before ``start``.

@@ -1,4 +1,4 @@
-"""When a message may go: rate limits and backpressure of one client."""
+"""Decides when a message may be published: rate limits and backpressure of one client."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 logger = get_logger(__name__)
 
 FIRST_CONTACT_COST = 2
-"""Messages that the announcement of a sub-device costs: its creation and its session (docs/platform_contract.md, section 4)."""
+"""Tokens that an announcement takes: the platform counts one message for the device and one for its session
+(docs/platform_contract.md, section 4)."""
 NANOSECONDS = 1e9
 BLAME_SECONDS = 30.0
-"""If connections end for limits within so many seconds, the kind of traffic that was blamed first may be innocent."""
+"""If another limit is exceeded within this many seconds, the kind of traffic that was slowed down may not have been the cause."""
 
 
 class Traffic:
-    """One kind of messages, and all limits that it counts on."""
+    """One kind of messages, and the limits that apply to it."""
 
     def __init__(self, learned: LearnedLimits, announced: list[RateLimit]) -> None:
         """Create a kind of traffic.
@@ -40,7 +41,7 @@ class Traffic:
         self.own: list[RateLimit] = []
         """Limits of the user, for the same amounts in the same order."""
         self.largest_known: tuple[int, ...] = ()
-        """The most that one message may take by `announced` and `own`; 0 for no bound."""
+        """The largest amount that one message may take from each of the announced and own limits; 0 for no bound."""
         self._buckets: list[tuple[TokenBuckets, int, int]] = []
         self.refresh()
 
@@ -56,7 +57,7 @@ class Traffic:
         self.largest_known = tuple(smallest_bound(*[limit.minimal_limit for limit in pair]) for pair in zip(*both, strict=True))
 
     def largest(self) -> tuple[int, ...]:
-        """Return the most that one message may take from each limit; 0 for no bound."""
+        """Return the largest amount that one message may take from each limit, learned limits included; 0 for no bound."""
         if not self.learned.active:
             return self.largest_known
         pairs = zip(self.largest_known, self.learned.limits, strict=True)
@@ -64,7 +65,7 @@ class Traffic:
 
     def requests(self, amounts: Amounts, now: int) -> list[tuple[TokenBuckets, int]]:
         """Return the tokens that a message takes, in the form of `take_all`."""
-        # A message that is larger than a window could never go otherwise.
+        # At most a whole window: a message that needs more tokens could otherwise never be published.
         requests = [(buckets, min(amounts[index], largest)) for buckets, index, largest in self._buckets]
         return requests + self.learned.requests(amounts, now) if self.learned.active else requests
 
@@ -98,7 +99,7 @@ class DataTraffic(Traffic):
 
 
 class Admission:
-    """Takes all tokens that a message needs, or none, and then returns how long to wait."""
+    """Admit messages to publishing: take the tokens of all limits that apply to a message, or none and say how long to wait."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class Admission:
         self._nanoseconds_limited = 0
         self._log = OccasionalLog(logger)
         self._blamed: Traffic | None = None
-        """The kind of traffic for whose limits a connection ended last."""
+        """The kind of traffic whose limits were assumed to be exceeded, last."""
         self._blamed_at = 0
         self._device_service = _service_traffic("device", device)
         self._device_data = _data_traffic("device", device, PayloadLimits.of_device())
@@ -157,7 +158,7 @@ class Admission:
         self.limits_changed()
 
     def set_own_limits(self, limiter: RateLimiter) -> None:
-        """Apply limits of the user to all that the client publishes, in addition to those of the server."""
+        """Apply limits of the user to everything that the client publishes, in addition to those of the server."""
         of_data = [limiter.telemetry_datapoints_rate_limit, limiter.telemetry_message_rate_limit]
         for traffic in (self._device_service, self._gateway_service):
             traffic.own = [limiter.message_rate_limit] if limiter.message_rate_limit.has_limit() else []
@@ -214,11 +215,11 @@ class Admission:
         return nanoseconds / NANOSECONDS
 
     def is_within(self, item: WorkItem) -> bool:
-        """Return whether the limits admit so many datapoints and devices in one message, however long it waits."""
+        """Return whether a message has no more datapoints and devices than the limits allow for one message."""
         if not item.has_datapoints:
             return True
         limits = self.payload_limits(of_sub_devices=item.of_sub_devices)
-        # One datapoint of one device cannot be made smaller: an estimate must not stand in its way.
+        # One datapoint of one device cannot be split, so a learned limit must not make it unsendable.
         written = item.datapoints - item.superseded
         return (not limits.max_datapoints or written <= max(1, limits.max_datapoints)) and (
             not limits.max_devices or item.devices <= limits.max_devices
@@ -227,25 +228,28 @@ class Admission:
     def refused(self, item: WorkItem, source: str) -> None:
         """Learn from a PUBACK that refused a message for a quota.
 
-        The server works on the messages of one connection in their order (docs/platform_contract.md, section 4), so those before
-        this one were accepted, even if their PUBACKs never come.
+        The server handles the messages of one connection in their order (docs/platform_contract.md, section 4), so it accepted the
+        messages before this one, even if their PUBACKs never arrive.
         """
         self._learn([item], source)
 
-    def disconnected_for_limit(self, messages: Iterable[WorkItem], source: str, *, is_guess: bool = False) -> None:
-        """Learn from the end of a connection that exceeded a limit, or, as a guess, may have.
+    def disconnected_for_limit(self, items: Iterable[WorkItem], source: str, *, is_guess: bool = False) -> None:
+        """Learn from a connection that ended because a limit was exceeded.
 
-        ``messages``: the messages without PUBACK that may have exceeded it, in their order.
+        Args:
+            items: The unacknowledged messages that may have exceeded it, in their order.
+            source: How the limit was noticed, for the log.
+            is_guess: Whether the limit is only a possible reason.
         """
-        self._learn(self._of_likeliest_kind(list(messages)), source, is_guess=is_guess)
+        self._learn(self._of_likeliest_kind(list(items)), source, is_guess=is_guess)
 
-    def _of_likeliest_kind(self, messages: list[WorkItem]) -> list[WorkItem]:
-        """Return the messages of the kind of traffic whose limit was probably exceeded: the server does not report which.
+    def _of_likeliest_kind(self, items: list[WorkItem]) -> list[WorkItem]:
+        """Return the messages of the kind of traffic whose limit was probably exceeded, which the server does not report.
 
-        Data is the likeliest, unless data was slowed down after the last refusal while another kind kept its rate.
+        That is data, unless data was slowed down a moment ago and another kind of traffic was not.
         """
         order = self._device_data, self._gateway_data, self._device_service, self._gateway_service
-        kinds = [(one, of) for one in order if (of := [message for message in messages if self._traffic_of(message) is one])]
+        kinds = [(one, of) for one in order if (of := [item for item in items if self._traffic_of(item) is one])]
         (first, likeliest), others = kinds[0], kinds[1:]
         now = self._clock()
         if first is self._blamed and now - self._blamed_at < BLAME_SECONDS * NANOSECONDS:
@@ -255,15 +259,21 @@ class Admission:
                     return of
         return likeliest
 
-    def disconnected_for_limit_at_qos_0(self, message: WorkItem, source: str, *, is_guess: bool = False) -> None:
-        """Learn as ``disconnected_for_limit`` does where nothing is acknowledged. ``message``: the last one that was published."""
-        learned = self._traffic_of(message).learned
+    def disconnected_for_limit_at_qos_0(self, item: WorkItem, source: str, *, is_guess: bool = False) -> None:
+        """Learn from a connection that ended because messages with QoS 0, which are not acknowledged, exceeded a limit.
+
+        Args:
+            item: The last of these messages.
+            source: How the limit was noticed, for the log.
+            is_guess: Whether the limit is only a possible reason.
+        """
+        learned = self._traffic_of(item).learned
         first, last = learned.unsure(self._clock())
         if first != last:
             self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
 
-    def _learn(self, messages: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
-        first, last = messages[0], messages[-1]
+    def _learn(self, items: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
+        first, last = items[0], items[-1]
         if isinstance(first.stamp, Stamp) and isinstance(last.stamp, Stamp):
             self._blamed, self._blamed_at = self._traffic_of(first), self._clock()
             learned = self._blamed.learned
@@ -278,7 +288,7 @@ class Admission:
             self._log.warn_of(
                 state.limit,
                 "The server %s a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
-                "If another limit was exceeded, the client corrects this by itself",
+                "If another limit was exceeded, the client corrects this automatically",
                 "may enforce" if is_guess else "enforces",
                 state.limit,
                 source,
@@ -288,15 +298,15 @@ class Admission:
         if learned:
             self.limits_changed()
 
-    def retract(self, messages: Iterable[WorkItem]) -> None:
-        """Do not count messages without PUBACK as accepted: their connection may have ended for a limit."""
-        # Backwards, so that the first message of each kind has the last word.
-        for message in reversed(list(messages)):
-            if isinstance(message.stamp, Stamp):
-                self._traffic_of(message).learned.retract(message.stamp)
+    def retract(self, items: Iterable[WorkItem]) -> None:
+        """Do not count unacknowledged messages as accepted: their connection may have ended because of a limit."""
+        # Backwards, so that the totals end as they were before the first message of each kind.
+        for item in reversed(list(items)):
+            if isinstance(item.stamp, Stamp):
+                self._traffic_of(item).learned.retract(item.stamp)
 
     def connection_lost(self) -> None:
-        """Take note that a connection ended for another reason than a limit: limits may have changed meanwhile."""
+        """Note that a connection ended for another reason than a limit: limits may have changed meanwhile."""
         now = self._clock()
         for traffic in self._all:
             traffic.learned.connection_lost(now)
@@ -317,10 +327,10 @@ class Admission:
             for state in [limit.state()]
         ]
 
-    def likely_limit(self, message: WorkItem) -> str:
+    def likely_limit(self, item: WorkItem) -> str:
         """Return the name of the limit that a refused message may have exceeded, for the log."""
         now = self._clock()
-        traffic = self._traffic_of(message)
+        traffic = self._traffic_of(item)
         fullest = [
             (_least_filled(limit.buckets, now), limit.name) for limit in (*traffic.announced, *traffic.own) if limit.has_limit()
         ]
@@ -329,7 +339,7 @@ class Admission:
         return f"{min(fullest)[1]}, or {UNKNOWN_LIMIT}"
 
     async def wait(self, seconds: float) -> None:
-        """Wait so many seconds, or until the limits change."""
+        """Wait for a number of seconds, or until the limits change."""
         if not self._waiting:
             self._limited_since = self._clock()
         self._waiting += 1
@@ -345,7 +355,7 @@ class Admission:
                 self._nanoseconds_limited += self._clock() - self._limited_since
 
     def limits_changed(self) -> None:
-        """Apply new windows: wake the workers that wait by the old ones, and check messages again."""
+        """Apply new windows: wake the workers that wait for tokens of the old ones, and have packed messages checked again."""
         self.changes += 1
         for traffic in self._all:
             traffic.refresh()
@@ -370,7 +380,7 @@ def _amounts(item: WorkItem) -> Amounts:
     """Return the amounts that a message takes from each limit of its `Traffic`."""
     if item.has_datapoints:
         return item.datapoints - item.superseded, item.devices
-    # A keep-alive is of several devices.
+    # A keep-alive carries several devices, and the server counts each.
     return (FIRST_CONTACT_COST if item.is_announcement else item.devices,)
 
 

@@ -14,7 +14,7 @@ from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.delivery.sub_devices import SubDevices
+from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
 
 
@@ -51,14 +51,14 @@ class Intake:
         self._receipts = receipts
         self._policy = policy
         self._sends_a_turn = self._sends_until_accept = sends_a_turn
-        self._sub_devices: SubDevices | None = None
+        self._sub_devices: SubDeviceFilter | None = None
         self._closed = False
         self._take_oldest = take_oldest
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
         self._failure = ""
 
-    def plug_in(self, sub_devices: SubDevices) -> None:
+    def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Let data of refused devices take its share of the capacity only."""
         self._sub_devices = sub_devices
         self._capacity.set_aside = lambda: sub_devices.held_for_refused
@@ -140,7 +140,7 @@ class Intake:
         # All queued data may be of refused devices by now.
         self._capacity.wake_first()
 
-    async def _has_share(self, encoded: EncodedUplink, sub_devices: SubDevices) -> bool:
+    async def _has_share(self, encoded: EncodedUplink, sub_devices: SubDeviceFilter) -> bool:
         """Return whether a send may take capacity as far as its device is concerned; a refused one has to wait, by the policy."""
         device = encoded.device
         while device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device):

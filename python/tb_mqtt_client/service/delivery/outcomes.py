@@ -1,6 +1,6 @@
-"""The outcomes of messages: acknowledged, refused, lost with their connection, or impossible to send.
+"""Handles the outcomes of messages: acknowledged, refused, unacknowledged when the connection ended, or too large to send.
 
-The rule: each outcome is counted once, and ends in a result or in the retry queue.
+The rule: each outcome is counted once, and then the message is resolved or queued again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tb_mqtt_client.constants.reason_codes import (
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
-from tb_mqtt_client.service.delivery.sub_devices import SubDevices
+from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.suspects import CLEAR_BLAME, Suspects, is_suspicious
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import WorkItem
@@ -31,15 +31,16 @@ from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
 logger = get_logger(__name__)
 
 SUSPICIOUS_LOSSES = 2
-"""After so many connections in a row that ended with a message in flight, the message is a suspect."""
+"""A message becomes a suspect when this many connections have ended while it was in flight."""
 CLOSES_SECONDS = 60.0
-"""If a server that cannot give reasons closes two connections within so many seconds, a limit may be the reason."""
+"""Two connections that are closed without a reason code within this many seconds may have exceeded a limit."""
 ANNOUNCEMENT_LOSSES = 3
-"""The number for an announcement, which the announcer then repeats later and apart from others: see ``ends_connections``."""
+"""An announcement counts as refused when this many connections have ended while it was in flight. The announcer repeats it later,
+while no other announcement is in flight, see ``ends_connections``."""
 
 
 class Outcomes:
-    """Decides whether a message is resolved, published again, or published in parts."""
+    """Decide whether a message is resolved, published again, or published in parts."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Outcomes:
         publish_service_again: Callable[[WorkItem], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create the outcomes of one client.
+        """Create the object of one client.
 
         Args:
             receipts: Resolves the futures of messages.
@@ -68,23 +69,23 @@ class Outcomes:
         self._admission = admission
         self._retry = retry
         self._publish_service_again = publish_service_again
-        self.sub_devices: SubDevices | None = None
-        """The component that a gateway plugs in."""
+        self.sub_devices: SubDeviceFilter | None = None
+        """The component of a gateway that holds data of sub-devices back; None for a plain device."""
         self._log = OccasionalLog(logger)
         self.suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
         self._quota_refusal = False
         """Whether the server refused a message of this session for a quota, after which it ends the connection."""
         self._quota_notice = False
-        """Whether the server sent a notice of a quota, as servers before 4.2.1 do, which refuse no message for it."""
+        """Whether the server sent a notice about a quota. Servers before 4.2.1 do that instead of refusing a message."""
         self._clock = clock
         self._closed_at: float | None = None
-        """When a server that cannot give reasons last closed a connection with messages in flight."""
+        """When a server closed a connection with messages in flight without a reason code, last."""
         self._last_of_qos_0: WorkItem | None = None
-        """The last message of this session that counts as acknowledged because it was written."""
+        """The last message of this session with QoS 0, which counts as acknowledged when it is written."""
 
     def acknowledged(self, item: WorkItem, reason_code: int) -> None:
-        """Resolve the sends of a message whose PUBACK came, or publish the message again."""
+        """Resolve a message by the reason code of its PUBACK, or publish it again if the refusal may be temporary."""
         if self.suspects.current is not None:
             self.suspects.settled(item)
         if not item.message.qos:
@@ -98,8 +99,8 @@ class Outcomes:
             if item.of_sub_devices and self.sub_devices is not None:
                 self.sub_devices.acknowledged(item)
         elif item.is_announcement:
-            # The announcer repeats it. Its 0x97 means that the tenant has reached its limit of devices; over a limit of messages,
-            # the platform ends the connection (docs/platform_contract.md, section 4).
+            # The announcer repeats it. Here 0x97 means that the tenant has reached its limit of devices: for a limit of messages
+            # the platform would end the connection (docs/platform_contract.md, section 4).
             self._receipts.resolve(item, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(item, reason_code)
@@ -110,7 +111,7 @@ class Outcomes:
             self._refused(item, reason_code)
 
     def noticed_quota(self) -> None:
-        """Take into account that the server ends this session because sub-devices exceed a quota."""
+        """Note that the server is about to end this session because sub-devices exceed a quota."""
         self._quota_notice = True
         self._admission.backpressure.notify_quota_exceeded()
 
@@ -136,46 +137,46 @@ class Outcomes:
             self._counter.refuse(item.datapoints, item.superseded, reason_code)
         self._receipts.resolve(item, reason_code)
 
-    def lost(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
-        """Return the messages that are to be published again, in their old order, after a connection ended before their PUBACK."""
-        messages = [message for message in messages if message.resend]
-        for message in messages:
-            if message.has_datapoints:
-                self._counter.take_back(message.datapoints, message.superseded)
-        in_flight, in_trial = messages, self.suspects.current.messages if self.suspects.current is not None else []
-        messages = [message for message in in_flight if message not in in_trial]
+    def lost(self, items: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
+        """Handle the end of a connection; return the unacknowledged messages to be published again, in their old order."""
+        items = [item for item in items if item.resend]
+        for item in items:
+            if item.has_datapoints:
+                self._counter.take_back(item.datapoints, item.superseded)
+        in_flight, in_trial = items, self.suspects.current.items if self.suspects.current is not None else []
+        items = [item for item in in_flight if item not in in_trial]
         if self._is_for_known_announcement(in_flight, end):
             self.suspects.end()
-            messages = self._without_announcements(messages)
+            items = self._without_announcements(items)
         elif self._is_for_limit(in_flight, end):
             self.suspects.end()
             if self._may_be_for_announcement(in_flight, end):
-                messages = self._without_announcements(messages)
+                items = self._without_announcements(items)
         else:
-            if not self._may_be_for_limit(messages, end):
+            if not self._may_be_for_limit(items, end):
                 self._admission.connection_lost()
             self._reject(self.suspects.failed(end), end)
             if is_suspicious(end):
-                messages = self._without_suspects(messages, end)
+                items = self._without_suspects(items, end)
         self._quota_refusal = self._quota_notice = False
         self._last_of_qos_0 = None
-        uplinks = [message for message in messages if message.has_datapoints]
+        uplinks = [item for item in items if item.has_datapoints]
         if uplinks:
-            datapoints = sum(message.datapoints for message in uplinks)
+            datapoints = sum(item.datapoints for item in uplinks)
             logger.info("Sending %d datapoints in %d messages again: queued=%d", datapoints, len(uplinks), self._counter.queued)
-        return messages
+        return items
 
-    def _is_for_limit(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether a limit explains the end of the connection, and learn from it."""
+    def _is_for_limit(self, items: list[WorkItem], end: SessionEnd) -> bool:
+        """Return whether the connection ended because a limit was exceeded; if so, learn that limit."""
         if self._quota_refusal:
             return True
         if end.expected:
             return False
         if self._quota_notice:
-            of_sub_devices = [message for message in messages if message.of_sub_devices]
+            of_sub_devices = [item for item in items if item.of_sub_devices]
             self._learn_from(of_sub_devices, "notice of the platform about sub-devices")
             return True
-        over_limit = over_limit_candidates(messages, end.reason_code)
+        over_limit = over_limit_candidates(items, end.reason_code)
         if over_limit or end.reason_code in LIMITING_DISCONNECTS:
             assert end.reason_code is not None
             self._learn_from(over_limit, f"DISCONNECT {reason_name(end.reason_code)}")
@@ -183,88 +184,91 @@ class Outcomes:
             return True
         return False
 
-    def _learn_from(self, messages: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
-        """Learn a limit from messages in flight, or from messages of QoS 0, which never are in flight."""
-        if messages:
-            self._admission.disconnected_for_limit(messages, source, is_guess=is_guess)
+    def _learn_from(self, items: list[WorkItem], source: str, *, is_guess: bool = False) -> None:
+        """Learn a limit from messages in flight, or, if there are none, from messages with QoS 0, which are never in flight."""
+        if items:
+            self._admission.disconnected_for_limit(items, source, is_guess=is_guess)
         elif self._last_of_qos_0 is not None:
             self._admission.disconnected_for_limit_at_qos_0(self._last_of_qos_0, source, is_guess=is_guess)
 
-    def _may_be_for_limit(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether a limit may explain that a server without reason codes closes connections; then publish slower.
+    def _may_be_for_limit(self, items: list[WorkItem], end: SessionEnd) -> bool:
+        """Return whether a limit may be why a server closes connections without a reason code; if so, publish more slowly.
 
-        Over a limit the platform just closes an MQTT 3.1.1 connection (docs/platform_contract.md, section 0). It does so for a
-        message that it cannot read, too, and when it stops: a single one says nothing. ``messages``: those in flight that are not
-        suspects, each of which is to end one connection at most.
+        When a limit is exceeded, the platform closes an MQTT 3.1.1 connection without a packet (docs/platform_contract.md,
+        section 0). It also does that for a message that it cannot read, and when it shuts down, so the first time proves nothing.
+
+        Args:
+            items: The messages in flight that are not suspects.
+            end: The end of the connection.
         """
-        if end.tells_reasons or not end.by_server or not (messages or self._last_of_qos_0):
+        if end.tells_reasons or not end.by_server or not (items or self._last_of_qos_0):
             return False
         last, self._closed_at = self._closed_at, self._clock()
         if last is None or self._closed_at - last > CLOSES_SECONDS:
-            self._admission.retract(messages)
+            self._admission.retract(items)
             return False
-        self._learn_from(messages, "connections closed without a reason", is_guess=True)
+        self._learn_from(items, "connections closed without a reason", is_guess=True)
         self._admission.backpressure.notify_disconnect()
         return True
 
-    def _is_for_known_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
-        """Return whether an announcement that has ended connections before explains this end, rather than a limit or a message."""
+    def _is_for_known_announcement(self, items: list[WorkItem], end: SessionEnd) -> bool:
+        """Return whether an announcement that ended connections before was in flight, and is the likeliest cause of this end."""
         if self._quota_refusal or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
             return False
-        return any(map(ends_connections, messages)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
+        return any(map(ends_connections, items)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
 
-    def _may_be_for_announcement(self, messages: list[WorkItem], end: SessionEnd) -> bool:
+    def _may_be_for_announcement(self, items: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether announcements are as likely as a limit to be the reason for the end of the connection."""
         if self._quota_refusal or self._quota_notice or end.expected:
             return False
-        over_limit = over_limit_candidates(messages, end.reason_code)
+        over_limit = over_limit_candidates(items, end.reason_code)
         return not over_limit or over_limit[0].is_announcement
 
-    def _without_suspects(self, messages: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
-        """Set aside the messages that may have ended the connection; return the others.
+    def _without_suspects(self, items: list[WorkItem], end: SessionEnd) -> list[WorkItem]:
+        """Make suspects of the messages that may have caused the end of the connection; return the other messages.
 
-        Without a clear reason, a message is not suspected if it was in flight only once: connections end for many reasons.
+        Without a clear reason code, one ended connection does not make a message a suspect: connections end for many reasons.
         """
         allowed = 1 if end.reason_code in CLEAR_BLAME else SUSPICIOUS_LOSSES
         kept: list[WorkItem] = []
         suspects: list[WorkItem] = []
-        # If the server is silent, only the message that waits longest is known to have no acknowledgement.
+        # After a timeout, only the oldest message is known to lack its PUBACK: those of the others may have been due later.
         silent = isinstance(end.error, TimeoutError)
         free_places = self.suspects.free_places()
-        for message in messages:
-            if silent and message is not messages[0]:
-                kept.append(message)
+        for item in items:
+            if silent and item is not items[0]:
+                kept.append(item)
                 continue
-            if message.is_announcement:
-                kept += self._without_announcements([message])
+            if item.is_announcement:
+                kept += self._without_announcements([item])
             else:
-                message.losses += 1
-                is_suspect = message.losses >= allowed and len(suspects) < free_places
-                (suspects if is_suspect else kept).append(message)
+                item.losses += 1
+                is_suspect = item.losses >= allowed and len(suspects) < free_places
+                (suspects if is_suspect else kept).append(item)
         self.suspects.add(suspects)
         return kept
 
-    def _without_announcements(self, messages: list[WorkItem]) -> list[WorkItem]:
-        """Resolve announcements that were in flight too often when a connection ended; return the other messages.
+    def _without_announcements(self, items: list[WorkItem]) -> list[WorkItem]:
+        """Resolve announcements that reached ``ANNOUNCEMENT_LOSSES``; return the other messages.
 
-        Their reason code is not final: another announcement may be the one for which the server ends the connection.
+        They get a reason code for which the announcer tries again, since another announcement may have ended the connections.
         """
         kept: list[WorkItem] = []
-        for message in messages:
-            message.losses += message.is_announcement
-            if ends_connections(message):
-                self._receipts.resolve(message, ReasonCode.UNSPECIFIED_ERROR)
+        for item in items:
+            item.losses += item.is_announcement
+            if ends_connections(item):
+                self._receipts.resolve(item, ReasonCode.UNSPECIFIED_ERROR)
             else:
-                kept.append(message)
+                kept.append(item)
         return kept
 
-    def _reject(self, messages: list[WorkItem], end: SessionEnd) -> None:
+    def _reject(self, items: list[WorkItem], end: SessionEnd) -> None:
         """Reject messages for which the server ends every connection."""
-        for message in messages:
-            self._given_up(message, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
+        for item in items:
+            self._given_up(item, _code_of(end), f"the server ends the connection whenever it is published ({end.cause})")
 
     def _halve(self, item: WorkItem, tears_sends: bool) -> list[WorkItem]:
-        """Replace a message that carries several sends by halves; a send is split only if ``tears_sends`` is true."""
+        """Split a message in half, one of a single send only if ``tears_sends``; return the halves, or an empty list."""
         if item.packed is None or (len(item.packed.sources) < 2 and not tears_sends):
             return []
         if item.devices > 1:
@@ -272,9 +276,9 @@ class Outcomes:
         return self._cut(item, item.message.payload_size, (item.packed.datapoints + 1) // 2, 0)
 
     def fits(self, item: WorkItem) -> bool:
-        """Return whether a message is within this session's limits; if not, it is sent in parts or given up.
+        """Return whether a message is within the limits of this session; if not, send it in parts or reject it.
 
-        The limits of an earlier session may have been wider.
+        A message that was packed in an earlier session may be too large, because the limits may have been wider.
         """
         changes = self._admission.changes
         limits = self._admission.payload_limits(of_sub_devices=item.of_sub_devices)
@@ -296,18 +300,18 @@ class Outcomes:
         self._receipts.resolve(item, reason_code)
 
     def send_in_parts(self, item: WorkItem) -> bool:
-        """Replace a message of several devices by one for each, so that only the bad one fails; return False for one device."""
+        """Replace a message of several devices by one for each, so that only bad data is refused; return False for one device."""
         return item.devices > 1 and self._replace_by_parts(item, item.message.payload_size, 0, 1)
 
     def _replace_by_parts(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> bool:
-        """Queue smaller messages in place of one; return False if it cannot be split."""
+        """Queue smaller messages in place of a message; return False if it cannot be split."""
         parts = self._cut(item, max_size, max_datapoints, max_devices)
         if parts:
             self._retry.put(parts)
         return bool(parts)
 
     def _cut(self, item: WorkItem, max_size: int, max_datapoints: int, max_devices: int) -> list[WorkItem]:
-        """Split a message into smaller ones, which replace it for its sends; return an empty list if it cannot be split."""
+        """Split a message, and make its sends wait for the parts; return the parts, or an empty list if it cannot be split."""
         if item.packed is None:
             return []
         # The name of a renamed device may be longer than the one that is packed.
@@ -321,11 +325,11 @@ class Outcomes:
         return parts
 
 
-def part_of(item: WorkItem, payload: Payload, sub_devices: SubDevices | None) -> WorkItem:
-    """Return the message that carries a part of another one."""
+def part_of(item: WorkItem, payload: Payload, sub_devices: SubDeviceFilter | None) -> WorkItem:
+    """Return a message with one of the payloads into which the payload of `item` was split."""
     answered_for = sum(datapoints for _, datapoints in payload.sources)
-    packet = item.message
-    message = MqttPublishMessage(packet.topic, payload.data, packet.qos, datapoints=answered_for, route=packet.route)
+    whole = item.message
+    message = MqttPublishMessage(whole.topic, payload.data, whole.qos, datapoints=answered_for, route=whole.route)
     part = WorkItem(message, [asyncio.get_running_loop().create_future()], answered_for)
     part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
     part.payload_limit, part.losses = item.payload_limit, item.losses
@@ -337,7 +341,7 @@ def part_of(item: WorkItem, payload: Payload, sub_devices: SubDevices | None) ->
 
 
 def ends_connections(item: WorkItem) -> bool:
-    """Return whether the server may end connections for an announcement, or for an earlier one of its device."""
+    """Return whether an announcement has been in flight at the end of so many connections that it may be their cause."""
     return item.is_announcement and item.losses >= ANNOUNCEMENT_LOSSES
 
 
@@ -345,16 +349,16 @@ def _code_of(end: SessionEnd) -> int:
     return end.reason_code if end.reason_code is not None else ReasonCode.UNSPECIFIED_ERROR
 
 
-def over_limit_candidates(messages: list[WorkItem], reason_code: int | None) -> list[WorkItem]:
-    """Return the messages in flight that may have exceeded a limit, if the end of the connection says so.
+def over_limit_candidates(items: list[WorkItem], reason_code: int | None) -> list[WorkItem]:
+    """Return the messages in flight that may have exceeded a limit, if the DISCONNECT has a reason code for exceeded limits.
 
-    Over a limit of the device's own traffic the platform sends DISCONNECT 0x83, and 0x8B while it makes the session of a sub-device
-    (docs/platform_contract.md, sections 0 and 4).
+    The platform sends 0x83 for a limit of the device's own traffic, and 0x8B for a limit that is exceeded while it creates the
+    session of a sub-device (docs/platform_contract.md, sections 0 and 4).
     """
     if reason_code == ReasonCode.SERVER_SHUTTING_DOWN:
-        return [message for message in messages if message.is_announcement]
+        return [item for item in items if item.is_announcement]
     if reason_code not in LIMITING_DISCONNECTS:
         return []
     if reason_code == ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR:
-        return [message for message in messages if not message.of_sub_devices]
-    return messages
+        return [item for item in items if not item.of_sub_devices]
+    return items

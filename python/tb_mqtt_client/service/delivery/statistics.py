@@ -47,7 +47,7 @@ class Statistics:
     """PUBLISH packets with datapoints that the platform refused for good."""
     messages_returned: int = 0
     """PUBLISH packets with datapoints that are published again: their connection ended, or they were refused for a quota."""
-    queued_calls: int = 0
+    queued_sends: int = 0
     """Sends whose datapoints are not packed yet."""
     in_flight_messages: int = 0
     """PUBLISH packets of any kind without an acknowledgement."""

@@ -10,7 +10,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
 
 
-class SubDevices(Protocol):
+class SubDeviceFilter(Protocol):
     """Hold back data of sub-devices that are not announced, and follow devices that are renamed or deleted."""
 
     @property

@@ -1,4 +1,4 @@
-"""Which message makes the server end the connection: suspects are published apart from all others, in ever smaller groups.
+"""Finds the message for which the server ends the connection: suspects are published alone, in ever smaller groups.
 
 The rule: problems of the server never reject data. A message is rejected only if it repeatedly ends the connection while it is the
 only one in flight, in sessions in which the server acknowledges other messages, over at least a minute. All other messages are
@@ -24,27 +24,27 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.delivery.workers import MessageQueueWorker
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
-"""Reason codes of a DISCONNECT that is for a message. 0x8B may be for one, or for a server that stops."""
+"""Reason codes of a DISCONNECT that certainly has a message as its cause. 0x8B may also come from a server that shuts down."""
 MOST_SUSPECTS = 300
-"""Messages that are suspects at most: they are not in the queue, whose bounds do not count them."""
+"""The largest number of suspects. They are not in the queue, so the capacity of the queue does not count them."""
 STRIKES = 3
-"""So many times a message has to end the connection on its own until it is rejected."""
+"""A message is rejected when it has ended this many connections while it was the only one in flight."""
 STRIKE_INTERVAL = 30.0
-"""Seconds between two of these, so that they are spread over a minute."""
+"""Seconds between two trials of a message on its own, so that three strikes take at least a minute."""
 RECOVERY_SHARE = 1 / 30
-"""Of the interval, so a second: the break before a part of a group is tried if the server cannot give reasons."""
+"""The pause before a part of a group is tried, as a share of the strike interval, if the server cannot report reasons."""
 LONGEST_INTERVAL = 300.0
 """Seconds between two trials of a message in sessions in which nothing else is acknowledged."""
 PROOF_SECONDS = 0.3
-"""How long a trial waits for the server to acknowledge something else first."""
+"""Seconds that a trial waits for the server to acknowledge another message first."""
 
 Halve = Callable[[WorkItem, bool], list[WorkItem]]
-"""Replaces a message that carries several sends by two or more, and, if the second argument is True, one that carries several
-datapoints of a single send. An empty list if there is nothing to replace."""
+"""Splits a message of several sends into two or more and returns these. If the second argument is True, it also splits a message
+of a single send that has several datapoints. It returns an empty list if the message cannot be split."""
 
 
 def is_suspicious(end: SessionEnd) -> bool:
-    """Return whether the end of a connection may be due to a message: MQTT 3.1.1 and old servers give no reason."""
+    """Return whether a message may have caused the end of a connection. MQTT 3.1.1 and old servers do not send a reason code."""
     if end.reason_code is not None:
         return end.reason_code in BLAMING_DISCONNECTS
     return end.by_server or isinstance(end.error, TimeoutError)
@@ -54,25 +54,27 @@ def is_suspicious(end: SessionEnd) -> bool:
 class Group:
     """Messages that are published together, and apart from all others."""
 
-    messages: list[WorkItem]
+    items: list[WorkItem]
     failures: int = 0
-    """Trials that ended with the connection."""
+    """Trials of the group in which the connection ended."""
     strikes: int = 0
-    """Those of a single message, in a session that worked."""
+    """Failed trials of a single message, in sessions in which the server acknowledged another message."""
     first_strike: float | None = None
+    """Monotonic seconds of the first strike."""
     not_before: float = 0.0
+    """Monotonic seconds before which no trial of the group begins."""
     data_before: int = 0
-    """Messages with datapoints that the server had acknowledged when these became suspects."""
+    """The number of messages with datapoints that the server had acknowledged when the group became suspect."""
 
 
 class Suspects:
-    """The groups of suspects, and the decisions about them."""
+    """Keep the groups of suspects, and decide which suspects are rejected."""
 
     def __init__(self, halve: Halve, data_acknowledged: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty collection.
 
         Args:
-            halve: Cuts a message that carries several sends.
+            halve: Splits a message that carries several sends.
             data_acknowledged: Returns how many messages with datapoints the server has acknowledged.
             clock: Returns monotonic seconds.
         """
@@ -80,7 +82,7 @@ class Suspects:
         self._data_acknowledged = data_acknowledged
         self._clock = clock
         self.groups: deque[Group] = deque()
-        """The groups, in the order in which they were made."""
+        """The groups, the oldest first."""
         self._filled = asyncio.Event()
         self.interval = STRIKE_INTERVAL
         """Seconds between two trials of a single message."""
@@ -95,44 +97,44 @@ class Suspects:
 
     def free_places(self) -> int:
         """Return how many messages may be added."""
-        return max(0, MOST_SUSPECTS - sum(len(group.messages) for group in self.groups))
+        return max(0, MOST_SUSPECTS - sum(len(group.items) for group in self.groups))
 
     def all(self) -> list[WorkItem]:
         """Return all suspects."""
-        return [message for group in self.groups for message in group.messages]
+        return [item for group in self.groups for item in group.items]
 
     def clear(self) -> list[WorkItem]:
         """Remove all suspects that are not in flight, and return them."""
-        left = [message for message in self.all() if message not in self._in_flight]
+        left = [item for item in self.all() if item not in self._in_flight]
         for group in list(self.groups):
-            group.messages = [message for message in group.messages if message in self._in_flight]
-            if not group.messages:
+            group.items = [item for item in group.items if item in self._in_flight]
+            if not group.items:
                 self.groups.remove(group)
         return left
 
-    def add(self, messages: list[WorkItem]) -> None:
-        """Suspect messages that were in flight together."""
-        if messages:
-            self._append(Group(messages, data_before=self._data_acknowledged()))
+    def add(self, items: list[WorkItem]) -> None:
+        """Make one group of messages that were in flight together."""
+        if items:
+            self._append(Group(items, data_before=self._data_acknowledged()))
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message that matches and is not in flight; ``None`` if none does."""
         for group in self.groups:
-            for message in group.messages:
-                if group is not self.current and matches(message):
-                    self._take(group, message)
-                    return message
+            for item in group.items:
+                if group is not self.current and matches(item):
+                    self._take(group, item)
+                    return item
         return None
 
-    def published(self, message: WorkItem) -> None:
+    def published(self, item: WorkItem) -> None:
         """Note that a message of the running trial, if there is one, is in flight."""
         if self.current is not None:
-            self._in_flight.add(message)
+            self._in_flight.add(item)
 
-    def settled(self, message: WorkItem) -> None:
+    def settled(self, item: WorkItem) -> None:
         """Remove a message of the running trial, which was acknowledged, refused, or replaced by its parts."""
-        if self.current is not None and message in self.current.messages:
-            self._take(self.current, message)
+        if self.current is not None and item in self.current.items:
+            self._take(self.current, item)
 
     async def wait_due(self) -> Group:
         """Wait for the next group whose trial may begin; the one with the fewest failures goes first."""
@@ -150,7 +152,15 @@ class Suspects:
                 continue
 
     def begin(self, group: Group, *, worked: bool) -> bool:
-        """Begin a trial; return False if the group is gone. ``worked``: whether the server has acknowledged a message before."""
+        """Begin the trial of a group.
+
+        Args:
+            group: The group to publish.
+            worked: Whether the server has acknowledged a message of this session.
+
+        Returns:
+            False if the group no longer exists.
+        """
         if group not in self.groups:
             return False
         self.current, self._worked = group, worked
@@ -171,46 +181,46 @@ class Suspects:
             return []
         group.failures += 1
         self.groups.remove(group)
-        if len(group.messages) > 1 or self._halved(group, end):
-            # A limit may be the reason that was not given: it has to recover.
+        if len(group.items) > 1 or self._halved(group, end):
+            # If the server cannot report a reason, a rate limit may be the cause: its tokens have to refill.
             self._split(group, 0.0 if end.tells_reasons else self._clock() + self.interval * RECOVERY_SHARE)
             return []
         return self._judge(group, end)
 
     def _split(self, group: Group, not_before: float) -> None:
         if not self._worked and group.failures < 2:
-            # Perhaps the server ends every connection: try the group once more.
+            # The server may be ending every connection, so the group is published once more before it is split.
             group.not_before = not_before
             self._append(group)
             return
-        middle = (len(group.messages) + 1) // 2
-        for part in (group.messages[:middle], group.messages[middle:]):
+        middle = (len(group.items) + 1) // 2
+        for part in (group.items[:middle], group.items[middle:]):
             if part:
                 self._append(Group(part, not_before=not_before, data_before=group.data_before))
 
     def _halved(self, group: Group, end: SessionEnd) -> bool:
-        """Replace the only message of a group by its halves, if it carries several sends.
+        """Replace the only message of a group by its halves, if it carries several sends; return whether it was replaced.
 
-        Without a reason the message may as well have exceeded a limit: then datapoints of one send are parted, too.
+        Without a reason code the message may also have exceeded a limit: then a single send is split as well.
         """
         if not self._worked and group.failures < 2:
             return False
-        halves = self._halve(group.messages[0], not end.tells_reasons)
+        halves = self._halve(group.items[0], not end.tells_reasons)
         if halves:
-            group.messages = halves
+            group.items = halves
         return bool(halves)
 
     def _judge(self, group: Group, end: SessionEnd) -> list[WorkItem]:
         """Count the end of a connection against a single message; return the message if it is to be rejected."""
         now = self._clock()
         if end.reason_code in CLEAR_BLAME:
-            return group.messages
+            return group.items
         if self._worked and self._takes_others(group):
             group.strikes += 1
             if group.first_strike is None:
                 group.first_strike = now
             if group.strikes >= STRIKES and now - group.first_strike >= self.interval * (STRIKES - 1):
-                return group.messages
+                return group.items
             group.not_before = now + self.interval
         else:
             group.not_before = now + min(LONGEST_INTERVAL, self.interval * 2.0 ** min(group.failures - 1, 16))
@@ -218,21 +228,24 @@ class Suspects:
         return []
 
     def _takes_others(self, group: Group) -> bool:
-        """Return whether the server has acknowledged something like the only message of a group since that is a suspect."""
-        return not group.messages[0].has_datapoints or self._data_acknowledged() > group.data_before
+        """Return whether the server has acknowledged a message like this single suspect since it became one.
+
+        For a suspect with datapoints, that is another message with datapoints; for any other suspect, the session suffices.
+        """
+        return not group.items[0].has_datapoints or self._data_acknowledged() > group.data_before
 
     def _append(self, group: Group) -> None:
         self.groups.append(group)
         self._filled.set()
 
-    def _take(self, group: Group, message: WorkItem) -> None:
-        group.messages.remove(message)
-        if not group.messages:
+    def _take(self, group: Group, item: WorkItem) -> None:
+        group.items.remove(item)
+        if not group.items:
             self.groups.remove(group)
 
 
 def empty_message() -> WorkItem:
-    """Return a publish without data that belongs to its session.
+    """Return a message without data that is not published again when its session ends.
 
     The platform acknowledges it and counts it as a message (docs/platform_contract.md, section 3).
     """
@@ -255,28 +268,28 @@ class SuspectWorker(MessageQueueWorker):
         return self._suspects.is_empty()
 
     async def _work(self) -> None:
-        """Do one trial."""
+        """Publish the next group of suspects, and wait until each of them is acknowledged or the connection ends."""
         group = await self._suspects.wait_due()
         transport = self._transport
         await wait_for_set(transport.opened)
         session = transport.connections
-        for message in list(group.messages):
-            await self._wait_announced(message)
+        for item in list(group.items):
+            await self._wait_announced(item)
         worked = await transport.wait_worked(PROOF_SECONDS)
         async with transport.alone():
             if not self._is_in(session):
-                # The devices are announced again, and what the server acknowledged was in another session.
+                # The devices have to be announced again, and the acknowledgement that was waited for was of another session.
                 return
-            if not worked and len(group.messages) == 1:
-                # There is nothing else to be acknowledged, and the message would stay a suspect.
+            if not worked and len(group.items) == 1:
+                # Without any other message to acknowledge, the session would prove nothing and the suspect would remain one.
                 await self._publish_in(session, empty_message())
                 await wait_for_set(transport.idle)
                 worked = transport.has_worked
             if not self._is_in(session) or not self._suspects.begin(group, worked=worked):
                 return
             try:
-                for message in list(group.messages):
-                    await self._publish_in(session, message)
+                for item in list(group.items):
+                    await self._publish_in(session, item)
                 await wait_for_set(transport.idle)
             finally:
                 self._suspects.end()
@@ -285,17 +298,17 @@ class SuspectWorker(MessageQueueWorker):
         """Return whether the session of this number is open for traffic."""
         return self._transport.opened.is_set() and self._transport.connections == session
 
-    async def _publish_in(self, session: int, message: WorkItem) -> None:
+    async def _publish_in(self, session: int, item: WorkItem) -> None:
         """Publish a message when the limits admit it, unless the session ends before."""
         while self._is_in(session):
-            if not self._fits(message):
-                self._suspects.settled(message)
+            if not self._fits(item):
+                self._suspects.settled(item)
                 return
             if not self._transport.has_room.is_set():
                 await wait_for_set(self._transport.has_room)
                 continue
-            wait = self._publisher.try_publish(message)
+            wait = self._publisher.try_publish(item)
             if not wait:
-                self._suspects.published(message)
+                self._suspects.published(item)
                 return
             await self._admission.wait(wait)
