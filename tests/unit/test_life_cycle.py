@@ -1,4 +1,4 @@
-"""The states of a client: which follow each other, in the code and in docs/architecture.md."""
+"""A client makes only the transitions of its table of states, and docs/architecture.md shows all of them."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def life_in(state):
-    """Return a life that has reached a state in legal steps."""
+    """Return a life cycle that has reached a state by allowed transitions."""
     paths, queue = {ClientState.NEW: []}, [ClientState.NEW]
     for reached in queue:
         for following in TRANSITIONS[reached]:

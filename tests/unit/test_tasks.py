@@ -1,4 +1,4 @@
-"""The owner of a client's tasks: it ends them, spares those that wait for the end, and reports those that end on their own."""
+"""The owner of the tasks of a client ends them, spares tasks that wait for the end, and reports unexpected ends."""
 
 import asyncio
 from contextlib import suppress
@@ -84,7 +84,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_task_of_a_callback_is_known_in_all_that_the_callback_awaits(tasks, way):
+async def test_the_task_of_a_callback_is_known_in_awaited_code(tasks, way):
     async def callback():
         async def find():
             return tasks.current()
@@ -97,7 +97,7 @@ async def test_the_task_of_a_callback_is_known_in_all_that_the_callback_awaits(t
     assert tasks.current() is None
 
 
-async def test_the_innermost_callback_counts_and_other_owners_do_not(tasks):
+async def test_only_the_innermost_callback_of_the_owner_counts(tasks):
     other = Tasks(pytest.fail)
 
     async def outer():
@@ -112,8 +112,8 @@ async def test_the_innermost_callback_counts_and_other_owners_do_not(tasks):
     assert found_by_other.get_name() == "tb-mqtt-client inner"
 
 
-async def test_a_loop_of_the_client_is_no_callback(tasks):
-    """Plain functions of the user run in it, and may start a task that ends the client: the loop ends then, too."""
+async def test_a_loop_of_the_client_does_not_count_as_a_callback(tasks):
+    """Functions of the user run in the loop, and may start a task that ends the client; the loop must end then, too."""
     found = []
 
     async def loop():
@@ -130,7 +130,7 @@ async def test_a_loop_of_the_client_is_no_callback(tasks):
     assert found == [None, None]
 
 
-async def test_a_spared_task_and_its_parts_are_left_alone(tasks):
+async def test_a_spared_task_and_its_parts_are_not_ended(tasks):
     async def callback():
         part = tasks.fork(forever(), "part")
         tasks.spare(tasks.current())
@@ -156,7 +156,7 @@ async def test_a_task_that_ends_all_others_does_not_wait_for_itself(tasks):
     assert await tasks.start(end(), "end") >= 1
 
 
-async def test_replies_are_waited_for_until_the_callback_waits_itself(tasks):
+async def test_responses_are_awaited_until_the_callback_itself_waits(tasks):
     release = asyncio.Event()
 
     async def callback():
