@@ -127,6 +127,10 @@ class Intake:
         """
         if self._accepted % self._sends_until_accept == 0:
             await asyncio.sleep(0)
+            if self._closed:
+                # Nothing would resolve its future.
+                self.require_open()
+                raise NotConnectedError("the client was stopped while this call waited for its turn")
         sub_devices = self._sub_devices
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
