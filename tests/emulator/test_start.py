@@ -399,6 +399,25 @@ async def test_a_listener_may_end_the_client(emulator, method):
     await client.stop()
 
 
+@pytest.mark.parametrize("method", ["stop", "disconnect", "connect"])
+async def test_a_cancelled_listener_that_ends_the_client_does_not_wait_for_that(emulator, caplog, method):
+    client, begun = make_client(emulator), asyncio.Event()
+
+    async def hang(_event):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await getattr(client, method)()
+
+    client.on_connection_event(hang)
+    await client.start()
+    await begun.wait()
+    await client.stop()
+    assert client.state is ClientState.STOPPED
+    assert not any("did not end" in message for message in caplog.messages)
+
+
 async def test_a_hanging_listener_delays_neither_the_client_nor_its_stop(emulator):
     client, begun = make_client(emulator), asyncio.Event()
 

@@ -263,8 +263,11 @@ class Engine:
         """Wait until a running end is over: it would end a new session, too.
 
         Raises:
-            NotConnectedError: The client was disconnected or stopped meanwhile.
+            NotConnectedError: The client was disconnected or stopped meanwhile, or the caller is a callback that the end has
+                cancelled and waits for.
         """
+        if self._ending is not None and self.tasks.is_ending(self.tasks.current()):
+            raise NotConnectedError("the client is being disconnected or stopped, which has cancelled this callback")
         requests = self._end_requests
         while self._ending is not None:
             await asyncio.wait([self._ending])
@@ -330,6 +333,9 @@ class Engine:
         if ending is None:
             return
         if own is not None:
+            if self.tasks.is_ending(own):
+                # The end waits for this callback, which it has cancelled.
+                return
             self.tasks.spare(own)
         cancellation: asyncio.CancelledError | None = None
         while not ending.done():
