@@ -9,21 +9,21 @@ from device_peer import NoException, make_client
 from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import ClaimRequest, NotConnectedError
 from tb_mqtt_client.emulator import Verdict
-from tb_mqtt_client.service.delivery import workers
 
 STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
 POISON = {f"poison {number}": number for number in range(7)}
 """Seven datapoints, by which the tests recognize the send."""
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(workers, "PAUSE_SECONDS", 0.01)
+def with_short_pauses(client):
+    for failures in engine_of(client).message_service.failed_rounds:
+        failures.pause_seconds = 0.01
+    return client
 
 
 @pytest.fixture
 async def client(emulator):
-    client = make_client(emulator)
+    client = with_short_pauses(make_client(emulator))
     await client.connect()
     yield client
     await client.stop()
@@ -54,7 +54,7 @@ async def sender(client, make_gateway, where):
     if where != "routing":
         yield Sender(client)
         return
-    gateway = make_gateway()
+    gateway = with_short_pauses(make_gateway())
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
     yield Sender(gateway, session)
@@ -86,7 +86,7 @@ def failing(client, where, error, times):
     owner, name = {
         "routing": lambda: (sub_devices_of(client).traffic, "put_uplinks"),
         "packing": lambda: (worker.packer, "pack"),
-        "limits": lambda: (worker, "may_go"),
+        "limits": lambda: (worker, "may_publish"),
         "admission": lambda: (engine.admission, "try_take"),
         "publishing": lambda: (engine.mqtt_manager, "publish_now"),
     }[where]()

@@ -8,7 +8,6 @@ from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
-from tb_mqtt_client.service.delivery import suspects
 from tb_mqtt_client.service.delivery.suspects import STRIKES
 
 SOME_TIME = 30.0
@@ -17,14 +16,14 @@ POISON = "x" * 50
 
 
 @pytest.fixture
-def make(emulator, monkeypatch):
+def make(emulator):
     """Return a function that makes clients with short delays for reconnecting and for the trials of suspects."""
-    monkeypatch.setattr(suspects, "PROOF_SECONDS", 0.03)
 
     def make(kind=DeviceClient, token="TOKEN", **options):
         fast = {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01, "backpressure_delay": 0.02}
         client = kind(fast | {"host": emulator.host, "port": emulator.port, "access_token": token} | options)
-        engine_of(client).message_service.suspects.interval = 0.05
+        suspects = engine_of(client).message_service.suspects
+        suspects.interval, suspects.proof_seconds = 0.05, 0.03
         return client
 
     return make
@@ -150,10 +149,11 @@ async def test_an_outage_for_data_only_rejects_nothing(emulator, make):
             assert (await future).is_successful()
 
 
-async def test_the_number_of_suspects_is_limited_while_the_server_closes_every_connection(emulator, make, monkeypatch):
+async def test_the_number_of_suspects_is_limited_while_the_server_closes_every_connection(emulator, make):
     """Suspects are not in the queue, so its limits do not apply to them."""
-    monkeypatch.setattr(suspects, "MOST_SUSPECTS", 20)
-    async with make(max_inflight_messages=10) as client:
+    client = make(max_inflight_messages=10)
+    engine_of(client).message_service.suspects.max_suspects = 20
+    async with client:
         outage = True
         emulator.on_publish = lambda publish: Verdict.close() if outage and publish.topic.endswith("telemetry") else None
         # Each send makes one message.

@@ -45,7 +45,7 @@ async def test_defect_03_a_send_fails_if_any_part_failed(failing):
 async def test_parents_get_their_own_datapoints():
     """In SDK 2.0, every caller got the sums of the whole batch."""
     futures, first, second, child = FutureMap(), future(), future(), future()
-    futures.register_owners(child, [(first, 2), (second, 3)])
+    futures.register_shares(child, [(first, 2), (second, 3)])
     child.set_result(result())
     futures.child_resolved(child)
     assert (first.result().datapoints_count, second.result().datapoints_count) == (2, 3)
@@ -104,7 +104,7 @@ def test_every_parent_is_resolved_once_with_its_sums(ownership, random):
             shares = [(parents[owner], index + 1) for index, owner in enumerate(dict.fromkeys(owners))]
             for index, owner in enumerate(dict.fromkeys(owners)):
                 expected[owner] += index + 1
-            futures.register_owners(child, shares)
+            futures.register_shares(child, shares)
             children.append(child)
         random.shuffle(children)
         for child in children:

@@ -1,6 +1,6 @@
-"""Ties the future of a send to the futures of the publishes that carry its datapoints, and other helpers for asyncio.
+"""Ties the futures of sends to the futures of the messages that carry their datapoints, and has other helpers for asyncio.
 
-The rule of ``FutureMap``: a parent is resolved once, when all its children are, with a result that covers all of them.
+The rule of ``FutureMap``: a send's future is resolved once, when the futures of all its messages are, with the result of them all.
 """
 
 from __future__ import annotations
@@ -14,36 +14,47 @@ from tb_mqtt_client.common.publish_result import PublishResult
 logger = get_logger(__name__)
 
 Delivery = asyncio.Future[PublishResult]
-Owner = tuple[Delivery, int | None]
-"""The future of a send, and how many of its datapoints a publish carries (``None``: as many as the publish has)."""
+Share = tuple[Delivery, int | None]
+"""A send's future, and how many of the send's datapoints a message carries. With ``None``, all datapoints of the message are the
+send's."""
 
 
 class FutureMap:
-    """Ties the futures of sends (parents) to those of the publishes that carry their data (children).
+    """Tie the futures of sends (parents) to the futures of the messages that carry their data (children).
 
-    The relation is many to many, since sends are split and combined.
+    The relation is many to many, because a send may be split over several messages, and a message may carry several sends.
     """
 
     def __init__(self) -> None:
-        self._child_to_parents: dict[Delivery, list[Owner]] = {}
-        # The number is enough: each child counts once for each of its parents.
+        self._child_to_parents: dict[Delivery, list[Share]] = {}
+        # A number is enough: each message counts once for each send that it carries.
         self._parent_to_remaining: dict[Delivery, int] = {}
-        # Results of sends of which one part is done and another is not.
+        # The results of a send's messages, while some of the messages are resolved and others are not.
         self._partial_results: dict[Delivery, list[PublishResult]] = {}
 
     def __len__(self) -> int:
-        """Return the number of parents that are not resolved yet."""
+        """Return the number of sends' futures that are not resolved yet."""
         return len(self._parent_to_remaining)
 
     def register(self, parent: Delivery, children: Iterable[Delivery]) -> None:
-        """Make ``parent`` wait for ``children``, in addition to those that it waits for already."""
-        for child in children:
-            if all(owner is not parent for owner, _ in self._child_to_parents.get(child, ())):
-                self.register_owners(child, [(parent, None)])
+        """Make a send's future wait for the futures of messages, in addition to those that it waits for already.
 
-    def register_owners(self, child: Delivery, owners: Iterable[Owner]) -> None:
-        """Make each owner wait for ``child``, which carries the given number of its datapoints."""
-        added = list(owners)
+        Args:
+            parent: The send's future.
+            children: The messages' futures.
+        """
+        for child in children:
+            if all(known is not parent for known, _ in self._child_to_parents.get(child, ())):
+                self.register_shares(child, [(parent, None)])
+
+    def register_shares(self, child: Delivery, shares: Iterable[Share]) -> None:
+        """Make the futures of sends wait for the future of a message.
+
+        Args:
+            child: The message's future.
+            shares: Each send's future, with the number of the send's datapoints in the message.
+        """
+        added = list(shares)
         known = self._child_to_parents.setdefault(child, added)
         if known is not added:
             known += added
@@ -52,56 +63,59 @@ class FutureMap:
             remaining[parent] = remaining.get(parent, 0) + 1
 
     def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, Iterable[tuple[int, int]]]]) -> None:
-        """Make the owners of ``child`` wait for its parts instead.
+        """Make the sends that wait for a message wait for the messages that replace it.
 
         Args:
-            child: The future of a publish that is replaced.
-            parts: The future of each part, and its sources: the place of an owner among those of ``child``, and how many of the
-                owner's datapoints the part carries. Each owner is in at least one part.
+            child: The future of the message that is replaced.
+            parts: The future of each new message, with its sources: the index of a send among those of the old message, and how
+                many of the send's datapoints the new message carries. Each send is in at least one new message.
         """
-        owners = self._child_to_parents.pop(child, [])
-        if not owners:
+        shares = self._child_to_parents.pop(child, [])
+        if not shares:
             return
         for part, sources in parts:
-            self.register_owners(part, [(owners[place][0], datapoints) for place, datapoints in sources])
-        for parent, _ in owners:
+            self.register_shares(part, [(shares[index][0], datapoints) for index, datapoints in sources])
+        for parent, _ in shares:
             self._parent_to_remaining[parent] -= 1
 
     def get_parents(self, child: Delivery) -> list[Delivery]:
-        """Return the futures of the sends that wait for ``child``."""
+        """Return the futures of the sends that wait for a message's future."""
         return [parent for parent, _ in self._child_to_parents.get(child, ())]
 
     def child_resolved(self, child: Delivery) -> None:
-        """Count ``child`` as done for all its parents, and resolve the parents that wait for no other child.
+        """Resolve the futures of the sends that wait for this message's future and for no other.
 
-        A cancelled child, and one without a ``PublishResult``, contributes nothing to the result. A parent that has only such
-        children is resolved with ``None``.
+        A message's future that was cancelled, or has no ``PublishResult``, contributes nothing to the result. A send's future
+        that waits only for such futures is resolved with ``None``.
+
+        Args:
+            child: The message's future, which is done.
         """
-        owners = self._child_to_parents.pop(child, None)
-        if owners is None:
+        shares = self._child_to_parents.pop(child, None)
+        if shares is None:
             return
         result = _result_of(child)
         remaining = self._parent_to_remaining
-        for parent, datapoints in owners:
+        for parent, datapoints in shares:
             if result is None or datapoints is None or datapoints == result.datapoints_count:
-                # All of the publish is this send's, so the result needs no copy.
-                share = result
+                # The message carries no other send, so its result needs no copy.
+                own_result = result
             else:
-                share = result.with_datapoints(datapoints)
+                own_result = result.with_datapoints(datapoints)
             left = remaining[parent] - 1
             if left or parent in self._partial_results:
-                self._count_part(parent, left, share)
+                self._count_part(parent, left, own_result)
                 continue
             # The usual case: the send was not split.
             del remaining[parent]
             if not parent.done():
-                parent.set_result(share)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
+                parent.set_result(own_result)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
 
-    def _count_part(self, parent: Delivery, left: int, share: PublishResult | None) -> None:
-        """Count one part of a split send; ``left`` parts are not done."""
+    def _count_part(self, parent: Delivery, left: int, own_result: PublishResult | None) -> None:
+        """Keep the result of one message of a split send, whose future is resolved when no further message is left."""
         parts = self._partial_results.setdefault(parent, [])
-        if share is not None:
-            parts.append(share)
+        if own_result is not None:
+            parts.append(own_result)
         if left:
             self._parent_to_remaining[parent] = left
             return
@@ -118,28 +132,31 @@ def _result_of(child: Delivery) -> PublishResult | None:
 
 
 future_map = FutureMap()
-"""The map of splitters that are used on their own. Each client has its own."""
+"""The map of splitters that are used without a client. Each client has a map of its own."""
 
 
-def answer_as(future: Delivery, delivery: Delivery) -> None:
-    """Give ``future`` the result of ``delivery``."""
+def resolve_with(future: Delivery, other: Delivery) -> None:
+    """Resolve a future with the result of another one, once that is resolved."""
 
-    def answer(done: Delivery) -> None:
+    def resolve(done: Delivery) -> None:
         if not future.done():
             result: PublishResult = done.result()
             future.set_result(result)
 
-    delivery.add_done_callback(answer)
+    other.add_done_callback(resolve)
 
 
 async def wait_for_set(event: asyncio.Event) -> None:
-    """Wait until ``event`` is set, and is so now: one that is cleared again before its waiters run wakes them all the same."""
+    """Wait until an event is set, and still is when this returns.
+
+    ``event.wait()`` also returns if the event was cleared again before the waiting task ran.
+    """
     while not event.is_set():
         await event.wait()
 
 
 def seconds_or_none(timeout: float | None) -> float | None:
-    """Return a time limit in seconds, or ``None`` for no limit, as which a negative number counts.
+    """Return a time limit in seconds, or ``None`` for no limit; a negative number means no limit.
 
     Raises:
         TypeError: ``timeout`` is not a number of seconds.

@@ -1,16 +1,16 @@
-"""The queues of one client, and the path of a message through them: in, to its worker, and back if it was not delivered.
+"""The queues of one client, and the path of a send or message through them to its worker, and back if it is published again.
 
-The rule: a datapoint that was accepted is in exactly one place (a queue, taken by a worker, in flight), and its future is resolved
-when it leaves the last one.
+The rule: an accepted datapoint is in exactly one place (in a queue, taken by a worker, or in flight), and its send's future is
+resolved when its last datapoint leaves the last place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, cast
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, answer_as
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, resolve_with
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
@@ -30,7 +30,7 @@ from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.transport import SessionEnd
-from tb_mqtt_client.service.delivery.work_item import DELIVERY, ENCODED, NUMBER, Queued, QueuedUplink, WorkItem
+from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem
 from tb_mqtt_client.service.delivery.workers import (
     FailedRounds,
     MessageQueueWorker,
@@ -45,9 +45,7 @@ logger = get_logger(__name__)
 ANNOUNCING = frozenset({MessageKind.DEVICE_CONNECT, MessageKind.DEVICE_DISCONNECT})
 
 SENDS_A_TURN = 500
-"""Sends that are accepted, and routed, before other tasks of the loop get their turn."""
-
-WorkerT = TypeVar("WorkerT", bound=MessageQueueWorker)
+"""The number of sends that are accepted or routed before the other tasks of the event loop run."""
 
 
 class MessageService:
@@ -102,23 +100,26 @@ class MessageService:
         # Set while no caller drains, so that an acknowledgement does not check the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
-        self._owner = tasks
+        self._task_owner = tasks
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = FailedRounds("initial")
 
         self._publisher = Publisher(mqtt_manager, admission, self.counter)
-        self._retry_by_qos = self._worker(RetryQueueWorker, "retry by QoS", AsyncDeque(), wait_announced=self._wait_announced)
+        # The arguments that all workers of messages have.
+        shared = self._publisher, self._check, self._give_up
+        self._retry_by_qos = RetryQueueWorker("retry by QoS", AsyncDeque(), *shared, wait_announced=self._wait_announced)
         self._outcomes = Outcomes(self._receipts, futures, self.counter, admission, self._retry_by_qos, self._publish_service_again)
         self.suspects = self._outcomes.suspects
         """Messages that may have ended a connection."""
-        options = {"suspects": self.suspects, "wait_announced": self._wait_announced}
-        self._suspect_worker = self._worker(SuspectWorker, "suspects", AsyncDeque(), **options)
-        self._service = self._worker(MessageQueueWorker, "service", AsyncDeque())
-        # There may be thousands of them after a reconnect: a response to an RPC cannot wait behind them.
-        self._announcements = self._worker(MessageQueueWorker, "announcements", AsyncDeque())
+        self._suspect_worker = SuspectWorker(
+            "suspects", AsyncDeque(), *shared, suspects=self.suspects, wait_announced=self._wait_announced
+        )
+        self._service = MessageQueueWorker("service", AsyncDeque(), *shared)
+        # A queue of their own: after a reconnect there may be thousands, and the response to an RPC must not wait behind them.
+        self._announcements = MessageQueueWorker("announcements", AsyncDeque(), *shared)
         self.device_uplink = self._uplink_worker("device uplink", device_queue, device_packer(futures), device_qos)
-        self._gateway_uplink: UplinkQueueWorker | None = None
         """Drains the device uplink queue."""
+        self._gateway_uplink: UplinkQueueWorker | None = None
         self._uplink_workers = [self.device_uplink]
         self._service_workers = [self._announcements, self._service]
         self._sub_devices: SubDeviceFilter | None = None
@@ -135,19 +136,34 @@ class MessageService:
         self._gateway_uplink = self._uplink_worker("gateway uplink", AsyncDeque(), sub_device_packer(self._futures), 1)
         self._uplink_workers.append(self._gateway_uplink)
 
-    def _worker(self, kind: type[WorkerT], name: str, queue: AsyncDeque[Any], **options: Any) -> WorkerT:
-        return kind(name, queue, self._publisher, give_up=self._give_up, **{"fits": self._fits} | options)
-
     def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
-        options = {"packer": packer, "capacity": self.capacity, "qos": qos}
-        options |= {"on_suspicious_ts": self._timestamp_advice.note, "fits": self._fits_session}
-        return self._worker(UplinkQueueWorker, name, queue, **options, retry=self._retry_by_qos, on_oversized=self._note_drained)
+        return UplinkQueueWorker(
+            name,
+            queue,
+            self._publisher,
+            self._check_just_packed,
+            self._give_up,
+            packer=packer,
+            capacity=self.capacity,
+            qos=qos,
+            retry=self._retry_by_qos,
+            on_oversized=self._note_drained,
+            on_suspicious_ts=self._timestamp_advice.note,
+        )
 
     # The life of the loops.
 
     @property
+    def failed_rounds(self) -> list[FailedRounds]:
+        """The counters of failed rounds of all loops."""
+        return [self._failures, *(worker.failures for worker in self._workers())]
+
+    def _workers(self) -> list[MessageQueueWorker]:
+        return [self._retry_by_qos, self._suspect_worker, *self._service_workers, *self._uplink_workers]
+
+    @property
     def has_failed(self) -> bool:
-        """Whether a loop has ended by itself: nothing is accepted until ``open``."""
+        """Whether a loop ended unexpectedly, so that nothing is accepted until ``open``."""
         return self.intake.has_failed
 
     def open(self) -> None:
@@ -155,17 +171,13 @@ class MessageService:
         self.intake.open()
 
     def start(self) -> None:
-        """Start the loops; nothing happens when they run."""
+        """Start the loops, unless they run already."""
         if self._tasks:
             return
         self.open()
-        self._start_loop("initial", self._dispatch_initial_queue_loop())
-        self._start_loop("retry by QoS", self._dispatch_retry_by_qos_queue_loop())
-        for worker in (self._suspect_worker, *self._service_workers, *self._uplink_workers):
-            self._start_loop(worker.name, worker.run())
-
-    def _start_loop(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(self._owner.keep(loop, f"{name} queue"))
+        loops = {"initial": self._dispatch_initial_queue_loop(), self._retry_by_qos.name: self._dispatch_retry_by_qos_queue_loop()}
+        loops |= {worker.name: worker.run() for worker in self._workers() if worker is not self._retry_by_qos}
+        self._tasks = [self._task_owner.keep(loop, f"{name} queue") for name, loop in loops.items()]
 
     async def drain(self) -> None:
         """Wait until all futures of accepted sends and messages are resolved."""
@@ -181,7 +193,7 @@ class MessageService:
 
     async def _end_loops(self) -> None:
         tasks, self._tasks = self._tasks, []
-        await self._owner.end(tasks)
+        await self._task_owner.end(tasks)
 
     async def shutdown(self) -> None:
         """End the loops and resolve everything that is left as not delivered."""
@@ -192,12 +204,16 @@ class MessageService:
             self._clear_now()
 
     def fail(self, failure: str) -> None:
-        """Accept nothing until ``open``, for a loop has ended that must not; ``failure`` says which. No sender may wait forever."""
+        """Accept nothing until ``open``, and resolve all queued data as undelivered, because a loop ended unexpectedly.
+
+        Args:
+            failure: The text of the ``NotConnectedError`` that sends raise.
+        """
         self.intake.fail(failure)
         self._clear_now()
 
     async def clear(self) -> None:
-        """Resolve all queued data as not delivered. Messages in flight are not concerned."""
+        """Resolve all queued data as undelivered. Messages in flight stay in flight."""
         self._clear_now()
 
     def _clear_now(self) -> None:
@@ -218,8 +234,7 @@ class MessageService:
 
     def is_empty(self) -> bool:
         """Return whether nothing is queued, held back or taken by a worker."""
-        workers = (self._retry_by_qos, self._suspect_worker, *self._service_workers, *self._uplink_workers)
-        workers_empty = all(worker.is_empty() for worker in workers)
+        workers_empty = all(worker.is_empty() for worker in self._workers())
         return workers_empty and self._initial.is_empty() and not (self._sub_devices is not None and self._sub_devices.holds_data)
 
     def _all_queued(self) -> list[Queued]:
@@ -231,7 +246,7 @@ class MessageService:
             queued += self._sub_devices.held()
         return queued
 
-    # The way in.
+    # Accepting sends and messages.
 
     async def publish(self, message: MqttPublishMessage) -> list[Delivery]:
         """Accept a message.
@@ -247,9 +262,9 @@ class MessageService:
         if isinstance(message.payload, bytes):
             self.submit(message)
             return message.delivery_futures
-        delivery = await self.intake.accept(queued_uplink(message, message.payload.encoded))
+        send_future = await self.intake.accept(queued_uplink(message, message.payload.encoded))
         for future in message.delivery_futures:
-            answer_as(future, delivery)
+            resolve_with(future, send_future)
         return message.delivery_futures
 
     def _take_oldest(self) -> QueuedUplink | None:
@@ -284,7 +299,7 @@ class MessageService:
         return item
 
     def withdraw(self, message: MqttPublishMessage) -> None:
-        """Remove a message without datapoints that is not published yet, because no caller waits for its effect."""
+        """Remove a message without datapoints, and resolve it as undelivered, unless it is published already."""
 
         def is_it(item: Queued) -> bool:
             return isinstance(item, WorkItem) and item.message is message
@@ -304,8 +319,8 @@ class MessageService:
     async def _dispatch_initial_queue_loop(self) -> None:
         """Route messages to the service queue or the announcements, and sends of sub-devices to the gateway uplink queue.
 
-        ``Intake`` routes the device's own sends to the device uplink queue, for which there is nothing to decide. After an
-        unexpected exception the next round follows.
+        Sends of the connected device are not routed here: ``Intake`` puts them into the device uplink queue. An unexpected
+        exception is logged, and the loop continues.
         """
         while True:
             while self._initial.is_empty():
@@ -314,7 +329,7 @@ class MessageService:
             try:
                 self._route(queued)
             except BaseException as error:
-                # The end of this loop finds them here.
+                # Back in their places, so that they are found there if this loop ends.
                 left = self._not_routed(queued)
                 self._initial.prepend_all(left)
                 if not isinstance(error, Exception):
@@ -385,7 +400,7 @@ class MessageService:
         self._retry_by_qos.put([item])
 
     def check_packed_again(self) -> None:
-        """Check packed data once more for devices that may not pass: an uplink worker does not check it."""
+        """Have packed data checked for devices that are not announced, which uplink workers do not check."""
         packed = [item for worker in self._uplink_workers for item in worker.take_back()]
         if packed:
             self._retry_by_qos.put([], packed)
@@ -410,14 +425,14 @@ class MessageService:
         if self._sub_devices is not None and item.of_sub_devices:
             await self._sub_devices.wait_announced(item)
 
-    # The way back.
+    # Outcomes of published messages.
 
     def acknowledged(self, item: WorkItem, reason_code: int) -> None:
-        """Resolve the sends of a message whose PUBACK came, or publish the message again."""
+        """Resolve a message by the reason code of its PUBACK, or publish it again."""
         try:
             self._outcomes.acknowledged(item, reason_code)
         except Exception:
-            # A defect, which is reported where the packet was read. The senders get at least the platform's reason code.
+            # A defect, which is reported where the packet was read. The callers get at least the platform's reason code.
             self._receipts.resolve(item, reason_code)
             raise
         finally:
@@ -425,7 +440,7 @@ class MessageService:
                 self._note_drained()
 
     def quota_exceeded(self) -> None:
-        """Take note that sub-devices exceed a quota, for which the platform ends the connection."""
+        """Note that sub-devices exceed a quota, after which the platform ends the connection."""
         # A notice may be read when its session has ended already, and says nothing about the next one.
         if self._mqtt_manager.is_ready():
             self._outcomes.noticed_quota()
@@ -434,11 +449,11 @@ class MessageService:
         self._worker_of(item).queue.prepend_all([item])
 
     async def put_retry_message(self, message: MqttPublishMessage) -> None:
-        """Take a message back that was published and is to be published again, before any younger data."""
+        """Queue a message that was published once more, before any younger data."""
         self.put_retry_messages([WorkItem.of(message)], SessionEnd("no acknowledgement"))
 
     def put_retry_messages(self, items: list[WorkItem], end: SessionEnd) -> None:
-        """Take messages back whose connection ended before their PUBACK; they go first, in their old order, on the next one."""
+        """Queue unacknowledged messages of a connection that ended: first, and in their old order."""
         again = self._outcomes.lost(items, end)
         service = [item for item in again if not item.has_datapoints]
         for worker in self._service_workers:
@@ -448,15 +463,21 @@ class MessageService:
         self._retry_by_qos.put(uplinks, [item for worker in self._uplink_workers for item in worker.take_back()])
         self._note_drained()
 
-    def _fits(self, item: WorkItem) -> bool:
-        """Return whether a message may be published now; if not, it was dealt with."""
+    def _check(self, item: WorkItem) -> bool:
+        """Return whether a message may be published now; if not, hold it back, split it, or resolve it.
+
+        It may not if a device in it is not announced, was renamed or deleted, or if the message exceeds the session's limits.
+        """
         if item.of_sub_devices and self._sub_devices is not None and self._sub_devices.keep_back(item):
             self._note_drained()
             return False
-        return self._fits_session(item)
+        return self._check_just_packed(item)
 
-    def _fits_session(self, item: WorkItem) -> bool:
-        """Return whether a message that was packed since its devices were announced may be published now."""
+    def _check_just_packed(self, item: WorkItem) -> bool:
+        """Return whether a message of an uplink worker may be published now; if not, split it or resolve it.
+
+        Its devices are announced: sends of other devices are not queued for packing, see ``check_packed_again``.
+        """
         is_taken = item.of_sub_devices and self._sub_devices is not None and self._sub_devices.follow(item)
         if not is_taken and (item.checked == self._admission.changes or self._outcomes.fits(item)):
             return True
@@ -480,4 +501,4 @@ class MessageService:
 
 def _future_of(item: Queued) -> Delivery:
     """Return the future that stays with an item in whatever queue it is."""
-    return item.deliveries[0] if isinstance(item, WorkItem) else item[DELIVERY]
+    return item.futures[0] if isinstance(item, WorkItem) else item[FUTURE]

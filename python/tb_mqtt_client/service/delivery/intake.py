@@ -162,19 +162,19 @@ class Intake:
         return True
 
     def _dropped(self, encoded: EncodedUplink) -> Delivery:
-        delivery = self._create_future()
+        future = self._create_future()
         self._counter.accept(encoded.datapoints)
-        self._receipts.dropped(encoded, delivery)
-        return delivery
+        self._receipts.dropped(encoded, future)
+        return future
 
     def _drop(self, uplink: QueuedUplink) -> None:
-        encoded, delivery, _ = uplink
+        encoded, future, _ = uplink
         self._capacity.give_back(1, encoded.nbytes)
-        self._receipts.dropped(encoded, delivery)
+        self._receipts.dropped(encoded, future)
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         try:
-            delivery = self._create_future()
+            future = self._create_future()
         except NotConnectedError:
             self._capacity.give_back(1, encoded.nbytes)
             raise
@@ -183,11 +183,11 @@ class Intake:
         # A number costs memory, and only this policy has to know the order.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
         if self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append((encoded, delivery, number))
+            self._initial_queue.append((encoded, future, number))
         else:
             # There is nothing to decide, so no turn of the loop is spent on routing.
-            self._device_queue.append((encoded, delivery, number))
-        return delivery
+            self._device_queue.append((encoded, future, number))
+        return future
 
     async def _make_room(self, nbytes: int) -> bool:
         """Return whether there is capacity now, and was taken."""

@@ -320,8 +320,8 @@ class Outcomes:
         if len(payloads) < 2:
             return []
         parts = [part_of(item, payload, self.sub_devices) for payload in payloads]
-        sources = [(part.deliveries[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
-        self._futures.replace_child(item.deliveries[0], sources)
+        sources = [(part.futures[0], payload.sources) for part, payload in zip(parts, payloads, strict=True)]
+        self._futures.replace_child(item.futures[0], sources)
         return parts
 
 

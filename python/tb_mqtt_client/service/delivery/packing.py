@@ -28,11 +28,11 @@ Packing = Callable[..., PackedUplinks]
 
 
 class Oversized(NamedTuple):
-    """A datapoint that fits in no payload."""
+    """A datapoint that is too large for any payload."""
 
     key: str
     result: PublishResult
-    delivery: Delivery
+    future: Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PackedBatch:
     values_rounded: int
     """Values that were rounded, so that the platform stores numbers."""
     values_stored_as_text: int
-    """Values of which the platform makes text."""
+    """Numbers that the platform stores as text."""
     suspicious_ts: list[int]
     """Timestamps that are not likely to be in milliseconds: the first of each kind of datapoints."""
     is_remarkable: bool
@@ -92,19 +92,19 @@ class UplinkPacker:
             )
             for pack in packings
         ]
-        deliveries = [delivery for _, delivery, _ in uplinks]
+        send_futures = [future for _, future, _ in uplinks]
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []
-        register_owners = self._futures.register_owners
+        register_shares = self._futures.register_shares
         for (topic, route), payloads in zip(self._topics, packed, strict=True):
             for payload in payloads.payloads:
-                delivery: Delivery = create_future()
-                owners = [(deliveries[index], datapoints) for index, datapoints in payload.sources]
-                register_owners(delivery, owners)
-                answered_for = sum([datapoints for _, datapoints in owners])
+                future: Delivery = create_future()
+                shares = [(send_futures[index], datapoints) for index, datapoints in payload.sources]
+                register_shares(future, shares)
+                answered_for = sum([datapoints for _, datapoints in shares])
                 message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, route=route)
-                item = WorkItem(message, [delivery], answered_for)
+                item = WorkItem(message, [future], answered_for)
                 item.devices = payload.devices
                 item.superseded = answered_for - payload.datapoints
                 item.payload_limit = limits.max_payload_size
@@ -112,14 +112,14 @@ class UplinkPacker:
                 item.checked = checked
                 items.append(item)
             for index, key, size in payloads.oversized:
-                delivery = create_future()
-                register_owners(delivery, [(deliveries[index], 1)])
+                future = create_future()
+                register_shares(future, [(send_futures[index], 1)])
                 result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
-                delivery.set_result(result)
-                all_oversized.append(Oversized(key, result, delivery))
+                future.set_result(result)
+                all_oversized.append(Oversized(key, result, future))
         # Last, when every send is tied to all its parts: a result now is the result of the whole send.
         for oversized in all_oversized:
-            self._futures.child_resolved(oversized.delivery)
+            self._futures.child_resolved(oversized.future)
         (rounded, stored_as_text), (more_rounded, more_stored_as_text) = [payloads.conversions for payloads in packed]
         rounded, stored_as_text = rounded + more_rounded, stored_as_text + more_stored_as_text
         suspicious_ts = [payloads.suspicious_ts for payloads in packed if payloads.suspicious_ts is not None]

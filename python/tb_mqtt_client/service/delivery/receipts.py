@@ -30,10 +30,10 @@ class Receipts:
     def resolve(self, item: WorkItem, reason_code: int) -> None:
         """Resolve the sends of a message whose datapoints have been counted."""
         result = item.result(reason_code)
-        for delivery in item.deliveries:
-            if not delivery.done():
-                delivery.set_result(result)
-            self._futures.child_resolved(delivery)
+        for future in item.futures:
+            if not future.done():
+                future.set_result(result)
+            self._futures.child_resolved(future)
 
     def undelivered(self, item: Queued) -> None:
         """Resolve a send or message that will not be published: the client is stopped, or the device is deleted."""
@@ -42,10 +42,10 @@ class Receipts:
                 self._counter.leave_undelivered(item.datapoints)
             self.resolve(item, LocalReasonCode.NOT_DELIVERED)
             return
-        encoded, delivery, _ = item
+        encoded, future, _ = item
         self._capacity.give_back(1, encoded.nbytes)
         self._counter.leave_undelivered(encoded.datapoints)
-        _resolve(delivery, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
+        _resolve(future, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
     def rejected(self, item: Queued, announcement: PublishResult) -> None:
         """Resolve a send or message of a device whose announcement was refused, with the reason of that."""
@@ -54,22 +54,22 @@ class Receipts:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
             self.resolve(item, announcement.reason_code)
             return
-        encoded, delivery, _ = item
+        encoded, future, _ = item
         self._capacity.give_back(1, encoded.nbytes)
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
-        _resolve(delivery, announcement.with_datapoints(encoded.datapoints))
+        _resolve(future, announcement.with_datapoints(encoded.datapoints))
 
-    def dropped(self, encoded: EncodedUplink, delivery: Delivery) -> None:
+    def dropped(self, encoded: EncodedUplink, future: Delivery) -> None:
         """Resolve a send that the queue policy drops."""
         self._counter.drop(encoded.datapoints)
-        _resolve(delivery, _unsent(encoded, LocalReasonCode.DROPPED))
+        _resolve(future, _unsent(encoded, LocalReasonCode.DROPPED))
 
 
 def resolve_futures(item: WorkItem, reason_code: int) -> None:
     """Resolve the futures of a message that no client counts."""
     result = item.result(reason_code)
-    for delivery in item.deliveries:
-        _resolve(delivery, result)
+    for future in item.futures:
+        _resolve(future, result)
 
 
 def resolve_undelivered(items: list[WorkItem], _: SessionEnd) -> None:
@@ -82,7 +82,7 @@ def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResu
     return PublishResult("", 1, -1, encoded.nbytes, reason_code, encoded.datapoints)
 
 
-def _resolve(delivery: Delivery, result: PublishResult) -> None:
+def _resolve(future: Delivery, result: PublishResult) -> None:
     # The future of a caller who was cancelled while waiting is done.
-    if not delivery.done():
-        delivery.set_result(result)
+    if not future.done():
+        future.set_result(result)

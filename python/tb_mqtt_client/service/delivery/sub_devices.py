@@ -100,7 +100,7 @@ class Pipeline(Protocol):
         """Queue a message with datapoints before all others."""
 
     def check_packed_again(self) -> None:
-        """Check packed data once more for devices that may not pass: an uplink worker does not check it."""
+        """Have packed data checked for devices that are not announced, which uplink workers do not check."""
 
     def send_in_parts(self, item: WorkItem) -> bool:
         """Replace a message of several devices by one for each; return False for a message of one device."""

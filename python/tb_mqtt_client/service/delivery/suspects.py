@@ -17,11 +17,12 @@ from typing import Any
 
 from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
+from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, MessageKind, Route
 from tb_mqtt_client.constants.reason_codes import BLAMING_DISCONNECTS, ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import WorkItem
-from tb_mqtt_client.service.delivery.workers import MessageQueueWorker
+from tb_mqtt_client.service.delivery.workers import MessageQueueWorker, Publisher
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
 """Reason codes of a DISCONNECT that certainly has a message as its cause. 0x8B may also come from a server that shuts down."""
@@ -86,6 +87,10 @@ class Suspects:
         self._filled = asyncio.Event()
         self.interval = STRIKE_INTERVAL
         """Seconds between two trials of a single message."""
+        self.proof_seconds = PROOF_SECONDS
+        """Seconds that a trial waits for an acknowledgement of another message first."""
+        self.max_suspects = MOST_SUSPECTS
+        """The largest number of suspects."""
         self.current: Group | None = None
         """The group whose trial is running."""
         self._in_flight: set[WorkItem] = set()
@@ -97,7 +102,7 @@ class Suspects:
 
     def free_places(self) -> int:
         """Return how many messages may be added."""
-        return max(0, MOST_SUSPECTS - sum(len(group.items) for group in self.groups))
+        return max(0, self.max_suspects - sum(len(group.items) for group in self.groups))
 
     def all(self) -> list[WorkItem]:
         """Return all suspects."""
@@ -254,12 +259,31 @@ def empty_message() -> WorkItem:
 
 
 class SuspectWorker(MessageQueueWorker):
-    """Publishes one group of suspects after the other, while nothing else is in flight."""
+    """Publish one group of suspects after the other, while nothing else is in flight."""
 
     def __init__(
-        self, *args: Any, suspects: Suspects, wait_announced: Callable[[WorkItem], Awaitable[None]], **kwargs: Any
+        self,
+        name: str,
+        queue: AsyncDeque[Any],
+        publisher: Publisher,
+        check: Callable[[WorkItem], bool],
+        give_up: Callable[[Any], None],
+        *,
+        suspects: Suspects,
+        wait_announced: Callable[[WorkItem], Awaitable[None]],
     ) -> None:
-        super().__init__(*args, **kwargs)
+        """Create a worker.
+
+        Args:
+            name: See `MessageQueueWorker`.
+            queue: Stays empty: the messages are in `suspects`.
+            publisher: See `MessageQueueWorker`.
+            check: See `MessageQueueWorker`.
+            give_up: See `MessageQueueWorker`.
+            suspects: The groups of suspects.
+            wait_announced: Waits until the sub-devices of a message are announced in this session.
+        """
+        super().__init__(name, queue, publisher, check, give_up)
         self._suspects = suspects
         self._wait_announced = wait_announced
 
@@ -275,7 +299,7 @@ class SuspectWorker(MessageQueueWorker):
         session = transport.connections
         for item in list(group.items):
             await self._wait_announced(item)
-        worked = await transport.wait_worked(PROOF_SECONDS)
+        worked = await transport.wait_worked(self._suspects.proof_seconds)
         async with transport.alone():
             if not self._is_in(session):
                 # The devices have to be announced again, and the acknowledgement that was waited for was of another session.
@@ -301,7 +325,7 @@ class SuspectWorker(MessageQueueWorker):
     async def _publish_in(self, session: int, item: WorkItem) -> None:
         """Publish a message when the limits admit it, unless the session ends before."""
         while self._is_in(session):
-            if not self._fits(item):
+            if not self._check(item):
                 self._suspects.settled(item)
                 return
             if not self._transport.has_room.is_set():

@@ -14,7 +14,7 @@ QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
 """An accepted send: its datapoints, the future of its result, and its place among all sends, if the queue policy needs that. A
 plain tuple: there may be a million of them."""
 ENCODED: Final = 0
-DELIVERY: Final = 1
+FUTURE: Final = 1
 NUMBER: Final = 2
 
 
@@ -28,28 +28,28 @@ class WorkItem:
     devices = 1
     """Devices in the payload, each of which the server counts as a message."""
     superseded = 0
-    """Datapoints that the message answers for and that a later value of the same payload replaces."""
+    """Datapoints of the message that a later value of the same key and timestamp in its payload replaces."""
     payload_limit = 0
-    """Bytes that the payload could have, for the statistics."""
+    """The largest size that the payload could have had, in bytes, for the statistics."""
     checked = -1
-    """The state of the limits (`Admission.changes`) that the message was found to be within."""
+    """The value of `Admission.changes` when the message was last found to be within the limits."""
     resend = True
-    """Whether the message is published again if its connection ends; otherwise it belongs to one session."""
+    """Whether the message is published again if its connection ends before the acknowledgement."""
     losses = 0
     """Connections that ended while the message was in flight, and possibly because of it."""
     stamp: object = None
     """The totals of published traffic when the message was published, see `LearnedLimits`."""
 
-    def __init__(self, message: MqttPublishMessage, deliveries: list[Delivery], datapoints: int = 0) -> None:
+    def __init__(self, message: MqttPublishMessage, futures: list[Delivery], datapoints: int = 0) -> None:
         """Create the item of a message.
 
         Args:
             message: The packet.
-            deliveries: Futures that are resolved with the message's result.
-            datapoints: Datapoints that the message answers for, superseded ones included.
+            futures: Futures that are resolved with the message's result.
+            datapoints: Datapoints whose outcome is the message's outcome, superseded ones included.
         """
         self.message = message
-        self.deliveries = deliveries
+        self.futures = futures
         self.datapoints = datapoints
         self.kind, self.of_sub_devices = message.route
         self.has_datapoints = self.kind.has_datapoints

@@ -27,19 +27,20 @@ from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
 logger = get_logger(__name__)
 
 FAILURES_ALONE = 3
-"""So many times one item may fail on its own until it is given up."""
+"""An item is given up when it was the only one in this many failed rounds in a row."""
 PAUSE_SECONDS = 1.0
-"""Time between two attempts with one item: the cause may be over by then."""
+"""Seconds between two attempts with a single item, in which the cause may go away."""
 
 
 class FailedRounds:
-    """Counts the failed rounds of one loop, and decides what the next one may take. An item is a message or a queued uplink."""
+    """Count the failed rounds of one loop, and decide how many items (sends or messages) the next round takes."""
 
     def __init__(self, name: str) -> None:
         """Create the counter of the loop that drains the queue of this name."""
         self._name = name
         self._log = OccasionalLog(logger)
         self.pause_seconds = PAUSE_SECONDS
+        """Seconds of a pause."""
         self._last_alone: object = None
         self._failures_alone = 0
         self.pauses = False
@@ -48,20 +49,28 @@ class FailedRounds:
         """The number of items that the next round may take."""
 
     def succeeded(self) -> None:
-        """Let the next round take more."""
+        """Double the number of items that the next round may take, after a round without an error."""
         if self.at_most < sys.maxsize:
             self.at_most *= 2
 
     def failed(self, error: BaseException, items: Sequence[object] = ()) -> bool:
-        """Report the exception of a round with these items. Return whether the only one of them is to be given up."""
+        """Log the exception of a round, and decide on the next round.
+
+        Args:
+            error: The exception.
+            items: The items of the round.
+
+        Returns:
+            True if the only item of the round is to be given up.
+        """
         text = "Unexpected error in the %s queue, which goes on (items concerned: %d): %r"
         kind = type(error).__name__
         self._log.warn_of(kind, text, self._name, len(items), error, level=logging.ERROR, error=error)
-        # No item is the cause of a lack of memory.
+        # A lack of memory is not the fault of an item.
         is_lack_of_memory = isinstance(error, MemoryError)
         self.pauses = len(items) <= 1 or is_lack_of_memory
         if items:
-            # Halves isolate the item that is the cause.
+            # Half as many items each time isolate the item that causes the error.
             self.at_most = max(1, len(items) // 2)
         if len(items) != 1 or is_lack_of_memory:
             return False
@@ -75,7 +84,7 @@ class FailedRounds:
         return True
 
     async def pause(self) -> None:
-        """Wait before the next round if the last failure asks for it."""
+        """Wait before the next round if it has to repeat a single item, or if memory was lacking."""
         if not self.pauses:
             return
         try:
@@ -85,14 +94,14 @@ class FailedRounds:
 
 
 BATCH_PAYLOADS = 32
-"""Payloads that one batch may fill. Only the last one of a batch is not full, so that more of them waste less."""
+"""The number of payloads that one batch may fill. Only the last payload of a batch is partly empty, so large batches waste less."""
 BATCH_PAYLOADS_LIMITED = 4
-"""The number while a limit of datapoints makes the payloads smaller."""
+"""The number of payloads in a batch while a limit of datapoints makes the payloads smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes messages within the limits; all workers of a client share it."""
+    """Publish messages within the limits; all workers of a client share one publisher."""
 
     transport: Transport
     admission: Admission
@@ -119,15 +128,14 @@ class Publisher:
 
 
 class MessageQueueWorker:
-    """Drains a queue of messages that are ready, one after the other: those without datapoints."""
+    """Publish the messages of a queue one after the other. Used directly for messages without datapoints."""
 
     def __init__(
         self,
         name: str,
         queue: AsyncDeque[Any],
         publisher: Publisher,
-        *,
-        fits: Callable[[WorkItem], bool],
+        check: Callable[[WorkItem], bool],
         give_up: Callable[[Any], None],
     ) -> None:
         """Create a worker.
@@ -136,7 +144,8 @@ class MessageQueueWorker:
             name: The queue's name, for tasks and the log.
             queue: The queue.
             publisher: Publishes messages within the limits.
-            fits: Returns whether a message may be published in this session; if not, it has dealt with the message.
+            check: Called right before a message is published. Returns whether it may be published in this session; if not, it
+                has held the message back, queued parts of it, or resolved it.
             give_up: Resolves a message or send that cannot be sent because of an unexpected error.
         """
         self.name = name
@@ -147,27 +156,28 @@ class MessageQueueWorker:
         self._transport = publisher.transport
         self._admission = publisher.admission
         self._writable = self._transport.service_writable
-        self._fits = fits
+        self._check = check
         self._give_up = give_up
-        self._failures = FailedRounds(name)
+        self.failures = FailedRounds(name)
+        """Counts the failed rounds of this loop."""
 
     def is_empty(self) -> bool:
         """Return whether nothing is queued or taken."""
         return not self.unsent and self.queue.is_empty()
 
     async def run(self) -> None:
-        """Work until cancelled. After an unexpected exception the next round follows."""
+        """Publish until cancelled. An unexpected exception is logged, and the loop continues with its next round."""
         while True:
             try:
                 await self._work()
             except asyncio.CancelledError as error:
                 if is_cancelled():
                     raise
-                self._failures.failed(error)
+                self.failures.failed(error)
             except Exception as error:  # noqa: BLE001  # reported with its cause
-                self._failures.failed(error)
-            if self._failures.pauses:
-                await self._failures.pause()
+                self.failures.failed(error)
+            if self.failures.pauses:
+                await self.failures.pause()
 
     async def _work(self) -> None:
         """Do one round: take a batch when it may be published, and publish it."""
@@ -215,31 +225,50 @@ class MessageQueueWorker:
         """Publish the first unsent message if the limits admit it; return the seconds to wait otherwise."""
         item = self.unsent.popleft()
         try:
-            wait = self._publisher.try_publish(item) if self.may_go(item) else 0.0
+            wait = self._publisher.try_publish(item) if self.may_publish(item) else 0.0
         except BaseException as error:
-            # The end of this loop finds it here.
+            # Back in its place, so that it is found there if this loop ends.
             self.unsent.appendleft(item)
             if not isinstance(error, Exception):
                 raise
-            if not self._failures.failed(error, [item]):
-                return self._failures.pause_seconds
+            if not self.failures.failed(error, [item]):
+                return self.failures.pause_seconds
             self._give_up(self.unsent.popleft())
             return 0.0
         if wait:
             self.unsent.appendleft(item)
         return wait
 
-    def may_go(self, item: WorkItem) -> bool:
-        """Return whether a message may be published in this session; most were packed for its limits."""
-        return (item.checked == self._admission.changes and not item.of_sub_devices) or self._fits(item)
+    def may_publish(self, item: WorkItem) -> bool:
+        """Return whether a message may be published in this session; if not, it was held back, split or resolved."""
+        # Most messages are of the device itself, and were packed for the current limits.
+        return (item.checked == self._admission.changes and not item.of_sub_devices) or self._check(item)
 
 
 class RetryQueueWorker(MessageQueueWorker):
-    """Publishes messages again that lost their connection or were refused for a time, before any younger data."""
+    """Publish messages again whose connection ended or that were refused temporarily, before any younger data."""
 
-    def __init__(self, *args: Any, wait_announced: Callable[[WorkItem], Awaitable[None]], **kwargs: Any) -> None:
-        """Create a worker, as `MessageQueueWorker` does. ``wait_announced`` waits until a message's devices are announced."""
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        name: str,
+        queue: AsyncDeque[Any],
+        publisher: Publisher,
+        check: Callable[[WorkItem], bool],
+        give_up: Callable[[Any], None],
+        *,
+        wait_announced: Callable[[WorkItem], Awaitable[None]],
+    ) -> None:
+        """Create a worker.
+
+        Args:
+            name: See `MessageQueueWorker`.
+            queue: See `MessageQueueWorker`.
+            publisher: See `MessageQueueWorker`.
+            check: See `MessageQueueWorker`.
+            give_up: See `MessageQueueWorker`.
+            wait_announced: Waits until the sub-devices of a message are announced in this session.
+        """
+        super().__init__(name, queue, publisher, check, give_up)
         self._writable = self._transport.writable
         self._wait_announced = wait_announced
         self.done = asyncio.Event()
@@ -260,7 +289,7 @@ class RetryQueueWorker(MessageQueueWorker):
         return left
 
     async def _work(self) -> None:
-        """Publish everything that is queued when the round begins."""
+        """Do one round: publish all messages that are queued when it begins."""
         if not self.unsent:
             await wait_for_set(self.queue.filled)
             await self._wait_ready()
@@ -275,32 +304,39 @@ class RetryQueueWorker(MessageQueueWorker):
 
 
 class UplinkQueueWorker(MessageQueueWorker):
-    """Drains a queue of sends: as many as fill a batch of payloads are packed together."""
+    """Pack the sends of a queue together, a batch of payloads at a time, and publish the payloads."""
 
     def __init__(
         self,
-        *args: Any,
+        name: str,
+        queue: AsyncDeque[Any],
+        publisher: Publisher,
+        check: Callable[[WorkItem], bool],
+        give_up: Callable[[Any], None],
+        *,
         packer: UplinkPacker,
         capacity: QueueCapacity,
         qos: int,
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
         on_suspicious_ts: Callable[[int], None],
-        **kwargs: Any,
     ) -> None:
-        """Create a worker, as `MessageQueueWorker` does.
+        """Create a worker.
 
         Args:
-            *args: As `MessageQueueWorker` takes.
-            packer: Writes the payloads.
+            name: See `MessageQueueWorker`.
+            queue: See `MessageQueueWorker`.
+            publisher: See `MessageQueueWorker`.
+            check: See `MessageQueueWorker`.
+            give_up: See `MessageQueueWorker`.
+            packer: Packs sends into payloads.
             capacity: The capacity that queued sends take.
             qos: The QoS of the messages.
-            retry: Its messages are older, and go first.
-            on_oversized: Called when a batch of sends had only datapoints that fit in no payload.
+            retry: The worker whose messages are older, and are published first.
+            on_oversized: Called when all datapoints of a batch were too large for any payload.
             on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
-            **kwargs: As `MessageQueueWorker` takes.
         """
-        super().__init__(*args, **kwargs)
+        super().__init__(name, queue, publisher, check, give_up)
         self.packer = packer
         self._writable = self._transport.writable
         self._capacity = capacity
@@ -319,21 +355,21 @@ class UplinkQueueWorker(MessageQueueWorker):
             await self._writable.wait()
 
     def _take_batch(self) -> list[WorkItem]:
-        """Pack queued sends."""
+        """Pack queued sends; return the messages."""
         limits = self._admission.payload_limits(of_sub_devices=self.packer.of_sub_devices)
         uplinks, nbytes = self._pop_batch(limits)
         try:
             batch = self.packer.pack(uplinks, self._qos, limits, self._admission.changes)
         except BaseException as error:
-            # The end of this loop finds them here.
+            # Back in their places, so that they are found there if this loop ends.
             self.queue.prepend_all(uplinks)
             if not isinstance(error, Exception):
                 raise
-            if self._failures.failed(error, uplinks):
+            if self.failures.failed(error, uplinks):
                 self._give_up(self.queue.take_now())
             return []
-        if self._failures.at_most < sys.maxsize:
-            self._failures.succeeded()
+        if self.failures.at_most < sys.maxsize:
+            self.failures.succeeded()
         self._capacity.give_back(len(uplinks), nbytes)
         if batch.is_remarkable:
             self._report(batch)
@@ -359,18 +395,18 @@ class UplinkQueueWorker(MessageQueueWorker):
         """Take as many sends as fill a batch; return them and their encoded bytes."""
         budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
         left = len(self.queue)
-        # Without acknowledgements nothing is known about the link, and a single send is packed on any link.
+        # At QoS 0 the speed of the link is unknown, and a single send is packed on any link.
         link = self._transport.batch_bytes if self._qos and left > 1 else None
         if is_bounded := link is not None and link < budget:
-            # A hundred sends may be minutes on a slow link: the first one shows how many fit.
+            # A hundred sends may take minutes on a slow link: the size of the first one shows how many fit.
             budget, at_once = link, 1
         max_datapoints = sys.maxsize
         if limits.max_datapoints:
-            # The messages of a batch wait for their turn, and data that gathers meanwhile cannot join them.
+            # The messages of a batch wait for tokens, and data that is sent meanwhile cannot join them.
             max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * limits.max_datapoints, 1
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
-        at_most = self._failures.at_most
+        at_most = self.failures.at_most
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
             taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
             left -= len(taken)

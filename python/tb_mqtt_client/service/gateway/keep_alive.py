@@ -163,7 +163,7 @@ class SubDeviceKeepAlive:
             await self._admission.wait(seconds)
             return
         devices = devices[: item.devices]
-        item.deliveries[0].add_done_callback(partial(self._answered, devices))
+        item.futures[0].add_done_callback(partial(self._answered, devices))
         self._manager.publish_now(item)
         logger.debug("%d quiet sub-devices are kept reachable", len(devices))
         # Unless it is refused: then they are announced again.

@@ -190,7 +190,7 @@ class PackageChunks:
         request, response_topic = await self._ready(number, chunk_size)
         response: asyncio.Future[bytes] = self._manager.session_future()
         response.add_done_callback(_retrieve_exception)
-        request.deliveries[0].add_done_callback(partial(_fail_if_refused, response))
+        request.futures[0].add_done_callback(partial(_fail_if_refused, response))
         self._response_topic, self._response = response_topic, response
         try:
             self._manager.publish_now(request)
