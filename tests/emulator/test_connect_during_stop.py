@@ -1,6 +1,8 @@
 """``connect()`` during a disconnect or a stop waits for its end, and then connects."""
 
 import asyncio
+import logging
+from contextlib import suppress
 
 import pytest
 from device_peer import RPC_REQUEST, make_client
@@ -59,6 +61,36 @@ async def test_a_waiting_connect_gives_way_to_a_later_end(device, last):
     _, connected, _ = await asyncio.gather(device.disconnect(), device.connect(), getattr(device, last)(), return_exceptions=True)
     assert isinstance(connected, NotConnectedError)
     assert device.state is (ClientState.DISCONNECTED if last == "disconnect" else ClientState.STOPPED)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "stop"])
+@pytest.mark.parametrize("last_act", ["connect", "disconnect", "stop"])
+@pytest.mark.parametrize("callback", ["attribute update", "RPC request"])
+async def test_a_cancelled_callback_may_do_the_same_as_its_last_act(emulator, device, end, last_act, callback, caplog):
+    """The end waits for the callback, so that the callback does not wait for the end."""
+    running, ended = asyncio.Event(), asyncio.Event()
+
+    async def clean_up(_message):
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with suppress(NotConnectedError):
+                await getattr(device, last_act)()
+            ended.set()
+
+    if callback == "attribute update":
+        device.set_attribute_update_callback(clean_up)
+        await emulator.set_shared_attributes("device", {"a": 1})
+    else:
+        device.set_rpc_request_callback(clean_up)
+        assert await emulator.publish_to("TOKEN", f"{RPC_REQUEST}1", {"method": "m", "params": None})
+    await running.wait()
+    async with asyncio.timeout(10):
+        await (device.disconnect() if end == "disconnect" else device.stop(timeout=0))
+        await ended.wait()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert not device.health()["connected"]
 
 
 async def test_a_callback_can_stop_and_connect(emulator, device):

@@ -177,6 +177,21 @@ async def test_responses_are_awaited_until_the_callback_itself_waits(tasks):
     tasks.spare_none()
 
 
+async def test_a_callback_that_waits_for_the_end_is_not_waited_for(tasks):
+    async def callback():
+        await begin.wait()
+        tasks.spare(tasks.current())
+        await forever()
+
+    begin = asyncio.Event()
+    waiting = asyncio.ensure_future(tasks.wait([tasks.start(callback(), "callback")], 3600))
+    await asyncio.sleep(0)
+    begin.set()
+    async with asyncio.timeout(10):
+        await waiting
+    tasks.spare_none()
+
+
 async def test_a_task_that_does_not_end_is_reported(tasks, monkeypatch, caplog):
     monkeypatch.setattr(tasks_module, "END_SECONDS", 0.01)
     release = asyncio.Event()

@@ -50,7 +50,8 @@ class Tasks:
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._spared: set[asyncio.Task[Any]] = set()
         self._part_of: dict[asyncio.Task[Any], asyncio.Task[Any]] = {}
-        self._replies: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
+        self._owing: set[asyncio.Task[Any]] = set()
+        self._done: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -72,7 +73,7 @@ class Tasks:
         context.run(_running_in.set, (*outer, task) if runs_callbacks else ())
         self._add(task)
         if owes_reply:
-            self._replies[task] = asyncio.get_running_loop().create_future()
+            self._owing.add(task)
         return task
 
     def fork(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -103,7 +104,7 @@ class Tasks:
         self._tasks.discard(task)
         self._spared.discard(task)
         self._part_of.pop(task, None)
-        self._owe_no_more(task)
+        self._wait_no_more(task)
         # The callback of ``keep`` runs after this one, and asks for it.
         task.get_loop().call_soon(self._cancelled.discard, task)
 
@@ -131,7 +132,7 @@ class Tasks:
     def spare(self, task: asyncio.Task[Any]) -> None:
         """Neither cancel a task nor wait for it, until ``spare_none``: it waits for the end of the client itself."""
         self._spared.add(task)
-        self._owe_no_more(task)
+        self._wait_no_more(task)
 
     def spare_none(self) -> None:
         """Treat all tasks alike again."""
@@ -160,9 +161,9 @@ class Tasks:
             logger.error("%s did not end within %g s of being cancelled: a callback is blocking it", task.get_name(), END_SECONDS)
 
     async def wait(self, tasks: Iterable[asyncio.Task[Any]], seconds: float) -> None:
-        """Wait until tasks have ended, for at most so many seconds."""
+        """Wait until tasks have ended, or wait for the end of the client themselves, for at most so many seconds."""
         if others := self._others(tasks):
-            await asyncio.wait(others, timeout=seconds)
+            await asyncio.wait([self._until_done(task) for task in others], timeout=seconds)
 
     async def end_all(self) -> None:
         """End all tasks that are left."""
@@ -170,14 +171,21 @@ class Tasks:
 
     async def wait_replies(self) -> None:
         """Wait until the running tasks have ended that owe a reply, or wait for the end of the client themselves."""
-        if replies := list(self._replies.values()):
-            await asyncio.wait(replies)
+        if self._owing:
+            await asyncio.wait([self._until_done(task) for task in self._owing])
 
     def _others(self, tasks: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
         spared = {asyncio.current_task(), self.current(), *self._spared}
         return {task for task in tasks if not (task.done() or task in spared or self._part_of.get(task, task) in spared)}
 
-    def _owe_no_more(self, task: asyncio.Task[Any]) -> None:
-        reply = self._replies.pop(task, None)
-        if reply is not None:
-            reply.set_result(None)
+    def _until_done(self, task: asyncio.Task[Any]) -> asyncio.Future[None]:
+        """Return a future that is resolved when a task has ended or is spared."""
+        if task not in self._done:
+            self._done[task] = asyncio.get_running_loop().create_future()
+        return self._done[task]
+
+    def _wait_no_more(self, task: asyncio.Task[Any]) -> None:
+        self._owing.discard(task)
+        done = self._done.pop(task, None)
+        if done is not None:
+            done.set_result(None)
