@@ -408,6 +408,25 @@ async def test_the_end_of_the_client_ends_its_requests(emulator, device, end):
     assert [type(error) for error in errors] == [NotConnectedError]
 
 
+async def test_a_request_during_a_disconnect_ends_with_the_connection(emulator, device):
+    server, ended, release = Server(emulator), asyncio.Event(), asyncio.Event()
+
+    async def on_error(_error):
+        ended.set()
+        await release.wait()
+
+    await device.send_attribute_request(await AttributeRequest.build(), pytest.fail, on_error=on_error)
+    await server.next()
+    disconnecting = asyncio.create_task(device.disconnect())
+    await ended.wait()
+    response = asyncio.create_task(device.call_rpc("m", timeout=10))
+    await server.next()
+    release.set()
+    await disconnecting
+    with pytest.raises(ConnectionLostError):
+        await response
+
+
 async def test_a_callback_may_stop_its_client(emulator, device):
     Server(emulator, lambda _: {})
     stopped = asyncio.Event()

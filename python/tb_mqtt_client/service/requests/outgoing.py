@@ -179,8 +179,10 @@ class Requests:
         error = NotConnectedError("the client was disconnected before the response arrived")
         for pending in self._all_pending:
             pending.fail_all(error)
-        await self._owner.wait(self._tasks, END_SECONDS)
-        await self._owner.end(self._tasks)
+        # A request that is made meanwhile ends with the connection, or is sent on the next one.
+        tasks = list(self._tasks)
+        await self._owner.wait(tasks, END_SECONDS)
+        await self._owner.end(tasks)
 
 
 def _fail_refused(response: asyncio.Future[Any], delivery: Delivery) -> None:
