@@ -81,7 +81,7 @@ def metadata_faults(content: bytes) -> Iterator[str]:
     }.items():
         if metadata[field] != wanted:
             yield f"{field} is {metadata[field]}, not {wanted}"
-    if not metadata.get_payload().startswith("# tb-mqtt-client\n"):
+    if not metadata.get_payload().startswith("# tb_mqtt_client\n"):
         yield "the README is missing in the metadata"
 
 
