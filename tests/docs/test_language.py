@@ -66,14 +66,18 @@ FOLDERS_DONE = [
     "emulator",
     "entities",
     "metrics.py",
+    "service/connection_events.py",
+    "service/delivery/capacity.py",
     "service/device/provisioning.py",
     "service/formats",
     "service/gateway/incoming.py",
     "service/gateway/notices.py",
     "service/gateway/requests.py",
+    "service/life_cycle.py",
     "service/mqtt_manager.py",
     "service/ota",
     "service/requests",
+    "service/session/keeper.py",
 ]
 """Folders and files of the package below python/tb_mqtt_client whose prose was reworded. Add yours."""
 

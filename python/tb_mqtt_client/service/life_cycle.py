@@ -31,13 +31,13 @@ class ClientState(Enum):
     FINISHING = "finishing"
     """``stop()`` waits for running callbacks of server-side RPC. Sends are accepted, since these callbacks may send."""
     DRAINING = "draining"
-    """``stop()`` publishes what is queued, and closes. Sends raise ``NotConnectedError``."""
+    """``stop()`` publishes queued data, and closes. Sends raise ``NotConnectedError``."""
     STOPPED = "stopped"
     """The client is stopped, and nothing is queued. Sends raise ``NotConnectedError``; ``connect()`` and ``start()`` start the
     client again."""
     FAILED = "failed"
     """A task of the client ended because of a defect, or because the program cancelled it. The client has closed the connection,
-    and what was queued is undelivered. Sends raise ``NotConnectedError`` with the cause; ``connect()`` and ``start()`` start the
+    and queued data is undelivered. Sends raise ``NotConnectedError`` with the cause; ``connect()`` and ``start()`` start the
     client again."""
 
     @property
