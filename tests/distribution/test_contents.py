@@ -57,7 +57,7 @@ def test_missing_file_in_a_wheel_is_a_fault(name):
         (EXTENSION, f"{Path.home()}/registry/src/pyo3/panic.rs".encode()),
         (f"{INFO}/METADATA", METADATA.replace(b"Apache-2.0", b"MIT")),
         (f"{INFO}/METADATA", METADATA.replace(b"3.11", b"3.8")),
-        (f"{INFO}/METADATA", METADATA.replace(b"# tb-mqtt-client\n", b"")),
+        (f"{INFO}/METADATA", METADATA.replace(b"# tb_mqtt_client\n", b"")),
         (f"{INFO}/WHEEL", b"Root-Is-Purelib: true"),
     ],
 )
