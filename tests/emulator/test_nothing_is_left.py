@@ -13,7 +13,7 @@ import pytest
 from device_peer import FAST
 
 from engine_parts import engine_of, sub_devices_of
-from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client import ClientState, DeviceClient, GatewayClient, NotConnectedError
 from tb_mqtt_client.emulator import Verdict
 
 CLIENTS = pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
@@ -232,6 +232,29 @@ async def test_an_error_in_one_part_of_stop_does_not_prevent_the_end_of_others(e
     assert client_tasks() == set()
     assert not client.health()["connected"]
     assert [future.result().reason_code for future in futures] == [-1]
+
+
+@CLIENTS
+@pytest.mark.parametrize("following", ["connect", "disconnect", "stop"])
+async def test_a_program_may_go_on_after_it_cancelled_all_tasks(emulator, kind, following, contexts):
+    token = "TOKEN" if kind is DeviceClient else "GATEWAY"
+    client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
+    await client.connect()
+    cancelled = client_tasks()
+    for task in cancelled:
+        task.cancel()
+    await asyncio.wait(cancelled)
+    await asyncio.sleep(0)
+    assert client.state is ClientState.FAILED
+    with pytest.raises(NotConnectedError, match="was cancelled"):
+        await client.send_timeseries({"a": 1})
+    await getattr(client, following)()
+    if following == "connect":
+        assert (await client.send_timeseries({"a": 1})).is_successful()
+        await client.stop()
+    assert client_tasks() == set()
+    assert not client.health()["connected"]
+    assert contexts == []
 
 
 PROGRAM = """

@@ -103,6 +103,8 @@ class Engine:
         self._goal = Goal.NONE
         self._end_requests = 0
         """How often `disconnect` and `stop` were called."""
+        self._is_left_open = False
+        """Whether nothing was closed when the client failed."""
         self._deadline: float | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._limits = SessionLimits()
@@ -236,6 +238,8 @@ class Engine:
         self._loop = self._loop or asyncio.get_running_loop()
         self._require_own_loop()
         self._thread = get_ident()
+        if self._is_left_open:
+            self._begin_end(Goal.FAILED)
         await self._wait_for_end()
         if self.config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
@@ -312,6 +316,8 @@ class Engine:
             return
         elif state.wants_connection:
             self.life.change(ClientState.FAILED if goal is Goal.FAILED else ClientState.DISCONNECTED)
+        elif self._is_left_open:
+            goal = Goal.FAILED
         elif state is not ClientState.DISCONNECTED:
             return
         self._goal = max(self._goal, goal)
@@ -366,6 +372,7 @@ class Engine:
             if self.life.state is ClientState.DRAINING:
                 self.life.change(ClientState.STOPPED)
             self._ending, self._goal = None, Goal.NONE
+            self._is_left_open = False
             self.tasks.spare_none()
             if had_session:
                 statistics = self.statistics
@@ -425,10 +432,14 @@ class Engine:
         self.message_service.fail(self._failure)
         if error is not None:
             report_failure(task, error)
-        if task.cancelled() and self.tasks.all_cancelled:
-            # The program ends without stop(), and its loop runs no new task to the end.
+        if not self.life.state.wants_connection:
             return
-        if self.life.state.wants_connection:
+        if task.cancelled() and self.tasks.all_cancelled:
+            # The program ends without stop(), and its loop runs no new task to the end. If the program goes on after all, the next
+            # call of connect(), disconnect() or stop() closes the connection.
+            self._is_left_open = True
+            self.life.change(ClientState.FAILED)
+        else:
             logger.error("The client closes its connection: %s", self._failure)
             self.events.client_failed(self._failure)
             self._begin_end(Goal.FAILED)
