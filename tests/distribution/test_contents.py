@@ -15,7 +15,7 @@ License-Expression: Apache-2.0
 License-File: LICENSE
 Requires-Python: >=3.11
 
-# tb-mqtt-client
+# tb_mqtt_client
 """
 MODULES = {"tb_mqtt_client/__init__.py", "tb_mqtt_client/py.typed", "tb_mqtt_client/_native.pyi"}
 EXTENSION = "tb_mqtt_client/_native.cpython-311-x86_64-linux-gnu.so"
