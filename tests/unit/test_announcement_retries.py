@@ -89,7 +89,7 @@ async def test_devices_that_may_end_connections_are_announced_last_and_one_at_a_
     done = []
     for _ in sessions:
         open_announcements.clear()
-        retries.answered()
+        retries.announcement_done()
         done += open_announcements
         assert len(open_announcements) == 1
     assert set(done) == set(sessions)

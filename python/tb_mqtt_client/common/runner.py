@@ -33,9 +33,10 @@ def run(
 ) -> T:
     """Run a program like ``asyncio.run``, and end it gracefully on SIGTERM too.
 
-    SIGTERM and SIGINT (Ctrl-C) cancel ``main``, so that ``async with DeviceClient(...)`` stops its client, which sends what is
-    queued (for 3 s, see ``DeviceClient.stop``). A second signal ends the process at once. A signal for which the program has set
-    a handler of its own is left alone. In another thread than the main one there are no signals, so that this is ``asyncio.run``.
+    SIGTERM and SIGINT (Ctrl-C) cancel ``main``, so that ``async with DeviceClient(...)`` stops its client, which sends queued
+    data (for 3 s, see ``DeviceClient.stop``). A second signal ends the process at once. A signal for which the program has set a
+    handler is not changed. In a thread other than the main thread, this is ``asyncio.run``, because signals only reach the main
+    thread.
 
     Args:
         main: The coroutine to run, or a function without arguments that returns it.
@@ -45,7 +46,7 @@ def run(
             code for it is 143, which systemd takes for a failure.
 
     Returns:
-        The result of ``main``, also when ``main`` ends by itself after a signal.
+        The result of ``main``, also when ``main`` returns normally after a signal.
 
     Raises:
         SystemExit: After SIGTERM, with ``sigterm_exit_code``.

@@ -90,7 +90,7 @@ class Tasks:
         Args:
             work: Runs in the task.
             name: Follows "tb-mqtt-client" in the task's name.
-            may_return: Whether the task may finish its work; an exception or a cancellation is reported all the same.
+            may_return: Whether the task may finish its work; an exception or a cancellation is reported anyway.
         """
         task = self.start(work, name, runs_callbacks=False)
         task.add_done_callback(partial(self._kept_ended, may_return))
@@ -161,7 +161,7 @@ class Tasks:
             logger.error("%s did not end within %g s of being cancelled: a callback is blocking it", task.get_name(), END_SECONDS)
 
     async def wait(self, tasks: Iterable[asyncio.Task[Any]], seconds: float) -> None:
-        """Wait until tasks have ended, or wait for the end of the client themselves, for at most so many seconds."""
+        """Wait until tasks have ended, or wait for the end of the client themselves, for at most ``seconds``."""
         if others := self._others(tasks):
             await asyncio.wait([self._until_done(task) for task in others], timeout=seconds)
 

@@ -79,7 +79,7 @@ class Goal(IntEnum):
     DISCONNECTED = 2
     """Requests, callbacks and updates are ended, too."""
     FAILED = 3
-    """What is queued is undelivered."""
+    """Queued data is resolved as undelivered."""
     STOPPED = 4
 
 
@@ -479,8 +479,8 @@ class Engine:
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""
-        # Every send comes by here, and asyncio.get_running_loop() asks the system which process this is. Without that a forked
-        # child, whose copy of the loop says that it runs, passes; there asyncio refuses to await the result, and stop() raises.
+        # Called at every send, so asyncio.get_running_loop(), which makes a system call, is not used. A forked child therefore
+        # passes, because its copy of the loop claims to run; there asyncio refuses to await the result, and stop() raises.
         loop = self._loop
         if self.life.accepts_sends and get_ident() == self._thread and loop is not None and loop.is_running():
             return

@@ -1,1 +1,1 @@
-"""The server's limits, and when to hold back."""
+"""Rate limits of the platform, and pauses of publishing after a refusal for a quota."""

@@ -15,7 +15,8 @@ from tb_mqtt_client.common.logging_utils import get_logger
 logger = get_logger(__name__)
 
 DEFAULT_RATE_LIMIT_PERCENTAGE = 80
-"""How much of the server's limits is used. The rest is a reserve for traffic that the server counts and the client cannot see."""
+"""The percentage of the server's limits that is used. The rest is a reserve for traffic that the server counts, but not the
+client."""
 
 MAX_TOKENS = 2**63 - 1
 """The largest count of a window."""
@@ -45,9 +46,16 @@ def parse_window(text: str) -> tuple[int, int]:
 
 
 def parse_windows(text: str | None, percentage: int = DEFAULT_RATE_LIMIT_PERCENTAGE) -> Windows:
-    """Return ``(capacity, seconds)`` of each window, scaled and at least 1; nothing for an empty text and for ``"0:0"``.
+    """Parse the windows of a limit.
 
-    A malformed window is skipped with a warning. Of two windows of one duration, the last one counts.
+    A malformed window is skipped with a warning. Of two windows with the same duration, the last one is used.
+
+    Args:
+        text: The windows, as the platform writes them. An empty text and ``"0:0"`` have none.
+        percentage: The percentage of each window that is used.
+
+    Returns:
+        The capacity in tokens, which is at least 1, and the seconds of each window.
     """
     windows: dict[float, int] = {}
     for window in split_windows(text or ""):
@@ -62,7 +70,7 @@ def parse_windows(text: str | None, percentage: int = DEFAULT_RATE_LIMIT_PERCENT
 
 
 class RateLimit:
-    """All windows of one limit."""
+    """The token buckets of all windows of one limit."""
 
     def __init__(
         self,
@@ -77,26 +85,31 @@ class RateLimit:
         Args:
             rate_limit: The windows, as the platform writes them.
             name: The name of the limit, for the log.
-            percentage: How much of each window is used; at least one token.
+            percentage: The percentage of each window that is used; at least one token.
             clock: Returns monotonic nanoseconds.
         """
         self.name = name
         self.percentage = percentage
         self._clock = clock
         self.buckets = TokenBuckets(parse_windows(rate_limit, percentage), clock())
-        """The tokens of all windows."""
+        """The token buckets of all windows."""
 
     def has_limit(self) -> bool:
-        """Return whether there is a window."""
+        """Return whether the limit has a window."""
         return bool(self.buckets.windows)
 
     @property
     def minimal_limit(self) -> int:
-        """The smallest capacity of a window, which is the most that can be taken at once; 0 without a window."""
+        """The smallest capacity of a window, which is the largest amount that can be taken at once; 0 without a window."""
         return self.buckets.smallest_capacity
 
     def set_windows_of(self, rate_limit: str | None, percentage: int) -> None:
-        """Replace the windows. Tokens that were taken stay taken."""
+        """Replace the windows. A new window with the duration of an old one starts without the tokens that were taken from that.
+
+        Args:
+            rate_limit: The windows, as the platform writes them.
+            percentage: The percentage of each window that is used; at least one token.
+        """
         self.percentage = percentage
         self.buckets.set_windows(parse_windows(rate_limit, percentage), self._clock())
 

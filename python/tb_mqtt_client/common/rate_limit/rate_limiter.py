@@ -8,19 +8,27 @@ from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 
 @dataclass
 class RateLimiter:
-    """Telemetry and attributes take from the last two, all other messages from the first (docs/platform_contract.md, fact 3)."""
+    """The three limits of one kind of traffic.
+
+    Messages with telemetry or attributes take tokens of the last two limits, all other messages of the first one
+    (docs/platform_contract.md, fact 3).
+    """
 
     message_rate_limit: RateLimit
     telemetry_message_rate_limit: RateLimit
     telemetry_datapoints_rate_limit: RateLimit
 
     def values(self) -> list[RateLimit]:
-        """Return all three."""
+        """Return the three limits."""
         return [self.message_rate_limit, self.telemetry_message_rate_limit, self.telemetry_datapoints_rate_limit]
 
 
 def unlimited(name: str) -> RateLimiter:
-    """Return limits without a window, until the server announces its own. ``name``: the owner of the traffic, for the log."""
+    """Return limits without a window, which the server's announced limits replace.
+
+    Args:
+        name: The name of the traffic for the log, such as "gateway".
+    """
     return RateLimiter(
         RateLimit("", f"{name} messages"),
         RateLimit("", f"{name} telemetry messages"),
@@ -29,7 +37,7 @@ def unlimited(name: str) -> RateLimiter:
 
 
 def own_limits(texts: Mapping[str, str]) -> RateLimiter:
-    """Return limits of the user. They are used in full, because they count only messages of this client.
+    """Return the limits that the user configured. They are used in full, because they count only messages of this client.
 
     Args:
         texts: ``"100:1,3000:60"`` by ``messages``, ``telemetry_messages`` and

@@ -14,10 +14,15 @@ HIGH, LOW = 0.8, 0.5
 
 
 class QueueCapacity:
-    """How much may be queued between a send and its publish. While the queues are full, callers wait in their order."""
+    """Count the queued sends, and let callers wait in their order while the queues are full."""
 
     def __init__(self, max_sends: int, max_bytes: int) -> None:
-        """Create the capacity of a client: that many sends, with that many encoded bytes."""
+        """Create the capacity of a client.
+
+        Args:
+            max_sends: The number of sends that may be queued.
+            max_bytes: The number of encoded bytes that may be queued.
+        """
         self.max_sends = max_sends
         self.max_bytes = max_bytes
         # Every send compares the fill with these two. They are the marks of HIGH until a send reaches one, and the maxima from
@@ -30,9 +35,9 @@ class QueueCapacity:
         self.sends = 0
         """The number of queued sends."""
         self.bytes = 0
-        """The encoded bytes of these."""
+        """The encoded bytes of the queued sends."""
         self.set_aside: Callable[[], int] = lambda: 0
-        """Returns how many of the sends may stay for any time, so that others do not wait for the capacity that these take."""
+        """Returns how many queued sends do not count, because they may stay queued for any time: those of refused sub-devices."""
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
 
@@ -43,7 +48,7 @@ class QueueCapacity:
             place.set()
 
     def open(self) -> None:
-        """Let callers wait again."""
+        """Let callers wait for capacity again."""
         self._closed = False
 
     @property
@@ -52,8 +57,8 @@ class QueueCapacity:
         return bool(self._waiting)
 
     def try_take(self, nbytes: int) -> bool:
-        """Take capacity for one send of so many bytes; return False if there is none, or if callers wait for it."""
-        # The first part of `_fits` is repeated here because every send comes by.
+        """Take capacity for one send of ``nbytes`` encoded bytes; return False if there is none, or if callers wait for it."""
+        # The first part of `_fits` is repeated here to save a call at every send.
         if self._waiting or (
             self.sends and (self.sends >= self._next_sends or self.bytes + nbytes > self._next_bytes) and not self._fits(nbytes)
         ):
@@ -63,7 +68,7 @@ class QueueCapacity:
         return True
 
     async def take(self, nbytes: int) -> None:
-        """Take capacity for one send of so many bytes; wait for it, first come, first served.
+        """Take capacity for one send of ``nbytes`` encoded bytes; wait until earlier callers have got theirs.
 
         Raises:
             NotConnectedError: The client was stopped while this waited.
@@ -83,7 +88,7 @@ class QueueCapacity:
             self.wake_first()
 
     def give_back(self, sends: int, nbytes: int) -> None:
-        """Free the capacity of sends that left the queues."""
+        """Free the capacity of sends that left the queues, ``nbytes`` in total."""
         self.sends -= sends
         self.bytes -= nbytes
         if self.is_high and self.sends <= self.max_sends * LOW and self.bytes <= self.max_bytes * LOW:

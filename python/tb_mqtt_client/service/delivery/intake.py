@@ -1,4 +1,4 @@
-"""Where sends with datapoints are accepted: at once while there is capacity, and by the user's policy when there is none."""
+"""Accepts sends with datapoints: at once while there is capacity, and by the user's queue policy when there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
 
 
 class Intake:
-    """Accepts sends: each gets a future for its ``PublishResult``, and a place in a queue."""
+    """Accept sends: create the future of each send's ``PublishResult``, and queue the send."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class Intake:
         """Create the intake of a client.
 
         Args:
-            initial_queue: Takes sends of sub-devices, which have to be routed.
-            device_queue: Takes the connected device's own sends.
+            initial_queue: The queue for sends of sub-devices, which have to be routed.
+            device_queue: The queue for the connected device's own sends.
             capacity: How much may be queued.
             counter: Counts the datapoints.
             receipts: Resolves sends that are dropped.
             policy: What happens when there is no capacity.
-            sends_a_turn: Sends after which the other tasks of the loop get their turn.
-            take_oldest: Takes the oldest send of which nothing is packed yet out of its queue.
+            sends_a_turn: The number of sends after which the other tasks of the event loop run.
+            take_oldest: Removes the oldest send of which no data is packed from its queue, and returns it.
         """
         self._initial_queue = initial_queue
         self._device_queue = device_queue
@@ -59,7 +59,7 @@ class Intake:
         self._failure = ""
 
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:
-        """Let data of refused devices take its share of the capacity only."""
+        """Bound the capacity that data of refused sub-devices may take."""
         self._sub_devices = sub_devices
         self._capacity.set_aside = lambda: sub_devices.held_for_refused
         sub_devices.watch_share(self._share_changed)
@@ -81,7 +81,7 @@ class Intake:
     def fail(self, failure: str) -> None:
         """Accept nothing until ``open``: sends raise ``NotConnectedError`` with this text."""
         self._failure = failure
-        # Asked here, and not at each send, so that a healthy client pays nothing for it.
+        # In place of a check at each send, which would cost time while nothing has failed.
         self._create_future = self._refuse
         self.close()
 
@@ -105,18 +105,18 @@ class Intake:
     def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
         """Accept a send if it does not have to wait.
 
-        This is not a coroutine: most sends come this way, and its cost is the cost of a program that does not wait.
+        This is not a coroutine, because most sends do not wait, and a coroutine would make each of them slower.
 
         Returns:
             The future of the send's ``PublishResult``; None if the send has to wait, in ``accept``.
         """
-        # From time to time the caller has to let the loops run: a producer that awaits nothing cannot starve them.
+        # From time to time the loops have to run, even if the program sends without ever waiting.
         if self._accepted % self._sends_until_accept == 0 or not self._capacity.try_take(encoded.nbytes):
             return None
         return self._accept(encoded)
 
     async def accept(self, encoded: EncodedUplink) -> Delivery:
-        """Accept a send, as ``QueuePolicy`` says if there is no capacity.
+        """Accept a send; without capacity, wait, raise or drop by the queue policy.
 
         Returns:
             The future of the send's ``PublishResult``.
@@ -139,13 +139,16 @@ class Intake:
         return self._dropped(encoded)
 
     def _share_changed(self, checks_each: bool) -> None:
-        """Let every send come through ``accept``, which recognizes sends of refused devices, or only some again."""
+        """Have all sends pass ``accept``, which looks for refused devices, or one in ``sends_a_turn``."""
         self._sends_until_accept = 1 if checks_each else self._sends_a_turn
-        # All queued data may be of refused devices by now.
+        # Their data no longer counts for the capacity of others, so there may be capacity now.
         self._capacity.wake_first()
 
     async def _has_share(self, encoded: EncodedUplink, sub_devices: SubDeviceFilter) -> bool:
-        """Return whether a send may take capacity as far as its device is concerned; a refused one has to wait, by the policy."""
+        """Return whether a send may take capacity, which is limited for data of refused devices.
+
+        If their share of the capacity is used up, wait, raise, drop older data or return False, by the queue policy.
+        """
         device = encoded.device
         while device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device):
             if self._policy is QueuePolicy.RAISE:
@@ -180,17 +183,17 @@ class Intake:
             raise
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
-        # A number costs memory, and only this policy has to know the order.
+        # Numbers take memory, and only this policy needs the order of sends across queues.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
         if self._sub_devices is not None and encoded.has_device:
             self._initial_queue.append((encoded, future, number))
         else:
-            # There is nothing to decide, so no turn of the loop is spent on routing.
+            # All of these sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
             self._device_queue.append((encoded, future, number))
         return future
 
     async def _make_room(self, nbytes: int) -> bool:
-        """Return whether there is capacity now, and was taken."""
+        """Take capacity by the queue policy; return False if the send is to be dropped."""
         if self._policy is QueuePolicy.RAISE:
             raise BackpressureException
         if self._policy is QueuePolicy.DROP_NEWEST:

@@ -1,9 +1,9 @@
 """Limits that the server enforces without announcing them, learned from its refusals.
 
-The platform announces the limits of a device, not those of its tenant (docs/platform_contract.md, section 5). A refusal costs a
-gateway or a device its connection, so the limit is estimated from as few refusals as possible: a token bucket that refuses has let
-through its capacity and its refill, and both are known from what was published before. After that the estimate is kept, and
-exceeded on purpose only after a while, to find out whether the limit was raised.
+The platform announces the limits of a device, but not those of its tenant (docs/platform_contract.md, section 5). After a refusal
+the platform ends the connection, so the limit is estimated from as few refusals as possible. A token bucket that refuses a message
+has let through its capacity and its refill, which follow from the messages that were published before. The estimate is then kept
+for a while (the hold). After the hold, the rate is raised above the estimate to find out whether the limit was raised (probing).
 """
 
 from __future__ import annotations
@@ -20,95 +20,109 @@ from tb_mqtt_client._native import TokenBuckets
 NANOSECONDS: Final = 1_000_000_000
 
 SHARE: Final = 0.96
-"""How much of an estimate is used."""
+"""The rate in use, as a share of the estimate."""
 SMALLEST_RATE: Final = 0.1
-"""Per second. Longer breaks are pauses, not a rate (see ``BackpressureController``)."""
+"""Tokens per second. For less, publishing pauses instead (see ``BackpressureController``)."""
 HOLD: Final = 120.0
-"""Seconds at an estimate before more is tried. Each attempt that fails doubles them."""
+"""Seconds of a hold. They double with each refusal while probing."""
 HOLD_UNSETTLED: Final = 10.0
-"""Seconds while estimates differ: the limit is shared with others, or was changed."""
+"""Seconds of a hold after estimates that differ: the limit is shared with other clients, or was changed."""
 HOLD_WEAK: Final = 3.0
-"""Seconds after a refusal of the first thing that was tried: it says little about the limit."""
+"""Seconds of a hold after a refusal before which hardly anything was accepted, so that it says little about the limit."""
 HOLD_AFTER_OUTAGE: Final = 6.0
-"""Seconds after a connection was lost for another reason: the limit may have been changed meanwhile."""
+"""Seconds of a hold after a connection ended for another reason: the limit may have been changed meanwhile."""
 RECOVERY: Final = 60.0
-"""Seconds after an outage in which an estimate holds for that long only."""
+"""Seconds after an outage in which every hold is as short as ``HOLD_AFTER_OUTAGE``."""
 LONGEST_HOLD: Final = 600.0
+"""Seconds of the longest hold."""
 FEW_MESSAGES: Final = 3
-"""So many messages in a second, of any kind, exceed no limit that matters."""
+"""Fewer messages in a second are not a reason to assume that they exceeded a limit."""
 UNSURE_SECONDS: Final = 2.0
-"""Without acknowledgements, messages that were published so long before a refusal count as accepted."""
+"""At QoS 0, messages count as accepted if they were published this many seconds before a refusal."""
 MEMORY: Final = 120.0
-"""Seconds of publishes that are remembered."""
+"""Seconds for which the totals of published messages are remembered."""
 RESOLUTION: Final = 0.02
-"""Seconds between two remembered moments."""
+"""Seconds between two remembered totals."""
 PEAK: Final = 1.5
-"""How much faster than the rate a message may follow the one before, so that tokens saved up do not leave in one burst."""
+"""The peak rate, as a multiple of the rate: saved tokens are spent at this rate and not in one burst."""
 PEAK_SECONDS: Final = 0.15
+"""The tokens of the peak rate, as seconds of the rate."""
 SOME: Final = 1.5
-"""Fewer messages a second say nothing about a limit of messages."""
+"""At fewer messages a second, a constant rate is not a sign of a limit of messages."""
 LONGEST_WAITS: Final = 2.0
-"""A limit that has made no message wait for the time of so many tokens, or for a second, is not in use: it does not grow."""
+"""A rate grows only while messages wait for it: the last wait is at most this many tokens, or a second, ago."""
 SMALL_RATE: Final = 50
-"""So many, but not most of the tokens of a second, fit in one message even when the rate is small: records stay whole."""
+"""One message may take this many tokens even at a small rate, but at most 60 % of a second's: records stay whole."""
 
 Amounts = tuple[int, ...]
-"""What one message takes from each limit of its kind of traffic."""
+"""The tokens that one message takes from each limit of its kind of traffic."""
 
 
 class Moment(NamedTuple):
-    """Totals of a kind of traffic when something was published."""
+    """The totals of a kind of traffic at one time."""
 
     seconds: float
+    """Monotonic seconds."""
     totals: Amounts
+    """The amounts of all messages that were published before."""
 
 
 class Stamp(NamedTuple):
-    """What had been published when a message was. Kept with the message until its acknowledgement."""
+    """The totals of a kind of traffic when a message was published. Kept with the message until its acknowledgement."""
 
     period: int
-    """Number of refusals before it."""
+    """The number of refusals before the message."""
     totals: Amounts
+    """The amounts of all messages that were published before."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedState:
-    """What is known of one limit, for the log and for ``health()``."""
+    """The state of one learned limit, for the log and for ``health()``."""
 
     limit: str
     """The name of the limit: "gateway telemetry datapoints"."""
     per_second: float
-    """How much is used at present."""
+    """The rate in use."""
     estimate: float
-    """The server's own limit, as far as it is known."""
+    """The estimate of the server's limit, per second."""
     source: str
-    """How it was learned."""
+    """The refusal that it was learned from, for people."""
     refusals: int
     """The number of refusals because of this limit."""
 
 
 class LearnedLimit:
-    """One limit: nothing is limited until the first refusal."""
+    """One limit. It limits nothing until the first refusal."""
 
     def __init__(self, name: str) -> None:
+        """Create a limit without an estimate, with a name for the log."""
         self.name = name
         self.refusals = 0
         self.source = ""
         self.estimate = 0.0
-        """Per second."""
+        """The estimate of the server's limit, per second."""
         self.rate: float | None = None
-        """Per second; ``None`` while no limit is known."""
-        self._ceiling = self._settled = self._sustained = 0.0
+        """The rate in use, in tokens per second; ``None`` while no limit is known."""
+        self._ceiling = 0.0
+        """The rate at which growth ends and the hold begins."""
+        self._settled = 0.0
+        """The ceiling of the last estimate."""
+        self._sustained = 0.0
+        """The rate that was accepted before probing began; 0 if unknown."""
         self._growth = 0.0
+        """How often the rate doubles in a second until it reaches the ceiling."""
         self._hold = HOLD
+        """Seconds of the next hold."""
         self._hold_until: float | None = None
+        """When the hold ends; ``None`` while the rate grows towards the ceiling."""
         self._probing = False
         self._changed_at = self._limited_at = self._refused_at = -math.inf
         self._bucket = self._peak = TokenBuckets([], 0)
 
     @property
     def largest(self) -> int:
-        """The most that one message may take; 0 while no limit is known."""
+        """The largest amount that one message may take; 0 while no limit is known."""
         if self.rate is None:
             return 0
         if self._hold_until is None:
@@ -116,19 +130,19 @@ class LearnedLimit:
         return max(1, int(self.rate * 0.3), int(min(self.rate * 0.6, SMALL_RATE)))
 
     def state(self) -> LearnedState:
-        """Return the state of a limit that has a ``rate``."""
+        """Return the state of the limit, whose ``rate`` must be known."""
         assert self.rate is not None
         return LearnedState(self.name, round(self.rate, 1), round(self.estimate, 1), self.source, self.refusals)
 
     def requests(self, amount: int, now_ns: int) -> list[tuple[TokenBuckets, int]]:
-        """Return the tokens that a message takes, in the form of ``take_all``."""
+        """Return the tokens that a message takes, as arguments of ``take_all``."""
         if self.rate is None:
             return []
         self._adapt(now_ns)
         return [(bucket, min(amount, bucket.smallest_capacity)) for bucket in (self._bucket, self._peak)]
 
     def note_limited(self, amount: int, now_ns: int) -> None:
-        """Remember that a message waits, if it waits for this limit."""
+        """Note that a message has to wait, if it has to wait for this limit."""
         if self.rate is not None and self._bucket.tokens(now_ns)[0] < min(amount, self._bucket.smallest_capacity):
             self._limited_at = now_ns / NANOSECONDS
 
@@ -137,22 +151,22 @@ class LearnedLimit:
         return self._bucket.tokens(now_ns)[0] < self._bucket.smallest_capacity / 2 or now_ns / NANOSECONDS - self._limited_at < 1.0
 
     def learn(self, low: float, high: float, source: str, now_ns: int, *, is_unsettled: bool, is_guess: bool = False) -> None:
-        """Take a refusal into account.
+        """Estimate the limit again after a refusal.
 
         Args:
-            low: The smallest that the server's limit may be, per second.
-            high: The largest.
-            source: What refused, for people.
+            low: The lower bound of the server's limit, per second.
+            high: The upper bound, per second.
+            source: How the refusal was noticed, for people.
             now_ns: Monotonic nanoseconds.
-            is_unsettled: Whether others may use more of the limit now than they will soon.
-            is_guess: Whether there may have been no refusal: more is tried soon.
+            is_unsettled: Whether other clients may use more of the limit now than they will soon; the hold is short then.
+            is_guess: Whether the refusal is only assumed; the hold is short then.
         """
         now = now_ns / NANOSECONDS
         self.refusals += 1
         self.source = source
         sharp, weak = high <= 1.2 * low, low <= 0.05 * high
         if weak:
-            # Hardly anything was let through: the message alone was too large, or others have used up the limit.
+            # Hardly anything was accepted: the message alone was too large, or other clients have used up the limit.
             rate, ceiling = max(high / 4, min(high, 1.0)), SHARE * high
         else:
             rate, ceiling = SHARE * low, SHARE * ((low + high) / 2 if sharp else high)
@@ -167,21 +181,21 @@ class LearnedLimit:
         self.estimate = ceiling / SHARE
         self.rate = max(rate, SMALLEST_RATE)
         self._ceiling = self._settled = max(ceiling, self.rate)
-        # From sharp bounds the middle is reached in 12 seconds; otherwise the rate doubles each second.
+        # With sharp bounds, the rate reaches the ceiling in 12 seconds; otherwise it doubles each second.
         self._growth = math.log2(self._ceiling / self.rate) / 12 if sharp else 1.0
         self._hold_until, self._probing = None, False
         self._changed_at = self._refused_at = now
         self._set_buckets(now_ns, empty=True)
 
     def _reconcile(self, rate: float, ceiling: float, sharp: bool, now: float) -> tuple[float, float]:
-        """Weigh a new estimate against the rate that was sustained for a while before."""
+        """Return rate and ceiling of a new estimate, corrected by the rate that was accepted before probing."""
         agrees = abs(ceiling - self._settled) <= 0.12 * self._settled
         self._hold = min(LONGEST_HOLD, 2 * self._hold) if agrees or self._probing else HOLD_UNSETTLED
         if self._probing and rate <= 1.25 * self._sustained:
-            # More was tried, and refused: what had been let through before still is.
+            # The higher rate was refused, so the rate that was accepted before is right.
             rate = ceiling = max(rate, self._sustained) if sharp else self._sustained
         elif self._sustained and now - self._refused_at < self._hold and rate <= 1.3 * self._sustained:
-            # A window longer than a second makes bursts after a pause look like a higher limit.
+            # If the server's window is longer than a second, a burst after a pause looks like a higher limit.
             rate = ceiling = self._sustained * 0.98
             self._sustained = 0.0
         else:
@@ -189,21 +203,21 @@ class LearnedLimit:
         return rate, ceiling
 
     def acquit(self) -> None:
-        """Limit nothing any longer: something else was refused."""
+        """Drop the estimate: another limit was exceeded."""
         self.rate = None
 
     def connection_lost(self, now_ns: int) -> None:
-        """Try more soon: the connection ended for another reason than this limit."""
+        """Shorten the hold, because the connection ended for another reason than this limit."""
         if self._hold_until is not None:
             self._hold_until = min(self._hold_until, now_ns / NANOSECONDS + HOLD_AFTER_OUTAGE)
 
     def doubt(self, now_ns: int) -> None:
-        """Try more soon: something else was probably refused."""
+        """Shorten this hold and the next, because another limit was probably exceeded."""
         self._hold = HOLD_AFTER_OUTAGE
         self.connection_lost(now_ns)
 
     def _adapt(self, now_ns: int) -> None:
-        """Grow with the time in which the limit was in use."""
+        """Raise the rate according to the time that has passed, if messages waited for the limit in it."""
         now = now_ns / NANOSECONDS
         elapsed = now - self._changed_at
         if elapsed < 0.05 or self.rate is None:
@@ -220,7 +234,7 @@ class LearnedLimit:
         elif now >= self._hold_until:
             if not self._probing:
                 self._probing, self._sustained = True, self.rate
-            # Carefully at first, to find a limit that is where it was; faster when it is not.
+            # Slowly at first, in case the limit is unchanged; faster once the rate has doubled.
             self.rate = self._ceiling = self.rate * 2 ** (elapsed / (4 if self.rate < 2 * self._settled else 1))
             self.estimate = self.rate
         else:
@@ -234,10 +248,10 @@ class LearnedLimit:
 
 
 def _replaced(old: TokenBuckets, rate: float, seconds: float, now_ns: int, *, empty: bool) -> TokenBuckets:
-    """Return a bucket for another rate that holds the tokens of the old one, parts of a token too: small rates grow by parts."""
+    """Return a bucket for another rate with the tokens of the old bucket, fractions included, which matter at small rates."""
     capacity = max(1, int(rate * seconds))
     left = 0.0 if empty or not old.windows else min(old.tokens(now_ns)[0], capacity)
-    # A bucket that was empty so long ago has as many now.
+    # The new bucket starts empty at a time from which it has refilled to as many tokens by now.
     emptied = now_ns - int(left / rate * NANOSECONDS)
     new = TokenBuckets([(capacity, capacity / rate)], emptied)
     new.spend(capacity, emptied)
@@ -245,30 +259,31 @@ def _replaced(old: TokenBuckets, rate: float, seconds: float, now_ns: int, *, em
 
 
 class LearnedLimits:
-    """The limits that the server may have for one kind of traffic; which one a refusal is about, the server does not say."""
+    """The limits that the server may have for one kind of traffic. A refusal does not say which of them was exceeded."""
 
     def __init__(self, *names: str) -> None:
-        """``names``: of the limits, the likelier culprit first."""
+        """Create limits with these names, the one first that is more likely to be exceeded."""
         self.limits = tuple(LearnedLimit(name) for name in names)
         self._totals: Amounts = (0,) * len(names)
         self._moments: deque[Moment] = deque()
         self._period = 0
         self._refused_at: float | None = None
         self._resumed_at: float | None = None
-        """When something was published first after the last outage."""
+        """Monotonic seconds of the first publish after the last outage."""
         self._is_away = False
         self._next_moment = -math.inf
         self._second = 0
         self._at_second: Amounts = self._totals
-        """The totals when this second began."""
+        """The totals at the beginning of this second."""
         self._most_in_second: Amounts = self._totals
+        """The largest amounts of one second."""
         self._accepted_before: list[float] = [0.0] * len(names)
-        """The rates that were let through before the last refusal."""
+        """The lower bounds of the limits at the last refusal, per second."""
         self.active = False
-        """Whether a limit is known."""
+        """Whether a limit has been learned."""
 
     def requests(self, amounts: Amounts, now_ns: int) -> list[tuple[TokenBuckets, int]]:
-        """Return the tokens that a message with these amounts takes, in the form of ``take_all``."""
+        """Return the tokens that a message with these amounts takes, as arguments of ``take_all``."""
         return [
             request
             for limit, amount in zip(self.limits, amounts, strict=True)
@@ -277,12 +292,12 @@ class LearnedLimits:
         ]
 
     def note_limited(self, amounts: Amounts, now_ns: int) -> None:
-        """Remember that a message has to wait."""
+        """Note that a message with these amounts has to wait."""
         for limit, amount in zip(self.limits, amounts, strict=True):
             limit.note_limited(amount, now_ns)
 
     def record(self, amounts: Amounts, now_ns: int) -> Stamp:
-        """Count a message that is about to be published. Every message comes here, also while no limit is known."""
+        """Count a message that is about to be published. All messages are counted, because the first refusal needs the totals."""
         now = now_ns / NANOSECONDS
         totals = self._totals
         if now >= self._next_moment:
@@ -291,7 +306,7 @@ class LearnedLimits:
         return Stamp(self._period, totals)
 
     def _remember(self, now: float) -> None:
-        """Remember the current totals and their time."""
+        """Remember the current totals with the time."""
         if self._is_away:
             self._is_away, self._resumed_at = False, now
         self._next_moment = now + RESOLUTION
@@ -307,11 +322,18 @@ class LearnedLimits:
     def learn(
         self, first: Stamp, last: Stamp, refused: Amounts, source: str, now_ns: int, *, is_guess: bool = False
     ) -> list[LearnedLimit]:
-        """Learn from a refusal; return the limits that are blamed for it.
+        """Learn from a refusal. A refusal of a message that was published before the last refusal changes nothing.
 
-        All that was published before ``first`` was accepted, and nothing from ``last`` on; what came between may have been.
-        ``refused``: the amounts of the message that was refused. A refusal of something published before the last refusal adds
-        nothing. ``is_guess``: there may have been no refusal.
+        Args:
+            first: Messages before this one were accepted.
+            last: This message and later ones were not accepted. Messages between the two may have been.
+            refused: The amounts of the refused message.
+            source: How the refusal was noticed, for people.
+            now_ns: Monotonic nanoseconds.
+            is_guess: Whether the refusal is only assumed.
+
+        Returns:
+            The limits that were probably exceeded.
         """
         if first.period != self._period:
             return []
@@ -323,7 +345,7 @@ class LearnedLimits:
         ]
         blamed = self._blame(last.totals, refused, low, high, now_ns)
         self._accepted_before = low
-        # After an outage others send their backlogs, too.
+        # After an outage, other clients send their backlogs too.
         is_unsettled = self._resumed_at is not None and now - self._resumed_at < RECOVERY
         for index in blamed:
             self.limits[index].learn(low[index], high[index], source, now_ns, is_unsettled=is_unsettled, is_guess=is_guess)
@@ -345,18 +367,18 @@ class LearnedLimits:
         return Stamp(self._period, next(recent, self._totals)), Stamp(self._period, self._totals)
 
     def doubt(self, now_ns: int) -> None:
-        """Try more soon: another kind of traffic was probably refused."""
+        """Shorten all holds, because a limit of another kind of traffic was probably exceeded."""
         for limit in self.limits:
             limit.doubt(now_ns)
 
     def is_at_peak(self, now_ns: int) -> bool:
-        """Return True if about as much as ever was published in the last second, and more than a few messages."""
+        """Return True if the last second had nearly the largest number of messages of all seconds, and more than a few."""
         now = now_ns / NANOSECONDS
         recent = self._recent(self._totals, now)[-1]
         return recent >= FEW_MESSAGES and recent >= 0.9 * self._most_in_second[-1]
 
     def retract(self, first: Stamp) -> None:
-        """Do not count messages from ``first`` on as accepted: their connection may have ended for a limit."""
+        """Do not count messages from ``first`` on as accepted: a limit may have been the reason for the end of their connection."""
         if first.period == self._period:
             self._return_to(first.totals)
 
@@ -366,16 +388,16 @@ class LearnedLimits:
             self._moments.pop()
 
     def connection_lost(self, now_ns: int) -> None:
-        """Try more soon: the connection ended for another reason than a limit."""
+        """Shorten all holds, because the connection ended for another reason than a limit."""
         self._is_away, self._next_moment = True, -math.inf
         for limit in self.limits:
             limit.connection_lost(now_ns)
 
     def _accepted_rate(self, index: int, accepted: int, now: float) -> float:
-        """Return the smallest limit, per second, that lets ``accepted`` in all through by now.
+        """Return the smallest limit, per second, under which the server could have accepted ``accepted`` in total until now.
 
-        A bucket of one second that was full at some moment has let through its capacity and its refill since; at the refusal
-        before this one it was empty.
+        The server's bucket is assumed to have a window of one second. If it was full at a remembered moment, it has let through
+        at most its capacity and its refill since then. At the previous refusal it was empty.
         """
         rate = 0.0
         for moment in self._moments:
@@ -387,7 +409,7 @@ class LearnedLimits:
         return rate
 
     def _blame(self, totals: Amounts, refused: Amounts, low: Sequence[float], high: Sequence[float], now_ns: int) -> list[int]:
-        """Return which limits may have refused."""
+        """Return the indices of the limits that were probably exceeded."""
         indices = range(len(self.limits))
         known = [index for index in indices if self.limits[index].rate is not None]
         used_up = [index for index in known if self.limits[index].is_used_up(now_ns)]
@@ -401,14 +423,14 @@ class LearnedLimits:
         ]
         if not unproven:
             return known or list(indices)
-        # One at a time, the one of the rounder number first: if it is innocent, the next refusal shows that.
+        # One at a time, the one with the rounder number first: if it was not exceeded, the next refusal shows that.
         return [min(unproven, key=lambda index: roundness(low[index], high[index]))]
 
     def _constant(self, blamed: list[int], low: Sequence[float]) -> list[int]:
-        """Return the limits of which as much was accepted as before the last refusal, while less was of the ``blamed`` ones.
+        """Return the limits whose accepted rate stayed the same since the last refusal, while that of the ``blamed`` ones fell.
 
-        Under a limit of messages smaller messages carry less and less, and are refused all the same. The limits that were blamed
-        are innocent then.
+        If messages are limited, and datapoints were blamed, messages became smaller and were still refused. Then the estimates of
+        the blamed limits are dropped.
         """
         before = self._accepted_before
         unknown = [index for index, limit in enumerate(self.limits) if limit.rate is None]
@@ -420,7 +442,7 @@ class LearnedLimits:
         return constant
 
     def _recent(self, totals: Amounts, now: float) -> Amounts:
-        """Return the amounts that were accepted in the last second."""
+        """Return the amounts that were published in the last second before `totals`."""
         for moment in self._moments:
             if now - moment.seconds <= 1.0:
                 return tuple(max(0, total - before) for total, before in zip(totals, moment.totals, strict=True))

@@ -327,11 +327,12 @@ class Outcomes:
 
 def part_of(item: WorkItem, payload: Payload, sub_devices: SubDeviceFilter | None) -> WorkItem:
     """Return a message with one of the payloads into which the payload of `item` was split."""
-    answered_for = sum(datapoints for _, datapoints in payload.sources)
+    # With the datapoints that a later value in the payload replaces.
+    total = sum(datapoints for _, datapoints in payload.sources)
     whole = item.message
-    message = MqttPublishMessage(whole.topic, payload.data, whole.qos, datapoints=answered_for, route=whole.route)
-    part = WorkItem(message, [asyncio.get_running_loop().create_future()], answered_for)
-    part.packed, part.devices, part.superseded = payload, payload.devices, answered_for - payload.datapoints
+    message = MqttPublishMessage(whole.topic, payload.data, whole.qos, datapoints=total, route=whole.route)
+    part = WorkItem(message, [asyncio.get_running_loop().create_future()], total)
+    part.packed, part.devices, part.superseded = payload, payload.devices, total - payload.datapoints
     part.payload_limit, part.losses = item.payload_limit, item.losses
     if item.device is not None:
         assert sub_devices is not None

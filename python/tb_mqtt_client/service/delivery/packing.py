@@ -81,7 +81,7 @@ class UplinkPacker:
         """
         encoded = [encoded for encoded, _, _ in uplinks]
         packings = self._packings()
-        # All payloads first: an error there must not leave sends tied to messages that are never sent.
+        # All payloads are written first: after an error, no send may wait for a message that is never published.
         packed = [
             pack(
                 encoded,
@@ -102,11 +102,12 @@ class UplinkPacker:
                 future: Delivery = create_future()
                 shares = [(send_futures[index], datapoints) for index, datapoints in payload.sources]
                 register_shares(future, shares)
-                answered_for = sum([datapoints for _, datapoints in shares])
-                message = MqttPublishMessage(topic, payload.data, qos, datapoints=answered_for, route=route)
-                item = WorkItem(message, [future], answered_for)
+                # With the datapoints that a later value in the payload replaces.
+                total = sum([datapoints for _, datapoints in shares])
+                message = MqttPublishMessage(topic, payload.data, qos, datapoints=total, route=route)
+                item = WorkItem(message, [future], total)
                 item.devices = payload.devices
-                item.superseded = answered_for - payload.datapoints
+                item.superseded = total - payload.datapoints
                 item.payload_limit = limits.max_payload_size
                 item.packed = payload
                 item.checked = checked
@@ -117,7 +118,7 @@ class UplinkPacker:
                 result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
                 future.set_result(result)
                 all_oversized.append(Oversized(key, result, future))
-        # Last, when every send is tied to all its parts: a result now is the result of the whole send.
+        # Last, when the future of every send waits for all messages that carry its data.
         for oversized in all_oversized:
             self._futures.child_resolved(oversized.future)
         (rounded, stored_as_text), (more_rounded, more_stored_as_text) = [payloads.conversions for payloads in packed]
@@ -129,7 +130,7 @@ class UplinkPacker:
     def _packings(self) -> tuple[Packing, Packing]:
         if not self.of_sub_devices:
             return pack_timeseries, pack_attributes
-        # Telemetry with metadata says when it is published: now is as near to that as a payload's size allows.
+        # Telemetry with metadata contains the time of its publishing, which has to be estimated when the payload is written.
         return partial(pack_timeseries, now_ms=now_ms()), pack_attributes
 
 
@@ -144,7 +145,7 @@ def sub_device_packer(future_map: FutureMap) -> UplinkPacker:
 
 
 def queued_uplink(message: MqttPublishMessage, encoded: EncodedUplink) -> EncodedUplink:
-    """Return the datapoints of an uplink message, with the message's time for those that have none."""
+    """Return the datapoints of an uplink message; those without a time get the time of the message."""
     if encoded.main_ts is None and message.main_ts is not None:
         return encoded.with_main_ts(message.main_ts)
     return encoded

@@ -13,10 +13,10 @@ from tb_mqtt_client.service.delivery.work_item import Queued, WorkItem
 
 
 class Receipts:
-    """The receipts of one client: results of queued sends, and of messages that carry the data of several sends."""
+    """Resolve the futures of queued sends, and those of messages, which carry the data of several sends."""
 
     def __init__(self, futures: FutureMap, counter: DeliveryCounter, capacity: QueueCapacity) -> None:
-        """Create the receipts of a client.
+        """Create the receipts of one client.
 
         Args:
             futures: Ties the futures of sends to those of the messages that carry their data.
@@ -36,7 +36,7 @@ class Receipts:
             self._futures.child_resolved(future)
 
     def undelivered(self, item: Queued) -> None:
-        """Resolve a send or message that will not be published: the client is stopped, or the device is deleted."""
+        """Resolve a send or message as undelivered, because the client is stopped or its device was deleted."""
         if isinstance(item, WorkItem):
             if item.has_datapoints:
                 self._counter.leave_undelivered(item.datapoints)
@@ -48,7 +48,7 @@ class Receipts:
         _resolve(future, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
     def rejected(self, item: Queued, announcement: PublishResult) -> None:
-        """Resolve a send or message of a device whose announcement was refused, with the reason of that."""
+        """Resolve a send or message of a sub-device as rejected, with the reason code with which its announcement was refused."""
         if isinstance(item, WorkItem):
             if item.has_datapoints:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
@@ -66,14 +66,14 @@ class Receipts:
 
 
 def resolve_futures(item: WorkItem, reason_code: int) -> None:
-    """Resolve the futures of a message that no client counts."""
+    """Resolve the futures of a message that was published without a ``MessageService``."""
     result = item.result(reason_code)
     for future in item.futures:
         _resolve(future, result)
 
 
 def resolve_undelivered(items: list[WorkItem], _: SessionEnd) -> None:
-    """Resolve messages that no client publishes again."""
+    """Resolve unacknowledged messages that were published without a ``MessageService``, which would publish them again."""
     for item in items:
         resolve_futures(item, LocalReasonCode.NOT_DELIVERED)
 
@@ -83,6 +83,6 @@ def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResu
 
 
 def _resolve(future: Delivery, result: PublishResult) -> None:
-    # The future of a caller who was cancelled while waiting is done.
+    # The future of a cancelled caller is done.
     if not future.done():
         future.set_result(result)

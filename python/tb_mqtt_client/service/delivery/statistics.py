@@ -11,7 +11,7 @@ DELIVERY_STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A snapshot. Datapoints unless a name says otherwise."""
+    """The counters of a client at one moment. They count datapoints unless a name says otherwise."""
 
     accepted: int = 0
     """Accepted by a ``send_...`` method."""
@@ -38,13 +38,13 @@ class Statistics:
     messages_published: int = 0
     """PUBLISH packets with datapoints."""
     messages_acknowledged: int = 0
-    """The acknowledged ones of these."""
+    """PUBLISH packets with datapoints that were acknowledged."""
     bytes_published: int = 0
-    """Payload bytes of these packets."""
+    """Payload bytes of the PUBLISH packets with datapoints."""
     payload_limit_bytes: int = 0
-    """Sum of the limits of these payloads: ``bytes_published / payload_limit_bytes`` is how full they were."""
+    """The sum of the size limits of these payloads; ``bytes_published / payload_limit_bytes`` is their average fill."""
     messages_rejected: int = 0
-    """PUBLISH packets with datapoints that the platform refused for good."""
+    """PUBLISH packets with datapoints that the platform refused permanently."""
     messages_returned: int = 0
     """PUBLISH packets with datapoints that are published again: their connection ended, or they were refused for a quota."""
     queued_sends: int = 0
@@ -62,11 +62,11 @@ class Statistics:
     inbound_messages: int = 0
     """PUBLISH packets from the server."""
     inbound_malformed: int = 0
-    """The malformed ones of these."""
+    """PUBLISH packets from the server that cannot be parsed."""
     inbound_unexpected: int = 0
-    """The unexpected ones of these: unknown topics, and responses to requests that have ended."""
+    """PUBLISH packets from the server with an unknown topic, or with a response to a request that has ended."""
     inbound_refused: int = 0
-    """The refused ones of these, because too many others were waiting for their callbacks."""
+    """PUBLISH packets from the server that were refused, because too many others were waiting for their callbacks."""
     callback_errors: int = 0
     """Callbacks of the user that raised, took too long, or returned an unusable value."""
 
@@ -88,7 +88,7 @@ class Statistics:
 
 
 class DeliveryCounter:
-    """Moves datapoints from one state to the next. Every method keeps the sum. The attributes are those of ``Statistics``."""
+    """Count datapoints by state: each method moves some to another state. The attributes have the names of ``Statistics``."""
 
     _COUNTED = (
         "accepted", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "superseded",
@@ -96,7 +96,7 @@ class DeliveryCounter:
         "messages_published", "messages_acknowledged", "messages_rejected", "messages_returned",
         "bytes_published", "payload_limit_bytes",
     )  # fmt: skip
-    # Slots, and no dict of counts: every send comes by here.
+    # Slots instead of a dict of counts, because every send is counted.
     __slots__ = (*_COUNTED, "rejected_by_reason")
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class DeliveryCounter:
         self.messages_acknowledged += 1
 
     def take_back(self, datapoints: int, superseded: int) -> None:
-        """Count a published payload that goes back to its queue."""
+        """Count a published payload that is queued again."""
         self.in_flight -= datapoints
         self.queued += datapoints
         self.superseded -= superseded

@@ -1,4 +1,4 @@
-"""The seam between delivery and a gateway's sub-devices: a component that a gateway plugs in, and that a device does without."""
+"""The seam between delivery and a gateway's sub-devices: the protocols of both sides. A plain device has no filter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SubDeviceFilter(Protocol):
         """Rewrite the payload of a message of one device under another name."""
 
     def acknowledged(self, item: WorkItem) -> None:
-        """Take note of a message that the platform has acknowledged."""
+        """Note that the platform has acknowledged a message."""
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
@@ -75,7 +75,7 @@ class SubDeviceFilter(Protocol):
         """Wake everything that waits for a change; it checks again."""
 
     async def wait_changed(self) -> None:
-        """Wait until a device is refused or may pass, or for `wake`."""
+        """Wait until a device is accepted or refused, or until `wake` is called."""
 
     async def wait_announced(self, item: WorkItem) -> None:
         """Wait until all devices of a message have been announced in this session."""

@@ -75,7 +75,7 @@ class Transport(Protocol):
         """Whether the server has acknowledged a message in this session since it was set up."""
 
     async def wait_worked(self, seconds: float) -> bool:
-        """Wait up to so many seconds until the server has acknowledged a message in a session; return whether it has."""
+        """Wait until the server has acknowledged a message in a session, at most ``seconds``; return whether it has."""
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Return a block that begins when nothing is in flight, and outside of which nothing is published while it runs."""

@@ -63,7 +63,7 @@ class FailedRounds:
         Returns:
             True if the only item of the round is to be given up.
         """
-        text = "Unexpected error in the %s queue, which goes on (items concerned: %d): %r"
+        text = "Unexpected error in the %s queue, which continues (items concerned: %d): %r"
         kind = type(error).__name__
         self._log.warn_of(kind, text, self._name, len(items), error, level=logging.ERROR, error=error)
         # A lack of memory is not the fault of an item.

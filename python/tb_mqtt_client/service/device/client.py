@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 
 DEFAULT_TIMEOUT = 3.0
 ATTRIBUTES_TIMEOUT = 30.0
-"""Seconds to wait for requested attributes: the platform does not answer when something goes wrong there."""
+"""Seconds to wait for requested attributes: if the request fails on the platform, there is no response."""
 
 
 class DeviceClient:
@@ -84,11 +84,11 @@ class DeviceClient:
     async def connect(self) -> None:
         """Connect, and stay connected until ``disconnect`` or ``stop`` is called.
 
-        Returns when the session is set up: subscribed, with the server's limits. After a refusal that may pass ("server busy")
-        it is tried again; otherwise the first attempt decides. If this raises, no task is left, and queued data is sent on the
+        Returns when the session is set up: subscribed, with the server's limits. After a temporary refusal ("server busy")
+        the client tries again; otherwise the first attempt decides. If this raises, no task is left, and queued data is sent on the
         next connection. Waits until a ``disconnect`` or ``stop`` in progress is over. Sub-devices of a gateway are announced
         again automatically. Does nothing while the client is connected or reconnecting. After ``start``, it waits for the next
-        attempt and raises its failure, and the client goes on connecting.
+        attempt and raises its failure, and the client continues to connect.
 
         Raises:
             OSError: The server cannot be reached, or violates MQTT.
@@ -176,7 +176,7 @@ class DeviceClient:
         await self._engine.disconnect()
 
     async def stop(self, timeout: float | None = DEFAULT_TIMEOUT) -> None:
-        """Send what is queued for at most ``timeout`` seconds, close, and answer the rest as not delivered.
+        """Send queued data for at most ``timeout`` seconds, close the connection, and resolve the rest as undelivered.
 
         Callbacks for server-side RPC that are running may finish within this time; they can still send, and their replies
         are sent.
@@ -348,7 +348,7 @@ class DeviceClient:
     async def claim_device(
         self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
     ) -> PublishResult | Delivery:
-        """Allow a customer who knows the secret to claim the device.
+        """Allow any customer with the secret to claim the device.
 
         Args:
             claim_request: The secret and how long it is valid.

@@ -1,4 +1,4 @@
-"""When a sub-device is announced again that the platform refused for a reason that may pass."""
+"""Decides when a sub-device is announced again that the platform refused temporarily."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ FINAL_REFUSALS = frozenset(
         ReasonCode.PAYLOAD_FORMAT_INVALID,
     }
 )
-"""An identical announcement would be refused again. All other codes may pass: the platform answers 0x80 when its database is
-away (and for names that it never accepts), and 0x97 when the tenant has as many devices as it may (docs/platform_contract.md,
+"""Reason codes of permanent refusals. All others may be temporary: the platform sends 0x80 when its database is not available
+(and for names that it never accepts), and 0x97 when the tenant has reached its limit of devices (docs/platform_contract.md,
 section 4)."""
 
 
 @dataclass(slots=True)
 class Refused:
-    """A device whose announcement was refused, and is repeated."""
+    """The refusals of one device whose announcement is repeated."""
 
     since: float
-    """When it was refused first, by the loop's clock."""
+    """When the device was refused first, by the clock of the event loop."""
     result: PublishResult
     """The last refusal."""
     attempts: int = 0
-    """Refusals."""
+    """The number of refusals."""
     ends_connections: bool = False
     """Whether the server may have ended connections for its announcement."""
     next_attempt: float = 0.0
-    """When it is to be announced again, by the loop's clock."""
+    """When the device is to be announced again, by the clock of the event loop."""
 
     def seconds(self) -> float:
         """Return for how many seconds the device has been refused."""
@@ -50,7 +50,7 @@ class Refused:
 
 
 class AnnouncementRetries:
-    """Counts the refusals of each device, and calls a function when the device is to be announced again."""
+    """Count the refusals of each device, and call a function when the device is to be announced again."""
 
     def __init__(
         self, config: GatewayConfig, on_due: Callable[[DeviceSession], None], is_announcing: Callable[[], bool] = lambda: False
@@ -58,9 +58,9 @@ class AnnouncementRetries:
         """Create an empty collection.
 
         Args:
-            config: The bounds.
+            config: The delays between announcements, and the bounds of their number and time.
             on_due: Announces a device.
-            is_announcing: Returns whether an announcement is on its way: one that may end the connection waits for that.
+            is_announcing: Returns whether an announcement is in flight. A device that may end connections is not announced then.
         """
         self._config = config
         self._refused: dict[DeviceSession, Refused] = {}
@@ -72,26 +72,29 @@ class AnnouncementRetries:
         self.waiting: dict[DeviceSession, None] = {}
 
     def get(self, session: DeviceSession) -> Refused | None:
-        """Return what is known of a device that was refused, and neither accepted nor given up since."""
+        """Return the refusals of a device; ``None`` if it was not refused, or accepted or given up since."""
         return self._refused.get(session)
 
     def __len__(self) -> int:
         return len(self._refused)
 
     def refused(self, session: DeviceSession, result: PublishResult, *, ends_connections: bool = False) -> float | None:
-        """Count a refusal and return the seconds until the next attempt; ``None`` when there is to be none.
+        """Count a refusal.
 
         Args:
             session: The device.
-            result: Of its announcement.
-            ends_connections: Whether the server may have ended connections for it. The next one says when it is announced again:
-                see ``postpone``.
+            result: The result of its announcement.
+            ends_connections: Whether the server may have ended connections because of it. Such a device is announced again on the
+                next connection, see ``postpone``.
+
+        Returns:
+            The seconds until the next attempt; ``None`` if the device is given up.
         """
         now = asyncio.get_running_loop().time()
         refused = self._refused.setdefault(session, Refused(now, result))
         refused.result = result
         if not ends_connections or refused.ends_connections:
-            # The first time it was in flight with others, which are as likely to be why the connection ended.
+            # The first time, other announcements were in flight too, which are as likely to be why the connection ended.
             refused.attempts += 1
         refused.ends_connections = refused.ends_connections or ends_connections
         delay = self._delay(refused)
@@ -103,21 +106,21 @@ class AnnouncementRetries:
         return delay
 
     def postpone(self, session: DeviceSession) -> bool:
-        """Have a device that may end connections announced apart from those that are announced on a new one.
+        """Announce a device later, after the devices that are announced on a new connection, if it may end connections.
 
         Returns:
-            Whether it is such a device.
+            Whether the device may end connections.
         """
         refused = self._refused.get(session)
         if refused is None or not refused.ends_connections:
             return False
-        # What was to be announced before goes first, so that no other device keeps it from being announced.
+        # The devices keep their order, so that none of them prevents another from being announced.
         left = max(0.0, refused.next_attempt - asyncio.get_running_loop().time())
         self.due.set(session, self._config.announce_delay_min + left)
         return True
 
-    def answered(self) -> None:
-        """Announce the next device that waits until no other announcement is on its way."""
+    def announcement_done(self) -> None:
+        """Announce the next device that waited until no other announcement was in flight."""
         while self.waiting and not self._is_announcing():
             session = next(iter(self.waiting))
             del self.waiting[session]
@@ -131,7 +134,7 @@ class AnnouncementRetries:
             self._on_due(session)
 
     def is_hopeless(self, refused: Refused) -> bool:
-        """Return True if the user's bounds of attempts or time are reached."""
+        """Return True if the user's bound of attempts or time is reached."""
         attempts, timeout = self._config.announce_attempts, self._config.announce_timeout
         return (attempts is not None and refused.attempts >= attempts) or (timeout is not None and refused.seconds() >= timeout)
 
@@ -140,21 +143,21 @@ class AnnouncementRetries:
         # The exponent is bounded: a device may be refused for years.
         bound = min(longest, self._config.announce_delay_min * 2.0 ** min(max(0, refused.attempts - 1), 64))
         # At least half of the bound, so that no delay is shorter than the one before.
-        delay = random.uniform(bound / 2, bound)  # spreads load, hides nothing
+        delay = random.uniform(bound / 2, bound)  # spreads the announcements of many devices
         timeout = self._config.announce_timeout
         return delay if timeout is None else min(delay, timeout - refused.seconds())
 
     def announced(self, session: DeviceSession) -> None:
-        """Forget the time of the next attempt: the device is being announced now."""
+        """Forget the time of a device's next attempt, because it is being announced now."""
         self.due.remove(session)
         self.waiting.pop(session, None)
 
     def forget(self, session: DeviceSession) -> Refused | None:
-        """Forget a device that was accepted, given up or removed. Returns what was known of it."""
+        """Forget a device that was accepted, given up or removed; return its refusals, or ``None``."""
         self.announced(session)
         return self._refused.pop(session, None)
 
     def pause(self) -> None:
-        """Forget the times, not the refusals: the connection ended, and all devices are announced on the next one."""
+        """Forget the times of the next attempts, because the connection ended: all devices are announced on the next one."""
         self.due.clear()
         self.waiting.clear()

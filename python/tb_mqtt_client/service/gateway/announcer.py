@@ -1,13 +1,14 @@
-"""Announces sub-devices to the platform, and keeps the state of each session in line with what the platform has.
+"""Announces sub-devices to the platform, and sets the states of their sessions.
 
-The rule: a session is CONNECTED from the acknowledgement of its announcement until its platform session ends, and its traffic
-waits for that acknowledgement (docs/platform_contract.md, section 4).
+The rule: a session is CONNECTED from the acknowledgement of its announcement until the platform's session of the device ends, and
+its data waits for that acknowledgement (docs/platform_contract.md, section 4).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
@@ -36,14 +37,28 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 logger = get_logger(__name__)
 
 SETTLED = frozenset({DeviceSessionState.DISCONNECTED, DeviceSessionState.CONNECTION_FAILED})
-"""States that the end of the gateway's connection does not change."""
+"""States that do not change when the gateway's connection ends."""
 
 NAMED_IN_LOG = 20
-"""Refused devices that get a line of their own at WARNING; of more, one a minute and reason does."""
+"""The number of refused devices of which each is logged at WARNING. Of further devices, one a minute and reason is logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An announcement in the queue or in flight."""
+
+    session: DeviceSession
+    """The device."""
+    identity: DeviceIdentity
+    """The name and profile of the device when it was announced."""
+    item: WorkItem
+    """The message."""
+    callers: list[Delivery]
+    """The futures that are resolved with the result."""
 
 
 class Announcer:
-    """Sends the announcements of one gateway, and sets the states of its sessions."""
+    """Publish the announcements of one gateway, and set the states of its sessions."""
 
     def __init__(
         self,
@@ -55,6 +70,17 @@ class Announcer:
         report: InboundReport,
         keep_alive: SubDeviceKeepAlive,
     ) -> None:
+        """Create the announcer of one gateway.
+
+        Args:
+            config: The delays between announcements of a refused device.
+            payload_format: Writes the announcements.
+            message_service: Publishes them.
+            sub_devices: Holds data of devices back until they are announced.
+            device_manager: Has the sessions of all devices.
+            report: Logs exceptions of callbacks for state changes.
+            keep_alive: Keeps announced devices reachable.
+        """
         self._format = payload_format
         self._message_service = message_service
         self._sub_devices = sub_devices
@@ -63,11 +89,12 @@ class Announcer:
         self._keep_alive = keep_alive
         keep_alive.on_refused = self._announce_devices
         self.retries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
-        """The devices whose announcement was refused and is repeated."""
+        """The refused devices that are announced again."""
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
+        """How many announcements of each device are queued or in flight."""
         self.callers: dict[DeviceSession, list[Delivery]] = {}
-        """The deliveries that wait for the announcement of a device."""
+        """The futures that are resolved when the announcement of a refused device is accepted or given up."""
         self._online = False
         self._state_after_end = DeviceSessionState.CONNECTION_LOST
 
@@ -77,29 +104,38 @@ class Announcer:
         return self._format.build_connect(message)
 
     def announce(self, session: DeviceSession, publish: MqttPublishMessage) -> Delivery:
-        """Queue an announcement and keep the device's traffic back until it is acknowledged.
+        """Queue an announcement, and hold back the device's data until it is acknowledged.
 
-        The future is the caller's own; cancelling it changes nothing here. While the announcement is refused for a reason that may
-        pass, it is repeated, and the future gets the last result.
+        A temporary refusal is not the end: the device is announced again.
+
+        Args:
+            session: The device.
+            publish: The announcement.
+
+        Returns:
+            A future of the last result. Cancelling it does not end the announcements.
         """
-        delivery: Delivery = asyncio.get_running_loop().create_future()
-        self._submit(session, publish, [delivery])
-        return delivery
+        future: Delivery = asyncio.get_running_loop().create_future()
+        self._submit(session, publish, [future])
+        return future
 
     def announce_again(self, session: DeviceSession) -> None:
-        """Announce a device that the platform may not know under this name, unless an announcement is queued."""
+        """Queue an announcement under the current name of a device, unless one is queued or in flight."""
         if session.identity not in self._open:
             self._submit(session, self.publish_of(session), [])
         self.change_state(session, DeviceSessionState.RECONNECTING)
 
     def announce_all(self) -> None:
-        """Announce all devices on a new connection, because their sessions ended with the previous one."""
+        """Queue an announcement of each device on a new connection: the platform ended all sessions with the previous connection.
+
+        Devices that may have ended the previous connection are announced later and one at a time.
+        """
         self._online = True
         sessions = list(self._device_manager.all())
         self._sub_devices.hold_all(session.identity for session in sessions)
         for session in sessions:
             if self.retries.postpone(session):
-                # The server may end this connection for it, too: the others are announced first.
+                # The server may end this connection because of the device, so the others are announced first.
                 self._sub_devices.fail(session.identity)
                 self.change_state(session, DeviceSessionState.RECONNECTING)
             else:
@@ -124,23 +160,27 @@ class Announcer:
         self._change_all(self._state_after_end)
 
     def set_closing(self, closing: bool) -> None:
-        """Set whether the connection is closed on purpose, so that its end is not a loss."""
+        """Set which state sessions have after the end of the connection.
+
+        Args:
+            closing: True if the client closes the connection on purpose: sessions become DISCONNECTED, now and when it has ended.
+                With False they become CONNECTION_LOST when it ends.
+        """
         self._state_after_end = DeviceSessionState.DISCONNECTED if closing else DeviceSessionState.CONNECTION_LOST
         if closing:
             self._change_all(DeviceSessionState.DISCONNECTED)
 
     def forget(self, session: DeviceSession) -> None:
-        """End what is repeated for a session that the device manager has forgotten, and answer the callers who wait for that.
+        """End the announcements and keep-alives of a session that was removed from the device manager, and resolve its callers.
 
-        What was kept back for the device is rejected if it was refused; while an announcement is on its way, the answer to that
-        decides.
+        If the device was refused, its held data is rejected. If an announcement is in flight, its result decides about the data.
         """
         self._keep_alive.forget(session.identity)
         refused = self.retries.forget(session)
         result = refused.result if refused is not None else self._sub_devices.gate.refusal(session.identity)
         if result is not None and session.identity not in self._open:
             self._sub_devices.abandon(session.identity, result)
-        self._answer_callers(session, result or _undelivered())
+        self._resolve_callers(session, result or _undelivered())
 
     def renamed(self, session: DeviceSession, old: DeviceIdentity) -> None:
         """Announce a device under its new name."""
@@ -149,11 +189,11 @@ class Announcer:
         self.announce_again(session)
 
     def stop(self) -> None:
-        """Resolve the callers of repeated announcements, because the client is stopped."""
+        """End all repeated announcements and resolve their futures as undelivered, because the client is stopped."""
         for session in self._device_manager.all():
             self.retries.forget(session)
         for session in list(self.callers):
-            self._answer_callers(session, _undelivered())
+            self._resolve_callers(session, _undelivered())
 
     def _change_all(self, state: DeviceSessionState) -> None:
         for session in self._device_manager.all():
@@ -173,59 +213,46 @@ class Announcer:
 
     def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
         identity = session.identity
-        # Before anything is remembered: this raises if the queues have failed.
+        # First, because this raises if the queues have failed.
         item = self._message_service.submit(publish)
-        publish.delivery_futures[0].add_done_callback(partial(self._answered, session, identity, item, callers))
+        announcement = Announcement(session, identity, item, callers)
+        publish.delivery_futures[0].add_done_callback(partial(self._announcement_done, announcement))
         self._sub_devices.hold(identity)
         self._open[identity] += 1
         self.retries.announced(session)
         refused = self.retries.get(session)
         if refused is not None and refused.ends_connections:
-            # One connection more is enough to know.
+            # The device ended connections before, so one more suffices to count as a refusal.
             item.losses = ANNOUNCEMENT_LOSSES
 
     def _announce_due(self, session: DeviceSession) -> None:
         logger.debug("Announcing %r again", session.device_info.device_name)
         self.announce_again(session)
 
-    def _answered(
-        self,
-        session: DeviceSession,
-        identity: DeviceIdentity,
-        item: WorkItem,
-        callers: list[Delivery],
-        announcement: Delivery,
-    ) -> None:
-        self._take_answer(session, identity, item, callers, announcement)
-        self.retries.answered()
+    def _announcement_done(self, announcement: Announcement, future: Delivery) -> None:
+        self._open[announcement.identity] -= 1
+        if not self._open[announcement.identity]:
+            del self._open[announcement.identity]
+        self._handle_result(announcement, future.result())
+        self.retries.announcement_done()
 
-    def _take_answer(
-        self,
-        session: DeviceSession,
-        identity: DeviceIdentity,
-        item: WorkItem,
-        callers: list[Delivery],
-        announcement: Delivery,
-    ) -> None:
-        self._open[identity] -= 1
-        if not self._open[identity]:
-            del self._open[identity]
-        result = announcement.result()
+    def _handle_result(self, announcement: Announcement, result: PublishResult) -> None:
+        session, identity, callers = announcement.session, announcement.identity, announcement.callers
         if result.is_successful():
             self._accepted(session, identity, result)
-            _answer(callers, result)
+            _resolve(callers, result)
         elif session.manager is None:
-            _answer(callers, result)
+            _resolve(callers, result)
             if identity not in self._open:
                 self._sub_devices.abandon(identity, result)
         elif result.reason_code == LocalReasonCode.NOT_DELIVERED and (result.message_id < 0 or not self._announces):
-            _answer(callers, result)
+            _resolve(callers, result)
             if self._announces:
                 # The queues were cleared before it was published.
                 self.announce_again(session)
         else:
             self.callers.setdefault(session, []).extend(callers)
-            if session.identity == identity and ends_connections(item) and not self._online:
+            if session.identity == identity and ends_connections(announcement.item) and not self._online:
                 self._refused(session, result, ends_connections=True)
             elif not self._is_decided_elsewhere(session, identity, result):
                 self._refused(session, result)
@@ -236,7 +263,7 @@ class Announcer:
         return self._online and not self._message_service.has_failed
 
     def _is_decided_elsewhere(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> bool:
-        """Whether another announcement of the device follows: under its new name, on its way, or on the next connection."""
+        """Return whether another announcement of the device decides: of its new name, in flight, or on the next connection."""
         if session.identity != identity:
             return True
         return result.reason_code not in FINAL_REFUSALS and (identity in self._open or not self._online)
@@ -256,7 +283,7 @@ class Announcer:
         session.connected_at = now_ms()
         session.update_last_seen()
         self.change_state(session, DeviceSessionState.CONNECTED)
-        self._answer_callers(session, result)
+        self._resolve_callers(session, result)
 
     def _refused(self, session: DeviceSession, result: PublishResult, *, ends_connections: bool = False) -> None:
         self._keep_alive.forget(session.identity)
@@ -277,7 +304,7 @@ class Announcer:
                 self.retries.forget(session)
             self._sub_devices.refuse(session.identity, result)
             self.change_state(session, DeviceSessionState.CONNECTION_FAILED)
-            self._answer_callers(session, result)
+            self._resolve_callers(session, result)
             return
         if refused is not None and refused.attempts > 1:
             logger.debug("The platform refused device %r again: %s. Announcing it again in %.1f s", name, reason, delay)
@@ -291,15 +318,15 @@ class Announcer:
         if self._online:
             self.change_state(session, DeviceSessionState.RECONNECTING)
 
-    def _answer_callers(self, session: DeviceSession, result: PublishResult) -> None:
-        _answer(self.callers.pop(session, []), result)
+    def _resolve_callers(self, session: DeviceSession, result: PublishResult) -> None:
+        _resolve(self.callers.pop(session, []), result)
 
 
-def _answer(callers: list[Delivery], result: PublishResult) -> None:
-    for delivery in callers:
-        # A caller who was cancelled while waiting has no use for the result.
-        if not delivery.done():
-            delivery.set_result(result)
+def _resolve(callers: list[Delivery], result: PublishResult) -> None:
+    for future in callers:
+        # The future of a cancelled caller is done.
+        if not future.done():
+            future.set_result(result)
 
 
 def _undelivered() -> PublishResult:

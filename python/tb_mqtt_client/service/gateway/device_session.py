@@ -68,7 +68,7 @@ class DeviceSession:
             new_state: The new state.
 
         Raises:
-            Exception: The exception of the callback. The state is changed all the same.
+            Exception: The exception of the callback. The state is changed nevertheless.
         """
         self.state = new_state
         if self._state_change_callback is not None:

@@ -1,6 +1,6 @@
 """Passes the events of a gateway to their handlers at once, without a queue.
 
-The rule: every handler of an event is called, whatever the others do, and an error of one is told to the client's report.
+The rule: every handler of an event is called, even if another one raises, and an exception of a handler is reported.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class DirectEventDispatcher:
         if device_session is not None:
             return await device_session.handle_event_to_device(event)
         handlers = tuple(self._handlers.get(event.event_type, ()))
-        # All are called before any is waited for: one that hangs keeps no other from the event.
+        # All are called before one is awaited, so that a handler that never returns does not delay the others.
         begun = [self._begin(callback, event, args, kwargs) for callback in handlers]
-        # When this is cancelled, what is waited for is cancelled too.
+        # A cancellation of this task is passed on to the task that it waits for.
         await asyncio.gather(*(result for result in begun if isinstance(result, asyncio.Future)), return_exceptions=True)
         results = [self._result(callback, event, result) for callback, result in zip(handlers, begun, strict=True)]
         return next((result for result in results if result is not None), None)

@@ -1,8 +1,8 @@
 """Decides which sub-devices' data may be published.
 
-The rule: data of a device waits until the platform has acknowledged the device's announcement, and is rejected if that was
-refused for good; the platform would otherwise create the device with the wrong profile, or once more (docs/platform_contract.md,
-section 4).
+The rule: data of a device is held back until the platform has acknowledged the announcement of the device, and rejected if the
+announcement was refused permanently. Otherwise the platform would create the device with the wrong profile, or a second time
+(docs/platform_contract.md, section 4).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.work_item import ENCODED, NUMBER, Queued, QueuedUplink, WorkItem
 
 LARGE_SEND_BYTES = 65_536
+"""The encoded bytes that a send is assumed to have when the share is checked in advance."""
 
 
 class RefusedShare:
-    """Counts data that is held back for devices that were refused and are to be announced again."""
+    """Count the data that is held back for devices that were refused and are to be announced again."""
 
     def __init__(self, max_messages: int = sys.maxsize, max_bytes: int = sys.maxsize, at_once: int = 0) -> None:
         """Create the share: half of the queue.
@@ -38,15 +39,21 @@ class RefusedShare:
         self.messages = 0
         self.bytes = 0
         self.on_change: Callable[[bool], None] = lambda _: None
-        """Called with whether each send has to be checked, because the share may soon be used up."""
+        """Called after a change, with whether each send has to be checked because the share may soon be used up."""
 
     @property
     def is_used_up(self) -> bool:
-        """Return True if data of refused devices has to wait, or is dropped."""
+        """Whether the share is used up, so that further data of refused devices has to wait or is dropped."""
         return self.messages >= self._max_messages or self.bytes >= self._max_bytes
 
     def update(self, refused_devices: int, messages: int, nbytes: int) -> None:
-        """Count messages that are held back (negative: that left). ``refused_devices``: the current number of devices."""
+        """Count sends that are held back.
+
+        Args:
+            refused_devices: The number of devices that are refused.
+            messages: The number of sends; negative if they are no longer held back.
+            nbytes: Their encoded bytes, with the same sign.
+        """
         self.messages += messages
         self.bytes += nbytes
         is_near = (
@@ -63,29 +70,34 @@ class Held:
     messages: list[WorkItem] = field(default_factory=list)
     """Messages without datapoints."""
     packed: list[WorkItem] = field(default_factory=list)
-    """Messages with datapoints of this device only, which were published before or were about to be: older than the uplinks."""
+    """Messages with datapoints of this device only. They are packed already, and older than the sends in ``uplinks``."""
 
     def __bool__(self) -> bool:
         return bool(self.uplinks or self.messages or self.packed)
 
     def items(self) -> list[Queued]:
-        """Return all of it, the oldest first."""
+        """Return all held data, the oldest first."""
         return [*self.packed, *self.uplinks, *self.messages]
 
     @property
     def nbytes(self) -> int:
-        """The encoded bytes of the uplinks."""
+        """The encoded bytes of the held sends."""
         return sum(uplink[ENCODED].nbytes for uplink in self.uplinks)
 
 
 class DeviceGate:
-    """Devices that are being announced, that were refused, and that were renamed or deleted; others may pass.
+    """Keep the devices that are being announced, refused, renamed or deleted. Data of all other devices may be published.
 
-    A device that was refused for a reason that may pass is both held and blocked: it stays so until it is accepted or given up.
+    A device that was refused temporarily is both held (its data waits) and blocked (nothing waits for its announcement) until it is
+    accepted or given up.
     """
 
     def __init__(self, share: RefusedShare) -> None:
-        """``share`` counts the data of devices that are refused."""
+        """Create a gate that lets all data pass.
+
+        Args:
+            share: Counts the data of devices that are refused temporarily.
+        """
         self.share = share
         self._held: dict[DeviceIdentity, Held] = {}
         self._refused: dict[DeviceIdentity, PublishResult] = {}
@@ -95,7 +107,7 @@ class DeviceGate:
 
     @property
     def watches(self) -> bool:
-        """Whether there is a device that may not pass, or not as it is."""
+        """Whether there is a device whose data may not be published, or not under the name under which it was sent."""
         return bool(self._held or self._refused or self._moved)
 
     @property
@@ -110,12 +122,12 @@ class DeviceGate:
         self._held.setdefault(device, Held())
 
     def release(self, device: DeviceIdentity) -> Held:
-        """Let a device pass whose announcement was acknowledged; return its data."""
+        """End holding data of a device whose announcement was acknowledged; return the held data."""
         self._refused.pop(device, None)
         return self._let_go(device)
 
     def fail(self, device: DeviceIdentity) -> None:
-        """Hold back data of a device that was refused and is announced again later; nothing may wait for that."""
+        """Hold back data of a device that was refused temporarily, and wake tasks that wait for its announcement."""
         self.hold(device)
         if device not in self._failed:
             held = self._held[device]
@@ -124,14 +136,19 @@ class DeviceGate:
         self._changed.set()
 
     def refuse(self, device: DeviceIdentity, result: PublishResult) -> Held:
-        """Block a device whose announcement was refused for good; return its data, which gets this result as later data does."""
+        """Block a device whose announcement was refused permanently; return its held data. Later data gets the same result."""
         self._refused[device] = result
         return self._let_go(device)
 
     def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> Held:
-        """Take note that a device was renamed, or deleted (``None``); return its data."""
+        """Note that a device was renamed or deleted, and return its held data.
+
+        Args:
+            device: The old name.
+            to: The new name; ``None`` if the device was deleted.
+        """
         if to is not None:
-            # It is a current name, whatever it was before, so no chain of names is endless.
+            # The new name is current now, even if it was an old name before: names must not form a circle.
             self._moved.pop(to, None)
         if to != device:
             self._moved[device] = to
@@ -143,19 +160,19 @@ class DeviceGate:
         self._moved.clear()
 
     def blocks(self, device: DeviceIdentity) -> bool:
-        """Return True if a device was refused, for good or until it is announced again."""
+        """Return True if a device was refused, permanently or temporarily."""
         return device in self._failed or device in self._refused
 
     def lets_pass(self, device: DeviceIdentity) -> bool:
-        """Return True if data of a device may be published: it was announced, as far as this gate knows, and not refused."""
+        """Return True if data of a device may be published: the device is neither being announced nor refused."""
         return device not in self._held and device not in self._refused
 
     def fails(self, device: DeviceIdentity) -> bool:
-        """Return True if a device was refused, and is announced again."""
+        """Return True if a device was refused temporarily, and is to be announced again."""
         return self.current(device) in self._failed
 
     def keep(self, device: DeviceIdentity, uplink: QueuedUplink) -> bool:
-        """Hold a send back if its device is held; return whether it is."""
+        """Hold a send back if its device is being announced; return whether it is."""
         held = self._held.get(device)
         if held is None:
             return False
@@ -194,7 +211,7 @@ class DeviceGate:
         return self._held.get(device)
 
     def refusal(self, device: DeviceIdentity) -> PublishResult | None:
-        """Return the result that blocks a device; ``None`` for other devices."""
+        """Return the result with which a device was refused permanently; ``None`` for other devices."""
         return self._refused.get(device)
 
     def all_held(self) -> list[Held]:
@@ -211,7 +228,7 @@ class DeviceGate:
         return None
 
     def take_all(self) -> list[Held]:
-        """Remove and return the held data of all devices. Which devices may pass does not change."""
+        """Remove and return the held data of all devices. The devices stay held or blocked."""
         taken = self.all_held()
         self._held = {device: Held() for device in self._held}
         self._count(-self.share.messages, -self.share.bytes)
@@ -219,7 +236,7 @@ class DeviceGate:
         return taken
 
     async def wait_changed(self) -> None:
-        """Wait until a device was refused, or may pass, or ``wake`` is called."""
+        """Wait until a device is accepted or refused, or until ``wake`` is called."""
         self._changed.clear()
         await self._changed.wait()
 
@@ -228,7 +245,7 @@ class DeviceGate:
         self._changed.set()
 
     async def wait_announced(self, devices: Iterable[DeviceIdentity]) -> None:
-        """Wait until none of these devices is being announced, or until one is blocked, without a time limit."""
+        """Wait until all of these devices are announced, or one of them is refused, without a time limit."""
         names = list(devices)
         while any(device in self._held for device in names) and not any(map(self.blocks, names)):
             self._changed.clear()

@@ -27,9 +27,9 @@ from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
 def keep_alive_message(payload: bytes, devices: int) -> WorkItem:
-    """Return empty attributes of several sub-devices: an uplink of each, of which the platform stores nothing.
+    """Return a message with empty attributes of several sub-devices, which the platform treats as an uplink of each.
 
-    The message is published once, in its session or not at all. The server counts each device in it as one of ``messages``
+    The message is not published again if its connection ends. The server counts each device in it as one of ``messages``
     (docs/platform_contract.md, section 5: data without datapoints).
     """
     route = Route(MessageKind.KEEP_ALIVE, of_sub_devices=True)
@@ -41,24 +41,24 @@ def keep_alive_message(payload: bytes, devices: int) -> WorkItem:
 logger = get_logger(__name__)
 
 FEWEST_DEVICES = 100
-"""Devices of one message, if so many are quiet."""
+"""A message has this many devices, if that many are quiet."""
 MESSAGES_A_ROUND = 32
-"""Messages for all devices when all are quiet, unless that makes them smaller than ``FEWEST_DEVICES``."""
+"""The number of messages for all devices, unless a message would have fewer devices than ``FEWEST_DEVICES``."""
 SPREAD = 64
 """The interval between two messages is the keep-alive time divided by this: all devices take half of that time."""
 EARLY = 8
-"""A device goes with others when it would be due within the keep-alive time divided by this."""
+"""A device is added to a message if it would be due within the keep-alive time divided by this."""
 PART_OF_WINDOW = 4
-"""A message takes at most the smallest window of the limits divided by this."""
+"""A message takes at most this part (one in so many) of the tokens of the smallest limit window."""
 
 LOOKED_AT_A_SECOND = 20_000
 LOOKED_AT_AT_ONCE = 50_000
-"""How many devices of acknowledged data are looked at. At a higher rate some data is not looked at, which costs its devices a
-keep-alive that they would not need; each costs 0.3 us."""
+"""The number of devices of acknowledged messages whose last uplink is noted. At a higher rate some uplinks are not noted, so that
+their devices get keep-alives that they do not need. Noting one takes 0.3 us."""
 
 
 class SubDeviceKeepAlive:
-    """Knows when each device's last uplink was acknowledged, and publishes empty attributes of those that are quiet."""
+    """Keep the time of each device's last acknowledged uplink, and publish empty attributes for quiet devices."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class SubDeviceKeepAlive:
         self._admission = admission
         self._tasks = tasks
         self.on_refused: Callable[[list[DeviceIdentity]], None] = lambda _: None
-        """Called with devices that the platform may have forgotten."""
+        """Called with the devices of a refused keep-alive, whose sessions the platform may have ended."""
         self.others_wait: Callable[[], bool] = lambda: False
-        """Whether announcements, requests or responses are queued, which go first."""
-        # The longest quiet first.
+        """Returns whether announcements, requests or responses are queued, which are published first."""
+        # When each device's last uplink was acknowledged, by the clock of the event loop; the longest quiet device first.
         self._last_uplinks: dict[DeviceIdentity, float] = {}
         self._looks = float(LOOKED_AT_AT_ONCE)
         self._looked_at = 0.0
@@ -90,7 +90,7 @@ class SubDeviceKeepAlive:
         return len(self._last_uplinks)
 
     def announced(self, device: DeviceIdentity) -> None:
-        """Note that the platform has acknowledged a device, which does not renew an existing session."""
+        """Note that an announcement was acknowledged. A repeated one does not extend the platform's session of the device."""
         interval = self._config.sub_device_keepalive
         if not interval or device in self._last_uplinks:
             return
@@ -135,7 +135,7 @@ class SubDeviceKeepAlive:
             try:
                 await self._keep_alive(interval)
             except Exception as error:  # noqa: BLE001  # reported with its cause: the other devices must stay reachable
-                text = "Unexpected error while keeping quiet sub-devices reachable; it goes on: %r"
+                text = "Unexpected error while keeping quiet sub-devices reachable (it is tried again): %r"
                 self._log.warn_of(type(error).__name__, text, error, level=logging.ERROR, error=error)
                 await asyncio.sleep(interval / SPREAD)
 
@@ -163,21 +163,21 @@ class SubDeviceKeepAlive:
             await self._admission.wait(seconds)
             return
         devices = devices[: item.devices]
-        item.futures[0].add_done_callback(partial(self._answered, devices))
+        item.futures[0].add_done_callback(partial(self._check_result, devices))
         self._manager.publish_now(item)
         logger.debug("%d quiet sub-devices are kept reachable", len(devices))
-        # Unless it is refused: then they are announced again.
+        # If the message is refused, they are announced again.
         self._renew(devices, loop.time())
         # Keep-alives use half of a limit at most, so that other messages get the rest.
         pause, self._seconds_limited = max(interval / SPREAD, self._seconds_limited), 0.0
         await asyncio.sleep(pause)
 
     def _quiet(self, since: float) -> list[DeviceIdentity]:
-        """Return devices without an uplink since then, the longest quiet first, at most as many as go in a message."""
+        """Return the devices of the next message: those without an uplink since then, the longest quiet first."""
         at_most = max(FEWEST_DEVICES, -(-len(self._last_uplinks) // MESSAGES_A_ROUND))
         if largest := self._admission.largest_service_message(of_sub_devices=True):
-            # Only a part of what a window holds, so that announcements and responses do not wait for the rest of it.
-            # But more than an announcement, which gets the tokens first because it needs fewer.
+            # Only a part of a window, so that tokens are left for announcements and responses. But more than an announcement
+            # takes: otherwise the announcements, which need fewer tokens, would always be published first.
             part = max(-(-largest // PART_OF_WINDOW), FIRST_CONTACT_COST + 1)
             at_most = min(at_most, part, largest)
         first = islice(self._last_uplinks.items(), at_most)
@@ -188,8 +188,9 @@ class SubDeviceKeepAlive:
             text = "The limits admit too few messages to keep %d sub-devices reachable: one is %.0f s late"
             self._log.warn_of("late", text, len(self), seconds)
 
-    def _answered(self, devices: list[DeviceIdentity], answer: Delivery) -> None:
-        result = answer.result()
+    def _check_result(self, devices: list[DeviceIdentity], future: Delivery) -> None:
+        """Have devices announced again whose keep-alive was refused."""
+        result = future.result()
         if result.is_successful():
             return
         logger.info("A keep-alive of %d sub-devices was refused (%s): they are announced again", len(devices), result.reason)

@@ -13,14 +13,14 @@ from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
 
 class SubDeviceTraffic:
-    """Routes sub-device uplinks to the gateway queue and other messages to the service queue, or holds them back."""
+    """Route sends of sub-devices to the gateway uplink queue and their other messages to the service queue, or hold them back."""
 
     def __init__(self, pipeline: Pipeline, gate: DeviceGate, payload_format: GatewayFormat) -> None:
         """Create the component.
 
         Args:
             pipeline: The delivery pipeline that the component is plugged into.
-            gate: Knows which devices may pass, and keeps the data of the others.
+            gate: Knows whose data may be published, and keeps the data of the other devices.
             payload_format: Renames devices in payloads.
         """
         self._pipeline = pipeline
@@ -103,7 +103,7 @@ class SubDeviceTraffic:
         self._put(self.gate.release(device))
 
     def fail(self, device: DeviceIdentity) -> None:
-        """Hold back data of a device that was refused for a reason that may pass, packed data included."""
+        """Hold back data of a device that was refused temporarily, packed data included."""
         self.gate.fail(device)
         self._pipeline.check_packed_again()
 
@@ -114,8 +114,8 @@ class SubDeviceTraffic:
         self._pipeline.note_removed()
 
     def abandon(self, device: DeviceIdentity, announcement: PublishResult) -> None:
-        """Reject held data of a refused device that the program has disconnected; later data is not delivered."""
-        # Data of a device that was renamed or deleted has gone with that.
+        """Reject held data of a refused device that the program has disconnected; later data is undelivered."""
+        # Data of a renamed or deleted device was moved or resolved before.
         if self.gate.current(device) == device:
             self._reject_held(device, announcement)
             self.gate.move(device, None)
@@ -123,7 +123,12 @@ class SubDeviceTraffic:
         self._pipeline.note_removed()
 
     def move(self, device: DeviceIdentity, to: DeviceIdentity | None) -> None:
-        """Queue data of a renamed device under its new name; data of a deleted device (``to`` is None) is not delivered."""
+        """Queue data of a renamed device under its new name, or resolve it as undelivered if the device was deleted.
+
+        Args:
+            device: The old name.
+            to: The new name; ``None`` for a deleted device.
+        """
         held = self.gate.move(device, to)
         # Data that was queued for the old name is older than data for the new one.
         queued = self._pipeline.take_queued_uplinks()
@@ -134,7 +139,7 @@ class SubDeviceTraffic:
     def follow(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if a device in it was renamed or deleted; return whether it was taken.
 
-        A request under an old name may go: the platform knows the name until the connection ends.
+        A request under an old name may be published: the platform knows the name until the connection ends.
         """
         if not self.gate.moved:
             return False
@@ -154,7 +159,7 @@ class SubDeviceTraffic:
     def keep_back(self, item: WorkItem) -> bool:
         """Take a message that is about to be published if a device in it is not announced; return whether it was taken.
 
-        A message of several devices is replaced by one for each, so that the data of the others goes on.
+        A message of several devices is replaced by one for each, so that the data of the others is published.
         """
         if not self.gate.watches:
             return False
@@ -179,7 +184,7 @@ class SubDeviceTraffic:
         item.rewrite(self._format.rename(item.message.payload, old.name, new.name), new)
 
     def acknowledged(self, item: WorkItem) -> None:
-        """Take note of a message that the platform has acknowledged."""
+        """Note that the platform has acknowledged a message."""
         if item.packed is not None or item.device is not None:
             self.on_acknowledged(item)
 
@@ -204,7 +209,7 @@ class SubDeviceTraffic:
         self.gate.wake()
 
     async def wait_changed(self) -> None:
-        """Wait until a device is refused or may pass, or for `wake`."""
+        """Wait until a device is accepted or refused, or until `wake` is called."""
         await self.gate.wait_changed()
 
     async def wait_announced(self, item: WorkItem) -> None:
@@ -236,7 +241,7 @@ class SubDeviceTraffic:
             self._pipeline.rejected(item, announcement)
 
     def _put(self, held: Held) -> None:
-        # Each goes before all others, so the last one first.
+        # Each is queued before all others, so the last one comes first.
         for message in reversed(held.packed):
             self._pipeline.publish_again(message)
         self.put_uplinks(list(held.uplinks))
