@@ -510,6 +510,19 @@ async def test_an_acknowledgement_just_before_the_connection_ends_does_not_make_
     assert states.seen[-1] is LOST
 
 
+async def test_data_of_a_device_disconnected_before_such_an_acknowledgement_is_sent(emulator, start):
+    """The device is not announced on the next connection, so that no other acknowledgement follows."""
+    gateway = await start()
+    session, [connecting] = await gateway.connect_device("D1")
+    data = await gateway.send_device_timeseries(session, {"a": 1}, wait_for_publish=False)
+    await gateway.disconnect_device(session)
+    sub_devices_of(gateway).announcer.connection_ended()
+    assert (await connecting).is_successful()
+    await emulator.disconnect_device("GATEWAY")
+    async with asyncio.timeout(10):
+        assert (await data).is_successful()
+
+
 async def test_an_announcement_that_is_too_large_for_a_later_session_is_not_repeated(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway, "D" * 200)

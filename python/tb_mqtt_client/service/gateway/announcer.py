@@ -269,11 +269,13 @@ class Announcer:
         return result.reason_code not in FINAL_REFUSALS and (identity in self._open or not self._online)
 
     def _accepted(self, session: DeviceSession, identity: DeviceIdentity, result: PublishResult) -> None:
-        if not self._online:
-            # The connection ended right after the acknowledgement, and the platform's session with it.
+        is_current = session.manager is not None and session.identity == identity
+        if is_current and not self._online:
+            # The connection ended right after the acknowledgement, and the platform's session with it: the next connection
+            # announces the device again.
             return
         self._sub_devices.release(identity)
-        if session.manager is None or session.identity != identity:
+        if not is_current:
             return
         refused = self.retries.forget(session)
         if refused is not None:
