@@ -58,15 +58,15 @@ ROWS = [
 ]
 
 HIGHLIGHTS = {
-    "device, one datapoint per send, not awaited": "the sends per second, at one datapoint per send",
+    "device, one datapoint per send, not awaited": "{} the sends per second, at one datapoint per send",
     "gateway, 200 devices, a dict of 10 keys per send, not awaited": (
-        "the datapoints per second of a gateway with 200 sub-devices, at ten datapoints per send"
+        "{} the datapoints per second of a gateway with 200 sub-devices, at ten datapoints per send"
     ),
     "latency of one awaited send, p50": (
-        "the latency of a single awaited send, because it passes a queue, packing and rate limiting"
+        "The price: a single awaited send takes {} as long, because it passes a queue, packing and rate limiting"
     ),
 }
-"""The ratios that the README shows, by case, with their meaning."""
+"""The lines of the README by case; each has a place for its ratio."""
 
 
 class Results:
@@ -120,7 +120,7 @@ def table(results):
 def highlights(results):
     """Return the list of ratios for the README."""
     rows = {row.case: row for row in ROWS}
-    return "\n".join(f"- **{results.number(rows[case]):.2f} ×** {meaning}" for case, meaning in HIGHLIGHTS.items())
+    return "\n".join(f"- {line.format(f'**{results.number(rows[case]):.2f} ×**')}" for case, line in HIGHLIGHTS.items())
 
 
 def table_of_sizes(curves):
