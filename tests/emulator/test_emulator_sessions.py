@@ -1,6 +1,7 @@
 """Sessions and injected faults in the emulator (docs/platform_contract.md, sections 0 and 1)."""
 
 import asyncio
+import socket
 import struct
 
 import pytest
@@ -348,3 +349,20 @@ async def test_a_delayed_suback_comes_late(emulator):
         client.write(packet(0x82, b"\0\x02\0" + text("v1/devices/me/attributes") + b"\x01"))
         assert await client.silent()
         assert await client.read() == (0x90, b"\0\x02\0\x01")
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_stop_closes_connections_that_are_being_accepted(turns):
+    emulator, loop = Emulator(), asyncio.get_running_loop()
+    await emulator.start()
+    with socket.create_connection((emulator.host, emulator.port)) as client:
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await emulator.stop()
+        async with asyncio.timeout(10):
+            try:
+                assert await loop.sock_recv(client, 1) == b""
+            except ConnectionResetError:
+                # It was still in the queue of the listening socket, or was aborted.
+                return

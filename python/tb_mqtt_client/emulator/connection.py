@@ -55,6 +55,10 @@ class Connection(asyncio.Protocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Transports of uvloop have the methods of asyncio.Transport but are not instances of it.
         self._transport = cast("asyncio.Transport", transport)
+        if self.closing:
+            # The emulator was stopped between the accept and this call.
+            self._transport.abort()
+            return
         if self._inactivity_timeout is not None:
             self._last_activity = self._loop_time()
             self.timers.after(self._inactivity_timeout, self._end_if_inactive, self._inactivity_timeout)

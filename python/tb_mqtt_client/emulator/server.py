@@ -7,8 +7,10 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from tb_mqtt_client.emulator import attributes
 from tb_mqtt_client.emulator.background import Background
@@ -126,6 +128,7 @@ class Emulator(EmulatorSettings):
         super().__init__(platform, Hooks(), self._open_sessions)
         self._errors: list[Exception] = []
         self._background = Background(self._errors.append)
+        self._accepted_sessions: WeakSet[Session] = WeakSet()
         self._server: asyncio.Server | None = None
 
     @property
@@ -404,22 +407,38 @@ class Emulator(EmulatorSettings):
             OSError: The address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.protocol, self.host, self.port, ssl=self._ssl_context)
+        self._server = await loop.create_server(self._accept, self.host, self.port, ssl=self._ssl_context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and close all connections without a DISCONNECT, as the platform does when it is stopped or killed."""
         if self._server is None:
             return
+        await self._stop_accepting(self._server)
         self._server.close()
         sessions = list(self._sessions)
-        for session in sessions:
+        # Some may have been accepted and have no transport yet; these end when they get one.
+        for session in {*sessions, *self._accepted_sessions}:
             session.abort()
         await self._background.stop()
         for session in sessions:
             await session.ended.wait()
         await self._server.wait_closed()
         self._server = None
+
+    async def _stop_accepting(self, server: asyncio.Server) -> None:
+        """Let asyncio finish with connections that it has accepted: it leaks those that it has not when the server closes."""
+        loop = asyncio.get_running_loop()
+        for listening in server.sockets:
+            # Loops that accept in another way have no reader here, or do not know readers at all.
+            with suppress(NotImplementedError):
+                loop.remove_reader(listening)
+        await asyncio.sleep(0)
+
+    def _accept(self) -> asyncio.Protocol:
+        session = self.protocol()
+        self._accepted_sessions.add(session)
+        return session
 
     async def rolling_restart(self, seconds: float, *, reason_code: int = SERVER_SHUTTING_DOWN) -> None:
         """Disconnect every client, and then each client that publishes or subscribes until the restart is over.
@@ -449,7 +468,7 @@ class Emulator(EmulatorSettings):
         if self._errors and exc is None:
             raise ExceptionGroup("errors inside the emulator", self._errors)
 
-    def protocol(self) -> asyncio.Protocol:
+    def protocol(self) -> Session:
         """Create the server side of one connection, to serve a transport of the caller.
 
         Returns:
