@@ -20,7 +20,7 @@ send's."""
 
 
 class FutureMap:
-    """Tie the futures of sends (parents) to the futures of the messages that carry their data (children).
+    """Ties the futures of sends (parents) to the futures of the messages that carry their data (children).
 
     The relation is many to many, because a send may be split over several messages, and a message may carry several sends.
     """

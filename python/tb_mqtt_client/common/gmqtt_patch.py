@@ -1,7 +1,7 @@
 """Extend gmqtt 0.8, one client at a time.
 
-gmqtt drops the reason code of an acknowledgement, frees a packet id for an acknowledgement of any kind, reconnects by itself,
-replays stored packets, waits forever for a missing CONNACK, and logs a malformed packet with a traceback and goes on.
+gmqtt drops the reason code of an acknowledgement, frees a packet id for an acknowledgement of any kind, reconnects on its own,
+replays stored packets, waits forever for a missing CONNACK, and logs a malformed packet with a traceback and continues.
 ``PatchUtils`` replaces these parts in one client: gmqtt writes the packets, and packets from the server are read and handled here.
 The classes of gmqtt are never changed. ``tests/unit/test_gmqtt_internals.py`` names every internal of gmqtt that is used here.
 """
@@ -171,7 +171,7 @@ class PatchUtils:
             handle(first_byte, body)
         except NotMqttError:
             raise
-        except Exception as error:  # noqa: BLE001  # a defect: this packet is lost, but the connection goes on
+        except Exception as error:  # noqa: BLE001  # a defect: this packet is lost, but the connection continues
             context = {"message": f"A packet that begins with 0x{first_byte:02x} was not handled", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
@@ -208,7 +208,7 @@ class PatchUtils:
             try:
                 properties = self.parse_mqtt_properties(body[1:])
             except NotMqttError:
-                # The connection ends in any case, and its reason code is worth more than an error about its properties.
+                # The connection ends anyway, and its reason code matters more than an error in its properties.
                 properties = {}
             self._disconnect = Loss(None, ReasonCode.NORMAL_DISCONNECTION if reason_code is None else reason_code, properties)
             handler.current_connection._transport.close()
@@ -351,7 +351,7 @@ class PatchUtils:
     async def _retry_loop(self) -> None:
         """Close the connection when a PUBACK is overdue, so that all its messages are sent on the next one.
 
-        This is how a publish is retried: MQTT 5 forbids to resend it on a live connection (section 4.4), and the platform would
+        This is how a publish is retried: MQTT 5 forbids resending it on a live connection (section 4.4), and the platform would
         store it twice (docs/platform_contract.md, fact 9).
         """
         time = asyncio.get_running_loop().time

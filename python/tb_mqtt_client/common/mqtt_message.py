@@ -1,4 +1,4 @@
-"""One MQTT PUBLISH."""
+"""One message to publish: the content of an MQTT PUBLISH."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
 
     retain = False
     dup = False
-    """Always false: MQTT 5 forbids to publish again on a live connection, and no packet outlives its session."""
+    """Always false: MQTT 5 forbids publishing again on a live connection, and no packet outlives its session."""
     main_ts: Time = None
     """The time of datapoints without one, if the payload is an uplink message."""
     message_id: int | None = None
@@ -59,15 +59,15 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
             qos: 0 or 1. Any other value becomes 1, with a warning: the platform has no QoS 2.
             retain: The retain flag. The platform ignores it.
             datapoints: The number of datapoints in the payload.
-            delivery_futures: Futures that are resolved with the `PublishResult`. Without any, one is made on demand.
+            delivery_futures: Futures that are resolved with the `PublishResult`. Without one, a future is created on demand.
             main_ts: The time of datapoints without one, if `payload` is an uplink message.
-            route: The kind of the message, if its topic does not tell it.
+            route: The kind of the message, if it does not follow from the topic.
             **properties: MQTT 5 properties of the PUBLISH.
         """
         if qos not in {0, 1}:
             logger.warning("qos must be 0 or 1, not %r: 1 is used", qos)
             qos = 1
-        # gmqtt's constructor is left out: it converts payloads, which are bytes here, and encodes the topic each time.
+        # gmqtt's constructor is not called: it converts payloads, which are bytes here, and encodes the topic each time.
         self.topic = topic
         self.payload = payload
         self.payload_size = len(payload) if isinstance(payload, bytes) else payload.size
@@ -77,7 +77,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         self.properties = properties
         self.datapoints = datapoints
         if delivery_futures:
-            # In place of the property below, which would make a future.
+            # In place of the property below, which would create a future.
             self.delivery_futures = [delivery_futures] if isinstance(delivery_futures, asyncio.Future) else list(delivery_futures)
         if main_ts is not None:
             self.main_ts = main_ts
@@ -99,7 +99,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         return [new_delivery()]
 
     def mark_as_sent(self, message_id: int | None) -> None:
-        """Take note of the packet id of a PUBLISH; None for QoS 0."""
+        """Note that the message was published, and its packet id; None for QoS 0."""
         self.message_id = message_id
         self.is_sent = True
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 logger = get_logger(__name__)
 
 END_SECONDS = 1.0
-"""How long a cancelled task may take to end."""
+"""Seconds that a cancelled task may take to end."""
 
 _running_in: ContextVar[tuple[asyncio.Task[Any], ...]] = ContextVar("_running_in", default=())
 """The owned tasks with callbacks of the user in which the running code was started, the innermost last.
@@ -77,7 +77,7 @@ class Tasks:
         return task
 
     def fork(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Start a task that is a part of the current one, which waits for it: what spares the current task spares this one."""
+        """Start a task that is a part of the current one, which waits for it: if the current task is spared, so is this one."""
         task = asyncio.create_task(work, name=f"tb-mqtt-client {name}")
         self._add(task)
         if (whole := self.current()) is not None:
@@ -135,7 +135,7 @@ class Tasks:
         self._wait_no_more(task)
 
     def spare_none(self) -> None:
-        """Treat all tasks alike again."""
+        """Spare no task any longer, see ``spare``."""
         self._spared.clear()
 
     def cancel(self, task: asyncio.Task[Any]) -> None:
@@ -166,7 +166,7 @@ class Tasks:
             await asyncio.wait([self._until_done(task) for task in others], timeout=seconds)
 
     async def end_all(self) -> None:
-        """End all tasks that are left."""
+        """End all remaining tasks."""
         await self.end(self._tasks)
 
     async def wait_replies(self) -> None:

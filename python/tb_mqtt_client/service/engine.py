@@ -67,7 +67,7 @@ class Component:
         """End requests and callbacks; the connection is closed next."""
 
     def stopped(self) -> None:
-        """Resolve what is left: the client is stopped, and its queues are empty."""
+        """Resolve the remaining futures, because the client is stopped. Its queues are empty."""
 
 
 class Goal(IntEnum):

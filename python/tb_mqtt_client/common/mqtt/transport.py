@@ -25,7 +25,7 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 
 def unacknowledged_bytes(tcp_socket: Any) -> int:
-    """Return the bytes that the system accepted and that the peer's TCP has not acknowledged; 0 where the system does not say."""
+    """Return the bytes that the system accepted and the peer's TCP has not acknowledged; 0 if the system does not report it."""
     if sys.platform != "linux":
         return 0
     # Other systems lack these modules, or support this ioctl for terminals only.
@@ -160,7 +160,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
             self._transport.write(data)
 
     def unsent_bytes(self) -> int:
-        """Return the number of written bytes that have not reached the peer, as far as the system says."""
+        """Return the number of written bytes that have not reached the peer, as far as the system reports it."""
         waiting: int = self._transport.get_write_buffer_size()
         return waiting + unacknowledged_bytes(self._socket)
 
@@ -170,7 +170,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         self._transport.abort()
 
     def eof_received(self) -> bool:
-        """Close the connection, since the peer can acknowledge nothing any more."""
+        """Close the connection, because the peer can no longer acknowledge anything."""
         return False
 
     def pause_writing(self) -> None:
@@ -206,7 +206,7 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         )
 
     def start_keep_alive(self, server_keep_alive: int | None) -> None:
-        """Start to ping.
+        """Start the keep-alive.
 
         A server that wants no keep-alive (0) accepts pings anyway, and without them a dead connection could stay unnoticed forever.
 
@@ -242,6 +242,6 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         self.keep_alive.stop()
         if self._transport.get_write_buffer_size():
             self._transport.abort()
-        # Errors while the connection ends do not matter: the peer may have ended it first, or be gone.
+        # Errors while the connection ends do not matter: the peer may have ended it first, or be unreachable.
         with suppress(OSError):
             await super().close()

@@ -99,7 +99,7 @@ class DataTraffic(Traffic):
 
 
 class Admission:
-    """Admit messages to publishing: take the tokens of all limits that apply to a message, or none and say how long to wait."""
+    """Admits messages: takes the tokens of all limits that apply to a message, or takes none and reports how long to wait."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ HIGH, LOW = 0.8, 0.5
 
 
 class QueueCapacity:
-    """Count the queued sends, and let callers wait in their order while the queues are full."""
+    """Counts the queued sends, and lets callers wait in their order while the queues are full."""
 
     def __init__(self, max_sends: int, max_bytes: int) -> None:
         """Create the capacity of a client.

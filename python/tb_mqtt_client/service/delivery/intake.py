@@ -19,7 +19,7 @@ from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
 
 
 class Intake:
-    """Accept sends: create the future of each send's ``PublishResult``, and queue the send."""
+    """Accepts sends: creates the future of each send's ``PublishResult``, and queues the send."""
 
     def __init__(
         self,

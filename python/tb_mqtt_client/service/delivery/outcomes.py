@@ -40,7 +40,7 @@ while no other announcement is in flight, see ``ends_connections``."""
 
 
 class Outcomes:
-    """Decide whether a message is resolved, published again, or published in parts."""
+    """Decides whether a message is resolved, published again, or published in parts."""
 
     def __init__(
         self,

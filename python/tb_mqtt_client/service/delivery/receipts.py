@@ -1,4 +1,4 @@
-"""Resolve the futures of sends and messages that leave the delivery pipeline, and count their datapoints by the same outcome."""
+"""Resolves the futures of sends and messages that leave the delivery pipeline, and counts their datapoints by outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tb_mqtt_client.service.delivery.work_item import Queued, WorkItem
 
 
 class Receipts:
-    """Resolve the futures of queued sends, and those of messages, which carry the data of several sends."""
+    """Resolves the futures of queued sends, and those of messages, which carry the data of several sends."""
 
     def __init__(self, futures: FutureMap, counter: DeliveryCounter, capacity: QueueCapacity) -> None:
         """Create the receipts of one client.

@@ -88,7 +88,7 @@ class Statistics:
 
 
 class DeliveryCounter:
-    """Count datapoints by state: each method moves some to another state. The attributes have the names of ``Statistics``."""
+    """Counts datapoints by state: each method moves some to another state. The attributes have the names of ``Statistics``."""
 
     _COUNTED = (
         "accepted", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "superseded",

@@ -11,7 +11,7 @@ from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, Work
 
 
 class SubDeviceFilter(Protocol):
-    """Hold back data of sub-devices that are not announced, and follow devices that are renamed or deleted."""
+    """Holds back data of sub-devices that are not announced, and applies renames and deletions of devices to queued data."""
 
     @property
     def is_share_used_up(self) -> bool:

@@ -69,7 +69,7 @@ class Group:
 
 
 class Suspects:
-    """Keep the groups of suspects, and decide which suspects are rejected."""
+    """Keeps the groups of suspects, and decides which suspects are rejected."""
 
     def __init__(self, halve: Halve, data_acknowledged: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty collection.
@@ -259,7 +259,7 @@ def empty_message() -> WorkItem:
 
 
 class SuspectWorker(MessageQueueWorker):
-    """Publish one group of suspects after the other, while nothing else is in flight."""
+    """Publishes one group of suspects after the other, while nothing else is in flight."""
 
     def __init__(
         self,

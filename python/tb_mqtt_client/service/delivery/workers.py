@@ -33,7 +33,7 @@ PAUSE_SECONDS = 1.0
 
 
 class FailedRounds:
-    """Count the failed rounds of one loop, and decide how many items (sends or messages) the next round takes."""
+    """Counts the failed rounds of one loop, and decides how many items (sends or messages) the next round takes."""
 
     def __init__(self, name: str) -> None:
         """Create the counter of the loop that drains the queue of this name."""
@@ -101,7 +101,7 @@ BATCH_PAYLOADS_LIMITED = 4
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publish messages within the limits; all workers of a client share one publisher."""
+    """Publishes messages within the limits; all workers of a client share one publisher."""
 
     transport: Transport
     admission: Admission
@@ -128,7 +128,7 @@ class Publisher:
 
 
 class MessageQueueWorker:
-    """Publish the messages of a queue one after the other. Used directly for messages without datapoints."""
+    """Publishes the messages of a queue one after the other. Used directly for messages without datapoints."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class MessageQueueWorker:
 
 
 class RetryQueueWorker(MessageQueueWorker):
-    """Publish messages again whose connection ended or that were refused temporarily, before any younger data."""
+    """Publishes messages again whose connection ended or that were refused temporarily, before any younger data."""
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ class RetryQueueWorker(MessageQueueWorker):
 
 
 class UplinkQueueWorker(MessageQueueWorker):
-    """Pack the sends of a queue together, a batch of payloads at a time, and publish the payloads."""
+    """Packs the sends of a queue together, a batch of payloads at a time, and publishes the payloads."""
 
     def __init__(
         self,

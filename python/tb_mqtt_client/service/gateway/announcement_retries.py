@@ -50,7 +50,7 @@ class Refused:
 
 
 class AnnouncementRetries:
-    """Count the refusals of each device, and call a function when the device is to be announced again."""
+    """Counts the refusals of each device, and calls a function when the device is to be announced again."""
 
     def __init__(
         self, config: GatewayConfig, on_due: Callable[[DeviceSession], None], is_announcing: Callable[[], bool] = lambda: False

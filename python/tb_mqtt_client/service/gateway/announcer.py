@@ -58,7 +58,7 @@ class Announcement:
 
 
 class Announcer:
-    """Publish the announcements of one gateway, and set the states of its sessions."""
+    """Publishes the announcements of one gateway, and sets the states of its sessions."""
 
     def __init__(
         self,

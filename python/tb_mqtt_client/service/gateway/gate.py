@@ -23,7 +23,7 @@ LARGE_SEND_BYTES = 65_536
 
 
 class RefusedShare:
-    """Count the data that is held back for devices that were refused and are to be announced again."""
+    """Counts the data that is held back for devices that were refused and are to be announced again."""
 
     def __init__(self, max_messages: int = sys.maxsize, max_bytes: int = sys.maxsize, at_once: int = 0) -> None:
         """Create the share: half of the queue.
@@ -86,7 +86,7 @@ class Held:
 
 
 class DeviceGate:
-    """Keep the devices that are being announced, refused, renamed or deleted. Data of all other devices may be published.
+    """Keeps the devices that are being announced, refused, renamed or deleted. Data of all other devices may be published.
 
     A device that was refused temporarily is both held (its data waits) and blocked (nothing waits for its announcement) until it is
     accepted or given up.

@@ -1,8 +1,8 @@
 """Keeps quiet sub-devices reachable.
 
-The platform ends the session of a sub-device some time after the device's own last uplink (600 s by default) without a notice; the
-device gets no RPC and no attribute update then (docs/platform_contract.md, section 4). The rule: of every device that was announced
-on this connection, an uplink is published at least every ``sub_device_keepalive`` seconds, half of that later at the latest.
+The platform silently ends the session of a sub-device some time after its last uplink (600 s by default); the device receives no
+RPC and no attribute update then (docs/platform_contract.md, section 4). The rule: for every device that was announced on this
+connection, an uplink is published every ``sub_device_keepalive`` seconds, and under load after one and a half of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ their devices get keep-alives that they do not need. Noting one takes 0.3 us."""
 
 
 class SubDeviceKeepAlive:
-    """Keep the time of each device's last acknowledged uplink, and publish empty attributes for quiet devices."""
+    """Keeps the time of each device's last acknowledged uplink, and publishes empty attributes for quiet devices."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
 
 class SubDeviceTraffic:
-    """Route sends of sub-devices to the gateway uplink queue and their other messages to the service queue, or hold them back."""
+    """Routes sends of sub-devices to the gateway uplink queue and their other messages to the service queue, or holds them back."""
 
     def __init__(self, pipeline: Pipeline, gate: DeviceGate, payload_format: GatewayFormat) -> None:
         """Create the component.
@@ -130,7 +130,7 @@ class SubDeviceTraffic:
             to: The new name; ``None`` for a deleted device.
         """
         held = self.gate.move(device, to)
-        # Data that was queued for the old name is older than data for the new one.
+        # Data that was queued under the old name is older than data under the new one.
         queued = self._pipeline.take_queued_uplinks()
         self._put(held)
         self.put_uplinks(queued)

@@ -1,1 +1,1 @@
-"""One session with the server: connecting, subscriptions, limits, the in-flight window, and connecting again."""
+"""One session with the server: connecting, subscriptions, limits, the in-flight window, and reconnecting."""

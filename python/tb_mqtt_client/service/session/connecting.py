@@ -16,7 +16,7 @@ from tb_mqtt_client.service.delivery.transport import SessionEnd
 
 
 class ConnectionAttempt:
-    """One attempt to connect to a server, which keeps track of its step, so that its error can name it."""
+    """One attempt to connect to a server. It records its current step, so that an error can name the step."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -50,7 +50,7 @@ class ConnectionAttempt:
         try:
             await self._connect(client, keepalive, version, lost, end)
         except OSError as error:
-            # The cancellation with which asyncio ends a wait is of no use to the caller.
+            # Without the CancelledError with which asyncio ends a wait, which does not help the caller.
             timed_out = isinstance(error, TimeoutError) and error.errno is None
             raise Failure.of(self._route, self._step, error).raised() from (None if timed_out else error)
         if lost.is_set():

@@ -17,7 +17,7 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 START_BYTES: Final = 16 * 1024
 LEAST_BYTES: Final = 2 * 1024
 FAST_BYTES: Final = 256 * 1024
-"""A link whose window has this size is not slow: batches and messages are not kept small for it."""
+"""A link with a window of this size counts as fast: batches and messages are not kept small for it."""
 GROWTH: Final = 4
 TOLERANCE: Final = 1.25
 """The window shrinks if an acknowledgement takes longer than the wanted time multiplied by this."""
@@ -46,7 +46,7 @@ class LinkPace:
         self._on_slow = on_slow
         self._clock = clock
         self.window = START_BYTES
-        """The number of bytes in flight from which on no further message is published."""
+        """Bytes in flight. When they reach this number, no further message is published."""
         self.bytes_per_second: float | None = None
         """The rate at which the last timed publish was carried; an idle link can carry more."""
         self._timed: int | None = None
@@ -75,7 +75,7 @@ class LinkPace:
             self._timed = None
 
     def connection_ended(self) -> None:
-        """Forget the timed publish, and keep what is known about the link."""
+        """Forget the timed publish, and keep the measurements of the link."""
         self._timed = None
 
     def acknowledgement_missing(self) -> None:
@@ -131,7 +131,7 @@ SERVICE_RESERVE = 16
 
 
 class InFlightWindow:
-    """The messages in flight, and the events that say whether more may be published."""
+    """The messages in flight, and the events that are set while more may be published."""
 
     def __init__(self, max_inflight: int, pace: LinkPace) -> None:
         """Create an empty window.
@@ -237,7 +237,7 @@ class InFlightWindow:
         return item
 
     def forgo(self, packet_id: int) -> None:
-        """Remove a message whose acknowledgement is not awaited any longer."""
+        """Remove a message whose acknowledgement is no longer awaited."""
         self._pace.forget(packet_id)
         self.take(packet_id)
 
@@ -247,7 +247,7 @@ class InFlightWindow:
         has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
         service_writable = takes_more and not self.reserved and in_flight < self._service_limit
         state = in_flight == 0, has_room, has_room and not self.reserved, service_writable
-        # Most publishes and acknowledgements change none of it.
+        # Most publishes and acknowledgements do not change an event.
         if state != self._state:
             self._state = state
             for event, value in zip((self.idle, self.has_room, self.writable, self.service_writable), state, strict=True):

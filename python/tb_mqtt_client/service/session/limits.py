@@ -13,7 +13,7 @@ from tb_mqtt_client.service.session.protocol import Session
 
 
 def apply_rate_limits(limiter: RateLimiter, texts: RateLimitTexts, percentage: int) -> None:
-    """Set the three limits of one limiter. What was spent stays spent: the server's buckets survive a reconnect."""
+    """Set the three limits of one limiter. Tokens that were taken stay taken, because the server's buckets survive a reconnect."""
     for name, limit in zip(LIMIT_NAMES, limiter.values(), strict=True):
         limit.set_windows_of(texts.get(name), percentage)
 

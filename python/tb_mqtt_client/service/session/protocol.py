@@ -18,18 +18,18 @@ Handler = Callable[[str, bytes], Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class HandlerOptions:
-    """How the messages of a topic are handled."""
+    """The options for handling messages of a topic."""
 
     concurrent: bool = False
     """Whether the handler of a message may start before the handler of the message before it has ended."""
     owes_reply: bool = False
-    """Whether the server waits for a reply that the handler sends, so that a client that stops waits for it, too."""
+    """Whether the handler sends a reply that the server waits for: ``stop()`` waits for that handler."""
     on_refused: Callable[[str, bytes], None] | None = None
-    """Called with topic and payload of a message that is not handled, since too many others are waiting."""
+    """Called with topic and payload of a message that is not handled, because too many others are waiting."""
 
 
 DEFAULT_OPTIONS = HandlerOptions()
-"""One message after the other, without a reply."""
+"""The options of a handler that gets one message after the other and sends no reply."""
 
 
 class Session(Protocol):
@@ -62,7 +62,7 @@ class Connection(Session, Protocol):
     """A session that can be opened and closed."""
 
     terms: SessionTerms
-    """What the CONNACK allows."""
+    """The terms of the session, from its CONNACK."""
 
     async def connect_by(self, route: Route, username: str | None, password: str | None, keepalive: int) -> None:
         """Connect to the server of a route."""

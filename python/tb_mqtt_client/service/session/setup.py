@@ -69,7 +69,7 @@ class Failover:
 
 
 def _for_all(errors: list[Exception]) -> Exception:
-    # The refusal of one server says more than another server that cannot be reached.
+    # The refusal of one server is a better explanation than another server that cannot be reached.
     telling = next((error for error in errors if isinstance(error, ConnectionRefusedByServer)), errors[-1])
     others = "; ".join(str(error) for error in errors if error is not telling)
     failure = failure_of(telling)
@@ -80,14 +80,14 @@ def _for_all(errors: list[Exception]) -> Exception:
 
 
 ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
-"""Responses to requests: the platform sends these without a subscription, and does not count one; other brokers need it."""
+"""Topics of responses to requests. The platform needs no subscription to them, and does not count one; other brokers need it."""
 COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
-"""Each subscription counts as a message. Over the limit, the platform grants it and then sends nothing
-(docs/platform_contract.md, section 2)."""
+"""Topics of which the platform counts each subscription as a message. Over the limit, it acknowledges the subscription and then
+sends nothing (docs/platform_contract.md, section 2)."""
 
 SILENT_SERVER_SECONDS = 1.0
-"""Seconds to wait for the limits of a server that did not announce any in the previous session; a server that does, does so at
-once."""
+"""Seconds to wait for the limits of a server that did not announce any in the previous session. Servers that announce limits do so
+at once."""
 
 
 class SessionSetup:
@@ -156,7 +156,7 @@ class SessionSetup:
         """Return the routes to all servers; certificates are read again for each session, since they may have been renewed."""
         config = self._config
         if config.use_tls() and not isinstance(config.ssl_context, ssl.SSLContext):
-            # The files may be on a slow disk.
+            # In a thread, because the files may be on a slow disk.
             return await asyncio.to_thread(config.routes)
         return config.routes()
 
@@ -170,7 +170,7 @@ class SessionSetup:
                 raise
             raise ConnectionLostError(f"{route}: {error}") from error
         except BaseException:
-            # A session that is only partly set up is of no use: the next attempt starts from scratch.
+            # A session that is only partly set up cannot be used: the next attempt starts from scratch.
             await self._manager.disconnect()
             raise
 
@@ -198,7 +198,7 @@ class SessionSetup:
             await self._subscribe(topic)
 
     async def _subscribe(self, topic: str) -> None:
-        """Subscribe; after a refusal, go on without the messages of the topic, since the broker may still accept telemetry."""
+        """Subscribe; after a refusal, continue without the messages of the topic, because the broker may still accept telemetry."""
         try:
             await self._manager.subscribe(topic)
         except SubscriptionRefusedError as refusal:
