@@ -43,7 +43,7 @@ def run(
         debug: Whether the event loop runs in debug mode. ``None``: as ``PYTHONASYNCIODEBUG`` says.
         loop_factory: Makes the event loop, such as ``uvloop.new_event_loop``. ``None``: the event-loop policy's.
         sigterm_exit_code: The exit code after SIGTERM. 0 means a service that ended because it was asked to; a shell's own
-            code for it is 143, which systemd takes for a failure.
+            code for it is 143, which systemd treats as a failure.
 
     Returns:
         The result of ``main``, also when ``main`` returns normally after a signal.

@@ -105,7 +105,7 @@ class Tasks:
         self._spared.discard(task)
         self._part_of.pop(task, None)
         self._wait_no_more(task)
-        # The callback of ``keep`` runs after this one, and asks for it.
+        # Later, because the callback of ``keep``, which runs after this one, needs the entry.
         task.get_loop().call_soon(self._cancelled.discard, task)
 
     def _kept_ended(self, may_return: bool, task: asyncio.Task[None]) -> None:
@@ -117,12 +117,12 @@ class Tasks:
     # The end.
 
     def current(self) -> asyncio.Task[Any] | None:
-        """Return the innermost task of this owner in which the running code was started; ``None`` outside of all."""
+        """Return the innermost task of this owner in which the running code was started; ``None`` outside of its tasks."""
         return next((task for task in reversed(_running_in.get()) if task in self._tasks), None)
 
     @property
     def all_cancelled(self) -> bool:
-        """Whether each task that is left was cancelled, as ``asyncio.run`` does at the end of the program."""
+        """Whether all remaining tasks are cancelled, as ``asyncio.run`` does at the end of the program."""
         return all(task.cancelling() for task in self._tasks)
 
     def is_ending(self, task: asyncio.Task[Any] | None) -> bool:
@@ -130,7 +130,7 @@ class Tasks:
         return task in self._cancelled
 
     def spare(self, task: asyncio.Task[Any]) -> None:
-        """Neither cancel a task nor wait for it, until ``spare_none``: it waits for the end of the client itself."""
+        """Neither cancel a task nor wait for it until ``spare_none`` is called: it waits for the end of the client."""
         self._spared.add(task)
         self._wait_no_more(task)
 

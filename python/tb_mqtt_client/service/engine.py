@@ -300,10 +300,10 @@ class Engine:
             # A callback that stopped the client may still be running.
             await self.tasks.end_all()
 
-    # The end: it runs in a task of its own, so that callers may be cancelled, or be callbacks that end with it.
+    # The end runs in a task of its own, so that callers may be cancelled, or be callbacks that are ended by it.
 
     def _begin_end(self, goal: Goal) -> None:
-        """Let the client end in this way, or go on to end in a more final one."""
+        """Begin to end the client, or extend a running end to a goal that includes more."""
         state = self.life.state
         if goal is Goal.STOPPED:
             if state is ClientState.STOPPED:
@@ -325,7 +325,11 @@ class Engine:
             self._ending = self.tasks.start(self._end(), "end", runs_callbacks=False)
 
     def _hurry(self, seconds: float | None) -> None:
-        """Let the drain of the queues last so long at most, or less if it has less time already. ``None`` changes nothing."""
+        """Limit the time for draining the queues, unless it is limited to less already.
+
+        Args:
+            seconds: The limit from now on; ``None`` changes nothing.
+        """
         if seconds is None:
             return
         moment = asyncio.get_running_loop().time() + seconds
@@ -334,7 +338,7 @@ class Engine:
             self._drain_limit.reschedule(self._deadline)
 
     async def _ended(self) -> None:
-        """Wait until the client has ended. An error of that is raised here."""
+        """Wait until the client has ended, and raise the error of the end, if there is one."""
         ending, own = self._ending, self.tasks.current()
         if ending is None:
             return
@@ -351,11 +355,11 @@ class Engine:
                 if own is not None and self.tasks.is_ending(own):
                     # The end waits for this callback, which it has cancelled before the callback asked for it.
                     raise
-                # A cancellation must not leave a client that is half stopped; but the queues are not waited for.
+                # A cancelled stop must still end completely, but without waiting for the queues.
                 self._hurry(0)
                 cancellation = error
         if cancellation is not None:
-            # A failure of the end goes with the cancellation: task.exception() marks it as seen.
+            # An error of the end is the cause of the cancellation; task.exception() also marks it as retrieved.
             raise cancellation from (None if ending.cancelled() else ending.exception())
         ending.result()
 
@@ -408,9 +412,9 @@ class Engine:
             raise error
 
     async def _close(self, goal: Goal) -> None:
-        """Take the steps to a goal, each of which comes whatever the ones before it raise."""
+        """Take the steps to a goal. An error of one step does not prevent the next ones."""
         async with AsyncExitStack() as steps:
-            # The last of these comes first.
+            # The steps run in reverse order.
             if goal >= Goal.FAILED:
                 for component in self._components:
                     steps.callback(component.stopped)
@@ -426,7 +430,7 @@ class Engine:
                     steps.push_async_callback(component.disconnect)
 
     def _task_failed(self, task: asyncio.Task[Any], error: BaseException | None) -> None:
-        """End a client of which a task has ended that must not: it would look alive and do nothing."""
+        """End the client, because one of its tasks ended unexpectedly: otherwise it would seem to work, and do nothing."""
         cause = "was cancelled" if task.cancelled() else "returned" if error is None else f"failed: {error!r}"
         self._failure = f"the task {task.get_name()!r} of this client {cause}. connect() starts it again"
         self.message_service.fail(self._failure)
@@ -435,8 +439,8 @@ class Engine:
         if not self.life.state.wants_connection:
             return
         if task.cancelled() and self.tasks.all_cancelled:
-            # The program ends without stop(), and its loop runs no new task to the end. If the program goes on after all, the next
-            # call of connect(), disconnect() or stop() closes the connection.
+            # The program ends without stop(), and its loop runs no new task to the end. If the program continues, the next call
+            # of connect(), disconnect() or stop() closes the connection.
             self._is_left_open = True
             self.life.change(ClientState.FAILED)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, resolve_with
@@ -37,6 +38,7 @@ from tb_mqtt_client.service.delivery.workers import (
     Publisher,
     RetryQueueWorker,
     UplinkQueueWorker,
+    WorkerContext,
 )
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
@@ -104,19 +106,18 @@ class MessageService:
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = FailedRounds("initial")
 
-        self._publisher = Publisher(mqtt_manager, admission, self.counter)
-        # The arguments that all workers of messages have.
-        shared = self._publisher, self._check, self._give_up
-        self._retry_by_qos = RetryQueueWorker("retry by QoS", AsyncDeque(), *shared, wait_announced=self._wait_announced)
+        context = WorkerContext(Publisher(mqtt_manager, admission, self.counter), self._check, self._give_up)
+        self._uplink_context = replace(context, check=self._check_just_packed)
+        self._retry_by_qos = RetryQueueWorker("retry by QoS", AsyncDeque(), context, wait_announced=self._wait_announced)
         self._outcomes = Outcomes(self._receipts, futures, self.counter, admission, self._retry_by_qos, self._publish_service_again)
         self.suspects = self._outcomes.suspects
         """Messages that may have ended a connection."""
         self._suspect_worker = SuspectWorker(
-            "suspects", AsyncDeque(), *shared, suspects=self.suspects, wait_announced=self._wait_announced
+            "suspects", AsyncDeque(), context, suspects=self.suspects, wait_announced=self._wait_announced
         )
-        self._service = MessageQueueWorker("service", AsyncDeque(), *shared)
+        self._service = MessageQueueWorker("service", AsyncDeque(), context)
         # A queue of their own: after a reconnect there may be thousands, and the response to an RPC must not wait behind them.
-        self._announcements = MessageQueueWorker("announcements", AsyncDeque(), *shared)
+        self._announcements = MessageQueueWorker("announcements", AsyncDeque(), context)
         self.device_uplink = self._uplink_worker("device uplink", device_queue, device_packer(futures), device_qos)
         """Drains the device uplink queue."""
         self._gateway_uplink: UplinkQueueWorker | None = None
@@ -140,9 +141,7 @@ class MessageService:
         return UplinkQueueWorker(
             name,
             queue,
-            self._publisher,
-            self._check_just_packed,
-            self._give_up,
+            self._uplink_context,
             packer=packer,
             capacity=self.capacity,
             qos=qos,

@@ -22,7 +22,7 @@ from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, Messag
 from tb_mqtt_client.constants.reason_codes import BLAMING_DISCONNECTS, ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import WorkItem
-from tb_mqtt_client.service.delivery.workers import MessageQueueWorker, Publisher
+from tb_mqtt_client.service.delivery.workers import MessageQueueWorker, WorkerContext
 
 CLEAR_BLAME = BLAMING_DISCONNECTS - {ReasonCode.SERVER_SHUTTING_DOWN}
 """Reason codes of a DISCONNECT that certainly has a message as its cause. 0x8B may also come from a server that shuts down."""
@@ -265,9 +265,7 @@ class SuspectWorker(MessageQueueWorker):
         self,
         name: str,
         queue: AsyncDeque[Any],
-        publisher: Publisher,
-        check: Callable[[WorkItem], bool],
-        give_up: Callable[[Any], None],
+        context: WorkerContext,
         *,
         suspects: Suspects,
         wait_announced: Callable[[WorkItem], Awaitable[None]],
@@ -277,13 +275,11 @@ class SuspectWorker(MessageQueueWorker):
         Args:
             name: See `MessageQueueWorker`.
             queue: Stays empty: the messages are in `suspects`.
-            publisher: See `MessageQueueWorker`.
-            check: See `MessageQueueWorker`.
-            give_up: See `MessageQueueWorker`.
+            context: See `MessageQueueWorker`.
             suspects: The groups of suspects.
             wait_announced: Waits until the sub-devices of a message are announced in this session.
         """
-        super().__init__(name, queue, publisher, check, give_up)
+        super().__init__(name, queue, context)
         self._suspects = suspects
         self._wait_announced = wait_announced
 

@@ -127,6 +127,18 @@ class Publisher:
         return 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """The collaborators of a worker, whatever its queue is."""
+
+    publisher: Publisher
+    check: Callable[[WorkItem], bool]
+    """Called right before a message is published. Returns whether it may be published in this session; if not, it has held the
+    message back, queued parts of it, or resolved it."""
+    give_up: Callable[[Any], None]
+    """Resolves a message or send that cannot be sent because of an unexpected error."""
+
+
 class MessageQueueWorker:
     """Publishes the messages of a queue one after the other. Used directly for messages without datapoints."""
 
@@ -134,30 +146,25 @@ class MessageQueueWorker:
         self,
         name: str,
         queue: AsyncDeque[Any],
-        publisher: Publisher,
-        check: Callable[[WorkItem], bool],
-        give_up: Callable[[Any], None],
+        context: WorkerContext,
     ) -> None:
         """Create a worker.
 
         Args:
             name: The queue's name, for tasks and the log.
             queue: The queue.
-            publisher: Publishes messages within the limits.
-            check: Called right before a message is published. Returns whether it may be published in this session; if not, it
-                has held the message back, queued parts of it, or resolved it.
-            give_up: Resolves a message or send that cannot be sent because of an unexpected error.
+            context: The collaborators of the worker.
         """
         self.name = name
         self.queue = queue
         self.unsent: deque[WorkItem] = deque()
         """Messages that were taken from the queue and are not published yet."""
-        self._publisher = publisher
-        self._transport = publisher.transport
-        self._admission = publisher.admission
+        self._publisher = context.publisher
+        self._transport = self._publisher.transport
+        self._admission = self._publisher.admission
         self._writable = self._transport.service_writable
-        self._check = check
-        self._give_up = give_up
+        self._check = context.check
+        self._give_up = context.give_up
         self.failures = FailedRounds(name)
         """Counts the failed rounds of this loop."""
 
@@ -252,9 +259,7 @@ class RetryQueueWorker(MessageQueueWorker):
         self,
         name: str,
         queue: AsyncDeque[Any],
-        publisher: Publisher,
-        check: Callable[[WorkItem], bool],
-        give_up: Callable[[Any], None],
+        context: WorkerContext,
         *,
         wait_announced: Callable[[WorkItem], Awaitable[None]],
     ) -> None:
@@ -263,12 +268,10 @@ class RetryQueueWorker(MessageQueueWorker):
         Args:
             name: See `MessageQueueWorker`.
             queue: See `MessageQueueWorker`.
-            publisher: See `MessageQueueWorker`.
-            check: See `MessageQueueWorker`.
-            give_up: See `MessageQueueWorker`.
+            context: See `MessageQueueWorker`.
             wait_announced: Waits until the sub-devices of a message are announced in this session.
         """
-        super().__init__(name, queue, publisher, check, give_up)
+        super().__init__(name, queue, context)
         self._writable = self._transport.writable
         self._wait_announced = wait_announced
         self.done = asyncio.Event()
@@ -310,9 +313,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         self,
         name: str,
         queue: AsyncDeque[Any],
-        publisher: Publisher,
-        check: Callable[[WorkItem], bool],
-        give_up: Callable[[Any], None],
+        context: WorkerContext,
         *,
         packer: UplinkPacker,
         capacity: QueueCapacity,
@@ -326,9 +327,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         Args:
             name: See `MessageQueueWorker`.
             queue: See `MessageQueueWorker`.
-            publisher: See `MessageQueueWorker`.
-            check: See `MessageQueueWorker`.
-            give_up: See `MessageQueueWorker`.
+            context: See `MessageQueueWorker`.
             packer: Packs sends into payloads.
             capacity: The capacity that queued sends take.
             qos: The QoS of the messages.
@@ -336,7 +335,7 @@ class UplinkQueueWorker(MessageQueueWorker):
             on_oversized: Called when all datapoints of a batch were too large for any payload.
             on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
         """
-        super().__init__(name, queue, publisher, check, give_up)
+        super().__init__(name, queue, context)
         self.packer = packer
         self._writable = self._transport.writable
         self._capacity = capacity

@@ -136,7 +136,7 @@ class DeviceClient:
 
         The events are those of ``tb_mqtt_client.entities.connection_event``. Each callback is called with one event after the
         other, in a task of its own, so that a slow one delays neither the client nor other callbacks. If more than 100 events wait
-        for it, it gets an ``EventsDropped`` in place of the oldest ones. What it raises is logged and counted
+        for it, it gets an ``EventsDropped`` in place of the oldest ones. Its exceptions are logged and counted
         (``callback_errors``). ``stop`` cancels a callback that is running, unless it is the one that calls ``stop``.
 
         Args:

@@ -1,4 +1,4 @@
-"""The server's reply to ``getSessionLimits``: what it allows in a session (docs/platform_contract.md, section 5)."""
+"""The server's reply to ``getSessionLimits``, with the limits of a session (docs/platform_contract.md, section 5)."""
 
 from __future__ import annotations
 

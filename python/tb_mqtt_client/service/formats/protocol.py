@@ -73,7 +73,7 @@ class SubDeviceAttributes:
     device_name: str
     request_id: int
     content: dict[str, Any]
-    """As the format read it; ``attributes_of`` knows what it means for a given request."""
+    """The content as the format parsed it; ``attributes_of`` interprets it for a given request."""
 
 
 class GatewayFormat(Protocol):

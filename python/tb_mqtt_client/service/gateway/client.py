@@ -101,8 +101,8 @@ class GatewayClient(DeviceClient):
     ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
         """Announce a sub-device to the platform, which creates the device if it does not exist.
 
-        Data for the device is held back until the platform has acknowledged the announcement. An announcement that is refused for a
-        reason that may pass is repeated at growing intervals, until it is accepted or a bound in the configuration
+        Data for the device is held back until the platform has acknowledged the announcement. An announcement that is refused
+        temporarily is repeated at growing intervals, until it is accepted or a bound in the configuration
         (``announce_attempts``, ``announce_timeout``) is reached.
 
         Args:

@@ -139,14 +139,14 @@ class ConnectionKeeper:
         return self._work is not None and self._work.has_established
 
     def start(self) -> None:
-        """Establish the session for as long as it takes, and keep it. A first attempt that is running becomes one of these."""
+        """Establish the session for as long as it takes, and keep it. A running first attempt is repeated if it fails."""
         self._begin(persists=True)
 
     async def connect(self) -> None:
         """Establish the session and keep it; concurrent callers wait for the same attempt.
 
-        An error of the attempt is raised here, and nothing is kept then, unless ``start`` was called. After a refusal that may
-        pass ("server busy") it is tried again. When the last waiting caller is cancelled, the attempt is no longer wanted, and
+        An error of the attempt is raised here, and no session is kept then, unless ``start`` was called. After a temporary refusal
+        ("server busy") another attempt follows. When the last waiting caller is cancelled, the attempt is no longer wanted, and
         ``stop`` ends it.
 
         Raises:
@@ -226,7 +226,7 @@ class ConnectionKeeper:
     async def _delay(self, error: BaseException | None) -> None:
         """Wait before the next attempt, and report the failure of the last one."""
         if isinstance(error, ConnectionRefusedByServer) and not is_transient(error):
-            # An administrator may fix the cause, so this goes on, but slowly.
+            # An administrator may fix the cause, so the attempts continue, but slowly.
             self._backoff.grow_to_longest()
         delay = self._backoff.next_delay()
         if error is None:
