@@ -523,6 +523,47 @@ async def test_data_of_a_device_disconnected_before_such_an_acknowledgement_is_s
         assert (await data).is_successful()
 
 
+async def test_data_queued_before_an_announcement_is_sent_before_later_data(emulator, start):
+    """The new connection announces the device again, so that the older data waits like the later one."""
+    gateway = await start()
+    session = await announced(gateway)
+    states = States(session)
+    await emulator.stop()
+    await states.until(LOST)
+    await send_around_an_announcement(gateway, session)
+    await emulator.start()
+    await all_sent_in_order(emulator, gateway)
+
+
+async def test_a_rename_of_another_device_does_not_change_the_order_of_data(emulator, start):
+    gateway, wire = await start(max_inflight_messages=1), Wire(emulator)
+    session, other = await announced(gateway), await announced(gateway, "D2")
+    states = States(other)
+    # Nothing else is published before the PUBACK, and the announcement is in flight when the other device is renamed.
+    emulator.on_publish = lambda publish: Verdict.delay(0.3)
+    await gateway.send_timeseries({"a": 1}, wait_for_publish=False)
+    await send_around_an_announcement(gateway, session)
+    await emulator.rename_device("D2", "D3")
+    await states.until(RECONNECTING)
+    emulator.on_publish = wire.verdict
+    await all_sent_in_order(emulator, gateway)
+
+
+async def send_around_an_announcement(gateway, session):
+    """Send a datapoint with ts=1, announce the device again, and send one with ts=2."""
+    await gateway.send_device_timeseries(session, {"ts": 1, "values": {"a": 1}}, wait_for_publish=False)
+    await asyncio.sleep(0.01)  # routed
+    await gateway.connect_device("D1")
+    await gateway.send_device_timeseries(session, {"ts": 2, "values": {"a": 2}}, wait_for_publish=False)
+    await asyncio.sleep(0.01)
+
+
+async def all_sent_in_order(emulator, gateway):
+    await gateway.stop(timeout=10)
+    assert gateway.statistics.undelivered == 0
+    assert [point.ts for point in emulator.device("D1").telemetry] == [1, 2]
+
+
 async def test_an_announcement_that_is_too_large_for_a_later_session_is_not_repeated(emulator, start):
     gateway, wire = await start(), Wire(emulator)
     session = await announced(gateway, "D" * 200)

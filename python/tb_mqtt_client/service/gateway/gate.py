@@ -171,12 +171,21 @@ class DeviceGate:
         """Return True if a device was refused temporarily, and is to be announced again."""
         return self.current(device) in self._failed
 
-    def keep(self, device: DeviceIdentity, uplink: QueuedUplink) -> bool:
-        """Hold a send back if its device is being announced; return whether it is."""
+    def keep(self, device: DeviceIdentity, uplink: QueuedUplink, *, is_older: bool = False) -> bool:
+        """Hold a send back if its device is being announced; return whether it is.
+
+        Args:
+            device: The device.
+            uplink: The send.
+            is_older: Whether the send is older than those of the device that are held back.
+        """
         held = self._held.get(device)
         if held is None:
             return False
-        held.uplinks.append(uplink)
+        if is_older:
+            held.uplinks.appendleft(uplink)
+        else:
+            held.uplinks.append(uplink)
         if device in self._failed:
             self._count(1, uplink[ENCODED].nbytes)
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.sub_devices import Pipeline
-from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
+from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink, WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 
@@ -93,7 +93,7 @@ class SubDeviceTraffic:
         """Hold back data of all devices, queued data included: all of them have to be announced again."""
         for device in devices:
             self.hold(device)
-        self.put_uplinks(self._pipeline.take_queued_uplinks())
+        self._queue_again(self._pipeline.take_queued_uplinks())
         for message in self._pipeline.take_queued_messages():
             self.put_message(message)
         self._pipeline.note_removed()
@@ -130,10 +130,11 @@ class SubDeviceTraffic:
             to: The new name; ``None`` for a deleted device.
         """
         held = self.gate.move(device, to)
-        # Data that was queued under the old name is older than data under the new one.
         queued = self._pipeline.take_queued_uplinks()
+        # Data that was queued under the old name is older than held data, and that is older than data under the new name.
+        held.uplinks.extendleft(reversed([uplink for uplink in queued if uplink[ENCODED].device == device]))
         self._put(held)
-        self.put_uplinks(queued)
+        self._queue_again([uplink for uplink in queued if uplink[ENCODED].device != device])
         self._pipeline.note_removed()
 
     def follow(self, item: WorkItem) -> bool:
@@ -216,7 +217,12 @@ class SubDeviceTraffic:
         """Wait until all devices of a message have been announced in this session."""
         await self.gate.wait_announced(item.identities)
 
-    def _passed(self, uplink: QueuedUplink) -> QueuedUplink | None:
+    def _queue_again(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends that were queued before, or hold them back: they are older than those that are held back."""
+        checked = [self._passed(uplink, is_older=True) for uplink in reversed(uplinks)]
+        self._pipeline.queue_uplinks([uplink for uplink in reversed(checked) if uplink is not None])
+
+    def _passed(self, uplink: QueuedUplink, *, is_older: bool = False) -> QueuedUplink | None:
         """Return a send under its device's current name if it may be packed; otherwise hold it back or resolve it."""
         encoded, delivery, number = uplink
         device = encoded.device
@@ -228,7 +234,7 @@ class SubDeviceTraffic:
             return None
         if current != device:
             uplink = encoded.with_device(current), delivery, number
-        if self.gate.keep(current, uplink):
+        if self.gate.keep(current, uplink, is_older=is_older):
             return None
         refusal = self.gate.refusal(current)
         if refusal is None:
