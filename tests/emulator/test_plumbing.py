@@ -46,7 +46,7 @@ def new_service(manager, *, of_gateway=False):
     admission = Admission(limiter(), limiter(), BackpressureController())
     service = MessageService(manager, admission, FutureMap(), own_tasks(), max_queued_sends=1000)
     if of_gateway:
-        service.plug_in(SubDeviceTraffic(service, DeviceGate(RefusedShare()), JsonGatewayFormat()))
+        service.plug_in(SubDeviceTraffic(service, DeviceGate(RefusedShare()), JsonGatewayFormat(), lambda _: None))
     return service
 
 

@@ -51,7 +51,7 @@ class Traffic(SubDeviceTraffic):
 
     def __init__(self):
         self.pipeline = PlayedPipeline()
-        super().__init__(self.pipeline, DeviceGate(RefusedShare()), JsonGatewayFormat())
+        super().__init__(self.pipeline, DeviceGate(RefusedShare()), JsonGatewayFormat(), lambda _: None)
 
     def uplink(self, device, value):
         """Queue a send, which its value identifies."""

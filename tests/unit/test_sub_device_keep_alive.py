@@ -78,7 +78,8 @@ def site():
     clock = Clock()
     manager, admission = Manager(clock), Admission(clock)
     config = GatewayConfig({"sub_device_keepalive": SECONDS})
-    kept = SubDeviceKeepAlive(config, JsonGatewayFormat(), manager, admission, own_tasks())
+    others = SimpleNamespace(wait_until=0.0)
+    kept = SubDeviceKeepAlive(config, JsonGatewayFormat(), manager, admission, own_tasks(), lambda: clock.now < others.wait_until)
     refused = []
     kept.on_refused = refused.extend
 
@@ -92,7 +93,16 @@ def site():
         """Let the platform acknowledge data of these devices."""
         run(kept.acknowledged, SimpleNamespace(devices=len(devices), identities=list(devices)))
 
-    yield SimpleNamespace(clock=clock, manager=manager, admission=admission, kept=kept, refused=refused, run=run, data_of=data_of)
+    yield SimpleNamespace(
+        clock=clock,
+        manager=manager,
+        admission=admission,
+        others=others,
+        kept=kept,
+        refused=refused,
+        run=run,
+        data_of=data_of,
+    )
     run(kept.connection_ended)
     clock.run_until(clock.now)
     clock.close()
@@ -214,7 +224,7 @@ def test_limits_that_are_too_low_are_logged_and_delay_keep_alives(site, caplog):
 @pytest.mark.parametrize(("seconds", "published_at"), [(50, 50), (1000, SECONDS / 2)])
 def test_announcements_and_responses_delay_a_keep_alive_for_a_limited_time(site, seconds, published_at):
     site.run(site.kept.announced, DEVICES[0])
-    site.kept.others_wait = lambda: site.clock.now < SECONDS + seconds
+    site.others.wait_until = SECONDS + seconds
     site.clock.run_until(SECONDS + 300)
     [when, *_] = [when for when, _ in site.manager.published]
     assert published_at <= when - SECONDS <= published_at + SECONDS / keep_alive.SPREAD
@@ -309,7 +319,7 @@ def test_an_unexpected_error_is_reported_and_the_devices_stay_reachable(site, ca
 
 def test_without_an_interval_there_are_no_keep_alives(site):
     kept = SubDeviceKeepAlive(
-        GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission, own_tasks()
+        GatewayConfig({"sub_device_keepalive": 0}), JsonGatewayFormat(), site.manager, site.admission, own_tasks(), lambda: False
     )
     site.run(kept.announced, DEVICES[0])
     assert (len(kept), asyncio.all_tasks(site.clock)) == (0, set())

@@ -67,16 +67,26 @@ class SubDeviceKeepAlive:
         manager: MQTTManager,
         admission: Admission,
         tasks: Tasks,
+        others_wait: Callable[[], bool],
     ) -> None:
+        """Keep no device alive yet.
+
+        Args:
+            config: Has the interval.
+            payload_format: Writes the empty attributes.
+            manager: Publishes the messages.
+            admission: Admits them.
+            tasks: Owns the task that publishes them.
+            others_wait: Returns whether announcements, requests or responses are queued, which are published first.
+        """
         self._format = payload_format
         self._config = config
         self._manager = manager
         self._admission = admission
         self._tasks = tasks
+        self._others_wait = others_wait
         self.on_refused: Callable[[list[DeviceIdentity]], None] = lambda _: None
         """Called with the devices of a refused keep-alive, whose sessions the platform may have ended."""
-        self.others_wait: Callable[[], bool] = lambda: False
-        """Returns whether announcements, requests or responses are queued, which are published first."""
         # When each device's last uplink was acknowledged, by the clock of the event loop; the longest quiet device first.
         self._last_uplinks: dict[DeviceIdentity, float] = {}
         self._looks = float(LOOKED_AT_AT_ONCE)
@@ -149,7 +159,7 @@ class SubDeviceKeepAlive:
             return
         await self._manager.wait_writable_for_service()
         late = loop.time() - due
-        if late < interval / 2 and self.others_wait():
+        if late < interval / 2 and self._others_wait():
             await asyncio.sleep(interval / SPREAD)
             return
         devices = self._quiet(loop.time() - interval + interval / EARLY)

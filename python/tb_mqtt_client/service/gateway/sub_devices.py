@@ -53,13 +53,11 @@ class SubDevices(Component):
         manager, service, report = engine.mqtt_manager, engine.message_service, engine.report
         self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
         self.event_dispatcher = DirectEventDispatcher(report)
-        self._keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks)
-        self._keep_alive.others_wait = service.has_service_messages
+        keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks, service.has_service_messages)
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
-        self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format)
-        self.traffic.on_acknowledged = self._keep_alive.acknowledged
+        self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format, keep_alive.acknowledged)
         service.plug_in(self.traffic)
-        self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, self._keep_alive)
+        self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, keep_alive)
         self.downlink = GatewayDownlink(
             self.event_dispatcher,
             self.format,

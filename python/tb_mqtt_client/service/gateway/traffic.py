@@ -15,19 +15,21 @@ from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
 class SubDeviceTraffic:
     """Routes sends of sub-devices to the gateway uplink queue and their other messages to the service queue, or holds them back."""
 
-    def __init__(self, pipeline: Pipeline, gate: DeviceGate, payload_format: GatewayFormat) -> None:
+    def __init__(
+        self, pipeline: Pipeline, gate: DeviceGate, payload_format: GatewayFormat, on_acknowledged: Callable[[WorkItem], None]
+    ) -> None:
         """Create the component.
 
         Args:
             pipeline: The delivery pipeline that the component is plugged into.
             gate: Knows whose data may be published, and keeps the data of the other devices.
             payload_format: Renames devices in payloads.
+            on_acknowledged: Called with messages of sub-devices that the platform has acknowledged.
         """
         self._pipeline = pipeline
         self._format = payload_format
         self.gate = gate
-        self.on_acknowledged: Callable[[WorkItem], None] = lambda _: None
-        """Called with messages of sub-devices that the platform has acknowledged."""
+        self._on_acknowledged = on_acknowledged
 
     @property
     def is_share_used_up(self) -> bool:
@@ -187,7 +189,7 @@ class SubDeviceTraffic:
     def acknowledged(self, item: WorkItem) -> None:
         """Note that the platform has acknowledged a message."""
         if item.packed is not None or item.device is not None:
-            self.on_acknowledged(item)
+            self._on_acknowledged(item)
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
