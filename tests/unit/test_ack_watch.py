@@ -144,8 +144,7 @@ async def test_an_error_in_the_watch_ends_the_connection_with_that_error():
     """Without its watch, a publish could wait forever."""
     errors = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(str(context["exception"])))
-    played = await watched()
-    played.patches.expected_seconds = lambda: 1 / 0
+    played = await watched(expected_seconds=lambda: 1 / 0)
     played.publish()
     async with asyncio.timeout(10):
         await connection_ended(played)
@@ -156,8 +155,7 @@ async def test_an_error_in_the_watch_ends_the_connection_with_that_error():
 
 @pytest.mark.parametrize(("expected", "used"), [(0.0, 30.0), (12.0, 42.0), (500.0, 60.0)])
 async def test_a_slow_link_gets_more_time_within_bounds(expected, used):
-    played = await PlayedConnection(retry_interval=30).open()
-    played.patches.expected_seconds = lambda: expected
+    played = await PlayedConnection(retry_interval=30, expected_seconds=lambda: expected).open()
     before = time.monotonic()
     packet_id = played.publish()
     after = time.monotonic()

@@ -117,8 +117,7 @@ async def test_a_full_queue_and_a_pause_are_events(peer):
     for _ in range(9):
         capacity.try_take(5)
     capacity.give_back(4, 20)
-    backpressure = BackpressureController(delay=2.0)
-    backpressure.on_pause = peer.events.paused
+    backpressure = BackpressureController(delay=2.0, on_pause=peer.events.paused)
     backpressure.notify_quota_exceeded(limit="messages")
     # The same shortage.
     backpressure.notify_quota_exceeded(limit="messages")

@@ -105,6 +105,7 @@ class PatchUtils:
         on_lost: LostCallback | None = None,
         on_writable: WritableCallback | None = None,
         open_transport: OpenTransport | None = None,
+        expected_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Prepare the patches; ``apply`` applies them.
 
@@ -115,6 +116,7 @@ class PatchUtils:
             on_lost: Called once, when the connection has ended.
             on_writable: Called with whether the socket accepts more bytes.
             open_transport: Opens the connection. Without it, the host and port that ``connect()`` is given are connected directly.
+            expected_seconds: Returns the seconds that the data in flight may take on this link.
         """
         self.client = client
         self._tasks = tasks
@@ -123,8 +125,7 @@ class PatchUtils:
         """The terms of the session, from the CONNACK."""
         self.on_overdue: OverdueCallback = self._fail_overdue
         """Called when the PUBACK of a publish is overdue."""
-        self.expected_seconds: Callable[[], float] = lambda: 0.0
-        """Returns the seconds that the data in flight may take on this link."""
+        self._expected_seconds = expected_seconds
         self._on_lost = on_lost or _ignore
         self._on_writable = on_writable or _ignore
         self._open_transport = open_transport
@@ -385,7 +386,7 @@ class PatchUtils:
 
     def _patience(self) -> float:
         """Return the seconds that the server has for the oldest PUBACK: more on a link that is known to be slow."""
-        return self.retry_interval + min(self.retry_interval, self.expected_seconds())
+        return self.retry_interval + min(self.retry_interval, self._expected_seconds())
 
     def _bytes_left(self) -> int:
         """Return the number of bytes that have reached the peer."""

@@ -238,7 +238,7 @@ class ConnectionEvents:
         self._emit(ClientFailed(reason))
 
     def paused(self, seconds: float, reason: str, limit: str) -> None:
-        """Report that publishing pauses, see ``BackpressureController.on_pause``."""
+        """Report that publishing pauses, see ``BackpressureController``."""
         self._emit(PublishingPaused(seconds, reason, limit))
 
     def fill_changed(self, capacity: QueueCapacity) -> None:

@@ -124,8 +124,7 @@ class Engine:
             inbound=InboundDispatcher(self.report, self.tasks, config.max_inbound_messages),
             tasks=self.tasks,
         )
-        backpressure = BackpressureController(delay=config.backpressure_delay)
-        backpressure.on_pause = self.events.paused
+        backpressure = BackpressureController(delay=config.backpressure_delay, on_pause=self.events.paused)
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
         self.message_service = MessageService(

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from gmqtt import Client
 
@@ -37,9 +37,6 @@ from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-
-IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
-QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
 
 DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is closed."""
@@ -207,9 +204,9 @@ class MQTTManager:
             on_lost=lambda loss: self._handle_lost(client, loss),
             on_writable=self.window.set_socket_takes_more,
             open_transport=attempt.open_transport,
+            expected_seconds=lambda: self._pace.expected_seconds(self.window.nbytes),
         )
         patches.apply(self._handle_puback)
-        patches.expected_seconds = lambda: self._pace.expected_seconds(self.window.nbytes)
         self._client, self.patches, self._server = client, patches, route.server
         client.on_message = self._handle_message
         self.subscriptions.listen_to(client, str(route.server), self.ack_timeout)

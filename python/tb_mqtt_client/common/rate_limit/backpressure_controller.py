@@ -17,6 +17,9 @@ UNKNOWN_LIMIT = "one that the server did not announce, such as the tenant's"
 """In place of a limit's name."""
 
 
+def _ignore(_seconds: float, _cause: str, _limit: str) -> None: ...
+
+
 class BackpressureController:
     """Pauses that double while the server refuses all messages.
 
@@ -28,15 +31,18 @@ class BackpressureController:
         self,
         *,
         delay: float = DEFAULT_DELAY,
+        on_pause: Callable[[float, str, str], None] = _ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a controller that does not pause.
 
         Args:
             delay: Seconds of the first pause.
+            on_pause: Called with the seconds of a pause that begins or becomes longer, its cause, and the limit.
             clock: Returns monotonic seconds.
         """
         self._delay = delay
+        self._on_pause = on_pause
         self._clock = clock
         self._until = 0.0
         self._events = 0
@@ -44,8 +50,6 @@ class BackpressureController:
         """Whether there was a pause since `clear`: without one there is nothing to wait for."""
         self.pauses = 0
         """The number of pauses that began or became longer."""
-        self.on_pause: Callable[[float, str, str], None] = _nothing
-        """Called with the seconds of a pause that begins or becomes longer, its cause, and the limit."""
         # Each of a hundred messages in flight may be refused.
         self._pauses_log = OccasionalLog(logger, clock=clock)
 
@@ -98,7 +102,4 @@ class BackpressureController:
             self.has_paused = True
             self.pauses += 1
             self._pauses_log.warn_of(cause, "Publishing pauses for %g s: %s", delay_seconds, cause)
-            self.on_pause(delay_seconds, cause, limit)
-
-
-def _nothing(_seconds: float, _cause: str, _limit: str) -> None: ...
+            self._on_pause(delay_seconds, cause, limit)
