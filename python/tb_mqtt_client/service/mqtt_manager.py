@@ -37,7 +37,6 @@ from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
 
-
 DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is closed."""
 WANTED_SHARE = 1 / 8
@@ -89,7 +88,6 @@ class MQTTManager:
         self._server: ServerAddress | None = None
         self._connected = False
         self._connected_at = 0.0
-        self._worked = False
         self._expects_disconnect = self._closing = False
         self._pace = LinkPace(ack_timeout * WANTED_SHARE, on_slow=self._note_slow_link)
         self.window = InFlightWindow(max_inflight, self._pace)
@@ -213,7 +211,6 @@ class MQTTManager:
         if username is not None:
             client.set_auth_credentials(username, password)
         self._lost.clear()
-        self._worked = False
         self._expects_disconnect = self._closing = False
         self._combined.clear()
         try:
@@ -448,9 +445,8 @@ class MQTTManager:
                 del self._combined[next(iter(self._combined))]
         if reason_code >= FIRST_FAILURE:
             logger.debug("PUBACK %s for %r, properties %s", reason_name(reason_code), item, properties)
-        elif not self._worked and self.opened.is_set():
-            self._worked = True
-            self.window.note_worked()
+        elif not self.window.worked.is_set() and self.opened.is_set():
+            self.window.worked.set()
         self._on_acknowledged(item, 0 if reason_code == ReasonCode.NO_MATCHING_SUBSCRIBERS else reason_code)
 
     def _handle_message(self, _client: Client, topic: str | bytes, payload: bytes, _qos: int, _properties: Properties) -> int:
@@ -486,7 +482,7 @@ class MQTTManager:
         self.last_end = SessionEnd(
             cause,
             reason_code,
-            self._worked,
+            self.has_worked,
             seconds,
             expected,
             error,

@@ -162,6 +162,7 @@ class InFlightWindow:
         self.worked = asyncio.Event()
         """Set once the server has acknowledged a message since the session was set up."""
         self.reserved = False
+        """Whether only the holder of the reservation may publish."""
         self._state = True, False, False, False
         """Which of the events `idle`, `has_room`, `writable` and `service_writable` are set."""
 
@@ -190,11 +191,6 @@ class InFlightWindow:
         self._pace.connection_ended()
         self._update()
         return unacknowledged
-
-    def note_worked(self) -> None:
-        """Note that the server has acknowledged a message."""
-        if not self.worked.is_set():
-            self.worked.set()
 
     def reserve(self) -> None:
         """Let nothing but the holder of the reservation publish until ``release``."""
