@@ -40,7 +40,7 @@ from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundR
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.session.limits import apply_rate_limits
-from tb_mqtt_client.service.session.setup import ANSWER_TOPICS, COUNTED_TOPICS, SessionSetup
+from tb_mqtt_client.service.session.setup import SessionSetup
 
 logger = get_logger(__name__)
 
@@ -163,23 +163,26 @@ class Engine:
             self.requests.next_rpc_id,
             self.apply_limits,
             self._begin_traffic,
-            self._free_topics,
-            COUNTED_TOPICS,
+            self._component_topics,
             self.events.connecting,
             self._session_accepted,
             self._session_opened,
         )
-        self.backoff = Backoff(config.reconnect_delay_min, config.reconnect_delay_max)
-        establish, wait_lost = self._session_setup.establish, self.mqtt_manager.wait_lost
-        self.keeper = ConnectionKeeper(self.tasks, establish, wait_lost, self.backoff, self.events)
+        self.keeper = ConnectionKeeper(
+            self.tasks,
+            self._session_setup.establish,
+            self.mqtt_manager.wait_lost,
+            Backoff(config.reconnect_delay_min, config.reconnect_delay_max),
+            self.events,
+        )
         self.mqtt_manager.session_end_callbacks.append(lambda _: self._session_ended())
 
     def add(self, component: Component) -> None:
         """Let a component take part in the life of this client, before its first connection."""
         self._components.append(component)
 
-    def _free_topics(self) -> tuple[str, ...]:
-        return (*ANSWER_TOPICS, *(topic for component in self._components for topic in component.topics))
+    def _component_topics(self) -> list[str]:
+        return [topic for component in self._components for topic in component.topics]
 
     def _session_ended(self) -> None:
         is_first = self.life.state in {ClientState.CONNECTING, ClientState.SETTING_UP} and not self.keeper.has_established
@@ -365,12 +368,13 @@ class Engine:
     async def _end(self) -> None:
         had_session = self.life.state is ClientState.FINISHING
         try:
-            async with AsyncExitStack() as steps:
-                steps.push_async_callback(self._close_until_goal)
+            try:
                 if had_session:
                     for component in self._components:
                         await component.finish()
                     await self._drain()
+            finally:
+                await self._close_until_goal()
         finally:
             if self.life.state is ClientState.DRAINING:
                 self.life.change(ClientState.STOPPED)
@@ -560,7 +564,7 @@ class Engine:
         if self.life.accepts_sends:
             self.events.fill_changed(self.message_service.capacity)
 
-    async def _begin_traffic(self) -> None:
+    def _begin_traffic(self) -> None:
         """Start the queues with the first session, and prepare the traffic of each."""
         self.message_service.start()
         for component in self._components:

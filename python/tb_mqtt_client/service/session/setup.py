@@ -79,7 +79,7 @@ def _for_all(errors: list[Exception]) -> Exception:
     return telling
 
 
-ANSWER_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
+RESPONSE_TOPICS = (DEVICE_RPC_RESPONSE_TOPIC_FOR_SUBSCRIPTION, DEVICE_ATTRIBUTES_RESPONSE_TOPIC)
 """Topics of responses to requests. The platform needs no subscription to them, and does not count one; other brokers need it."""
 COUNTED_TOPICS = (DEVICE_ATTRIBUTES_TOPIC, DEVICE_RPC_REQUEST_TOPIC_FOR_SUBSCRIPTION)
 """Topics of which the platform counts each subscription as a message. Over the limit, it acknowledges the subscription and then
@@ -100,9 +100,8 @@ class SessionSetup:
         admission: Admission,
         next_rpc_id: Callable[[], int],
         apply_limits: Callable[[SessionLimits], None],
-        prepare_traffic: Callable[[], Awaitable[None]],
-        free_topics: Callable[[], Sequence[str]],
-        counted_topics: tuple[str, ...],
+        prepare_traffic: Callable[[], None],
+        further_topics: Callable[[], Sequence[str]],
         on_connecting: Callable[[ServerAddress], None],
         on_accepted: Callable[[], None],
         on_opened: Callable[[ServerAddress], None],
@@ -116,8 +115,8 @@ class SessionSetup:
             next_rpc_id: Returns an unused number for the RPC request for the limits.
             apply_limits: Called with the limits of the session.
             prepare_traffic: Does what must happen before queued messages may be published.
-            free_topics: Returns the topics to subscribe to that the platform does not count.
-            counted_topics: Topics to subscribe to that count as a message each.
+            further_topics: Returns topics to subscribe to in addition to those of a device. The platform does not count these
+                subscriptions.
             on_connecting: Called before each attempt to connect to a server.
             on_accepted: Called after each CONNACK.
             on_opened: Called with the server when queued messages may be published.
@@ -128,8 +127,7 @@ class SessionSetup:
         self._next_rpc_id = next_rpc_id
         self._apply_limits = apply_limits
         self._prepare_traffic = prepare_traffic
-        self._free_topics = free_topics
-        self._counted_topics = counted_topics
+        self._further_topics = further_topics
         self._on_connecting = on_connecting
         self._on_accepted = on_accepted
         self._on_opened = on_opened
@@ -163,7 +161,7 @@ class SessionSetup:
     async def _establish_by(self, route: Route) -> None:
         self._on_connecting(route.server)
         try:
-            await self._set_up(self._config, route)
+            await self._set_up(route)
         except ConnectionLostError as error:
             await self._manager.disconnect()
             if str(route.server) in str(error):
@@ -174,7 +172,8 @@ class SessionSetup:
             await self._manager.disconnect()
             raise
 
-    async def _set_up(self, config: DeviceConfig, route: Route) -> None:
+    async def _set_up(self, route: Route) -> None:
+        config = self._config
         await self._manager.connect_by(
             route,
             username=config.access_token or config.username,
@@ -182,13 +181,13 @@ class SessionSetup:
             keepalive=config.keepalive,
         )
         self._on_accepted()
-        await asyncio.gather(*(self._subscribe(topic) for topic in self._free_topics()))
+        await asyncio.gather(*(self._subscribe(topic) for topic in (*RESPONSE_TOPICS, *self._further_topics())))
         # The platform's limit and MQTT 5's Maximum Packet Size count the same bytes, except for the fixed header.
         limits = await self._request_limits()
         self._apply_limits(limits.within(self._manager.terms.max_remaining_length))
-        late = [topic for topic in self._counted_topics if self._admission.try_take_subscription(topic)]
-        await asyncio.gather(*(self._subscribe(topic) for topic in self._counted_topics if topic not in late))
-        await self._prepare_traffic()
+        late = [topic for topic in COUNTED_TOPICS if self._admission.try_take_subscription(topic)]
+        await asyncio.gather(*(self._subscribe(topic) for topic in COUNTED_TOPICS if topic not in late))
+        self._prepare_traffic()
         self._manager.open_for_traffic()
         self._on_opened(route.server)
         logger.info("Connected to %s, connections=%d", route, self._manager.connections)
