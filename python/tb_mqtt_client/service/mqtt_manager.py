@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from gmqtt import Client
 
@@ -36,6 +36,10 @@ from tb_mqtt_client.service.session.protocol import DEFAULT_OPTIONS, Handler, Ha
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
 logger = get_logger(__name__)
+
+IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
+"""Reason codes, for programs that import them from here, as from SDK 2.0."""
 
 DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is closed."""
