@@ -14,7 +14,6 @@ from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.request_ids import AttributeRequestIdProducer, RPCRequestIdProducer
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCStatus
-from tb_mqtt_client.service.requests import device as requests
 
 ATTRIBUTES = "v1/devices/me/attributes/"
 RPC = "v1/devices/me/rpc/"
@@ -117,9 +116,9 @@ async def test_defect_52_a_late_response_is_ignored(emulator, device):
     assert device.statistics.inbound_unexpected == 1
 
 
-async def test_contract_2_the_first_request_of_a_session_is_sent_twice(emulator, device, monkeypatch):
+async def test_contract_2_the_first_request_of_a_session_is_sent_twice(emulator, device):
     """The server may drop the response to the first request of a session."""
-    monkeypatch.setattr(requests, "FIRST_RESPONSE_SECONDS", 0.01)
+    engine_of(device).requests.first_response_seconds = 0.01
     server = Server(emulator)
     server.response = lambda _: {"shared": {"a": 1}} if len(server.requests) > 1 else None
     assert (await device.request_attributes(["a"]))["a"] == 1
@@ -131,8 +130,8 @@ async def test_contract_2_the_first_request_of_a_session_is_sent_twice(emulator,
     assert len(server.requests) == 3
 
 
-async def test_a_request_is_sent_at_most_twice_in_a_session(emulator, device, monkeypatch):
-    monkeypatch.setattr(requests, "FIRST_RESPONSE_SECONDS", 0.001)
+async def test_a_request_is_sent_at_most_twice_in_a_session(emulator, device):
+    engine_of(device).requests.first_response_seconds = 0.001
     server = Server(emulator)
     with pytest.raises(TimeoutError):
         await device.request_attributes(["a"], timeout=0.1)

@@ -6,8 +6,8 @@ import functools
 import pytest
 from device_peer import ATTRIBUTES, RPC_REQUEST, NoException, RPCResponses, cancelled, make_client
 
+from engine_parts import engine_of
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
-from tb_mqtt_client.service.requests import server_rpc
 
 
 async def plain_coroutine(request):
@@ -301,9 +301,9 @@ async def test_contract_8_a_request_without_a_valid_id_gets_no_response(emulator
     assert responses.arrived.empty()
 
 
-async def test_requests_over_the_limit_get_an_error(emulator, monkeypatch):
-    monkeypatch.setattr(server_rpc, "MAX_REFUSALS", 2)
+async def test_requests_over_the_limit_get_an_error(emulator):
     client = make_client(emulator, max_inbound_messages=3)
+    engine_of(client).downlink.rpc.max_refusals = 2
     release = asyncio.Event()
 
     async def callback(request):

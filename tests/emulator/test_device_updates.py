@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from device_peer import ATTRIBUTES, NoException, RPCResponses, cancelled, make_client
 
-from tb_mqtt_client.common import tasks
+from engine_parts import engine_of
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -93,9 +93,9 @@ async def test_a_hanging_callback_does_not_delay_other_messages(emulator, device
     assert "did not end" not in caplog.text
 
 
-async def test_stop_does_not_wait_for_a_callback_that_cannot_be_cancelled(emulator, caplog, monkeypatch):
-    monkeypatch.setattr(tasks, "END_SECONDS", 0.01)
+async def test_stop_does_not_wait_for_a_callback_that_cannot_be_cancelled(emulator, caplog):
     client = make_client(emulator)
+    engine_of(client).tasks.end_seconds = 0.01
     started, end = asyncio.Event(), asyncio.Event()
 
     async def hang(_update):

@@ -9,14 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arbitrary import json_values, payloads
+from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import GatewayClient
-from tb_mqtt_client.common import tasks
 from tb_mqtt_client.emulator import Emulator, Verdict
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway_event import GatewayEventType
-from tb_mqtt_client.service.gateway import incoming
-from tb_mqtt_client.service.requests import server_rpc
 
 ATTRIBUTES, RPC = "v1/gateway/attributes", "v1/gateway/rpc"
 
@@ -73,8 +71,8 @@ async def test_updates_of_a_device_are_processed_in_order_and_do_not_delay_other
     assert seen == [0, 1, 2, 3, 4]
 
 
-async def test_the_number_of_waiting_updates_of_a_device_is_limited(emulator, gateway, session, monkeypatch):
-    monkeypatch.setattr(incoming, "MAX_WAITING", 3)
+async def test_the_number_of_waiting_updates_of_a_device_is_limited(emulator, gateway, session):
+    sub_devices_of(gateway).downlink.attribute_updates.max_waiting = 3
     session.set_attribute_update_callback(lambda *_: asyncio.Event().wait())
     for value in range(5):
         await emulator.set_shared_attributes("D1", {"a": value})
@@ -293,9 +291,9 @@ async def test_a_copy_of_a_running_request_gets_no_response(emulator, gateway, s
     assert (await wire.next("rpc"))["id"] == 1
 
 
-async def test_requests_over_the_limit_get_an_error(emulator, make_gateway, monkeypatch):
-    monkeypatch.setattr(server_rpc, "MAX_REFUSALS", 2)
+async def test_requests_over_the_limit_get_an_error(emulator, make_gateway):
     gateway = make_gateway(max_inbound_messages=2)
+    sub_devices_of(gateway).downlink.rpc.max_refusals = 2
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
     session.set_rpc_request_callback(lambda *_: asyncio.Event().wait())
@@ -312,7 +310,7 @@ async def test_requests_over_the_limit_get_an_error(emulator, make_gateway, monk
     statistics = gateway.statistics
     assert (statistics.inbound_refused, statistics.inbound_malformed) == (5, 1)
     assert len(wire.of("rpc")) == 2
-    monkeypatch.setattr(tasks, "END_SECONDS", 0.05)
+    engine_of(gateway).tasks.end_seconds = 0.05
     await gateway.stop(timeout=0.01)
 
 

@@ -8,7 +8,6 @@ from engine_parts import engine_of
 from tb_mqtt_client import ConnectionRefusedByServer, DeviceClient, GatewayClient
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_windows
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
-from tb_mqtt_client.service.session import setup
 
 
 def config(emulator, token="TOKEN", **options):
@@ -70,9 +69,8 @@ async def test_defect_19_contract_9_connect_returns_although_the_server_announce
         assert_sums(client, emulator)
 
 
-async def test_the_wait_for_limits_is_shorter_after_a_missing_response(monkeypatch, caplog):
+async def test_the_wait_for_limits_is_shorter_after_a_missing_response(caplog):
     caplog.set_level("INFO", "tb_mqtt_client")
-    monkeypatch.setattr(setup, "SILENT_SERVER_SECONDS", 0.02)
 
     def waited():
         lines = [record.getMessage() for record in caplog.records if "did not announce its limits" in record.getMessage()]
@@ -82,6 +80,7 @@ async def test_the_wait_for_limits_is_shorter_after_a_missing_response(monkeypat
     async with Emulator(limits=None) as emulator:
         emulator.add_device("TOKEN", "device")
         client = DeviceClient(config(emulator, limits_timeout=0.05))
+        engine_of(client).session_setup.silent_server_seconds = 0.02
         await client.connect()
         assert waited() == ["0.05"]
         await client.disconnect()

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 import pytest
 
-from tb_mqtt_client.common import tasks as tasks_module
 from tb_mqtt_client.common.tasks import Tasks
 
 
@@ -192,8 +191,8 @@ async def test_a_callback_that_waits_for_the_end_is_not_waited_for(tasks):
     tasks.spare_none()
 
 
-async def test_a_task_that_does_not_end_is_reported(tasks, monkeypatch, caplog):
-    monkeypatch.setattr(tasks_module, "END_SECONDS", 0.01)
+async def test_a_task_that_does_not_end_is_reported(tasks, caplog):
+    tasks.end_seconds = 0.01
     release = asyncio.Event()
 
     async def stubborn():

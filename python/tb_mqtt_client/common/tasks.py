@@ -46,6 +46,8 @@ class Tasks:
                 cancelled by someone else.
         """
         self._on_failure = on_failure
+        self.end_seconds = END_SECONDS
+        """Seconds that ``end`` waits for a cancelled task."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._spared: set[asyncio.Task[Any]] = set()
@@ -144,7 +146,7 @@ class Tasks:
         task.cancel()
 
     async def end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Cancel tasks and wait until they have ended, for at most ``END_SECONDS``. One that does not end is logged."""
+        """Cancel tasks and wait until they have ended, for at most ``end_seconds``. One that does not end is logged."""
         await self._end(self._others(tasks))
 
     async def end_part(self, part: asyncio.Task[Any]) -> None:
@@ -156,9 +158,10 @@ class Tasks:
             self.cancel(task)
         if not ending:
             return
-        _, hanging = await asyncio.wait(ending, timeout=END_SECONDS)
+        _, hanging = await asyncio.wait(ending, timeout=self.end_seconds)
         for task in hanging:
-            logger.error("%s did not end within %g s of being cancelled: a callback is blocking it", task.get_name(), END_SECONDS)
+            text = "%s did not end within %g s of being cancelled: a callback is blocking it"
+            logger.error(text, task.get_name(), self.end_seconds)
 
     async def wait(self, tasks: Iterable[asyncio.Task[Any]], seconds: float) -> None:
         """Wait until tasks have ended, or wait for the end of the client themselves, for at most ``seconds``."""

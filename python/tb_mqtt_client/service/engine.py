@@ -156,7 +156,7 @@ class Engine:
             self.send_message,
             self.message_service.withdraw,
         )
-        self._session_setup = SessionSetup(
+        self.session_setup = SessionSetup(
             config,
             self.mqtt_manager,
             self.admission,
@@ -170,7 +170,7 @@ class Engine:
         )
         self.keeper = ConnectionKeeper(
             self.tasks,
-            self._session_setup.establish,
+            self.session_setup.establish,
             self.mqtt_manager.wait_lost,
             Backoff(config.reconnect_delay_min, config.reconnect_delay_max),
             self.events,
@@ -207,7 +207,7 @@ class Engine:
     def health(self) -> dict[str, Any]:
         """Return the current state as JSON values: ``health_snapshot``, the client's id and state, and its server."""
         state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics)
-        server = self._session_setup.server or next(iter(self.config.servers()), None)
+        server = self.session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)
         return {
             "client_id": self.client_id,

@@ -255,7 +255,7 @@ class Admission:
         if first is self._blamed and now - self._blamed_at < BLAME_SECONDS * NANOSECONDS:
             for other, of in others:
                 if other.learned.is_at_peak(now):
-                    first.learned.doubt(now)
+                    first.learned.shorten_hold(now)
                     return of
         return likeliest
 
@@ -268,7 +268,7 @@ class Admission:
             is_guess: Whether the limit is only a possible reason.
         """
         learned = self._traffic_of(item).learned
-        first, last = learned.unsure(self._clock())
+        first, last = learned.unconfirmed(self._clock())
         if first != last:
             self._learn_between(learned, first, last, (0,) * len(last.totals), source, is_guess=is_guess)
 

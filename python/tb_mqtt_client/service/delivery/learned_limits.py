@@ -37,7 +37,7 @@ LONGEST_HOLD: Final = 600.0
 """Seconds of the longest hold."""
 FEW_MESSAGES: Final = 3
 """Fewer messages in a second are not a reason to assume that they exceeded a limit."""
-UNSURE_SECONDS: Final = 2.0
+UNCONFIRMED_SECONDS: Final = 2.0
 """At QoS 0, messages count as accepted if they were published this many seconds before a refusal."""
 MEMORY: Final = 120.0
 """Seconds for which the totals of published messages are remembered."""
@@ -202,7 +202,7 @@ class LearnedLimit:
             self._sustained = 0.0
         return rate, ceiling
 
-    def acquit(self) -> None:
+    def drop_estimate(self) -> None:
         """Drop the estimate: another limit was exceeded."""
         self.rate = None
 
@@ -211,7 +211,7 @@ class LearnedLimit:
         if self._hold_until is not None:
             self._hold_until = min(self._hold_until, now_ns / NANOSECONDS + HOLD_AFTER_OUTAGE)
 
-    def doubt(self, now_ns: int) -> None:
+    def shorten_hold(self, now_ns: int) -> None:
         """Shorten this hold and the next, because another limit was probably exceeded."""
         self._hold = HOLD_AFTER_OUTAGE
         self.connection_lost(now_ns)
@@ -360,16 +360,16 @@ class LearnedLimits:
         self._moments.append(Moment(now, last.totals))
         return [self.limits[index] for index in blamed]
 
-    def unsure(self, now_ns: int) -> tuple[Stamp, Stamp]:
+    def unconfirmed(self, now_ns: int) -> tuple[Stamp, Stamp]:
         """Return the stamps between which unacknowledged messages may have been refused: those of the last seconds."""
         now = now_ns / NANOSECONDS
-        recent = (moment.totals for moment in self._moments if now - moment.seconds <= UNSURE_SECONDS)
+        recent = (moment.totals for moment in self._moments if now - moment.seconds <= UNCONFIRMED_SECONDS)
         return Stamp(self._period, next(recent, self._totals)), Stamp(self._period, self._totals)
 
-    def doubt(self, now_ns: int) -> None:
+    def shorten_hold(self, now_ns: int) -> None:
         """Shorten all holds, because a limit of another kind of traffic was probably exceeded."""
         for limit in self.limits:
-            limit.doubt(now_ns)
+            limit.shorten_hold(now_ns)
 
     def is_at_peak(self, now_ns: int) -> bool:
         """Return True if the last second had nearly the largest number of messages of all seconds, and more than a few."""
@@ -438,7 +438,7 @@ class LearnedLimits:
         if not constant or any(low[index] > 0.7 * before[index] for index in blamed):
             return []
         for index in blamed:
-            self.limits[index].acquit()
+            self.limits[index].drop_estimate()
         return constant
 
     def _recent(self, totals: Amounts, now: float) -> Amounts:

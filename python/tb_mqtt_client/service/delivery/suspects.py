@@ -220,7 +220,7 @@ class Suspects:
         now = self._clock()
         if end.reason_code in CLEAR_BLAME:
             return group.items
-        if self._worked and self._takes_others(group):
+        if self._worked and self._accepts_others(group):
             group.strikes += 1
             if group.first_strike is None:
                 group.first_strike = now
@@ -232,7 +232,7 @@ class Suspects:
         self._append(group)
         return []
 
-    def _takes_others(self, group: Group) -> bool:
+    def _accepts_others(self, group: Group) -> bool:
         """Return whether the server has acknowledged a message like this single suspect since it became one.
 
         For a suspect with datapoints, that is another message with datapoints; for any other suspect, the session suffices.

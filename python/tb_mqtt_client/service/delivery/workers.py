@@ -142,12 +142,7 @@ class WorkerContext:
 class MessageQueueWorker:
     """Publishes the messages of a queue one after the other. Used directly for messages without datapoints."""
 
-    def __init__(
-        self,
-        name: str,
-        queue: AsyncDeque[Any],
-        context: WorkerContext,
-    ) -> None:
+    def __init__(self, name: str, queue: AsyncDeque[Any], context: WorkerContext) -> None:
         """Create a worker.
 
         Args:

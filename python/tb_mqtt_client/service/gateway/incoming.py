@@ -40,7 +40,7 @@ from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
 from tb_mqtt_client.service.session.protocol import HandlerOptions
 
 MAX_WAITING = 100
-"""Attribute updates of one device that may wait for its callback. Further ones are refused."""
+"""The largest number of attribute updates of one device that wait for its callback. Further ones are refused."""
 
 
 class GatewayAttributeUpdatesHandler:
@@ -59,6 +59,8 @@ class GatewayAttributeUpdatesHandler:
         self._report = report
         self._turns: WeakKeyDictionary[DeviceSession, asyncio.Lock] = WeakKeyDictionary()
         self._waiting: Counter[DeviceSession] = Counter()
+        self.max_waiting = MAX_WAITING
+        """The largest number of updates of one device that wait for its callback."""
 
     async def handle(self, topic: str, payload: bytes) -> None:
         """Read an update, and wait until the session's callback has processed it. Raises nothing."""
@@ -72,8 +74,8 @@ class GatewayAttributeUpdatesHandler:
             self._report.message_unexpected(topic, f"there is no device {update.device_name!r}")
             return
         session.update_last_seen()
-        if self._waiting[session] >= MAX_WAITING:
-            self._report.message_refused(topic, MAX_WAITING)
+        if self._waiting[session] >= self.max_waiting:
+            self._report.message_refused(topic, self.max_waiting)
             return
         self._waiting[session] += 1
         try:
@@ -253,10 +255,11 @@ class GatewayDownlink:
         """
         self._format = payload_format
         self._send = send
-        self._rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        self.rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        """Runs the callbacks for RPC requests."""
         self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, payload_format, device_manager, report)
         self.attribute_responses = GatewayRequestedAttributeResponseHandler(payload_format, device_manager, report)
-        self.rpc_requests = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self._rpc)
+        self.rpc_requests = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self.rpc)
         dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._respond)
 
     def register_at(self, manager: MQTTManager) -> None:
@@ -270,13 +273,13 @@ class GatewayDownlink:
         )
 
     def _respond(self, response: GatewayRPCResponse) -> list[Delivery]:
-        delivery = self._rpc.respond(response)
+        delivery = self.rpc.respond(response)
         return [] if delivery is None else [delivery]
 
     def _refuse_rpc_request(self, topic: str, payload: bytes) -> None:
         refusal = self.rpc_requests.refusal(topic, payload)
         if refusal is not None:
-            self._rpc.refuse(refusal)
+            self.rpc.refuse(refusal)
 
     def _queue_response(self, response: GatewayRPCResponse) -> Delivery:
         return self._send(self._format.build_rpc_response(response))

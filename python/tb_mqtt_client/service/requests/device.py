@@ -49,6 +49,8 @@ class DeviceRequests(Requests):
         self._attribute_ids = RequestIds()
         self._requested: set[int] = set()
         self._session_with_response = 0
+        self.first_response_seconds = FIRST_RESPONSE_SECONDS
+        """Seconds until the first attribute request of a session is sent again."""
 
     def next_rpc_id(self) -> int:
         """Return an id for an RPC request that this client has not used for a minute."""
@@ -178,7 +180,7 @@ class DeviceRequests(Requests):
         while True:
             may_be_dropped = self._manager.connections not in {self._session_with_response, repeated_in_session}
             try:
-                async with asyncio.timeout(FIRST_RESPONSE_SECONDS if may_be_dropped else None):
+                async with asyncio.timeout(self.first_response_seconds if may_be_dropped else None):
                     response = await pending
             except TimeoutError:
                 repeated_in_session = self._manager.connections

@@ -192,10 +192,11 @@ class DeviceDownlink:
         self._format = payload_format
         self._send = send
         self._count_rpc_request = count_rpc_request
-        self._rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        self.rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        """Runs the callbacks for RPC requests."""
         self.attribute_updates = AttributeUpdatesHandler(payload_format, report)
         self.attribute_responses = ResponseHandler(payload_format, report, payload_format.parse_attribute_response)
-        self.rpc_requests = RPCRequestsHandler(payload_format, report, self._rpc)
+        self.rpc_requests = RPCRequestsHandler(payload_format, report, self.rpc)
         self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
 
     def register_at(self, manager: Session) -> None:
@@ -217,14 +218,14 @@ class DeviceDownlink:
         """
         self._count_rpc_request()
         response = await self.rpc_requests.handle(topic, payload)
-        if response is not None and (delivery := self._rpc.respond(response)) is not None:
+        if response is not None and (delivery := self.rpc.respond(response)) is not None:
             await delivery
 
     def _refuse_rpc_request(self, topic: str, _payload: bytes) -> None:
         self._count_rpc_request()
         request_id = request_id_of(topic)
         if request_id is not None:
-            self._rpc.refuse(RPCResponse.build(request_id, error="The device is processing too many RPC requests"))
+            self.rpc.refuse(RPCResponse.build(request_id, error="The device is processing too many RPC requests"))
 
     def _queue_response(self, response: RPCResponse) -> Delivery:
         return self._send(self._format.build_rpc_response(response))

@@ -19,7 +19,7 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 logger = get_logger(__name__)
 
 MAX_REFUSALS = 100
-"""Queued responses that refuse RPC requests because too many are running. Further requests get no response."""
+"""The largest number of queued responses that refuse RPC requests, of which too many are running. Others get no response."""
 
 R = TypeVar("R")
 """A response."""
@@ -53,6 +53,8 @@ class ServerSideRPC(Generic[R]):
         self._callback_timeout = callback_timeout
         self._running: set[tuple[str, bytes]] = set()
         self._refusals = 0
+        self.max_refusals = MAX_REFUSALS
+        """The largest number of queued responses that refuse RPC requests."""
 
     def respond(self, response: R) -> Delivery | None:
         """Queue a response, or an error response if it cannot be sent. Return ``None`` if the client was stopped."""
@@ -66,8 +68,8 @@ class ServerSideRPC(Generic[R]):
             return self._send(self._error_response(response, str(error)))
 
     def refuse(self, response: R) -> None:
-        """Queue a response to an RPC request that is not processed, unless ``MAX_REFUSALS`` such responses are queued."""
-        if self._refusals >= MAX_REFUSALS:
+        """Queue a response to an RPC request that is not processed, unless ``max_refusals`` such responses are queued."""
+        if self._refusals >= self.max_refusals:
             return
         delivery = self.respond(response)
         if delivery is not None:

@@ -121,6 +121,8 @@ class SessionSetup:
             on_accepted: Called after each CONNACK.
             on_opened: Called with the server when queued messages may be published.
         """
+        self.silent_server_seconds = SILENT_SERVER_SECONDS
+        """Seconds to wait for the limits of a server that did not announce any in the previous session."""
         self._config = config
         self._manager = manager
         self._admission = admission
@@ -217,7 +219,7 @@ class SessionSetup:
         """Request the limits; servers before 3.8 and other brokers do not reply."""
         seconds = self._config.limits_timeout
         if self._server_is_silent:
-            seconds = min(seconds, SILENT_SERVER_SECONDS)
+            seconds = min(seconds, self.silent_server_seconds)
         self._server_is_silent = False
         try:
             async with running_timeout(seconds):
