@@ -115,11 +115,11 @@ class ClientMetrics(Collector):
             client: A ``DeviceClient`` or ``GatewayClient``.
 
         Raises:
-            ValueError: If another client with the same client id, host and port is already shown.
+            ValueError: Another client with the same client id, host and port is already exported.
         """
         labels = _labels(client.health())
         if self._clients.setdefault(labels, client) is not client:
-            raise ValueError(f"client: another one with {dict(zip(LABELS, labels, strict=True))} is already shown")
+            raise ValueError(f"client: another client with {dict(zip(LABELS, labels, strict=True))} is already exported")
 
     def remove(self, client: Observed) -> None:
         """Stop showing a client.
@@ -135,7 +135,7 @@ class ClientMetrics(Collector):
                 # A new dict, because a scrape in another thread may be iterating over the old one.
                 self._clients = {other: one for other, one in self._clients.items() if other != labels}
                 return
-        raise ValueError("client: it was not added to these metrics")
+        raise ValueError("client was not added to these metrics")
 
     def close(self) -> None:
         """Unregister these metrics from their registry."""

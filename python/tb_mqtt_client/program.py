@@ -35,7 +35,8 @@ def tb_mqtt() -> None:
     """Connect to ThingsBoard over MQTT as a device or as a gateway.
 
     Name the server and the credentials with --host and --token-file, in the environment (TB_HOST, TB_ACCESS_TOKEN), or
-    in a file (--config). Start with doctor, which checks the connection; emulator runs a server to try everything on.
+    in a file (--config). Start with doctor, which checks the connection. Without a server, start
+    with emulator, which runs one on this machine.
     """
 
 

@@ -145,7 +145,7 @@ def test_no_tls_precedes_the_environment(tmp_path, monkeypatch):
         ('host = "a..b"', {}, "host must be a host name or an IP address"),
         ('host = "h"\ntoken_file = "empty"', {}, "is empty"),
         ('host = "h"\ntoken_file = "binary"', {}, "is not a text file"),
-        ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give one of them"),
+        ('host = "h"\ntoken_file = "binary"\naccess_token = "x"', {}, "give only one of them"),
         ('host = "h"\nca_cert = "none"', {}, "ca_cert: there is no file"),
         ('host = "h"\nca_cert = "empty"', {}, "ca_cert: "),
         ('host = "h"\nclient_cert = "empty"', {}, "client_cert and private_key must be set together"),

@@ -14,7 +14,7 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 
 BIG = "x" * 66_000
-TOO_LARGE = r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
+TOO_LARGE = r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform accepts at most 65\d+$"
 ATTRIBUTE_REQUEST = AttributeRequest.of(1, ["a"], None)
 RPC_REQUEST = RPCRequest.from_dict(1, {"method": "m"})
 RPC_RESPONSE = RPCResponse.build(1, "r")

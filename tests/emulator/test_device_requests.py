@@ -456,7 +456,7 @@ async def test_contract_9_an_oversized_request_is_refused_at_the_call(emulator, 
     server = Server(emulator)
     big = "x" * 66_000
     with pytest.raises(
-        ValueError, match=r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
+        ValueError, match=r"^the payload for v1/devices/me/\S+ has \d+ bytes, and the platform accepts at most 65\d+$"
     ):
         await (device.call_rpc("m", big) if kind == "rpc" else device.request_attributes([big]))
     server.response = lambda _: {}

@@ -271,7 +271,7 @@ async def test_contract_9_an_oversized_response_becomes_an_error(emulator, devic
     responses = RPCResponses(emulator)
     request_id, response = await responses.to(1, {"method": "m", "params": 70_000})
     assert request_id == 1
-    assert "has 70013 bytes, and the platform takes 65" in response["error"]
+    assert "has 70013 bytes, and the platform accepts at most 65" in response["error"]
     assert device.statistics.callback_errors == 1
     assert (await responses.to(2, {"method": "m", "params": 3}))[1] == {"result": "xxx"}
     assert emulator.device("device").counters.connections == 1

@@ -137,5 +137,5 @@ async def test_the_number_of_waiting_updates_is_limited(emulator, caplog):
     await done.wait()
     assert seen == [0, 1, 2, 3, 4, 5]
     assert client.statistics.inbound_refused == 14
-    assert caplog.text.count("is refused: 5 others wait for their callbacks") == 1
+    assert caplog.text.count(": 5 others are waiting for their callbacks") == 1
     await client.stop()

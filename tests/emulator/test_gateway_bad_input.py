@@ -20,7 +20,7 @@ from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 BIG = "x" * 66_000
-TOO_LARGE = r"^the payload for v1/gateway/\S+ has \d+ bytes, and the platform takes 65\d+ at most$"
+TOO_LARGE = r"^the payload for v1/gateway/\S+ has \d+ bytes, and the platform accepts at most 65\d+$"
 CLAIM = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build("s")).build()
 BIG_CLAIM = GatewayClaimRequestBuilder().add_device_request("D1", ClaimRequest.build(BIG)).build()
 REQUEST = AttributeRequest.of(1, ["a"], None)

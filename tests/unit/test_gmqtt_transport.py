@@ -66,7 +66,7 @@ async def test_the_connection_to_a_silent_server_ends_with_that_cause():
     played.connection.end_silent(61.2)
     assert played.transport.aborted
     played.protocol.connection_lost(None)
-    assert str(played.lost[0].error) == "the server sent nothing for 61 s and answered no ping; keep-alive 30 s"
+    assert str(played.lost[0].error) == "the server sent nothing for 61 s and did not respond to a ping; keep-alive 30 s"
     assert not played.connection.keep_alive.is_watching
 
 

@@ -99,7 +99,7 @@ def test_two_clients_with_the_same_labels_are_refused(registry):
     client = FakeClient("a")
     metrics = ClientMetrics(client, registry=registry)
     metrics.add(client)
-    with pytest.raises(ValueError, match=r"client: another one with .* is already shown"):
+    with pytest.raises(ValueError, match=r"client: another client with .* is already exported"):
         metrics.add(FakeClient("a"))
     metrics.add(FakeClient("a", port=1884))
 

@@ -94,7 +94,7 @@ async def test_a_platform_that_refuses_every_chunk_size(file):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (TimeoutError(), "chunk 3: the platform does not answer"),
+        (TimeoutError(), "chunk 3: the platform did not respond"),
         (ConnectionLostError("cut"), "chunk 3: cut"),
         (b"", "chunk 3: it has 0 bytes instead of 100"),
         (PackageRefusedError("FAILURE"), "chunk 3: the platform reported FAILURE"),

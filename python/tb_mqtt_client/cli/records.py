@@ -177,7 +177,7 @@ def from_csv(lines: Iterable[tuple[int, bytes]], fields: Fields, delimiter: str 
 
 
 def from_arguments(arguments: Iterable[str]) -> dict[str, Any]:
-    """Return the values of ``key=value`` arguments. A value is JSON if it can be, else text.
+    """Return the values of ``key=value`` arguments. A value that is valid JSON is read as JSON, any other as text.
 
     Raises:
         ValueError: If an argument is not ``key=value`` or repeats a key.

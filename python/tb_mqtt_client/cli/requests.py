@@ -98,7 +98,7 @@ def get(
 @connection_options
 @output_options
 def set_(values: tuple[str, ...], timeout: float, connection: ConnectionOptions, terminal: Terminal) -> int:
-    """Set client attributes, like send --attributes. A value is JSON if it can be, else text."""
+    """Set client attributes, like send --attributes. A value that is valid JSON is sent as JSON, any other as text."""
     return send_values(values, load(connection, terminal.redactor), timeout, terminal)
 
 

@@ -101,9 +101,10 @@ def send(
       tb-mqtt send --file history.csv
       tail -f log.ndjson | tb-mqtt send --gateway --device-field meter
 
-    A value is JSON if it can be (21.5, true, [1,2], "7"), else text. NDJSON: one object per line, {"temperature": 21.5},
-    with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then one row per record;
-    an empty cell is not a value. Times are milliseconds since the epoch, or ISO 8601 with an offset from UTC.
+    A value that is valid JSON (21.5, true, [1,2], "7") is sent as JSON, any other as text. NDJSON: one object per line,
+    {"temperature": 21.5}, with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then
+    one row per record; an empty cell is not a value. Times are milliseconds since the epoch, or ISO 8601 with an offset
+    from UTC.
 
     At the end it prints the totals, in datapoints. The exit code is 0 only if the server acknowledged all of them and
     none was superseded by a later value with the same key and time.
@@ -112,7 +113,7 @@ def send(
     unit = None if ts_unit is None else Unit(ts_unit)
     if values:
         if path is not None:
-            raise click.UsageError("KEY=VALUE and --file: give one of them")
+            raise click.UsageError("KEY=VALUE and --file: give only one of them")
         if gateway and device is None:
             raise click.UsageError("--device NAME is needed with --gateway and KEY=VALUE")
         source = Source([_from_arguments(values, device, ts, attributes, unit)])
@@ -122,7 +123,7 @@ def send(
                 "--device and --ts need KEY=VALUE; records in a file have their own (--device-field, --ts-field)"
             )
         if ts_field is not None and no_guess_ts:
-            raise click.UsageError("--ts-field and --no-guess-ts: give one of them")
+            raise click.UsageError("--ts-field and --no-guess-ts: give only one of them")
         # A service may be started without a standard input.
         if path is None and (sys.stdin is None or sys.stdin.isatty()):
             raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")

@@ -179,7 +179,7 @@ def _from_options(options: ConnectionOptions, redactor: Redactor) -> dict[str, A
     redactor.add(options.token)
     _redact_proxy(options.proxy, redactor)
     if options.token is not None and options.token_file is not None:
-        raise CommandError("--token and --token-file: give one of them", ExitCode.USAGE)
+        raise CommandError("--token and --token-file: give only one of them", ExitCode.USAGE)
     # --connect-timeout limits connecting as a whole, the option of the configuration one attempt.
     names = {one.name for one in fields(options)} & set(DeviceConfig.option_names()) - {"connect_timeout"}
     given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
@@ -216,7 +216,7 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
     for name, secret in FILES_OF_SECRETS.items():
         if (path := profile.pop(name, None)) is not None:
             if secret in profile:
-                raise CommandError(f"{_place(options)}: {name} and {secret}: give one of them", ExitCode.USAGE)
+                raise CommandError(f"{_place(options)}: {name} and {secret}: give only one of them", ExitCode.USAGE)
             profile[secret] = read_secret(path, f"{_place(options)}: {name}", redactor)
     known = GatewayConfig.option_names()
     if unknown := profile.keys() - set(known):

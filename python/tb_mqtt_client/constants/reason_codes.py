@@ -64,7 +64,7 @@ class ReasonCode(IntEnum):
 
 
 class LocalReasonCode(IntEnum):
-    """Reason codes of the client, for messages that the server did not answer. Negative, so that no server can send them."""
+    """Reason codes of the client, for messages that the server did not acknowledge. Negative, so that no server can send them."""
 
     NOT_DELIVERED = -1
     """Not acknowledged: the caller stopped waiting, the client was stopped, or the message could not be published."""

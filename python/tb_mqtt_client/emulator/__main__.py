@@ -18,7 +18,7 @@ from tb_mqtt_client.emulator.provisioning import STRATEGIES
 from tb_mqtt_client.emulator.server import Emulator
 
 _DESCRIPTION = """\
-Emulate ThingsBoard's MQTT endpoint, to try clients against. The emulator answers as the platform does and keeps
+Emulate ThingsBoard's MQTT endpoint, for trying clients. The emulator behaves like the platform and keeps
 everything in memory only. It prints connections and publishes as they arrive, and reads commands while it runs: type
 help for a list. It has no REST API. The Python API can do more (docs/emulator.md).
 """

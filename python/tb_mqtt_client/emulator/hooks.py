@@ -169,7 +169,7 @@ class ConnectVerdict:
 
         Args:
             reason_code: A reason code of MQTT 5; MQTT 3.1.1 clients get the corresponding code. The platform uses 0x85, 0x86 and
-                0x87 (credentials), 0x88 (the core did not answer) and 0x9F (the rate of new sessions is limited).
+                0x87 (credentials), 0x88 (the core did not respond) and 0x9F (the rate of new sessions is limited).
         """
         return cls(reason_code=reason_code)
 

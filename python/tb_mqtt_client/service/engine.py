@@ -396,7 +396,7 @@ class Engine:
                 self.life.change(ClientState.DRAINING)
                 await self.message_service.drain()
         except TimeoutError:
-            logger.info("Stopping although not everything was delivered in the given time")
+            logger.info("Stopping before all data was delivered: the timeout of stop() has expired")
         finally:
             self._drain_limit = None
 
@@ -514,7 +514,7 @@ class Engine:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 "A client belongs to the event loop in which connect() was called first: "
-                "make one for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
+                "create one client for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
             )
 
     def send_message(self, message: MqttPublishMessage) -> Delivery:
@@ -540,7 +540,7 @@ class Engine:
         limit = self.admission.payload_limits(of_sub_devices=False).payload_size(message.topic)
         if message.payload_size > limit:
             raise ValueError(
-                f"the payload for {message.topic} has {message.payload_size} bytes, and the platform takes {limit} at most"
+                f"the payload for {message.topic} has {message.payload_size} bytes, and the platform accepts at most {limit}"
             )
 
     def _count_server_side_rpc(self) -> None:

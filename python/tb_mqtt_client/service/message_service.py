@@ -355,8 +355,8 @@ class MessageService:
 
     def _give_up(self, item: Queued) -> None:
         """Resolve an item that cannot be sent because of an unexpected error, which was reported."""
-        what = repr(item) if isinstance(item, WorkItem) else f"A send of {item[ENCODED].datapoints} datapoints"
-        logger.error("%s is given up after several unexpected errors and counts as undelivered", what)
+        what = repr(item) if isinstance(item, WorkItem) else f"a send of {item[ENCODED].datapoints} datapoints"
+        logger.error("Giving up on %s after several unexpected errors; its data is undelivered", what)
         self._receipts.undelivered(item)
         self._note_drained()
 

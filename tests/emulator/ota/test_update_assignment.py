@@ -234,7 +234,7 @@ async def test_a_platform_that_does_not_respond_to_attribute_requests(emulator, 
     result = await update(client, firmware_save_path=tmp_path)
     assert (result.state, result.error) == (
         FirmwareStates.FAILED,
-        "the platform does not respond to the request for the assigned package",
+        "the platform did not respond to the request for the assigned package",
     )
 
 

@@ -27,7 +27,7 @@ async def test_contract_9_ota_a_chunk_that_is_never_sent(client, emulator, platf
     platform.fault = once(*[DROP] * 5)
     await platform.assign("main.bin", "2.0", IMAGE)
     result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.02)
-    assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform does not answer")
+    assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform did not respond")
     await client.send_timeseries({"end": 1})
     assert subscriptions(emulator) == set()
 

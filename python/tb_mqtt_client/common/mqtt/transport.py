@@ -190,7 +190,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
 
 
 class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
-    """A connection that ends at once if the peer does not read or does not answer a ping; a clean end would wait for the peer."""
+    """A connection that ends at once if the peer stops reading or does not respond to a ping; a clean end would wait for it."""
 
     def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -216,14 +216,14 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         self.keep_alive.restart(server_keep_alive or self._keepalive)
 
     def end_silent(self, seconds: float) -> None:
-        """End the connection because the server did not answer a ping.
+        """End the connection because the server did not respond to a ping.
 
         Args:
             seconds: Seconds since the last byte from the server.
         """
         keep_alive = f"{self.keep_alive.seconds:g} s"
         self._protocol.fail(
-            TimeoutError(f"the server sent nothing for {seconds:.0f} s and answered no ping; keep-alive {keep_alive}")
+            TimeoutError(f"the server sent nothing for {seconds:.0f} s and did not respond to a ping; keep-alive {keep_alive}")
         )
 
     def subscribe(self, subscription: Any, **kwargs: Any) -> int:

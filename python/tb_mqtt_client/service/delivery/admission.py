@@ -287,7 +287,7 @@ class Admission:
             state = limit.state()
             self._log.warn_of(
                 state.limit,
-                "The server %s a limit on %s that it did not announce (%s): about %g a second, %g are used from now on. "
+                "The server %s a limit on %s that it did not announce (%s): about %g per second; the client now uses %g. "
                 "If another limit was exceeded, the client corrects this automatically",
                 "may enforce" if is_guess else "enforces",
                 state.limit,

@@ -130,7 +130,7 @@ class Intake:
             if self._closed:
                 # Nothing would resolve its future.
                 self.require_open()
-                raise NotConnectedError("the client was stopped while this call waited for its turn")
+                raise NotConnectedError("the client was stopped while this send waited for its turn")
         sub_devices = self._sub_devices
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)

@@ -106,7 +106,9 @@ class Outcomes:
             self._refused_for_now(item, reason_code)
         elif self.send_in_parts(item):
             self._counter.take_back(item.datapoints, item.superseded)
-            logger.debug("%r was refused (%s), its devices are sent one by one", item, reason_name(reason_code))
+            logger.debug(
+                "%r was refused (%s): the data of its devices is sent one device at a time", item, reason_name(reason_code)
+            )
         else:
             self._refused(item, reason_code)
 

@@ -378,7 +378,7 @@ class UplinkQueueWorker(MessageQueueWorker):
             self._publisher.counter.refuse_queued(1, oversized.result.reason_code)
             self._oversized_log.warn_of(
                 "oversized",
-                "The datapoint %r needs a payload of %d bytes, which is over the limit: it is rejected",
+                "The datapoint %r needs a payload of %d bytes, which exceeds the limit: it is rejected",
                 oversized.key,
                 oversized.result.payload_size,
             )

@@ -92,7 +92,7 @@ class DeviceClient:
 
         Raises:
             OSError: The server cannot be reached, or violates MQTT.
-            TimeoutError: The server does not answer in time; also an ``OSError``.
+            TimeoutError: The server does not respond in time; also an ``OSError``.
             ConnectionRefusedByServer: The server refuses the connection, with its reason; also a ``ConnectionError``.
             NotConnectedError: The client was disconnected or stopped meanwhile.
             ValueError: No host is configured.
@@ -236,7 +236,7 @@ class DeviceClient:
                 return await client.provision()
         except TimeoutError:
             host, port = provision_request.host, provision_request.port
-            logger.error("%s:%d did not answer the provisioning request within %g s", host, port, timeout)  # noqa: TRY400
+            logger.error("%s:%d did not respond to the provisioning request within %g s", host, port, timeout)  # noqa: TRY400
             return None
 
     @overload

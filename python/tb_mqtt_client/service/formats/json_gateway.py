@@ -51,7 +51,7 @@ class JsonGatewayFormat(GatewayFormat):
         """Write ``{"device": name, "id": n, "client": bool, "key": k}`` or ``{..., "keys": [...]}``.
 
         Raises:
-            ValueError: The request is for keys of both scopes, of which the server answers one, or of none, for which it
+            ValueError: The request is for keys of both scopes, of which the server handles one, or of none, for which it
                 disconnects.
         """
         if len(request.scopes()) != 1:

@@ -56,7 +56,7 @@ class SessionLimits:
         """
         reply = json_object(payload)
         if "error" in reply:
-            raise ValueError(f"not a reply to getSessionLimits: {payload[:200]!r}")
+            raise ValueError(f"not a response to getSessionLimits: {payload[:200]!r}")
         reader = _Reader()
         limits = cls(
             reader.packet_size(reply.get("maxPayloadSize")),
@@ -65,7 +65,7 @@ class SessionLimits:
             announced=True,
         )
         if reader.unusable:
-            logger.warning("The server's limits are used without these unusable fields: %s", ", ".join(reader.unusable))
+            logger.warning("Using the server's limits without these unusable fields: %s", ", ".join(reader.unusable))
         return limits
 
 

@@ -88,7 +88,7 @@ class DeviceSession:
             TypeError: ``cb`` is a coroutine function, or cannot be called.
         """
         if inspect.iscoroutinefunction(cb):
-            raise TypeError("cb must be a plain function: states change at once")
+            raise TypeError("cb must be a plain function, not a coroutine function: it is called synchronously")
         self._state_change_callback = _checked(cb)
 
     def set_attribute_update_callback(self, cb: AttributeUpdateCallback | None) -> None:

@@ -202,8 +202,8 @@ class SubDevices(Component):
         self._has_warned_of_version = True
         logger.warning(
             "This gateway is connected with MQTT 3.1.1, where an acknowledgement has no reason code: data of its devices that the "
-            "platform drops, for a rate limit for example, counts as acknowledged. Use MQTT 5 (mqtt_version=5, the default) and a "
-            "server that supports it"
+            "platform drops, for example because of a rate limit, counts as acknowledged. Use MQTT 5 (mqtt_version=5, the default) "
+            "and a server that supports it"
         )
 
     def _stop_combining(self) -> None:
@@ -213,6 +213,6 @@ class SubDevices(Component):
         self._combines_devices = False
         self._engine.admission.set_most_devices(1)
         logger.warning(
-            "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. From now on a message "
-            "has the data of one device. Set combine_devices to false to have that from the first message on"
+            "The server acknowledges each device of a message on its own, as ThingsBoard before 4.2.1 does. The client now sends "
+            "one device per message. Set combine_devices to false to do so from the first message on"
         )

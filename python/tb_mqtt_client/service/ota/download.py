@@ -73,7 +73,7 @@ async def download(chunks: PackageChunks, file: PackageFile, size: int, chunk_si
             chunk = _of_length(await chunks.get(number, chunk_size), expected)
         except (TimeoutError, ConnectionLostError, PackageRefusedError, _WrongChunkError) as error:
             failures += 1
-            cause = "the platform does not answer" if isinstance(error, TimeoutError) else str(error)
+            cause = "the platform did not respond" if isinstance(error, TimeoutError) else str(error)
             logger.debug("Chunk %d of a package was not received: %s", number, cause)
             if failures == ATTEMPTS or _is_final(error):
                 raise PackageUpdateError(f"chunk {number}: {cause}") from error

@@ -76,9 +76,7 @@ class FirmwareUpdater(Component):
             if callback is not None:
                 require_callable(name, callback)
         if on_package is None and on_received_callback is None and not save_firmware:
-            raise ValueError(
-                "save_firmware must be true, or on_package or on_received_callback given: without them the image is discarded"
-            )
+            raise ValueError("set save_firmware, on_package or on_received_callback: otherwise the image would be discarded")
         if not isinstance(chunk_timeout, int | float) or not 0 < chunk_timeout < float("inf"):
             raise ValueError(f"chunk_timeout must be a positive number of seconds, not {chunk_timeout!r}")
         options = UpdateOptions(
@@ -168,7 +166,7 @@ class FirmwareUpdater(Component):
             except TimeoutError:
                 continue
             return AssignedPackage.from_attributes(kind, {entry.key: entry.value for entry in response.shared})
-        raise PackageUpdateError("the platform does not respond to the request for the assigned package")
+        raise PackageUpdateError("the platform did not respond to the request for the assigned package")
 
     async def report_current(self, kind: PackageKind) -> None:
         await self._send(self._info(kind))

@@ -54,9 +54,9 @@ class InboundReport:
         self._log.warn_of("unexpected", "Unexpected message on %s: %s", topic, why)
 
     def message_refused(self, topic: str, limit: int) -> None:
-        """Count a message that is not processed, since ``limit`` others wait for their callbacks."""
+        """Count a message that is not processed, because ``limit`` others are waiting for their callbacks."""
         self.refused += 1
-        self._log.warn_of("refused", "A message on %s is refused: %d others wait for their callbacks", topic, limit)
+        self._log.warn_of("refused", "Dropping a message on %s: %d others are waiting for their callbacks", topic, limit)
 
     def request_unanswered(self, request: object, error: Exception) -> None:
         """Log that a request, which no caller awaits, got no response."""
