@@ -76,7 +76,9 @@ class FirmwareUpdater(Component):
             if callback is not None:
                 require_callable(name, callback)
         if on_package is None and on_received_callback is None and not save_firmware:
-            raise ValueError("set save_firmware, on_package or on_received_callback: otherwise the image would be discarded")
+            raise ValueError(
+                "save_firmware must be true unless on_package or on_received_callback is set: the image would be discarded"
+            )
         if not isinstance(chunk_timeout, int | float) or not 0 < chunk_timeout < float("inf"):
             raise ValueError(f"chunk_timeout must be a positive number of seconds, not {chunk_timeout!r}")
         options = UpdateOptions(
