@@ -237,8 +237,6 @@ class ConnectionKeeper:
             logger.warning("Connecting failed: %s. Next attempt in %.1f s", cause, delay)
             if not is_expected:
                 kind = type(error).__name__
-                self._unexpected_log.warn_of(
-                    kind, "Connecting failed because of an unexpected error: %s", cause, level=logging.ERROR, error=error
-                )
+                self._unexpected_log.warn_of(kind, "Unexpected error while connecting: %s", cause, level=logging.ERROR, error=error)
             self._observer.failed(error, delay)
         await asyncio.sleep(delay)
