@@ -301,29 +301,29 @@ async def test_a_message_that_is_taken_back():
 @pytest.mark.parametrize("name", ["D", 'B"é', "a longer name"])
 async def test_a_payload_of_a_renamed_device(name):
     traffic, new = Traffic(), DeviceIdentity(name)
-    message = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"A":"A"}}]}'), [])
-    message.device = A
-    assert not traffic.follow(message)
+    item = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b'{"A":[{"ts":1,"values":{"A":"A"}}]}'), [])
+    item.device = A
+    assert not traffic.follow(item)
     traffic.move(B, C)
-    assert not traffic.follow(message)
+    assert not traffic.follow(item)
     traffic.move(A, new)
-    assert traffic.follow(message)
-    assert traffic.pipeline.again == [message]
+    assert traffic.follow(item)
+    assert traffic.pipeline.again == [item]
     renamed = name.replace('"', '\\"')
-    assert message.message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
-    assert (message.message.payload_size, message.device) == (len(message.message.payload), new)
-    assert not traffic.follow(message)
+    assert item.message.payload == f'{{"{renamed}":[{{"ts":1,"values":{{"A":"A"}}}}]}}'.encode()
+    assert (item.message.payload_size, item.device) == (len(item.message.payload), new)
+    assert not traffic.follow(item)
     traffic.move(new, None)
-    assert traffic.follow(message)
-    assert traffic.pipeline.unresolved == [message]
+    assert traffic.follow(item)
+    assert traffic.pipeline.unresolved == [item]
 
 
 async def test_a_message_of_several_devices_goes_in_parts():
     traffic = Traffic()
-    message = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b"{}"), [])
-    message.device, message.devices = A, 2
+    item = WorkItem(MqttPublishMessage("v1/gateway/telemetry", b"{}"), [])
+    item.device, item.devices = A, 2
     traffic.move(A, B)
-    assert traffic.follow(message)
+    assert traffic.follow(item)
     assert (traffic.pipeline.again, traffic.pipeline.unresolved) == ([], [])
 
 

@@ -266,9 +266,9 @@ def test_devices_of_a_refused_keep_alive_are_reported_and_forgotten(site):
     for device in DEVICES[:3]:
         site.run(site.kept.announced, device)
     site.clock.run_until(SECONDS)
-    [(_, message)] = site.manager.published
+    [(_, item)] = site.manager.published
     site.run(site.kept.forget, DEVICES[1])
-    message.futures[0].set_result(message.result(0x80))
+    item.futures[0].set_result(item.result(0x80))
     site.clock.run_until(3 * SECONDS)
     assert site.refused == [DEVICES[0], DEVICES[2]]
     assert (len(site.kept), len(site.manager.published)) == (0, 1)

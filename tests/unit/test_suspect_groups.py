@@ -27,16 +27,16 @@ class Sends:
         """The number of other acknowledged messages with datapoints; it grows, unless a test changes that."""
         self.suspects = Suspects(self.halve, lambda: next(self.others), lambda: self.now)
 
-    def message(self, sends):
-        message = WorkItem(MqttPublishMessage("v1/devices/me/telemetry", b"{}"), [])
-        self.carried[message] = list(sends)
-        return message
+    def item(self, sends):
+        item = WorkItem(MqttPublishMessage("v1/devices/me/telemetry", b"{}"), [])
+        self.carried[item] = list(sends)
+        return item
 
-    def halve(self, message, tears_sends):
+    def halve(self, item, tears_sends):
         self.tears_sends = tears_sends
-        sends = self.carried[message]
+        sends = self.carried[item]
         middle = len(sends) // 2
-        return [self.message(sends[:middle]), self.message(sends[middle:])] if len(sends) > 1 else []
+        return [self.item(sends[:middle]), self.item(sends[middle:])] if len(sends) > 1 else []
 
     async def next_group(self):
         """Return the next group for a trial, and move the clock to its time."""
@@ -60,19 +60,19 @@ async def isolate(sends, poison, end, *, worked=lambda: True, rounds=2000):
             break
         group = await sends.next_group()
         assert suspects.begin(group, worked=worked())
-        bad = [message for message in group.items if poison & set(sends.carried[message])]
+        bad = [item for item in group.items if poison & set(sends.carried[item])]
         if bad:
             # The server handles sends in order, and acknowledges those before the bad one.
-            for message in group.items[: group.items.index(bad[0])]:
-                acknowledged += sends.carried[message]
-                suspects.settled(message)
+            for item in group.items[: group.items.index(bad[0])]:
+                acknowledged += sends.carried[item]
+                suspects.settled(item)
             ends += 1
-            for message in suspects.failed(end):
-                rejected += sends.carried[message]
+            for item in suspects.failed(end):
+                rejected += sends.carried[item]
         else:
-            for message in list(group.items):
-                acknowledged += sends.carried[message]
-                suspects.settled(message)
+            for item in list(group.items):
+                acknowledged += sends.carried[item]
+                suspects.settled(item)
             suspects.end()
     return acknowledged, rejected, ends
 
@@ -87,7 +87,7 @@ async def test_only_the_bad_sends_are_rejected(sizes, picks, end):
     total = sum(sizes)
     poison = {pick % total for pick in picks}
     numbers = iter(range(total))
-    sends.suspects.add([sends.message([next(numbers) for _ in range(size)]) for size in sizes])
+    sends.suspects.add([sends.item([next(numbers) for _ in range(size)]) for size in sizes])
     acknowledged, rejected, _ = await isolate(sends, poison, end)
     assert sends.suspects.is_empty()
     assert set(rejected) == poison
@@ -96,7 +96,7 @@ async def test_only_the_bad_sends_are_rejected(sizes, picks, end):
 
 async def test_few_connections_end_for_one_bad_send_among_fifty():
     sends = Sends()
-    sends.suspects.add([sends.message(range(51))])
+    sends.suspects.add([sends.item(range(51))])
     acknowledged, rejected, ends = await isolate(sends, {17}, CLOSED)
     assert (len(acknowledged), rejected) == (50, [17])
     assert ends <= 6 + STRIKES
@@ -107,10 +107,10 @@ async def test_few_connections_end_for_one_bad_send_among_fifty():
 async def test_a_server_that_ends_every_connection_rejects_nothing(end):
     """For days, no session acknowledges a message."""
     sends = Sends()
-    sends.suspects.add([sends.message([number]) for number in range(10)])
+    sends.suspects.add([sends.item([number]) for number in range(10)])
     _, rejected, ends = await isolate(sends, set(range(10)), end, worked=lambda: False, rounds=3000)
     assert (rejected, ends) == ([], 3000)
-    assert sorted(number for message in sends.suspects.all() for number in sends.carried[message]) == list(range(10))
+    assert sorted(number for item in sends.suspects.all() for number in sends.carried[item]) == list(range(10))
     # The trials of a message are then five minutes apart.
     assert sends.now > 3000 / 10 * 200
 
@@ -119,7 +119,7 @@ async def test_data_is_rejected_only_if_other_data_was_acknowledged_meanwhile():
     """For days, the server accepts announcements and requests, but cannot store data."""
     sends = Sends()
     sends.others = itertools.repeat(7)
-    sends.suspects.add([sends.message([number]) for number in range(10)])
+    sends.suspects.add([sends.item([number]) for number in range(10)])
     _, rejected, ends = await isolate(sends, set(range(10)), CLOSED, rounds=3000)
     assert (rejected, ends) == ([], 3000)
     assert sends.now > 3000 / 10 * 200
@@ -132,15 +132,15 @@ async def test_data_is_rejected_only_if_other_data_was_acknowledged_meanwhile():
 async def test_a_message_without_datapoints_is_rejected_alone():
     sends = Sends()
     sends.others = itertools.repeat(0)
-    message = WorkItem(MqttPublishMessage("v1/devices/me/claim", b"{}"), [])
-    sends.carried[message] = [1]
-    sends.suspects.add([message])
+    item = WorkItem(MqttPublishMessage("v1/devices/me/claim", b"{}"), [])
+    sends.carried[item] = [1]
+    sends.suspects.add([item])
     assert (await isolate(sends, {1}, CLOSED))[1] == [1]
 
 
 async def test_strikes_are_spread_over_a_minute():
     sends = Sends()
-    sends.suspects.add([sends.message([1])])
+    sends.suspects.add([sends.item([1])])
     times = []
     for _ in range(STRIKES):
         group = await sends.next_group()
@@ -154,7 +154,7 @@ async def test_strikes_are_spread_over_a_minute():
 @pytest.mark.parametrize("code", [0x81, 0x82, 0x90, 0x95, 0x99])
 async def test_a_reason_that_names_the_message_needs_no_second_strike(code):
     sends = Sends()
-    sends.suspects.add([sends.message([1])])
+    sends.suspects.add([sends.item([1])])
     assert sends.suspects.begin(await sends.next_group(), worked=False)
     assert len(sends.suspects.failed(SessionEnd("DISCONNECT", code, by_server=True))) == 1
 
@@ -179,7 +179,7 @@ def test_only_some_ends_may_be_caused_by_a_message(end, expected):
 async def test_a_send_is_split_only_if_the_server_cannot_give_a_reason(tells_reasons):
     """Its datapoints may exceed a limit, which would not justify a rejection."""
     sends = Sends()
-    sends.suspects.add([sends.message([1])])
+    sends.suspects.add([sends.item([1])])
     assert sends.suspects.begin(await sends.next_group(), worked=True)
     assert sends.suspects.failed(SessionEnd("closed", by_server=True, tells_reasons=tells_reasons)) == []
     assert sends.tears_sends is not tells_reasons
@@ -187,7 +187,7 @@ async def test_a_send_is_split_only_if_the_server_cannot_give_a_reason(tells_rea
 
 async def test_a_trial_that_ends_for_another_reason_begins_again():
     sends = Sends()
-    sends.suspects.add([sends.message([1]), sends.message([2])])
+    sends.suspects.add([sends.item([1]), sends.item([2])])
     group = await sends.next_group()
     assert sends.suspects.begin(group, worked=True)
     assert sends.suspects.failed(SessionEnd("closed by this client")) == []
@@ -197,7 +197,7 @@ async def test_a_trial_that_ends_for_another_reason_begins_again():
 
 async def test_a_suspect_can_be_removed_but_not_during_its_trial():
     sends = Sends()
-    first, second = sends.message([1]), sends.message([2])
+    first, second = sends.item([1]), sends.item([2])
     sends.suspects.add([first, second])
     assert sends.suspects.remove_first(first.__eq__) is first
     assert sends.suspects.begin(await sends.next_group(), worked=True)

@@ -14,6 +14,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 logger = get_logger(__name__)
 
 Delivery = asyncio.Future[PublishResult]
+"""The future of a send or of a message."""
 Share = tuple[Delivery, int | None]
 """A send's future, and how many of the send's datapoints a message carries. With ``None``, all datapoints of the message are the
 send's."""

@@ -147,7 +147,7 @@ class PatchUtils:
         self.patch_mqtt_handler_disconnect()
         self.patch_puback_handling(on_puback_with_reason_and_properties)
         self.patch_inbound_publish()
-        self.patch_subscription_answers()
+        self.patch_subscription_acknowledgements()
         self.patch_gmqtt_protocol_connection_lost()
 
     @property
@@ -282,7 +282,7 @@ class PatchUtils:
         self._packet_handlers[PacketType.PUBLISH] = handle
         self._packet_handlers[PacketType.PUBREL] = release
 
-    def patch_subscription_answers(self) -> None:
+    def patch_subscription_acknowledgements(self) -> None:
         """Pass on SUBACKs and UNSUBACKs, but only for a SUBSCRIBE or UNSUBSCRIBE with their packet id."""
         handler, packet_ids = self._handler, self.packet_ids
 

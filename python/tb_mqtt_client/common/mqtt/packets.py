@@ -149,7 +149,7 @@ class Publish(NamedTuple):
     properties: Properties
 
 
-class SubscriptionAnswer(NamedTuple):
+class SubscriptionAcknowledgement(NamedTuple):
     """The body of a SUBACK or UNSUBACK."""
 
     packet_id: int
@@ -304,29 +304,29 @@ def read_acknowledgement(packet: str, body: bytes, version: int) -> tuple[int, i
     return packet_id, body[2], {} if without else _Fields(packet, body, 3).properties()
 
 
-def read_suback(body: bytes, version: int) -> SubscriptionAnswer:
+def read_suback(body: bytes, version: int) -> SubscriptionAcknowledgement:
     """Read a SUBACK.
 
     Raises:
         NotMqttError: The SUBACK is malformed, or has no reason code.
     """
-    answer = _read_subscription_answer("SUBACK", body, version)
-    if not answer.reason_codes:
+    acknowledgement = _read_subscription_acknowledgement("SUBACK", body, version)
+    if not acknowledgement.reason_codes:
         raise NotMqttError("a SUBACK has no reason code")
-    return answer
+    return acknowledgement
 
 
-def read_unsuback(body: bytes, version: int) -> SubscriptionAnswer:
+def read_unsuback(body: bytes, version: int) -> SubscriptionAcknowledgement:
     """Read an UNSUBACK; MQTT 3.1.1 has no reason codes in it.
 
     Raises:
         NotMqttError: The UNSUBACK is malformed.
     """
-    return _read_subscription_answer("UNSUBACK", body, version)
+    return _read_subscription_acknowledgement("UNSUBACK", body, version)
 
 
-def _read_subscription_answer(packet: str, body: bytes, version: int) -> SubscriptionAnswer:
+def _read_subscription_acknowledgement(packet: str, body: bytes, version: int) -> SubscriptionAcknowledgement:
     fields = _Fields(packet, body)
     packet_id = fields.number(2)
     properties = fields.properties() if version >= MQTT_5 and fields.left else {}
-    return SubscriptionAnswer(packet_id, tuple(fields.take(fields.left)), properties)
+    return SubscriptionAcknowledgement(packet_id, tuple(fields.take(fields.left)), properties)
