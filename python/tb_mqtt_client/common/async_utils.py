@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
-
-logger = get_logger(__name__)
 
 Delivery = asyncio.Future[PublishResult]
 """The future of a send or of a message."""

@@ -20,7 +20,6 @@ logger = get_logger(__name__)
 
 DEFAULT_MAX_PACKET_SIZE: Final = 65536
 """Bytes of a packet's remaining length: the server's own default (docs/platform_contract.md, fact 6)."""
-MQTT_5: Final = 5
 
 
 class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types

@@ -1,6 +1,11 @@
 """Values of the options that offer a choice."""
 
 from enum import StrEnum
+from typing import Final
+
+MQTT_3_1_1: Final = 4
+MQTT_5: Final = 5
+"""Values of ``mqtt_version``: the protocol versions as CONNECT numbers them."""
 
 
 class QueuePolicy(StrEnum):

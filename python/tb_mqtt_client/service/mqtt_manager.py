@@ -24,6 +24,7 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.option_values import MQTT_3_1_1, MQTT_5
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, ReasonCode, reason_name
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.delivery.receipts import resolve_futures, resolve_undelivered
@@ -45,7 +46,6 @@ DEFAULT_ACK_TIMEOUT = 30.0
 """Seconds from a PUBLISH to its PUBACK, after which the connection is closed."""
 WANTED_SHARE = 1 / 8
 """The share of ``ack_timeout`` that a PUBACK should take at most on a slow link: a few seconds."""
-MQTT_3_1_1, MQTT_5 = 4, 5
 COMBINED_REMEMBERED = 100
 """The number of acknowledged messages with several devices that are remembered: PUBACKs for one message arrive close together."""
 CLOSED_HERE = "closed by this client"

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from gmqtt.mqtt.property import Property
 
+from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 SMALLEST_PACKET: Final = 2
@@ -81,9 +82,6 @@ class PacketReader:
                 return position + index + 1, size
         raise NotMqttError("the length of a packet has more than four bytes")
 
-
-MQTT_3_1_1: Final = 4
-MQTT_5: Final = 5
 
 Properties = dict[str, Any]
 """Lists of values by the name of the property."""

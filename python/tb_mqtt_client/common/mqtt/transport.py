@@ -20,7 +20,8 @@ from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
 
 from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
 from tb_mqtt_client.common.mqtt.keep_alive import KeepAlive
-from tb_mqtt_client.common.mqtt.packets import MQTT_5, TYPE_BITS, NotMqttError, PacketReader, PacketType
+from tb_mqtt_client.common.mqtt.packets import TYPE_BITS, NotMqttError, PacketReader, PacketType
+from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 
 

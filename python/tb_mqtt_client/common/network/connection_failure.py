@@ -15,10 +15,9 @@ from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer, ProxyRef
 from tb_mqtt_client.common.mqtt.packets import NotMqttError
 from tb_mqtt_client.common.network.proxy import PROXY_AUTHENTICATION_REQUIRED
 from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT, Route, Step
+from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.constants.reason_codes import ConnectReturnCode, ReasonCode, connect_return_name
 from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, ServerAddress
-
-MQTT_5 = 5
 
 
 @dataclass(frozen=True, slots=True)

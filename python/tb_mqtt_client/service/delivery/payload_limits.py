@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_PACKET_SIZE, MQTT_5
+from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_PACKET_SIZE
 from tb_mqtt_client.constants.mqtt_topics import (
     DEVICE_ATTRIBUTES_TOPIC,
     DEVICE_TELEMETRY_TOPIC,
     GATEWAY_ATTRIBUTES_TOPIC,
     GATEWAY_TELEMETRY_TOPIC,
 )
+from tb_mqtt_client.constants.option_values import MQTT_5
 
 
 @dataclass(frozen=True, slots=True)

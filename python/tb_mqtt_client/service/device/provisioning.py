@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse, device_config
 from tb_mqtt_client.common.tasks import Tasks, report_failure
@@ -19,8 +18,6 @@ from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
-
-logger = get_logger(__name__)
 
 CLIENT_ID = "provision"
 """The MQTT client id of a session for provisioning, which has no user name."""

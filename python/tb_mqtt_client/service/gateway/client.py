@@ -7,7 +7,6 @@ from typing import Any, Literal, overload
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
-from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
@@ -27,8 +26,6 @@ from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.sub_devices import SubDevices
-
-logger = get_logger(__name__)
 
 
 class GatewayClient(DeviceClient):

@@ -9,10 +9,10 @@ from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.logging_utils import get_logger
-from tb_mqtt_client.common.mqtt_message import MQTT_5
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
