@@ -105,7 +105,8 @@ class PackageUpdate:
         self._tasks = tasks
         self._chunks = chunks
         self._options = options
-        self._kind = options.kind
+        self.kind = options.kind
+        """The kind of the package."""
         self._state = FirmwareStates.IDLE
         self._changed = asyncio.Event()
         self._tried: AssignedPackage | None = None
@@ -147,7 +148,7 @@ class PackageUpdate:
         """Install the assigned package. With ``keep_watching``, also install each later one, until the task is cancelled."""
         self._task = asyncio.current_task()
         try:
-            await self._host.report_current(self._kind)
+            await self._host.report_current(self.kind)
             while True:
                 result = await self._update_reporting()
                 if self._client_ended or not self._options.keep_watching:
@@ -191,11 +192,11 @@ class PackageUpdate:
         """Request the assigned package, and again while its attributes are incomplete."""
         for _ in range(SETTLING_ATTEMPTS - 1):
             try:
-                return await self._host.assigned_package(self._kind)
+                return await self._host.assigned_package(self.kind)
             except IncompletePackageError as incomplete:
                 logger.debug("The assigned package is incomplete; next request in %g s: %s", SETTLING_SECONDS, incomplete)
             await self._settle()
-        return await self._host.assigned_package(self._kind)
+        return await self._host.assigned_package(self.kind)
 
     async def _update(self) -> UpdateResult:
         package = await self._assigned_package()
@@ -223,7 +224,7 @@ class PackageUpdate:
         folder = self._options.folder
         # An unknown algorithm or an unusable title is reported before the download.
         checksum = new_checksum(str(package.checksum_algorithm))
-        name = package.file_name if folder else f"{self._kind}-image"
+        name = package.file_name if folder else f"{self.kind}-image"
         file = PackageFile(folder or Path(tempfile.gettempdir()), name, checksum)
         try:
             await self._report(FirmwareStates.DOWNLOADING)
@@ -299,7 +300,7 @@ class PackageUpdate:
 
     async def _report(self, state: FirmwareStates, error: str | None = None) -> None:
         self._state = state
-        await self._host.report(self._kind, state, error)
+        await self._host.report(self.kind, state, error)
 
     async def _report_cancelled(self) -> None:
         if self._state in {FirmwareStates.IDLE, FirmwareStates.UPDATED, FirmwareStates.FAILED}:

@@ -47,7 +47,6 @@ class FirmwareUpdater(Component):
         self.current_software_info = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
         self._update: PackageUpdate | None = None
-        self._kind = PackageKind.FIRMWARE
         # A number is not used twice in a session: the platform would serve the package that it cached for it.
         self._request_ids = itertools.count(1)
         self._last_report_ts = 0
@@ -98,7 +97,6 @@ class FirmwareUpdater(Component):
     def _start(self, options: UpdateOptions, chunk_timeout: float) -> asyncio.Task[UpdateResult]:
         engine = self._engine
         chunks = PackageChunks(engine.mqtt_manager, engine.admission, options.kind, chunk_timeout, lambda: next(self._request_ids))
-        self._kind = options.kind
         self._update = PackageUpdate(self, chunks, options, engine.tasks)
         self._task = engine.tasks.start(self._update.run(), "update")
         # A task that is cancelled before it begins does not come to closing them.
@@ -127,7 +125,7 @@ class FirmwareUpdater(Component):
 
     def attributes_updated(self, update: AttributeUpdate) -> None:
         """Notify the running update if an attribute of its package was changed or deleted."""
-        if self._update is not None and {*update.keys(), *update.deleted_keys} & {*package_keys(self._kind)}:
+        if self._update is not None and {*update.keys(), *update.deleted_keys} & {*package_keys(self._update.kind)}:
             self._update.assignment_changed()
 
     def session_ended(self) -> None:
