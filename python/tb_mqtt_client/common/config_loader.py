@@ -89,7 +89,8 @@ class DeviceConfig:
     ack_timeout: float
     """Seconds without the acknowledgement of a message after which the connection is closed."""
     reconnect_delay_min: float
-    """Seconds: the upper bound of the random delay before the first attempt to reconnect. It doubles with each attempt."""
+    """Seconds: the upper bound of the random delay before an attempt to reconnect, at the beginning of an outage. It grows with the
+    length of the outage."""
     reconnect_delay_max: float
     """Seconds: the largest value of that bound."""
     rate_limit_percentage: int

@@ -21,9 +21,9 @@ logger = get_logger(__name__)
 EXPECTED_FAILURES = (OSError, TBMQTTError)
 """Failures of network and server, whose text says everything. All others are logged with their traceback."""
 
-
 SHARE_OF_OUTAGE = 0.25
-"""A delay is at most this much of the time that was waited before it: a short outage is over soon after its end."""
+"""A delay is at most this share of the longest time that the delays before it can have taken: the end of a short outage is noticed
+soon."""
 
 
 class Backoff:
