@@ -16,7 +16,7 @@ from tb_mqtt_client.common.exceptions import (
     UnsupportedValueError,
 )
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
-from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.constants.firmware import FirmwareStates
 from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
@@ -71,6 +71,7 @@ __all__ = [
     "AttributeUpdate",
     "BackpressureException",
     "BasicProvisioningCredentials",
+    "Certainty",
     "ClaimRequest",
     "ClientFailed",
     "ClientState",

@@ -5,12 +5,13 @@ import re
 import pytest
 from documents import ROOT, read
 
-from tb_mqtt_client import QueuePolicy
+from tb_mqtt_client import Certainty, QueuePolicy
 from tb_mqtt_client.common import exceptions
 from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS
 
 DEVICES = (ROOT / "docs" / "devices.md").read_text()
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
+DELIVERY = (ROOT / "docs" / "delivery.md").read_text()
 ROWS = {
     name: [cell.strip() for cell in row[1:-1].split("|")]
     for row in re.findall(r"^\| `.*\|$", DEVICES.split("\n## Options\n")[1].split("\n## ")[0], re.MULTILINE)
@@ -51,6 +52,10 @@ def test_the_options_of_gateways():
 
 def test_the_queue_policies():
     assert set(re.findall(r'^\| `"(\w+)"`', LIMITS, re.MULTILINE)) == set(QueuePolicy)
+
+
+def test_the_certainties_of_results():
+    assert re.findall(r'^\| `"(\w+)"`', DELIVERY, re.MULTILINE) == list(Certainty)
 
 
 def test_the_tree_of_errors():

@@ -67,7 +67,8 @@ class LocalReasonCode(IntEnum):
     """Reason codes of the client, for messages that the server did not acknowledge. Negative, so that no server can send them."""
 
     NOT_DELIVERED = -1
-    """Not acknowledged: the caller stopped waiting, the client was stopped, or the message could not be published."""
+    """Not acknowledged: the caller stopped waiting, the client was stopped, or the message could not be published.
+    ``PublishResult.certainty`` distinguishes these cases."""
     DROPPED = -2
     """Dropped from the full queue by the queue policy that the user chose (``QueuePolicy``)."""
 

@@ -17,7 +17,7 @@ from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
@@ -482,7 +482,8 @@ class Engine:
             async with asyncio.timeout(limit):
                 return await delivery
         except TimeoutError:
-            return PublishResult(topic, self.config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
+            result = PublishResult(topic, self.config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
+            return result.with_certainty(Certainty.PENDING)
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""

@@ -104,7 +104,7 @@ class Outcomes:
             self._receipts.resolve(item, reason_code)
         elif reason_code in QUOTA_REFUSALS:
             self._refused_for_now(item, reason_code)
-        elif self.send_in_parts(item):
+        elif self._send_refused_in_parts(item):
             self._counter.take_back(item.datapoints, item.superseded)
             logger.debug(
                 "%r was refused (%s): the data of its devices is sent one device at a time", item, reason_name(reason_code)
@@ -117,8 +117,13 @@ class Outcomes:
         self._quota_notice = True
         self._admission.backpressure.notify_quota_exceeded()
 
+    def _send_refused_in_parts(self, item: WorkItem) -> bool:
+        item.note_refused()
+        return self.send_in_parts(item)
+
     def _refused_for_now(self, item: WorkItem, reason_code: int) -> None:
         self._quota_refusal = True
+        item.note_refused()
         self._admission.refused(item, f"PUBACK {reason_name(reason_code)}")
         limit = self._admission.likely_limit(item)
         text = "The platform refused %r for a quota, and it is sent again: %s. The limit: %s"
@@ -143,6 +148,7 @@ class Outcomes:
         """Handle the end of a connection; return the unacknowledged messages to be published again, in their old order."""
         items = [item for item in items if item.resend]
         for item in items:
+            item.note_lost()
             if item.has_datapoints:
                 self._counter.take_back(item.datapoints, item.superseded)
         in_flight, in_trial = items, self.suspects.current.items if self.suspects.current is not None else []
@@ -335,7 +341,7 @@ def part_of(item: WorkItem, payload: Payload, sub_devices: SubDeviceFilter | Non
     message = MqttPublishMessage(whole.topic, payload.data, whole.qos, datapoints=total, route=whole.route)
     part = WorkItem(message, [asyncio.get_running_loop().create_future()], total)
     part.packed, part.devices, part.superseded = payload, payload.devices, total - payload.datapoints
-    part.payload_limit, part.losses = item.payload_limit, item.losses
+    part.payload_limit, part.losses, part.certainty = item.payload_limit, item.losses, item.certainty
     if item.device is not None:
         assert sub_devices is not None
         [packed_for] = payload.device_identities()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap
-from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
@@ -57,7 +57,9 @@ class Receipts:
         encoded, future, _ = item
         self._capacity.give_back(1, encoded.nbytes)
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
-        _resolve(future, announcement.with_datapoints(encoded.datapoints))
+        # The certainty of an announcement says nothing about data that waited for it.
+        certainty = Certainty.REFUSED if announcement.reason_code > 0 else Certainty.NEVER_SENT
+        _resolve(future, announcement.with_datapoints(encoded.datapoints).with_certainty(certainty))
 
     def dropped(self, encoded: EncodedUplink, future: Delivery) -> None:
         """Resolve a send that the queue policy drops."""
@@ -79,7 +81,8 @@ def resolve_undelivered(items: list[WorkItem], _: SessionEnd) -> None:
 
 
 def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResult:
-    return PublishResult("", 1, -1, encoded.nbytes, reason_code, encoded.datapoints)
+    result = PublishResult("", 1, -1, encoded.nbytes, reason_code, encoded.datapoints)
+    return result.with_certainty(Certainty.NEVER_SENT)
 
 
 def _resolve(future: Delivery, result: PublishResult) -> None:

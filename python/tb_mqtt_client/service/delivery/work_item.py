@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, Payload
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
 
 QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
@@ -37,6 +37,9 @@ class WorkItem:
     """Whether the message is published again if its connection ends before the acknowledgement."""
     losses = 0
     """Connections that ended while the message was in flight, and possibly because of it."""
+    certainty = Certainty.NEVER_SENT
+    """What earlier publishes of the message, or of the one that it is a part of, mean for the data. A publish in flight does not
+    change this, because its outcome will."""
     stamp: object = None
     """The totals of published traffic when the message was published, see `LearnedLimits`."""
 
@@ -84,11 +87,37 @@ class WorkItem:
         # A longer name may take the payload over the limit.
         self.checked = -1
 
+    def note_lost(self) -> None:
+        """Note that the connection ended before the message was acknowledged."""
+        # A message that was published while its connection was closing was not written.
+        if self.message.is_sent:
+            self.certainty = Certainty.UNKNOWN
+
+    def note_refused(self) -> None:
+        """Note that the platform refused the message, which is published again."""
+        # The platform may have taken the data of some devices of a message that it refused (docs/platform_contract.md,
+        # section 4).
+        if self.devices > 1:
+            self.certainty = Certainty.UNKNOWN
+        elif self.certainty is Certainty.NEVER_SENT:
+            self.certainty = Certainty.REFUSED
+
     def result(self, reason_code: int) -> PublishResult:
         """Return the result of the message."""
         message = self.message
         packet_id = message.message_id if message.message_id is not None else -1
-        return PublishResult(message.topic, message.qos, packet_id, message.payload_size, reason_code, self.datapoints)
+        result = PublishResult(message.topic, message.qos, packet_id, message.payload_size, reason_code, self.datapoints)
+        return result if reason_code == 0 else result.with_certainty(self._certainty_with(reason_code))
+
+    def _certainty_with(self, reason_code: int) -> Certainty:
+        """Return the certainty of a result that is not successful. After a loss, a refusal of a later publish proves nothing."""
+        if self.certainty is Certainty.UNKNOWN:
+            return Certainty.UNKNOWN
+        if reason_code > 0:
+            return Certainty.REFUSED
+        if self.certainty is Certainty.NEVER_SENT and self.message.is_sent:
+            return Certainty.UNKNOWN
+        return self.certainty
 
     def __repr__(self) -> str:
         return repr(self.message)
