@@ -43,7 +43,7 @@ def tb_mqtt() -> None:
 @click.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int:
-    """Send this machine's metrics to a built-in emulator or to a server (demo --help)."""
+    """Send this machine's metrics through a gateway (demo --help)."""
     if find_spec("psutil") is None:
         raise CommandError("The demo needs the package psutil: pip install psutil", ExitCode.USAGE)
     # Imported here because its dependencies may be missing.
@@ -55,7 +55,7 @@ def demo(arguments: tuple[str, ...]) -> int:
 @click.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> int:
-    """Run an emulator of ThingsBoard's MQTT endpoint (emulator --help)."""
+    """Emulate ThingsBoard's MQTT endpoint (emulator --help)."""
     from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
 
     return main(arguments)

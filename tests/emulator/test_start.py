@@ -235,7 +235,7 @@ async def test_a_cancelled_connect_does_not_end_a_started_client(absent):
 
 async def test_wait_connected_says_why_there_is_no_connection(absent):
     _, client = absent
-    with pytest.raises(NotConnectedError, match=r"connect\(\) or start\(\) must be called before a connection is waited for"):
+    with pytest.raises(NotConnectedError, match=r"connect\(\) or start\(\) must be called before wait_connected\(\)"):
         await client.wait_connected()
     heard = Heard(client)
     await client.start()

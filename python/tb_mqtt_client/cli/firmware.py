@@ -46,10 +46,11 @@ def firmware(
     connection: ConnectionOptions,
     terminal: Terminal,
 ) -> int:
-    """Download the assigned firmware, verify its checksum and save it.
+    """Download, verify and save the assigned firmware.
 
-    Reports the states of an update to the platform: DOWNLOADING, DOWNLOADED, VERIFIED, UPDATING, and UPDATED once the file
-    is saved, or FAILED with the reason. The exit code is 0 even if nothing is assigned.
+    Verifies the checksum, and reports the states of an update to the platform: DOWNLOADING, DOWNLOADED, VERIFIED,
+    UPDATING, and UPDATED once the file is saved, or FAILED with the reason. The exit code is 0 even if nothing is
+    assigned.
     """
     settings = load(connection, terminal.redactor)
     return run(_update(settings, {"firmware_save_path": folder, "kind": kind, "chunk_size": chunk_size}, current, terminal))

@@ -65,13 +65,13 @@ def provision(
     connection: ConnectionOptions,
     terminal: Terminal,
 ) -> int:
-    """Register a device, and save its credentials in a file that only you can read.
+    """Register a device, and save its credentials in a file.
 
     \b
       tb-mqtt provision --host HOST --key KEY --secret-file secret --name "meter 7" --save meter7.toml
       tb-mqtt send --config meter7.toml temperature=21.5
 
-    The credentials are not printed.
+    Only you can read the file. The credentials are not printed.
     """  # noqa: D301  # \b is click's own mark
     redactor = terminal.redactor
     secret = os.environ.get("TB_PROVISION_SECRET", "")

@@ -28,7 +28,9 @@ RESPONSE_SECONDS = 10.0
 Request = Callable[[DeviceClient], Awaitable[ExitCode]]
 """Sends one request with a connected client, and prints its response."""
 
-_timeout = click.option("--timeout", **SECONDS, default=RESPONSE_SECONDS, help="How long to wait for the response.  [default: 10]")
+_timeout = click.option(
+    "--timeout", **SECONDS, default=RESPONSE_SECONDS, help="How long to wait for a response or an acknowledgement.  [default: 10]"
+)
 
 
 @click.command(cls=Command)

@@ -263,7 +263,7 @@ class Engine:
             failure = self.events.last_failure or "the first attempt is still running"
             raise TimeoutError(f"the client is not connected after {limit:g} s: {failure}") from None
         if not is_open:
-            raise self._not_connected("a connection is waited for")
+            raise self._not_connected("wait_connected()")
 
     async def _wait_for_end(self) -> None:
         """Wait until a running end is over: it would end a new session, too.

@@ -102,7 +102,7 @@ class ServerSideRPC(Generic[R]):
         """
         copy = topic, payload
         if copy in self._running:
-            self._report.message_unexpected(topic, "the callback for this RPC request is running, which gets one response")
+            self._report.message_unexpected(topic, "a copy of an RPC request whose callback is still running")
             return None
         self._running.add(copy)
         try:
