@@ -141,7 +141,7 @@ async def test_only_a_send_that_always_fails_is_given_up(sender, emulator, where
     assert client.statistics.undelivered == 7
     assert_sum(client)
     assert loops() == before
-    assert any("given up" in message for message in caplog.messages)
+    assert any("Giving up on" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("where", ["routing", "packing", "limits", "admission", "publishing"])
