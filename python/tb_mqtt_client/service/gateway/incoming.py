@@ -32,12 +32,11 @@ from tb_mqtt_client.service.formats.protocol import GatewayFormat, SubDeviceAttr
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.callbacks import call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
 from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
-from tb_mqtt_client.service.session.protocol import HandlerOptions
+from tb_mqtt_client.service.session.protocol import HandlerOptions, Session
 
 MAX_WAITING = 100
 """The largest number of attribute updates of one device that wait for its callback. Further ones are refused."""
@@ -262,7 +261,7 @@ class GatewayDownlink:
         self.rpc_requests = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self.rpc)
         dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._respond)
 
-    def register_at(self, manager: MQTTManager) -> None:
+    def register_at(self, manager: Session) -> None:
         """Register the handlers of the topics."""
         manager.register_handler(GATEWAY_ATTRIBUTES_TOPIC, self.attribute_updates.handle, HandlerOptions(concurrent=True))
         manager.register_handler(GATEWAY_ATTRIBUTES_RESPONSE_TOPIC, self.attribute_responses.handle)

@@ -20,9 +20,9 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import MessageService
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.incoming import RPCRequestsHandler
+from tb_mqtt_client.service.session.protocol import Session
 
 logger = get_logger(__name__)
 
@@ -57,7 +57,7 @@ class GatewayNotices:
         self._report = report
         self._forget_requests = forget_requests
 
-    def register_at(self, manager: MQTTManager, rpc_requests: RPCRequestsHandler) -> None:
+    def register_at(self, manager: Session, rpc_requests: RPCRequestsHandler) -> None:
         """Register the handlers of the notices, which are messages on a topic or RPC requests."""
         manager.register_handler(GATEWAY_DISCONNECT_TOPIC, self.disconnected)
         rpc_requests.register_notice(RENAMED, self.renamed)

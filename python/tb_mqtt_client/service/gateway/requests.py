@@ -23,9 +23,9 @@ from tb_mqtt_client.service.gateway.incoming import (
     RequestKey,
     key_of,
 )
-from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
+from tb_mqtt_client.service.session.protocol import Session
 
 logger = get_logger(__name__)
 
@@ -48,7 +48,7 @@ class GatewayRequests(Requests):
         payload_format: GatewayFormat,
         responses: GatewayRequestedAttributeResponseHandler,
         futures: FutureMap,
-        manager: MQTTManager,
+        manager: Session,
         report: InboundReport,
         tasks: Tasks,
         send: Send,
