@@ -1,4 +1,4 @@
-"""A client belongs to the event loop of its first ``connect()``: it raises in another loop, and keeps working in its own."""
+"""A client belongs to the event loop of its first ``connect()`` or ``start()``: in another loop it raises and is not harmed."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from device_peer import make_client
 
 from tb_mqtt_client.emulator import Emulator
 
-ELSEWHERE = r"belongs to the event loop in which connect\(\) was called first"
+ELSEWHERE = r"belongs to the event loop in which connect\(\) or start\(\) was called first"
 
 
 def in_another_loop(work):

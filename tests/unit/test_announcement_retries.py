@@ -17,7 +17,7 @@ def refusal(code=0x80):
 
 
 def retries_of(**options):
-    return AnnouncementRetries(GatewayConfig(options), lambda _: None), DeviceSession(DeviceInfo("D1", "p"))
+    return AnnouncementRetries(GatewayConfig(options), lambda _: None, lambda: False), DeviceSession(DeviceInfo("D1", "p"))
 
 
 async def test_delays_grow_up_to_the_longest():
@@ -99,7 +99,9 @@ async def test_devices_that_may_end_connections_are_announced_last_and_one_at_a_
 
 async def test_a_device_with_an_earlier_due_time_is_announced_first():
     due: asyncio.Queue = asyncio.Queue()
-    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01, "announce_delay_max": 0.01}), due.put_nowait)
+    retries = AnnouncementRetries(
+        GatewayConfig({"announce_delay_min": 0.01, "announce_delay_max": 0.01}), due.put_nowait, lambda: False
+    )
     bad, good = (DeviceSession(DeviceInfo(name, "p")) for name in ("bad", "good"))
     for session in (bad, good):
         retries.refused(session, refusal(), ends_connections=True)
@@ -125,7 +127,7 @@ async def test_the_order_starts_again_after_the_end_of_a_connection():
 
 async def test_a_device_that_may_end_connections_waits_although_its_time_has_passed():
     due = asyncio.Event()
-    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01}), lambda _: due.set())
+    retries = AnnouncementRetries(GatewayConfig({"announce_delay_min": 0.01}), lambda _: due.set(), lambda: False)
     session = DeviceSession(DeviceInfo("D1", "p"))
     retries.refused(session, refusal(), ends_connections=True)
     await asyncio.sleep(0.02)

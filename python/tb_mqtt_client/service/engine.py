@@ -514,7 +514,7 @@ class Engine:
         """Raise ``RuntimeError`` in another event loop: queues, events and futures belong to one loop."""
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
-                "A client belongs to the event loop in which connect() was called first: "
+                "A client belongs to the event loop in which connect() or start() was called first: "
                 "create one client for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
             )
 

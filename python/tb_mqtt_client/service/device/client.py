@@ -43,7 +43,8 @@ class DeviceClient:
     """Connects one device to the platform, sends its data, and reports what became of every datapoint.
 
     Delivery is at least once: data that is not acknowledged when a connection ends is sent again on the next one. All methods must
-    be called in the event loop of the first ``connect``. ``async with`` connects the client on entry and stops it on exit.
+    be called in the event loop of the first ``connect`` or ``start``. ``async with`` connects the client on entry and stops it on
+    exit.
     """
 
     DEFAULT_TIMEOUT = DEFAULT_TIMEOUT
@@ -96,7 +97,7 @@ class DeviceClient:
             ConnectionRefusedByServer: The server refuses the connection, with its reason; also a ``ConnectionError``.
             NotConnectedError: The client was disconnected or stopped meanwhile.
             ValueError: No host is configured.
-            RuntimeError: The running event loop is not the one of the first ``connect``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
         """
         await self._engine.connect()
 
@@ -126,7 +127,7 @@ class DeviceClient:
             TimeoutError: There is no session after this time. The message has the failure of the last attempt.
             NotConnectedError: Neither ``connect`` nor ``start`` was called, or the client is disconnected, stopped or has failed,
                 also while this waits.
-            RuntimeError: The running event loop is not the one of ``connect`` or ``start``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
             TypeError: ``timeout`` is not a number of seconds.
         """
         await self._engine.wait_connected(timeout)
@@ -171,7 +172,7 @@ class DeviceClient:
         calls this method. An update is cancelled. Sub-devices of a gateway stay registered.
 
         Raises:
-            RuntimeError: The running event loop is not the one of ``connect``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
         """
         await self._engine.disconnect()
 
@@ -185,7 +186,7 @@ class DeviceClient:
             timeout: Seconds; ``None`` for no limit. With 0 the client stops at once.
 
         Raises:
-            RuntimeError: The running event loop is not the one of ``connect``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
             TypeError: ``timeout`` is not a number of seconds.
         """
         await self._engine.stop(timeout)

@@ -52,9 +52,7 @@ class Refused:
 class AnnouncementRetries:
     """Counts the refusals of each device, and calls a function when the device is to be announced again."""
 
-    def __init__(
-        self, config: GatewayConfig, on_due: Callable[[DeviceSession], None], is_announcing: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, config: GatewayConfig, on_due: Callable[[DeviceSession], None], is_announcing: Callable[[], bool]) -> None:
         """Create an empty collection.
 
         Args:
