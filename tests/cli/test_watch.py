@@ -62,7 +62,7 @@ async def test_watch_sends_the_given_results(start, emulator):
     assert await emulator.call_rpc("device", "getState", {"door": 1}) == {"result": {"open": True}}
     request = await watcher.line()
     assert (request["event"], request["method"], request["params"]) == ("rpc", "getState", {"door": 1})
-    assert request["answer"] == {"result": {"open": True}}
+    assert request["response"] == {"result": {"open": True}}
     assert await emulator.call_rpc("device", "other") == {}
     assert (await watcher.line())["params"] is None
     assert (await watcher.ended()).code == 0
@@ -71,7 +71,7 @@ async def test_watch_sends_the_given_results(start, emulator):
 async def test_watch_sends_and_prints_a_plain_result(start, emulator):
     watcher = await start("--plain", "--reply", "false", "--count", "1")
     assert await emulator.call_rpc("device", "getValue") is False
-    assert (await watcher.line())["answer"] is False
+    assert (await watcher.line())["response"] is False
     assert (await watcher.ended()).code == 0
 
 
@@ -79,7 +79,7 @@ async def test_watch_sends_an_error_for_a_method_without_a_result(start, emulato
     watcher = await start("--count", "1")
     response = await emulator.call_rpc("device", "open")
     assert "has no reply" in response["error"]
-    assert (await watcher.line())["answer"] == response
+    assert (await watcher.line())["response"] == response
     assert (await watcher.ended()).code == 0
 
 

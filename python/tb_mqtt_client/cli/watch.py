@@ -101,7 +101,7 @@ async def _watch(settings: Settings, replies: Replies, count: int | None, durati
             "id": request.request_id,
             "method": request.method,
             "params": request.params,
-            "answer": response.to_payload_format(settings.config.rpc_reply),
+            "response": response.to_payload_format(settings.config.rpc_reply),
         }
         # The event is printed after the client has sent the response, because this may be the last line, after which the
         # client is stopped. The client waits for this task too; it was first, so it is woken first.
