@@ -37,7 +37,6 @@ class PublishResult:
         payload_size: The size of the payloads in bytes.
         reason_code: 0 for success. The other codes are described in ``constants/reason_codes.py``.
         datapoints_count: The number of datapoints.
-        certainty: Whether the platform has the data.
     """
 
     _FIELDS = ("topic", "qos", "message_id", "payload_size", "reason_code", "datapoints_count")
