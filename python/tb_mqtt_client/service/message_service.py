@@ -448,7 +448,7 @@ class MessageService:
         self._worker_of(item).queue.prepend_all([item])
 
     async def put_retry_message(self, message: MqttPublishMessage) -> None:
-        """Queue a message that was published once more, before any younger data."""
+        """Queue a published message again, ahead of newer data."""
         self.put_retry_messages([WorkItem.of(message)], SessionEnd("no acknowledgement"))
 
     def put_retry_messages(self, items: list[WorkItem], end: SessionEnd) -> None:
