@@ -42,10 +42,12 @@ class _Described:
 
 _METRICS = (
     _Described("accepted", "accepted_datapoints", "Datapoints accepted by a send"),
+    _Described("recovered", "recovered_datapoints", "Datapoints found in the store, where an earlier client left them"),
     _Described("acknowledged", "acknowledged_datapoints", "Datapoints that the platform acknowledged"),
     _Described("rejected", "rejected_datapoints", "Datapoints that the platform refused, or that are too large for a payload"),
     _Described("dropped", "dropped_datapoints", "Datapoints dropped by the queue policy"),
     _Described("undelivered", "undelivered_datapoints", "Datapoints not delivered before the client was stopped"),
+    _Described("kept", "kept_datapoints", "Datapoints left in the store when the client was stopped"),
     _Described("queued", "queued_datapoints", "Datapoints accepted and waiting to be published", GaugeMetricFamily),
     _Described("in_flight", "in_flight_datapoints", "Datapoints published and not yet acknowledged", GaugeMetricFamily),
     # A gauge, because the number falls when a payload has to be published again.

@@ -14,7 +14,7 @@ from tb_mqtt_client.constants.reason_codes import ReasonCode, connect_return_nam
 from tb_mqtt_client.service.delivery.work_item import WorkItem
 
 DELIVERED, REFUSED, NEVER_SENT = Certainty.DELIVERED, Certainty.REFUSED, Certainty.NEVER_SENT
-UNKNOWN, PENDING = Certainty.UNKNOWN, Certainty.PENDING
+UNKNOWN, PENDING, KEPT = Certainty.UNKNOWN, Certainty.PENDING, Certainty.KEPT
 
 
 def result(reason_code=0, size=10, datapoints=1, topic="t"):
@@ -49,7 +49,7 @@ def test_a_result_has_a_dict_a_text_and_no_hash():
 
 
 @pytest.mark.parametrize(
-    ("code", "certainty"), [(0, DELIVERED), (0x80, REFUSED), (0x97, REFUSED), (-1, UNKNOWN), (-2, NEVER_SENT), (-3, UNKNOWN)]
+    ("code", "certainty"), [(0, DELIVERED), (0x80, REFUSED), (0x97, REFUSED), (-1, UNKNOWN), (-2, NEVER_SENT), (-4, KEPT)]
 )
 def test_without_more_knowledge_the_certainty_follows_from_the_reason_code(code, certainty):
     assert result(code).certainty is certainty
@@ -92,7 +92,9 @@ def test_a_certainty_does_not_make_other_results_larger():
         ([NEVER_SENT, UNKNOWN], UNKNOWN),
         # The platform has nothing, and refused a part.
         ([REFUSED, NEVER_SENT], REFUSED),
-        ([DELIVERED, REFUSED, NEVER_SENT, UNKNOWN, PENDING], PENDING),
+        ([DELIVERED, KEPT], KEPT),
+        ([REFUSED, UNKNOWN, KEPT], KEPT),
+        ([DELIVERED, REFUSED, NEVER_SENT, UNKNOWN, KEPT, PENDING], PENDING),
     ],
 )
 def test_the_certainty_of_a_split_send_is_true_of_all_its_data(parts, certainty):

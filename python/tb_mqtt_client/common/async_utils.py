@@ -7,14 +7,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Protocol
 
 from tb_mqtt_client.common.publish_result import PublishResult
 
 Delivery = asyncio.Future[PublishResult]
 """The future of a send or of a message."""
-Share = tuple[Delivery, int | None]
-"""A send's future, and how many of the send's datapoints a message carries. With ``None``, all datapoints of the message are the
-send's."""
+
+
+class SendReceipt(Protocol):
+    """What delivery resolves when all data of a send has its outcome: the future of the send, or an object of the store."""
+
+    def done(self) -> bool:
+        """Return whether the outcome was set, or, of a future, whether the caller was cancelled."""
+
+    def cancelled(self) -> bool:
+        """Return whether the caller was cancelled, so that the send itself may still have to be delivered."""
+
+    def set_result(self, result: PublishResult, /) -> None:
+        """Set the outcome of the send."""
+
+
+Share = tuple[SendReceipt, int | None]
+"""The receipt of a send (usually its future), and how many of the send's datapoints a message carries. With ``None``, all
+datapoints of the message are the send's."""
 
 
 class FutureMap:
@@ -26,15 +42,15 @@ class FutureMap:
     def __init__(self) -> None:
         self._child_to_parents: dict[Delivery, list[Share]] = {}
         # A number is enough: each message counts once for each send that it carries.
-        self._parent_to_remaining: dict[Delivery, int] = {}
+        self._parent_to_remaining: dict[SendReceipt, int] = {}
         # The results of a send's messages, while some of the messages are resolved and others are not.
-        self._partial_results: dict[Delivery, list[PublishResult]] = {}
+        self._partial_results: dict[SendReceipt, list[PublishResult]] = {}
 
     def __len__(self) -> int:
         """Return the number of sends' futures that are not resolved yet."""
         return len(self._parent_to_remaining)
 
-    def register(self, parent: Delivery, children: Iterable[Delivery]) -> None:
+    def register(self, parent: SendReceipt, children: Iterable[Delivery]) -> None:
         """Make a send's future wait for the futures of messages, in addition to those that it waits for already.
 
         Args:
@@ -76,9 +92,13 @@ class FutureMap:
         for parent, _ in shares:
             self._parent_to_remaining[parent] -= 1
 
-    def get_parents(self, child: Delivery) -> list[Delivery]:
+    def get_parents(self, child: Delivery) -> list[SendReceipt]:
         """Return the futures of the sends that wait for a message's future."""
-        return [parent for parent, _ in self._child_to_parents.get(child, ())]
+        return [parent for parent, _ in self.shares_of(child)]
+
+    def shares_of(self, child: Delivery) -> list[Share]:
+        """Return the sends that wait for a message's future, with their shares of its datapoints."""
+        return list(self._child_to_parents.get(child, ()))
 
     def child_resolved(self, child: Delivery) -> None:
         """Resolve the futures of the sends that wait for this message's future and for no other.
@@ -109,7 +129,7 @@ class FutureMap:
             if not parent.done():
                 parent.set_result(own_result)  # type: ignore[arg-type]  # None is published behaviour, see the docstring above
 
-    def _count_part(self, parent: Delivery, left: int, own_result: PublishResult | None) -> None:
+    def _count_part(self, parent: SendReceipt, left: int, own_result: PublishResult | None) -> None:
         """Keep the result of one message of a split send, whose future is resolved when no further message is left."""
         parts = self._partial_results.setdefault(parent, [])
         if own_result is not None:

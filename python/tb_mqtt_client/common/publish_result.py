@@ -25,6 +25,9 @@ class Certainty(StrEnum):
     PENDING = "pending"
     """The caller's ``timeout`` ended before the outcome was known. The client still has the data, and will deliver it if it
     can."""
+    KEPT = "kept"
+    """The client was stopped before the outcome was known. The data is on disk, in the client's store, and the next client that
+    opens the store sends all data of the send, including parts that the platform may have already."""
 
 
 class PublishResult:
@@ -99,8 +102,9 @@ class PublishResult:
         Returns:
             A result with the topic and QoS of the first one, the sums of sizes and datapoints, and the worst reason code: the
             highest refusal of the server, or else the first code of ``LocalReasonCode``, or else 0. Its certainty is true of all
-            data together: ``PENDING`` if the outcome of a part is pending; ``UNKNOWN`` if the platform may have a part but not
-            all, so that sending everything again may store data twice; ``REFUSED`` if it has nothing and refused a part.
+            data together: ``PENDING`` if the outcome of a part is pending; ``KEPT`` if a part is kept in the store; ``UNKNOWN`` if
+            the platform may have a part but not all, so that sending everything again may store data twice; ``REFUSED`` if it has
+            nothing and refused a part.
 
         Raises:
             ValueError: There is no result.
@@ -153,21 +157,28 @@ class _QualifiedResult(PublishResult):
         return super().with_datapoints(datapoints_count).with_certainty(self._certainty)
 
 
+_CERTAINTY_OF_LOCAL_CODES: dict[int, Certainty] = {
+    LocalReasonCode.DROPPED: Certainty.NEVER_SENT,
+    LocalReasonCode.KEPT: Certainty.KEPT,
+}
+
+
 def _certainty_of(reason_code: int) -> Certainty:
     """Return the certainty of a result of which nothing but the reason code is known."""
     if reason_code == 0:
         return Certainty.DELIVERED
     if reason_code > 0:
         return Certainty.REFUSED
-    return Certainty.NEVER_SENT if reason_code == LocalReasonCode.DROPPED else Certainty.UNKNOWN
+    return _CERTAINTY_OF_LOCAL_CODES.get(reason_code, Certainty.UNKNOWN)
 
 
 def _joint_certainty(certainties: set[Certainty]) -> Certainty:
     """Return the certainty of a send whose messages have these certainties."""
     if len(certainties) == 1:
         return next(iter(certainties))
-    if Certainty.PENDING in certainties:
-        return Certainty.PENDING
+    for certainty in (Certainty.PENDING, Certainty.KEPT):
+        if certainty in certainties:
+            return certainty
     if certainties <= {Certainty.REFUSED, Certainty.NEVER_SENT}:
         return Certainty.REFUSED
     return Certainty.UNKNOWN

@@ -76,6 +76,14 @@ class AsyncDeque(Generic[T]):
             self._wake()
         return found
 
+    def remove_all(self, matches: Callable[[T], bool]) -> list[T]:
+        """Remove and return all items that match, in their order."""
+        found = [item for item in self._items if matches(item)]
+        if found:
+            self._items = deque([item for item in self._items if not matches(item)])
+            self._wake()
+        return found
+
     def _wake(self) -> None:
         if self._items:
             self.filled.set()

@@ -70,7 +70,9 @@ class LocalReasonCode(IntEnum):
     """Not acknowledged: the caller stopped waiting, the client was stopped, or the message could not be published.
     ``PublishResult.certainty`` distinguishes these cases."""
     DROPPED = -2
-    """Dropped from the full queue by the queue policy that the user chose (``QueuePolicy``)."""
+    """Dropped from the full queue by the queue policy that the user chose (``QueuePolicy``), or from the full store."""
+    KEPT = -4
+    """Left in the store when the client was stopped: the next client that opens the store sends it."""
 
 
 class ConnectReturnCode(IntEnum):
@@ -157,6 +159,7 @@ _NAMES: Final[dict[int, str]] = (
     | {
         LocalReasonCode.NOT_DELIVERED: "not delivered",
         LocalReasonCode.DROPPED: "dropped",
+        LocalReasonCode.KEPT: "kept",
     }
 )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from typing import Any, cast
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, resolve_with
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, resolve_with
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
@@ -26,12 +28,14 @@ from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
 from tb_mqtt_client.service.delivery.receipts import Receipts
+from tb_mqtt_client.service.delivery.send_store import SendStore
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.transport import SessionEnd
-from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem
+from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem, has_attributes
 from tb_mqtt_client.service.delivery.workers import (
     FailedRounds,
     MessageQueueWorker,
@@ -46,6 +50,8 @@ logger = get_logger(__name__)
 
 ANNOUNCING = frozenset({MessageKind.DEVICE_CONNECT, MessageKind.DEVICE_DISCONNECT})
 
+RELEASED_AT_ONCE = 1000
+"""The number of sends that leave memory together when the queues are full and there is a store."""
 SENDS_A_TURN = 500
 """The number of sends that are accepted or routed before the other tasks of the event loop run."""
 
@@ -64,6 +70,7 @@ class MessageService:
         max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
         device_qos: int = 1,
         queue_policy: QueuePolicy = QueuePolicy.WAIT,
+        store: SendStore | None = None,
     ) -> None:
         """Create the queues of one client; nothing is published before ``start``.
 
@@ -76,6 +83,7 @@ class MessageService:
             max_queued_bytes: Encoded bytes that may be queued.
             device_qos: The QoS of the device's own telemetry and attributes.
             queue_policy: What happens to a send when the queues are full.
+            store: Keeps the sends on disk; ``None`` if they are in memory only.
         """
         self._mqtt_manager = mqtt_manager
         self._admission = admission
@@ -88,16 +96,9 @@ class MessageService:
         self._receipts = Receipts(futures, self.counter, self.capacity)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
         device_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
-        self.intake = Intake(
-            self._initial,
-            device_queue,
-            self.capacity,
-            self.counter,
-            self._receipts,
-            queue_policy,
-            SENDS_A_TURN,
-            self._take_oldest,
-        )
+        self._device_queue = device_queue
+        self._store = store
+        self.intake = self._make_intake(queue_policy)
         """Accepts sends."""
         # Set while no caller drains, so that an acknowledgement does not check the queues for nothing.
         self._drained = asyncio.Event()
@@ -125,6 +126,14 @@ class MessageService:
         self._service_workers = [self._announcements, self._service]
         self._sub_devices: SubDeviceFilter | None = None
         mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)
+
+    def _make_intake(self, policy: QueuePolicy) -> Intake:
+        initial, own, take_oldest = self._initial, self._device_queue, self._take_oldest
+        parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest
+        if self._store is None:
+            return Intake(*parts)
+        self._store.attach(self)
+        return StoredIntake(*parts, store=self._store, release_oldest=self._release_oldest)
 
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Create the gateway uplink queue, with a component that holds data of sub-devices back and renames it.
@@ -179,10 +188,14 @@ class MessageService:
         self._tasks = [self._task_owner.keep(loop, f"{name} queue") for name, loop in loops.items()]
 
     async def drain(self) -> None:
-        """Wait until all futures of accepted sends and messages are resolved."""
+        """Wait until all futures of accepted sends and messages are resolved, or until ``end_drain``."""
         self._drained.clear()
         self._note_drained()
         await self._drained.wait()
+
+    def end_drain(self) -> None:
+        """Let ``drain`` return, because what is left is safe in the store."""
+        self._drained.set()
 
     async def pause(self) -> None:
         """End the loops. Queued data stays queued, and ``start`` continues with it."""
@@ -195,27 +208,43 @@ class MessageService:
         await self._task_owner.end(tasks)
 
     async def shutdown(self) -> None:
-        """End the loops and resolve everything that is left as not delivered."""
+        """End the loops, and resolve everything that is left as undelivered, or as kept in the store."""
         try:
             await self._end_loops()
         finally:
             self.intake.close()
-            self._clear_now()
+            if self._store is None:
+                self._clear_now(self._receipts.undelivered)
+            else:
+                await self._leave_in(self._store)
+
+    async def _leave_in(self, store: SendStore) -> None:
+        """Resolve everything that is left as kept in the store, and close the store."""
+        try:
+            if store.is_open:
+                await store.finish()
+        finally:
+            # A cancelled end resolves everything, too.
+            self._clear_now(partial(self._receipts.kept, is_on_disk=store.holds))
+            await store.close()
 
     def fail(self, failure: str) -> None:
-        """Accept nothing until ``open``, and resolve all queued data as undelivered, because a loop ended unexpectedly.
+        """Accept nothing until ``open``, because a loop ended unexpectedly.
+
+        All queued data is undelivered. With a store, it stays where it is until ``shutdown``, which keeps it.
 
         Args:
             failure: The text of the ``NotConnectedError`` that sends raise.
         """
         self.intake.fail(failure)
-        self._clear_now()
+        if self._store is None:
+            self._clear_now(self._receipts.undelivered)
 
     async def clear(self) -> None:
         """Resolve all queued data as undelivered. Messages in flight stay in flight."""
-        self._clear_now()
+        self._clear_now(self._receipts.undelivered)
 
-    def _clear_now(self) -> None:
+    def _clear_now(self, resolve: Callable[[Queued], None]) -> None:
         queued: list[Queued] = [*self._retry_by_qos.clear(), *self.suspects.clear()]
         for worker in (*self._service_workers, *self._uplink_workers):
             queued += worker.take_back()
@@ -224,7 +253,7 @@ class MessageService:
             queued += self._sub_devices.take_held()
         queued += self._initial.pop_now(len(self._initial))
         for item in queued:
-            self._receipts.undelivered(item)
+            resolve(item)
         self._note_drained()
 
     def has_service_messages(self) -> bool:
@@ -268,6 +297,11 @@ class MessageService:
 
     def _take_oldest(self) -> QueuedUplink | None:
         """Remove and return the oldest send of which nothing is packed yet; ``None`` if there is none."""
+        oldest = self._oldest()
+        return oldest[1]() if oldest is not None else None
+
+    def _oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
+        """Return the number of the oldest send of which nothing is packed yet, and a function that takes it."""
         queues: list[AsyncDeque[Any]] = [worker.queue for worker in self._uplink_workers]
         candidates: list[tuple[int, Callable[[], Queued]]] = [
             (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
@@ -278,8 +312,48 @@ class MessageService:
             candidates.append((first[NUMBER], self._initial.take_now))
         if not candidates:
             return None
-        _, take_oldest = min(candidates, key=lambda candidate: candidate[0])
-        return cast("QueuedUplink", take_oldest())
+        return cast("tuple[int, Callable[[], QueuedUplink]]", min(candidates, key=lambda candidate: candidate[0]))
+
+    # For the store, see `StoredQueues`.
+
+    def _release_oldest(self) -> int:
+        """Leave the oldest sends that are on disk to the store, a part of the capacity; return their number."""
+        store = self._store
+        assert store is not None
+        released: list[QueuedUplink] = []
+        while len(released) < RELEASED_AT_ONCE and (oldest := self._oldest()) is not None and store.is_on_disk(oldest[0]):
+            released.append(oldest[1]())
+        if any(has_attributes(uplink) for uplink in released):
+            # Those that stay would overtake older ones, which replace them on the platform.
+            released += self._take_uplinks(has_attributes)
+        self.capacity.give_back(len(released), sum([uplink[ENCODED].nbytes for uplink in released]))
+        store.release(released)
+        return len(released)
+
+    def _take_uplinks(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
+        """Remove and return the sends that match and of which nothing is packed yet, oldest first."""
+        found = self._initial.remove_all(lambda item: isinstance(item, tuple) and matches(item))
+        for worker in self._uplink_workers:
+            found += worker.queue.remove_all(matches)
+        if self._sub_devices is not None:
+            found += self._sub_devices.take_uplinks(matches)
+        return sorted(cast("list[QueuedUplink]", found), key=itemgetter(NUMBER))
+
+    def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""
+        self.capacity.take_anyway(len(uplinks), sum([uplink[ENCODED].nbytes for uplink in uplinks]))
+        own = uplinks
+        if self._sub_devices is not None:
+            own = [uplink for uplink in uplinks if not uplink[ENCODED].has_device]
+            of_sub_devices = [uplink for uplink in uplinks if uplink[ENCODED].has_device]
+            self._sub_devices.put_found(of_sub_devices)
+        self._device_queue.append_all(own)
+
+    def store_changed(self) -> None:
+        """Note that the backlog became empty, or that the disk works again."""
+        if self.capacity.is_wanted:
+            self._release_oldest()
+        self._note_drained()
 
     def submit(self, message: MqttPublishMessage) -> WorkItem:
         """Accept a message whose payload is bytes; its futures are resolved with its ``PublishResult``.
@@ -495,9 +569,10 @@ class MessageService:
             self._drained.set()
 
     def _is_idle(self) -> bool:
-        return not self._mqtt_manager.in_flight and self.is_empty()
+        is_all_in_memory = self._store is None or not self._store.backlog_sends
+        return is_all_in_memory and not self._mqtt_manager.in_flight and self.is_empty()
 
 
-def _future_of(item: Queued) -> Delivery:
-    """Return the future that stays with an item in whatever queue it is."""
+def _future_of(item: Queued) -> SendReceipt:
+    """Return the future or receipt that stays with an item in whatever queue it is."""
     return item.futures[0] if isinstance(item, WorkItem) else item[FUTURE]

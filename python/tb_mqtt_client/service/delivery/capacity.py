@@ -87,6 +87,11 @@ class QueueCapacity:
             self._waiting.remove(place)
             self.wake_first()
 
+    def take_anyway(self, sends: int, nbytes: int) -> None:
+        """Take capacity for sends that have been accepted before, even if there is none."""
+        self.sends += sends
+        self.bytes += nbytes
+
     def give_back(self, sends: int, nbytes: int) -> None:
         """Free the capacity of sends that left the queues, ``nbytes`` in total."""
         self.sends -= sends

@@ -171,9 +171,9 @@ class Intake:
         return future
 
     def _drop(self, uplink: QueuedUplink) -> None:
-        encoded, future, _ = uplink
+        encoded, receipt, _ = uplink
         self._capacity.give_back(1, encoded.nbytes)
-        self._receipts.dropped(encoded, future)
+        self._receipts.dropped(encoded, receipt)
 
     def _accept(self, encoded: EncodedUplink) -> Delivery:
         try:

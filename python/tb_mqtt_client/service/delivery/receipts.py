@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.async_utils import FutureMap, SendReceipt
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
@@ -42,10 +44,10 @@ class Receipts:
                 self._counter.leave_undelivered(item.datapoints)
             self.resolve(item, LocalReasonCode.NOT_DELIVERED)
             return
-        encoded, future, _ = item
+        encoded, receipt, _ = item
         self._capacity.give_back(1, encoded.nbytes)
         self._counter.leave_undelivered(encoded.datapoints)
-        _resolve(future, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
+        _resolve(receipt, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
     def rejected(self, item: Queued, announcement: PublishResult) -> None:
         """Resolve a send or message of a sub-device as rejected, with the reason code with which its announcement was refused."""
@@ -54,17 +56,42 @@ class Receipts:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
             self.resolve(item, announcement.reason_code)
             return
-        encoded, future, _ = item
+        encoded, receipt, _ = item
         self._capacity.give_back(1, encoded.nbytes)
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
         # The certainty of an announcement says nothing about data that waited for it.
         certainty = Certainty.REFUSED if announcement.reason_code > 0 else Certainty.NEVER_SENT
-        _resolve(future, announcement.with_datapoints(encoded.datapoints).with_certainty(certainty))
+        _resolve(receipt, announcement.with_datapoints(encoded.datapoints).with_certainty(certainty))
 
-    def dropped(self, encoded: EncodedUplink, future: Delivery) -> None:
+    def kept(self, item: Queued, is_on_disk: Callable[[SendReceipt], bool]) -> None:
+        """Resolve a send or message as kept in the store, because the client is stopped.
+
+        Args:
+            item: The send or message.
+            is_on_disk: Returns whether the send of a receipt is in the store. If it is not, because the disk failed, the send is
+                undelivered; its receipt makes that of the result.
+        """
+        if not isinstance(item, WorkItem):
+            encoded, receipt, _ = item
+            if is_on_disk(receipt):
+                self._capacity.give_back(1, encoded.nbytes)
+                self._counter.keep(encoded.datapoints)
+                _resolve(receipt, _unsent(encoded, LocalReasonCode.KEPT, Certainty.KEPT))
+            else:
+                self.undelivered(item)
+            return
+        if not item.has_datapoints:
+            self.undelivered(item)
+            return
+        for receipt, datapoints in self._futures.shares_of(item.futures[0]):
+            count = self._counter.keep if is_on_disk(receipt) else self._counter.leave_undelivered
+            count(item.datapoints if datapoints is None else datapoints)
+        self.resolve(item, LocalReasonCode.KEPT)
+
+    def dropped(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
         """Resolve a send that the queue policy drops."""
         self._counter.drop(encoded.datapoints)
-        _resolve(future, _unsent(encoded, LocalReasonCode.DROPPED))
+        _resolve(receipt, _unsent(encoded, LocalReasonCode.DROPPED))
 
 
 def resolve_futures(item: WorkItem, reason_code: int) -> None:
@@ -80,12 +107,12 @@ def resolve_undelivered(items: list[WorkItem], _: SessionEnd) -> None:
         resolve_futures(item, LocalReasonCode.NOT_DELIVERED)
 
 
-def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode) -> PublishResult:
+def _unsent(encoded: EncodedUplink, reason_code: LocalReasonCode, certainty: Certainty = Certainty.NEVER_SENT) -> PublishResult:
     result = PublishResult("", 1, -1, encoded.nbytes, reason_code, encoded.datapoints)
-    return result.with_certainty(Certainty.NEVER_SENT)
+    return result.with_certainty(certainty)
 
 
-def _resolve(future: Delivery, result: PublishResult) -> None:
+def _resolve(receipt: SendReceipt, result: PublishResult) -> None:
     # The future of a cancelled caller is done.
-    if not future.done():
-        future.set_result(result)
+    if not receipt.done():
+        receipt.set_result(result)

@@ -1,12 +1,15 @@
-"""The counters of one client. At any moment: accepted = acknowledged + rejected + dropped + undelivered + queued + in flight."""
+"""The counters of one client.
+
+At any moment: accepted + recovered = acknowledged + rejected + dropped + undelivered + queued + in flight + kept.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-DELIVERY_STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
-"""Each accepted datapoint is in exactly one of these."""
+DELIVERY_STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "kept")
+"""Each accepted or recovered datapoint is in exactly one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,8 @@ class Statistics:
 
     accepted: int = 0
     """Accepted by a ``send_...`` method."""
+    recovered: int = 0
+    """Found in the store when it was opened, where an earlier client had left them."""
     acknowledged: int = 0
     """Confirmed by a PUBACK (or written, at QoS 0)."""
     rejected: int = 0
@@ -27,6 +32,8 @@ class Statistics:
     """Accepted, and not published yet."""
     in_flight: int = 0
     """Published, and not acknowledged yet."""
+    kept: int = 0
+    """Left in the store when the client was stopped."""
     rejected_by_reason: dict[int, int] = field(default_factory=dict)
     """``rejected`` by MQTT reason code."""
     superseded: int = 0
@@ -83,7 +90,7 @@ class Statistics:
 
     def __str__(self) -> str:
         """Return the delivery sum for a log line, without zeros: ``accepted=5 acknowledged=3 queued=2``."""
-        states = [f"{name}={count}" for name in DELIVERY_STATES if (count := getattr(self, name))]
+        states = [f"{name}={count}" for name in ("recovered", *DELIVERY_STATES) if (count := getattr(self, name))]
         return " ".join([f"accepted={self.accepted}", *states])
 
 
@@ -91,7 +98,7 @@ class DeliveryCounter:
     """Counts datapoints by state: each method moves some to another state. The attributes have the names of ``Statistics``."""
 
     _COUNTED = (
-        "accepted", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "superseded",
+        "accepted", "recovered", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "kept", "superseded",
         "values_rounded", "values_stored_as_text",
         "messages_published", "messages_acknowledged", "messages_rejected", "messages_returned",
         "bytes_published", "payload_limit_bytes",
@@ -101,7 +108,7 @@ class DeliveryCounter:
 
     def __init__(self) -> None:
         self.accepted = self.acknowledged = self.rejected = self.dropped = self.undelivered = 0
-        self.queued = self.in_flight = self.superseded = 0
+        self.recovered = self.queued = self.in_flight = self.kept = self.superseded = 0
         self.values_rounded = self.values_stored_as_text = 0
         self.messages_published = self.messages_acknowledged = self.messages_rejected = self.messages_returned = 0
         self.bytes_published = self.payload_limit_bytes = 0
@@ -165,6 +172,16 @@ class DeliveryCounter:
         """Count queued datapoints that are not sent before the client is stopped."""
         self.queued -= datapoints
         self.undelivered += datapoints
+
+    def recover(self, datapoints: int) -> None:
+        """Count datapoints that were found in the store, where they stay queued."""
+        self.recovered += datapoints
+        self.queued += datapoints
+
+    def keep(self, datapoints: int) -> None:
+        """Count queued datapoints that stay in the store when the client is stopped."""
+        self.queued -= datapoints
+        self.kept += datapoints
 
     def _reject(self, datapoints: int, reason_code: int) -> None:
         self.rejected += datapoints

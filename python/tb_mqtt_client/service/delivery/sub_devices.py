@@ -41,6 +41,12 @@ class SubDeviceFilter(Protocol):
     def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
         """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
 
+    def put_found(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends that were read from the store, or hold them back. Devices that are not known are registered and announced."""
+
+    def take_uplinks(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
+        """Remove and return the sends that are held back and match."""
+
     def put_uplinks(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends, or hold them back."""
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, Payload
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 
-QueuedUplink: TypeAlias = tuple[EncodedUplink, Delivery, int]
-"""An accepted send: its datapoints, the future of its result, and its place among all sends, if the queue policy needs that. A
-plain tuple: there may be a million of them."""
+QueuedUplink: TypeAlias = tuple[EncodedUplink, SendReceipt, int]
+"""An accepted send: its datapoints, the receipt of its result (the future, or an object of the store), and its place among all
+sends, if the queue policy or the store needs that. A plain tuple: there may be a million of them."""
 ENCODED: Final = 0
 FUTURE: Final = 1
 NUMBER: Final = 2
+
+
+def has_attributes(uplink: QueuedUplink) -> bool:
+    """Return whether a send has attributes, which the platform keeps in the order of their arrival."""
+    return uplink[ENCODED].attribute_count > 0
 
 
 class WorkItem:
@@ -111,6 +117,8 @@ class WorkItem:
 
     def _certainty_with(self, reason_code: int) -> Certainty:
         """Return the certainty of a result that is not successful. After a loss, a refusal of a later publish proves nothing."""
+        if reason_code == LocalReasonCode.KEPT:
+            return Certainty.KEPT
         if self.certainty is Certainty.UNKNOWN:
             return Certainty.UNKNOWN
         if reason_code > 0:

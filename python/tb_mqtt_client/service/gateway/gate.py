@@ -236,6 +236,18 @@ class DeviceGate:
                     return item
         return None
 
+    def take_uplinks(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
+        """Remove and return the held sends that match, in the order of each device."""
+        taken: list[QueuedUplink] = []
+        for device, held in self._held.items():
+            found = [uplink for uplink in held.uplinks if matches(uplink)]
+            if found:
+                held.uplinks = deque([uplink for uplink in held.uplinks if not matches(uplink)])
+                if device in self._failed:
+                    self._count(-len(found), -sum([uplink[ENCODED].nbytes for uplink in found]))
+                taken += found
+        return taken
+
     def take_all(self) -> list[Held]:
         """Remove and return the held data of all devices. The devices stay held or blocked."""
         taken = self.all_held()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
@@ -56,6 +56,7 @@ class SubDevices(Component):
         keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks, service.has_service_messages)
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
         self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format, keep_alive.acknowledged)
+        self.traffic.identity_of_found = self._identity_of_found
         service.plug_in(self.traffic)
         self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, keep_alive)
         self.downlink = GatewayDownlink(
@@ -141,6 +142,18 @@ class SubDevices(Component):
         if known is None:
             session.state = DeviceSessionState.DISCONNECTED
         return session, self.announcer.announce(session, publish)
+
+    def _identity_of_found(self, device: DeviceIdentity) -> DeviceIdentity:
+        """Return the current name and profile of a device of which data was found in the store; announce it if it is not known."""
+        session = self.manager.get_by_name(device.name)
+        if session is None:
+            logger.info("Announcing device %r, of which data was found in the store", device.name)
+            message = DeviceConnectMessage.build(device.name, device.profile)
+            session = self.manager.register(device.name, device.profile)
+            session.state = DeviceSessionState.DISCONNECTED
+            # The result is for callers of `connect_device`; here it decides about the data.
+            self.announcer.announce(session, self.format.build_connect(message))
+        return session.identity
 
     def disconnect_device(self, device_session: DeviceSession) -> Delivery:
         """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""

@@ -30,6 +30,8 @@ class SubDeviceTraffic:
         self._format = payload_format
         self.gate = gate
         self._on_acknowledged = on_acknowledged
+        self.identity_of_found: Callable[[DeviceIdentity], DeviceIdentity] = lambda device: device
+        """Returns the current name and profile of a device of which data was found in the store, and announces a new one."""
 
     @property
     def is_share_used_up(self) -> bool:
@@ -66,6 +68,23 @@ class SubDeviceTraffic:
     def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
         """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
         return self.gate.oldest(of_refused=True)
+
+    def put_found(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends that were read from the store, or hold them back. Devices that are not known are registered and announced."""
+        devices = {device for encoded, _, _ in uplinks if (device := encoded.device) is not None}
+        # A deleted device is not registered again: its data is undelivered.
+        renamed = {
+            device: now
+            for device in devices
+            if self.gate.current(device) is not None and (now := self.identity_of_found(device)) != device
+        }
+        if renamed:
+            uplinks = [_of_current_device(uplink, renamed) for uplink in uplinks]
+        self.put_uplinks(uplinks)
+
+    def take_uplinks(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
+        """Remove and return the sends that are held back and match."""
+        return self.gate.take_uplinks(matches)
 
     def put_uplinks(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends, or hold them back."""
@@ -255,3 +274,9 @@ class SubDeviceTraffic:
         self.put_uplinks(list(held.uplinks))
         for message in held.messages:
             self.put_message(message)
+
+
+def _of_current_device(uplink: QueuedUplink, renamed: dict[DeviceIdentity, DeviceIdentity]) -> QueuedUplink:
+    encoded, receipt, number = uplink
+    device = encoded.device
+    return uplink if device not in renamed else (encoded.with_device(renamed[device]), receipt, number)

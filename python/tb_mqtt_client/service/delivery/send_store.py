@@ -1,0 +1,89 @@
+"""The seam between delivery and the store beneath it: what the queues need from a store, and what they do for one.
+
+The rule: a send is in memory, on disk, or both. A client without a store has none of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.work_item import QueuedUplink
+
+
+class SendStore(Protocol):
+    """Keeps accepted sends until their outcome is known. All methods but coroutines return at once, without touching the disk."""
+
+    waits: bool
+    """Whether each send waits until it is on disk or has its result."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is open, so that sends can be accepted."""
+
+    @property
+    def backlog_sends(self) -> int:
+        """The number of sends that are on disk only."""
+
+    def attach(self, queues: StoredQueues) -> None:
+        """Keep the sends of these queues."""
+
+    def create_delivery(self) -> Delivery:
+        """Return the future of a new send."""
+
+    def accept(self, encoded: EncodedUplink, delivery: Delivery) -> tuple[SendReceipt, int]:
+        """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
+
+    def goes_behind(self, encoded: EncodedUplink) -> bool:
+        """Return whether a new send must not overtake the backlog, so that it has to be released at once."""
+
+    def has_space(self, nbytes: int) -> bool:
+        """Return whether a send fits in the store."""
+
+    async def make_space(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
+        """Wait, raise or drop until a send fits, as the user chose. Return False if the send itself is to be dropped.
+
+        Args:
+            nbytes: The encoded bytes of the send.
+            release_oldest: Moves the oldest sends that are on disk out of memory, and returns their number.
+
+        Raises:
+            StoreFullError: The send does not fit.
+        """
+
+    async def commit(self) -> bool:
+        """Write all accepted sends to disk. Return False if that failed."""
+
+    def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
+        """Return a future that is resolved when a send is on disk, or has its result."""
+
+    def is_on_disk(self, number: int) -> bool:
+        """Return whether an unsettled send is on disk."""
+
+    def holds(self, receipt: SendReceipt) -> bool:
+        """Return whether the unsettled send of a receipt is on disk."""
+
+    def release(self, uplinks: list[QueuedUplink]) -> None:
+        """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
+
+    async def finish(self) -> None:
+        """Write everything to disk. From now on, receipts that get a result stay in the store."""
+
+    async def close(self) -> None:
+        """Close the files. Results of sends that are on disk only are set to kept."""
+
+
+class StoredQueues(Protocol):
+    """What a store needs from the queues of its client."""
+
+    counter: DeliveryCounter
+
+    def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""
+
+    def store_changed(self) -> None:
+        """Note that the backlog became empty, or that the disk works again."""

@@ -1,0 +1,92 @@
+"""Accepts the sends of a client with a store: memory is never full while the disk works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.send_store import SendStore
+
+
+class StoredIntake(Intake):
+    """Accepts sends that are written to a store. When the queues are full, the oldest sends stay on disk only."""
+
+    def __init__(self, *arguments: Any, store: SendStore, release_oldest: Callable[[], int]) -> None:
+        """Create the intake of a client.
+
+        Args:
+            *arguments: Those of ``Intake``.
+            store: Keeps the sends.
+            release_oldest: Moves the oldest sends that are on disk out of memory, and returns their number.
+        """
+        super().__init__(*arguments)
+        self._store = store
+        self._release_oldest = release_oldest
+
+    def open(self) -> None:
+        """Accept sends of the running loop; the store is open."""
+        super().open()
+        self._create_future = self._store.create_delivery
+
+    def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
+        """Accept a send if it waits neither for capacity nor for the disk, see ``Intake.try_accept``."""
+        if self._store.waits or not self._store.has_space(encoded.nbytes):
+            return None
+        return super().try_accept(encoded)
+
+    async def accept(self, encoded: EncodedUplink) -> Delivery:
+        """Accept a send, see ``Intake.accept``; with durability "always", wait until it is on disk or has its result.
+
+        A caller that is cancelled while its send is being written has sent it.
+
+        Raises:
+            StoreFullError: The store is full, and ``on_full`` is to raise.
+        """
+        if not self._store.has_space(encoded.nbytes):
+            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
+            self._require_not_closed()
+            if not has_space:
+                return self._dropped(encoded)
+        delivery = await super().accept(encoded)
+        if self._store.waits:
+            await self._store.when_safe(delivery)
+        return delivery
+
+    def _accept(self, encoded: EncodedUplink) -> Delivery:
+        try:
+            delivery = self._create_future()
+        except NotConnectedError:
+            self._capacity.give_back(1, encoded.nbytes)
+            raise
+        receipt, number = self._store.accept(encoded, delivery)
+        self._counter.accept(encoded.datapoints)
+        self._accepted += 1
+        uplink = encoded, receipt, number
+        if self._store.goes_behind(encoded):
+            self._capacity.give_back(1, encoded.nbytes)
+            self._store.release([uplink])
+        elif self._sub_devices is not None and encoded.has_device:
+            self._initial_queue.append(uplink)
+        else:
+            self._device_queue.append(uplink)
+        return delivery
+
+    async def _make_room(self, nbytes: int) -> bool:
+        """Take capacity: move older sends to disk; by the queue policy if the disk does not work."""
+        while not self._capacity.is_wanted and await self._store.commit():
+            self._require_not_closed()
+            released = self._release_oldest()
+            if self._capacity.try_take(nbytes):
+                return True
+            if not released:
+                break
+        return await super()._make_room(nbytes)
+
+    def _require_not_closed(self) -> None:
+        if self._closed:
+            self.require_open()
+            raise NotConnectedError("the client was stopped while this send waited for its store")
