@@ -6,6 +6,7 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
+KILLS ?= 500
 FUZZ_SECONDS ?= 60
 WRITE ?=
 
@@ -120,6 +121,10 @@ fuzz: rust-toolchain ## Run each fuzz target of the core for a minute (FUZZ_SECO
 .PHONY: soak
 soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_SECONDS=...); checks totals on both sides and memory
 	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
+
+.PHONY: soak-kills
+soak-kills: $(STAMPS)/native ## Kill a program with a store 500 times with each durability (KILLS=...); everything reported as safe has to arrive
+	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --rounds $(KILLS)
 
 ##@ Other
 

@@ -8,9 +8,15 @@ from tb_mqtt_client.common.exceptions import (
     ConnectionRefusedByServer,
     DeviceNotConnectedError,
     NoDeviceSessionError,
+    NotAStoreError,
     NotConnectedError,
     ProxyRefusedError,
     RequestRefusedError,
+    StoreError,
+    StoreFormatError,
+    StoreFullError,
+    StoreInUseError,
+    StoreOwnerError,
     SubscriptionRefusedError,
     TBMQTTError,
     UnsupportedValueError,
@@ -56,12 +62,14 @@ from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.entities.store import Durability, Store, WhenFull
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
+from tb_mqtt_client.service.store.receipts import StoredDelivery
 
 __all__ = [
     "AccessTokenProvisioningCredentials",
@@ -88,6 +96,7 @@ __all__ = [
     "DeviceNotConnectedError",
     "DeviceSession",
     "DeviceSessionState",
+    "Durability",
     "EventsDropped",
     "FirmwareStates",
     "GatewayAttributeRequest",
@@ -99,6 +108,7 @@ __all__ = [
     "GatewayRPCResponse",
     "GatewayRequestedAttributeResponse",
     "NoDeviceSessionError",
+    "NotAStoreError",
     "NotConnectedError",
     "ProvisioningRequest",
     "ProvisioningResponse",
@@ -116,12 +126,20 @@ __all__ = [
     "RequestRefusedError",
     "RequestedAttributeResponse",
     "Statistics",
+    "Store",
+    "StoreError",
+    "StoreFormatError",
+    "StoreFullError",
+    "StoreInUseError",
+    "StoreOwnerError",
+    "StoredDelivery",
     "SubscriptionRefusedError",
     "TBMQTTError",
     "TelemetryMetadata",
     "TimeseriesEntry",
     "UnsupportedValueError",
     "UpdateResult",
+    "WhenFull",
     "X509ProvisioningCredentials",
     "__version__",
     "run",

@@ -77,6 +77,14 @@ _METRICS = (
     _Described("limited", "limited", "1 if a message waits for a rate limit or a pause", GaugeMetricFamily),
     _Described("devices", "sub_devices", "Sub-devices registered with the gateway", GaugeMetricFamily),
 )
+_STORE_METRICS = (
+    _Described("bytes", "store_bytes", "Bytes of the store's files", GaugeMetricFamily),
+    _Described("unwritten_sends", "store_unwritten_sends", "Sends that are in memory and not yet in the store", GaugeMetricFamily),
+    _Described("backlog_sends", "store_backlog_sends", "Sends that are in the store only", GaugeMetricFamily),
+    _Described("commits", "store_commits", "Commits since the store was opened", GaugeMetricFamily),
+    _Described("error", "store_failing", "1 if the disk of the store fails", GaugeMetricFamily),
+)
+"""Metrics of clients with a store: fields of ``health()["store"]``."""
 _BY_REASON = _Described("rejected_by_reason", "rejected_datapoints_by_reason", "Rejected datapoints by reason code")
 _SINCE = _Described(
     "since",
@@ -160,6 +168,13 @@ class ClientMetrics(Collector):
             for labels, snapshot in snapshots:
                 if described.field in snapshot:
                     family.add_metric(labels, float(snapshot[described.field]))
+            yield family
+        for described in _STORE_METRICS:
+            family = _family(described, *LABELS)
+            for labels, snapshot in snapshots:
+                if snapshot.get("store") is not None:
+                    value = snapshot["store"][described.field]
+                    family.add_metric(labels, float(bool(value) if isinstance(value, str) else value))
             yield family
         by_reason = _family(_BY_REASON, *LABELS, "reason_code", "reason")
         since = _family(_SINCE, *LABELS)

@@ -20,6 +20,7 @@ SERVICE_ORDER = (
     "mqtt_manager",
     "requests",
     "session",
+    "store",
     "delivery",
     "formats",
 )
@@ -49,6 +50,7 @@ MAY_IMPORT_NATIVE_CORE = (
     "service.base_message_splitter",
     "service.formats",
     "service.delivery",
+    "service.store",
     "service.message_service",
     "service.engine",
     "service.gateway",

@@ -19,6 +19,7 @@ from tb_mqtt_client.common.network.tls_context import TlsFiles
 from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS, Option, nearest_option
 from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
 from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, GivenServer, ServerAddress
+from tb_mqtt_client.entities.store import Store
 
 
 class DeviceConfig:
@@ -84,6 +85,9 @@ class DeviceConfig:
     """Bytes of encoded data that may be queued."""
     queue_policy: QueuePolicy
     """What a ``send_...`` call does when the queue is full."""
+    store: Store | None
+    """Where accepted sends are kept on disk until their results are known: a path, a ``Store``, or a dict of its fields
+    (``TB_STORE``, a path). ``None``: in memory only."""
     max_inflight_messages: int
     """The number of messages that may be published and not yet acknowledged."""
     ack_timeout: float

@@ -10,6 +10,12 @@ TBMQTTError
 +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
 +-- DeviceNotConnectedError (also ValueError)
 +-- BackpressureException
+|   +-- StoreFullError
++-- StoreError (also OSError)
+    +-- StoreInUseError
+    +-- StoreOwnerError
+    +-- StoreFormatError
+    +-- NotAStoreError
 
 Invalid arguments raise a ``ValueError`` or a ``TypeError`` that names the argument. Values that JSON cannot express raise
 ``UnsupportedValueError``, which is both, because SDK 2.0 raised one or the other.
@@ -30,9 +36,15 @@ __all__ = [
     "ExceptionCallback",
     "ExceptionHandler",
     "NoDeviceSessionError",
+    "NotAStoreError",
     "NotConnectedError",
     "ProxyRefusedError",
     "RequestRefusedError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreFullError",
+    "StoreInUseError",
+    "StoreOwnerError",
     "SubscriptionRefusedError",
     "TBMQTTError",
     "UnsupportedValueError",
@@ -132,6 +144,36 @@ class BackpressureException(TBMQTTError):  # SDK 2.0's name
 
     def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
         super().__init__(message)
+
+
+class StoreFullError(BackpressureException):
+    """The store is full, and its option ``on_full`` is ``"raise"``."""
+
+    def __init__(self, path: str, max_bytes: int, min_free: int) -> None:
+        super().__init__(
+            f"the store {path} is full: its files may take {max_bytes} bytes (max_bytes) and have to leave {min_free} bytes of "
+            "the file system free (min_free)"
+        )
+
+
+class StoreError(TBMQTTError, OSError):
+    """A store cannot be opened. Nothing in it was changed."""
+
+
+class StoreInUseError(StoreError):
+    """Another process, or another client of this process, has the store."""
+
+
+class StoreOwnerError(StoreError):
+    """The store has data for another platform or another credential."""
+
+
+class StoreFormatError(StoreError):
+    """A newer version of this package has written the store."""
+
+
+class NotAStoreError(StoreError):
+    """There is something else at the path of the store."""
 
 
 ExceptionCallback = Callable[[BaseException, Optional[dict[str, Any]]], None]  # noqa: UP045  # evaluated: the published alias

@@ -15,6 +15,7 @@ from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_PORT, parse_servers
+from tb_mqtt_client.entities.store import Store
 
 logger = get_logger(__name__)
 
@@ -188,6 +189,7 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "max_queued_messages": Option(1_000_000, _whole(1, _LARGEST_INT32)),
     "max_queued_bytes": Option(DEFAULT_MAX_QUEUED_BYTES, _whole(1, _LARGEST_INT64)),
     "queue_policy": Option(QueuePolicy.WAIT, _policy),
+    "store": Option(None, Store.of, "STORE"),
     # There are 65,535 packet ids, and service messages and subscriptions need some too.
     "max_inflight_messages": Option(100, _whole(1, 65_000)),
     "ack_timeout": Option(30.0, _seconds),

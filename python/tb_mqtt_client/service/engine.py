@@ -8,6 +8,7 @@ import random
 import string
 from contextlib import AsyncExitStack
 from enum import IntEnum
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -41,6 +42,8 @@ from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.session.limits import apply_rate_limits
 from tb_mqtt_client.service.session.setup import SessionSetup
+from tb_mqtt_client.service.store.disk_store import DiskStore
+from tb_mqtt_client.service.store.native_log import open_log, owner_of
 
 logger = get_logger(__name__)
 
@@ -127,6 +130,8 @@ class Engine:
         backpressure = BackpressureController(delay=config.backpressure_delay, on_pause=self.events.paused)
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
+        self.store = None if config.store is None else DiskStore(config.store, partial(owner_of, config), open_log)
+        """Keeps the sends on disk; ``None`` if they are in memory only."""
         self.message_service = MessageService(
             self.mqtt_manager,
             self.admission,
@@ -136,6 +141,7 @@ class Engine:
             max_queued_bytes=config.max_queued_bytes,
             device_qos=config.qos,
             queue_policy=config.queue_policy,
+            store=self.store,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
         self.downlink = DeviceDownlink(
@@ -189,13 +195,18 @@ class Engine:
         self.life.follow_session(ClientState.CONNECTING if is_first else ClientState.RECONNECTING)
         for component in self._components:
             component.session_ended()
+        if self.store is not None:
+            self.store.set_online(False)
+            # What is left is safe on disk, so that stop() does not wait for a connection.
+            if self.life.state.is_stopping:
+                self.message_service.end_drain()
 
     @property
     def statistics(self) -> Statistics:
         """Counts of all datapoints by state, and of connections and received messages."""
         manager = self.mqtt_manager
         return self.message_service.counter.snapshot(
-            queued_sends=self.message_service.capacity.sends,
+            queued_sends=self.message_service.capacity.sends + (0 if self.store is None else self.store.backlog_sends),
             in_flight_messages=manager.in_flight,
             connections=manager.connections,
             last_disconnect=manager.last_end.cause if manager.last_end else "",
@@ -207,6 +218,7 @@ class Engine:
     def health(self) -> dict[str, Any]:
         """Return the current state as JSON values: ``health_snapshot``, the client's id and state, and its server."""
         state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics)
+        state["store"] = None if self.store is None else self.store.health()
         server = self.session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)
         return {
@@ -245,12 +257,36 @@ class Engine:
         await self._wait_for_end()
         if self.config.host is None:
             raise ValueError("host must be set, in the configuration or as TB_HOST")
+        await self._open_store()
         if not self.life.state.wants_connection:
             self.life.change(ClientState.CONNECTING)
             for component in self._components:
                 component.connecting()
             self.events.started()
             self.message_service.open()
+
+    async def _open_store(self) -> None:
+        """Open the store, unless it is open or there is none.
+
+        Raises:
+            OSError: The store cannot be opened.
+            NotConnectedError: The client was disconnected or stopped meanwhile.
+        """
+        store = self.store
+        if store is None or store.is_open:
+            return
+        requests = self._end_requests
+        await store.open()
+        if self._end_requests != requests:
+            if not self.life.accepts_sends:
+                await store.close()
+            raise NotConnectedError("the client was disconnected or stopped while it opened its store")
+
+    async def flush(self) -> None:
+        """Write all accepted sends to the store, see ``DeviceClient.flush``."""
+        self._require_own_loop_if_used()
+        if self.store is not None:
+            await self.store.flush()
 
     async def wait_connected(self, timeout: float | None) -> None:
         """Wait until a session is set up, see ``DeviceClient.wait_connected``."""
@@ -392,13 +428,20 @@ class Engine:
             return
         try:
             async with asyncio.timeout_at(self._deadline) as self._drain_limit:
-                await self.tasks.wait_replies()
+                if not self._stays_in_store:
+                    await self.tasks.wait_replies()
                 self.life.change(ClientState.DRAINING)
-                await self.message_service.drain()
+                if not self._stays_in_store:
+                    await self.message_service.drain()
         except TimeoutError:
             logger.info("Stopping before all data was delivered: the timeout of stop() has expired")
         finally:
             self._drain_limit = None
+
+    @property
+    def _stays_in_store(self) -> bool:
+        """Whether ``stop`` leaves queued data on disk in place of waiting for a connection."""
+        return self.store is not None and not self.mqtt_manager.is_ready()
 
     async def _close_until_goal(self) -> None:
         if self.life.state is ClientState.FINISHING:
@@ -570,6 +613,8 @@ class Engine:
         self.message_service.start()
         for component in self._components:
             component.before_traffic()
+        if self.store is not None:
+            self.store.set_online(True)
 
     def apply_limits(self, limits: SessionLimits) -> None:
         """Take over the limits of a new session."""

@@ -36,10 +36,10 @@ class ClientState(Enum):
     """The client is stopped, and nothing is queued. Sends raise ``NotConnectedError``; ``connect()`` and ``start()`` start the
     client again."""
     FAILED = "failed"
-    """A task of the client ended because of a defect, or because the program cancelled it. Queued data is
-    undelivered, and the connection is closed; if the program cancelled all tasks at once, it is closed by the next ``connect()``,
-    ``disconnect()`` or ``stop()``. Sends raise ``NotConnectedError`` with the cause; ``connect()`` and ``start()`` start the
-    client again."""
+    """A task of the client ended because of a defect, or because the program cancelled it. Queued data is undelivered, or kept in
+    the store, and the connection is closed; if the program cancelled all tasks at once, it is closed by the next ``connect()``,
+    ``disconnect()`` or ``stop()``. Sends raise ``NotConnectedError`` with the cause; ``connect()`` and ``start()`` start the client
+    again."""
 
     @property
     def accepts_sends(self) -> bool:

@@ -349,6 +349,16 @@ class MessageService:
             self._sub_devices.put_found(of_sub_devices)
         self._device_queue.append_all(own)
 
+    def bytes_set_aside(self) -> int | None:
+        """Return the bytes of sends that stay in memory for any time because the platform refuses their devices.
+
+        ``None`` if they take all the capacity that they may take.
+        """
+        sub_devices = self._sub_devices
+        if sub_devices is None:
+            return 0
+        return None if sub_devices.is_share_used_up else sub_devices.bytes_for_refused
+
     def store_changed(self) -> None:
         """Note that the backlog became empty, or that the disk works again."""
         if self.capacity.is_wanted:
@@ -569,7 +579,7 @@ class MessageService:
             self._drained.set()
 
     def _is_idle(self) -> bool:
-        is_all_in_memory = self._store is None or not self._store.backlog_sends
+        is_all_in_memory = self._store is None or not self._store.has_backlog
         return is_all_in_memory and not self._mqtt_manager.in_flight and self.is_empty()
 
 

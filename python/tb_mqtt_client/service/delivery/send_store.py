@@ -26,8 +26,8 @@ class SendStore(Protocol):
         """Whether the store is open, so that sends can be accepted."""
 
     @property
-    def backlog_sends(self) -> int:
-        """The number of sends that are on disk only."""
+    def has_backlog(self) -> bool:
+        """Whether sends have left memory, or are being read back."""
 
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
@@ -70,6 +70,9 @@ class SendStore(Protocol):
     def release(self, uplinks: list[QueuedUplink]) -> None:
         """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
 
+    def read_more(self) -> None:
+        """Note that what ``StoredQueues.bytes_set_aside`` returns has changed."""
+
     async def finish(self) -> None:
         """Write everything to disk. From now on, receipts that get a result stay in the store."""
 
@@ -84,6 +87,12 @@ class StoredQueues(Protocol):
 
     def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""
+
+    def bytes_set_aside(self) -> int | None:
+        """Return the bytes of sends that stay in memory for any time because the platform refuses their devices.
+
+        ``None`` if they take all the capacity that they may take.
+        """
 
     def store_changed(self) -> None:
         """Note that the backlog became empty, or that the disk works again."""

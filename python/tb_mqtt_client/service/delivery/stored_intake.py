@@ -75,6 +75,10 @@ class StoredIntake(Intake):
             self._device_queue.append(uplink)
         return delivery
 
+    def _share_changed(self, checks_each: bool) -> None:
+        super()._share_changed(checks_each)
+        self._store.read_more()
+
     async def _make_room(self, nbytes: int) -> bool:
         """Take capacity: move older sends to disk; by the queue policy if the disk does not work."""
         while not self._capacity.is_wanted and await self._store.commit():

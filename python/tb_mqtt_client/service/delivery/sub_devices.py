@@ -22,6 +22,10 @@ class SubDeviceFilter(Protocol):
         """The number of sends that stay in the queue for as long as the platform refuses their devices."""
 
     @property
+    def bytes_for_refused(self) -> int:
+        """The encoded bytes of these sends."""
+
+    @property
     def has_moved(self) -> bool:
         """Whether a device was renamed or deleted while data of it was queued."""
 

@@ -165,6 +165,17 @@ class DeviceClient:
         """
         return self._engine.events.stream(max_events, ended=self.state is ClientState.STOPPED)
 
+    async def flush(self) -> None:
+        """Wait until all sends that were accepted are on disk, or have their results.
+
+        Returns at once without a store.
+
+        Raises:
+            OSError: The disk failed. The sends are still in memory, and are written when it works again.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
+        """
+        await self._engine.flush()
+
     async def disconnect(self) -> None:
         """Close the connection. Queued data stays queued, and ``connect`` works again.
 
@@ -178,6 +189,8 @@ class DeviceClient:
 
     async def stop(self, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Send queued data for at most ``timeout`` seconds, close the connection, and resolve the rest as undelivered.
+
+        With a store, this sends only while there is a session. The rest is kept in the store, and resolved as kept.
 
         Callbacks for server-side RPC that are running may finish within this time; they can still send, and their replies
         are sent.

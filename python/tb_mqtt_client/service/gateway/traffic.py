@@ -44,6 +44,11 @@ class SubDeviceTraffic:
         return self.gate.share.messages
 
     @property
+    def bytes_for_refused(self) -> int:
+        """The encoded bytes of these sends."""
+        return self.gate.share.bytes
+
+    @property
     def has_moved(self) -> bool:
         """Whether a device was renamed or deleted while data of it was queued."""
         return self.gate.moved

@@ -1,0 +1,48 @@
+"""How much a store may take of its disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+from tb_mqtt_client.entities.store import Store
+from tb_mqtt_client.service.store.log import SendLog
+
+
+class Bounds:
+    """Compares the files of a log, and what is about to be written, with the options of the store."""
+
+    def __init__(self, store: Store, log: SendLog) -> None:
+        self._path = store.path
+        self._max_bytes = store.max_bytes
+        self._min_free = store.min_free
+        self._log = log
+        self._free: int | None = None
+        """Free bytes of the file system when a commit was last written."""
+
+    def fits(self, nbytes: int) -> bool:
+        """Return whether this number of bytes may be written, in addition to what is on disk."""
+        if self._log.disk_bytes + nbytes > self._max_bytes:
+            return False
+        return self._free is None or self._free - nbytes >= self._min_free
+
+    @property
+    def lacks_free_space(self) -> bool:
+        """Whether other files leave less of the file system free than the store has to."""
+        return self._free is not None and self._free < self._min_free
+
+    def measure(self) -> None:
+        """Find out how much of the file system is free. Run in the thread of the store."""
+        self._free = shutil.disk_usage(self._path).free
+
+    def check(self, nbytes: int) -> None:
+        """Measure, and refuse a commit that leaves too little free. Run in the thread of the store.
+
+        Raises:
+            OSError: There is less free space than ``min_free``, or it cannot be found out.
+        """
+        self.measure()
+        if self._free is not None and self._free - nbytes < self._min_free:
+            text = f"{self._free} bytes are free, and min_free is {self._min_free}"
+            raise OSError(errno.ENOSPC, text, os.fspath(self._path))

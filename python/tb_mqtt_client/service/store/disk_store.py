@@ -1,0 +1,516 @@
+"""The store of one client: assembles thread, commits and replay of an open log, and knows which caller waits for which send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.exceptions import StoreFullError
+from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.publish_result import Certainty, PublishResult
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.store import Durability, Store, WhenFull
+from tb_mqtt_client.service.delivery.send_store import StoredQueues
+from tb_mqtt_client.service.delivery.work_item import FUTURE, NUMBER, QueuedUplink
+from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.group_commit import GroupCommit
+from tb_mqtt_client.service.store.log import OpenLog, SendLog, StoredSend
+from tb_mqtt_client.service.store.receipts import Receipt, ReplayedReceipt, StoredDelivery
+from tb_mqtt_client.service.store.replay import Replay, expire
+from tb_mqtt_client.service.store.thread import StoreThread
+
+logger = get_logger(__name__)
+
+MAX_FILE_BYTES = 8 * 2**20
+"""Bytes of one file of the log: a file can be deleted when all sends in it are settled."""
+FILES = 16
+"""The least number of files into which the allowed bytes of a store are divided, unless these are very small."""
+UNWRITTEN_BYTES = 64 * 2**20
+"""Encoded bytes that may wait for their commit in addition to those in the queues: sends that go behind the backlog."""
+WHILE_FULL_BYTES = 64 * 1024
+"""Encoded bytes that may be accepted while other files take the disk's free space, as long as there is a session and no backlog."""
+CLOSE_SECONDS = 30.0
+"""Seconds that the last commit and closing may take. Sends that are not on disk by then are undelivered."""
+PROBE_SECONDS = 5.0
+"""Seconds after which the free space is measured again while senders wait for it."""
+
+
+class _Open:
+    """An open log, and what belongs to it."""
+
+    def __init__(self, thread: StoreThread, log: SendLog, bounds: Bounds, commits: GroupCommit, replay: Replay) -> None:
+        self.thread = thread
+        self.log = log
+        self.bounds = bounds
+        self.commits = commits
+        self.replay = replay
+        self.lost_datapoints = log.lost_datapoints
+
+
+class DiskStore:
+    """Keeps the sends of one client on disk, see ``SendStore``."""
+
+    def __init__(self, options: Store, owner: Callable[[], str], open_log: OpenLog) -> None:
+        """Create the store of a client, which is opened by ``open``.
+
+        Args:
+            options: The options.
+            owner: Returns the text that identifies platform and credential.
+            open_log: Opens the files.
+        """
+        self.options = options
+        self._owner = owner
+        self._open_log = open_log
+        self.waits = options.durability is Durability.ALWAYS
+        self._now: _Open | None = None
+        self._open_lock = asyncio.Lock()
+        self._unwanted: asyncio.Future[None] | None = None
+        """Resolved when a log is closed whose caller was cancelled while it was opened."""
+        self._queues: StoredQueues
+        self._loop: asyncio.AbstractEventLoop
+        self._is_online = False
+        self._keeps = False
+        self._replays_in_order = False
+        self._releasing = 0
+        """The number of sends that are being released in the thread."""
+        self._held: dict[int, StoredDelivery] = {}
+        """Futures of sends that have left memory, which something waits for."""
+        self._unheld: WeakValueDictionary[int, StoredDelivery] = WeakValueDictionary()
+        """Futures of other sends that have left memory, if the program has them."""
+        self._space: asyncio.Future[None] | None = None
+        """Resolved when there may be more space."""
+        self._probe: asyncio.TimerHandle | None = None
+
+    def attach(self, queues: StoredQueues) -> None:
+        """Keep the sends of these queues."""
+        self._queues = queues
+
+    # The life of the store.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is open, so that sends can be accepted."""
+        return self._now is not None
+
+    @property
+    def _parts(self) -> _Open:
+        if self._now is None:
+            raise RuntimeError("the store is not open")
+        return self._now
+
+    async def open(self) -> None:
+        """Open the files in the thread of the store, and count what is in them; do nothing if they are open.
+
+        Raises:
+            OSError: The store cannot be opened; a ``StoreError`` if another process has it, or if it is not a store of this client.
+        """
+        async with self._open_lock:
+            await self._wait_unwanted()
+            if self._now is None:
+                await self._open()
+
+    async def _open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        thread = StoreThread()
+        options = self.options
+        largest = max(min(MAX_FILE_BYTES, options.max_bytes // FILES), 64 * 1024)
+        opening = thread.run(partial(self._open_log, options.path, self._owner(), largest))
+        try:
+            log = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._unwanted = self._loop.create_future()
+            opening.add_done_callback(partial(_close_unwanted, thread, self._unwanted))
+            raise
+        except BaseException:
+            thread.end(waits=True)
+            raise
+        self._keeps = False
+        bounds = Bounds(options, log)
+        commits = GroupCommit(thread, log, bounds, options.commit_interval, at_once=self.waits, on_written=self._written)
+        replay = Replay(thread, log, options.max_age, self._replayed, self._dropped, self._queues.bytes_set_aside)
+        self._now = _Open(thread, log, bounds, commits, replay)
+        self._apply_online()
+        if log.damaged_places:
+            logger.error(
+                "The store %s has %d damaged places (see its folder quarantine). Datapoints lost, as far as known: %d",
+                options.path, log.damaged_places, log.lost_datapoints,
+            )  # fmt: skip
+        if log.backlog_sends:
+            logger.info("Found %d datapoints of an earlier client in the store %s", log.backlog_datapoints, options.path)
+            self._queues.counter.recover(log.backlog_datapoints)
+
+    async def _wait_unwanted(self) -> None:
+        """Wait until a log is closed whose caller was cancelled."""
+        if self._unwanted is not None:
+            await asyncio.wait([self._unwanted])
+            self._unwanted = None
+
+    def set_online(self, is_online: bool) -> None:
+        """Replay the backlog while there is a session; with durability "spill", write while there is none."""
+        self._is_online = is_online
+        if self._now is not None:
+            self._apply_online()
+            self._note_space()
+
+    def _apply_online(self) -> None:
+        parts = self._parts
+        parts.commits.set_writes(not self._is_online or self.options.durability is not Durability.SPILL)
+        parts.replay.set_online(self._is_online)
+
+    async def finish(self) -> None:
+        """Write everything to disk. From now on, receipts that get a result stay in the store."""
+        parts = self._parts
+        parts.replay.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await parts.commits.flush()
+        except TimeoutError:
+            logger.error("The store %s was not written within %g s: what it lacks is undelivered", self.options.path, CLOSE_SECONDS)  # noqa: TRY400
+        except OSError as error:
+            logger.error("The store %s cannot be written (%s): what it lacks is undelivered", self.options.path, error)  # noqa: TRY400
+        finally:
+            self._keeps = True
+            parts.commits.close()
+
+    async def close(self) -> None:
+        """Close the files. Results of sends that are on disk only are set to kept."""
+        parts, self._now = self._now, None
+        if parts is None:
+            await self._wait_unwanted()
+            return
+        parts.commits.close()
+        parts.replay.close()
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+        self._note_space()
+        self._keep_released()
+        closing = parts.thread.run(parts.log.close)
+        try:
+            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        finally:
+            parts.thread.end(waits=closing.done())
+        if not closing.done():
+            logger.error("The store %s was not closed within %g s: its disk does not respond", self.options.path, CLOSE_SECONDS)
+        elif (error := closing.exception()) is not None:
+            # Only settled sends are not noted on disk: they are sent again.
+            logger.error("The store %s cannot be closed in order: %s", self.options.path, error)
+
+    def _keep_released(self) -> None:
+        """Resolve the futures of sends that have left memory."""
+        counter = self._queues.counter
+        counter.keep(counter.queued)
+        left = [*self._held.values(), *self._unheld.values()]
+        self._held.clear()
+        self._unheld.clear()
+        for delivery in left:
+            _resolve(delivery, LocalReasonCode.KEPT, Certainty.KEPT)
+
+    # Accepting, see `SendStore`.
+
+    def create_delivery(self) -> Delivery:
+        """Return the future of a new send."""
+        return StoredDelivery(self, loop=self._loop)
+
+    def accept(self, encoded: EncodedUplink, delivery: Delivery) -> tuple[Receipt, int]:
+        """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
+        assert isinstance(delivery, StoredDelivery)
+        number = self._parts.commits.accept(encoded)
+        delivery.number = number
+        delivery.datapoints = encoded.datapoints
+        delivery.nbytes = encoded.nbytes
+        return Receipt(self, number, delivery), number
+
+    def goes_behind(self, encoded: EncodedUplink) -> bool:
+        """Return whether a new send must not overtake the backlog, so that it has to be released at once."""
+        parts = self._parts
+        log = parts.log
+        if parts.commits.error or parts.replay.error:
+            # The backlog cannot be read: new data must not wait for it.
+            return False
+        is_between = parts.commits.behind_sends > 0 or parts.replay.is_reading or self._releasing > 0
+        if self._replays_in_order:
+            return is_between or log.backlog_sends > 0
+        return encoded.attribute_count > 0 and (is_between or log.backlog_attribute_sends > 0)
+
+    def has_space(self, nbytes: int) -> bool:
+        """Return whether a send fits in the store."""
+        parts = self._now
+        if parts is None:
+            # The intake raises an error of its own.
+            return True
+        unwritten = parts.commits.unwritten_bytes
+        if parts.commits.behind_sends and unwritten > UNWRITTEN_BYTES:
+            return False
+        if parts.bounds.fits(unwritten + nbytes):
+            return True
+        return self._is_online and not parts.log.backlog_sends and parts.bounds.lacks_free_space and unwritten <= WHILE_FULL_BYTES
+
+    async def make_space(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
+        """Wait, raise or drop until a send fits, as the user chose. Return False if the send itself is to be dropped.
+
+        Raises:
+            StoreFullError: The send does not fit.
+        """
+        options = self.options
+        while (parts := self._now) is not None and not self.has_space(nbytes):
+            if parts.commits.behind_sends and parts.commits.unwritten_bytes > UNWRITTEN_BYTES and await self.commit():
+                continue
+            if await self._remove_expired(parts):
+                continue
+            if options.on_full is WhenFull.RAISE:
+                raise StoreFullError(options.path, options.max_bytes, options.min_free)
+            if options.on_full is WhenFull.DROP_NEWEST:
+                return False
+            if options.on_full is WhenFull.DROP_OLDEST and await self._drop_oldest(parts, nbytes, release_oldest):
+                continue
+            if self._space is None:
+                self._space = self._loop.create_future()
+            if self._probe is None:
+                self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_due)
+            await asyncio.shield(self._space)
+        return True
+
+    async def _remove_expired(self, parts: _Open) -> bool:
+        """Remove sends that are too old, and return whether there were any."""
+        max_age = self.options.max_age
+        if max_age is None or not parts.log.backlog_sends:
+            return False
+        return await self._dropped_by(parts, partial(expire, parts.log, max_age))
+
+    async def _drop_oldest(self, parts: _Open, nbytes: int, release_oldest: Callable[[], int]) -> bool:
+        """Drop the oldest sends of the log, and return whether there were any."""
+        if not parts.log.backlog_sends:
+            try:
+                await parts.commits.flush()
+            except OSError:
+                # Reported by the commits, which repeat it.
+                return False
+            if self._now is not parts or not release_oldest():
+                return False
+        # More than one send needs, so that the next ones do not wait for the disk again.
+        wanted = max(nbytes, self.options.max_bytes // 64)
+        return await self._dropped_by(parts, partial(parts.log.drop_oldest, wanted))
+
+    async def _dropped_by(self, parts: _Open, drop: Callable[[], list[tuple[int, int]]]) -> bool:
+        """Drop sends in the thread of the store, and return whether there were any."""
+        dropping = parts.thread.run(drop)
+        await asyncio.wait([dropping])
+        if isinstance(dropping.exception(), OSError):
+            return False
+        dropped = dropping.result()
+        if self._now is parts:
+            self._dropped(dropped)
+        return bool(dropped)
+
+    def _probe_due(self) -> None:
+        self._probe = None
+        if (parts := self._now) is not None:
+            parts.thread.run(parts.bounds.measure).add_done_callback(self._probed)
+
+    def _probed(self, measuring: asyncio.Future[None]) -> None:
+        if (error := measuring.exception()) is not None:
+            logger.debug("The free space of the store cannot be measured: %s", error)
+        self._note_space()
+
+    def _written(self) -> None:
+        """Note that a commit has ended."""
+        parts = self._now
+        if parts is not None and parts.commits.error and (behind := parts.commits.take_behind()):
+            # They would wait for a disk that may never work again.
+            self._queues.queue_backlog(
+                [(encoded, Receipt(self, number, self._delivery_of(number)), number) for encoded, number, _, _, _ in behind]
+            )
+        self._note_space()
+
+    def _note_space(self) -> None:
+        space, self._space = self._space, None
+        if space is not None and not space.done():
+            space.set_result(None)
+        if self._now is not None:
+            self._now.replay.read_more()
+            self._queues.store_changed()
+
+    async def commit(self) -> bool:
+        """Write all accepted sends to disk. Return False if that failed."""
+        try:
+            await self.flush()
+        except OSError:
+            # Reported by the commits, which repeat it.
+            return False
+        return self._now is not None
+
+    async def flush(self) -> None:
+        """Write all sends that have been accepted until now to disk.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        if self._now is not None:
+            await self._now.commits.flush()
+
+    def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
+        """Return a future that is resolved when a send is on disk, or has its result."""
+        if isinstance(delivery, StoredDelivery) and delivery.number and self._now is not None:
+            return self._now.commits.when_safe(delivery.number)
+        safe: asyncio.Future[None] = self._loop.create_future()
+        safe.set_result(None)
+        return safe
+
+    def read_more(self) -> None:
+        """Note that further sends may be read back, because fewer are set aside, or more of those in memory are."""
+        if self._now is not None:
+            self._now.replay.read_more()
+
+    def is_on_disk(self, number: int) -> bool:
+        """Return whether an unsettled send is on disk."""
+        return self._now is not None and self._now.commits.is_on_disk(number)
+
+    def holds(self, receipt: object) -> bool:
+        """Return whether the unsettled send of a receipt is on disk."""
+        return isinstance(receipt, Receipt) and self.is_on_disk(receipt.number)
+
+    # Results, see `Keeper`.
+
+    def settle(self, receipt: Receipt, result: PublishResult) -> PublishResult:
+        """Note that a send has its result. Return the result that its caller gets."""
+        parts = self._now
+        if parts is None:
+            return result
+        if not self._keeps:
+            parts.commits.settle(receipt.number)
+            return result
+        if parts.commits.is_on_disk(receipt.number):
+            return result
+        # It was to be kept, and could not be written.
+        lost = PublishResult(
+            result.topic, result.qos, result.message_id, result.payload_size, LocalReasonCode.NOT_DELIVERED, result.datapoints_count
+        )
+        return lost.with_certainty(Certainty.UNKNOWN if result.topic else Certainty.NEVER_SENT)
+
+    # Leaving memory, and returning to it.
+
+    def release(self, uplinks: list[QueuedUplink]) -> None:
+        """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
+        parts = self._parts
+        for uplink in uplinks:
+            receipt = uplink[FUTURE]
+            assert isinstance(receipt, Receipt)
+            delivery = receipt.delivery
+            if delivery is not None and not delivery.done():
+                (self._held if delivery.is_awaited else self._unheld)[receipt.number] = delivery
+            if isinstance(receipt, ReplayedReceipt):
+                receipt.forget()
+        on_disk = parts.commits.release([uplink[NUMBER] for uplink in uplinks])
+        if on_disk:
+            self._releasing += len(on_disk)
+            parts.thread.run(partial(parts.log.release, on_disk)).add_done_callback(partial(self._released, len(on_disk)))
+
+    def _released(self, sends: int, releasing: asyncio.Future[None]) -> None:
+        self._releasing -= sends
+        # An error is a defect, which the event loop reports.
+        releasing.result()
+        self._note_space()
+
+    def hold(self, delivery: StoredDelivery) -> None:
+        """Keep the future of a send that has left memory: something waits for it."""
+        if self._unheld.pop(delivery.number, None) is not None:
+            self._held[delivery.number] = delivery
+
+    def let_go(self, delivery: StoredDelivery) -> None:
+        """Forget the future of a send: nothing waits for it any more."""
+        self._held.pop(delivery.number, None)
+        self._unheld.pop(delivery.number, None)
+
+    def _delivery_of(self, number: int) -> StoredDelivery | None:
+        return self._held.pop(number, None) or self._unheld.pop(number, None)
+
+    def _replayed(self, sends: list[StoredSend]) -> None:
+        parts = self._now
+        if parts is None or self._keeps:
+            return
+        self._note_lost(parts)
+        if not sends:
+            self._queues.store_changed()
+            return
+        settled = parts.replay.settled
+        self._queues.queue_backlog(
+            [
+                (encoded, ReplayedReceipt(self, number, self._delivery_of(number), encoded.nbytes, settled), number)
+                for encoded, number, _, _, _ in sends
+            ]
+        )
+
+    def _note_lost(self, parts: _Open) -> None:
+        """Count datapoints that were lost by damage since the store was opened, or since the last call."""
+        lost, parts.lost_datapoints = parts.log.lost_datapoints - parts.lost_datapoints, parts.log.lost_datapoints
+        if lost > 0:
+            text = "The store %s is damaged: %d datapoints in it cannot be read, and count as dropped"
+            logger.error(text, self.options.path, lost)
+            self._queues.counter.drop(min(lost, self._queues.counter.queued))
+
+    def _dropped(self, dropped: list[tuple[int, int]]) -> None:
+        for number, datapoints in dropped:
+            self._queues.counter.drop(datapoints)
+            if (delivery := self._delivery_of(number)) is not None:
+                _resolve(delivery, LocalReasonCode.DROPPED, Certainty.NEVER_SENT)
+        if dropped:
+            self._note_space()
+
+    # Counts.
+
+    @property
+    def backlog_sends(self) -> int:
+        """The number of sends that have left memory."""
+        parts = self._now
+        if parts is None:
+            return 0
+        return parts.log.backlog_sends + self._releasing + parts.commits.behind_sends
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether sends have left memory, or are being read."""
+        parts = self._now
+        return parts is not None and (self.backlog_sends > 0 or parts.replay.is_reading)
+
+    def health(self) -> dict[str, Any]:
+        """Return the state of the store as JSON values."""
+        parts = self._now
+        return {
+            "path": self.options.path,
+            "open": parts is not None,
+            "durability": self.options.durability.value,
+            "error": "" if parts is None else parts.commits.error or parts.replay.error,
+            "bytes": 0 if parts is None else parts.log.disk_bytes,
+            "unwritten_sends": 0 if parts is None else parts.commits.unwritten_sends,
+            "backlog_sends": self.backlog_sends,
+            "commits": 0 if parts is None else parts.commits.commits,
+            "damaged_places": 0 if parts is None else parts.log.damaged_places,
+        }
+
+
+def _resolve(delivery: StoredDelivery, code: LocalReasonCode, certainty: Certainty) -> None:
+    if not delivery.done():
+        result = PublishResult("", 1, -1, delivery.nbytes, code, delivery.datapoints)
+        delivery.set_result(result.with_certainty(certainty))
+
+
+def _close_unwanted(thread: StoreThread, closed: asyncio.Future[None], opening: asyncio.Future[SendLog]) -> None:
+    """Close a log that was opened for a caller who was cancelled."""
+    if opening.exception() is None:
+        thread.run(opening.result().close).add_done_callback(partial(_end_thread, thread, closed))
+    else:
+        thread.end(waits=True)
+        closed.set_result(None)
+
+
+def _end_thread(thread: StoreThread, closed: asyncio.Future[None], closing: asyncio.Future[None]) -> None:
+    if (error := closing.exception()) is not None:
+        logger.error("A store that was opened for nothing cannot be closed in order: %s", error)
+    thread.end(waits=True)
+    closed.set_result(None)
