@@ -1,13 +1,14 @@
 """The native core of the package: the work that is done once per datapoint.
 
 The extension sees values, limits and the current time. It never sees an event loop, a future, a logger, a callback,
-an environment variable or a clock. Everything here is synchronous and touches no global state. Several threads may use the
-same objects, also in a free-threaded Python.
+an environment variable or a clock. Everything here is synchronous and touches no global state; only ``StoreLog`` uses files.
+Several threads may use the same objects, also in a free-threaded Python.
 
 Vocabulary: an *entry* is one datapoint (key, value and, for timeseries, a timestamp in milliseconds since the epoch);
 an *uplink* holds the encoded datapoints of one send, all of one device; a *payload* is the content of one MQTT PUBLISH.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, final
@@ -21,8 +22,15 @@ __all__ = [
     "DataEntry",
     "DeviceIdentity",
     "EncodedUplink",
+    "NotAStoreError",
     "PackedUplinks",
     "Payload",
+    "RecoveredCounts",
+    "StoreError",
+    "StoreFormatError",
+    "StoreInUseError",
+    "StoreLog",
+    "StoreOwnerError",
     "TimeseriesEntry",
     "TokenBuckets",
     "UnsupportedValueError",
@@ -512,6 +520,214 @@ def split_attributes(
         TypeError: An element of ``uplinks`` is not an ``EncodedUplink``.
         ValueError: An uplink for a gateway's payload has no device.
     """
+
+class StoreError(OSError):
+    """A store cannot be opened. The text says why, and what to do."""
+
+class StoreInUseError(StoreError):
+    """Another process, or another client of this process, has the store. The text has the id of the process."""
+
+class StoreOwnerError(StoreError):
+    """The store has data for another platform or another credential."""
+
+class StoreFormatError(StoreError):
+    """A newer version of the package wrote the store."""
+
+class NotAStoreError(StoreError):
+    """The path is a file, or a directory with other files."""
+
+@final
+class RecoveredCounts:
+    """The unsettled sends that were found when a store was opened, and the damage that was found."""
+
+    @property
+    def sends(self) -> int:
+        """Number of sends."""
+    @property
+    def attribute_sends(self) -> int:
+        """Number of those sends that have attributes."""
+    @property
+    def datapoints(self) -> int:
+        """Number of datapoints in the sends."""
+    @property
+    def bytes(self) -> int:
+        """Bytes of the datapoints, the sum of the uplinks' ``nbytes``."""
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest send was accepted, in milliseconds since the epoch, or ``None`` without a send."""
+    @property
+    def damaged_places(self) -> int:
+        """Number of damaged stretches of files that were moved to the folder ``quarantine``. Damage is reported once.
+
+        The end of the file that was written last may be torn after a crash; that is not damage.
+        """
+    @property
+    def damaged_bytes(self) -> int:
+        """Bytes of these stretches."""
+    @property
+    def next_number(self) -> int:
+        """Number for the next send: larger than all numbers on disk."""
+
+@final
+class StoreLog:
+    """The log of a disk store: a directory that keeps sends until they are settled.
+
+    A send has a number, which is never used again. After its commit a send is *held*: on disk, and also in the memory of the
+    caller. ``release`` puts it into the *backlog*: only on disk. ``read`` takes sends out of the backlog, which are held then.
+    *Settled* sends are forgotten; their files are removed when nothing else is in them.
+
+    All methods release the interpreter while they work with the disk. They may be called in any thread, but wait for each other.
+    The properties never wait for the disk.
+    """
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], owner: str, *, max_segment_bytes: int = 8388608, read_only: bool = False) -> StoreLog:
+        """Open a store, and recover it after a crash. All its unsettled sends are in the backlog then.
+
+        Args:
+            path: The directory; it is created if needed.
+            owner: Text that identifies the platform and the credential. It is written to the store in plain text.
+            max_segment_bytes: Size at which the log continues in a new file, up to 1 GiB.
+            read_only: Change and lock nothing, also while another process has the store. ``owner=""`` accepts any owner then.
+                Sends that the other process commits later are not seen.
+
+        Returns:
+            The log.
+
+        Raises:
+            StoreInUseError: Another process, or another client of this process, has the store.
+            StoreOwnerError: The store has another owner.
+            StoreFormatError: The store has a newer format.
+            NotAStoreError: The path is a file, or a directory with other files; with ``read_only``, also if there is no store.
+            OSError: The file system failed. Nothing was lost by it.
+            ValueError: ``max_segment_bytes`` is out of range.
+        """
+    @property
+    def recovered(self) -> RecoveredCounts:
+        """What was found when the store was opened."""
+    @property
+    def owner(self) -> str:
+        """The owner of the store."""
+    def commit(self, sends: Sequence[tuple[EncodedUplink, int, int, int, int]], settled: Sequence[int]) -> None:
+        """Write sends to the disk, and that sends are settled, with one write and one sync.
+
+        Sends whose number is in ``settled``, or was settled before, are not written. Settled numbers that are not on disk cost
+        nothing. A commit without sends to write is not synced: after a power cut, sends that it settled may be in the backlog.
+
+        Args:
+            sends: ``(uplink, number, accepted_ms, priority, expires_ms)`` of each send. Numbers rise, from 1 on. ``priority`` is 0
+                to 3, and ``expires_ms`` a time in milliseconds since the epoch, or 0; the log only keeps both.
+            settled: Numbers of sends that need no storing any more.
+
+        Raises:
+            OSError: The file system failed (``errno`` says how). None of ``sends`` counts as committed, and the call can be
+                repeated. The numbers in ``settled`` stay settled.
+            OverflowError: A number is negative or too large.
+            TypeError: An element of ``sends`` has another form.
+            ValueError: The numbers do not rise, a priority is above 3, the sends have more than 512 MiB of datapoints, or the log
+                was closed or opened with ``read_only``.
+        """
+    def release(self, numbers: Sequence[int]) -> None:
+        """Put held sends into the backlog. Numbers that are not held are ignored.
+
+        Args:
+            numbers: Numbers of sends that left the memory of the caller, in any order.
+
+        Raises:
+            ValueError: The log was closed.
+        """
+    def read(self, max_bytes: int, max_sends: int, *, attributes: bool) -> list[tuple[EncodedUplink, int, int, int, int]]:
+        """Take sends out of the backlog, those with the smallest numbers first. They are held then.
+
+        Damaged sends are skipped and counted.
+
+        Args:
+            max_bytes: Most bytes of datapoints to read, the sum of the uplinks' ``nbytes``. One send is read in any case.
+            max_sends: Most sends to read.
+            attributes: Whether to read sends with attributes, or sends without.
+
+        Returns:
+            ``(uplink, number, accepted_ms, priority, expires_ms)`` of each send, as committed. Empty if the backlog has none.
+
+        Raises:
+            OSError: The file system failed, and nothing was read. After three attempts, the place counts as damaged.
+            ValueError: The log was closed.
+        """
+    def drop_oldest(self, nbytes: int) -> list[tuple[int, int]]:
+        """Settle the sends in the backlog with the smallest numbers.
+
+        Args:
+            nbytes: Bytes of datapoints that the sends must have together, if the backlog has that many. The space on disk is free
+                when all sends of a file are settled.
+
+        Returns:
+            ``(number, number of datapoints)`` of each of these sends.
+
+        Raises:
+            OSError: The file system failed, and nothing was dropped.
+            ValueError: The log was closed or opened with ``read_only``.
+        """
+    def devices(self) -> list[tuple[DeviceIdentity | None, int, int, int, int | None]]:
+        """Count the unsettled sends by device.
+
+        Returns:
+            ``(device, sends, datapoints, bytes, oldest_ms)`` of each device: ``None`` for the connected device itself, and the time
+            at which its oldest send was accepted, in milliseconds since the epoch.
+
+        Raises:
+            OSError: The file system failed.
+            ValueError: The log was closed.
+        """
+    def verify(self) -> tuple[int, int, int, list[tuple[str, int, int, str]]]:
+        """Read all files and check all checksums.
+
+        Returns:
+            ``(files, sound frames, their bytes, faults)``. A fault is ``(name of the file, offset, bytes, reason)``. Damage that
+            was reported before is not among the faults.
+
+        Raises:
+            OSError: The file system failed.
+            ValueError: The log was closed.
+        """
+    def close(self) -> None:
+        """End the log, so that it can be opened again. Nothing happens if it was closed.
+
+        Raises:
+            OSError: The last write failed. Nothing that was committed is lost by it, and the log is closed.
+        """
+    @property
+    def backlog_sends(self) -> int:
+        """Number of sends in the backlog."""
+    @property
+    def backlog_attribute_sends(self) -> int:
+        """Number of sends in the backlog that have attributes."""
+    @property
+    def backlog_datapoints(self) -> int:
+        """Number of datapoints in the backlog."""
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the datapoints in the backlog, the sum of the uplinks' ``nbytes``."""
+    @property
+    def backlog_oldest_ms(self) -> int | None:
+        """When the oldest send in the backlog was accepted, in milliseconds since the epoch. ``None`` without a backlog."""
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the files of the log."""
+    @property
+    def next_number(self) -> int:
+        """A number that is larger than all numbers that were committed."""
+    @property
+    def damaged_places(self) -> int:
+        """Number of damaged stretches of files that were found, also when the store was opened."""
+    @property
+    def damaged_bytes(self) -> int:
+        """Bytes of these stretches. They are in the folder ``quarantine``."""
+    @property
+    def lost_sends(self) -> int:
+        """Number of unsettled sends that were lost by damage since the store was opened, as far as it is known."""
+    @property
+    def lost_datapoints(self) -> int:
+        """Number of datapoints in these sends."""
 
 @final
 class TokenBuckets:

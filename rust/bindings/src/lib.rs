@@ -6,6 +6,7 @@ mod buckets;
 mod convert;
 mod entries;
 mod packing;
+mod store;
 mod uplinks;
 
 use pyo3::prelude::*;
@@ -32,8 +33,9 @@ fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// The module does not need the interpreter's lock. All classes are frozen: their objects are only shared. Those that change,
-/// `DataEntry` and `TokenBuckets`, keep their state in a mutex. No Python code runs while a mutex is locked, and `take_all`, the
-/// only function that locks more than one, does so in the same order in every thread.
+/// `DataEntry`, `TokenBuckets` and `StoreLog`, keep their state in a mutex. No Python code runs while a mutex is locked. `take_all`
+/// locks several at once, in the same order in every thread, and `StoreLog` locks its counts while its log is locked, never the other
+/// way round.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -54,6 +56,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(packing::pack_attributes, module)?)?;
     module.add_function(wrap_pyfunction!(packing::split_timeseries, module)?)?;
     module.add_function(wrap_pyfunction!(packing::split_attributes, module)?)?;
+    let py = module.py();
+    module.add("StoreError", py.get_type::<store::StoreError>())?;
+    module.add("StoreInUseError", py.get_type::<store::StoreInUseError>())?;
+    module.add("StoreOwnerError", py.get_type::<store::StoreOwnerError>())?;
+    module.add("StoreFormatError", py.get_type::<store::StoreFormatError>())?;
+    module.add("NotAStoreError", py.get_type::<store::NotAStoreError>())?;
+    module.add_class::<store::RecoveredCounts>()?;
+    module.add_class::<store::StoreLog>()?;
     module.add_class::<buckets::TokenBuckets>()?;
     module.add_function(wrap_pyfunction!(buckets::take_all, module)?)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! The work that is done once per datapoint: encode it, group it, cut it into payloads, and check the rate limits.
 //!
-//! This crate sees values, limits and the time. It uses neither Python, nor I/O, nor a clock.
+//! This crate sees values, limits and the time. It uses neither Python nor a clock, and files only in [`store`], which keeps sends on
+//! disk.
 //!
 //! A datapoint passes through these modules: [`json`] writes key and value once, with numbers converted by [`numbers`]; [`points`]
 //! holds them; [`uplink`] adds the device; [`group`] puts the datapoints of one device and timestamp side by side; [`pack`] copies
@@ -19,4 +20,5 @@ pub mod pack;
 pub mod points;
 pub mod repack;
 pub mod sink;
+pub mod store;
 pub mod uplink;

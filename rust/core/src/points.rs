@@ -120,6 +120,35 @@ impl Points {
         })
     }
 
+    /// Put stored points together: each run with its timestamp, its number of points and its number of bytes. `None` unless
+    /// the runs have exactly these bytes.
+    #[must_use]
+    pub fn from_runs(bytes: &[u8], runs: &[(Timestamp, NonZeroU32, u32)], conversions: Conversions) -> Option<Self> {
+        let mut end = 0_u32;
+        let mut next = |&(timestamp, count, nbytes): &(Timestamp, NonZeroU32, u32)| {
+            end = end.checked_add(nbytes)?;
+            Some(Run { timestamp, count, end })
+        };
+        let runs = match runs {
+            [] => Runs::Many(None),
+            [run] => Runs::One(next(run)?),
+            runs => Runs::Many(Some(Box::new(runs.iter().map(next).collect::<Option<_>>()?))),
+        };
+        (end as usize == bytes.len()).then(|| Self { bytes: bytes.into(), runs, conversions })
+    }
+
+    /// Return the bytes of all points.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Return the number of runs.
+    #[must_use]
+    pub fn run_count(&self) -> usize {
+        self.runs_slice().len()
+    }
+
     /// Return every point with its timestamp.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Point<'_>)> {
         self.runs().flat_map(|(run, bytes)| PointIter(bytes).map(move |point| (run.timestamp, point)))

@@ -66,6 +66,18 @@ impl Metadata {
         Self(open.into())
     }
 
+    /// Make metadata of the bytes that `as_bytes` returned.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Return the text without the time of publishing and the closing bracket.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Return the complete text for a payload that is published at this time, in milliseconds.
     #[must_use]
     pub fn published(&self, published: i64) -> Vec<u8> {

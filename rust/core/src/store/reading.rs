@@ -1,0 +1,509 @@
+//! Reading the backlog: the released sends, by rising numbers.
+//!
+//! A segment's index, a list of its sends, is made of the tables when the segment is needed, and only a few are kept.
+
+use std::io;
+
+use super::chunk::{Lane, StoredSend, Table, Totals, Written};
+use super::files::{FileSystem, StoreFile, read_full_at};
+use super::frame::{HEADER, Header, Kind, checksum};
+use super::log::{Held, Log, Segment, StoreError, failed};
+use super::segment::{Step, Walk};
+use crate::uplink::Uplink;
+
+/// Number of indices that are kept: one for each lane.
+const KEPT: usize = 2;
+
+/// How often a place is read before it counts as damaged.
+const ATTEMPTS: u32 = 3;
+
+/// A send in an index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub number: u64,
+    pub accepted: i64,
+    /// Where its chunk begins.
+    chunk: u32,
+    pub datapoints: u32,
+    pub bytes: u32,
+}
+
+impl Entry {
+    pub(super) fn totals(&self) -> Totals {
+        Totals::of_one(self.datapoints, self.bytes)
+    }
+
+    fn written(&self) -> Written {
+        Written { number: self.number, accepted: self.accepted, datapoints: self.datapoints, bytes: self.bytes }
+    }
+}
+
+/// The sends of one segment.
+pub(super) struct Index<F> {
+    segment: u64,
+    file: F,
+    /// Where the part that is not indexed begins.
+    end: u64,
+    /// By lane, in the order of numbers.
+    pub lanes: [Vec<Entry>; 2],
+}
+
+/// The chunk that was read last.
+struct Chunk {
+    segment: u64,
+    offset: u64,
+    payload: Vec<u8>,
+    table: Vec<u8>,
+}
+
+/// What was read last.
+pub(super) struct Cache<F> {
+    indices: Vec<Index<F>>,
+    chunk: Option<Chunk>,
+    /// The segment and place of the last failure, and the number of failures there.
+    failure: (u64, u64, u32),
+}
+
+impl<F> Default for Cache<F> {
+    fn default() -> Self {
+        Self { indices: Vec::new(), chunk: None, failure: (0, 0, 0) }
+    }
+}
+
+impl<F> Cache<F> {
+    /// Return the indices.
+    pub(super) fn indices(&self) -> &[Index<F>] {
+        &self.indices
+    }
+
+    /// Drop what belongs to a segment.
+    pub(super) fn forget(&mut self, segment: u64) {
+        self.indices.retain(|index| index.segment != segment);
+        self.chunk.take_if(|chunk| chunk.segment == segment);
+    }
+}
+
+/// Sends of one chunk, and the bytes of their datapoints.
+type Part = (Vec<StoredSend<Uplink>>, u64);
+
+/// Released sends of one segment with rising numbers, of which no other segment has one in between.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    segment: u64,
+    /// Index of the first entry.
+    first: usize,
+    /// Its number.
+    number: u64,
+    /// Another segment may have sends from this number on.
+    until: u64,
+}
+
+impl<F: FileSystem> Log<F> {
+    /// Read released sends of a lane, those with the smallest numbers first: up to `max_sends`, and up to `max_bytes` of datapoints,
+    /// but at least one. They are held then.
+    ///
+    /// # Errors
+    /// When the file system fails and nothing was read. After a few attempts, the place counts as damaged.
+    pub fn read(
+        &mut self,
+        lane: Lane,
+        max_bytes: usize,
+        max_sends: usize,
+    ) -> Result<Vec<StoredSend<Uplink>>, StoreError> {
+        let mut sends = Vec::new();
+        let mut left = max_bytes as u64;
+        while sends.len() < max_sends {
+            match self.read_chunk(lane, left, max_sends - sends.len(), sends.is_empty()) {
+                Ok(Some((mut found, bytes))) => {
+                    left = left.saturating_sub(bytes);
+                    sends.append(&mut found);
+                }
+                Err(error) if sends.is_empty() => return Err(error),
+                // The next call raises an error that comes after the first send.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(sends)
+    }
+
+    /// Remove the released sends with the smallest numbers until they have at least this many bytes of datapoints. Return the number
+    /// and the datapoints of each.
+    ///
+    /// # Errors
+    /// When the file system fails and nothing was removed.
+    pub fn drop_oldest(&mut self, nbytes: u64) -> Result<Vec<(u64, u32)>, StoreError> {
+        self.writable()?;
+        let mut dropped = Vec::new();
+        let mut freed = 0;
+        while freed < nbytes {
+            match self.drop_run(nbytes - freed, &mut dropped) {
+                Ok(0) => break,
+                Ok(bytes) => freed += bytes,
+                Err(error) if dropped.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let mut numbers: Vec<_> = dropped.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        self.mark_settled(&numbers, &numbers);
+        self.remove_settled_segments();
+        // The next commit writes it if this one fails; until then a crash brings the sends back.
+        let _ = self.commit(&[], &[]);
+        Ok(dropped)
+    }
+
+    fn drop_run(&mut self, nbytes: u64, dropped: &mut Vec<(u64, u32)>) -> Result<u64, StoreError> {
+        let runs = [self.next_run(Lane::Telemetry)?, self.next_run(Lane::Attributes)?];
+        let (lane, run, other) = match runs {
+            [Some(telemetry), Some(attributes)] if telemetry.number < attributes.number => {
+                (0, telemetry, Some(attributes))
+            }
+            [other, Some(attributes)] => (1, attributes, other),
+            [Some(telemetry), None] => (0, telemetry, None),
+            [None, None] => return Ok(0),
+        };
+        self.index(run.segment)?;
+        let until = other.map_or(run.until, |other| run.until.min(other.number));
+        let entries: Vec<_> = self.entries(run, Lane::ALL[lane]).take_while(|entry| entry.number < until).collect();
+        let mut totals = Totals::default();
+        for entry in entries {
+            if totals.bytes >= nbytes {
+                break;
+            }
+            totals.add(entry.totals());
+            dropped.push((entry.number, entry.datapoints));
+            self.live[lane].remove(entry.number..=entry.number);
+            self.cursor[lane] = entry.number + 1;
+        }
+        self.backlog[lane].subtract(totals);
+        if let Some(segment) = self.segments.get_mut(&run.segment) {
+            segment.lanes[lane].live.subtract(totals);
+        }
+        self.update_oldest(run.segment, Lane::ALL[lane]);
+        // Datapoints always have bytes; an empty uplink must not end the loop.
+        Ok(totals.bytes.max(1))
+    }
+
+    /// Settle those of some numbers that are released. Return them.
+    pub(super) fn take_released(&mut self, numbers: &[u64]) -> Vec<u64> {
+        let mut taken = Vec::new();
+        for &number in numbers {
+            for lane in Lane::ALL {
+                let index = lane.index();
+                let may_have = |(_, segment): &(&u64, &Segment)| {
+                    let lane = &segment.lanes[index];
+                    lane.live.sends > 0 && lane.summary.first <= number && number <= lane.summary.last
+                };
+                if !self.live[index].contains(number) {
+                    continue;
+                }
+                let segments: Vec<_> = self.segments.iter().filter(may_have).map(|(number, _)| *number).collect();
+                for segment in segments {
+                    // A number that cannot be looked up stays in the backlog: it is sent again.
+                    let Ok(slot) = self.index(segment) else { continue };
+                    let entries = &self.cache.indices[slot].lanes[index];
+                    let Ok(place) = entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
+                    let totals = entries[place].totals();
+                    self.live[index].remove(number..=number);
+                    self.backlog[index].subtract(totals);
+                    if let Some(segment) = self.segments.get_mut(&segment) {
+                        segment.lanes[index].live.subtract(totals);
+                    }
+                    self.update_oldest(segment, lane);
+                    taken.push(number);
+                    break;
+                }
+            }
+        }
+        taken
+    }
+
+    /// Read released sends of the next chunk.
+    fn read_chunk(
+        &mut self,
+        lane: Lane,
+        max_bytes: u64,
+        max_sends: usize,
+        at_least_one: bool,
+    ) -> Result<Option<Part>, StoreError> {
+        let index = lane.index();
+        loop {
+            let Some(run) = self.next_run(lane)? else {
+                self.reconcile(lane);
+                return Ok(None);
+            };
+            let mut totals = Totals::default();
+            let mut wanted: Vec<Entry> = Vec::new();
+            for entry in self.entries(run, lane).take_while(|entry| entry.number < run.until).take(max_sends) {
+                let fits = totals.bytes + u64::from(entry.bytes) <= max_bytes;
+                let same = wanted.first().is_none_or(|first| first.chunk == entry.chunk);
+                let first = at_least_one && wanted.is_empty();
+                if !same || !(fits || first) {
+                    break;
+                }
+                totals.add(entry.totals());
+                wanted.push(entry);
+            }
+            let Some(first) = wanted.first() else { return Ok(None) };
+            let chunk = u64::from(first.chunk);
+            let Some(sends) = self.decode(run.segment, chunk, &wanted)? else {
+                self.lose_chunk(run.segment, first.chunk, lane);
+                continue;
+            };
+            for entry in &wanted {
+                self.held.insert(entry.number, Held::new(run.segment, lane, entry.written()));
+                self.cursor[index] = entry.number + 1;
+            }
+            self.backlog[index].subtract(totals);
+            self.update_oldest(run.segment, lane);
+            return Ok(Some((sends, totals.bytes)));
+        }
+    }
+
+    /// Return the released sends of a lane in a segment, from the first of a run on.
+    fn entries(&self, run: Run, lane: Lane) -> impl Iterator<Item = Entry> {
+        let (live, held) = (&self.live[lane.index()], &self.held);
+        let index = self.cache.indices.iter().find(|index| index.segment == run.segment);
+        let entries = index.map_or(&[][..], |index| &index.lanes[lane.index()][run.first..]);
+        entries.iter().filter(|entry| live.contains(entry.number) && !held.contains_key(&entry.number)).copied()
+    }
+
+    /// Find the released send of a lane with the smallest number.
+    fn next_run(&mut self, lane: Lane) -> Result<Option<Run>, StoreError> {
+        let index = lane.index();
+        let cursor = self.cursor[index];
+        let bound = |(number, segment): (&u64, &Segment)| {
+            let lane = &segment.lanes[index];
+            let bound = lane.summary.first.max(cursor);
+            (lane.live.sends > 0 && lane.summary.last >= cursor).then_some((bound, *number))
+        };
+        let mut bounds: Vec<_> = self.segments.iter().filter_map(bound).collect();
+        bounds.sort_unstable();
+        let mut best: Option<Run> = None;
+        for (bound, segment) in bounds {
+            if let Some(best) = &mut best
+                && bound > best.number
+            {
+                best.until = best.until.min(bound);
+                break;
+            }
+            let slot = self.index(segment)?;
+            let entries = &self.cache.indices[slot].lanes[index];
+            let begin = entries.partition_point(|entry| entry.number < cursor);
+            let live = &self.live[index];
+            let released = |entry: &Entry| live.contains(entry.number) && !self.held.contains_key(&entry.number);
+            let Some(first) = entries[begin..].iter().position(released).map(|place| begin + place) else { continue };
+            let number = entries[first].number;
+            match &mut best {
+                Some(best) if best.number <= number => best.until = best.until.min(number.max(best.number + 1)),
+                Some(other) => best = Some(Run { segment, first, number, until: other.number }),
+                None => best = Some(Run { segment, first, number, until: u64::MAX }),
+            }
+        }
+        if let Some(best) = best {
+            // Looking at other segments may have replaced it.
+            self.index(best.segment)?;
+        }
+        Ok(best)
+    }
+
+    /// Every released send was read, so what the counts have beyond that is not on disk (any more).
+    fn reconcile(&mut self, lane: Lane) {
+        let index = lane.index();
+        if self.backlog[index] == Totals::default() {
+            return;
+        }
+        self.backlog[index] = Totals::default();
+        for segment in self.segments.values_mut() {
+            (segment.lanes[index].live, segment.lanes[index].oldest) = (Totals::default(), None);
+        }
+        for held in self.held.values().filter(|held| held.lane() == index) {
+            if let Some(segment) = self.segments.get_mut(&held.segment()) {
+                segment.lanes[index].live.add(held.totals());
+            }
+        }
+    }
+
+    /// Set the acceptance time of the oldest released send of a segment, after its first sends changed.
+    fn update_oldest(&mut self, segment: u64, lane: Lane) {
+        let cursor = self.cursor[lane.index()];
+        let Some(index) = self.cache.indices.iter().find(|index| index.segment == segment) else { return };
+        let first = index.lanes[lane.index()].partition_point(|entry| entry.number < cursor);
+        let run = Run { segment, first, number: cursor, until: u64::MAX };
+        let oldest = self.entries(run, lane).next().map(|entry| entry.accepted);
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.lanes[lane.index()].oldest = oldest;
+        }
+    }
+
+    /// Return the place of a segment's index in the cache, and make or extend the index if needed.
+    pub(super) fn index(&mut self, segment: u64) -> Result<usize, StoreError> {
+        let path = self.file(segment);
+        let length = self.segments.get(&segment).map_or(0, |segment| segment.length);
+        let indices = &mut self.cache.indices;
+        let slot = indices.iter().position(|index| index.segment == segment);
+        let mut index = match slot {
+            Some(slot) if indices[slot].end >= length => return Ok(slot),
+            Some(slot) => indices.remove(slot),
+            None => {
+                let file = self.files.open(&path).map_err(failed("cannot open", &path))?;
+                Index { segment, file, end: 0, lanes: Default::default() }
+            }
+        };
+        let bad = match self.extend(&mut index, length) {
+            Ok(bad) => bad,
+            Err(error) => {
+                if !self.failed_too_often(segment, index.end) {
+                    return Err(failed("cannot read", &path)(error));
+                }
+                vec![(index.end, length)]
+            }
+        };
+        index.end = length;
+        for lane in &mut index.lanes {
+            lane.sort_by_key(|entry| entry.number);
+        }
+        for &(start, end) in &bad {
+            self.set_aside(segment, Some(&index.file), start, end);
+        }
+        let indices = &mut self.cache.indices;
+        if indices.len() >= KEPT {
+            indices.remove(0);
+        }
+        indices.push(index);
+        let slot = indices.len() - 1;
+        if !bad.is_empty() {
+            self.recount(slot);
+        }
+        Ok(slot)
+    }
+
+    fn extend(&self, index: &mut Index<F::File>, length: u64) -> io::Result<Vec<(u64, u64)>> {
+        let voids = self.voids.get(&index.segment);
+        let mut walk = Walk::new(&index.file, index.segment, index.end..length, voids, false);
+        let mut bad = Vec::new();
+        while let Some(step) = walk.step()? {
+            match step {
+                Step::Frame(offset, Header { kind: kind @ (Kind::Telemetry | Kind::Attributes), .. }) => {
+                    let lane = &mut index.lanes[usize::from(kind == Kind::Attributes)];
+                    let before = lane.len();
+                    if index_chunk(&walk.table, offset, lane).is_none() {
+                        lane.truncate(before);
+                        bad.push((offset, offset + walk.table.len() as u64));
+                    }
+                }
+                Step::Frame(..) => {}
+                Step::Bad(start, end) => bad.push((start, end)),
+            }
+        }
+        Ok(bad)
+    }
+
+    /// Count the unsettled sends of a segment again after damage, by its index.
+    fn recount(&mut self, slot: usize) {
+        let index = &self.cache.indices[slot];
+        let Some(segment) = self.segments.get_mut(&index.segment) else { return };
+        for lane in 0..2 {
+            let mut live = Totals::default();
+            for entry in index.lanes[lane].iter().filter(|entry| self.live[lane].contains(entry.number)) {
+                live.add(entry.totals());
+            }
+            let mut lost = segment.lanes[lane].live;
+            lost.subtract(live);
+            segment.lanes[lane].live = live;
+            self.backlog[lane].subtract(lost);
+            self.damage.lost.add(lost);
+        }
+    }
+
+    /// Give up a chunk whose datapoints are damaged.
+    fn lose_chunk(&mut self, segment: u64, chunk: u32, lane: Lane) {
+        let Some(slot) = self.cache.indices.iter().position(|index| index.segment == segment) else { return };
+        let mut index = self.cache.indices.remove(slot);
+        let end = frame_end(&index.file, segment, chunk.into()).unwrap_or(u64::from(chunk) + HEADER as u64);
+        self.set_aside(segment, Some(&index.file), chunk.into(), end);
+        index.lanes[lane.index()].retain(|entry| entry.chunk != chunk);
+        self.cache.chunk = None;
+        self.cache.indices.push(index);
+        self.recount(self.cache.indices.len() - 1);
+    }
+
+    /// Whether reading at a place failed so often that it counts as damaged.
+    fn failed_too_often(&mut self, segment: u64, offset: u64) -> bool {
+        let failure = &mut self.cache.failure;
+        if (failure.0, failure.1) == (segment, offset) {
+            failure.2 += 1;
+        } else {
+            *failure = (segment, offset, 1);
+        }
+        failure.2 >= ATTEMPTS
+    }
+
+    /// Decode some sends of a chunk. `None` if the chunk is damaged.
+    fn decode(
+        &mut self,
+        segment: u64,
+        offset: u64,
+        wanted: &[Entry],
+    ) -> Result<Option<Vec<StoredSend<Uplink>>>, StoreError> {
+        if self.cache.chunk.as_ref().is_none_or(|chunk| (chunk.segment, chunk.offset) != (segment, offset)) {
+            let Some(index) = self.cache.indices.iter().find(|index| index.segment == segment) else { return Ok(None) };
+            match read_chunk(&index.file, segment, offset) {
+                Ok(Some((payload, table))) => self.cache.chunk = Some(Chunk { segment, offset, payload, table }),
+                Ok(None) => return Ok(None),
+                Err(_) if self.failed_too_often(segment, offset) => return Ok(None),
+                Err(error) => return Err(failed("cannot read", &self.file(segment))(error)),
+            }
+        }
+        let Some(chunk) = &self.cache.chunk else { return Ok(None) };
+        Ok(sends_of(chunk, wanted))
+    }
+}
+
+fn sends_of(chunk: &Chunk, wanted: &[Entry]) -> Option<Vec<StoredSend<Uplink>>> {
+    let mut table = Table::new(&chunk.table)?;
+    let mut sends = Vec::with_capacity(wanted.len());
+    for entry in wanted {
+        while table.next_row()??.number != entry.number {}
+        sends.push(table.send(&chunk.payload)?);
+    }
+    Some(sends)
+}
+
+/// Append the sends of a chunk to an index.
+fn index_chunk(table: &[u8], offset: u64, entries: &mut Vec<Entry>) -> Option<()> {
+    let mut rows = Table::new(table)?;
+    let chunk = u32::try_from(offset).ok()?;
+    while let Some(row) = rows.next_row() {
+        let row = row?;
+        let (number, accepted, datapoints, bytes) = (row.number, row.accepted, row.datapoints, row.bytes);
+        entries.push(Entry { number, accepted, chunk, datapoints, bytes });
+    }
+    Some(())
+}
+
+fn header_at(file: &impl StoreFile, segment: u64, offset: u64) -> io::Result<Option<Header>> {
+    let mut bytes = [0; HEADER];
+    read_full_at(file, &mut bytes, offset)?;
+    Ok(Header::from_bytes(&bytes, segment, offset))
+}
+
+fn frame_end(file: &impl StoreFile, segment: u64, offset: u64) -> Option<u64> {
+    header_at(file, segment, offset).ok().flatten().map(|header| offset + header.frame_length())
+}
+
+/// Read and check the payload and the table of a chunk.
+fn read_chunk(file: &impl StoreFile, segment: u64, offset: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let Some(header) = header_at(file, segment, offset)? else { return Ok(None) };
+    // It was in the file when the index was made.
+    if offset + header.frame_length() > file.length()? {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.payload as usize];
+    let mut table = vec![0; header.table as usize];
+    let start = offset + HEADER as u64;
+    let complete = read_full_at(file, &mut payload, start)? == payload.len()
+        && read_full_at(file, &mut table, start + payload.len() as u64)? == table.len();
+    let sound = checksum(&payload) == header.payload_checksum && checksum(&table) == header.table_checksum;
+    Ok((complete && sound).then_some((payload, table)))
+}

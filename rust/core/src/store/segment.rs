@@ -1,0 +1,309 @@
+//! Segments: the files of the log. A head, frames, and a footer once nothing is appended any more.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::chunk::{Lane, Totals, Written};
+use super::files::{StoreFile, read_full_at};
+use super::frame::{HEADER, Header, Kind, MARKER, checksum};
+use super::intervals::IntervalSet;
+use super::wire::{Reader, put, put_bytes, put_intervals, put_signed};
+
+/// The version of the format of heads, frames and chunks that this module writes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+
+/// Return the name of a segment's file.
+#[must_use]
+pub fn file_name(segment: u64) -> String {
+    format!("{segment:020}.log")
+}
+
+/// Return the number of the segment with this file name.
+#[must_use]
+pub fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
+    digits.parse().ok().filter(|&number| number > 0 && file_name(number) == name)
+}
+
+/// Bytes of segments that count for nothing, by segment: remains of commits that failed, and damage that was reported.
+pub type Voids = BTreeMap<u64, IntervalSet>;
+
+/// What a segment knows about all segments before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The owner of the store.
+    pub owner: String,
+    /// The number that the next send gets.
+    pub next_number: u64,
+    /// Numbers of the sends that are on disk and not settled, by lane. Numbers that no send has may be in it.
+    pub live: [IntervalSet; 2],
+    /// The largest number of each lane.
+    pub last: [u64; 2],
+    /// Void bytes of earlier segments.
+    pub voids: Voids,
+}
+
+impl Head {
+    /// Append the table of a head's frame.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        put(out, FORMAT);
+        put_bytes(out, self.owner.as_bytes());
+        put(out, self.next_number);
+        for lane in Lane::ALL.map(Lane::index) {
+            put(out, self.last[lane]);
+            write_set(out, &self.live[lane]);
+        }
+        put(out, self.voids.len() as u64);
+        for (segment, ranges) in &self.voids {
+            put(out, *segment);
+            write_set(out, ranges);
+        }
+    }
+
+    /// Read the table of a head's frame. `None` if it has another format.
+    #[must_use]
+    pub fn read(table: &[u8]) -> Option<Self> {
+        let mut reader = Reader(table);
+        (reader.int()? == FORMAT).then_some(())?;
+        let owner = reader.text()?.to_owned();
+        let next_number = reader.int()?;
+        let mut head = Self { owner, next_number, ..Self::default() };
+        for lane in Lane::ALL.map(Lane::index) {
+            head.last[lane] = reader.int()?;
+            head.live[lane] = reader.intervals()?;
+        }
+        for _ in 0..reader.int()? {
+            let segment = reader.int()?;
+            head.voids.insert(segment, reader.intervals()?);
+        }
+        Some(head)
+    }
+}
+
+fn write_set(out: &mut Vec<u8>, set: &IntervalSet) {
+    let ranges: Vec<_> = set.iter().collect();
+    put_intervals(out, ranges.iter());
+}
+
+/// What a segment has of one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneSummary {
+    /// All sends, settled or not.
+    pub all: Totals,
+    /// Smallest number of a send.
+    pub first: u64,
+    /// Largest number of a send.
+    pub last: u64,
+    /// Earliest time at which a send was accepted.
+    pub oldest: i64,
+}
+
+impl Default for LaneSummary {
+    fn default() -> Self {
+        Self { all: Totals::default(), first: u64::MAX, last: 0, oldest: i64::MAX }
+    }
+}
+
+impl LaneSummary {
+    /// Count a send.
+    pub fn add(&mut self, send: Written) {
+        self.all.add(Totals::of_one(send.datapoints, send.bytes));
+        self.first = self.first.min(send.number);
+        self.last = self.last.max(send.number);
+        self.oldest = self.oldest.min(send.accepted);
+    }
+}
+
+/// Append the table of a footer's frame. Its last bytes say how long the frame is, so it is found from the end of the file.
+///
+/// # Panics
+/// Never: a footer is small.
+pub fn write_footer(out: &mut Vec<u8>, lanes: &[LaneSummary; 2]) {
+    let start = out.len();
+    for lane in lanes {
+        for number in [lane.all.sends, lane.all.datapoints, lane.all.bytes, lane.first, lane.last] {
+            put(out, number);
+        }
+        put_signed(out, lane.oldest);
+    }
+    let length = u32::try_from(HEADER + out.len() - start + 4).expect("a few bytes");
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+/// Read the footer at the end of a segment. `None` if there is none.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_footer(file: &impl StoreFile, segment: u64, length: u64) -> io::Result<Option<[LaneSummary; 2]>> {
+    let mut tail = vec![0; 512.min(usize::try_from(length).unwrap_or(512))];
+    let start = length - tail.len() as u64;
+    let filled = read_full_at(file, &mut tail, start)?;
+    tail.truncate(filled);
+    Ok(footer_in(&tail, segment, start))
+}
+
+fn footer_in(tail: &[u8], segment: u64, start: u64) -> Option<[LaneSummary; 2]> {
+    let length = u32::from_le_bytes(*tail.last_chunk()?) as usize;
+    let at = tail.len().checked_sub(length)?;
+    let (header, table) = tail[at..].split_first_chunk()?;
+    let header = Header::from_bytes(header, segment, start + at as u64)?;
+    let sound = header.kind == Kind::Footer && header.frame_length() == length as u64;
+    if !sound || checksum(table) != header.table_checksum {
+        return None;
+    }
+    let mut reader = Reader(table);
+    let mut lanes = [LaneSummary::default(); 2];
+    for lane in &mut lanes {
+        lane.all = Totals { sends: reader.int()?, datapoints: reader.int()?, bytes: reader.int()? };
+        (lane.first, lane.last, lane.oldest) = (reader.int()?, reader.int()?, reader.signed()?);
+    }
+    Some(lanes)
+}
+
+/// A stretch of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A frame at this offset. Its table is in [`Walk::table`].
+    Frame(u64, Header),
+    /// Bytes that are not a frame, from the first to before the second offset.
+    Bad(u64, u64),
+}
+
+/// Bytes that are read at once while looking at headers and tables.
+const WINDOW: usize = 64 << 10;
+
+/// Goes through a segment frame by frame. Damaged bytes are stepped over.
+pub struct Walk<'a, F> {
+    file: &'a F,
+    segment: u64,
+    /// Where the segment ends.
+    length: u64,
+    voids: Option<&'a IntervalSet>,
+    /// Whether payloads are checked too.
+    full: bool,
+    offset: u64,
+    window: Vec<u8>,
+    window_start: u64,
+    /// The table of the last frame.
+    pub table: Vec<u8>,
+}
+
+impl<'a, F: StoreFile> Walk<'a, F> {
+    /// Begin at an offset. `full` checks payloads too.
+    pub fn new(
+        file: &'a F,
+        segment: u64,
+        range: std::ops::Range<u64>,
+        voids: Option<&'a IntervalSet>,
+        full: bool,
+    ) -> Self {
+        let (offset, length) = (range.start, range.end);
+        Self { file, segment, length, voids, full, offset, window: Vec::new(), window_start: 0, table: Vec::new() }
+    }
+
+    /// Return the next stretch, or `None` at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn step(&mut self) -> io::Result<Option<Step>> {
+        while let Some(void) = self.voids.and_then(|voids| voids.containing(self.offset)) {
+            self.offset = void.end().saturating_add(1);
+        }
+        if self.offset >= self.length {
+            return Ok(None);
+        }
+        let start = self.offset;
+        let Some(header) = self.header(start)? else {
+            let found = self.find_header(start + 1)?;
+            let void = self.voids.and_then(|voids| voids.from(start)).map_or(u64::MAX, |void| *void.start());
+            self.offset = found.min(void);
+            return Ok(Some(Step::Bad(start, self.offset)));
+        };
+        let end = start + header.frame_length();
+        if end > self.length {
+            self.offset = self.length;
+            return Ok(Some(Step::Bad(start, self.length)));
+        }
+        self.offset = end;
+        let payload_end = start + HEADER as u64 + u64::from(header.payload);
+        let mut table = std::mem::take(&mut self.table);
+        table.clear();
+        let sound = self.read_into(&mut table, payload_end, header.table)?
+            && checksum(&table) == header.table_checksum
+            && (!self.full || self.payload_is_sound(start + HEADER as u64, &header)?);
+        self.table = table;
+        Ok(Some(if sound { Step::Frame(start, header) } else { Step::Bad(start, end) }))
+    }
+
+    fn header(&mut self, offset: u64) -> io::Result<Option<Header>> {
+        let segment = self.segment;
+        let bytes = self.window(offset, HEADER)?;
+        Ok(bytes.first_chunk().and_then(|bytes| Header::from_bytes(bytes, segment, offset)))
+    }
+
+    /// Return the offset of the next header, or of the end.
+    fn find_header(&mut self, mut from: u64) -> io::Result<u64> {
+        loop {
+            let segment = self.segment;
+            let bytes = self.window(from, WINDOW)?;
+            for (place, candidate) in bytes.windows(HEADER).enumerate() {
+                let offset = from + place as u64;
+                if candidate[..3] == MARKER
+                    && let Some(candidate) = candidate.first_chunk()
+                    && Header::from_bytes(candidate, segment, offset).is_some()
+                {
+                    return Ok(offset);
+                }
+            }
+            if bytes.len() < WINDOW {
+                return Ok(self.length);
+            }
+            from += (bytes.len() - HEADER + 1) as u64;
+        }
+    }
+
+    /// Return up to `length` bytes at an offset: fewer only at the end.
+    fn window(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        let start = offset.wrapping_sub(self.window_start);
+        let held = usize::try_from(start).ok().filter(|start| start + length <= self.window.len());
+        let start = if let Some(start) = held {
+            start
+        } else {
+            let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.window.resize(WINDOW.max(length).min(left), 0);
+            let filled = read_full_at(self.file, &mut self.window, offset)?;
+            self.window.truncate(filled);
+            self.window_start = offset;
+            0
+        };
+        let end = self.window.len().min(start + length);
+        Ok(&self.window[start..end])
+    }
+
+    fn read_into(&mut self, out: &mut Vec<u8>, offset: u64, length: u32) -> io::Result<bool> {
+        let length = length as usize;
+        if length > WINDOW {
+            out.resize(length, 0);
+            return Ok(read_full_at(self.file, out, offset)? == length);
+        }
+        let bytes = self.window(offset, length)?;
+        out.extend_from_slice(bytes);
+        Ok(out.len() == length)
+    }
+
+    fn payload_is_sound(&mut self, offset: u64, header: &Header) -> io::Result<bool> {
+        let mut hasher = crc32fast::Hasher::new();
+        let end = offset + u64::from(header.payload);
+        let mut at = offset;
+        while at < end {
+            let length = usize::try_from(end - at).unwrap_or(WINDOW).min(WINDOW);
+            let bytes = self.window(at, length)?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            hasher.update(bytes);
+            at += bytes.len() as u64;
+        }
+        Ok(hasher.finalize() == header.payload_checksum)
+    }
+}
