@@ -206,7 +206,7 @@ class EncodedUplink:
     @staticmethod
     def timeseries(
         data: object,
-        now_ms: int,
+        now_ms: int | None,
         device: DeviceIdentity | None = None,
         round_floats: bool = True,
         metadata: tuple[str, int] | None = None,
@@ -220,7 +220,7 @@ class EncodedUplink:
         Args:
             data: A ``TimeseriesEntry``, ``{"ts": ts, "values": {key: value}}`` (``ts`` as in ``TimeseriesEntry``), any other dict
                 ``{key: value}``, or a list of these. A dict with ``ts`` must have ``values`` and no other key.
-            now_ms: Timestamp of datapoints that have none, in milliseconds since the epoch.
+            now_ms: Timestamp of datapoints that have none, in milliseconds since the epoch; ``None`` to leave them without one.
             device: The sub-device, or ``None`` for the connected device itself.
             round_floats: ``False`` writes every float in its shortest form.
             metadata: Of a sub-device's timeseries: the name of its connector, and the time at which the connector received the
@@ -274,6 +274,12 @@ class EncodedUplink:
             TypeError: An element of ``attributes`` or ``timeseries`` is not an entry of that class.
             UnsupportedValueError: The type of ``main_ts`` is not supported.
             ValueError: ``main_ts`` is a time that ``TimeseriesEntry`` refuses.
+        """
+    def key_that_needs_ts(self) -> str | None:
+        """Return a key that must not be sent without a timestamp, or ``None`` if there is none.
+
+        The platform takes the keys ``ts`` and ``values`` of a record without a timestamp for its timestamp and values, and
+        ``metadata`` of a sub-device's record for its metadata (docs/platform_contract.md, sections 3 and 4).
         """
     def with_main_ts(self, main_ts: float | datetime | None) -> EncodedUplink:
         """Return an uplink with these datapoints and another ``main_ts``.
@@ -416,8 +422,11 @@ def pack_timeseries(
     payload after the other. Within one payload the last value of a key and timestamp replaces the first, in its place.
 
     A device's payload is ``[{"ts":T,"values":{...}},...]``, and a gateway's is ``{"device":[{"ts":T,"values":{...}},...],...}``.
-    Datapoints without any timestamp are written as ``{...}`` without ``ts``. An uplink with metadata has records of its own:
+    An uplink with metadata has records of its own:
     ``{"ts":T,"values":{...},"metadata":{"connector":C,"receivedTs":T,"publishedTs":now_ms}}``.
+
+    Datapoints without any timestamp are written as ``{...}`` without ``ts``. The platform gives all of them in one payload the
+    same timestamp, and would keep one value of a key: two values of a key without timestamps are always in different payloads.
 
     Args:
         uplinks: The uplinks, in the order in which they were sent.

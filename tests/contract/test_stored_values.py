@@ -193,6 +193,20 @@ async def test_ts_and_values_have_a_meaning_only_together(platform, device, payl
         await client.stored(found, keys)
 
 
+async def test_all_records_of_a_message_without_ts_get_one_time_of_arrival(platform, device):
+    """Of two values of one key, one is left; the client sends them in two messages."""
+    async with probe(platform, device.token) as client:
+        records = [{"a": 1}, {"b": 2}, {"ts": TS, "values": {"a": 3}}, {"a": 4}]
+        assert (await client.publish(TELEMETRY, records)).outcome == OK
+
+        async def found():
+            return {key: [value for _, value in sorted(points)] for key, points in (await others(platform, device)).items()}
+
+        await client.stored(found, {"a": [3, 4], "b": [2]})
+        points = await others(platform, device)
+        assert max(ts for ts, _ in points["a"]) == points["b"][0][0] > TS
+
+
 async def test_the_last_value_of_a_timestamp_wins(platform, device):
     async with probe(platform, device.token) as client:
         for value in (1, 2, 3):

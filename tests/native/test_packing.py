@@ -124,7 +124,7 @@ received_calls = st.lists(
     st.tuples(
         st.integers(1, 4),
         st.none() | st.tuples(st.sampled_from(["modbus", 'o"pc é']), st.integers(0, 10**13)),
-        st.lists(st.tuples(small_keys, small_values, st.integers(0, 2)), min_size=1, max_size=4),
+        st.lists(st.tuples(small_keys, small_values, st.none() | st.integers(0, 2)), min_size=1, max_size=4),
     ),
     min_size=1,
     max_size=8,
@@ -133,7 +133,7 @@ received_calls = st.lists(
 
 def encoded_with_metadata(implementation, device, metadata, points):
     data = [{"ts": ts, "values": {key: value}} for key, value, ts in points]
-    return implementation.EncodedUplink.timeseries(data, 0, implementation.DeviceIdentity(*NAMES[device]), metadata=metadata)
+    return implementation.EncodedUplink.timeseries(data, None, implementation.DeviceIdentity(*NAMES[device]), metadata=metadata)
 
 
 @given(given_calls=received_calls, limit=limits | unlimited, now=st.integers(0, 10**13))
@@ -166,6 +166,112 @@ def test_datapoints_of_another_device():
     [payload] = _native.pack_timeseries([moved], gateway=True, max_size=1000, now_ms=2).payloads
     metadata = b'"metadata":{"connector":"c","receivedTs":1,"publishedTs":2}'
     assert payload.data == b'{"B":[{"ts":7,"values":{"a":1},' + metadata + b"}]}"
+
+
+# Device, and what one send has: dicts and entries, without a time or with one.
+unstamped_calls = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.lists(
+            st.tuples(
+                st.booleans(), st.dictionaries(small_keys, st.integers(0, 10**12), min_size=1, max_size=3), st.none() | st.just(1)
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+def encoded_without_times(implementation, device, parts):
+    data = []
+    for as_entries, values, ts in parts:
+        if as_entries:
+            data += [implementation.TimeseriesEntry(key, value, ts) for key, value in values.items()]
+        else:
+            data.append(values if ts is None else {"ts": ts, "values": values})
+    return implementation.EncodedUplink.timeseries(data, None, implementation.DeviceIdentity(*NAMES[device]))
+
+
+@given(given_calls=unstamped_calls, limit=limits | unlimited, tighter=limits)
+def test_values_without_a_time_meet_in_no_payload(given_calls, limit, tighter):
+    """The platform gives all of a payload the same time, and would keep the last value of a key."""
+    natives, references = ([encoded_without_times(one, *call) for call in given_calls] for one in (_native, reference))
+    packed = _native.pack_timeseries(natives, gateway=True, **limit)
+    expected = reference.pack_timeseries(references, gateway=True, **limit)
+    assert contents(packed.payloads) == contents(expected.payloads)
+    assert packed.oversized == expected.oversized
+    sent = {}
+    for payload, expected_payload in zip(packed.payloads, expected.payloads, strict=True):
+        assert contents(payload.split(**tighter)) == contents(expected_payload.split(**tighter))
+        found = [
+            (device, key, value)
+            for device, records in json.loads(payload.data).items()
+            for record in records
+            if "ts" not in record
+            for key, value in record.items()
+        ]
+        assert len({(device, key) for device, key, _ in found}) == len(found)
+        for device, key, value in found:
+            sent.setdefault((device, key), []).append(value)
+    if packed.oversized or limit["max_size"] < 10**6:
+        return
+    given_values = {}
+    for device, parts in given_calls:
+        for _, values, ts in parts:
+            for key, value in values.items() if ts is None else ():
+                # Two profiles of one name are two devices, whose order is not defined.
+                given_values.setdefault((NAMES[device][0], key), []).append(value)
+    assert {place: sorted(values) for place, values in sent.items()} == {
+        place: sorted(values) for place, values in given_values.items()
+    }
+
+
+def test_values_without_a_time_are_sent_in_order_and_with_those_of_other_devices():
+    sends = [("A", {"t": 1}), ("B", {"t": 1}), ("A", {"h": 5}), ("B", {"t": 2}), ("A", {"t": 2, "p": 1}), ("A", {"t": 3})]
+    uplinks = [_native.EncodedUplink.timeseries(values, None, _native.DeviceIdentity(name)) for name, values in sends]
+    packed = _native.pack_timeseries(uplinks, gateway=True, max_size=1000, max_devices=0)
+    assert contents(packed.payloads) == [
+        (b'{"A":[{"t":1,"h":5}],"B":[{"t":1}]}', 3, 2, [(0, 1), (2, 1), (1, 1)]),
+        (b'{"B":[{"t":2}],"A":[{"t":2,"p":1}]}', 3, 2, [(3, 1), (4, 2)]),
+        (b'{"A":[{"t":3}]}', 1, 1, [(5, 1)]),
+    ]
+
+
+def test_a_time_that_is_given_later_is_that_of_datapoints_without_one():
+    data = [{"a": 1}, {"ts": 3, "values": {"a": 2}}, {"a": 4}]
+    stamped = _native.EncodedUplink.timeseries(data, None).with_main_ts(7)
+    [payload] = _native.pack_timeseries([stamped], gateway=False, max_size=1000).payloads
+    assert (payload.data, payload.sources) == (b'[{"ts":7,"values":{"a":4}},{"ts":3,"values":{"a":2}}]', [(0, 3)])
+
+
+def test_keys_that_need_a_time():
+    """The platform would read them as the time, the values or the metadata of a record."""
+    device = _native.DeviceIdentity("A")
+    for key, of_device, of_sub_device in (
+        ("ts", "ts", "ts"),
+        ("values", "values", "values"),
+        ("metadata", None, "metadata"),
+        ("Ts", None, None),
+    ):
+        for ts in (None, 5):
+            data = [_native.TimeseriesEntry("a", 1), _native.TimeseriesEntry(key, 1, ts)]
+            uplinks = [_native.EncodedUplink.timeseries(data, None, one) for one in (None, device)]
+            expected = [of_device, of_sub_device] if ts is None else [None, None]
+            assert [one.key_that_needs_ts() for one in uplinks] == expected
+            assert [one.with_main_ts(9).key_that_needs_ts() for one in uplinks] == [None, None]
+            assert _native.EncodedUplink.timeseries(data, 9, device).key_that_needs_ts() is None
+    assert _native.EncodedUplink.attributes({"ts": 1}, device).key_that_needs_ts() is None
+
+
+def test_an_entry_after_a_dict_may_have_a_key_of_the_dict():
+    for values in ({"a": 1}, {"a": 1, "b": 2}):
+        uplink = _native.EncodedUplink.timeseries([values, _native.TimeseriesEntry("a", 3)], 5)
+        [payload] = _native.pack_timeseries([uplink], gateway=False, max_size=1000).payloads
+        assert json.loads(payload.data) == [{"ts": 5, "values": values | {"a": 3}}]
+        assert (payload.datapoints, payload.sources) == (len(values), [(0, len(values) + 1)])
 
 
 def test_the_last_value_wins_within_one_payload_only():

@@ -44,10 +44,12 @@ class AttributeEntry(TimeseriesEntry):
 
 
 class EncodedUplink:
-    def __init__(self, device, attribute_points, timeseries_points, main_ts=None, conversions=(0, 0), metadata=None):
+    """``timeseries_runs``: points that follow each other with one timestamp and different keys, those of a dict together."""
+
+    def __init__(self, device, attribute_points, timeseries_runs, main_ts=None, conversions=(0, 0), metadata=None):
         self.device = device
         self.attribute_points = attribute_points
-        self.timeseries_points = timeseries_points
+        self.timeseries_runs = timeseries_runs
         self.main_ts = main_ts
         self.conversions = conversions
         self.metadata = metadata
@@ -56,11 +58,17 @@ class EncodedUplink:
     def timeseries(cls, data, now_ms, device=None, round_floats=True, metadata=None):
         if metadata is not None and device is None:
             raise ValueError("metadata without a device")
-        given = []
-        for item in data if type(data) is list else [data]:
-            given += _telemetry(item, now_ms)
-        points, conversions = _points(given, round_floats)
-        return cls(device, [], points, None, conversions, metadata)
+        groups = [_telemetry(item, now_ms) for item in (data if type(data) is list else [data])]
+        points, conversions = _points([one for group in groups for one in group], round_floats)
+        runs, entries, left = [], [], iter(points)
+        for item, group in zip(data if type(data) is list else [data], groups, strict=True):
+            own = [next(left) for _ in group]
+            if type(item) is dict:
+                runs += [*_runs(entries), own]
+                entries = []
+            else:
+                entries += own
+        return cls(device, [], [*runs, *_runs(entries)], None, conversions, metadata)
 
     @classmethod
     def attributes(cls, data, device=None, round_floats=True):
@@ -76,7 +84,11 @@ class EncodedUplink:
 
     @classmethod
     def of_entries(cls, attributes, timeseries, main_ts=None, device=None):
-        return cls(device, [entry.point for entry in attributes], [entry.point for entry in timeseries], main_ts)
+        return cls(device, [entry.point for entry in attributes], _runs([entry.point for entry in timeseries]), main_ts)
+
+    @property
+    def timeseries_points(self):
+        return [point for run in self.timeseries_runs for point in run]
 
     @property
     def entries_size(self):
@@ -85,6 +97,16 @@ class EncodedUplink:
             text = f"{{{key}:{value}}}" if ts is None else f'{{"ts":{ts},"values":{{{key}:{value}}}}}'
             sizes.append(len(text.encode()))
         return sum(sizes)
+
+
+def _runs(points):
+    runs = []
+    for one in points:
+        if runs and runs[-1][0].ts == one.ts and all(known.key != one.key for known in runs[-1]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return runs
 
 
 def _points(given, round_floats):

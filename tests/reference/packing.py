@@ -123,20 +123,38 @@ class Packer:
         self.closed, self.oversized, self.refused = [], [], []
 
     def run(self, uplinks):
-        for device, groups in self.grouped(uplinks).items():
-            for stamp, placed in groups.items():
-                for _, together in itertools.groupby(placed, lambda one: one.source):
-                    self.add_together(device, stamp, list(together))
-        self.close()
+        for devices in self.rounds(uplinks):
+            for device, groups in devices.items():
+                for stamp, placed in groups.items():
+                    for _, together in itertools.groupby(placed, lambda one: one.source):
+                        self.add_together(device, stamp, list(together))
+            self.close()
 
-    def grouped(self, uplinks):
-        devices, generations = {}, {}
+    def rounds(self, uplinks):
+        """Group datapoints by device and stamp. Values of one key without a time are in different rounds, and so in no payload."""
+        rounds, generations, unstamped = [], [], {}
         for source, uplink in enumerate(uplinks):
-            for point in uplink.timeseries_points if self.kind == "timeseries" else uplink.attribute_points:
-                ts = point.ts if point.ts is not None else uplink.main_ts
-                stamp = self.stamp(uplink, ts, source, generations) if self.kind == "timeseries" else Stamp(None)
-                devices.setdefault(uplink.device, {}).setdefault(stamp, []).append(Placed(point, source))
-        return devices
+            for run in filter(None, uplink.timeseries_runs if self.kind == "timeseries" else [uplink.attribute_points]):
+                ts = run[0].ts if run[0].ts is not None else uplink.main_ts
+                number = 0
+                if ts is None and self.kind == "timeseries":
+                    number = self.round_of(run, unstamped.setdefault(uplink.device, [set()]))
+                if number == len(rounds):
+                    rounds.append({})
+                    generations.append({})
+                stamp = self.stamp(uplink, ts, source, generations[number]) if self.kind == "timeseries" else Stamp(None)
+                group = rounds[number].setdefault(uplink.device, {}).setdefault(stamp, [])
+                group += [Placed(point, source) for point in run]
+        return rounds
+
+    @staticmethod
+    def round_of(run, keys_by_round):
+        """Return the number of the round of a run without a time: the last one of its device, or a new one."""
+        keys = {point.key for point in run}
+        if keys & keys_by_round[-1]:
+            keys_by_round.append(set())
+        keys_by_round[-1].update(keys)
+        return len(keys_by_round) - 1
 
     def stamp(self, uplink, ts, source, generations):
         """A record with metadata belongs to one uplink; later values with its timestamp are in a record after it."""
@@ -227,7 +245,9 @@ class Packer:
 
     def record(self, stamp, record):
         values = "{" + ",".join(f"{point.key}:{point.value}" for point in record.values()) + "}"
-        return values if stamp.ts is None else f'{{"ts":{stamp.ts},"values":{values}{self.metadata(stamp)}}}'
+        if stamp.ts is None:
+            return values[:-1] + self.metadata(stamp) + "}"
+        return f'{{"ts":{stamp.ts},"values":{values}{self.metadata(stamp)}}}'
 
     def metadata(self, stamp):
         if stamp.metadata is None:

@@ -8,7 +8,7 @@ import traceback
 import pytest
 import trustme
 
-from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy
+from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy, TimestampSource
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,14 @@ def test_the_environment_turns_rounding_off(monkeypatch):
     assert GatewayConfig().round_floats
 
 
+def test_the_environment_leaves_timestamps_to_the_server(monkeypatch):
+    assert DeviceConfig().timestamps is TimestampSource.CLIENT
+    monkeypatch.setenv("TB_TIMESTAMPS", "server")
+    assert DeviceConfig().timestamps is GatewayConfig().timestamps is TimestampSource.SERVER
+    monkeypatch.setenv("TB_GW_TIMESTAMPS", "client")
+    assert GatewayConfig().timestamps is TimestampSource.CLIENT
+
+
 def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
     monkeypatch.setenv("TB_HOST", "from.environment")
     assert DeviceConfig({"host": None}).host == "from.environment"
@@ -75,6 +83,7 @@ def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
         ({"client_id": "a\0b"}, "client_id must be at most 65535 bytes of UTF-8 without NUL characters"),
         ({"access_token": "\udc80"}, "access_token must be at most 65535 bytes of UTF-8"),
         ({"username": "u" * 65_536}, "username must be at most 65535 bytes of UTF-8"),
+        ({"timestamps": "platform"}, "timestamps must be one of client, server, not 'platform'"),
         ({"rpc_reply": "bare"}, "rpc_reply must be one of wrapped, plain, not 'bare'"),
     ],
 )

@@ -14,7 +14,6 @@ from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch
 from tb_mqtt_client.cli.records import BadLine, Parsed, Record
 from tb_mqtt_client.cli.terminal import Terminal, counted
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import reason_name
 from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -146,8 +145,8 @@ class Sender:
         Raises:
             ValueError: If the platform cannot store a value or a key of the record.
         """
-        # The time is always given, because a key of the record may be called "ts".
-        timeseries = {"ts": now_ms() if record.ts is None else record.ts, "values": record.values}
+        # Always in this form, because a key of the record may be called "ts".
+        timeseries = {"ts": record.ts, "values": record.values}
         client = self._client
         if record.device is not None and isinstance(client, GatewayClient):
             session = self._sessions.get(record.device)

@@ -17,7 +17,7 @@ from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.network.tls_context import TlsFiles
 from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS, Option, nearest_option
-from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
+from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, GivenServer, ServerAddress
 from tb_mqtt_client.entities.store import Store
 
@@ -102,6 +102,9 @@ class DeviceConfig:
     rate_limits: dict[str, str] | None
     """Limits in addition to the server's, as windows of ``count:seconds``, for example ``{"telemetry_messages": "100:1,3000:60"}``.
     The keys are ``messages``, ``telemetry_messages`` and ``telemetry_datapoints``. The client uses 100 % of them."""
+    timestamps: TimestampSource
+    """Whether telemetry without ``ts`` gets the time of the send (``"client"``), or is sent without a timestamp, so that the
+    platform sets the time of its arrival (``"server"``) (``TB_TIMESTAMPS``)."""
     round_floats: bool
     """Round floats with more than 16 decimal places, which the platform would store as text, to 16 places. If false, every float is
     sent in its shortest form (``TB_ROUND_FLOATS``)."""

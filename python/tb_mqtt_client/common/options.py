@@ -7,13 +7,14 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
-from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply
+from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_PORT, parse_servers
 from tb_mqtt_client.entities.store import Store
 
@@ -133,18 +134,17 @@ def _context(name: str, value: Any) -> ssl.SSLContext | Callable[[], ssl.SSLCont
     return given
 
 
-def _policy(name: str, value: Any) -> QueuePolicy:
-    try:
-        return QueuePolicy(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(QueuePolicy)}, not {value!r}") from None
+C = TypeVar("C", bound=StrEnum)
 
 
-def _rpc_reply(name: str, value: Any) -> RPCReply:
-    try:
-        return RPCReply(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(RPCReply)}, not {value!r}") from None
+def _choice(kind: type[C]) -> Callable[[str, Any], C]:
+    def convert(name: str, value: Any) -> C:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError(f"{name} must be one of {', '.join(kind)}, not {value!r}") from None
+
+    return convert
 
 
 def _qos(name: str, value: Any) -> int:
@@ -188,7 +188,7 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "keepalive": Option(60, _whole(1, 65535)),
     "max_queued_messages": Option(1_000_000, _whole(1, _LARGEST_INT32)),
     "max_queued_bytes": Option(DEFAULT_MAX_QUEUED_BYTES, _whole(1, _LARGEST_INT64)),
-    "queue_policy": Option(QueuePolicy.WAIT, _policy),
+    "queue_policy": Option(QueuePolicy.WAIT, _choice(QueuePolicy)),
     "store": Option(None, Store.of, "STORE"),
     # There are 65,535 packet ids, and service messages and subscriptions need some too.
     "max_inflight_messages": Option(100, _whole(1, 65_000)),
@@ -197,12 +197,13 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "reconnect_delay_max": Option(30.0, _seconds),
     "rate_limit_percentage": Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
     "rate_limits": Option(None, _rate_limits),
+    "timestamps": Option(TimestampSource.CLIENT, _choice(TimestampSource), "TIMESTAMPS"),
     "round_floats": Option(True, _flag, "ROUND_FLOATS"),
     "limits_timeout": Option(5.0, _seconds),
     "backpressure_delay": Option(1.0, _seconds),
     "rpc_callback_timeout": Option(60.0, _seconds),
     "max_inbound_messages": Option(1000, _whole(1, _LARGEST_INT32)),
-    "rpc_reply": Option(RPCReply.WRAPPED, _rpc_reply),
+    "rpc_reply": Option(RPCReply.WRAPPED, _choice(RPCReply)),
 }
 """The options of ``DeviceConfig`` by name."""
 

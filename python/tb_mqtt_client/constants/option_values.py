@@ -21,6 +21,15 @@ class QueuePolicy(StrEnum):
     """Drop the data of the call itself; its result has the reason code -2."""
 
 
+class TimestampSource(StrEnum):
+    """The source of the timestamps of telemetry that is sent without ``ts``."""
+
+    CLIENT = "client"
+    """The client: the time of the send."""
+    SERVER = "server"
+    """The platform: the time at which the message arrives there."""
+
+
 class RPCReply(StrEnum):
     """How the result of a server-side RPC is sent. An error is ``{"error": error}`` in both forms."""
 

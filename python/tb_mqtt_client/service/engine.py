@@ -22,13 +22,13 @@ from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.statistics import Statistics
+from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
@@ -117,6 +117,8 @@ class Engine:
         self.futures = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
         self.report = InboundReport()
+        self.stamp = stamp_of(config.timestamps)
+        """Returns the timestamp of telemetry that is sent without one; ``None`` if the platform sets it."""
         self.events = ConnectionEvents(self.tasks, self.report)
         self.life.listeners.append(self._state_changed)
         self.mqtt_manager = MQTTManager(
@@ -142,6 +144,7 @@ class Engine:
             device_qos=config.qos,
             queue_policy=config.queue_policy,
             store=self.store,
+            timestamps=config.timestamps,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
         self.downlink = DeviceDownlink(
@@ -496,7 +499,10 @@ class Engine:
 
     async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
         """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
-        encoded = EncodedUplink.timeseries(data, now_ms(), None, self.config.round_floats)
+        now = self.stamp()
+        encoded = EncodedUplink.timeseries(data, now, None, self.config.round_floats)
+        if now is None:
+            check_unstamped(encoded)
         return await self._send(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     async def send_attributes(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:

@@ -7,6 +7,7 @@ resolved when its last datapoint leaves the last place.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
-from tb_mqtt_client.constants.option_values import QueuePolicy
+from tb_mqtt_client.constants.option_values import QueuePolicy, TimestampSource
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake
@@ -34,6 +35,7 @@ from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
+from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem, has_attributes
 from tb_mqtt_client.service.delivery.workers import (
@@ -71,6 +73,7 @@ class MessageService:
         device_qos: int = 1,
         queue_policy: QueuePolicy = QueuePolicy.WAIT,
         store: SendStore | None = None,
+        timestamps: TimestampSource = TimestampSource.CLIENT,
     ) -> None:
         """Create the queues of one client; nothing is published before ``start``.
 
@@ -84,11 +87,13 @@ class MessageService:
             device_qos: The QoS of the device's own telemetry and attributes.
             queue_policy: What happens to a send when the queues are full.
             store: Keeps the sends on disk; ``None`` if they are in memory only.
+            timestamps: Whether telemetry may be sent without a timestamp.
         """
         self._mqtt_manager = mqtt_manager
         self._admission = admission
         self._futures = futures
         self._timestamp_advice = TimestampAdvice(logger)
+        self._sends_a_batch = sys.maxsize if timestamps is TimestampSource.CLIENT else UNSTAMPED_SENDS_A_BATCH
         self.counter = DeliveryCounter()
         """Counts the datapoints by state."""
         self.capacity = QueueCapacity(max_queued_sends, max_queued_bytes)
@@ -154,6 +159,7 @@ class MessageService:
             packer=packer,
             capacity=self.capacity,
             qos=qos,
+            sends_a_batch=self._sends_a_batch,
             retry=self._retry_by_qos,
             on_oversized=self._note_drained,
             on_suspicious_ts=self._timestamp_advice.note,

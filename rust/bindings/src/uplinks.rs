@@ -79,7 +79,7 @@ impl EncodedUplink {
     #[pyo3(signature = (data, now_ms, device = None, round_floats = true, metadata = None))]
     fn timeseries(
         data: &Bound<'_, PyAny>,
-        now_ms: i64,
+        now_ms: Option<i64>,
         device: Device<'_>,
         round_floats: bool,
         metadata: Option<(String, i64)>,
@@ -89,11 +89,13 @@ impl EncodedUplink {
                 "metadata must come with a device, only timeseries of a sub-device have metadata",
             ));
         }
-        let now = Timestamp::new(now_ms).ok_or_else(|| {
+        let now = now_ms.map_or(Ok(Timestamp::NONE), |now_ms| {
             let end = Timestamp::END;
-            value_error(format_args!(
-                "now_ms must be milliseconds since the epoch below {end} (the year 10000), not {now_ms}"
-            ))
+            Timestamp::new(now_ms).ok_or_else(|| {
+                value_error(format_args!(
+                    "now_ms must be milliseconds since the epoch below {end} (the year 10000), not {now_ms}"
+                ))
+            })
         })?;
         let timeseries = with_builder(Numbers::new(round_floats), |builder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
@@ -210,6 +212,18 @@ impl EncodedUplink {
         let kinds = [Kind::Timeseries, Kind::Attributes];
         let Conversions { rounded, as_text } = kinds.iter().map(|&kind| conversions(&[&self.0], kind)).sum();
         (rounded, as_text)
+    }
+
+    fn key_that_needs_ts(&self) -> Option<&'static str> {
+        if self.0.main_timestamp != Timestamp::NONE {
+            return None;
+        }
+        self.0.timeseries.unstamped().find_map(|point| match point.key() {
+            b"\"ts\"" => Some("ts"),
+            b"\"values\"" => Some("values"),
+            b"\"metadata\"" if self.0.device.is_some() => Some("metadata"),
+            _ => None,
+        })
     }
 
     #[getter]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use crate::numbers::Conversions;
-use crate::points::{Points, Timestamp};
+use crate::points::{Point, PointIter, Points, Timestamp};
 use crate::uplink::{Identity, Uplink};
 
 /// A kind of datapoints.
@@ -103,30 +103,34 @@ pub struct GroupView<'g, 'a> {
 
 impl<'a> Grouped<'a> {
     /// Group the datapoints of one kind. `published` is the time of publishing in metadata, in milliseconds.
+    ///
+    /// The platform gives all datapoints of a payload that have no timestamp the time at which the payload arrives, so a payload
+    /// must not have two values of such a key. The second one is in the second group of devices, and so on: no payload has
+    /// datapoints of two of them. Usually there is only one.
     #[must_use]
-    pub fn new(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Self {
-        let mut grouped = Self::default();
-        let mut index = GroupIndex::default();
+    pub fn rounds(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Vec<Self> {
+        let mut rounds = vec![Round::default()];
+        let mut unstamped = UnstampedKeys::default();
         for (source, &uplink) in uplinks.iter().enumerate() {
             let Some(points) = points_of(uplink, kind) else { continue };
-            if points.nbytes() == 0 {
-                continue;
-            }
-            let device = index.device(&mut grouped, uplink.device.as_ref());
-            let metadata = match uplink.metadata() {
-                Some(metadata) if kind == Kind::Timeseries => grouped.add_metadata(metadata.published(published)),
-                _ => END,
-            };
             for (run, bytes) in points.runs() {
                 let timestamp = match kind {
                     Kind::Timeseries => run.timestamp.or(uplink.main_timestamp),
                     Kind::Attributes => Timestamp::NONE,
                 };
-                let group = index.group(&mut grouped, device, timestamp, metadata);
-                grouped.add_piece(group, Piece { bytes, count: run.count.get() as usize, source, next: END });
+                let number = if timestamp == Timestamp::NONE && kind == Kind::Timeseries {
+                    unstamped.round_of(uplink, bytes)
+                } else {
+                    0
+                };
+                if number == rounds.len() {
+                    rounds.push(Round::default());
+                }
+                let piece = Piece { bytes, count: run.count.get() as usize, source, next: END };
+                rounds[number].add(uplink, kind, published, timestamp, piece);
             }
         }
-        grouped
+        rounds.into_iter().map(|round| round.grouped).collect()
     }
 
     /// Return the first timestamp that is probably not in milliseconds.
@@ -265,10 +269,65 @@ fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {
     }
 }
 
+/// Groups while runs are added to them.
+#[derive(Debug, Default)]
+struct Round<'a> {
+    grouped: Grouped<'a>,
+    index: GroupIndex<'a>,
+    /// The last uplink that a run came from, with the indexes of its device and its metadata.
+    last: Option<(usize, usize, usize)>,
+}
+
+impl<'a> Round<'a> {
+    #[inline]
+    fn add(&mut self, uplink: &'a Uplink, kind: Kind, published: i64, timestamp: Timestamp, piece: Piece<'a>) {
+        let (device, metadata) = match self.last {
+            Some((source, device, metadata)) if source == piece.source => (device, metadata),
+            _ => {
+                let device = self.index.device(&mut self.grouped, uplink.device.as_ref());
+                let metadata = match uplink.metadata() {
+                    Some(metadata) if kind == Kind::Timeseries => {
+                        self.grouped.add_metadata(metadata.published(published))
+                    }
+                    _ => END,
+                };
+                self.last = Some((piece.source, device, metadata));
+                (device, metadata)
+            }
+        };
+        let group = self.index.group(&mut self.grouped, device, timestamp, metadata);
+        self.grouped.add_piece(group, piece);
+    }
+}
+
+/// Name and profile of a sub-device, or none for the connected device itself.
+type DeviceKey<'a> = Option<(&'a str, &'a str)>;
+
+fn device_key(identity: Option<&Arc<Identity>>) -> DeviceKey<'_> {
+    identity.map(|identity| (identity.name(), identity.profile()))
+}
+
+/// For each device with datapoints without a timestamp: the number of its last round, and the keys that it has there.
+#[derive(Debug, Default)]
+struct UnstampedKeys<'a>(AHashMap<DeviceKey<'a>, (usize, AHashSet<&'a [u8]>)>);
+
+impl<'a> UnstampedKeys<'a> {
+    /// Return the round of a run without a timestamp: the last one of its device, or the one after it if that has a key of the run.
+    fn round_of(&mut self, uplink: &'a Uplink, run: &'a [u8]) -> usize {
+        let (round, keys) = self.0.entry(device_key(uplink.device.as_ref())).or_default();
+        if PointIter(run).any(|point| keys.contains(point.key())) {
+            *round += 1;
+            keys.clear();
+        }
+        keys.extend(PointIter(run).map(Point::key));
+        *round
+    }
+}
+
 /// Finds the device and the group of a run while grouping.
 #[derive(Debug, Default)]
 struct GroupIndex<'a> {
-    devices: AHashMap<Option<(&'a str, &'a str)>, usize>,
+    devices: AHashMap<DeviceKey<'a>, usize>,
     names: AHashMap<&'a str, usize>,
     groups: AHashMap<(usize, Timestamp), usize>,
     /// By the index of their metadata, which belongs to one uplink.
@@ -277,7 +336,7 @@ struct GroupIndex<'a> {
 
 impl<'a> GroupIndex<'a> {
     fn device(&mut self, grouped: &mut Grouped<'a>, identity: Option<&'a Arc<Identity>>) -> usize {
-        let key = identity.map(|identity| (identity.name(), identity.profile()));
+        let key = device_key(identity);
         if let Some(&device) = self.devices.get(&key) {
             return device;
         }

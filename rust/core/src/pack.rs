@@ -1,6 +1,6 @@
 //! Cuts grouped datapoints into payloads: every datapoint exactly once, in order, no payload over its limits, and none
 //! closed while the next record would still fit. The datapoints that an uplink has for one record stay together if they fit in a
-//! payload.
+//! payload. Two values of one key without a timestamp are never in one payload, where the platform would keep only the last.
 
 use std::fmt;
 use std::iter;
@@ -57,8 +57,17 @@ pub struct Part<T> {
     pub entries: Vec<Entry>,
     /// The uplinks that the payload acknowledges.
     pub attribution: Attribution,
-    /// Numbers of the datapoints that begin a record without a timestamp.
-    pub unstamped: Vec<usize>,
+    /// The records without a timestamp.
+    pub unstamped: Vec<Unstamped>,
+}
+
+/// A record without a timestamp: its form is not found in the bytes, where a key may be called `ts` or `metadata`.
+#[derive(Debug, Clone, Copy)]
+pub struct Unstamped {
+    /// Number of its first datapoint.
+    pub first: usize,
+    /// Whether metadata follows its datapoints.
+    pub has_metadata: bool,
 }
 
 impl<T> Part<T> {
@@ -126,9 +135,10 @@ pub fn pack<'a>(
     published: Option<i64>,
 ) -> Result<Packed<'a>, Misfit> {
     check(uplinks, layout, published)?;
-    let grouped = Grouped::new(uplinks, layout.kind, published.unwrap_or_default());
-    let (parts, oversized) = Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&grouped);
-    Ok(Packed { parts, oversized, suspicious: grouped.suspicious_timestamp() })
+    let rounds = Grouped::rounds(uplinks, layout.kind, published.unwrap_or_default());
+    let (parts, oversized) = Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&rounds);
+    let suspicious = rounds.iter().find_map(Grouped::suspicious_timestamp);
+    Ok(Packed { parts, oversized, suspicious })
 }
 
 /// Cut uplinks into smaller ones, each of which fits in a payload if a datapoint of it does.
@@ -138,8 +148,8 @@ pub fn pack<'a>(
 pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<Part<Uplink>>, Misfit> {
     check(uplinks, layout, None)?;
     let limits = Limits { max_devices: 1, ..limits };
-    let grouped = Grouped::new(uplinks, layout.kind, 0);
-    let (mut parts, oversized) = Packer::new(layout, limits, UplinkSink::new(layout.kind), uplinks.len()).run(&grouped);
+    let rounds = Grouped::rounds(uplinks, layout.kind, 0);
+    let (mut parts, oversized) = Packer::new(layout, limits, UplinkSink::new(layout.kind), uplinks.len()).run(&rounds);
     parts.extend(oversized.into_iter().map(|oversized| {
         let device = uplinks[oversized.uplink].device.as_ref().map(Arc::clone);
         Part {
@@ -184,7 +194,7 @@ struct Open<'a> {
     /// Names of its devices that belong to another device too.
     shared_names: Vec<Option<&'a str>>,
     attribution: Attribution,
-    unstamped: Vec<usize>,
+    unstamped: Vec<Unstamped>,
     /// Datapoints before the open record.
     before_record: usize,
 }
@@ -260,19 +270,22 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
-    pub(crate) fn run(mut self, grouped: &Grouped<'a>) -> (Vec<Part<S::Output>>, Vec<Oversized<'a>>) {
-        for device in grouped.devices() {
-            for group in device.groups() {
-                if group.may_repeat_keys() {
-                    self.add_repeating(device, group);
-                } else {
-                    group.pieces().for_each(|piece| self.add_stretch(device, group.around(), piece));
+    /// Fill payloads with the datapoints of one round after the other; no payload has datapoints of two rounds.
+    pub(crate) fn run(mut self, rounds: &[Grouped<'a>]) -> (Vec<Part<S::Output>>, Vec<Oversized<'a>>) {
+        for grouped in rounds {
+            for device in grouped.devices() {
+                for group in device.groups() {
+                    if group.may_repeat_keys() {
+                        self.add_repeating(device, group);
+                    } else {
+                        group.pieces().for_each(|piece| self.add_stretch(device, group.around(), piece));
+                    }
+                    self.end_record();
                 }
-                self.end_record();
+                self.end_device();
             }
-            self.end_device();
+            self.end_payload();
         }
-        self.end_payload();
         (self.parts, self.oversized)
     }
 
@@ -485,7 +498,8 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
             self.open.records += 1;
             self.open.before_record = self.open.datapoints;
             if around.timestamp == Timestamp::NONE && self.layout.kind == Kind::Timeseries {
-                self.open.unstamped.push(self.open.datapoints);
+                let has_metadata = !around.metadata.is_empty();
+                self.open.unstamped.push(Unstamped { first: self.open.datapoints, has_metadata });
             }
             self.record = Some(around.timestamp);
             self.metadata.clear();

@@ -154,6 +154,12 @@ impl Points {
         self.runs().flat_map(|(run, bytes)| PointIter(bytes).map(move |point| (run.timestamp, point)))
     }
 
+    /// Return the points without a timestamp.
+    pub fn unstamped(&self) -> impl Iterator<Item = Point<'_>> {
+        let without = self.runs().filter(|(run, _)| run.timestamp == Timestamp::NONE);
+        without.flat_map(|(_, bytes)| PointIter(bytes))
+    }
+
     fn runs_slice(&self) -> &[Run] {
         match &self.runs {
             Runs::One(run) => slice::from_ref(run),
@@ -259,6 +265,8 @@ pub struct PointsBuilder {
     keys: AHashSet<u64>,
     hasher: RandomState,
     first_key: u64,
+    /// The number of runs, if `push_encoded` began the last one. The keys of runs that were pushed as a whole are not known.
+    began: usize,
 }
 
 impl PointsBuilder {
@@ -268,6 +276,7 @@ impl PointsBuilder {
         self.out.numbers = numbers;
         self.runs.clear();
         self.keys.clear();
+        self.began = 0;
     }
 
     /// Append a run of points with different keys. `write` appends `"key":value,` for each and returns their number.
@@ -288,7 +297,7 @@ impl PointsBuilder {
         Ok(())
     }
 
-    /// Append an encoded point: to the open run if timestamp and key allow it, otherwise to a new one.
+    /// Append an encoded point: to the last run if this method began it, and timestamp and key allow it; otherwise to a new one.
     ///
     /// # Errors
     /// When the uplink becomes too large.
@@ -306,6 +315,7 @@ impl PointsBuilder {
             _ => {
                 self.runs.push(Run { timestamp, count: NonZeroU32::MIN, end });
                 self.first_key = hash;
+                self.began = self.runs.len();
             }
         }
         Ok(())
@@ -333,7 +343,7 @@ impl PointsBuilder {
     fn continues_run(&mut self, timestamp: Timestamp, hash: u64) -> bool {
         let number = self.runs.len() as u64;
         let Some(run) = self.runs.last() else { return false };
-        if run.timestamp != timestamp {
+        if run.timestamp != timestamp || self.began != self.runs.len() {
             return false;
         }
         let mixed = |hash: u64| hash ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -8,7 +8,7 @@ use std::str;
 use std::sync::Arc;
 
 use crate::group::{Around, Grouped, Kind};
-use crate::pack::{Limits, Packer, Part};
+use crate::pack::{Limits, Packer, Part, Unstamped};
 use crate::points::{Timestamp, string_end, value_end};
 use crate::sink::{JsonSink, Layout, RECORD_OPEN, RECORD_VALUES};
 use crate::uplink::Identity;
@@ -68,15 +68,15 @@ impl<'a> Text<'a> {
         let mut text =
             Self { bytes: data.to_vec(), records: Vec::new(), datapoints: Vec::with_capacity(whole.datapoints) };
         let mut unstamped = whole.unstamped.iter().copied().peekable();
-        let mut is_unstamped = |datapoint| unstamped.next_if_eq(&datapoint).is_some();
+        let mut next_unstamped = |datapoint| unstamped.next_if(|record| record.first == datapoint);
         if !layout.gateway {
-            text.read_records(0, layout, None, &mut is_unstamped);
+            text.read_records(0, layout, None, &mut next_unstamped);
         }
         let mut start = 0;
         for entry in &whole.entries {
             // After the payload's bracket, or the comma, come the name and a colon.
             let records = start + 1 + entry.device.name_json().len() + 1;
-            text.read_records(records, layout, Some(&entry.device), &mut is_unstamped);
+            text.read_records(records, layout, Some(&entry.device), &mut next_unstamped);
             start = entry.bytes;
         }
         text
@@ -88,45 +88,58 @@ impl<'a> Text<'a> {
         start: usize,
         layout: Layout,
         device: Option<&'a Arc<Identity>>,
-        is_unstamped: &mut impl FnMut(usize) -> bool,
+        next_unstamped: &mut impl FnMut(usize) -> Option<Unstamped>,
     ) {
         if layout.kind == Kind::Attributes {
-            self.read_record(start + 1, Timestamp::NONE, device);
+            self.read_record(start + 1, Timestamp::NONE, false, device);
             return;
         }
         let mut index = start;
         // After the bracket, then after the comma before each record.
         while self.bytes[index] != b']' {
             let open = index + 1;
-            index = if is_unstamped(self.datapoints.len()) {
-                self.read_record(open + 1, Timestamp::NONE, device)
+            index = if let Some(record) = next_unstamped(self.datapoints.len()) {
+                self.read_record(open + 1, Timestamp::NONE, record.has_metadata, device)
             } else {
                 let digits = open + RECORD_OPEN.len();
                 let end = digits + self.bytes[digits..].iter().take_while(|byte| **byte != b',').count();
                 let millis = str::from_utf8(&self.bytes[digits..end]).ok().and_then(|digits| digits.parse().ok());
                 let timestamp = millis.and_then(Timestamp::new).expect("a record that was written with its timestamp");
-                self.read_record(end + RECORD_VALUES.len(), timestamp, device) + 1
+                self.read_record(end + RECORD_VALUES.len(), timestamp, false, device) + 1
             };
         }
     }
 
-    /// Read a record, beginning at its first datapoint. Return the index after the bracket that closes its values and its metadata.
-    fn read_record(&mut self, start: usize, timestamp: Timestamp, device: Option<&'a Arc<Identity>>) -> usize {
+    /// Read a record, beginning at its first datapoint. Return the index after its values and its metadata.
+    ///
+    /// Metadata of a record with a timestamp follow the bracket that closes its values. Those of a record without one are its last
+    /// member, `has_metadata` says whether there are any, and the bracket that closes the record follows them.
+    fn read_record(
+        &mut self,
+        start: usize,
+        timestamp: Timestamp,
+        has_metadata: bool,
+        device: Option<&'a Arc<Identity>>,
+    ) -> usize {
         let (first, mut index) = (self.datapoints.len(), start);
-        loop {
+        let (metadata, after) = loop {
             let end = self.member_end(index);
             self.datapoints.push(index..end + 1);
             index = end + 1;
             if self.bytes[end] != b',' {
                 self.bytes[end] = b',';
-                break;
+                let follows = timestamp != Timestamp::NONE && self.bytes[index] == b',';
+                let metadata = index..if follows { self.member_end(index + 1) } else { index };
+                break (metadata.clone(), metadata.end);
             }
-        }
-        let has_metadata = timestamp != Timestamp::NONE && self.bytes[index] == b',';
-        let metadata = index..if has_metadata { self.member_end(index + 1) } else { index };
+            if has_metadata && self.bytes[self.member_end(index)] == b'}' {
+                let metadata = end..self.member_end(index);
+                break (metadata.clone(), metadata.end + 1);
+            }
+        };
         let count = self.datapoints.len() - first;
-        self.records.push(Record { device, timestamp, metadata: metadata.clone(), first, count });
-        metadata.end
+        self.records.push(Record { device, timestamp, metadata, first, count });
+        after
     }
 
     /// Return the index after `"key":value`.
@@ -174,6 +187,6 @@ impl<'a> Text<'a> {
             let bytes = &self.bytes[self.datapoints[piece.first].start..last.end];
             grouped.push_piece(bytes, piece.count, index);
         }
-        Packer::new(layout, limits, JsonSink::new(layout), pieces.len()).run(&grouped).0
+        Packer::new(layout, limits, JsonSink::new(layout), pieces.len()).run(&[grouped]).0
     }
 }

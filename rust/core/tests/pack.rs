@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use common::{Datapoint, any_value, uplink};
+use common::{Datapoint, NO_TS, any_value, uplink};
 use proptest::prelude::*;
 use serde_json::Value;
 use tb_mqtt_core::group::Kind;
@@ -22,16 +22,24 @@ type Call = (usize, bool, Vec<Datapoint>);
 
 /// Uplinks of a few devices with few different keys and timestamps.
 fn calls() -> impl Strategy<Value = Vec<Call>> {
-    calls_of(3, any_value())
+    calls_of(3, any_value(), timestamps())
 }
 
 /// Uplinks of two devices with different names, with values that always fit in 200 bytes.
-fn small_calls() -> impl Strategy<Value = Vec<Call>> {
-    calls_of(2, any::<i64>().prop_map(Value::from))
+fn small_calls(timestamps: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<Call>> {
+    calls_of(2, any::<i64>().prop_map(Value::from), timestamps)
 }
 
-fn calls_of(devices: usize, values: impl Strategy<Value = Value>) -> impl Strategy<Value = Vec<Call>> {
-    let datapoint = (0_i64..4, "[a-c\"é\\\\]{1,3}", values);
+fn timestamps() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => 0_i64..4, 1 => Just(NO_TS)]
+}
+
+fn calls_of(
+    devices: usize,
+    values: impl Strategy<Value = Value>,
+    timestamps: impl Strategy<Value = i64>,
+) -> impl Strategy<Value = Vec<Call>> {
+    let datapoint = (timestamps, "[a-c\"é\\\\]{1,3}", values);
     prop::collection::vec((0..devices, any::<bool>(), prop::collection::vec(datapoint, 1..8)), 1..8)
 }
 
@@ -62,13 +70,20 @@ fn read(payload: &[u8]) -> Vec<(String, i64, String, Value)> {
     let mut found = Vec::new();
     for (device, records) in payload.as_object().expect("an object of devices") {
         for record in records.as_array().expect("a list of records") {
-            let ts = record["ts"].as_i64().expect("a timestamp");
-            for (key, value) in record["values"].as_object().expect("an object of values") {
+            let ts = record.get("ts").map_or(NO_TS, |ts| ts.as_i64().expect("a timestamp"));
+            let values = record.get("values").unwrap_or(record).as_object().expect("an object of values");
+            for (key, value) in values.iter().filter(|(key, _)| *key != "metadata") {
                 found.push((device.clone(), ts, key.clone(), value.clone()));
             }
         }
     }
     found
+}
+
+/// Whether no key of a device has two values without a timestamp: the platform would keep one of them.
+fn unstamped_differ(datapoints: &[(String, i64, String, Value)]) -> bool {
+    let mut seen = HashSet::new();
+    datapoints.iter().filter(|(_, ts, ..)| *ts == NO_TS).all(|(device, _, key, _)| seen.insert((device, key)))
 }
 
 /// Cut a payload by the first limits, and its parts by those that follow.
@@ -103,6 +118,7 @@ proptest! {
             prop_assert!(part.output.len() <= limits.max_size);
             prop_assert!(part.datapoints <= limits.max_datapoints && part.devices <= limits.max_devices);
             prop_assert_eq!(datapoints.len(), part.datapoints);
+            prop_assert!(unstamped_differ(&datapoints));
             part.attribution.sources().iter().for_each(|source| acknowledged[source.uplink] += source.datapoints);
         }
         for refused in &oversized {
@@ -125,9 +141,10 @@ proptest! {
         }
     }
 
-    /// For each device name, timestamp and key, the values are sent in their order, and the last one is always sent.
+    /// For each device name, timestamp and key, the values are sent in their order, and the last one is always sent. Without a
+    /// timestamp, all are sent.
     #[test]
-    fn order_of_values(calls in small_calls(), size in 200_usize..400) {
+    fn order_of_values(calls in small_calls(timestamps()), size in 200_usize..400) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(size, 0, 0);
@@ -149,12 +166,13 @@ proptest! {
             let mut rest = values.iter();
             prop_assert!(left[&place].iter().all(|value| rest.any(|given| given == value)), "order of {place:?}");
             prop_assert_eq!(left[&place].last(), values.last());
+            prop_assert!(place.1 != NO_TS || left[&place] == values);
         }
     }
 
-    /// Within the limits there is one payload, in which each value is the last one given.
+    /// Within the limits there is one payload, in which each value is the last one given, if all datapoints have timestamps.
     #[test]
-    fn one_payload_within_the_limits(calls in small_calls()) {
+    fn one_payload_within_the_limits(calls in small_calls(0_i64..4)) {
         let uplinks = uplinks(&calls);
         let references: Vec<_> = uplinks.iter().collect();
         let limits = Limits::with_zero_as_unlimited(usize::MAX >> 1, 0, 0);
@@ -215,6 +233,23 @@ fn an_uplink_with_metadata_has_records_of_its_own() {
     );
     assert_eq!(String::from_utf8(parts[0].output.clone()).expect("text"), expected);
     assert_eq!(parts[0].datapoints, 5);
+}
+
+#[test]
+fn metadata_of_a_record_without_a_timestamp_are_its_last_member() {
+    let device = Arc::new(Identity::new("A", "default"));
+    let datapoints: Vec<_> = ["a", "b"].iter().map(|key| (NO_TS, (*key).to_owned(), Value::from(1))).collect();
+    let calls = [uplink(Some(&device), &datapoints[..1]), with_metadata(uplink(Some(&device), &datapoints))];
+    let references: Vec<_> = calls.iter().collect();
+    let limits = Limits::with_zero_as_unlimited(1000, 0, 0);
+    let Packed { parts, .. } = pack(&references, GATEWAY, limits, NOW).expect("a device");
+    let metadata = r#""metadata":{"connector":"c","receivedTs":5,"publishedTs":1700000000000}"#;
+    let written: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(&part.output)).collect();
+    assert_eq!(written, [r#"{"A":[{"a":1}]}"#, &format!(r#"{{"A":[{{"a":1,"b":1,{metadata}}}]}}"#)]);
+    let second = parts[1].clone();
+    let cut = repack(&second.output, GATEWAY, &second.clone().with_output(()), Limits { max_datapoints: 1, ..limits });
+    let written: Vec<_> = cut.iter().map(|part| String::from_utf8_lossy(&part.output)).collect();
+    assert_eq!(written, ["a", "b"].map(|key| format!(r#"{{"A":[{{"{key}":1,{metadata}}}]}}"#)));
 }
 
 #[test]

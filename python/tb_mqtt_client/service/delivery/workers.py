@@ -313,6 +313,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         packer: UplinkPacker,
         capacity: QueueCapacity,
         qos: int,
+        sends_a_batch: int,
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
         on_suspicious_ts: Callable[[int], None],
@@ -326,6 +327,7 @@ class UplinkQueueWorker(MessageQueueWorker):
             packer: Packs sends into payloads.
             capacity: The capacity that queued sends take.
             qos: The QoS of the messages.
+            sends_a_batch: The number of sends that are packed at a time, at most.
             retry: The worker whose messages are older, and are published first.
             on_oversized: Called when all datapoints of a batch were too large for any payload.
             on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
@@ -335,6 +337,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._writable = self._transport.writable
         self._capacity = capacity
         self._qos = qos
+        self._sends_a_batch = sends_a_batch
         self._nothing_older = retry.done
         self._on_oversized = on_oversized
         self._on_suspicious_ts = on_suspicious_ts
@@ -400,7 +403,7 @@ class UplinkQueueWorker(MessageQueueWorker):
             max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * limits.max_datapoints, 1
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
-        at_most = self.failures.at_most
+        at_most = min(self.failures.at_most, self._sends_a_batch)
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
             taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
             left -= len(taken)

@@ -11,7 +11,6 @@ from typing import Any
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.tasks import END_SECONDS
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, package_keys
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -184,8 +183,10 @@ class FirmwareUpdater(Component):
 
     async def _send(self, values: dict[str, Any]) -> None:
         """Send telemetry with a time that no earlier state has: the platform keeps only one value of a key and time."""
-        self._last_report_ts = max(now_ms(), self._last_report_ts + 1)
-        data = {"ts": self._last_report_ts, "values": values}
+        now = self._engine.stamp()
+        if now is not None:
+            now = self._last_report_ts = max(now, self._last_report_ts + 1)
+        data = {"ts": now, "values": values}
         try:
             await self._engine.send_timeseries(data, wait_for_publish=False, timeout=None)
         except (BackpressureException, NotConnectedError) as error:

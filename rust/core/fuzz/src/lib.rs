@@ -1,5 +1,6 @@
 //! Properties that hold for any input: one function for each fuzz target. It panics if its property does not hold.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,8 +105,7 @@ impl Batch {
                 Kind::Timeseries => (points, Points::default()),
                 Kind::Attributes => (Points::default(), points),
             };
-            // Metadata are next to values, which needs a timestamp.
-            let metadata = (call.metadata && call.main_ts.is_some()).then(|| Metadata::new("c\"", 5));
+            let metadata = call.metadata.then(|| Metadata::new("c\"", 5));
             let extras = Some(Box::new(Extras { attributes, metadata }));
             let device = Some(Arc::clone(&devices[usize::from(call.device) % devices.len()]));
             Uplink { device, timeseries, extras, main_timestamp: timestamp(call.main_ts) }
@@ -150,6 +150,7 @@ pub fn pack(batch: &Batch) {
         let document: Value = serde_json::from_slice(&part.output).expect("valid JSON");
         assert_eq!(document.as_object().expect("an object of devices").len(), part.devices);
         assert_eq!(count(&document, kind), part.datapoints);
+        assert!(kind == Kind::Attributes || unstamped_differ(&document));
         part.attribution.sources().iter().for_each(|source| acknowledged[source.uplink] += source.datapoints);
     }
     for refused in &oversized {
@@ -179,8 +180,21 @@ fn cut(whole: Part<Vec<u8>>, layout: Layout, limits: Limits) {
     assert!(acknowledged.iter().all(|left| *left == 0));
 }
 
+/// Whether no key of a device has two values without a timestamp: the platform would keep one of them.
+fn unstamped_differ(document: &Value) -> bool {
+    document.as_object().expect("an object of devices").values().all(|entry| {
+        let mut seen = HashSet::new();
+        let unstamped = entry.as_array().expect("a list of records").iter().filter(|record| record.get("ts").is_none());
+        let mut keys = unstamped.flat_map(|record| record.as_object().expect("an object of values").keys());
+        keys.all(|key| key == "metadata" || seen.insert(key))
+    })
+}
+
 fn count(document: &Value, kind: Kind) -> usize {
-    let values = |record: &Value| record.get("values").unwrap_or(record).as_object().map_or(0, serde_json::Map::len);
+    let values = |record: &Value| {
+        let values = record.get("values").unwrap_or(record).as_object().map_or(0, serde_json::Map::len);
+        values - usize::from(record.get("values").is_none() && record.get("metadata").is_some())
+    };
     let records = |entry: &Value| entry.as_array().expect("a list of records").iter().map(values).sum();
     let entries = document.as_object().expect("an object of devices").values();
     entries.map(|entry| if kind == Kind::Attributes { values(entry) } else { records(entry) }).sum()
