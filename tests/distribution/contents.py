@@ -62,9 +62,7 @@ def wheel_faults(files: dict[str, bytes], modules: set[str]) -> Iterator[str]:
     for name in files:
         if TESTS.search(name):
             yield f"{name} is a test"
-        elif not name.startswith((f"{PACKAGE}/", f"{folder}/")) or (
-            name.startswith(f"{PACKAGE}/") and name not in {*modules, *extensions}
-        ):
+        elif not name.startswith(f"{folder}/") and name not in {*modules, *extensions}:
             yield f"{name} does not belong there"
     yield from metadata_faults(files[f"{folder}/METADATA"])
     if b"Root-Is-Purelib: false" not in files[f"{folder}/WHEEL"]:

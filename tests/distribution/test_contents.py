@@ -17,7 +17,7 @@ Requires-Python: >=3.11
 
 # tb_mqtt_client
 """
-MODULES = {"tb_mqtt_client/__init__.py", "tb_mqtt_client/py.typed", "tb_mqtt_client/_native.pyi"}
+MODULES = {"tb_mqtt_client/__init__.py", "tb_mqtt_client/py.typed", "tb_mqtt_client/_native.pyi", "tb_device_mqtt.py"}
 EXTENSION = "tb_mqtt_client/_native.cpython-311-x86_64-linux-gnu.so"
 GOOD_WHEEL = {
     **dict.fromkeys(MODULES, b""),
@@ -53,6 +53,7 @@ def test_missing_file_in_a_wheel_is_a_fault(name):
         ("tb_mqtt_client/forgotten.py", b""),
         ("tb_mqtt_client/_native.cpython-312-x86_64-linux-gnu.so", b""),
         ("other/__init__.py", b""),
+        ("utils.py", b""),
         (f"{INFO}/sboms/native.json", f'"path+file://{Path.home()}/project"'.encode()),
         (EXTENSION, f"{Path.home()}/registry/src/pyo3/panic.rs".encode()),
         (f"{INFO}/METADATA", METADATA.replace(b"Apache-2.0", b"MIT")),

@@ -54,6 +54,7 @@ MAY_IMPORT_NATIVE_CORE = (
     "service.message_service",
     "service.engine",
     "service.gateway",
+    "one_x",
 )
 """The modules and packages that may import the native core: values, limits, and the pipeline from a send to a payload."""
 
