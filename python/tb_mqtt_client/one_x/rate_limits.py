@@ -29,7 +29,7 @@ def parse_windows(text: str) -> dict[int, int]:
     """Return the number of each window of a limit such as ``"100:1,3000:60"``, by its seconds.
 
     Args:
-        text: Windows of ``count:seconds``, separated by commas or semicolons. Windows of zero are no limit; those that cannot be
+        text: Windows of ``count:seconds``, separated by commas or semicolons. Windows of zero do not limit; those that cannot be
             read are logged and left out.
     """
     windows: dict[int, int] = {}
