@@ -275,6 +275,23 @@ class EncodedUplink:
             UnsupportedValueError: The type of ``main_ts`` is not supported.
             ValueError: ``main_ts`` is a time that ``TimeseriesEntry`` refuses.
         """
+    def on_monotonic_clock(self, now: int, readings: tuple[int, int, int] | None = None) -> EncodedUplink:
+        """Return a copy whose timeseries have times of a monotonic clock, which ``with_clock_offset`` replaces later.
+
+        Args:
+            now: The time of datapoints without a timestamp, in milliseconds of the monotonic clock.
+            readings: First, last and offset in milliseconds: timestamps from the first to the last one were read from a clock that
+                is ahead of the monotonic clock by the offset. Other timestamps stay.
+        """
+    def with_clock_offset(self, offset: int) -> EncodedUplink:
+        """Return a copy whose timeseries have timestamps in place of times of a monotonic clock.
+
+        Args:
+            offset: How far the time since the epoch is ahead of the monotonic clock, in milliseconds.
+        """
+    @property
+    def awaits_clock(self) -> bool:
+        """Whether any of the timeseries has a time of a monotonic clock. It must not be packed then."""
     def key_that_needs_ts(self) -> str | None:
         """Return a key that must not be sent without a timestamp, or ``None`` if there is none.
 

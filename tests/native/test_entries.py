@@ -26,7 +26,7 @@ def is_stored(key):
 
 END_OF_TIME = 253402300800000
 keys = texts.filter(is_stored)
-timestamps = st.none() | st.integers(-(2**63) + 1, END_OF_TIME - 1)
+timestamps = st.none() | st.integers(-(2**62), END_OF_TIME - 1)
 
 
 @given(keys, values, timestamps)
@@ -97,6 +97,7 @@ def test_defect_59_setters_check_before_they_store():
         ("temp", 1, float("nan"), "Invalid ts nan"),
         ("temp", 1, 2**63, "Invalid ts"),
         ("temp", 1, -(2**63), "Invalid ts"),
+        ("temp", 1, -(2**62) - 1, "Invalid ts"),
         (
             "temp",
             1,

@@ -247,6 +247,39 @@ def test_a_time_that_is_given_later_is_that_of_datapoints_without_one():
     assert (payload.data, payload.sources) == (b'[{"ts":7,"values":{"a":4}},{"ts":3,"values":{"a":2}}]', [(0, 3)])
 
 
+def test_times_of_a_monotonic_clock_become_timestamps():
+    data = [{"a": 1}, {"ts": 1000, "values": {"b": 2}}, {"ts": 999, "values": {"c": 3}}, {"ts": 2001, "values": {"d": 4}}, {"e": 5}]
+    sent = _native.EncodedUplink.timeseries(data, None)
+    assert not sent.awaits_clock
+    waits = sent.on_monotonic_clock(70)
+    corrects = sent.on_monotonic_clock(70, (1000, 2000, 950))
+    assert waits.awaits_clock
+    assert corrects.awaits_clock
+    assert not sent.awaits_clock
+    offset = 1_700_000_000_000
+
+    def stamps(uplink):
+        return [(entry.key, entry.ts) for entry in uplink.timeseries_entries()]
+
+    later = offset + 70
+    stamped = waits.with_clock_offset(offset)
+    assert stamps(stamped) == [("a", later), ("b", 1000), ("c", 999), ("d", 2001), ("e", later)]
+    assert not stamped.awaits_clock
+    assert stamps(corrects.with_clock_offset(offset)) == [("a", later), ("b", offset + 50), ("c", 999), ("d", 2001), ("e", later)]
+    assert stamps(sent.with_clock_offset(offset)) == stamps(sent)
+
+
+def test_only_data_without_a_right_time_awaits_the_clock():
+    device = _native.DeviceIdentity("A")
+    own = _native.EncodedUplink.timeseries({"ts": 5, "values": {"a": 1}}, None, device, metadata=("c", 1))
+    assert not own.on_monotonic_clock(1).awaits_clock
+    assert own.on_monotonic_clock(1, (5, 5, 4)).with_clock_offset(100).timeseries_entries()[0].ts == 101
+    assert not _native.EncodedUplink.attributes({"a": 1}).on_monotonic_clock(1).awaits_clock
+    assert not own.with_main_ts(3).on_monotonic_clock(1, (6, 9, 4)).awaits_clock
+    with pytest.raises(ValueError, match="now must be a monotonic time"):
+        own.on_monotonic_clock(2**61)
+
+
 def test_keys_that_need_a_time():
     """The platform would read them as the time, the values or the metadata of a record."""
     device = _native.DeviceIdentity("A")

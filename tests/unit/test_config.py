@@ -4,11 +4,12 @@ import copy
 import os
 import ssl
 import traceback
+from datetime import UTC, datetime
 
 import pytest
 import trustme
 
-from tb_mqtt_client import DeviceConfig, GatewayConfig, QueuePolicy, TimestampSource
+from tb_mqtt_client import ClockMode, DeviceConfig, GatewayConfig, QueuePolicy, TimestampSource
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,16 @@ def test_the_environment_leaves_timestamps_to_the_server(monkeypatch):
     assert GatewayConfig().timestamps is TimestampSource.CLIENT
 
 
+def test_the_environment_describes_the_clock(monkeypatch):
+    assert (DeviceConfig().clock, DeviceConfig().clock_synchronized) == (ClockMode.TRUST, True)
+    monkeypatch.setenv("TB_CLOCK", "wait")
+    monkeypatch.setenv("TB_CLOCK_VALID_FROM", "2026-01-31T12:00:00Z")
+    monkeypatch.setenv("TB_CLOCK_SYNCHRONIZED", "false")
+    config = DeviceConfig()
+    assert (config.clock, config.clock_synchronized) == (ClockMode.WAIT, False)
+    assert config.clock_valid_from == datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
 def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
     monkeypatch.setenv("TB_HOST", "from.environment")
     assert DeviceConfig({"host": None}).host == "from.environment"
@@ -84,6 +95,10 @@ def test_none_in_the_dict_leaves_the_option_to_the_environment(monkeypatch):
         ({"access_token": "\udc80"}, "access_token must be at most 65535 bytes of UTF-8"),
         ({"username": "u" * 65_536}, "username must be at most 65535 bytes of UTF-8"),
         ({"timestamps": "platform"}, "timestamps must be one of client, server, not 'platform'"),
+        ({"clock": "ntp"}, "clock must be one of trust, wait, correct, not 'ntp'"),
+        ({"clock_valid_from": "yesterday"}, "clock_valid_from must be a datetime with a timezone, or ISO 8601 such as"),
+        ({"clock_valid_from": datetime(2026, 1, 1)}, "clock_valid_from must be a datetime with a timezone"),
+        ({"clock_valid_from": 5}, "clock_valid_from must be a datetime with a timezone"),
         ({"rpc_reply": "bare"}, "rpc_reply must be one of wrapped, plain, not 'bare'"),
     ],
 )

@@ -11,13 +11,14 @@ import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.network.tls_context import TlsFiles
 from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS, Option, nearest_option
-from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, GivenServer, ServerAddress
 from tb_mqtt_client.entities.store import Store
 
@@ -105,6 +106,14 @@ class DeviceConfig:
     timestamps: TimestampSource
     """Whether telemetry without ``ts`` gets the time of the send (``"client"``), or is sent without a timestamp, so that the
     platform sets the time of its arrival (``"server"``) (``TB_TIMESTAMPS``)."""
+    clock: ClockMode
+    """What the client does while the clock of the device is not set: use it (``"trust"``), hold telemetry without ``ts`` until it
+    is (``"wait"``), or also correct a ``ts`` that the program took from it (``"correct"``) (``TB_CLOCK``)."""
+    clock_valid_from: datetime
+    """An earlier clock is not set (``TB_CLOCK_VALID_FROM``). The default is a date before the release of this version."""
+    clock_synchronized: bool
+    """Whether a clock counts as set only when the kernel of a Linux device reports it as synchronized, or when the client saw it
+    being set (``TB_CLOCK_SYNCHRONIZED``)."""
     round_floats: bool
     """Round floats with more than 16 decimal places, which the platform would store as text, to 16 places. If false, every float is
     sent in its shortest form (``TB_ROUND_FLOATS``)."""

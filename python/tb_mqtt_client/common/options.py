@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -14,13 +15,15 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
-from tb_mqtt_client.constants.option_values import QueuePolicy, RPCReply, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_PORT, parse_servers
 from tb_mqtt_client.entities.store import Store
 
 logger = get_logger(__name__)
 
 DEFAULT_MAX_QUEUED_BYTES: Final = 256 * 2**20
+RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
+"""No device runs this version earlier, so a clock that says so is not set. Move it with each release."""
 RATE_LIMIT_NAMES: Final = ("messages", "telemetry_messages", "telemetry_datapoints")
 """Keys of the option ``rate_limits``."""
 
@@ -147,6 +150,16 @@ def _choice(kind: type[C]) -> Callable[[str, Any], C]:
     return convert
 
 
+def _moment(name: str, value: Any) -> datetime:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.utcoffset() is None:
+        raise ValueError(f'{name} must be a datetime with a timezone, or ISO 8601 such as "2026-01-31T00:00:00Z", not {value!r}')
+    return moment
+
+
 def _qos(name: str, value: Any) -> int:
     qos = _whole(0, 2)(name, value)
     if qos == 2:
@@ -198,6 +211,9 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "rate_limit_percentage": Option(80, _whole(1, 100), "DEFAULT_RATE_LIMIT_PERCENTAGE"),
     "rate_limits": Option(None, _rate_limits),
     "timestamps": Option(TimestampSource.CLIENT, _choice(TimestampSource), "TIMESTAMPS"),
+    "clock": Option(ClockMode.TRUST, _choice(ClockMode), "CLOCK"),
+    "clock_valid_from": Option(RELEASED, _moment, "CLOCK_VALID_FROM"),
+    "clock_synchronized": Option(True, _flag, "CLOCK_SYNCHRONIZED"),
     "round_floats": Option(True, _flag, "ROUND_FLOATS"),
     "limits_timeout": Option(5.0, _seconds),
     "backpressure_delay": Option(1.0, _seconds),

@@ -30,6 +30,17 @@ class TimestampSource(StrEnum):
     """The platform: the time at which the message arrives there."""
 
 
+class ClockMode(StrEnum):
+    """What a client does while the clock of its device is not set."""
+
+    TRUST = "trust"
+    """Use the clock as it is."""
+    WAIT = "wait"
+    """Hold telemetry without ``ts`` until the clock is credible, and give it the right time then."""
+    CORRECT = "correct"
+    """Also hold and correct telemetry whose ``ts`` the program took from the clock that was not set."""
+
+
 class RPCReply(StrEnum):
     """How the result of a server-side RPC is sent. An error is ``{"error": error}`` in both forms."""
 

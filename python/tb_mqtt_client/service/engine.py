@@ -23,10 +23,12 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.option_values import ClockMode, TimestampSource
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
@@ -117,8 +119,10 @@ class Engine:
         self.futures = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
         self.report = InboundReport()
-        self.stamp = stamp_of(config.timestamps)
-        """Returns the timestamp of telemetry that is sent without one; ``None`` if the platform sets it."""
+        self.device_clock = _device_clock(config)
+        self.stamp = stamp_of(config.timestamps) if self.device_clock is None else self.device_clock.stamp
+        """Returns the timestamp of telemetry that is sent without one; ``None`` if the platform sets it, or the client when the
+        clock of the device is set: the data then needs ``unstamped``."""
         self.events = ConnectionEvents(self.tasks, self.report)
         self.life.listeners.append(self._state_changed)
         self.mqtt_manager = MQTTManager(
@@ -145,6 +149,7 @@ class Engine:
             queue_policy=config.queue_policy,
             store=self.store,
             timestamps=config.timestamps,
+            device_clock=self.device_clock,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
         self.downlink = DeviceDownlink(
@@ -231,6 +236,7 @@ class Engine:
             "state": self.life.state.value,
             "started": self.life.accepts_sends,
             "connect_error": self.events.last_failure,
+            "clock": None if self.device_clock is None else self.device_clock.health(),
         } | state
 
     async def connect(self) -> None:
@@ -267,6 +273,8 @@ class Engine:
                 component.connecting()
             self.events.started()
             self.message_service.open()
+            if self.device_clock is not None:
+                self.device_clock.resume()
 
     async def _open_store(self) -> None:
         """Open the store, unless it is open or there is none.
@@ -470,6 +478,8 @@ class Engine:
                 steps.push_async_callback(self.message_service.shutdown)
                 steps.push_async_callback(self.tasks.end_all)
             steps.push_async_callback(self.message_service.pause)
+            if self.device_clock is not None:
+                steps.callback(self.device_clock.pause)
             if goal >= Goal.DISCONNECTED:
                 steps.push_async_callback(self.mqtt_manager.stop)
             steps.push_async_callback(self.keeper.stop)
@@ -502,8 +512,19 @@ class Engine:
         now = self.stamp()
         encoded = EncodedUplink.timeseries(data, now, None, self.config.round_floats)
         if now is None:
-            check_unstamped(encoded)
+            encoded = self.unstamped(encoded)
         return await self._send(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
+
+    def unstamped(self, encoded: EncodedUplink) -> EncodedUplink:
+        """Return timeseries as they are queued if ``stamp`` has returned ``None``.
+
+        Raises:
+            ValueError: The platform would misread a key of data without a timestamp.
+        """
+        if self.device_clock is not None:
+            return self.device_clock.hold(encoded)
+        check_unstamped(encoded)
+        return encoded
 
     async def send_attributes(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
         """Accept client attributes, and return what ``send_timeseries`` returns."""
@@ -602,6 +623,9 @@ class Engine:
 
     def _session_opened(self, server: ServerAddress) -> None:
         self.life.follow_session(ClientState.OPEN)
+        if self.device_clock is not None:
+            # A network is what the clock was missing, too.
+            self.device_clock.resume()
         manager, limits = self.mqtt_manager, limits_snapshot(self.admission, self._limits)
         self.events.connected(server, manager.mqtt_version, limits, manager.connections)
 
@@ -632,6 +656,15 @@ class Engine:
         self.rate_limiter.message_rate_limit.spend(1 if self.mqtt_manager.connections == 1 else 2)
         self.admission.set_session(limits.max_packet_size, self.mqtt_manager.mqtt_version)
         self.max_payload_size = self.admission.payload_limits(of_sub_devices=False).max_payload_size
+
+
+def _device_clock(config: DeviceConfig) -> DeviceClock | None:
+    if config.clock is ClockMode.TRUST or config.timestamps is TimestampSource.SERVER:
+        return None
+    if config.store is not None:
+        # The times of held sends count from this boot, and mean nothing to the process that would find them after the next one.
+        raise ValueError(f"clock must be 'trust' if there is a store, not {config.clock.value!r}: held sends cannot be stored yet")
+    return DeviceClock(config.clock, config.clock_valid_from, needs_sync=config.clock_synchronized)
 
 
 def _random_client_id() -> str:

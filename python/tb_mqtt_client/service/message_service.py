@@ -25,6 +25,7 @@ from tb_mqtt_client.constants.mqtt_topics import MessageKind
 from tb_mqtt_client.constants.option_values import QueuePolicy, TimestampSource
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
@@ -39,6 +40,7 @@ from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem, has_attributes
 from tb_mqtt_client.service.delivery.workers import (
+    ClockedUplinkQueueWorker,
     FailedRounds,
     MessageQueueWorker,
     Publisher,
@@ -74,6 +76,7 @@ class MessageService:
         queue_policy: QueuePolicy = QueuePolicy.WAIT,
         store: SendStore | None = None,
         timestamps: TimestampSource = TimestampSource.CLIENT,
+        device_clock: DeviceClock | None = None,
     ) -> None:
         """Create the queues of one client; nothing is published before ``start``.
 
@@ -88,11 +91,13 @@ class MessageService:
             queue_policy: What happens to a send when the queues are full.
             store: Keeps the sends on disk; ``None`` if they are in memory only.
             timestamps: Whether telemetry may be sent without a timestamp.
+            device_clock: Gives sends their time; ``None`` if they have it when they are accepted.
         """
         self._mqtt_manager = mqtt_manager
         self._admission = admission
         self._futures = futures
         self._timestamp_advice = TimestampAdvice(logger)
+        self._device_clock = device_clock
         self._sends_a_batch = sys.maxsize if timestamps is TimestampSource.CLIENT else UNSTAMPED_SENDS_A_BATCH
         self.counter = DeliveryCounter()
         """Counts the datapoints by state."""
@@ -152,7 +157,10 @@ class MessageService:
         self._uplink_workers.append(self._gateway_uplink)
 
     def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
-        return UplinkQueueWorker(
+        make: Callable[..., UplinkQueueWorker] = UplinkQueueWorker
+        if self._device_clock is not None:
+            make = partial(ClockedUplinkQueueWorker, device_clock=self._device_clock)
+        return make(
             name,
             queue,
             self._uplink_context,

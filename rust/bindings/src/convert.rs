@@ -253,7 +253,7 @@ fn refused_timestamp(ts: &Bound<'_, PyAny>, is_time: bool, millis: Option<i64>) 
             )
         }
         None => format!(
-            "allowed are None, milliseconds since the epoch (a number of 64 bits below {end}), and a datetime with a timezone"
+            "allowed are None, milliseconds since the epoch (a number from -2**62 to below {end}), and a datetime with a timezone"
         ),
     };
     PointRefusal { text: format!("Invalid ts {repr}: {text}"), unsupported: !is_time }.into()

@@ -173,6 +173,33 @@ impl EncodedUplink {
         Ok(Self(Uplink { main_timestamp: timestamp(main_ts)?, ..self.0.clone() }))
     }
 
+    #[pyo3(signature = (now, readings = None))]
+    fn on_monotonic_clock(&self, now: i64, readings: Option<(i64, i64, i64)>) -> PyResult<Self> {
+        let at =
+            |millis: i64| Timestamp::monotonic(millis).ok_or_else(|| value_error("now must be a monotonic time in ms"));
+        let now = at(now)?;
+        let (first, last, offset) = readings.unwrap_or((1, 0, 0));
+        let timeseries =
+            self.0.timeseries.with_timestamps(|timestamp| match timestamp.or(self.0.main_timestamp).millis() {
+                None => now,
+                Some(millis) if (first..=last).contains(&millis) => {
+                    millis.checked_sub(offset).and_then(Timestamp::monotonic).unwrap_or(timestamp)
+                }
+                Some(_) => timestamp,
+            });
+        Ok(Self(Uplink { timeseries, ..self.0.clone() }))
+    }
+
+    fn with_clock_offset(&self, offset: i64) -> Self {
+        let timeseries = self.0.timeseries.with_timestamps(|timestamp| timestamp.with_offset(offset));
+        Self(Uplink { timeseries, ..self.0.clone() })
+    }
+
+    #[getter]
+    fn awaits_clock(&self) -> bool {
+        self.0.timeseries.has_monotonic()
+    }
+
     fn with_device(&self, device: &Bound<'_, DeviceIdentity>) -> Self {
         Self(Uplink { device: shared(Some(device)), ..self.0.clone() })
     }

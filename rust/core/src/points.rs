@@ -16,7 +16,11 @@ use crate::numbers::{Conversions, Numbers};
 /// The number that means "no timestamp", so that a run has 16 bytes. No clock reaches it.
 const NO_TIMESTAMP: i64 = i64::MIN;
 
-/// Milliseconds since the epoch, or none.
+/// Smaller numbers are times of a monotonic clock, counted from the middle of their range.
+const FIRST_MILLIS: i64 = i64::MIN / 2;
+const MONOTONIC_ZERO: i64 = FIRST_MILLIS + FIRST_MILLIS / 2;
+
+/// Milliseconds since the epoch, milliseconds of a monotonic clock whose offset to the epoch is not known yet, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timestamp(i64);
 
@@ -28,10 +32,35 @@ impl Timestamp {
     /// section 3).
     pub const END: i64 = 253_402_300_800_000;
 
-    /// Make a timestamp. `None` if the platform cannot store it, or if the number is the one that means "no timestamp".
+    /// Make a timestamp. `None` if the platform cannot store it, or if the number is one that has another meaning.
     #[must_use]
     pub fn new(millis: i64) -> Option<Self> {
-        (millis != NO_TIMESTAMP && millis < Self::END).then_some(Self(millis))
+        (FIRST_MILLIS..Self::END).contains(&millis).then_some(Self(millis))
+    }
+
+    /// Make a time of a monotonic clock, in milliseconds. `None` if no monotonic clock has such a time.
+    #[must_use]
+    pub fn monotonic(millis: i64) -> Option<Self> {
+        const LIMIT: i64 = 1 << 60;
+        (-LIMIT..LIMIT).contains(&millis).then_some(Self(MONOTONIC_ZERO + millis))
+    }
+
+    /// Whether this is a time of a monotonic clock.
+    #[must_use]
+    pub fn is_monotonic(self) -> bool {
+        self.0 < FIRST_MILLIS && self.0 != NO_TIMESTAMP
+    }
+
+    /// Return a time of a monotonic clock as milliseconds since the epoch, and any other timestamp unchanged. Times that the
+    /// platform cannot store become none.
+    ///
+    /// `offset`: the time since the epoch when the monotonic clock is zero, in milliseconds.
+    #[must_use]
+    pub fn with_offset(self, offset: i64) -> Self {
+        if !self.is_monotonic() {
+            return self;
+        }
+        (self.0 - MONOTONIC_ZERO).checked_add(offset).and_then(Self::new).unwrap_or(Self::NONE)
     }
 
     /// Whether the number is more likely a time in seconds (1973 to 5138) or in microseconds (from 1973 on) than one in
@@ -152,6 +181,24 @@ impl Points {
     /// Return every point with its timestamp.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Point<'_>)> {
         self.runs().flat_map(|(run, bytes)| PointIter(bytes).map(move |point| (run.timestamp, point)))
+    }
+
+    /// Return the points with other timestamps.
+    #[must_use]
+    pub fn with_timestamps(&self, map: impl Fn(Timestamp) -> Timestamp) -> Self {
+        let mapped = |run: &Run| Run { timestamp: map(run.timestamp), ..*run };
+        let runs = match &self.runs {
+            Runs::One(run) => Runs::One(mapped(run)),
+            Runs::Many(None) => Runs::Many(None),
+            Runs::Many(Some(runs)) => Runs::Many(Some(Box::new(runs.iter().map(mapped).collect()))),
+        };
+        Self { bytes: self.bytes.clone(), runs, conversions: self.conversions }
+    }
+
+    /// Whether any point has a time of a monotonic clock.
+    #[must_use]
+    pub fn has_monotonic(&self) -> bool {
+        self.runs_slice().iter().any(|run| run.timestamp.is_monotonic())
     }
 
     /// Return the points without a timestamp.

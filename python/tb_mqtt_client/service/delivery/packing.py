@@ -54,6 +54,9 @@ class PackedBatch:
 class UplinkPacker:
     """Packs sends into payloads for one pair of topics, and ties each send's future to the messages that carry its data."""
 
+    stamped: Callable[[EncodedUplink], EncodedUplink] | None = None
+    """Gives the data of a send its time, if the clock of the device may not have been set when it was sent."""
+
     def __init__(self, timeseries_topic: str, attributes_topic: str, future_map: FutureMap, *, of_sub_devices: bool) -> None:
         """Create a packer.
 
@@ -80,6 +83,8 @@ class UplinkPacker:
             The messages, and datapoints that fit in none.
         """
         encoded = [encoded for encoded, _, _ in uplinks]
+        if self.stamped is not None:
+            encoded = list(map(self.stamped, encoded))
         packings = self._packings()
         # All payloads are written first: after an error, no send may wait for a message that is never published.
         packed = [

@@ -18,6 +18,7 @@ from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.packing import PackedBatch, UplinkPacker
 from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
@@ -347,7 +348,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         return self._nothing_older.is_set() and self._writable.is_set()
 
     async def _wait_ready(self) -> None:
-        while not self._is_ready():
+        while not (self._nothing_older.is_set() and self._writable.is_set()):
             await self._nothing_older.wait()
             await self._writable.wait()
 
@@ -414,3 +415,29 @@ class UplinkQueueWorker(MessageQueueWorker):
             elif is_bounded:
                 at_once = max(1, min(100, (budget - nbytes) * len(uplinks) // max(1, nbytes)))
         return uplinks, nbytes
+
+
+class ClockedUplinkQueueWorker(UplinkQueueWorker):
+    """Packs nothing while a queued send waits for the clock of the device to be set."""
+
+    def __init__(self, *arguments: Any, device_clock: DeviceClock, **options: Any) -> None:
+        """Create a worker.
+
+        Args:
+            *arguments: See `UplinkQueueWorker`.
+            device_clock: Gives sends their time.
+            **options: See `UplinkQueueWorker`.
+        """
+        super().__init__(*arguments, **options)
+        self._may_pack = device_clock.may_pack
+        self.packer.stamped = device_clock.stamped
+
+    def _is_ready(self) -> bool:
+        return super()._is_ready() and (bool(self.unsent) or self._may_pack.is_set())
+
+    async def _wait_ready(self) -> None:
+        while not self._is_ready():
+            if not super()._is_ready():
+                await super()._wait_ready()
+            else:
+                await self._may_pack.wait()

@@ -18,7 +18,6 @@ from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisc
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
-from tb_mqtt_client.service.delivery.timestamps import check_unstamped
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -181,7 +180,7 @@ class SubDevices(Component):
         now, given = self._engine.stamp(), None if metadata is None else (metadata.connector, metadata.received_ts)
         encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
         if now is None:
-            check_unstamped(encoded)
+            encoded = self._engine.unstamped(encoded)
             now = now_ms()
         device_session.last_seen_at = now
         return await self._send(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
