@@ -66,8 +66,8 @@ class Listener:
 class Ours:
     """This package."""
 
-    def __init__(self, broker, names=()):
-        config = {"host": broker.host, "port": broker.port, "access_token": "t", "limits_timeout": 0.05}
+    def __init__(self, broker, names=(), **options):
+        config = {"host": broker.host, "port": broker.port, "access_token": "t", "limits_timeout": 0.05} | options
         self._client = (GatewayClient if names else DeviceClient)(config)
         self._names = names
         self.sessions = {}

@@ -54,6 +54,33 @@ ROWS = [
     Row("waiting for a limit", None, "% of a core", 1.0, False),
     Row("one million datapoints queued while the server is away", None, "bytes per datapoint", 64.0, False),
     Row("one million datapoints queued, sent afterwards", "while connected", "x the speed", 0.8, True),
+    Row("gateway, 10 devices, 1000 entries per send, with a store", "without a store", "x its datapoints per second", 0.6, True),
+    Row(
+        "gateway, 200 devices, a dict of 10 keys per send, with a store",
+        "without a store",
+        "x its datapoints per second",
+        0.4,
+        True,
+    ),
+    Row(
+        "one awaited send with a store, durability always, p50",
+        None,
+        "x the time without a store + 2 x one write and sync of 4 KiB",
+        1.0,
+        False,
+    ),
+    Row("a backlog of ten million datapoints: opening the store", None, "s", 1.0, False),
+    Row("a backlog of ten million datapoints: growth of memory while it drains", None, "MiB", 64.0, False),
+    Row("a backlog of ten million datapoints: draining it", "in-memory bulk path", "x its datapoints per second", 0.5, True),
+    Row(
+        "a backlog of ten million datapoints: bytes written, from accepting to draining it",
+        None,
+        "bytes per byte of payload",
+        2.5,
+        False,
+    ),
+    Row("bytes written while connected, durability group", None, "bytes per byte of payload", 2.5, False),
+    Row("bytes written while connected, durability spill", None, "bytes per byte of payload", 0.0, False),
     Row("import of the package, with both clients", None, "ms", 150.0, False),
 ]
 

@@ -18,6 +18,7 @@ from tb_mqtt_client.cli.provision import provision
 from tb_mqtt_client.cli.requests import attributes, claim, rpc
 from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.send import send
+from tb_mqtt_client.cli.store import store
 from tb_mqtt_client.cli.terminal import Terminal, visible
 from tb_mqtt_client.cli.watch import watch
 
@@ -61,7 +62,7 @@ def emulator(arguments: tuple[str, ...]) -> int:
     return main(arguments)
 
 
-for command in (send, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
+for command in (send, store, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
     tb_mqtt.add_command(command)
 
 

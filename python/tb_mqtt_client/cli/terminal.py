@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,14 +112,21 @@ class Terminal:
 
     def document(self, value: Any) -> None:
         """Print the result for programs: one JSON value on one line of stdout, which is flushed."""
-        text = visible_json(value)
-        try:
-            text.encode(self.out.encoding)
-        except UnicodeEncodeError:
-            # The encoding lacks some of the characters, so all of them are escaped as JSON allows.
-            text = json.dumps(value)
+        self.documents([value])
+
+    def documents(self, values: Iterable[Any]) -> None:
+        """Print JSON values, each on a line of stdout, which is flushed after the last one."""
+        lines = []
+        for value in values:
+            text = visible_json(value)
+            try:
+                text.encode(self.out.encoding)
+            except UnicodeEncodeError:
+                # The encoding lacks some of the characters, so all of them are escaped as JSON allows.
+                text = json.dumps(value)
+            lines.append(f"{text}\n")
         with _written():
-            print(text, flush=True)
+            print("".join(lines), end="", flush=True)
 
     def value(self, value: Any) -> None:
         """Print a result that is a JSON value: on one line for programs, indented for people."""
