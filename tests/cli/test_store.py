@@ -1,14 +1,15 @@
 """``tb-mqtt store``: what it prints about a store, its integrity, and its data as input for ``send``."""
 
+import asyncio
 import json
 import time
-
 
 import pytest
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, StoreLog
+from tb_mqtt_client.emulator import Verdict
 
-OWNER = "platform.example:1883, credential 0123456789abcdef"
+OWNER = "platform.example:1883 0123456789abcdef"
 METER = DeviceIdentity("meter 1", "meter")
 
 
@@ -53,7 +54,7 @@ async def test_inspect_counts_by_device_and_age(tb_mqtt, queue, tmp_path):
     assert (done.code, done.err) == (0, "")
     total, owner, _, *rows = done.out.splitlines()
     assert total.startswith("queue: 8 datapoints in 5 sends, ")
-    assert owner == f"for {OWNER}"
+    assert owner == "for platform.example:1883"
     cells = [row.split() for row in rows]
     assert ["(connected", "device)", "2", "3", "1"] in [row[:5] for row in cells]
     assert ["meter", "1", "3", "2", "2"] in [row[:5] for row in cells]
@@ -213,3 +214,134 @@ async def test_two_choices_of_devices_are_refused(tb_mqtt, queue):
     done = await tb_mqtt("store", "export", str(queue), "--own", "--device", "meter 1")
     assert done.code == 2
     assert "--own, --sub-devices and --device: give only one of them" in done.err
+
+
+def sums(run):
+    """Return what ``--json`` printed about datapoints, without the counts that are 0."""
+    names = ("recovered", "acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight", "kept")
+    return {name: run.json[name] for name in names if run.json[name]}
+
+
+async def test_store_without_a_network_and_drain_later(tb_mqtt, emulator, device, tmp_path):
+    away = device | {"TB_HOST": "platform.invalid"}
+    stored = await tb_mqtt("send", "--store", "queue", "a=1", "b=text", "--ts", "1700000000000", env=away, cwd=tmp_path)
+    assert (stored.code, stored.err) == (0, "")
+    assert stored.out.splitlines()[0] == f"✓ stored 2 datapoints in queue, for platform.invalid:{emulator.port}"
+    assert stored.out.splitlines()[1].endswith("; 2 to send in the store")
+    # The store is for another platform than the emulator.
+    refused = await tb_mqtt("store", "drain", "queue", env=device, cwd=tmp_path)
+    assert refused.code == 2
+    assert "another platform or another credential" in refused.err
+    assert (await tb_mqtt("store", "inspect", "queue", "--json", cwd=tmp_path)).json["telemetry"] == 2
+
+
+async def test_store_and_drain(tb_mqtt, emulator, device, tmp_path):
+    for value in range(3):
+        stored = await tb_mqtt("send", "--store", "queue", f"a={value}", "--json", env=device, cwd=tmp_path)
+        assert (stored.code, stored.json["stored"], stored.json["in_store"]) == (0, 1, value + 1)
+    attributes = await tb_mqtt("send", "--store", "queue", "serial=7", "--attributes", env=device, cwd=tmp_path)
+    assert attributes.code == 0
+    assert emulator.device("device").telemetry == []
+    drained = await tb_mqtt("store", "drain", "queue", env=device, cwd=tmp_path)
+    assert (drained.code, drained.err) == (0, "")
+    assert drained.out.splitlines()[0] == "✓ found 4 = acknowledged 4 datapoints"
+    assert [point.value for point in emulator.device("device").telemetry] == [0, 1, 2]
+    assert emulator.device("device").attributes == {"serial": 7}
+    again = await tb_mqtt("store", "drain", "queue", env=device | {"TB_PORT": "1"}, cwd=tmp_path)
+    assert (again.code, again.out) == (0, "✓ queue is empty\n")
+
+
+async def test_store_a_file_for_sub_devices_and_drain(tb_mqtt, emulator, gateway, tmp_path):
+    rows = [f"{ts},meter {ts % 20},{ts / 2}" for ts in range(1, 3001)]
+    (tmp_path / "history.csv").write_text("\n".join(["ts,meter,kwh", *rows]))
+    arguments = ("--device-field", "meter", "--device-profile", "meter", "--file", "history.csv", "--json")
+    stored = await tb_mqtt("send", "--store", "queue", *arguments, env=gateway, cwd=tmp_path)
+    assert (stored.code, stored.json["stored"], stored.json["records"]) == (0, 3000, 3000)
+    drained = await tb_mqtt("store", "drain", "queue", "--json", env=gateway, cwd=tmp_path)
+    assert (drained.code, sums(drained)) == (0, {"recovered": 3000, "acknowledged": 3000})
+    assert emulator.counters.telemetry_datapoints == 3000
+    assert emulator.device("meter 7").profile == "meter"
+
+
+async def test_a_bad_line_does_not_cost_the_records_before_it(tb_mqtt, device, tmp_path):
+    records = '{"ts":5,"values":{"a":1}}\n{"ts":"yesterday","a":2}\n{"ts":7,"values":{"a":3}}\n'
+    stopped = await tb_mqtt("send", "--store", "queue", env=device, input=records, cwd=tmp_path)
+    assert stopped.code == 2
+    assert "Stopped at line 2" in stopped.err
+    assert "stored 1 datapoint in queue" in stopped.out
+    skipped = await tb_mqtt("send", "--store", "queue", "--skip-bad", "--json", env=device, input=records, cwd=tmp_path)
+    assert (skipped.code, skipped.json["stored"], skipped.json["bad_lines"], skipped.json["in_store"]) == (5, 2, 1, 3)
+
+
+async def test_a_value_that_cannot_be_stored_on_the_platform(tb_mqtt, device, tmp_path):
+    done = await tb_mqtt("send", "--store", "queue", "bad\tkey=1", env=device, cwd=tmp_path)
+    assert done.code == 2
+    assert "bad" in done.err
+    assert "stored 0 datapoints" in done.out
+
+
+async def test_store_waits_for_another_process(tb_mqtt, device, tmp_path):
+    assert (await tb_mqtt("send", "--store", "queue", "a=1", env=device, cwd=tmp_path)).code == 0
+    owner = json.loads((tmp_path / "queue" / "store.json").read_text())["owner"]
+    log = StoreLog.open(str(tmp_path / "queue"), owner)
+    waited = await tb_mqtt("send", "--store", "queue", "a=2", "--timeout", "0.3", env=device, cwd=tmp_path)
+    assert waited.code == 4
+    assert "Nothing was stored within 0.3 s" in waited.err
+    in_use = await tb_mqtt("store", "drain", "queue", env=device, cwd=tmp_path)
+    assert in_use.code == 1
+    assert "is in use" in in_use.err
+    waiting = asyncio.create_task(tb_mqtt("send", "--store", "queue", "a=3", "--json", env=device, cwd=tmp_path))
+    await asyncio.sleep(0.5)
+    log.close()
+    assert ((await waiting).code, (await waiting).json["in_store"]) == (0, 2)
+
+
+async def test_two_processes_store_at_the_same_time(tb_mqtt, device, tmp_path):
+    done = await asyncio.gather(
+        *(tb_mqtt("send", "--store", "queue", f"a={value}", env=device, cwd=tmp_path) for value in range(4))
+    )
+    assert [one.code for one in done] == [0] * 4
+    assert (await tb_mqtt("store", "inspect", "queue", "--json", cwd=tmp_path)).json["telemetry"] == 4
+
+
+async def test_a_full_store_takes_nothing(tb_mqtt, device, tmp_path):
+    (tmp_path / "meter.toml").write_text('store = {path = "unused", max_bytes = 1048576, min_free = 0}')
+    command = ("send", "--store", "queue", "--config", "meter.toml", "--json")
+    records = "".join(f'{{"ts":{ts},"values":{{"a":"{"x" * 60_000}"}}}}\n' for ts in range(17))
+    assert (await tb_mqtt(*command, env=device, input=records, cwd=tmp_path)).code == 0
+    full = await tb_mqtt(*command, env=device, input=records, cwd=tmp_path)
+    assert (full.code, full.json["stored"], full.json["in_store"]) == (1, 0, 17)
+    assert "The store cannot take the data: the store queue is full" in full.err
+    drained = await tb_mqtt("store", "drain", "queue", "--json", env=device, cwd=tmp_path)
+    assert (drained.code, sums(drained)) == (0, {"recovered": 17, "acknowledged": 17})
+
+
+async def test_drain_reports_rejected_data(tb_mqtt, emulator, device, tmp_path):
+    assert (await tb_mqtt("send", "--store", "queue", "a=1", "b=2", env=device, cwd=tmp_path)).code == 0
+    emulator.on_publish = lambda publish: Verdict.refuse(0x99) if publish.topic.endswith("/telemetry") else None
+    drained = await tb_mqtt("store", "drain", "queue", "--json", env=device, cwd=tmp_path)
+    assert (drained.code, sums(drained)) == (1, {"recovered": 2, "rejected": 2})
+
+
+async def test_drain_gives_up_without_an_acknowledgement(tb_mqtt, emulator, device, tmp_path):
+    assert (await tb_mqtt("send", "--store", "queue", "a=1", env=device, cwd=tmp_path)).code == 0
+    emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
+    drained = await tb_mqtt("store", "drain", "queue", "--timeout", "0.3", "--json", env=device, cwd=tmp_path)
+    assert (drained.code, sums(drained)) == (4, {"recovered": 1, "kept": 1})
+    assert "No acknowledgement for 0.3 s; the rest stays in the store" in drained.err
+
+
+async def test_drain_keeps_what_is_not_acknowledged(tb_mqtt, device, tmp_path, silent_server):
+    assert (await tb_mqtt("send", "--store", "queue", "a=1", env=device | {"TB_PORT": silent_server}, cwd=tmp_path)).code == 0
+    drained = await tb_mqtt(
+        "store", "drain", "queue", "--connect-timeout", "0.5", env=device | {"TB_PORT": silent_server}, cwd=tmp_path
+    )
+    assert drained.code == 3
+    assert "kept 1 datapoint" in drained.out
+    assert (await tb_mqtt("store", "inspect", "queue", "--json", cwd=tmp_path)).json["telemetry"] == 1
+
+
+async def test_other_commands_leave_the_store_of_the_environment_alone(tb_mqtt, emulator, device, tmp_path):
+    assert (await tb_mqtt("send", "a=1", env=device | {"TB_STORE": "queue"}, cwd=tmp_path)).code == 0
+    assert not list(tmp_path.iterdir())
+    assert len(emulator.device("device").telemetry) == 1

@@ -13,7 +13,7 @@ import tb_mqtt_client
 from tb_mqtt_client.cli.failures import CommandError, ExitCode, explain
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.exceptions import StoreError, StoreInUseError, TBMQTTError
 from tb_mqtt_client.common.network.connection_failure import failure_of
 from tb_mqtt_client.service.device.client import DeviceClient
 
@@ -40,12 +40,14 @@ async def connected(client: DeviceClient, settings: Settings) -> AsyncIterator[N
     """Connect a client on entry, and stop it on exit.
 
     Raises:
-        CommandError: If the client cannot connect within ``settings.connect_timeout`` seconds.
+        CommandError: If the client cannot connect within ``settings.connect_timeout`` seconds, or cannot open its store.
     """
     try:
         try:
             async with asyncio.timeout(settings.connect_timeout):
                 await client.connect()
+        except StoreError as error:
+            raise CommandError(str(error), ExitCode.REFUSED if isinstance(error, StoreInUseError) else ExitCode.USAGE) from error
         except (OSError, TBMQTTError, TimeoutError) as error:
             raise no_connection(error, settings.config) from error
         yield

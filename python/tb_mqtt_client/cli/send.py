@@ -18,13 +18,15 @@ from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig
+from tb_mqtt_client.cli.consumer import SendOptions
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, output_options
 from tb_mqtt_client.cli.reading import Batch, InputReader, Parse
 from tb_mqtt_client.cli.records import Fields, Record, from_arguments, from_csv, from_ndjson
 from tb_mqtt_client.cli.running import connected, run
-from tb_mqtt_client.cli.sender import Sender, SendOptions, Totals
+from tb_mqtt_client.cli.sender import Sender, Totals
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
+from tb_mqtt_client.cli.storer import StoredTotals, Storer, closing, open_writer
 from tb_mqtt_client.cli.terminal import Bar, Terminal
 from tb_mqtt_client.cli.times import DEFAULT_FIELD, GUESSED_FIELDS, Unit, parse_ts
 
@@ -72,6 +74,12 @@ class Source:
 @click.option("--device", metavar="NAME", help="Sub-device of KEY=VALUE; implies --gateway.")
 @click.option("--device-profile", default="default", show_default=True, metavar="NAME", help="Profile of new sub-devices.")
 @click.option("--skip-bad", is_flag=True, help="Skip and report malformed lines (exit code 5 if any was skipped).")
+@click.option(
+    "--store",
+    "store_path",
+    metavar="PATH",
+    help="Put the records into this store and do not connect; tb-mqtt store drain sends them.",
+)
 @click.option("--timeout", **SECONDS, default=120.0, help="Give up after this long without an acknowledgement.  [default: 120]")
 @connection_options
 @output_options
@@ -90,6 +98,7 @@ def send(
     device: str | None,
     device_profile: str,
     skip_bad: bool,
+    store_path: str | None,
     timeout: float,
     connection: ConnectionOptions,
     terminal: Terminal,
@@ -108,6 +117,9 @@ def send(
 
     At the end it prints the totals, in datapoints. The exit code is 0 only if the server acknowledged all of them and
     none was superseded by a later value with the same key and time.
+
+    With --store it returns as soon as the records are on disk, also without a network. The exit code is 0 if all of them
+    are. While another process uses the store, it waits for --timeout.
     """  # noqa: D301  # \b is click's own mark
     gateway = gateway or device is not None or device_field is not None
     unit = None if ts_unit is None else Unit(ts_unit)
@@ -132,6 +144,8 @@ def send(
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
     settings = load(connection, terminal.redactor, GatewayConfig)
     options = SendOptions(attributes=attributes, timeout=timeout, device_profile=device_profile, skip_bad=skip_bad)
+    if store_path is not None:
+        return run(_store(store_path, settings, source, options, terminal))
     client_class = GatewayClient if gateway else DeviceClient
     return run(_send(client_class, settings, source, options, terminal))
 
@@ -202,6 +216,24 @@ async def _send(
         )
         if totals.statistics.connections:
             totals.show(terminal)
+    return totals.exit_code()
+
+
+async def _store(path: str, settings: Settings, source: Source, options: SendOptions, terminal: Terminal) -> ExitCode:
+    began = time.monotonic()
+    with _opened(source) as (reader, size):
+        writer = await open_writer(path, settings, options.timeout)
+        with closing(writer):
+            storer = Storer(writer, options, terminal)
+            try:
+                with terminal.progress("storing", size) as bar:
+                    await storer.store_all(_with_progress(reader, bar, size) if reader else _one_batch(source.records))
+            finally:
+                # Printed after a failure and after Ctrl-C too: what was written is safe.
+                seconds = time.monotonic() - began
+                sums = storer.records, storer.timeless, storer.bad_lines, seconds
+                totals = StoredTotals(path, settings.target, writer.written, writer.in_store, *sums)
+                totals.show(terminal)
     return totals.exit_code()
 
 

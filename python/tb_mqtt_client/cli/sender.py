@@ -10,9 +10,10 @@ from typing import Any
 from rich.text import Text
 
 from tb_mqtt_client import DeviceClient, GatewayClient, PublishResult, Statistics
+from tb_mqtt_client.cli.consumer import NAME_THE_TIME, RecordConsumer, SendOptions
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch
-from tb_mqtt_client.cli.records import BadLine, Parsed, Record
+from tb_mqtt_client.cli.records import Record
 from tb_mqtt_client.cli.terminal import Terminal, counted
 from tb_mqtt_client.constants.reason_codes import reason_name
 from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
@@ -20,44 +21,20 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 MAX_PENDING = 10_000
 """Records that may be unacknowledged at a time: enough to fill the payloads, few enough to need little memory."""
-BAD_LINES_SHOWN = 20
-"""Bad lines that are printed; the others are only counted."""
-NAME_THE_TIME = "--ts-field names the field or column with the time"
 
 
-@dataclass(frozen=True, slots=True)
-class SendOptions:
-    """How to send records."""
-
-    attributes: bool
-    """Whether to send client attributes instead of telemetry."""
-    timeout: float
-    """Seconds without an acknowledgement after which sending gives up."""
-    device_profile: str = "default"
-    """The profile of new sub-devices."""
-    skip_bad: bool = False
-    """Whether to skip bad lines instead of ending at the first one."""
-
-
-class Sender:
+class Sender(RecordConsumer):
     """Sends records through a connected client, and waits for their acknowledgements."""
 
     def __init__(self, client: DeviceClient, options: SendOptions, terminal: Terminal) -> None:
+        super().__init__(options, terminal)
         self._client = client
-        self._options = options
-        self._terminal = terminal
         self._sessions: dict[str, DeviceSession] = {}
         self._pending = 0
         self._slots = asyncio.Semaphore(MAX_PENDING)
         self._all_settled = asyncio.Event()
         self._all_settled.set()
         self._deadline: asyncio.Timeout | None = None
-        self.records = 0
-        """The number of records that the client accepted."""
-        self.timeless = 0
-        """The number of accepted records without a time."""
-        self.bad_lines = 0
-        """The number of lines that were not sent."""
 
     async def send_all(self, batches: AsyncIterator[Batch]) -> None:
         """Send all records, and wait for their acknowledgements.
@@ -73,7 +50,7 @@ class Sender:
         try:
             async with asyncio.timeout(None) as self._deadline:
                 try:
-                    await self._send_each(batches)
+                    await self._consume(batches)
                 except CommandError as error:
                     failure = error
                 await self._all_settled.wait()
@@ -89,57 +66,20 @@ class Sender:
         if failure is not None:
             raise failure
 
-    async def _send_each(self, batches: AsyncIterator[Batch]) -> None:
-        try:
-            first = True
-            async for batch in batches:
-                if first:
-                    self._check_times(batch)
-                    first = False
-                for item in batch:
-                    await self._process(item)
-        except (OSError, ValueError) as error:
-            raise CommandError(f"The input is not usable: {error}", ExitCode.USAGE) from error
-
-    def _check_times(self, batch: Batch) -> None:
-        """Warn if the first records have no times, because most of the input may then be superseded."""
-        records = [item for item in batch if isinstance(item, Record)]
-        if not self._options.attributes and len(records) > 1 and all(record.ts is None for record in records):
-            self._terminal.note(
-                f"none of the first {len(records):,} records has a time, so each is stored under the time of sending; "
-                "only the last value of a key in one millisecond is stored",
-                "warning",
-            )
-            self._terminal.note(NAME_THE_TIME, "next")
-
-    async def _process(self, item: Parsed) -> None:
-        if isinstance(item, Record):
-            await self._send(item)
-        elif isinstance(item, BadLine):
-            self._report_bad(item)
-        else:
-            self._terminal.note(
-                f"times are read from {item.field!r}, {item.notation} (--no-guess-ts sends it as a value, "
-                "--ts-field and --ts-unit name the field and its unit)"
-            )
-
-    async def _send(self, record: Record) -> None:
+    async def _accept(self, record: Record) -> None:
         await self._slots.acquire()
         try:
-            delivery = await self._accept(record)
-        except ValueError as error:
+            delivery = await self._send(record)
+        except ValueError:
             self._slots.release()
-            self._report_bad(BadLine(record.line, str(error)))
-            return
-        self.records += 1
-        self.timeless += record.ts is None
+            raise
         self._pending += 1
         self._all_settled.clear()
         if self._pending == 1:
             self._set_deadline()
         delivery.add_done_callback(self._settled)
 
-    async def _accept(self, record: Record) -> asyncio.Future[PublishResult]:
+    async def _send(self, record: Record) -> asyncio.Future[PublishResult]:
         """Pass a record to the client, and return the future of its result.
 
         Raises:
@@ -174,21 +114,6 @@ class Sender:
         if self._deadline is not None and not self._deadline.expired():
             at = asyncio.get_running_loop().time() + self._options.timeout
             self._deadline.reschedule(at if self._pending else None)
-
-    def _report_bad(self, bad: BadLine) -> None:
-        self.bad_lines += 1
-        # Arguments of the command line have no line number.
-        text = f"line {bad.line}: {bad.reason}" if bad.line else bad.reason
-        if not self._options.skip_bad:
-            raise CommandError(
-                f"Stopped at {text}" if bad.line else text,
-                ExitCode.USAGE,
-                "--skip-bad reports such lines and continues" if bad.line else "",
-            )
-        if self.bad_lines <= BAD_LINES_SHOWN:
-            self._terminal.note(f"skipped {text}", "warning")
-        if self.bad_lines == BAD_LINES_SHOWN:
-            self._terminal.note("further bad lines are counted, but not shown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tb_mqtt_client.cli.secrets import Redactor, read_secret, warn_if_exposed
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.options import nearest_option
 from tb_mqtt_client.entities.server_address import parse_servers
+from tb_mqtt_client.entities.store import Store
 
 CREDENTIALS = ("access_token", "username", "password")
 SECRETS = ("access_token", "password", "private_key_password")
@@ -64,6 +65,8 @@ class Settings:
     origin_of_host: str
     origin_of_credentials: str
     """Empty if there are no credentials."""
+    store: Store | None = None
+    """The store of the configuration. ``config`` has none, since no command uses a store that was not named."""
 
     @property
     def target(self) -> str:
@@ -96,6 +99,8 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
     port = _overriding_port(given, explicit)
     try:
         config = config_class(given)
+        # A command that is not about the store must not take it from the program that uses it.
+        store, config.store = config.store, None
         if port is not None:
             config.port = port
     except ValueError as error:
@@ -121,6 +126,7 @@ def load(options: ConnectionOptions, redactor: Redactor, config_class: type[Devi
         options.connect_timeout,
         origin_of_host=_origin({"host"}, origins, options),
         origin_of_credentials=_origin(set(CREDENTIALS), origins, options) if has_credentials else "",
+        store=store,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tb_mqtt_client.cli.drain import drain
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import Command, output_options
 from tb_mqtt_client.cli.terminal import Terminal, counted
@@ -36,6 +37,9 @@ def store() -> None:
       tb-mqtt store export /var/lib/meter/queue > backlog.ndjson
       tb-mqtt store drain /var/lib/meter/queue --host platform.example --token-file token
     """  # noqa: D301  # \b is click's own mark
+
+
+store.add_command(drain)
 
 
 @contextmanager
@@ -148,7 +152,8 @@ def _show(terminal: Terminal, path: str, contents: StoreContents, inspection: _I
     datapoints = counted(total.telemetry + total.attributes, "datapoint")
     sends = counted(total.sends, "send")
     terminal.line(f"{path}: {datapoints} in {sends}, {total.nbytes:,} bytes; {contents.disk_bytes:,} on disk")
-    terminal.line(f"for {contents.owner}")
+    # Without the hash of the credential.
+    terminal.line(f"for {contents.owner.partition(' ')[0]}")
     if not total.sends:
         return
     terminal.line()

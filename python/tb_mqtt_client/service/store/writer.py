@@ -1,0 +1,95 @@
+"""Puts data into a store without a client, for programs that end at once: the next client sends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.exceptions import StoreFullError
+from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.entities.store import Store
+from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.native_log import open_log, owner_of
+
+FILE_BYTES = 8 * 2**20
+"""Bytes of one file of the log."""
+
+
+class StoreWriter:
+    """An open store, and data that is collected for it. Its methods wait for the disk."""
+
+    def __init__(self, options: Store, config: DeviceConfig) -> None:
+        """Open a store for writing; it is created if there is none.
+
+        Args:
+            options: Where the store is, and how much it may take.
+            config: The platform and the credential that the data is for.
+
+        Raises:
+            StoreError: Another process has the store, or it is not a store of this platform and credential.
+            OSError: The disk failed.
+        """
+        self._options = options
+        self._round_floats = config.round_floats
+        self._log = open_log(options.path, owner_of(config), FILE_BYTES)
+        self._bounds = Bounds(options, self._log)
+        self._collected: list[EncodedUplink] = []
+        self._devices: dict[tuple[str, str], DeviceIdentity] = {}
+        self.written = 0
+        """Datapoints that were written."""
+
+    @property
+    def in_store(self) -> int:
+        """Datapoints in the store that no client has sent."""
+        return self._log.backlog_datapoints
+
+    def add_timeseries(self, data: Any, device: str | None, profile: str) -> None:
+        """Collect timeseries.
+
+        Args:
+            data: What ``DeviceClient.send_timeseries`` accepts.
+            device: The name of a sub-device; ``None`` for the connected device.
+            profile: The profile of the sub-device, if it is new.
+
+        Raises:
+            ValueError: The platform cannot store a key, a value or a time.
+        """
+        self._collected.append(EncodedUplink.timeseries(data, now_ms(), self._identity(device, profile), self._round_floats))
+
+    def add_attributes(self, data: Any, device: str | None, profile: str) -> None:
+        """Collect client attributes, see ``add_timeseries``."""
+        self._collected.append(EncodedUplink.attributes(data, self._identity(device, profile), self._round_floats))
+
+    def _identity(self, name: str | None, profile: str) -> DeviceIdentity | None:
+        if name is None:
+            return None
+        identity = self._devices.get((name, profile))
+        if identity is None:
+            identity = self._devices[name, profile] = DeviceIdentity(name, profile)
+        return identity
+
+    def write(self) -> None:
+        """Write the collected data to disk, all of it or nothing.
+
+        Raises:
+            StoreFullError: It does not fit in the store.
+            OSError: The disk failed, or has too little free space.
+        """
+        uplinks = self._collected
+        if not uplinks:
+            return
+        nbytes = sum(uplink.nbytes for uplink in uplinks)
+        if not self._bounds.fits(nbytes):
+            raise StoreFullError(self._options.path, self._options.max_bytes, self._options.min_free)
+        self._bounds.check(nbytes)
+        accepted = now_ms()
+        sends = [(uplink, number, accepted, 0, 0) for number, uplink in enumerate(uplinks, self._log.next_number)]
+        self._log.commit(sends, [])
+        self._log.release([number for _, number, _, _, _ in sends])
+        self.written += sum(uplink.datapoints for uplink in uplinks)
+        self._collected = []
+
+    def close(self) -> None:
+        """Close the store, so that a client can open it. Collected data that was not written is lost."""
+        self._log.close()
