@@ -45,12 +45,16 @@ def example(emulator, tmp_path):
 
     @asynccontextmanager
     async def run(name, *arguments, **environment):
-        if name.startswith("device/"):
-            emulator.add_device(TOKEN, "device")
-        else:
-            emulator.add_gateway(TOKEN, "gateway")
+        # A program may run several times in a test.
+        if not registered:
+            registered.append(name)
+            if name.startswith("device/"):
+                emulator.add_device(TOKEN, "device")
+            else:
+                emulator.add_gateway(TOKEN, "gateway")
         address = {"TB_HOST": emulator.host, "TB_PORT": emulator.port, "TB_ACCESS_TOKEN": TOKEN}
         async with running(EXAMPLES / name, *arguments, folder=tmp_path, **(address | environment)) as program:
             yield program
 
+    registered = []
     return run

@@ -1,5 +1,7 @@
 """Every device example prints the documented output, and its data arrives at the platform."""
 
+import signal
+
 from programs import EXAMPLES
 from tb_mqtt_client.emulator import ClientRpcError, OtaPackage
 
@@ -159,3 +161,27 @@ async def test_boots_offline(emulator, example):
     assert len(telemetry(emulator)) == 5
     # The first attempt failed at once, so that the first sample is older than the connection.
     assert output.index("no connection") < output.index("connected to")
+
+
+async def test_store_and_forward(emulator, example):
+    """The program boots offline, is killed, boots offline again, and drains everything in a third run."""
+    await emulator.stop()
+    async with example("device/store_and_forward.py", 1000) as program:
+        await program.printed("found 0 samples")
+        last = await program.printed("sample 3 is safe")
+        program.signal(signal.SIGKILL)
+        assert await program.ended() == -signal.SIGKILL
+        last = program.output.splitlines()[-1]
+    safe = int(last.split()[1]) + 1
+    async with example("device/store_and_forward.py", 2) as program:
+        found = await program.printed("samples of earlier runs")
+        # The sample whose line was not printed may be safe, too.
+        recovered = int(found.split()[1])
+        assert recovered in (safe, safe + 1)
+        assert (await program.end()).endswith(f"arrived: 0, kept for the next start: {recovered + 2}\n")
+    await emulator.start()
+    async with example("device/store_and_forward.py", 5) as program:
+        await program.printed(f"found {recovered + 2} samples of earlier runs")
+        assert (await program.end()).endswith(f"arrived: {recovered + 7}, kept for the next start: 0\n")
+    samples = [value for key, value in telemetry(emulator) if key == "sample"]
+    assert sorted(samples) == sorted([*range(recovered), *range(2), *range(5)])

@@ -33,8 +33,8 @@ NO_LIMIT = 2**62
 def drain(path: str, timeout: float, connection: ConnectionOptions, terminal: Terminal) -> int:
     """Send the data of a store and empty it, with the platform and the credential that it is for.
 
-    No other program may use the store at the same time. What is not acknowledged stays in the store. The exit code is 0
-    only if the server acknowledged everything.
+    No other program may use the store at the same time. Unacknowledged data stays in the store. The exit code is 0 only
+    if the server acknowledged everything.
     """
     settings = load(connection, terminal.redactor, GatewayConfig)
     try:

@@ -260,7 +260,7 @@ def export(path: str, attributes: bool, devices: tuple[str, ...], sub_devices: b
             return device in devices
         return not (own and device is not None) and not (sub_devices and device is None)
 
-    kinds = set()
+    kinds: set[bool] = set()
     with opened(path) as contents:
         exported = 0
         # A send may have both kinds, so sends with attributes are read for telemetry, too.

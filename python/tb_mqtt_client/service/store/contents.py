@@ -151,8 +151,15 @@ class StoreContents:
     def devices(self) -> list[StoredDevice]:
         """Return the totals of each device, by name; the connected device is the first."""
         return [
-            StoredDevice(None if device is None else device.name, None if device is None else device.profile, *totals)
-            for device, *totals in self._log.devices()
+            StoredDevice(
+                None if device is None else device.name,
+                None if device is None else device.profile,
+                sends,
+                datapoints,
+                nbytes,
+                oldest,
+            )
+            for device, sends, datapoints, nbytes, oldest in self._log.devices()
         ]
 
     def batches(self, *, attributes: bool) -> Iterator[list[StoredSend]]:
