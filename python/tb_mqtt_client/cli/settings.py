@@ -246,7 +246,9 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
         raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     except ValueError as error:
         raise CommandError(f"--config: {path} is not valid TOML: {error}", ExitCode.USAGE) from error
-    profiles = {key: value for key, value in document.items() if isinstance(value, dict)}
+    # The value of an option may be a table, too.
+    options = GatewayConfig.option_names()
+    profiles = {key: value for key, value in document.items() if isinstance(value, dict) and key not in options}
     if name is None:
         plain: Mapping[str, Any] = {key: value for key, value in document.items() if key not in profiles}
         if not plain and profiles:
