@@ -9,7 +9,7 @@ PACKAGE = "tb_mqtt_client"
 ROOT = Path(__file__).parents[1] / "python" / PACKAGE
 
 # From the top down: a layer imports itself and the layers after it.
-LAYERS = ("one_x", "service", "common", "entities", "constants")
+LAYERS = ("one_x", "sync", "service", "common", "entities", "constants")
 
 
 def modules() -> dict[str, Path]:

@@ -53,7 +53,9 @@ MAY_IMPORT_NATIVE_CORE = (
     "service.store",
     "service.message_service",
     "service.engine",
+    "service.device.client",
     "service.gateway",
+    "sync.runtime",
     "one_x",
 )
 """The modules and packages that may import the native core: values, limits, and the pipeline from a send to a payload."""

@@ -16,7 +16,11 @@ Delivery = asyncio.Future[PublishResult]
 
 
 class SendReceipt(Protocol):
-    """What delivery resolves when all data of a send has its outcome: the future of the send, or an object of the store."""
+    """What delivery resolves when all data of a send has its outcome.
+
+    It is the future of the send, an object of the store, or an object of a program that awaits no future. It must be hashable by
+    identity. Its methods are called in the event loop.
+    """
 
     def done(self) -> bool:
         """Return whether the outcome was set, or, of a future, whether the caller was cancelled."""
@@ -25,7 +29,7 @@ class SendReceipt(Protocol):
         """Return whether the caller was cancelled, so that the send itself may still have to be delivered."""
 
     def set_result(self, result: PublishResult, /) -> None:
-        """Set the outcome of the send."""
+        """Set the outcome of the send, once. This must neither raise nor wait."""
 
 
 Share = tuple[SendReceipt, int | None]

@@ -135,6 +135,12 @@ class PublishResult:
         return f"PublishResult({', '.join(f'{name}={value}' for name, value in attributes.items())})"
 
 
+def pending_result(topic: str, qos: int, payload_size: int) -> PublishResult:
+    """Return the result for a caller whose ``timeout`` ended before the outcome was known."""
+    result = PublishResult(topic, qos, -1, payload_size, LocalReasonCode.NOT_DELIVERED)
+    return result.with_certainty(Certainty.PENDING)
+
+
 class _QualifiedResult(PublishResult):
     """A result with a certainty of its own.
 

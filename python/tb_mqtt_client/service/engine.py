@@ -13,18 +13,17 @@ from threading import get_ident
 from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
+from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import Certainty, PublishResult
+from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import ClockMode, TimestampSource
-from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
@@ -507,12 +506,31 @@ class Engine:
             self.events.client_failed(self._failure)
             self._begin_end(Goal.FAILED)
 
-    async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
-        """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
+    def encode_timeseries(self, data: Any) -> EncodedUplink:
+        """Encode timeseries of the device, in any thread."""
         now = self.stamp()
         encoded = EncodedUplink.timeseries(data, now, None, self.config.round_floats)
         if now is None:
             encoded = self.unstamped(encoded)
+        return encoded
+
+    def encode_attributes(self, data: Any) -> EncodedUplink:
+        """Encode client attributes of the device, in any thread."""
+        return EncodedUplink.attributes(data, None, self.config.round_floats)
+
+    def submit(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None) -> None:
+        """Accept a send in any thread, see ``DeviceClient.submit``."""
+        self.require_accepting()
+        self.message_service.submissions.put(uplink, receiver, timeout)
+
+    def require_accepting(self) -> None:
+        """Raise ``NotConnectedError`` if nothing may be sent. Any thread may call this."""
+        if not self.life.accepts_sends:
+            raise self._not_connected("anything is sent")
+
+    async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
+        """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
+        encoded = self.encode_timeseries(data)
         return await self._send(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     def unstamped(self, encoded: EncodedUplink) -> EncodedUplink:
@@ -528,7 +546,7 @@ class Engine:
 
     async def send_attributes(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
         """Accept client attributes, and return what ``send_timeseries`` returns."""
-        encoded = EncodedUplink.attributes(data, None, self.config.round_floats)
+        encoded = self.encode_attributes(data)
         return await self._send(encoded, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     async def _send(
@@ -552,8 +570,7 @@ class Engine:
             async with asyncio.timeout(limit):
                 return await delivery
         except TimeoutError:
-            result = PublishResult(topic, self.config.qos, -1, size, LocalReasonCode.NOT_DELIVERED)
-            return result.with_certainty(Certainty.PENDING)
+            return pending_result(topic, self.config.qos, size)
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""

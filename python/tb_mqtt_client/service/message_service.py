@@ -34,6 +34,7 @@ from tb_mqtt_client.service.delivery.send_store import SendStore
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
+from tb_mqtt_client.service.delivery.submissions import Submissions
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
@@ -110,6 +111,8 @@ class MessageService:
         self._store = store
         self.intake = self._make_intake(queue_policy)
         """Accepts sends."""
+        self.submissions = Submissions(self.intake, self.capacity, queue_policy, tasks)
+        """Accepts sends of other threads."""
         # Set while no caller drains, so that an acknowledgement does not check the queues for nothing.
         self._drained = asyncio.Event()
         self._drained.set()
@@ -191,6 +194,7 @@ class MessageService:
     def open(self) -> None:
         """Accept messages and sends of the running loop. They stay queued until ``start``."""
         self.intake.open()
+        self.submissions.open()
 
     def start(self) -> None:
         """Start the loops, unless they run already."""
@@ -204,6 +208,7 @@ class MessageService:
     async def drain(self) -> None:
         """Wait until all futures of accepted sends and messages are resolved, or until ``end_drain``."""
         self._drained.clear()
+        self.submissions.accept_now()
         self._note_drained()
         await self._drained.wait()
 
@@ -227,6 +232,7 @@ class MessageService:
             await self._end_loops()
         finally:
             self.intake.close()
+            self.submissions.close()
             if self._store is None:
                 self._clear_now(self._receipts.undelivered)
             else:
@@ -251,6 +257,7 @@ class MessageService:
             failure: The text of the ``NotConnectedError`` that sends raise.
         """
         self.intake.fail(failure)
+        self.submissions.close()
         if self._store is None:
             self._clear_now(self._receipts.undelivered)
 
@@ -594,7 +601,7 @@ class MessageService:
 
     def _is_idle(self) -> bool:
         is_all_in_memory = self._store is None or not self._store.has_backlog
-        return is_all_in_memory and not self._mqtt_manager.in_flight and self.is_empty()
+        return is_all_in_memory and not self._mqtt_manager.in_flight and self.is_empty() and self.submissions.is_empty
 
 
 def _future_of(item: Queued) -> SendReceipt:

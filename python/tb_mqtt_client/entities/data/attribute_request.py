@@ -42,8 +42,24 @@ class AttributeRequest(FactoryMade, BaseGatewayEvent):
             ValueError: A key is empty or contains a comma, or the arguments request nothing. It is an ``UnsupportedValueError``
                 if an argument is not a list of ``str``.
         """
+        return cls.create(shared_keys, client_keys)
+
+    @classmethod
+    def create(cls, shared_keys: Keys = None, client_keys: Keys = None) -> Self:
+        """Make a request for attributes without a coroutine. Without any argument it requests all attributes of both scopes.
+
+        Args:
+            shared_keys: As for ``build``.
+            client_keys: As for ``build``.
+
+        Returns:
+            A request with a new id.
+
+        Raises:
+            ValueError: As ``build``.
+        """
         cls.check_keys(shared_keys, client_keys)
-        return cls.of(await AttributeRequestIdProducer.get_next(), shared_keys, client_keys)
+        return cls.of(AttributeRequestIdProducer.next_id(), shared_keys, client_keys)
 
     @classmethod
     def of(cls, request_id: int, shared_keys: Keys, client_keys: Keys) -> Self:

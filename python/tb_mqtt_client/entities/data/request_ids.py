@@ -24,9 +24,14 @@ class _RequestIdProducer:
         cls.reset()
 
     @classmethod
+    def next_id(cls) -> int:
+        """Return the next id. Any thread may call this."""
+        return next(cls._ids)
+
+    @classmethod
     async def get_next(cls) -> int:
         """Return the next id."""
-        return next(cls._ids)
+        return cls.next_id()
 
     @classmethod
     def reset(cls) -> None:

@@ -36,10 +36,26 @@ class RPCRequest(FactoryMade):
         Raises:
             ValueError: ``method`` is not a ``str``, or JSON cannot express ``params``.
         """
+        return cls.create(method, params)
+
+    @classmethod
+    def create(cls, method: str, params: JSONCompatibleType = None) -> Self:
+        """Make a request of a client-side RPC without a coroutine.
+
+        Args:
+            method: The name of the method.
+            params: The parameters, a JSON value.
+
+        Returns:
+            A request with a new id.
+
+        Raises:
+            ValueError: ``method`` is not a ``str``, or JSON cannot express ``params``.
+        """
         if not isinstance(method, str):
             raise ValueError("Method must be a string")  # noqa: TRY004  # the type and the text are public
         validate_json_compatibility(params)
-        return cls._made(request_id=await RPCRequestIdProducer.get_next(), method=method, params=params)
+        return cls._made(request_id=RPCRequestIdProducer.next_id(), method=method, params=params)
 
     @classmethod
     def from_dict(cls, request_id: Any, data: dict[str, Any]) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import QueuePolicy
@@ -57,6 +57,8 @@ class Intake:
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
         self._failure = ""
+        self.watches_share = False
+        """Whether the capacity that data of refused sub-devices may take is nearly used up."""
 
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Bound the capacity that data of refused sub-devices may take."""
@@ -140,6 +142,7 @@ class Intake:
 
     def _share_changed(self, checks_each: bool) -> None:
         """Have all sends pass ``accept``, which looks for refused devices, or one in ``sends_a_turn``."""
+        self.watches_share = checks_each
         self._sends_until_accept = 1 if checks_each else self._sends_a_turn
         # Their data no longer counts for the capacity of others, so there may be capacity now.
         self._capacity.wake_first()
@@ -152,8 +155,7 @@ class Intake:
         device = encoded.device
         while device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device):
             if self._policy is QueuePolicy.RAISE:
-                text = f"The platform refuses device {device.name!r}, and data of refused devices takes half of the queue already"
-                raise BackpressureException(text)
+                raise self.share_used_up(encoded)
             if self._policy is QueuePolicy.DROP_NEWEST:
                 return False
             if self._policy is QueuePolicy.DROP_OLDEST and (oldest := sub_devices.oldest_of_refused()) is not None:
@@ -164,11 +166,80 @@ class Intake:
                 raise NotConnectedError("the client was stopped while this send waited for capacity in its queue")
         return True
 
+    # Sends of other threads, see `Submissions`.
+
+    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> bool:
+        """Accept a send whose result goes to ``receipt``, or drop it by the queue policy.
+
+        Returns:
+            False if the send has to wait for capacity, in ``wait_for``.
+        """
+        policy, capacity = self._policy, self._capacity
+        if self.watches_share and self.is_share_used_up(encoded) and not self._drop_for_share(encoded):
+            self._drop_new(encoded, receipt)
+            return True
+        if capacity.try_take(encoded.nbytes):
+            self._queue(encoded, receipt)
+            return True
+        if policy is QueuePolicy.DROP_NEWEST:
+            self._drop_new(encoded, receipt)
+            return True
+        if policy is QueuePolicy.DROP_OLDEST and self._drop_oldest_for(encoded.nbytes):
+            self._queue(encoded, receipt)
+            return True
+        return False
+
+    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        """Wait for capacity, and accept a send.
+
+        Raises:
+            NotConnectedError: The client was stopped while this waited.
+        """
+        await self._capacity.take(encoded.nbytes)
+        self._queue(encoded, receipt)
+
+    def leave_undelivered(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        """Resolve a send that was never queued as undelivered, because the client is stopped."""
+        self._counter.accept(encoded.datapoints)
+        self._receipts.never_queued(encoded, receipt)
+
+    def is_share_used_up(self, encoded: EncodedUplink) -> bool:
+        """Return whether a send is for a refused device, and data of refused devices takes all capacity that it may take.
+
+        Other threads may call this.
+        """
+        sub_devices, device = self._sub_devices, encoded.device
+        return sub_devices is not None and device is not None and sub_devices.is_share_used_up and sub_devices.is_refused(device)
+
+    def share_used_up(self, encoded: EncodedUplink) -> BackpressureException:
+        """Return the error of a send for a refused device."""
+        name = encoded.device.name if encoded.device is not None else ""
+        text = f"The platform refuses device {name!r}, and data of refused devices takes half of the queue already"
+        return BackpressureException(text)
+
+    async def wait_for_share(self, encoded: EncodedUplink) -> None:
+        """Wait until ``is_share_used_up`` is false, or the client is stopped."""
+        while not self._closed and self._sub_devices is not None and self.is_share_used_up(encoded):
+            await self._sub_devices.wait_changed()
+
+    def _drop_for_share(self, encoded: EncodedUplink) -> bool:
+        """Drop data of refused devices by the queue policy; return False if the send itself is to be dropped."""
+        if self._policy is QueuePolicy.DROP_NEWEST:
+            return False
+        if self._policy is QueuePolicy.DROP_OLDEST and self._sub_devices is not None:
+            while self.is_share_used_up(encoded) and (oldest := self._sub_devices.oldest_of_refused()) is not None:
+                self._drop(oldest[1]())
+        # With the other policies, the caller has waited. A few sends more than the share do no harm.
+        return True
+
     def _dropped(self, encoded: EncodedUplink) -> Delivery:
         future = self._create_future()
-        self._counter.accept(encoded.datapoints)
-        self._receipts.dropped(encoded, future)
+        self._drop_new(encoded, future)
         return future
+
+    def _drop_new(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        self._counter.accept(encoded.datapoints)
+        self._receipts.dropped(encoded, receipt)
 
     def _drop(self, uplink: QueuedUplink) -> None:
         encoded, receipt, _ = uplink
@@ -181,16 +252,20 @@ class Intake:
         except NotConnectedError:
             self._capacity.give_back(1, encoded.nbytes)
             raise
+        self._queue(encoded, future)
+        return future
+
+    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        """Queue a send that has its capacity."""
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         # Numbers take memory, and only this policy needs the order of sends across queues.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
         if self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append((encoded, future, number))
+            self._initial_queue.append((encoded, receipt, number))
         else:
             # All of these sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
-            self._device_queue.append((encoded, future, number))
-        return future
+            self._device_queue.append((encoded, receipt, number))
 
     async def _make_room(self, nbytes: int) -> bool:
         """Take capacity by the queue policy; return False if the send is to be dropped."""
@@ -198,13 +273,18 @@ class Intake:
             raise BackpressureException
         if self._policy is QueuePolicy.DROP_NEWEST:
             return False
-        if self._policy is QueuePolicy.DROP_OLDEST:
-            while (oldest := self._take_oldest()) is not None:
-                self._drop(oldest)
-                if self._capacity.try_take(nbytes):
-                    return True
+        if self._policy is QueuePolicy.DROP_OLDEST and self._drop_oldest_for(nbytes):
+            return True
         await self._capacity.take(nbytes)
         return True
+
+    def _drop_oldest_for(self, nbytes: int) -> bool:
+        """Drop the oldest sends until capacity could be taken; return False if that is not enough."""
+        while (oldest := self._take_oldest()) is not None:
+            self._drop(oldest)
+            if self._capacity.try_take(nbytes):
+                return True
+        return False
 
 
 def _no_loop() -> Delivery:

@@ -88,6 +88,11 @@ class Receipts:
             count(item.datapoints if datapoints is None else datapoints)
         self.resolve(item, LocalReasonCode.KEPT)
 
+    def never_queued(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        """Resolve a send as undelivered that has no capacity, because the client was stopped before it was queued."""
+        self._counter.leave_undelivered(encoded.datapoints)
+        _resolve(receipt, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
+
     def dropped(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
         """Resolve a send that the queue policy drops."""
         self._counter.drop(encoded.datapoints)

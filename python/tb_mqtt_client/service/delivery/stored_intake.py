@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.send_store import SendStore
@@ -56,13 +56,25 @@ class StoredIntake(Intake):
             await self._store.when_safe(delivery)
         return delivery
 
-    def _accept(self, encoded: EncodedUplink) -> Delivery:
-        try:
-            delivery = self._create_future()
-        except NotConnectedError:
-            self._capacity.give_back(1, encoded.nbytes)
-            raise
-        receipt, number = self._store.accept(encoded, delivery)
+    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> bool:
+        """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
+        return self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt)
+
+    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        """Wait for space in the store and for capacity, and accept a send of another thread."""
+        if not self._store.has_space(encoded.nbytes):
+            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
+            self._require_not_closed()
+            if not has_space:
+                self._drop_new(encoded, receipt)
+                return
+        if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
+            self._queue(encoded, receipt)
+        else:
+            self._drop_new(encoded, receipt)
+
+    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+        receipt, number = self._store.accept(encoded, cast("Delivery", receipt))
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         uplink = encoded, receipt, number
@@ -73,7 +85,6 @@ class StoredIntake(Intake):
             self._initial_queue.append(uplink)
         else:
             self._device_queue.append(uplink)
-        return delivery
 
     def _share_changed(self, checks_each: bool) -> None:
         super()._share_changed(checks_each)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal, Self, overload
 
-from tb_mqtt_client.common.async_utils import Delivery, seconds_or_none
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
@@ -204,10 +205,15 @@ class DeviceClient:
         """
         await self._engine.stop(timeout)
 
+    @property
+    def connects_in_background(self) -> bool:
+        """Whether ``with`` and ``async with`` start the client in place of connecting it (``connect_in_background``)."""
+        return self._engine.config.connect_in_background
+
     async def __aenter__(self) -> Self:
         """Connect, or start with the option ``connect_in_background``. If that raises, nothing of the client is left."""
         try:
-            if self._engine.config.connect_in_background:
+            if self.connects_in_background:
                 await self.start()
             else:
                 await self.connect()
@@ -324,6 +330,85 @@ class DeviceClient:
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         return await self._engine.send_attributes(attributes, wait_for_publish, timeout)
+
+    def encode_timeseries(self, data: Any) -> EncodedUplink:
+        """Encode timeseries of the device for ``submit``. Any thread may call this.
+
+        Args:
+            data: As for ``send_timeseries``. Data without a time gets the current one.
+
+        Returns:
+            The encoded data, which can be used with every client.
+
+        Raises:
+            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+        """
+        return self._engine.encode_timeseries(data)
+
+    def encode_attributes(self, attributes: Any) -> EncodedUplink:
+        """Encode client attributes of the device for ``submit``. Any thread may call this.
+
+        Args:
+            attributes: As for ``send_attributes``.
+
+        Returns:
+            The encoded data, which can be used with every client.
+
+        Raises:
+            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+        """
+        return self._engine.encode_attributes(attributes)
+
+    def submit(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None = None) -> None:
+        """Send encoded data from any thread, without a coroutine.
+
+        The sends of one thread are accepted in their order. While the queues are full, this blocks the calling thread or raises, by
+        the ``queue_policy`` in the configuration.
+
+        Args:
+            uplink: Encoded data.
+            receiver: Gets the ``PublishResult``, in the thread of the client's event loop.
+            timeout: Seconds to wait while the queues are full; ``None`` for no limit.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
+            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
+        """
+        self._engine.submit(uplink, receiver, timeout)
+
+    def submit_many(self, sends: Iterable[tuple[EncodedUplink, SendReceipt]], timeout: float | None = None) -> None:
+        """Send encoded data of several sends from any thread, see ``submit``.
+
+        Args:
+            sends: Encoded data, and the receiver of the result, for each send.
+            timeout: Seconds to wait for each send while the queues are full; ``None`` for no limit.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed. After this and the other
+                errors, the sends before the first one that could not be accepted are sent.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
+            TimeoutError: The queues are still full after ``timeout`` seconds.
+        """
+        for uplink, receiver in sends:
+            self._engine.submit(uplink, receiver, timeout)
+
+    def require_accepting(self) -> None:
+        """Check that sends are accepted. Any thread may call this.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+        """
+        self._engine.require_accepting()
+
+    def report_callback_error(self, what: str, error: BaseException) -> None:
+        """Log the exception of a callback that the program runs on its own, and count it in ``statistics.callback_errors``.
+
+        Args:
+            what: Names the callback: follows "The callback for" in the log line.
+            error: The exception.
+        """
+        self._engine.report.callback_failed(what, error)
 
     async def send_rpc_response(self, response: RPCResponse) -> PublishResult:
         """Send the response to a server-side RPC request.

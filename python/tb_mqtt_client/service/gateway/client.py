@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, overload
 
+from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -253,6 +254,44 @@ class GatewayClient(DeviceClient):
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, self.OPERATIONAL_TIMEOUT)
+
+    def encode_device_timeseries(
+        self, device_session: DeviceSession, data: Any, *, metadata: TelemetryMetadata | None = None
+    ) -> EncodedUplink:
+        """Encode timeseries of a sub-device for ``submit``. Any thread may call this.
+
+        Args:
+            device_session: The device.
+            data: As for ``send_timeseries``. Data without a time gets the current one.
+            metadata: As for ``send_device_timeseries``.
+
+        Returns:
+            The encoded data, which can be used with this client.
+
+        Raises:
+            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            TypeError: ``metadata`` is not a ``TelemetryMetadata``.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+        """
+        return self._sub_devices.encode_timeseries(device_session, data, metadata)
+
+    def encode_device_attributes(self, device_session: DeviceSession, data: Any) -> EncodedUplink:
+        """Encode client attributes of a sub-device for ``submit``. Any thread may call this.
+
+        Args:
+            device_session: The device.
+            data: As for ``send_attributes``.
+
+        Returns:
+            The encoded data, which can be used with this client.
+
+        Raises:
+            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+        """
+        return self._sub_devices.encode_attributes(device_session, data)
 
     @overload
     async def send_device_attributes_request(

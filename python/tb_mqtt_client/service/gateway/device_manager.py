@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from tb_mqtt_client.common.logging_utils import get_logger
@@ -23,6 +23,8 @@ class DeviceManager:
     """Finds sessions by id, by name, and by the original name of a renamed device."""
 
     def __init__(self) -> None:
+        self.make_session: Callable[[DeviceInfo], DeviceSession] = DeviceSession
+        """Makes the session of a new device. A program may set a subclass of ``DeviceSession`` before the first device."""
         self._sessions: dict[UUID, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}
         self._by_original_name: dict[str, DeviceSession] = {}
@@ -37,7 +39,7 @@ class DeviceManager:
         known = self.get_by_name(checked_device_name(device_name))
         if known is not None:
             return known
-        session = DeviceSession(DeviceInfo(device_name, device_profile))
+        session = self.make_session(DeviceInfo(device_name, device_profile))
         session.manager = self
         self._sessions[session.device_info.device_id] = session
         self._by_name[device_name] = session

@@ -123,6 +123,15 @@ class SubDevices(Component):
             DeviceNotConnectedError: The session is not one of this gateway, or no longer.
         """
         self._engine.require_started()
+        self.require_own(device_session)
+
+    def require_own(self, device_session: DeviceSession) -> None:
+        """Raise an error unless a session is one of this gateway. Any thread may call this.
+
+        Raises:
+            NoDeviceSessionError: The argument is not a ``DeviceSession``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer.
+        """
         if not isinstance(device_session, DeviceSession):
             raise NoDeviceSessionError(f"device_session must be a DeviceSession, as connect_device returns, not {device_session!r}")
         if device_session.manager is not self.manager:
@@ -165,6 +174,26 @@ class SubDevices(Component):
         self.announcer.change_state(device_session, DeviceSessionState.DISCONNECTED)
         return delivery
 
+    def encode_timeseries(self, device_session: DeviceSession, data: Any, metadata: TelemetryMetadata | None) -> EncodedUplink:
+        """Encode timeseries of a device, in any thread."""
+        self.require_own(device_session)
+        if metadata is not None and not isinstance(metadata, TelemetryMetadata):
+            raise TypeError(f"metadata must be a TelemetryMetadata, not {metadata!r}")
+        now, given = self._engine.stamp(), None if metadata is None else (metadata.connector, metadata.received_ts)
+        encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
+        if now is None:
+            encoded = self._engine.unstamped(encoded)
+            now = now_ms()
+        device_session.last_seen_at = now
+        return encoded
+
+    def encode_attributes(self, device_session: DeviceSession, data: Any) -> EncodedUplink:
+        """Encode client attributes of a device, in any thread."""
+        self.require_own(device_session)
+        encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
+        device_session.last_seen_at = now_ms()
+        return encoded
+
     async def send_timeseries(
         self,
         device_session: DeviceSession,
@@ -174,24 +203,16 @@ class SubDevices(Component):
         timeout: float | None,
     ) -> PublishResult | Delivery:
         """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
-        self.require_session(device_session)
-        if metadata is not None and not isinstance(metadata, TelemetryMetadata):
-            raise TypeError(f"metadata must be a TelemetryMetadata, not {metadata!r}")
-        now, given = self._engine.stamp(), None if metadata is None else (metadata.connector, metadata.received_ts)
-        encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
-        if now is None:
-            encoded = self._engine.unstamped(encoded)
-            now = now_ms()
-        device_session.last_seen_at = now
+        self._engine.require_started()
+        encoded = self.encode_timeseries(device_session, data, metadata)
         return await self._send(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     async def send_attributes(
         self, device_session: DeviceSession, data: Any, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | Delivery:
         """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
-        self.require_session(device_session)
-        encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
-        device_session.last_seen_at = now_ms()
+        self._engine.require_started()
+        encoded = self.encode_attributes(device_session, data)
         return await self._send(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     async def _send(

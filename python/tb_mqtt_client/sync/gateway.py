@@ -1,0 +1,423 @@
+"""The synchronous client of a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Literal, cast, overload
+
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
+from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
+from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
+from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
+from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.entities.gateway_event import GatewayEventType
+from tb_mqtt_client.service.gateway import client as service
+from tb_mqtt_client.service.gateway.device_manager import DeviceManager
+from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.sync.device import ATTRIBUTES_TIMEOUT, Callback, DeviceClient
+from tb_mqtt_client.sync.device_session import DeviceSession
+from tb_mqtt_client.sync.pending import Delivery
+from tb_mqtt_client.sync.runtime import Runtime
+
+
+class EventDispatcher:
+    """Takes handlers of events that have no callback of a session: see ``GatewayEventType``."""
+
+    def __init__(self, dispatcher: DirectEventDispatcher, runtime: Runtime) -> None:
+        """Create the dispatcher of a synchronous gateway.
+
+        Args:
+            dispatcher: The dispatcher of its asyncio client.
+            runtime: Calls the handlers.
+        """
+        self._dispatcher = dispatcher
+        self._runtime = runtime
+        self._handlers: dict[tuple[GatewayEventType, Callback], Callable[..., Awaitable[Any]]] = {}
+
+    def register(self, event_type: GatewayEventType, callback: Callback) -> None:
+        """Add a handler, unless it is registered already.
+
+        Args:
+            event_type: The type of events.
+            callback: A plain function that gets the event. It is called in the gateway's thread for callbacks.
+
+        Raises:
+            TypeError: ``callback`` cannot be called, or is a coroutine function.
+        """
+        handler = self._handlers.setdefault((event_type, callback), self._runtime.bridge("callback", callback))
+        self._dispatcher.register(event_type, handler)
+
+    def unregister(self, event_type: GatewayEventType, callback: Callback) -> None:
+        """Remove a handler, if it is registered."""
+        handler = self._handlers.pop((event_type, callback), None)
+        if handler is not None:
+            self._dispatcher.unregister(event_type, handler)
+
+
+class GatewayClient(DeviceClient):
+    """Connects a gateway and its sub-devices to the platform; for programs with threads.
+
+    All methods of ``DeviceClient`` concern the gateway's own device. Sub-devices are announced with ``connect_device``, which
+    returns their sessions; a session takes callbacks. Data of several sub-devices is combined in one payload unless
+    ``combine_devices`` in the configuration is false. Messages for sub-devices are always published with QoS 1.
+
+    Methods check their session: data for a device that was disconnected or deleted, or that belongs to another gateway, would make
+    the platform create the device with the profile "default".
+    """
+
+    OPERATIONAL_TIMEOUT = 5.0
+    """Seconds that methods for sub-devices wait for a result."""
+
+    def __init__(self, config: GatewayConfig | DeviceConfig | Mapping[str, Any] | None = None) -> None:
+        """Create a client that is not connected yet.
+
+        Args:
+            config: The options, as a ``GatewayConfig``, a ``DeviceConfig`` or a dict. ``None`` reads them from environment
+                variables.
+
+        Raises:
+            ValueError: An option is unknown or has a value that it cannot have.
+        """
+        super().__init__(config)
+        self._gateway = cast("service.GatewayClient", self._core)
+        self._gateway.device_manager.make_session = lambda info: DeviceSession(info, self._runtime.callbacks)
+        self._event_dispatcher = EventDispatcher(self._gateway.event_dispatcher, self._runtime)
+
+    def _make_core(self, config: Any) -> service.GatewayClient:
+        return service.GatewayClient(config)
+
+    @property
+    def device_manager(self) -> DeviceManager:
+        """The sessions of the sub-devices, to be read only."""
+        return self._gateway.device_manager
+
+    @property
+    def event_dispatcher(self) -> EventDispatcher:
+        """Takes handlers of events that have no callback of a session: see ``GatewayEventType``."""
+        return self._event_dispatcher
+
+    @overload
+    def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        wait: Literal[False] = ...,
+    ) -> tuple[DeviceSession, Delivery]: ...
+    @overload
+    def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        *,
+        wait: Literal[True],
+    ) -> tuple[DeviceSession, PublishResult]: ...
+    @overload
+    def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = ...,
+        wait: bool = ...,
+    ) -> tuple[DeviceSession, PublishResult | Delivery]: ...
+    def connect_device(
+        self,
+        device_name_or_device_connect_message: str | DeviceConnectMessage,
+        device_profile: str = "default",
+        wait: bool = False,
+    ) -> tuple[DeviceSession, PublishResult | Delivery]:
+        """Announce a sub-device to the platform, which creates the device if it does not exist.
+
+        Data for the device is held back until the platform has acknowledged the announcement. An announcement that is refused
+        temporarily is repeated at growing intervals, until it is accepted or a bound in the configuration
+        (``announce_attempts``, ``announce_timeout``) is reached.
+
+        Args:
+            device_name_or_device_connect_message: The device's name, or a message with name and profile.
+            device_profile: The profile of a device that is created.
+            wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The session, and the ``PublishResult``, or a ``Delivery`` if ``wait`` is false. Equal names have one session, and so has
+            the first name of a renamed device. The session's state is ``CONNECTED`` once the platform has acknowledged. Without an
+            acknowledgement in time, the result has the reason code of the last refusal, or -1 if there was none. The delivery is
+            done when the announcement is accepted or given up.
+
+        Raises:
+            ValueError: The name or the profile is empty, not a ``str``, or too long for the server.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            RuntimeError: This thread runs an event loop.
+        """
+        device, gateway = device_name_or_device_connect_message, self._gateway
+        if wait:
+            session, result = self._runtime.run(lambda: gateway.connect_device(device, device_profile, wait_for_publish=True))
+            return cast("DeviceSession", session), result
+        delivery: Delivery = self._runtime.new_delivery()
+
+        async def begin() -> DeviceSession:
+            announced, [future] = await gateway.connect_device(device, device_profile, False)
+            future.add_done_callback(delivery.take)
+            return cast("DeviceSession", announced)
+
+        return self._runtime.run(begin), delivery
+
+    @overload
+    def disconnect_device(self, device_session: DeviceSession, wait: Literal[False] = ...) -> tuple[DeviceSession, Delivery]: ...
+    @overload
+    def disconnect_device(self, device_session: DeviceSession, wait: Literal[True]) -> tuple[DeviceSession, PublishResult]: ...
+    @overload
+    def disconnect_device(
+        self, device_session: DeviceSession, wait: bool = ...
+    ) -> tuple[DeviceSession, PublishResult | Delivery]: ...
+    def disconnect_device(
+        self, device_session: DeviceSession, wait: bool = False
+    ) -> tuple[DeviceSession, PublishResult | Delivery]:
+        """Disconnect a sub-device from the platform, and forget its session.
+
+        Requests of the device that wait for a response end with a ``NotConnectedError``. Queued data of the device is still sent,
+        and makes the platform treat the device as connected again: wait for the results of the data first.
+
+        Args:
+            device_session: The device.
+            wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The session, and the ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            RuntimeError: This thread runs an event loop.
+        """
+        if wait:
+            _, result = self._runtime.run(lambda: self._gateway.disconnect_device(device_session, True))
+            return device_session, result
+        delivery: Delivery = self._runtime.new_delivery()
+
+        async def begin() -> None:
+            _, [future] = await self._gateway.disconnect_device(device_session, False)
+            future.add_done_callback(delivery.take)
+
+        self._runtime.run(begin)
+        return device_session, delivery
+
+    @overload
+    def send_device_timeseries(
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait: Literal[True] = ...,
+        *,
+        metadata: TelemetryMetadata | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    def send_device_timeseries(
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait: Literal[False],
+        *,
+        metadata: TelemetryMetadata | None = ...,
+    ) -> Delivery: ...
+    @overload
+    def send_device_timeseries(
+        self, device_session: DeviceSession, data: Any, wait: bool = ..., *, metadata: TelemetryMetadata | None = ...
+    ) -> PublishResult | Delivery: ...
+    def send_device_timeseries(
+        self,
+        device_session: DeviceSession,
+        data: Any,
+        wait: bool = True,
+        *,
+        metadata: TelemetryMetadata | None = None,
+    ) -> PublishResult | Delivery:
+        """Send timeseries of a sub-device.
+
+        Waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise.
+
+        Args:
+            device_session: The device.
+            data: As for ``send_timeseries``.
+            wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
+                shares no record with data of other calls, which makes payloads larger.
+
+        Returns:
+            The ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
+
+        Raises:
+            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            TypeError: ``metadata`` is not a ``TelemetryMetadata``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
+            RuntimeError: ``wait`` is true and this thread runs an event loop.
+        """
+        self._core.require_accepting()
+        uplink = self._gateway.encode_device_timeseries(device_session, data, metadata=metadata)
+        return self._runtime.send(uplink, GATEWAY_TELEMETRY_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
+
+    @overload
+    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: Literal[True] = ...) -> PublishResult: ...
+    @overload
+    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: Literal[False]) -> Delivery: ...
+    @overload
+    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: bool = ...) -> PublishResult | Delivery: ...
+    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: bool = True) -> PublishResult | Delivery:
+        """Send client attributes of a sub-device.
+
+        Args:
+            device_session: The device.
+            data: As for ``send_attributes``.
+            wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
+
+        Raises:
+            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
+            RuntimeError: ``wait`` is true and this thread runs an event loop.
+        """
+        self._core.require_accepting()
+        uplink = self._gateway.encode_device_attributes(device_session, data)
+        return self._runtime.send(uplink, GATEWAY_ATTRIBUTES_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
+
+    @overload
+    def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait: Literal[True] = ...,
+        timeout: float | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait: Literal[False],
+        timeout: float | None = ...,
+    ) -> Delivery: ...
+    @overload
+    def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait: bool = ...,
+        timeout: float | None = ...,
+    ) -> PublishResult | Delivery: ...
+    def send_device_attributes_request(
+        self,
+        device_session: DeviceSession,
+        attribute_request: AttributeRequest,
+        wait: bool = True,
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+    ) -> PublishResult | Delivery:
+        """Request attributes of a sub-device; the session's callback for attribute responses gets the response.
+
+        Keys of both scopes are requested in two messages, and returned in one response. Without a response a warning is logged.
+
+        Args:
+            device_session: The device.
+            attribute_request: The keys to request.
+            wait: Whether to wait for the result of the messages, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult`` of the messages, or a ``Delivery`` if ``wait`` is false.
+
+        Raises:
+            ValueError: The request has no key (the platform returns only named attributes of a sub-device), or is too large.
+            RuntimeError: The same request object is waiting for its response, or this thread runs an event loop.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+        """
+        gateway = self._gateway
+        if wait:
+            return self._runtime.run(
+                lambda: gateway.send_device_attributes_request(device_session, attribute_request, True, timeout)
+            )
+        return self._runtime.deliver(
+            lambda: gateway.send_device_attributes_request(device_session, attribute_request, False, timeout)
+        )
+
+    def request_device_attributes(
+        self,
+        device_session: DeviceSession,
+        shared_keys: list[str] | None = None,
+        client_keys: list[str] | None = None,
+        timeout: float | None = ATTRIBUTES_TIMEOUT,
+    ) -> GatewayRequestedAttributeResponse:
+        """Request attributes of a sub-device, and return the response. ``request_attributes`` requests those of the gateway.
+
+        Args:
+            device_session: The device.
+            shared_keys: Names of shared attributes.
+            client_keys: Names of client attributes.
+            timeout: Seconds to wait for the response; ``None`` for no limit.
+
+        Returns:
+            The response.
+
+        Raises:
+            ValueError: There is no key, or the request is too large.
+            TimeoutError: There is no response in time.
+            RequestRefusedError: The platform refuses the request.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            RuntimeError: This thread runs an event loop.
+        """
+        return self._runtime.run(
+            partial(self._gateway.request_device_attributes, device_session, shared_keys, client_keys, timeout)
+        )
+
+    @overload
+    def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait: Literal[True] = ...
+    ) -> PublishResult: ...
+    @overload
+    def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait: Literal[False]
+    ) -> Delivery: ...
+    @overload
+    def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait: bool = ...
+    ) -> PublishResult | Delivery: ...
+    def send_device_claim_request(
+        self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait: bool = True
+    ) -> PublishResult | Delivery:
+        """Allow customers who know the secrets to claim sub-devices: all devices of the request, which may be others than the
+        session's.
+
+        Args:
+            device_session: The device that must be announced before the request is sent.
+            gateway_claim_request: Secrets by device name.
+            wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+
+        Returns:
+            The ``PublishResult``, or a ``Delivery`` if ``wait`` is false. A success means that the platform has received the
+            request; the platform does not report whether claiming is allowed.
+
+        Raises:
+            TypeError: ``gateway_claim_request`` is not a ``GatewayClaimRequest``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            RuntimeError: This thread runs an event loop.
+        """
+        gateway = self._gateway
+        if wait:
+            return self._runtime.run(lambda: gateway.send_device_claim_request(device_session, gateway_claim_request, True))
+        return self._runtime.deliver(lambda: gateway.send_device_claim_request(device_session, gateway_claim_request, False))
