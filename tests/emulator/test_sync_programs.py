@@ -8,7 +8,7 @@ import pytest
 from device_peer import FAST
 
 from programs import running
-from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -62,7 +62,7 @@ async def test_the_name_of_the_server_can_be_resolved_while_the_program_ends(run
     def refuse_once(connect):
         if not refused:
             refused.append(connect)
-            return 0x88
+            return ConnectVerdict.refuse(0x88)
         return None
 
     emulator.on_connect = refuse_once
