@@ -178,6 +178,18 @@ class DeviceClient:
         stream = self._runtime.call(partial(self._core.connection_events, max_events))
         return ConnectionEventIterator(stream, self._runtime)
 
+    def flush(self) -> None:
+        """Wait until all sends that were accepted are on disk, or have their results.
+
+        Returns at once without a store. With a store, a send returns before its data is on disk, also with ``durability="always"``:
+        this method waits for it.
+
+        Raises:
+            OSError: The disk failed. The sends are still in memory, and are written when it works again.
+            RuntimeError: This thread runs an event loop.
+        """
+        self._runtime.run(self._core.flush)
+
     def disconnect(self) -> None:
         """Close the connection. Queued data stays queued, and ``connect`` works again.
 

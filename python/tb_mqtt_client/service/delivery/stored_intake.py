@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
@@ -74,7 +76,13 @@ class StoredIntake(Intake):
             self._drop_new(encoded, receipt)
 
     def _queue(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
-        receipt, number = self._store.accept(encoded, cast("Delivery", receipt))
+        if isinstance(receipt, asyncio.Future):
+            delivery = receipt
+        else:
+            # The store needs futures of its own, which outlive the place of a send in memory.
+            delivery = self._create_future()
+            delivery.add_done_callback(partial(_pass_result, receipt))
+        receipt, number = self._store.accept(encoded, delivery)
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         uplink = encoded, receipt, number
@@ -105,3 +113,8 @@ class StoredIntake(Intake):
         if self._closed:
             self.require_open()
             raise NotConnectedError("the client was stopped while this send waited for its store")
+
+
+def _pass_result(receipt: SendReceipt, delivery: Delivery) -> None:
+    if not receipt.done():
+        receipt.set_result(delivery.result())
