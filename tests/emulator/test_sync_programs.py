@@ -15,6 +15,8 @@ import os, signal, sys, threading, time
 from tb_mqtt_client.sync import DeviceClient
 import logging
 logging.basicConfig(level=logging.INFO)
+# A shell may have started the tests in the background, where it lets processes ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = DeviceClient({options})
 """
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and fork")
