@@ -563,7 +563,7 @@ impl<F: FileSystem> Log<F> {
     fn seal(&mut self) -> Result<(), StoreError> {
         let Some(active) = self.active.take() else { return Ok(()) };
         let lanes = self.segments.get(&active.number).map(|segment| segment.lanes).unwrap_or_default();
-        self.frames.begin(active.number, active.length, active.length);
+        self.frames.begin(active.number, active.length, active.durable);
         self.frames.open();
         write_footer(self.frames.table(), &lanes.map(|lane| lane.summary));
         self.frames.close(Kind::Footer);

@@ -228,9 +228,9 @@ impl<'a, F: StoreFile> Walk<'a, F> {
         let payload_end = start + HEADER as u64 + u64::from(header.payload);
         let mut table = std::mem::take(&mut self.table);
         table.clear();
-        let sound = self.read_into(&mut table, payload_end, header.table)?
-            && checksum(&table) == header.table_checksum
-            && (!self.full || self.payload_is_sound(start + HEADER as u64, &header)?);
+        let sound = (!self.full || self.payload_is_sound(start + HEADER as u64, &header)?)
+            && self.read_into(&mut table, payload_end, header.table)?
+            && checksum(&table) == header.table_checksum;
         self.table = table;
         Ok(Some(if sound { Step::Frame(start, header) } else { Step::Bad(start, end) }))
     }
@@ -264,8 +264,8 @@ impl<'a, F: StoreFile> Walk<'a, F> {
 
     /// Return up to `length` bytes at an offset: fewer only at the end.
     fn window(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
-        let start = offset.wrapping_sub(self.window_start);
-        let held = usize::try_from(start).ok().filter(|start| start + length <= self.window.len());
+        let start = offset.checked_sub(self.window_start).and_then(|start| usize::try_from(start).ok());
+        let held = start.filter(|start| start.checked_add(length).is_some_and(|end| end <= self.window.len()));
         let start = if let Some(start) = held {
             start
         } else {

@@ -1,0 +1,199 @@
+//! Damaged files never stop the store: what can be read is kept, and the rest is counted once and moved aside.
+#![allow(dead_code, reason = "the modules are shared with other tests")]
+
+#[path = "common/simulated.rs"]
+mod simulated;
+#[path = "common/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use simulated::{Dice, Simulated, State};
+use tb_mqtt_core::store::segment::file_name;
+use tb_mqtt_core::store::{Log, Settings, StoreError};
+use world::{described, open, path, random_send, read_all};
+
+/// Sends of one commit.
+const SENDS: u64 = 3;
+/// Commits.
+const COMMITS: u64 = 12;
+
+/// Make a store with several segments. Some have no footer: the process was killed. Return all sends, and whether each is unsettled.
+fn store(dice: &mut Dice) -> (State, BTreeMap<u64, (String, bool)>) {
+    let disk = Simulated::default();
+    let mut log = open(&disk, 900).expect("a new store");
+    let mut sends = BTreeMap::new();
+    for commit in 0..COMMITS {
+        let made: Vec<_> = (1..=SENDS).map(|index| random_send(dice, commit * SENDS + index)).collect();
+        let borrowed: Vec<_> = made.iter().map(world::borrowed).collect();
+        let settled: Vec<u64> = if dice.one_in(3) { vec![1 + dice.below(commit * SENDS + 1)] } else { vec![] };
+        log.commit(&borrowed, &settled).expect("no fault");
+        sends.extend(made.iter().map(|send| (send.number, (described(send), true))));
+        for number in settled {
+            sends.get_mut(&number).expect("committed").1 = false;
+        }
+        // The last commit of a killed process cannot be told from one that did not finish, so the end is a clean one.
+        if dice.one_in(5) && commit + 1 < COMMITS {
+            // Killed, or closed.
+            if dice.one_in(2) {
+                drop(log);
+            } else {
+                log.close().expect("no fault");
+            }
+            log = open(&disk, 900).expect("it opens again");
+        }
+    }
+    log.close().expect("no fault");
+    (disk.state(), sends)
+}
+
+fn files(state: &State) -> Vec<(PathBuf, Vec<u8>)> {
+    state.files().map(|(path, content)| (path.to_owned(), content.to_owned())).collect()
+}
+
+/// Open a damaged store twice. Return how many unsettled sends are lost, and the damaged places that were found.
+fn check(state: State, sends: &BTreeMap<u64, (String, bool)>) -> (usize, u64) {
+    let disk = Simulated::new(state);
+    let before: BTreeMap<_, _> = files(&disk.state()).into_iter().collect();
+    let mut log = match open(&disk, 900) {
+        Ok(log) => log,
+        // A flipped bit in a text of the header.
+        Err(StoreError::OtherOwner(..) | StoreError::NewerFormat(..)) => {
+            let after: BTreeMap<_, _> = files(&disk.state()).into_iter().collect();
+            assert_eq!(after, before);
+            return (0, 0);
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let found: BTreeMap<_, _> = read_all(&mut log).iter().map(|send| (send.number, described(send))).collect();
+    for (number, text) in &found {
+        assert_eq!(*text, sends[number].0);
+    }
+    let places = log.damage().places;
+    let moved = files(&disk.state()).iter().any(|(path, _)| path.starts_with("/store/quarantine"));
+    assert!(moved || places == 0 || log.damage().bytes == 0, "damaged bytes are in the quarantine");
+    log.close().expect("no fault");
+    // Nothing is overwritten.
+    for (path, content) in files(&disk.state()) {
+        let header = path.ends_with("store.json");
+        assert!(header || before.get(&path).is_none_or(|before| *before == content), "{} was changed", path.display());
+    }
+    let mut log = open(&disk, 900).expect("it opens again");
+    assert_eq!(log.damage().places, 0, "damage is reported once");
+    let again: BTreeMap<_, _> = read_all(&mut log).iter().map(|send| (send.number, described(send))).collect();
+    assert_eq!(again, found);
+    let number = log.next_number();
+    let send = random_send(&mut Dice::new(1), number);
+    log.commit(&[world::borrowed(&send)], &[]).expect("it can be used");
+    let lost = sends.iter().filter(|(number, (_, live))| *live && !found.contains_key(number)).count();
+    (lost, places)
+}
+
+#[derive(Debug, Clone)]
+enum Damage {
+    Flip(u64),
+    Cut(u64),
+    Zero(u64, u64),
+    Garbage(u64, u64),
+    Delete,
+    Duplicate,
+    Empty,
+}
+
+fn damages() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        4 => any::<u64>().prop_map(Damage::Flip),
+        1 => any::<u64>().prop_map(Damage::Cut),
+        1 => (any::<u64>(), 1_u64..600).prop_map(|(at, length)| Damage::Zero(at, length)),
+        1 => (any::<u64>(), 1_u64..600).prop_map(|(at, length)| Damage::Garbage(at, length)),
+        1 => Just(Damage::Delete),
+        1 => Just(Damage::Duplicate),
+        1 => Just(Damage::Empty),
+    ]
+}
+
+fn place(at: u64, content: &[u8]) -> usize {
+    usize::try_from(at % content.len().max(1) as u64).expect("small")
+}
+
+fn damage(state: &mut State, which: u64, damage: &Damage) {
+    let all = files(state);
+    let (path, mut content) = all[place(which, &vec![0; all.len()])].clone();
+    match *damage {
+        Damage::Flip(at) if !content.is_empty() => {
+            let at = place(at, &content);
+            content[at] ^= 1 << (at % 8);
+        }
+        Damage::Cut(at) => content.truncate(place(at, &content)),
+        Damage::Zero(at, length) => {
+            let at = place(at, &content);
+            content.iter_mut().skip(at).take(usize::try_from(length).expect("small")).for_each(|byte| *byte = 0);
+        }
+        Damage::Garbage(at, length) => {
+            let at = place(at, &content);
+            let mut dice = Dice::new(length);
+            let random = content.iter_mut().skip(at).take(usize::try_from(length).expect("small"));
+            random.for_each(|byte| *byte = u8::try_from(dice.below(256)).expect("a byte"));
+        }
+        Damage::Delete => return state.delete(&path),
+        Damage::Duplicate => return state.put(&world::path().join(file_name(which % 30 + 1)), content),
+        Damage::Flip(_) | Damage::Empty => content.clear(),
+    }
+    state.put(&path, content);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Any damage of any files.
+    #[test]
+    fn any_damage(seed in 1_u64..50, all in prop::collection::vec((any::<u64>(), damages()), 1..4)) {
+        let (mut state, sends) = store(&mut Dice::new(seed));
+        for (which, one) in &all {
+            damage(&mut state, *which, one);
+        }
+        check(state, &sends);
+    }
+
+    /// A single flipped bit of a segment costs the sends of one lane of one commit at most, and is counted.
+    #[test]
+    fn one_flipped_bit(seed in 1_u64..50, which in any::<u64>(), at in any::<u64>()) {
+        let (mut state, sends) = store(&mut Dice::new(seed));
+        let segments: Vec<_> = files(&state).into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
+        let (path, mut content) = segments[place(which, &vec![0; segments.len()])].clone();
+        let at = place(at, &content);
+        content[at] ^= 0x10;
+        state.put(&path, content);
+        let (lost, places) = check(state, &sends);
+        prop_assert!(lost <= usize::try_from(SENDS).expect("small"), "{lost} lost");
+        prop_assert!(lost == 0 || places == 1, "{lost} lost, {places} places");
+    }
+}
+
+/// Without its header, the store knows its owner from its segments.
+#[test]
+fn a_missing_header() {
+    let (mut state, sends) = store(&mut Dice::new(3));
+    state.delete(&path().join("store.json"));
+    let settings = Settings { max_segment_bytes: 900, read_only: false };
+    let other = Log::open(Simulated::new(state.clone()), path(), "other", "", settings).err();
+    assert!(matches!(other, Some(StoreError::OtherOwner(..))));
+    assert_eq!(check(state, &sends), (0, 0));
+}
+
+/// Reading beside a process that removes segments, and reading damaged files, changes nothing.
+#[test]
+fn reading_only_changes_nothing() {
+    let (mut state, _) = store(&mut Dice::new(4));
+    damage(&mut state, 1, &Damage::Garbage(300, 100));
+    damage(&mut state, 2, &Damage::Delete);
+    let disk = Simulated::new(state.clone());
+    let settings = Settings { max_segment_bytes: 900, read_only: true };
+    let mut log = Log::open(disk.clone(), path(), "", "", settings).expect("it opens");
+    read_all(&mut log);
+    log.devices().expect("no fault");
+    log.verify().expect("no fault");
+    assert_eq!(files(&disk.state()), files(&state));
+}
