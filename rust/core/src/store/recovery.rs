@@ -120,8 +120,8 @@ impl<F: FileSystem> Log<F> {
         if let Some((number, head)) = start {
             self.newest_head = number;
             self.next_number = head.next_number;
+            // Also those of segments that are gone: if their removal was not synced, they come back with a power cut.
             (self.live, self.last, self.voids) = (head.live, head.last, head.voids);
-            self.voids.retain(|segment, _| segments.binary_search(segment).is_ok());
         }
         for &number in segments {
             let Some(file) = self.open_segment(number)? else { continue };

@@ -409,10 +409,14 @@ impl StoreFile for SimulatedFile {
         if let Some(fault) = fault.filter(|fault| *fault != Fault::Short) {
             // The pages count as written from here on, although they are not: a later sync does not write them.
             let first = pending.len() / 2;
-            pending[..first].iter().for_each(|change| apply(&mut inode.durable, change));
+            for change in &pending[..first] {
+                apply(&mut inode.durable, change);
+            }
             return Err(error_of(fault));
         }
-        pending.iter().for_each(|change| apply(&mut inode.durable, change));
+        for change in &pending {
+            apply(&mut inode.durable, change);
+        }
         Ok(())
     }
 }

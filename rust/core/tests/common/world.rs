@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tb_mqtt_core::points::{PointsBuilder, Timestamp};
-use tb_mqtt_core::store::{Lane, Log, Settings, StoreError, StoredSend};
+use tb_mqtt_core::store::{Damage, Lane, Log, Settings, StoreError, StoredSend, Totals};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 use super::simulated::{Dice, Simulated, State};
@@ -98,7 +98,7 @@ pub fn read_all(log: &mut Log<Simulated>) -> Vec<StoredSend<Uplink>> {
             }
             all.extend(part);
         }
-        assert_eq!(log.backlog(lane), Default::default());
+        assert_eq!(log.backlog(lane), Totals::default());
     }
     all
 }
@@ -308,5 +308,5 @@ pub fn check_content(log: &mut Log<Simulated>, model: &Model) -> Vec<StoredSend<
 pub fn check_image(image: &State, model: &Model) {
     let mut log = open(&Simulated::new(image.clone()), 700).expect("it opens");
     check_content(&mut log, model);
-    assert_eq!(log.damage(), Default::default(), "a power cut is not damage");
+    assert_eq!(log.damage(), Damage::default(), "a power cut is not damage");
 }
