@@ -1,4 +1,4 @@
-//! A committed send survives every power cut.
+//! A committed send survives every power cut, and every failure of the disk.
 #![allow(dead_code, reason = "the modules are shared with other tests")]
 
 #[path = "common/simulated.rs"]
@@ -6,7 +6,7 @@ mod simulated;
 #[path = "common/world.rs"]
 mod world;
 
-use simulated::{Dice, Simulated, State};
+use simulated::{Dice, Fault, Simulated, State};
 use world::{Model, World, check_image};
 
 /// Run a random history on a disk. Check images of every state that it went through, and return one of them.
@@ -70,4 +70,42 @@ fn files_must_be_synced() {
 #[should_panic(expected = "is lost")]
 fn directories_must_be_synced() {
     histories(12_000, |disk| disk.lie(false, true));
+}
+
+/// The operation with each number fails in each way, and the power is cut at any time.
+#[test]
+fn committed_sends_survive_failures() {
+    let mut images = 0;
+    for seed in 1..=2 {
+        for fault in [Fault::Full, Fault::Broken, Fault::Short] {
+            let mut failing = 0;
+            loop {
+                let mut dice = Dice::new(seed);
+                let disk = Simulated::default();
+                disk.fail(failing, fault);
+                disk.record();
+                let mut world = World::new(disk.clone(), Model::default(), 600);
+                world.open();
+                world.adopt();
+                for _ in 0..12 {
+                    world.step(&mut dice);
+                }
+                let steps = std::mem::take(&mut world.steps);
+                drop(world);
+                let states = disk.recorded();
+                // What the failure left behind matters most right after it.
+                for (state, step) in &states {
+                    if dice.one_in(10) {
+                        check_image(&state.after_power_cut(&mut dice), &steps[*step]);
+                        images += 1;
+                    }
+                }
+                if failing > disk.operations() {
+                    break;
+                }
+                failing += 1;
+            }
+        }
+    }
+    assert!(images > 500, "{images}");
 }

@@ -207,7 +207,8 @@ impl<'a, F: StoreFile> Walk<'a, F> {
     /// When the file cannot be read.
     pub fn step(&mut self) -> io::Result<Option<Step>> {
         while let Some(void) = self.voids.and_then(|voids| voids.containing(self.offset)) {
-            self.offset = void.end().saturating_add(1);
+            let Some(end) = void.end().checked_add(1) else { return Ok(None) };
+            self.offset = end;
         }
         if self.offset >= self.length {
             return Ok(None);
