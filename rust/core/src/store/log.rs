@@ -209,6 +209,8 @@ pub struct Log<F: FileSystem> {
     pub(super) backlog: [Totals; 2],
     pub(super) voids: Voids,
     pub(super) damage: Damage,
+    /// Whether damage was found that no head has among its voids.
+    pub(super) damage_is_new: bool,
     pub(super) cache: Cache<F::File>,
     frames: Frames,
     chunk: ChunkWriter,
@@ -236,6 +238,7 @@ impl<F: FileSystem> Log<F> {
             backlog: Default::default(),
             voids: Voids::new(),
             damage: Damage::default(),
+            damage_is_new: false,
             cache: Cache::default(),
             frames: Frames::default(),
             chunk: ChunkWriter::default(),
@@ -331,7 +334,14 @@ impl<F: FileSystem> Log<F> {
         if self.settings.read_only {
             return Ok(());
         }
-        let written = if self.unwritten.is_empty() { Ok(()) } else { self.write(&[]) };
+        // The head of a new segment says which damage was reported.
+        let written = if self.damage_is_new {
+            self.seal().and_then(|()| self.write(&[]))
+        } else if self.unwritten.is_empty() {
+            Ok(())
+        } else {
+            self.write(&[])
+        };
         let sealed = self.seal();
         written.and(sealed)
     }
@@ -526,6 +536,7 @@ impl<F: FileSystem> Log<F> {
                 self.segments.insert(number, Segment { length, ..Segment::default() });
                 self.active = Some(Active { number, file, length, durable: length });
                 self.newest_head = number;
+                self.damage_is_new = false;
                 // The names are synced, so a segment that was removed does not come back.
                 let segments = &self.segments;
                 self.voids.retain(|segment, _| segments.contains_key(segment));

@@ -334,6 +334,7 @@ impl<F: FileSystem> Log<F> {
     pub(super) fn set_aside(&mut self, segment: u64, file: Option<&F::File>, start: u64, end: u64) {
         self.damage.places += 1;
         self.damage.bytes += end - start;
+        self.damage_is_new = true;
         self.void(segment, start, end);
         if let Some(file) = file.filter(|_| !self.settings.read_only) {
             // The bytes are of no use for the log. That they cannot be kept for an examination must not stop it.
