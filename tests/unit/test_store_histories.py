@@ -139,6 +139,56 @@ def test_nothing_that_was_stored_is_forgotten(durability, steps):
         asyncio.run(history(Client(Disk(), str(Path(folder)), durability), steps))
 
 
+@pytest.fixture
+async def client(tmp_path):
+    client = Client(Disk(), str(tmp_path), "group")
+    await client.open()
+    yield client
+    client.disk.fails_with = None
+    await client.stop()
+
+
+async def test_a_send_that_is_settled_before_its_commit_is_never_written(client):
+    client.send(False)
+    client.send(False)
+    client.acknowledge(0)
+    await client.store.flush()
+    assert [numbers for numbers, _ in client.disk.commits] == [[2]]
+    assert client.store.health()["unwritten_sends"] == 0
+
+
+async def test_a_failed_commit_is_repeated_in_its_order_and_without_settled_sends(client):
+    client.disk.fails_with = errno.EIO
+    for _ in range(3):
+        client.send(False)
+    with pytest.raises(OSError, match="the disk fails"):
+        await client.store.flush()
+    client.send(False)
+    client.acknowledge(1)
+    client.disk.fails_with = None
+    await client.store.flush()
+    assert [numbers for numbers, _ in client.disk.commits] == [[1, 3, 4]]
+
+
+async def test_sends_that_leave_memory_are_written_first(client):
+    client.send(True)
+    await client.store.flush()
+    client.release(1)
+    # It goes behind the attributes on disk, so it is in no queue, and is read back after them.
+    client.store.set_online(False)
+    client.send(True)
+    assert client.queues.queued == []
+    await client.store.flush()
+    client.store.set_online(True)
+    while len(client.queues.queued) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert [uplink[NUMBER] for uplink in client.queues.queued] == [1, 2]
+
+
+async def test_a_future_without_a_number_counts_as_stored(client):
+    assert client.store.create_delivery().stored.done()
+
+
 async def history(client, steps):
     await client.open()
     disk = client.disk
