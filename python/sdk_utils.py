@@ -1,4 +1,4 @@
-"""The module ``sdk_utils`` of SDK 1.x; see docs/differences-1x.md."""
+"""The module ``sdk_utils`` of SDK 1.x; see docs/from_sdk_1x.md."""
 
 import logging
 from typing import TYPE_CHECKING

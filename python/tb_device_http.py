@@ -1,4 +1,4 @@
-"""The module ``tb_device_http`` of SDK 1.x; see docs/differences-1x.md."""
+"""The module ``tb_device_http`` of SDK 1.x; see docs/from_sdk_1x.md."""
 
 from typing import TYPE_CHECKING
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import tb_device_http
+import tb_device_mqtt
+import tb_gateway_mqtt
+
 NAMES = json.loads(Path(__file__).with_name("one_x_names.json").read_text())
 CLASSES = [(module, name) for module, content in NAMES.items() for name in content.get("classes", {})]
 
@@ -68,6 +72,34 @@ def test_a_method_has_its_parameters(module, name, section, kind):
         static = inspect.getattr_static(found, method)
         assert kind is None or isinstance(static, kind), method
         assert actual_parameters(getattr(static, "__func__", static)) == parameters(text), method
+
+
+def test_an_instance_has_its_attributes():
+    instances = {
+        "TBDeviceMqttClient": tb_device_mqtt.TBDeviceMqttClient("host"),
+        "TBGatewayMqttClient": tb_gateway_mqtt.TBGatewayMqttClient("host"),
+        "RateLimit": tb_device_mqtt.RateLimit("1:1"),
+        "GreedyTokenBucket": tb_device_mqtt.GreedyTokenBucket(1, 1),
+        "TBPublishInfo": tb_device_mqtt.TBPublishInfo([]),
+        "TBHTTPDevice": tb_device_http.TBHTTPDevice("host", "token"),
+    }
+    described = {
+        name: NAMES[module]["classes"][name]["attributes"]
+        for module, name in CLASSES
+        if "attributes" in NAMES[module]["classes"][name]
+    }
+    assert described.keys() == instances.keys()
+    missing = {name: [one for one in attributes if not hasattr(instances[name], one)] for name, attributes in described.items()}
+    assert [name for name, attributes in missing.items() if attributes] == []
+
+
+@pytest.mark.parametrize(("module", "name"), CLASSES)
+def test_what_is_left_out_is_documented(module, name):
+    text = (Path(__file__).parents[2] / "docs" / "differences-1x.md").read_text()
+    found, content = getattr(importlib.import_module(module), name), NAMES[module]["classes"][name]
+    for one in content.get("left_out", ()):
+        assert f"`{one}`" in text
+        assert not hasattr(found, one), f"{one} is not left out any more"
 
 
 @pytest.mark.parametrize("module", NAMES)

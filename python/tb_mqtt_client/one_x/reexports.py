@@ -1,10 +1,14 @@
-"""Names that programs import from modules of SDK 1.x although they belong to other modules."""
+"""Names that programs import from modules of SDK 1.x although they belong to other modules, and names that programs assign to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from logging import Logger
+from types import ModuleType
 from typing import Any
+
+from tb_mqtt_client.one_x import settings
 
 
 def reexports(module: str, sources: Mapping[str, str]) -> Callable[[str], Any]:
@@ -26,3 +30,28 @@ def reexports(module: str, sources: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(found, member) if member else found
 
     return get
+
+
+class _OneXModule(ModuleType):
+    """A module in which an assignment to a setting takes effect everywhere."""
+
+    @property
+    def log(self) -> Logger:
+        return settings.log
+
+    @log.setter
+    def log(self, value: Logger) -> None:
+        settings.log = value
+
+    @property
+    def DEFAULT_TIMEOUT(self) -> float:
+        return settings.DEFAULT_TIMEOUT
+
+    @DEFAULT_TIMEOUT.setter
+    def DEFAULT_TIMEOUT(self, value: float) -> None:
+        settings.DEFAULT_TIMEOUT = value
+
+
+def become_one_x_module(module: ModuleType) -> None:
+    """Let assignments to ``log`` and ``DEFAULT_TIMEOUT`` of a module change the settings of this package."""
+    module.__class__ = _OneXModule

@@ -10,11 +10,12 @@ import dataclasses
 import enum
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
 from tb_mqtt_client._native import MAX_DEPTH, UnsupportedValueError
+from tb_mqtt_client._native import dumps as native_dumps
 
 _PLAIN = {str, int, bool, type(None)}
 
@@ -90,3 +91,20 @@ def plain_key(key: Any) -> str:
         return "true" if key else "false"
     value = _plain_scalar(key)
     return "null" if value is None else str(value)
+
+
+def dumps(value: Any, /, default: Callable[[Any], Any] | None = None, option: int | None = None) -> bytes:
+    """Write a value as JSON. Programs for SDK 1.x import this name, which was ``orjson.dumps`` there.
+
+    Args:
+        value: A value that ``plain_value`` accepts.
+        default: Not used.
+        option: Not used: keys that are not text are always accepted.
+
+    Raises:
+        TypeError: JSON cannot express the value.
+    """
+    try:
+        return native_dumps(value)
+    except ValueError:
+        return native_dumps(plain_value(value))

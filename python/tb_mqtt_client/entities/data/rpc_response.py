@@ -11,6 +11,18 @@ from tb_mqtt_client.constants.json_typing import validate_json_compatibility
 from tb_mqtt_client.constants.option_values import RPCReply
 from tb_mqtt_client.entities.factory_made import FactoryMade
 
+
+class _RespondLater(Enum):
+    RESPOND_LATER = "respond later"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+RESPOND_LATER = _RespondLater.RESPOND_LATER
+"""Returned by a callback for server-side RPC: the program sends the response on its own, with ``send_rpc_response``, or none at all
+to a one-way RPC."""
+
 UNKNOWN_ID = "unknown"
 """The id of a response whose request is known otherwise, as in a callback. Ids of the platform are numbers."""
 

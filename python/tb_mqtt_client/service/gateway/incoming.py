@@ -21,7 +21,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_TOPIC,
     GATEWAY_RPC_TOPIC,
 )
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER, RPCResponse
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
 from tb_mqtt_client.entities.gateway.gateway_attribute_update import GatewayAttributeUpdate
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
@@ -198,7 +198,7 @@ class GatewayRPCHandler:
     async def _run_callback(
         self, topic: str, payload: bytes, session: DeviceSession, request: GatewayRPCRequest
     ) -> GatewayRPCResponse | None:
-        async def run_callback() -> GatewayRPCResponse:
+        async def run_callback() -> GatewayRPCResponse | None:
             return _as_response(request, await self._event_dispatcher.dispatch(request, device_session=session))
 
         def failed(error: BaseException) -> GatewayRPCResponse:
@@ -208,12 +208,15 @@ class GatewayRPCHandler:
         return await self._rpc.run(topic, payload, what, run_callback, failed)
 
 
-def _as_response(request: GatewayRPCRequest, returned: Any) -> GatewayRPCResponse:
-    """Return a callback's result as the response to this request, with the device's name in it.
+def _as_response(request: GatewayRPCRequest, returned: Any) -> GatewayRPCResponse | None:
+    """Return a callback's result as the response to this request, with the device's name in it; ``None`` if the program responds
+    on its own.
 
     Raises:
         ValueError: JSON cannot carry the result.
     """
+    if returned is RESPOND_LATER:
+        return None
     if not isinstance(returned, RPCResponse):
         return GatewayRPCResponse.build(request.device_name, request.request_id, returned)
     return GatewayRPCResponse.of_device(request.device_name, returned.with_fields(request_id=request.request_id))

@@ -72,6 +72,8 @@ class InboundReport:
         self._log.warn_of(type(error).__name__, "The callback for %s failed", what, level=logging.ERROR, error=error)
 
 
+Tap = Callable[[str, bytes], None]
+"""Called with topic and payload."""
 DEFAULT_MAX_WAITING = 1000
 """Messages of one topic family that may wait for their callbacks."""
 
@@ -85,6 +87,8 @@ class InboundDispatcher:
         self._max_waiting = max_waiting
         self._exact: dict[str, _Lane] = {}
         self._patterns: dict[str, _Lane] = {}
+        self.taps: list[Tap] = []
+        """Functions that are called with each message before its handler. They do not wait, and raise nothing."""
 
     def register(self, topic_filter: str, handler: Handler, options: HandlerOptions = DEFAULT_OPTIONS) -> None:
         """Pass messages to a handler.
@@ -110,6 +114,8 @@ class InboundDispatcher:
         if isinstance(topic, bytes):
             self._report.message_unexpected(repr(topic), "the topic is not UTF-8")
             return
+        for tap in self.taps:
+            tap(topic, payload)
         lane = self._lane(topic)
         if lane is None:
             self._report.message_unexpected(topic, "there is no handler for its topic")

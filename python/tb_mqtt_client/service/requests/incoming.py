@@ -17,7 +17,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
 )
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER, RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
@@ -101,8 +101,8 @@ class RPCRequestsHandler(MessageHandler):
             cannot carry, or does not exist.
 
             ``None`` if no response must be sent: the topic has no valid id, and the server disconnects a device that responds with
-            an invalid one (docs/platform_contract.md, section 8); the message is a copy of a running request (section 2); or it is
-            a notice.
+            an invalid one (docs/platform_contract.md, section 8); the message is a copy of a running request (section 2); it is a
+            notice; or the callback returned ``RESPOND_LATER``.
         """
         try:
             request: RPCRequest = self._format.parse_rpc_request(topic, payload)
@@ -117,7 +117,7 @@ class RPCRequestsHandler(MessageHandler):
         if callback is None:
             return RPCResponse.build(request.request_id, error="The device has no callback for RPC requests")
 
-        async def run_callback() -> RPCResponse:
+        async def run_callback() -> RPCResponse | None:
             return _as_response(request, await call(callback, request))
 
         def failed(error: BaseException) -> RPCResponse:
@@ -126,8 +126,14 @@ class RPCRequestsHandler(MessageHandler):
         return await self._rpc.run(topic, payload, f"the RPC request {request.method!r}", run_callback, failed)
 
 
-def _as_response(request: RPCRequest, returned: Any) -> RPCResponse:
-    """Return a callback's result as the response to this request. Raises ``ValueError`` if JSON cannot carry it."""
+def _as_response(request: RPCRequest, returned: Any) -> RPCResponse | None:
+    """Return a callback's result as the response to this request; ``None`` if the program responds on its own.
+
+    Raises:
+        ValueError: JSON cannot carry the result.
+    """
+    if returned is RESPOND_LATER:
+        return None
     if isinstance(returned, RPCResponse):
         return returned if returned.request_id == request.request_id else returned.with_fields(request_id=request.request_id)
     return RPCResponse.build(request.request_id, returned)

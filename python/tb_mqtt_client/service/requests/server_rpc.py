@@ -84,7 +84,7 @@ class ServerSideRPC(Generic[R]):
         topic: str,
         payload: bytes,
         what: str,
-        work: Callable[[], Coroutine[Any, Any, R]],
+        work: Callable[[], Coroutine[Any, Any, R | None]],
         failed: Callable[[BaseException], R],
     ) -> R | None:
         """Run a callback for an RPC request, and report its failure.
@@ -93,12 +93,12 @@ class ServerSideRPC(Generic[R]):
             topic: The topic of the request.
             payload: The payload of the request.
             what: Names the request if the callback fails.
-            work: Calls the callback, and returns its response.
+            work: Calls the callback, and returns its response; ``None`` if the program sends it on its own.
             failed: Returns the response to a request whose callback failed, or did not end in time.
 
         Returns:
-            The response; ``None`` for a copy of a running request, as the server may send one (docs/platform_contract.md,
-            section 2).
+            The response; ``None`` if the program sends it on its own, and for a copy of a running request, as the server may send
+            one (docs/platform_contract.md, section 2).
         """
         copy = topic, payload
         if copy in self._running:
@@ -110,7 +110,9 @@ class ServerSideRPC(Generic[R]):
         finally:
             self._running.discard(copy)
 
-    async def _in_time(self, what: str, work: Callable[[], Coroutine[Any, Any, R]], failed: Callable[[BaseException], R]) -> R:
+    async def _in_time(
+        self, what: str, work: Callable[[], Coroutine[Any, Any, R | None]], failed: Callable[[BaseException], R]
+    ) -> R | None:
         task = self._tasks.fork(work(), f"callback for {what}")
         try:
             await asyncio.wait({task}, timeout=self._callback_timeout)

@@ -1,0 +1,182 @@
+"""Connects the classes of SDK 1.x with a client: sends, messages, the life of the connection, and waiting for results."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
+from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer
+from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.entities.connection_event import ConnectionEvent
+from tb_mqtt_client.one_x.core import Answer, DeviceCore
+from tb_mqtt_client.one_x.publish_info import SentMessage
+from tb_mqtt_client.service.life_cycle import ClientState
+from tb_mqtt_client.sync.pending import Delivery, PendingResult
+from tb_mqtt_client.sync.runtime import Runtime
+
+T = TypeVar("T")
+
+GET_TIMEOUT = 30.0
+"""Seconds that ``get`` waits for a result."""
+MOMENT = 0.05
+"""Seconds that ``get`` waits if an earlier call has waited for the whole time, and nothing was acknowledged since then."""
+STOP_TIMEOUT = 3.0
+"""Seconds for which ``disconnect`` sends queued data."""
+
+
+class Connection:
+    """One client in the event loop of all clients, and its thread for callbacks."""
+
+    def __init__(
+        self,
+        core: DeviceCore,
+        on_event: Callable[[ConnectionEvent], None],
+        on_message: Callable[[str, bytes], None],
+        *,
+        get_timeout: float = GET_TIMEOUT,
+        forgives_refusals: bool = False,
+    ) -> None:
+        """Create a connection that is not established.
+
+        Args:
+            core: The client.
+            on_event: Called with each connection event, in the thread for callbacks.
+            on_message: Called with topic and payload of each message, in the thread for callbacks.
+            get_timeout: Seconds that ``get`` waits for a result.
+            forgives_refusals: See ``Waiting``.
+        """
+        self.core = core
+        self.runtime = Runtime(core)
+        self.get_timeout = get_timeout
+        self.forgives_refusals = forgives_refusals
+        self._is_released = False
+        self._settled_at_timeout: int | None = None
+        core.on_connection_event(self.runtime.bridge("on_event", on_event))
+        core.tap(partial(self.runtime.callbacks.post, on_message))
+
+    # The life of the connection.
+
+    def connect(self) -> None:
+        """Make the first attempt, and continue in the background unless the server cannot be reached.
+
+        Raises:
+            OSError: The server cannot be reached: nothing continues in the background.
+        """
+        self.runtime.start()
+        try:
+            self.runtime.run(self.core.connect)
+        except (ConnectionRefusedByServer, TimeoutError):
+            # Like paho, continue until the server accepts: an administrator may fix the cause.
+            self.runtime.run(self.core.start)
+        except BaseException:
+            # No thread is left of an attempt that the program has to repeat.
+            self._end(0)
+            raise
+
+    def disconnect(self) -> None:
+        """Send queued data for a short time, and close the connection; the rest is undelivered."""
+        self._end(STOP_TIMEOUT)
+
+    def _end(self, seconds: float) -> None:
+        try:
+            self.runtime.run(partial(self.core.stop, seconds))
+        finally:
+            self.runtime.end_if_unused()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a connection exists or is being established."""
+        return self.core.state.wants_connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session that is set up."""
+        return self.core.state is ClientState.OPEN
+
+    # Sends.
+
+    def send(self, uplink: EncodedUplink) -> SentMessage:
+        """Send encoded data; wait while the queues are full.
+
+        Raises:
+            NotConnectedError: ``connect`` was not called, or the client is disconnected.
+        """
+        delivery: Delivery = PendingResult(self.runtime.waiters)
+        self.core.submit(uplink, delivery, None)
+        return SentMessage(delivery, self)
+
+    def deliver(self, make: Callable[[], Coroutine[Any, Any, FutureDelivery]]) -> SentMessage:
+        """Queue a message, and return it.
+
+        Raises:
+            ValueError: The message is too large.
+            NotConnectedError: ``connect`` was not called, or the client is disconnected.
+        """
+        return SentMessage(self.runtime.deliver(make), self)
+
+    def request(self, topic: str, begin: Callable[[Answer], Coroutine[Any, Any, object]], answer: Answer) -> SentMessage:
+        """Send a request, of which the response says that it arrived.
+
+        Args:
+            topic: The topic that the result of the request has.
+            begin: Sends the request, and passes the outcome to the function that it is given.
+            answer: Called with the outcome in the thread for callbacks.
+        """
+        delivery: Delivery = PendingResult(self.runtime.waiters)
+
+        def done(content: Any, error: BaseException | None) -> None:
+            code = 0 if error is None else LocalReasonCode.NOT_DELIVERED
+            delivery.set_result(PublishResult(topic, 1, -1, 0, code))
+            self.runtime.callbacks.post(answer, content, error)
+
+        self.runtime.run(partial(begin, done))
+        return SentMessage(delivery, self)
+
+    def resume(self) -> None:
+        """Let ``wait`` wait again, after ``release``."""
+        self._is_released = False
+
+    def release(self) -> None:
+        """Let no call of ``wait`` begin to wait from now on, because the program ends."""
+        self._is_released = True
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """A thread that lives as long as the connection is wanted."""
+        return next((one for one in threading.enumerate() if one.name == "tb-mqtt event loop"), None)
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine of the client."""
+        return self.runtime.run(make)
+
+    # Waiting, see ``Waiting``.
+
+    def wait(self, delivery: Delivery) -> bool:
+        """Wait for a result; only for a moment if nothing was acknowledged since the last wait that was too long.
+
+        The IoT Gateway waits for each of thousands of messages in turn. If the server acknowledges nothing, only the first one of
+        these waits takes its whole time.
+        """
+        if self._is_released or not self.is_wanted:
+            return delivery.done()
+        stalled = self._settled_at_timeout is not None and self._settled_at_timeout == self._settled()
+        try:
+            delivery.result(MOMENT if stalled else self.get_timeout)
+        except TimeoutError:
+            self._settled_at_timeout = self._settled()
+            return False
+        return True
+
+    def _settled(self) -> int:
+        """Return how many datapoints the platform has acknowledged or refused."""
+        statistics = self.runtime.call(lambda: self.core.statistics)
+        return statistics.acknowledged + statistics.rejected
+
+    def not_yet(self) -> int:
+        """Return -1 (again) with a session, and 4 (not connected) without one."""
+        return -1 if self.is_open else 4
