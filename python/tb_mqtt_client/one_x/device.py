@@ -49,6 +49,8 @@ from tb_mqtt_client.one_x.values import dumps
 
 HANDLED = (ATTRIBUTES_TOPIC, RPC_REQUEST_TOPIC, GATEWAY_MAIN_TOPIC)
 """How the topics begin of which messages are passed to the program."""
+EVENT_SECONDS = 5.0
+"""Seconds that ``connect`` waits until the callback for connections has returned."""
 DEFAULT_QOS = 1
 SERVER_CLOSED = 0x80
 """The reason code of a connection that ended without a reason code: an unspecified error."""
@@ -126,6 +128,8 @@ class TBDeviceMqttClient:
         self._updates_firmware = False
         self._lock = threading.RLock()
         self._connecting = threading.Lock()
+        self._event_processed = threading.Event()
+        self._callback_thread = 0
         self._connection: Connection | None = None
         self._is_told_connected = False
         self._runs_connect_callback = False
@@ -202,8 +206,12 @@ class TBDeviceMqttClient:
                 self._connection.resume()
                 return
             self._connection = self._new_connection(self._make_core(self._options(keepalive)))
+            self._event_processed.clear()
             self._connection.connect()
             self._client._thread = self._connection.thread
+        if threading.get_ident() != self._callback_thread:
+            # So that `is_connected` and the limits are right when this returns, unless a callback of the program takes long.
+            self._event_processed.wait(EVENT_SECONDS)
 
     def _new_connection(self, core: DeviceCore) -> Connection:
         return Connection(core, self._connection_event, self._received, get_timeout=GET_TIMEOUT)
@@ -240,6 +248,14 @@ class TBDeviceMqttClient:
 
     def _connection_event(self, event: ConnectionEvent) -> None:
         """Call paho's callbacks. Runs in the thread for callbacks."""
+        self._callback_thread = threading.get_ident()
+        try:
+            self._process(event)
+        finally:
+            if isinstance(event, Connected | ConnectRefused):
+                self._event_processed.set()
+
+    def _process(self, event: ConnectionEvent) -> None:
         client = self._client
         if isinstance(event, Connected):
             limits = event.limits
