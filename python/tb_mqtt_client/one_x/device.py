@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.entities.connection_event import (
     ClientFailed,
     Connected,
@@ -44,6 +43,7 @@ from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
 from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
+from tb_mqtt_client.one_x.times import Times
 from tb_mqtt_client.one_x.uplinks import Encoded, encode_attributes, encode_timeseries
 from tb_mqtt_client.one_x.values import dumps
 
@@ -138,6 +138,7 @@ class TBDeviceMqttClient:
         self._rpc_handler: Callable[[str, Any], Any] | None = None
         self._rpc_number = 0
         self._subscriptions = AttributeSubscriptions()
+        self._times = Times()
         self._client = PahoClient(self, client_id or "", f"{host}:{port}")
         self._client.is_open = lambda: self._connection is not None and self._connection.is_open
 
@@ -360,7 +361,8 @@ class TBDeviceMqttClient:
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
-        return self._send(encode_timeseries(telemetry, now_ms()), "")
+        time = self._times.of("", telemetry)
+        return self._times.sent("", time, self._send(encode_timeseries(telemetry, time), ""))
 
     def send_attributes(
         self, attributes: Any, quality_of_service: int | None = None, timeout: float = settings.DEFAULT_TIMEOUT

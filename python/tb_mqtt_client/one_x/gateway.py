@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.one_x import settings
 from tb_mqtt_client.one_x.connection import GET_TIMEOUT, Connection
 from tb_mqtt_client.one_x.constants import (
@@ -209,12 +208,9 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
-        try:
-            # The usual case first: everything else costs more than this.
-            uplink = EncodedUplink.timeseries(telemetry, now_ms(), self._identity(device))
-            return TBPublishInfo([self._connection.send(uplink)])  # type: ignore[union-attr]  # `_identity` requires it
-        except (NotConnectedError, ValueError, TypeError):
-            return self._send_of(device, lambda identity: encode_timeseries(telemetry, now_ms(), identity))
+        time = self._times.of(device, telemetry)
+        info = self._send_of(device, lambda identity: encode_timeseries(telemetry, time, identity))
+        return self._times.sent(device, time, info)
 
     def gw_send_attributes(self, device: str, attributes: Any, quality_of_service: int = 1) -> TBPublishInfo:
         """Send client attributes of a sub-device.

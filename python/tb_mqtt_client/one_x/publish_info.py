@@ -57,6 +57,10 @@ class SentMessage:
         """The packet id, if one message carried everything and its result is there; otherwise 0."""
         return max(0, self._delivery.result(0).message_id) if self._delivery.done() else 0
 
+    def is_settled(self) -> bool:
+        """Return whether the result is there."""
+        return self._delivery.done()
+
     def is_published(self) -> bool:
         """Return whether the platform has acknowledged it."""
         return self._delivery.done() and self._delivery.result(0).is_successful()
@@ -183,6 +187,10 @@ class TBPublishInfo:
             ``TB_ERR_CONN_LOST`` if the client was stopped before. The other codes mean that the platform does not take the data.
         """
         return next((code for one in self._messages() if (code := _settled(one)) != 0), 0)
+
+    def is_settled(self) -> bool:
+        """Return whether the results of all messages are there; never waits."""
+        return all(not isinstance(one, SentMessage) or one.is_settled() for one in self._messages())
 
     def _messages(self) -> Sequence[Any]:
         return self.message_info if isinstance(self.message_info, list) else [self.message_info]

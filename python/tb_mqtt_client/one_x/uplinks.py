@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TimeseriesEntry, dumps, validate_key
+from tb_mqtt_client.common.timing import now_ms as clock_ms
 from tb_mqtt_client.one_x.values import plain_key, plain_value
 
 Metadata = tuple[str, int]
@@ -28,13 +29,14 @@ class Encoded:
     """One text for each datapoint that the platform would not store, with its key and the reason."""
 
 
-def encode_timeseries(data: Any, now_ms: int, device: DeviceIdentity | None = None, *, round_floats: bool = True) -> Encoded:
+def encode_timeseries(data: Any, now_ms: int | None, device: DeviceIdentity | None = None, *, round_floats: bool = True) -> Encoded:
     """Encode telemetry.
 
     Args:
         data: ``{key: value}``, ``{"ts": ts, "values": {key: value}}``, or a list of these; records may have ``metadata``. Anything
             else counts as no data, as in SDK 1.x.
-        now_ms: The time of records that have none, in milliseconds since the epoch.
+        now_ms: The time of records that have none, in milliseconds since the epoch; ``None`` to let the platform set the time of
+            their arrival.
         device: The sub-device, or ``None`` for the connected device.
         round_floats: As the option of the client.
 
@@ -45,9 +47,15 @@ def encode_timeseries(data: Any, now_ms: int, device: DeviceIdentity | None = No
         TypeError: A value has a type that SDK 1.x did not accept, either.
     """
     try:
-        return Encoded([EncodedUplink.timeseries(data, now_ms, device, round_floats)])
+        uplink = EncodedUplink.timeseries(data, now_ms, device, round_floats)
     except ValueError:
-        return _encode_records(data, now_ms, device, round_floats)
+        encoded = _encode_records(data, now_ms, device, round_floats)
+    else:
+        encoded = Encoded([uplink])
+    if now_ms is None and any(uplink.key_that_needs_ts() is not None for uplink in encoded.uplinks):
+        # The platform would take these keys for parts of the record.
+        return encode_timeseries(data, clock_ms(), device, round_floats=round_floats)
+    return encoded
 
 
 def encode_attributes(data: Any, device: DeviceIdentity | None = None, *, round_floats: bool = True) -> Encoded:
@@ -82,7 +90,7 @@ def _dicts(data: Any) -> Iterator[Mapping[Any, Any]]:
         yield from (one for one in data if isinstance(one, Mapping))
 
 
-def _encode_records(data: Any, now_ms: int, device: DeviceIdentity | None, round_floats: bool) -> Encoded:
+def _encode_records(data: Any, now_ms: int | None, device: DeviceIdentity | None, round_floats: bool) -> Encoded:
     encoded = Encoded()
     by_metadata: dict[Metadata | None, list[dict[str, Any]]] = {}
     for record in _dicts(data):
