@@ -100,7 +100,7 @@ def _encode_records(data: Any, now_ms: int | None, device: DeviceIdentity | None
             continue
         metadata = _metadata(record.get("metadata")) if device is not None else None
         if not has_time:
-            made = {"ts": now_ms, "values": values}
+            made: dict[str, Any] = {"ts": now_ms, "values": values}
         else:
             try:
                 made = {"ts": _time(record["ts"]), "values": values}
