@@ -131,7 +131,7 @@ class TBDeviceMqttClient:
         self._event_processed = threading.Event()
         self._callback_thread = 0
         self._connection: Connection | None = None
-        self._is_told_connected = False
+        self._is_reported_connected = False
         self._runs_connect_callback = False
         self._reconnect_delays = (1.0, 120.0)
         self._connect_callback: Callable[..., Any] | None = None
@@ -227,10 +227,10 @@ class TBDeviceMqttClient:
         if connection is not None:
             connection.disconnect()
         self._client._thread = None
-        if self._is_told_connected:
+        if self._is_reported_connected:
             flags = DisconnectFlags(is_disconnect_packet_from_server=False)
             self._client._on_disconnect(self._client, None, flags, ReasonCodes(0, "Normal disconnection"), None)
-        self._is_told_connected = False
+        self._is_reported_connected = False
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def stop(self) -> None:
@@ -240,12 +240,12 @@ class TBDeviceMqttClient:
             self._connection.release()
 
     def is_connected(self) -> bool:
-        """Return whether the client is connected, as far as its callback for connections was told."""
-        return self._is_told_connected
+        """Return whether the client is connected, as far as its callback for connections knows."""
+        return self._is_reported_connected
 
     @property
     def _TBDeviceMqttClient__is_connected(self) -> bool:  # programs read it
-        return self._is_told_connected
+        return self._is_reported_connected
 
     def _connection_event(self, event: ConnectionEvent) -> None:
         """Call paho's callbacks. Runs in the thread for callbacks."""
@@ -297,7 +297,7 @@ class TBDeviceMqttClient:
         self, client: Any, userdata: Any, connect_flags: Any, result_code: Any, properties: Any, *extra_params: Any
     ) -> None:
         if result_code == 0:
-            self._is_told_connected = True
+            self._is_reported_connected = True
             settings.log.info("Connected to %s:%d", self._host, self._port)
         else:
             settings.log.error("%s:%d refuses the connection: %s", self._host, self._port, result_code)
@@ -310,7 +310,7 @@ class TBDeviceMqttClient:
             callback(client, userdata, connect_flags, result_code, *extra_params)
 
     def _on_disconnect(self, client: Any, userdata: Any, disconnect_flags: Any, reason: Any = None, properties: Any = None) -> None:
-        self._is_told_connected = False
+        self._is_reported_connected = False
         settings.log.warning("Disconnected from %s:%d: %s", self._host, self._port, reason)
 
     def max_inflight_messages_set(self, inflight: int) -> None:
