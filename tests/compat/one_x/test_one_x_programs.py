@@ -11,7 +11,9 @@ import trustme
 from tb_mqtt_client.emulator import OtaPackage
 
 BEGIN = """
-import logging, os, sys, time
+import logging, os, signal, sys, time
+# A shell that starts the tests in the background lets them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from threading import Event
 from tb_device_mqtt import TBDeviceMqttClient, TBPublishInfo
 from tb_gateway_mqtt import TBGatewayMqttClient
