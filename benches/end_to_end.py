@@ -78,6 +78,12 @@ class Ours:
         self.sessions = {session.device_info.device_name: session for session, _ in connected}
         await asyncio.gather(*(future for _, [future] in connected))
 
+    async def start_offline(self):
+        await self._client.start()
+
+    async def send_later(self, data):
+        await self._client.send_timeseries(data, wait_for_publish=False)
+
     async def send(self, calls):
         """Send everything without waiting, then wait for all results. Return the number of acknowledged datapoints."""
         futures = []

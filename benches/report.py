@@ -81,6 +81,7 @@ ROWS = [
     ),
     Row("bytes written while connected, durability group", None, "bytes per byte of payload", 2.5, False),
     Row("bytes written while connected, durability spill", None, "bytes per byte of payload", 0.0, False),
+    Row("age of live data at arrival while a backlog drains under a limit, p99", None, "s", 2.0, False),
     Row("import of the package, with both clients", None, "ms", 150.0, False),
 ]
 

@@ -17,6 +17,7 @@ from gmqtt import Client as GmqttClient
 from corpora import FIRST_TS, sixteen_places, telemetry
 from end_to_end import Listener, Ours, expected
 from tb_mqtt_client import TimeseriesEntry
+from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
 
 ROUNDS = 7
 PEERS = ("native", "without a store")
@@ -339,3 +340,50 @@ def test_written_while_connected(benchmark, broker, folder, durability):
         lambda: asyncio.run(run(CONNECTED, broker, folder / "queue", json.dumps({"durability": durability}))), rounds=1
     )
     benchmark.extra_info.update(peer="native", correct=True, value=found["written"] / found["published"])
+
+
+LIMIT, LIVE, WAITING = 20_000, 1000, 150_000
+"""Datapoints per second that the platform accepts, live datapoints per second, and datapoints in the backlog."""
+
+
+def test_live_data_while_a_backlog_drains(benchmark, folder):
+    """The age of live data when it arrives, while the announced limit lets the backlog drain for about ten seconds."""
+    ages = []
+
+    def received(publish):
+        now = time.time() * 1000
+        if b'"live ' in publish.payload:
+            ages.extend((now - record["ts"]) / 1000 for record in orjson.loads(publish.payload) if "live 0" in record["values"])
+
+    async def measure():
+        limits = SessionLimits(rate_limits=RateLimits(None, None, f"{LIMIT}:1"))
+        async with Emulator(limits=limits, keep_data=False) as emulator:
+            emulator.add_device("t", "device")
+            await emulator.stop()
+            program = Ours(emulator, store={"path": str(folder / "queue")})
+            await program.start_offline()
+            for ts in range(WAITING // 10):
+                await program.send_later({"ts": ts, "values": {f"old {key}": ts / 8 for key in range(10)}})
+            await program.stop()
+            assert program.statistics.kept == WAITING
+            emulator.on_publish = received
+            await emulator.start()
+            program = Ours(emulator, store={"path": str(folder / "queue")})
+            await program.start()
+            began, sent = time.monotonic(), 0
+            while program.statistics.acknowledged < WAITING:
+                # As many as are due: the event loop is busy with the emulator, too.
+                while sent < (time.monotonic() - began) * LIVE:
+                    await program.send_later({"ts": int(time.time() * 1000), "values": {f"live {key}": sent for key in range(10)}})
+                    sent += 10
+                await asyncio.sleep(0.01)
+            await program.stop()
+            assert program.statistics.acknowledged == WAITING + sent
+            # Live data of the same millisecond replaces itself.
+            assert emulator.counters.telemetry_datapoints == WAITING + sent - program.statistics.superseded
+
+    benchmark.group = "age of live data at arrival while a backlog drains under a limit, p99"
+    benchmark.pedantic(lambda: asyncio.run(measure()), rounds=1)
+    assert len(ages) > 100
+    p99 = statistics.quantiles(ages, n=100)[98]
+    benchmark.extra_info.update(peer="native", correct=True, value=p99, p50=statistics.median(ages))
