@@ -40,6 +40,20 @@ async def tls_emulator(authority):
 
 
 @pytest.fixture
+def sync_example(emulator, tmp_path):
+    """Return a context manager that runs an example as a kind of client: ``sync_example("sync/gateway.py", "gateway")``."""
+
+    @asynccontextmanager
+    async def run(name, kind):
+        (emulator.add_device if kind == "device" else emulator.add_gateway)(TOKEN, kind)
+        address = {"TB_HOST": emulator.host, "TB_PORT": emulator.port, "TB_ACCESS_TOKEN": TOKEN}
+        async with running(EXAMPLES / name, folder=tmp_path, **address) as program:
+            yield program
+
+    return run
+
+
+@pytest.fixture
 def example(emulator, tmp_path):
     """Return a context manager that runs an example as ``device`` or ``gateway``: ``example("device/load.py", 1000)``."""
 

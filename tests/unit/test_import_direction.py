@@ -55,6 +55,7 @@ MAY_IMPORT_NATIVE_CORE = (
     "service.engine",
     "service.device.client",
     "service.gateway",
+    "sync.device",
     "sync.runtime",
     "one_x",
 )

@@ -14,7 +14,7 @@ ONLY_ASYNCIO = {
     # Names of SDK 2.0, which had no synchronous client.
     "send_telemetry", "SUBSCRIPTIONS_TIMEOUT",
 }  # fmt: skip
-ONLY_SYNC = {"EXIT_TIMEOUT"}
+ONLY_SYNC = {"EXIT_TIMEOUT", "send_uplinks"}
 RENAMED = {"wait_for_publish": "wait"}
 CLASSES = [
     (tb_mqtt_client.DeviceClient, sync.DeviceClient),

@@ -226,6 +226,7 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
 GATEWAY_OPTIONS: Final[Mapping[str, Option]] = {
     **DEVICE_OPTIONS,
     "combine_devices": Option(True, _flag),
+    "announce_unknown_devices": Option(False, _flag),
     "announce_delay_min": Option(1.0, _seconds),
     "announce_delay_max": Option(300.0, _seconds),
     "announce_attempts": Option(None, _whole(1, _LARGEST_INT32)),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import string
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from enum import IntEnum
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
@@ -37,12 +38,14 @@ from tb_mqtt_client.service.health import health_snapshot, limits_snapshot
 from tb_mqtt_client.service.life_cycle import ClientState, LifeCycle
 from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
+from tb_mqtt_client.service.requests.callbacks import Callback
 from tb_mqtt_client.service.requests.device import DeviceRequests
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
+from tb_mqtt_client.service.requests.raw_subscriptions import RawSubscriptions
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.session.limits import apply_rate_limits
-from tb_mqtt_client.service.session.setup import SessionSetup
+from tb_mqtt_client.service.session.setup import COUNTED_TOPICS, RESPONSE_TOPICS, SessionSetup
 from tb_mqtt_client.service.store.disk_store import DiskStore
 from tb_mqtt_client.service.store.native_log import open_log, owner_of
 
@@ -169,6 +172,7 @@ class Engine:
             self.send_message,
             self.message_service.withdraw,
         )
+        self.raw_subscriptions = RawSubscriptions(self.mqtt_manager.inbound, self.report)
         self.session_setup = SessionSetup(
             config,
             self.mqtt_manager,
@@ -176,7 +180,7 @@ class Engine:
             self.requests.next_rpc_id,
             self.apply_limits,
             self._begin_traffic,
-            self._component_topics,
+            self._further_topics,
             self.events.connecting,
             self._session_accepted,
             self._session_opened,
@@ -194,8 +198,34 @@ class Engine:
         """Let a component take part in the life of this client, before its first connection."""
         self._components.append(component)
 
+    def _further_topics(self) -> list[str]:
+        return [*self._component_topics(), *self.raw_subscriptions.topics(self._own_topics())]
+
     def _component_topics(self) -> list[str]:
         return [topic for component in self._components for topic in component.topics]
+
+    def _own_topics(self) -> set[str]:
+        return {*RESPONSE_TOPICS, *COUNTED_TOPICS, *self._component_topics()}
+
+    async def subscribe(self, topic_filter: str, callback: Callback[None]) -> Callable[[], None]:
+        """Call a function with messages of a topic, see ``DeviceClient.subscribe``."""
+        self._require_own_loop_if_used()
+        end = self.raw_subscriptions.add(topic_filter, callback)
+
+        def remove() -> None:
+            if end() and topic_filter not in self._own_topics():
+                self.mqtt_manager.send_unsubscribe(topic_filter)
+
+        if self.life.state is ClientState.OPEN and topic_filter in self.raw_subscriptions.topics(self._own_topics()):
+            try:
+                await self.mqtt_manager.subscribe(topic_filter)
+            except (ConnectionLostError, TimeoutError):
+                # The set-up of the next session subscribes.
+                logger.debug("The connection ended before %s was subscribed to", topic_filter)
+            except BaseException:
+                end()
+                raise
+        return remove
 
     def _session_ended(self) -> None:
         is_first = self.life.state in {ClientState.CONNECTING, ClientState.SETTING_UP} and not self.keeper.has_established
@@ -326,9 +356,16 @@ class Engine:
             if self._end_requests != requests:
                 raise NotConnectedError("the client was disconnected or stopped while it was connecting")
 
-    async def disconnect(self) -> None:
-        """Close the connection, see ``DeviceClient.disconnect``."""
+    async def disconnect(self, timeout: float | None) -> None:
+        """Drain the queues and close the connection, see ``DeviceClient.disconnect``."""
+        limit = seconds_or_none(timeout)
         self._require_own_loop_if_used()
+        if limit != 0 and self.life.state.wants_connection and self.keeper.is_running:
+            try:
+                async with asyncio.timeout(limit):
+                    await self.message_service.drain()
+            except TimeoutError:
+                logger.info("Disconnecting before all data was delivered: the timeout of disconnect() has expired")
         self._end_requests += 1
         self._begin_end(Goal.DISCONNECTED)
         await self._ended()
@@ -523,6 +560,11 @@ class Engine:
         self.require_accepting()
         self.message_service.submissions.put(uplink, receiver, timeout)
 
+    def withdraw(self, delivery: object) -> bool:
+        """Remove a queued send, see ``DeviceClient.withdraw``."""
+        self._require_own_loop_if_used()
+        return self.message_service.withdraw_send(delivery)
+
     def require_accepting(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent. Any thread may call this."""
         if not self.life.accepts_sends:
@@ -539,10 +581,17 @@ class Engine:
         Raises:
             ValueError: The platform would misread a key of data without a timestamp.
         """
-        if self.device_clock is not None:
+        if self.device_clock is None:
+            check_unstamped(encoded)
+            return encoded
+        if get_ident() == self._thread or self._loop is None or not self._loop.is_running():
             return self.device_clock.hold(encoded)
-        check_unstamped(encoded)
-        return encoded
+        # The clock belongs to the event loop, and this is another thread.
+        return asyncio.run_coroutine_threadsafe(self._hold(encoded), self._loop).result()
+
+    async def _hold(self, encoded: EncodedUplink) -> EncodedUplink:
+        assert self.device_clock is not None
+        return self.device_clock.hold(encoded)
 
     async def send_attributes(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
         """Accept client attributes, and return what ``send_timeseries`` returns."""

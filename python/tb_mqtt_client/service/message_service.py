@@ -420,6 +420,30 @@ class MessageService:
             self._receipts.undelivered(item)
             self._note_drained()
 
+    def withdraw_send(self, future: object) -> bool:
+        """Remove a send of which nothing is packed yet, and resolve it as dropped. Return False if there is no such send.
+
+        Args:
+            future: The send's future, or what is in its place.
+        """
+        self.submissions.accept_now()
+
+        def is_it(item: Any) -> bool:
+            return isinstance(item, tuple) and item[FUTURE] is future
+
+        places: list[Callable[[Callable[[Any], bool]], Queued | None]] = [
+            self._initial.remove_first,
+            *(worker.queue.remove_first for worker in self._uplink_workers),
+        ]
+        if self._sub_devices is not None:
+            places.append(self._sub_devices.remove_uplink)
+        item = next((found for remove_first in places if (found := remove_first(is_it)) is not None), None)
+        if not isinstance(item, tuple):
+            return False
+        self.intake.drop(item)
+        self._note_drained()
+        return True
+
     async def _dispatch_initial_queue_loop(self) -> None:
         """Route messages to the service queue or the announcements, and sends of sub-devices to the gateway uplink queue.
 

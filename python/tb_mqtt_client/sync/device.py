@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, cast, overload
 
+from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -190,16 +192,21 @@ class DeviceClient:
         """
         self._runtime.run(self._core.flush)
 
-    def disconnect(self) -> None:
-        """Close the connection. Queued data stays queued, and ``connect`` works again.
+    def disconnect(self, timeout: float | None = 0) -> None:
+        """Send queued data for at most ``timeout`` seconds, and close the connection.
 
-        Requests that wait for a response end with a ``NotConnectedError``. An update is cancelled. Sub-devices of a gateway stay
-        registered.
+        Data that is still queued then stays queued, and ``connect`` works again. Requests that wait for a response end with a
+        ``NotConnectedError``. An update is cancelled. Sub-devices of a gateway stay registered.
+
+        Args:
+            timeout: Seconds to wait until queued data and data in flight has its result; ``None`` for no limit. With 0 the
+                connection is closed at once.
 
         Raises:
             RuntimeError: This thread runs an event loop.
+            TypeError: ``timeout`` is not a number of seconds.
         """
-        self._runtime.run(self._core.disconnect)
+        self._runtime.run(partial(self._core.disconnect, timeout))
 
     def stop(self, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Send queued data for at most ``timeout`` seconds, close the connection, and resolve the rest as undelivered.
@@ -317,6 +324,106 @@ class DeviceClient:
         """
         self._core.require_accepting()
         return self._runtime.send(self._core.encode_attributes(attributes), DEVICE_ATTRIBUTES_TOPIC, wait, timeout)
+
+    def send_uplinks(
+        self, uplinks: Sequence[EncodedUplink], wait: bool = True, timeout: float | None = None
+    ) -> PublishResult | Delivery:
+        """Send encoded data, all of which has one result.
+
+        Args:
+            uplinks: Data that was encoded with the ``encode_...`` methods of an asyncio client, at least one.
+            wait: Whether to wait for the result.
+            timeout: Seconds to wait for the result, and before that while the queues are full; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult``, or a ``Delivery`` if ``wait`` is false, as ``send_timeseries`` returns them.
+
+        Raises:
+            ValueError: ``uplinks`` is empty.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``. Uplinks before the first one that could
+                not be accepted are sent.
+            TimeoutError: The queues are still full after ``timeout`` seconds.
+            RuntimeError: ``wait`` is true and this thread runs an event loop.
+        """
+        return self._runtime.send_uplinks(uplinks, "", wait, timeout)
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Withdraw data that is no longer wanted, unless it is being published.
+
+        Args:
+            delivery: The delivery that a send with ``wait=False`` returned.
+
+        Returns:
+            True if the data was still queued. It is not sent, and its result has the reason code -2 (dropped). The queue is
+            searched for it.
+
+        Raises:
+            RuntimeError: This thread runs an event loop.
+        """
+
+        async def withdraw() -> bool:
+            return self._core.withdraw(cast("FutureDelivery", delivery))
+
+        return self._runtime.run(withdraw)
+
+    @overload
+    def publish(
+        self, topic: str, payload: bytes | str, wait: Literal[True] = ..., timeout: float | None = ...
+    ) -> PublishResult: ...
+    @overload
+    def publish(self, topic: str, payload: bytes | str, wait: Literal[False], timeout: float | None = ...) -> Delivery: ...
+    @overload
+    def publish(
+        self, topic: str, payload: bytes | str, wait: bool = ..., timeout: float | None = ...
+    ) -> PublishResult | Delivery: ...
+    def publish(
+        self, topic: str, payload: bytes | str, wait: bool = True, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> PublishResult | Delivery:
+        """Publish a message of your own, on a topic that the client has no method for.
+
+        The message is counted and limited like a request, and sent again after a lost connection.
+
+        Args:
+            topic: A topic without wildcards, and not one of telemetry or attributes, whose datapoints have to be counted.
+            payload: The payload; a ``str`` is encoded as UTF-8.
+            wait: Whether to wait for the result.
+            timeout: Seconds to wait for the result; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
+
+        Raises:
+            ValueError: The topic is not valid or is one of telemetry or attributes, or the payload is too large.
+            TypeError: The payload is neither ``bytes`` nor a ``str``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            RuntimeError: This thread runs an event loop.
+        """
+        if wait:
+            return self._runtime.run(partial(self._core.publish, topic, payload, True, timeout))
+        return self._runtime.deliver(lambda: self._core.publish(topic, payload, False, timeout))
+
+    def subscribe(self, topic_filter: str, callback: Callback) -> Callable[[], None]:
+        """Call a function with each message of a topic, in addition to what the client does with it.
+
+        The subscription is made again in each session. Topics to which the client subscribes anyway are not subscribed to twice.
+
+        Args:
+            topic_filter: A topic, in which ``+`` may stand for a level and ``#`` for the last ones.
+            callback: A plain function that gets the topic and the payload as ``bytes``, one message after the other. Its
+                exceptions are logged and counted (``callback_errors``).
+
+        Returns:
+            A function that removes the callback, and the subscription if it is not needed any more.
+
+        Raises:
+            ValueError: The filter is not valid.
+            TypeError: ``callback`` cannot be called, or is a coroutine function.
+            SubscriptionRefusedError: The server refuses the subscription.
+            RuntimeError: This thread runs an event loop.
+        """
+        remove = self._runtime.run(partial(self._core.subscribe, topic_filter, self._runtime.bridge("callback", callback)))
+        return partial(self._runtime.call, remove)
 
     def send_rpc_response(self, response: RPCResponse) -> PublishResult:
         """Send the response to a server-side RPC request.

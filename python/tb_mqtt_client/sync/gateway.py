@@ -204,10 +204,30 @@ class GatewayClient(DeviceClient):
         self._runtime.run(begin)
         return device_session, delivery
 
+    def session_of(self, device: DeviceSession | str) -> DeviceSession:
+        """Return the session of a sub-device.
+
+        Args:
+            device: A name, or a session, which is returned as it is. A device that is not known is announced if the option
+                ``announce_unknown_devices`` is set.
+
+        Returns:
+            The session.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            DeviceNotConnectedError: There is no device of this name; also a ``ValueError``.
+        """
+        session = self.device_manager.get_by_name(device) if isinstance(device, str) else device
+        if session is None:
+            # This waits for the event loop only, so that a thread with an event loop of its own may call it.
+            session = self._runtime.run(partial(self._gateway.session_of, device), is_short=True)
+        return cast("DeviceSession", session)
+
     @overload
     def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait: Literal[True] = ...,
         *,
@@ -216,7 +236,7 @@ class GatewayClient(DeviceClient):
     @overload
     def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait: Literal[False],
         *,
@@ -224,11 +244,11 @@ class GatewayClient(DeviceClient):
     ) -> Delivery: ...
     @overload
     def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait: bool = ..., *, metadata: TelemetryMetadata | None = ...
+        self, device_session: DeviceSession | str, data: Any, wait: bool = ..., *, metadata: TelemetryMetadata | None = ...
     ) -> PublishResult | Delivery: ...
     def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait: bool = True,
         *,
@@ -239,7 +259,7 @@ class GatewayClient(DeviceClient):
         Waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_timeseries``.
             wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
@@ -252,27 +272,32 @@ class GatewayClient(DeviceClient):
             ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
             TypeError: ``metadata`` is not a ``TelemetryMetadata``.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
-        uplink = self._gateway.encode_device_timeseries(device_session, data, metadata=metadata)
+        session = self.session_of(device_session) if isinstance(device_session, str) else device_session
+        uplink = self._gateway.encode_device_timeseries(session, data, metadata=metadata)
         return self._runtime.send(uplink, GATEWAY_TELEMETRY_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
 
     @overload
-    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: Literal[True] = ...) -> PublishResult: ...
+    def send_device_attributes(
+        self, device_session: DeviceSession | str, data: Any, wait: Literal[True] = ...
+    ) -> PublishResult: ...
     @overload
-    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: Literal[False]) -> Delivery: ...
+    def send_device_attributes(self, device_session: DeviceSession | str, data: Any, wait: Literal[False]) -> Delivery: ...
     @overload
-    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: bool = ...) -> PublishResult | Delivery: ...
-    def send_device_attributes(self, device_session: DeviceSession, data: Any, wait: bool = True) -> PublishResult | Delivery:
+    def send_device_attributes(
+        self, device_session: DeviceSession | str, data: Any, wait: bool = ...
+    ) -> PublishResult | Delivery: ...
+    def send_device_attributes(self, device_session: DeviceSession | str, data: Any, wait: bool = True) -> PublishResult | Delivery:
         """Send client attributes of a sub-device.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_attributes``.
             wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
 
@@ -282,20 +307,21 @@ class GatewayClient(DeviceClient):
         Raises:
             ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
-        uplink = self._gateway.encode_device_attributes(device_session, data)
+        session = self.session_of(device_session) if isinstance(device_session, str) else device_session
+        uplink = self._gateway.encode_device_attributes(session, data)
         return self._runtime.send(uplink, GATEWAY_ATTRIBUTES_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
 
     @overload
     def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait: Literal[True] = ...,
         timeout: float | None = ...,
@@ -303,7 +329,7 @@ class GatewayClient(DeviceClient):
     @overload
     def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait: Literal[False],
         timeout: float | None = ...,
@@ -311,14 +337,14 @@ class GatewayClient(DeviceClient):
     @overload
     def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait: bool = ...,
         timeout: float | None = ...,
     ) -> PublishResult | Delivery: ...
     def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait: bool = True,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
@@ -328,7 +354,7 @@ class GatewayClient(DeviceClient):
         Keys of both scopes are requested in two messages, and returned in one response. Without a response a warning is logged.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             attribute_request: The keys to request.
             wait: Whether to wait for the result of the messages, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             timeout: Seconds to wait for the response; ``None`` for no limit.
@@ -340,8 +366,8 @@ class GatewayClient(DeviceClient):
             ValueError: The request has no key (the platform returns only named attributes of a sub-device), or is too large.
             RuntimeError: The same request object is waiting for its response, or this thread runs an event loop.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
         gateway = self._gateway
         if wait:
@@ -354,7 +380,7 @@ class GatewayClient(DeviceClient):
 
     def request_device_attributes(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         shared_keys: list[str] | None = None,
         client_keys: list[str] | None = None,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
@@ -362,7 +388,7 @@ class GatewayClient(DeviceClient):
         """Request attributes of a sub-device, and return the response. ``request_attributes`` requests those of the gateway.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             shared_keys: Names of shared attributes.
             client_keys: Names of client attributes.
             timeout: Seconds to wait for the response; ``None`` for no limit.
@@ -375,8 +401,8 @@ class GatewayClient(DeviceClient):
             TimeoutError: There is no response in time.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             RuntimeError: This thread runs an event loop.
         """
         return self._runtime.run(

@@ -267,6 +267,50 @@ Delivery = PendingResult[PublishResult]
 """The pending result of a send."""
 
 
+class Joined:
+    """Resolves one delivery with the results of several sends. All results come in the event loop."""
+
+    def __init__(self, delivery: Delivery, parts: int) -> None:
+        """Join ``parts`` sends."""
+        self._delivery = delivery
+        self._left = parts
+        self._results: list[PublishResult] = []
+
+    def part(self) -> Part:
+        """Return the receiver of one of the sends."""
+        return Part(self)
+
+    def take(self, result: PublishResult) -> None:
+        """Take the result of one of the sends."""
+        self._results.append(result)
+        self._left -= 1
+        if not self._left:
+            self._delivery.set_result(PublishResult.merge(self._results))
+
+
+class Part:
+    """Receives the result of one of several sends."""
+
+    __slots__ = ("_is_done", "_joined")
+
+    def __init__(self, joined: Joined) -> None:
+        self._joined = joined
+        self._is_done = False
+
+    def done(self) -> bool:
+        """Return True if the result is there."""
+        return self._is_done
+
+    def cancelled(self) -> bool:
+        """Return False: the result is always wanted."""
+        return False
+
+    def set_result(self, result: PublishResult, /) -> None:
+        """Take the result."""
+        self._is_done = True
+        self._joined.take(result)
+
+
 class Work(PendingResult[T]):
     """The pending result of a task in the event loop, which can be cancelled."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
@@ -18,7 +18,7 @@ from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.sync.callback_thread import CallbackThread
 from tb_mqtt_client.sync.loop_thread import LoopThread, User, shared_loop_thread
-from tb_mqtt_client.sync.pending import Delivery, PendingResult, Waiters, Work
+from tb_mqtt_client.sync.pending import Delivery, Joined, PendingResult, Waiters, Work
 
 T = TypeVar("T")
 
@@ -26,6 +26,19 @@ EXIT_TIMEOUT = 10.0
 """Seconds for which a client that was not stopped sends its queued data when the program ends."""
 CALLBACK_SECONDS = 1.0
 """Seconds that ``stop`` waits for a running callback to return."""
+
+
+class Limit:
+    """The time that a call may still take."""
+
+    def __init__(self, timeout: float | None) -> None:
+        """Begin to count ``timeout`` seconds; ``None`` or a negative number for no limit."""
+        limit = seconds_or_none(timeout)
+        self._end = None if limit is None else monotonic() + limit
+
+    def left(self) -> float | None:
+        """Return the seconds that are left; ``None`` without a limit."""
+        return None if self._end is None else max(0.0, self._end - monotonic())
 
 
 class Runtime(User):
@@ -165,17 +178,37 @@ class Runtime(User):
         if self._broken:
             raise RuntimeError(self._broken)
         delivery: Delivery = PendingResult(self.waiters)
-        limit = None if timeout is None else seconds_or_none(timeout)
         if not wait:
-            self._core.submit(uplink, delivery, limit)
+            self._core.submit(uplink, delivery, None if timeout is None else seconds_or_none(timeout))
             return delivery
         self.waiters.require_may_wait()
-        end = None if limit is None else monotonic() + limit
-        self._core.submit(uplink, delivery, limit)
+        limit = Limit(timeout)
+        self._core.submit(uplink, delivery, limit.left())
+        return self._result(delivery, limit, topic, uplink.nbytes)
+
+    def send_uplinks(
+        self, uplinks: Sequence[EncodedUplink], topic: str, wait: bool, timeout: float | None
+    ) -> PublishResult | Delivery:
+        """Send encoded data, all of which has one result, as ``send`` does."""
+        if not uplinks:
+            raise ValueError("uplinks must not be empty")
+        if len(uplinks) == 1:
+            return self.send(uplinks[0], topic, wait, timeout)
+        if self._broken:
+            raise RuntimeError(self._broken)
+        if wait:
+            self.waiters.require_may_wait()
+        limit = Limit(timeout)
+        delivery: Delivery = PendingResult(self.waiters)
+        joined = Joined(delivery, len(uplinks))
+        self._core.submit_many([(uplink, joined.part()) for uplink in uplinks], limit.left())
+        return self._result(delivery, limit, topic, sum(uplink.nbytes for uplink in uplinks)) if wait else delivery
+
+    def _result(self, delivery: Delivery, limit: Limit, topic: str, size: int) -> PublishResult:
         try:
-            return delivery.result(None if end is None else max(0.0, end - monotonic()))
+            return delivery.result(limit.left())
         except TimeoutError:
-            return pending_result(topic, 1, uplink.nbytes)
+            return pending_result(topic, 1, size)
 
     def new_delivery(self) -> Delivery:
         """Return a pending result that nothing resolves yet."""

@@ -159,7 +159,7 @@ class Intake:
             if self._policy is QueuePolicy.DROP_NEWEST:
                 return False
             if self._policy is QueuePolicy.DROP_OLDEST and (oldest := sub_devices.oldest_of_refused()) is not None:
-                self._drop(oldest[1]())
+                self.drop(oldest[1]())
                 continue
             await sub_devices.wait_changed()
             if self._closed:
@@ -228,7 +228,7 @@ class Intake:
             return False
         if self._policy is QueuePolicy.DROP_OLDEST and self._sub_devices is not None:
             while self.is_share_used_up(encoded) and (oldest := self._sub_devices.oldest_of_refused()) is not None:
-                self._drop(oldest[1]())
+                self.drop(oldest[1]())
         # With the other policies, the caller has waited. A few sends more than the share do no harm.
         return True
 
@@ -241,7 +241,8 @@ class Intake:
         self._counter.accept(encoded.datapoints)
         self._receipts.dropped(encoded, receipt)
 
-    def _drop(self, uplink: QueuedUplink) -> None:
+    def drop(self, uplink: QueuedUplink) -> None:
+        """Resolve a send as dropped that was removed from its queue."""
         encoded, receipt, _ = uplink
         self._capacity.give_back(1, encoded.nbytes)
         self._receipts.dropped(encoded, receipt)
@@ -281,7 +282,7 @@ class Intake:
     def _drop_oldest_for(self, nbytes: int) -> bool:
         """Drop the oldest sends until capacity could be taken; return False if that is not enough."""
         while (oldest := self._take_oldest()) is not None:
-            self._drop(oldest)
+            self.drop(oldest)
             if self._capacity.try_take(nbytes):
                 return True
         return False

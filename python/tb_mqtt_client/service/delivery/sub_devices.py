@@ -72,6 +72,9 @@ class SubDeviceFilter(Protocol):
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
 
+    def remove_uplink(self, matches: Callable[[QueuedUplink], bool]) -> QueuedUplink | None:
+        """Remove and return a send that is held back and matches; ``None`` if none does."""
+
     def held(self) -> list[Queued]:
         """Return everything that is held back."""
 

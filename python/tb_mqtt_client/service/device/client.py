@@ -32,6 +32,7 @@ from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
+from tb_mqtt_client.service.requests.raw import raw_message
 
 logger = get_logger(__name__)
 
@@ -177,16 +178,22 @@ class DeviceClient:
         """
         await self._engine.flush()
 
-    async def disconnect(self) -> None:
-        """Close the connection. Queued data stays queued, and ``connect`` works again.
+    async def disconnect(self, timeout: float | None = 0) -> None:
+        """Send queued data for at most ``timeout`` seconds, and close the connection.
 
-        Requests that wait for a response end with a ``NotConnectedError``. Running callbacks are cancelled, except one that
-        calls this method. An update is cancelled. Sub-devices of a gateway stay registered.
+        Data that is still queued then stays queued, and ``connect`` works again. Requests that wait for a response end with a
+        ``NotConnectedError``. Running callbacks are cancelled, except one that calls this method. An update is cancelled.
+        Sub-devices of a gateway stay registered.
+
+        Args:
+            timeout: Seconds to wait until queued data and data in flight has its result; ``None`` for no limit. With 0 the
+                connection is closed at once.
 
         Raises:
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
+            TypeError: ``timeout`` is not a number of seconds.
         """
-        await self._engine.disconnect()
+        await self._engine.disconnect(timeout)
 
     async def stop(self, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         """Send queued data for at most ``timeout`` seconds, close the connection, and resolve the rest as undelivered.
@@ -400,6 +407,81 @@ class DeviceClient:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         self._engine.require_accepting()
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Withdraw data that is no longer wanted, unless it is being published.
+
+        Args:
+            delivery: A future that a send with ``wait_for_publish=False`` returned.
+
+        Returns:
+            True if the data was still queued. It is not sent, and its result has the reason code -2 (dropped). The queue is
+            searched for it.
+
+        Raises:
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
+        """
+        return self._engine.withdraw(delivery)
+
+    @overload
+    async def publish(
+        self, topic: str, payload: bytes | str, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+    ) -> PublishResult: ...
+    @overload
+    async def publish(
+        self, topic: str, payload: bytes | str, wait_for_publish: Literal[False], timeout: float | None = ...
+    ) -> Delivery: ...
+    @overload
+    async def publish(
+        self, topic: str, payload: bytes | str, wait_for_publish: bool = ..., timeout: float | None = ...
+    ) -> PublishResult | Delivery: ...
+    async def publish(
+        self, topic: str, payload: bytes | str, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> PublishResult | Delivery:
+        """Publish a message of your own, on a topic that the client has no method for.
+
+        The message is counted and limited like a request, and sent again after a lost connection.
+
+        Args:
+            topic: A topic without wildcards, and not one of telemetry or attributes, whose datapoints have to be counted.
+            payload: The payload; a ``str`` is encoded as UTF-8.
+            wait_for_publish: Whether to wait for the result.
+            timeout: Seconds to wait for the result; ``None`` for no limit.
+
+        Returns:
+            The ``PublishResult``, or a future of it if ``wait_for_publish`` is false.
+
+        Raises:
+            ValueError: The topic is not valid or is one of telemetry or attributes, or the payload is too large.
+            TypeError: The payload is neither ``bytes`` nor a ``str``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+        """
+        message = raw_message(topic, payload)
+        delivery = self._engine.send_message(message)
+        if not wait_for_publish:
+            return delivery
+        return await self._engine.wait_for(delivery, topic, message.payload_size, timeout)
+
+    async def subscribe(self, topic_filter: str, callback: Callback[Any]) -> Callable[[], None]:
+        """Call a function with each message of a topic, in addition to what the client does with it.
+
+        The subscription is made again in each session. Topics to which the client subscribes anyway are not subscribed to twice.
+
+        Args:
+            topic_filter: A topic, in which ``+`` may stand for a level and ``#`` for the last ones.
+            callback: A function or coroutine function that gets the topic and the payload as ``bytes``, one message after the
+                other. Its exceptions are logged and counted (``callback_errors``).
+
+        Returns:
+            A function that removes the callback, and the subscription if it is not needed any more.
+
+        Raises:
+            ValueError: The filter is not valid.
+            TypeError: ``callback`` cannot be called.
+            SubscriptionRefusedError: The server refuses the subscription.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
+        """
+        return await self._engine.subscribe(topic_filter, callback)
 
     def report_callback_error(self, what: str, error: BaseException) -> None:
         """Log the exception of a callback that the program runs on its own, and count it in ``statistics.callback_errors``.

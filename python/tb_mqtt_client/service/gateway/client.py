@@ -171,7 +171,7 @@ class GatewayClient(DeviceClient):
     @overload
     async def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait_for_publish: Literal[True] = ...,
         *,
@@ -180,7 +180,7 @@ class GatewayClient(DeviceClient):
     @overload
     async def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait_for_publish: Literal[False],
         *,
@@ -188,11 +188,16 @@ class GatewayClient(DeviceClient):
     ) -> Delivery: ...
     @overload
     async def send_device_timeseries(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ..., *, metadata: TelemetryMetadata | None = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: bool = ...,
+        *,
+        metadata: TelemetryMetadata | None = ...,
     ) -> PublishResult | Delivery: ...
     async def send_device_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         wait_for_publish: bool = True,
         *,
@@ -201,7 +206,7 @@ class GatewayClient(DeviceClient):
         """Send timeseries of a sub-device.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_timeseries``.
             wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
@@ -214,8 +219,8 @@ class GatewayClient(DeviceClient):
             ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
             TypeError: ``metadata`` is not a ``TelemetryMetadata``.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         limit = self.OPERATIONAL_TIMEOUT
@@ -223,23 +228,23 @@ class GatewayClient(DeviceClient):
 
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[True] = ...
+        self, device_session: DeviceSession | str, data: Any, wait_for_publish: Literal[True] = ...
     ) -> PublishResult: ...
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: Literal[False]
+        self, device_session: DeviceSession | str, data: Any, wait_for_publish: Literal[False]
     ) -> Delivery: ...
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = ...
+        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool = ...
     ) -> PublishResult | Delivery: ...
     async def send_device_attributes(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool = True
+        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool = True
     ) -> PublishResult | Delivery:
         """Send client attributes of a sub-device.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_attributes``.
             wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
 
@@ -249,11 +254,27 @@ class GatewayClient(DeviceClient):
         Raises:
             ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, self.OPERATIONAL_TIMEOUT)
+
+    async def session_of(self, device: DeviceSession | str) -> DeviceSession:
+        """Return the session of a sub-device.
+
+        Args:
+            device: A name, or a session, which is returned as it is. A device that is not known is announced if the option
+                ``announce_unknown_devices`` is set.
+
+        Returns:
+            The session.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            DeviceNotConnectedError: There is no device of this name; also a ``ValueError``.
+        """
+        return self._sub_devices.session_of(device)
 
     def encode_device_timeseries(
         self, device_session: DeviceSession, data: Any, *, metadata: TelemetryMetadata | None = None
@@ -271,8 +292,8 @@ class GatewayClient(DeviceClient):
         Raises:
             ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
             TypeError: ``metadata`` is not a ``TelemetryMetadata``.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
         return self._sub_devices.encode_timeseries(device_session, data, metadata)
 
@@ -288,15 +309,15 @@ class GatewayClient(DeviceClient):
 
         Raises:
             ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
         return self._sub_devices.encode_attributes(device_session, data)
 
     @overload
     async def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait_for_publish: Literal[True] = ...,
         timeout: float | None = ...,
@@ -304,7 +325,7 @@ class GatewayClient(DeviceClient):
     @overload
     async def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait_for_publish: Literal[False],
         timeout: float | None = ...,
@@ -312,14 +333,14 @@ class GatewayClient(DeviceClient):
     @overload
     async def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait_for_publish: bool = ...,
         timeout: float | None = ...,
     ) -> PublishResult | Delivery: ...
     async def send_device_attributes_request(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait_for_publish: bool = True,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
@@ -329,7 +350,7 @@ class GatewayClient(DeviceClient):
         Keys of both scopes are requested in two messages, and returned in one response. Without a response a warning is logged.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             attribute_request: The keys to request.
             wait_for_publish: Whether to wait for the result of the messages, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             timeout: Seconds to wait for the response; ``None`` for no limit.
@@ -341,9 +362,10 @@ class GatewayClient(DeviceClient):
             ValueError: The request has no key (the platform returns only named attributes of a sub-device), or is too large.
             RuntimeError: The same request object is waiting for its response.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
+        device_session = self._sub_devices.session_of(device_session)
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.from_attribute_request(device_session, attribute_request)
         device_session.update_last_seen()
@@ -355,7 +377,7 @@ class GatewayClient(DeviceClient):
 
     async def request_device_attributes(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         shared_keys: list[str] | None = None,
         client_keys: list[str] | None = None,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
@@ -363,7 +385,7 @@ class GatewayClient(DeviceClient):
         """Request attributes of a sub-device, and return the response. ``request_attributes`` requests those of the gateway.
 
         Args:
-            device_session: The device.
+            device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             shared_keys: Names of shared attributes.
             client_keys: Names of client attributes.
             timeout: Seconds to wait for the response; ``None`` for no limit.
@@ -376,9 +398,10 @@ class GatewayClient(DeviceClient):
             TimeoutError: There is no response in time.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            NoDeviceSessionError: ``device_session`` is not a ``DeviceSession``; also a ``TypeError``.
-            DeviceNotConnectedError: The session is not one of this gateway, or no longer; also a ``ValueError``.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
+        device_session = self._sub_devices.session_of(device_session)
         self._sub_devices.require_session(device_session)
         request = await GatewayAttributeRequest.build(device_session, shared_keys, client_keys)
         device_session.update_last_seen()

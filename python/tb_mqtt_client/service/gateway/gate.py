@@ -248,6 +248,17 @@ class DeviceGate:
                 taken += found
         return taken
 
+    def remove_uplink(self, matches: Callable[[QueuedUplink], bool]) -> QueuedUplink | None:
+        """Remove and return a send that is held back and matches; ``None`` if none does."""
+        for device, held in self._held.items():
+            found = next((uplink for uplink in held.uplinks if matches(uplink)), None)
+            if found is not None:
+                held.uplinks.remove(found)
+                if device in self._failed:
+                    self._count(-1, -found[ENCODED].nbytes)
+                return found
+        return None
+
     def take_all(self) -> list[Held]:
         """Remove and return the held data of all devices. The devices stay held or blocked."""
         taken = self.all_held()

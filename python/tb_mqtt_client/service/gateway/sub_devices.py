@@ -125,6 +125,27 @@ class SubDevices(Component):
         self._engine.require_started()
         self.require_own(device_session)
 
+    def session_of(self, device: DeviceSession | str) -> DeviceSession:
+        """Return the session of a name, and announce the device if there is none and the user chose that.
+
+        Raises:
+            NotConnectedError: ``connect()`` was not called, or the client is stopped.
+            DeviceNotConnectedError: There is no device of this name.
+            ValueError: The name is empty, or too long for the server.
+        """
+        if not isinstance(device, str):
+            return device
+        self._engine.require_started()
+        session = self.manager.get_by_name(device)
+        if session is not None:
+            return session
+        if not self._config.announce_unknown_devices:
+            raise DeviceNotConnectedError(
+                f"device_session: there is no device {device!r}; connect_device announces it, and the option "
+                "announce_unknown_devices does so automatically"
+            )
+        return self.connect_device(DeviceConnectMessage.build(device))[0]
+
     def require_own(self, device_session: DeviceSession) -> None:
         """Raise an error unless a session is one of this gateway. Any thread may call this.
 
@@ -196,7 +217,7 @@ class SubDevices(Component):
 
     async def send_timeseries(
         self,
-        device_session: DeviceSession,
+        device_session: DeviceSession | str,
         data: Any,
         metadata: TelemetryMetadata | None,
         wait_for_publish: bool,
@@ -204,15 +225,15 @@ class SubDevices(Component):
     ) -> PublishResult | Delivery:
         """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
         self._engine.require_started()
-        encoded = self.encode_timeseries(device_session, data, metadata)
+        encoded = self.encode_timeseries(self.session_of(device_session), data, metadata)
         return await self._send(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     async def send_attributes(
-        self, device_session: DeviceSession, data: Any, wait_for_publish: bool, timeout: float | None
+        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | Delivery:
         """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
         self._engine.require_started()
-        encoded = self.encode_attributes(device_session, data)
+        encoded = self.encode_attributes(self.session_of(device_session), data)
         return await self._send(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     async def _send(

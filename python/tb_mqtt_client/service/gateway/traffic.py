@@ -219,6 +219,10 @@ class SubDeviceTraffic:
         """Remove and return a message without datapoints that is held back and matches; ``None`` if none does."""
         return self.gate.remove_first(matches)
 
+    def remove_uplink(self, matches: Callable[[QueuedUplink], bool]) -> QueuedUplink | None:
+        """Remove and return a send that is held back and matches; ``None`` if none does."""
+        return self.gate.remove_uplink(matches)
+
     def held(self) -> list[Queued]:
         """Return everything that is held back."""
         return [item for held in self.gate.all_held() for item in held.items()]

@@ -89,6 +89,26 @@ class InboundDispatcher:
         self._patterns: dict[str, _Lane] = {}
         self.taps: list[Tap] = []
         """Functions that are called with each message before its handler. They do not wait, and raise nothing."""
+        self._further: list[_Lane] = []
+
+    def register_further(self, topic_filter: str, handler: Handler) -> Callable[[], None]:
+        """Pass messages to a further handler, whether or not their topic has one that was registered.
+
+        Args:
+            topic_filter: A topic, or a filter in which ``+`` stands for one level and ``#`` at the end for any number of them.
+            handler: A coroutine function, which gets one message after the other.
+
+        Returns:
+            A function that removes the handler and its waiting messages.
+        """
+        lane = _Lane(topic_filter, handler, DEFAULT_OPTIONS, self._report, self._tasks, self._max_waiting)
+        self._further.append(lane)
+
+        def remove() -> None:
+            lane.clear()
+            self._further = [other for other in self._further if other is not lane]
+
+        return remove
 
     def register(self, topic_filter: str, handler: Handler, options: HandlerOptions = DEFAULT_OPTIONS) -> None:
         """Pass messages to a handler.
@@ -116,10 +136,13 @@ class InboundDispatcher:
             return
         for tap in self.taps:
             tap(topic, payload)
+        further = [lane for lane in self._further if matches(lane.topic_filter, topic)] if self._further else ()
+        for other in further:
+            other.put(topic, payload)
         lane = self._lane(topic)
-        if lane is None:
+        if lane is None and not further:
             self._report.message_unexpected(topic, "there is no handler for its topic")
-        else:
+        elif lane is not None:
             lane.put(topic, payload)
 
     def _lane(self, topic: str) -> _Lane | None:
@@ -136,7 +159,7 @@ class InboundDispatcher:
         await self._tasks.end(task for lane in lanes for task in lane.tasks)
 
     def _lanes(self) -> list[_Lane]:
-        return [*self._exact.values(), *self._patterns.values()]
+        return [*self._exact.values(), *self._patterns.values(), *self._further]
 
 
 class _Lane:
@@ -151,6 +174,7 @@ class _Lane:
         tasks: Tasks,
         max_waiting: int,
     ) -> None:
+        self.topic_filter = topic_filter
         self._name = f"handler of {topic_filter}"
         self._handler = handler
         self._options = options
@@ -207,8 +231,12 @@ class _Lane:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Return whether a topic matches a filter in which ``+`` stands for one level."""
+    """Return whether a topic matches a filter in which ``+`` stands for one level, and ``#`` for the rest of them."""
     filter_levels, levels = topic_filter.split("/"), topic.split("/")
+    if filter_levels[-1] == "#":
+        # MQTT 5, section 4.7.1.2: it includes the parent level.
+        del filter_levels[-1]
+        levels = levels[: len(filter_levels)]
     return len(filter_levels) == len(levels) and all(
         expected in {"+", level} for expected, level in zip(filter_levels, levels, strict=True)
     )
