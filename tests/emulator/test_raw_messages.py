@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from device_peer import ATTRIBUTES, FAST, make_client
 
-from tb_mqtt_client import Connected, DeviceNotConnectedError, SubscriptionRefusedError
+from tb_mqtt_client import Connected, NoDeviceSessionError, SubscriptionRefusedError
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.sync import DeviceClient as SyncDeviceClient
@@ -124,11 +124,10 @@ async def test_a_gateway_announces_unknown_devices(make_gateway, emulator):
     await gateway.stop()
 
 
-async def test_without_the_option_an_unknown_device_is_an_error(gateway):
-    with pytest.raises(DeviceNotConnectedError, match="announce_unknown_devices"):
-        await gateway.send_device_timeseries("sensor", {"a": 1})
+async def test_without_the_option_a_name_is_an_error(gateway):
     await gateway.connect_device("sensor")
-    assert (await gateway.send_device_timeseries("sensor", {"a": 1})).is_successful()
+    with pytest.raises(NoDeviceSessionError, match="announce_unknown_devices"):
+        await gateway.send_device_timeseries("sensor", {"a": 1})
 
 
 async def test_the_synchronous_clients_do_the_same(emulator):

@@ -10,7 +10,7 @@ from tb_mqtt_client import sync
 ONLY_ASYNCIO = {
     # For programs that bring their own threads; the synchronous clients use them themselves.
     "submit", "submit_many", "encode_timeseries", "encode_attributes", "encode_device_timeseries", "encode_device_attributes",
-    "require_accepting", "report_callback_error", "connects_in_background",
+    "require_accepting", "report_callback_error", "connects_in_background", "accepts_names",
     # Names of SDK 2.0, which had no synchronous client.
     "send_telemetry", "SUBSCRIPTIONS_TIMEOUT",
 }  # fmt: skip

@@ -292,8 +292,8 @@ class GatewayConfig(DeviceConfig):
     combine_devices: bool
     """Send datapoints of several sub-devices in one payload."""
     announce_unknown_devices: bool
-    """Announce a sub-device, with the profile "default", when something is sent for a name that ``connect_device`` was not called
-    with. If false, this raises an error."""
+    """Accept the name of a sub-device in place of its session, and announce devices that are not known, with the profile
+    "default"."""
     announce_delay_min: float
     """Seconds before the client announces a sub-device again that the platform refused for a temporary reason. The delay
     about doubles with each attempt."""

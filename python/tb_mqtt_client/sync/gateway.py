@@ -208,17 +208,20 @@ class GatewayClient(DeviceClient):
         """Return the session of a sub-device.
 
         Args:
-            device: A name, or a session, which is returned as it is. A device that is not known is announced if the option
-                ``announce_unknown_devices`` is set.
+            device: A session, which is returned as it is, or a name, if the option ``announce_unknown_devices`` is set. A
+                device that is not known is announced.
 
         Returns:
             The session.
 
         Raises:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            DeviceNotConnectedError: There is no device of this name; also a ``ValueError``.
+            NoDeviceSessionError: ``device`` is a name, and the option is not set; also a ``TypeError``.
         """
-        session = self.device_manager.get_by_name(device) if isinstance(device, str) else device
+        if not isinstance(device, str):
+            return device
+        # Without the option, a name is an error even if the device is known.
+        session = self.device_manager.get_by_name(device) if self._gateway.accepts_names else None
         if session is None:
             # This waits for the event loop only, so that a thread with an event loop of its own may call it.
             session = self._runtime.run(partial(self._gateway.session_of, device), is_short=True)

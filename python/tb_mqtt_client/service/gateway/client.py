@@ -260,19 +260,24 @@ class GatewayClient(DeviceClient):
         """
         return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, self.OPERATIONAL_TIMEOUT)
 
+    @property
+    def accepts_names(self) -> bool:
+        """Whether names are accepted in place of sessions (``announce_unknown_devices``)."""
+        return self._sub_devices.accepts_names
+
     async def session_of(self, device: DeviceSession | str) -> DeviceSession:
         """Return the session of a sub-device.
 
         Args:
-            device: A name, or a session, which is returned as it is. A device that is not known is announced if the option
-                ``announce_unknown_devices`` is set.
+            device: A session, which is returned as it is, or a name, if the option ``announce_unknown_devices`` is set. A
+                device that is not known is announced.
 
         Returns:
             The session.
 
         Raises:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            DeviceNotConnectedError: There is no device of this name; also a ``ValueError``.
+            NoDeviceSessionError: ``device`` is a name, and the option is not set; also a ``TypeError``.
         """
         return self._sub_devices.session_of(device)
 

@@ -126,25 +126,27 @@ class SubDevices(Component):
         self.require_own(device_session)
 
     def session_of(self, device: DeviceSession | str) -> DeviceSession:
-        """Return the session of a name, and announce the device if there is none and the user chose that.
+        """Return the session of a name, and announce the device if there is none. Return a session as it is.
 
         Raises:
             NotConnectedError: ``connect()`` was not called, or the client is stopped.
-            DeviceNotConnectedError: There is no device of this name.
+            NoDeviceSessionError: The argument is a name, and the option ``announce_unknown_devices`` is not set.
             ValueError: The name is empty, or too long for the server.
         """
         if not isinstance(device, str):
             return device
         self._engine.require_started()
-        session = self.manager.get_by_name(device)
-        if session is not None:
-            return session
-        if not self._config.announce_unknown_devices:
-            raise DeviceNotConnectedError(
-                f"device_session: there is no device {device!r}; connect_device announces it, and the option "
-                "announce_unknown_devices does so automatically"
+        if not self.accepts_names:
+            raise NoDeviceSessionError(
+                f"device_session must be a DeviceSession, as connect_device returns, not {device!r}; "
+                "with the option announce_unknown_devices it may be a name"
             )
-        return self.connect_device(DeviceConnectMessage.build(device))[0]
+        return self.manager.get_by_name(device) or self.connect_device(DeviceConnectMessage.build(device))[0]
+
+    @property
+    def accepts_names(self) -> bool:
+        """Whether names are accepted in place of sessions. Any thread may ask."""
+        return self._config.announce_unknown_devices
 
     def require_own(self, device_session: DeviceSession) -> None:
         """Raise an error unless a session is one of this gateway. Any thread may call this.
