@@ -45,7 +45,7 @@ class DeviceCore(DeviceClient):
         """Call a function with each message of the platform."""
         self._engine.mqtt_manager.inbound.taps.append(tap)
 
-    async def publish(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> FutureDelivery:
+    async def publish_for(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> FutureDelivery:
         """Queue a message without datapoints, and return the future of its result.
 
         Args:
@@ -115,7 +115,7 @@ def _values(entries: list[AttributeEntry]) -> dict[str, Any]:
 class GatewayCore(GatewayClient, DeviceCore):
     """A gateway whose messages and requests, and those of its sub-devices, are those of SDK 1.x."""
 
-    async def session_of(self, name: str) -> DeviceSession:
+    async def announced_session(self, name: str) -> DeviceSession:
         """Return the session of a sub-device, and announce the device if there is none.
 
         SDK 1.x sent data for unknown devices, which the platform then connected with the profile "default".
@@ -137,7 +137,7 @@ class GatewayCore(GatewayClient, DeviceCore):
 
     async def leave(self, name: str) -> FutureDelivery:
         """Disconnect a sub-device, and return the future of the result."""
-        session = await self.session_of(name)
+        session = await self.announced_session(name)
         return (await self.disconnect_device(session))[1][0]
 
     async def request_device_content(
@@ -154,7 +154,7 @@ class GatewayCore(GatewayClient, DeviceCore):
         Returns:
             The future of the result of the request's message.
         """
-        session = await self.session_of(name)
+        session = await self.announced_session(name)
         request = await GatewayAttributeRequest.build(session, shared, client)
         delivery, response = self._sub_devices.requests.attributes(request, REQUEST_TIMEOUT)
         keys = list(dict.fromkeys([*(shared or ()), *(client or ())]))

@@ -408,7 +408,7 @@ class TBDeviceMqttClient:
         if connection is None:
             return self._not_sent("connect() was not called")
         try:
-            return TBPublishInfo([connection.deliver(partial(connection.core.publish, topic, payload, device))])
+            return TBPublishInfo([connection.deliver(partial(connection.core.publish_for, topic, payload, device))])
         except NotConnectedError as error:
             return self._not_sent(str(error))
         except ValueError as error:

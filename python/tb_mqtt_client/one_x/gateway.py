@@ -159,7 +159,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         # Reading the sessions of the event loop is safe here: the dicts are never replaced while they are read.
         session = core.device_manager.get_by_name(device)
         if session is None:
-            session = connection.run(partial(core.session_of, device))
+            session = connection.run(partial(core.announced_session, device))
         return session.identity
 
     def gw_connect_device(self, device_name: str, device_type: str = "default") -> TBPublishInfo:
@@ -346,5 +346,5 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
 
 
 async def _publish_of(core: GatewayCore, device: str, payload: bytes) -> Any:
-    session = await core.session_of(device)
-    return await core.publish(GATEWAY_RPC_TOPIC, payload, session.identity)
+    session = await core.announced_session(device)
+    return await core.publish_for(GATEWAY_RPC_TOPIC, payload, session.identity)
