@@ -147,7 +147,7 @@ class BackpressureException(TBMQTTError):  # SDK 2.0's name
 
 
 class StoreFullError(BackpressureException):
-    """The store is full, and its option ``on_full`` is ``"raise"``."""
+    """The store is full, and its option ``on_full`` is ``"raise"``, or a single send is too large for the store."""
 
     def __init__(self, path: str, max_bytes: int, min_free: int) -> None:
         super().__init__(

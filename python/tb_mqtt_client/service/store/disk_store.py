@@ -34,6 +34,8 @@ UNWRITTEN_BYTES = 64 * 2**20
 """Encoded bytes that may wait for their commit in addition to those in the queues: sends that go behind the backlog."""
 WHILE_FULL_BYTES = 64 * 1024
 """Encoded bytes that may be accepted while other files take the disk's free space, as long as there is a session and no backlog."""
+LARGEST_PART = 2
+"""A send with more than this part of the bytes of a store may not fit even if all others are sent: a file is removed as a whole."""
 CLOSE_SECONDS = 30.0
 """Seconds that the last commit and closing may take. Sends that are not on disk by then are undelivered."""
 PROBE_SECONDS = 5.0
@@ -189,7 +191,9 @@ class DiskStore:
             self._probe.cancel()
             self._probe = None
         self._note_space()
+        self._leave_unwritten(parts)
         self._keep_released()
+        parts.commits.wake_all()
         closing = parts.thread.run(parts.log.close)
         try:
             await asyncio.wait([closing], timeout=CLOSE_SECONDS)
@@ -200,6 +204,17 @@ class DiskStore:
         elif (error := closing.exception()) is not None:
             # Only settled sends are not noted on disk: they are sent again.
             logger.error("The store %s cannot be closed in order: %s", self.options.path, error)
+
+    def _leave_unwritten(self, parts: _Open) -> None:
+        """Resolve the sends that have left the queues, and that the disk has not taken."""
+        for encoded, number, _, _, _ in parts.commits.take_behind():
+            self._queues.counter.leave_undelivered(encoded.datapoints)
+            if (delivery := self._delivery_of(number)) is not None:
+                _resolve(delivery, LocalReasonCode.NOT_DELIVERED, self._certainty_of_unwritten(parts, number))
+
+    def _certainty_of_unwritten(self, parts: _Open, number: int) -> Certainty:
+        # A disk that has not responded may still write the send, and the next client would send it.
+        return Certainty.UNKNOWN if parts.commits.is_being_written(number) else Certainty.NEVER_SENT
 
     def _keep_released(self) -> None:
         """Resolve the futures of sends that have left memory."""
@@ -267,6 +282,9 @@ class DiskStore:
                 raise StoreFullError(options.path, options.max_bytes, options.min_free)
             if options.on_full is WhenFull.DROP_NEWEST:
                 return False
+            if nbytes > options.max_bytes // LARGEST_PART:
+                # It would wait forever, or drop everything else for nothing.
+                raise StoreFullError(options.path, options.max_bytes, options.min_free)
             if options.on_full is WhenFull.DROP_OLDEST and await self._drop_oldest(parts, nbytes, release_oldest):
                 continue
             if self._space is None:
@@ -328,10 +346,14 @@ class DiskStore:
             )
         self._note_space()
 
-    def _note_space(self) -> None:
+    def _wake_senders(self) -> None:
+        """Let sends that wait for space look for it again."""
         space, self._space = self._space, None
         if space is not None and not space.done():
             space.set_result(None)
+
+    def _note_space(self) -> None:
+        self._wake_senders()
         if self._now is not None:
             self._now.replay.read_more()
             self._queues.store_changed()
@@ -384,6 +406,9 @@ class DiskStore:
             return result
         if not self._keeps:
             parts.commits.settle(receipt.number)
+            if self._space is not None:
+                # Sends that are settled before their commit need no space, and no commit wakes those that wait for it.
+                self._wake_senders()
             return result
         if parts.commits.is_on_disk(receipt.number):
             return result
@@ -391,7 +416,7 @@ class DiskStore:
         lost = PublishResult(
             result.topic, result.qos, result.message_id, result.payload_size, LocalReasonCode.NOT_DELIVERED, result.datapoints_count
         )
-        return lost.with_certainty(Certainty.UNKNOWN if result.topic else Certainty.NEVER_SENT)
+        return lost.with_certainty(Certainty.UNKNOWN if result.topic else self._certainty_of_unwritten(parts, receipt.number))
 
     # Leaving memory, and returning to it.
 

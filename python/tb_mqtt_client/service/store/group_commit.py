@@ -274,13 +274,23 @@ class GroupCommit:
     def take_behind(self) -> list[StoredSend]:
         """Return the sends that were to leave memory with their commit, which do not leave it then."""
         behind, self._behind = self._behind, set()
-        return [self._accepted[number] for number in sorted(behind) if number in self._accepted]
+        unwritten = self._committing | self._accepted
+        return [unwritten[number] for number in sorted(behind) if number in unwritten]
+
+    def is_being_written(self, number: int) -> bool:
+        """Return whether the running commit has a send, so that it may be on disk or not."""
+        return number in self._committing
 
     def close(self) -> None:
         """Begin no further commit."""
         self._is_closed = True
         self._may_schedule = False
         self._cancel_timer()
+
+    def wake_all(self) -> None:
+        """Resolve the futures of `when_safe`, because all sends have their results."""
+        for number in list(self._waiters):
+            self._wake(number)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -1,0 +1,106 @@
+"""Faults of the disk and of the store's size at inconvenient moments: every caller gets an answer, and every answer is true."""
+
+import asyncio
+import errno
+import threading
+
+import pytest
+from device_peer import make_client
+
+from reference.store_log import Disk
+from tb_mqtt_client import Certainty
+from tb_mqtt_client.common.exceptions import StoreFullError
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk in memory in place of the files, which can fail and block."""
+    disk = Disk()
+    monkeypatch.setattr("tb_mqtt_client.service.engine.open_log", disk.open_log)
+    return disk
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path)
+
+
+async def send(client, values):
+    [delivery] = await client.send_timeseries(values, wait_for_publish=False)
+    return delivery
+
+
+def adds_up(client):
+    now = client.statistics
+    out = now.acknowledged + now.rejected + now.dropped + now.undelivered + now.queued + now.in_flight + now.kept
+    return now.accepted + now.recovered == out
+
+
+async def offline(emulator, store, **others):
+    """Return a client with a store and without a server."""
+    client = make_client(emulator, store=store, **others)
+    await emulator.stop()
+    await client.start()
+    return client
+
+
+async def test_a_send_that_waits_for_a_failing_disk_returns_at_stop(emulator, path, disk):
+    client = await offline(emulator, {"path": path, "min_free": 0, "durability": "always"})
+    disk.fails_with = errno.EIO
+    sending = asyncio.ensure_future(client.send_timeseries({"a": 1}))
+    while not client.health()["store"]["error"]:  # noqa: ASYNC110  # there is no event for that
+        await asyncio.sleep(0.001)
+    await client.stop()
+    async with asyncio.timeout(30):
+        assert (await sending).certainty is Certainty.NEVER_SENT
+    assert client.statistics.undelivered == 1
+
+
+async def test_stop_resolves_the_future_of_the_commit(emulator, path, disk):
+    client = await offline(emulator, {"path": path, "min_free": 0})
+    disk.fails_with = errno.EIO
+    stored = (await send(client, {"a": 1})).stored
+    await client.stop()
+    async with asyncio.timeout(30):
+        await stored
+
+
+async def test_what_a_disk_that_does_not_respond_has_not_taken_is_not_kept(emulator, path, disk, monkeypatch):
+    monkeypatch.setattr("tb_mqtt_client.service.store.disk_store.CLOSE_SECONDS", 0.1)
+    client = await offline(emulator, {"path": path, "min_free": 0}, max_queued_messages=5)
+    for number in range(20):
+        await client.send_attributes({"state": number}, wait_for_publish=False)
+    await client.flush()
+    disk.blocked = threading.Event()
+    # They leave memory with their commit, behind older attributes.
+    deliveries = [(await client.send_attributes({"state": number}, wait_for_publish=False))[0] for number in range(20, 23)]
+    stopping = asyncio.ensure_future(client.stop())
+    await stopping
+    assert {(one.result().reason_code, one.result().certainty) for one in deliveries} == {(-1, Certainty.UNKNOWN)}
+    assert (client.statistics.kept, client.statistics.undelivered) == (20, 3)
+    assert adds_up(client)
+    disk.blocked.set()
+
+
+@pytest.mark.parametrize("on_full", ["wait", "drop_oldest"])
+async def test_a_send_that_never_fits_does_not_wait_and_drops_nothing(emulator, path, on_full):
+    client = await offline(emulator, {"path": path, "min_free": 0, "max_bytes": 2**20, "on_full": on_full})
+    delivery = await send(client, {"a": 1})
+    async with asyncio.timeout(30):
+        with pytest.raises(StoreFullError):
+            await send(client, {f"k{number}": "x" * 10_000 for number in range(150)})
+    assert not delivery.done()
+    await client.stop()
+    assert client.statistics.kept == 1
+
+
+async def test_sends_that_wait_for_space_go_on_when_others_are_acknowledged_before_their_commit(emulator, path, monkeypatch):
+    # Nothing but acknowledgements tells that there is space: nothing is written, and the free space is not measured in time.
+    monkeypatch.setattr("tb_mqtt_client.service.store.disk_store.PROBE_SECONDS", 3600)
+    client = make_client(emulator, store={"path": path, "min_free": 0, "max_bytes": 2**20, "durability": "spill"})
+    await client.connect()
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(*[client.send_timeseries({f"k{number}": "x" * 10_000}) for number in range(300)])
+    assert all(result.is_successful() for result in results)
+    assert client.health()["store"]["commits"] == 0
+    await client.stop()
