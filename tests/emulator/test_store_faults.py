@@ -7,6 +7,7 @@ import threading
 import pytest
 from device_peer import make_client
 
+from engine_parts import engine_of
 from reference.store_log import Disk
 from tb_mqtt_client import Certainty
 from tb_mqtt_client.common.exceptions import StoreFullError
@@ -103,4 +104,19 @@ async def test_sends_that_wait_for_space_go_on_when_others_are_acknowledged_befo
         results = await asyncio.gather(*[client.send_timeseries({f"k{number}": "x" * 10_000}) for number in range(300)])
     assert all(result.is_successful() for result in results)
     assert client.health()["store"]["commits"] == 0
+    await client.stop()
+
+
+async def test_sends_that_leave_memory_are_counted_once(emulator, path, disk):
+    client = await offline(emulator, {"path": path, "min_free": 0}, max_queued_messages=5)
+    for number in range(5):
+        await send(client, {f"k{number}": 1})
+    await client.flush()
+    # It moves the others to the disk in the thread of the store, before the event loop is notified.
+    await send(client, {"k5": 1})
+    engine = engine_of(client)
+    engine.store._parts.thread._executor.submit(lambda: None).result()
+    assert engine.store._parts.log.backlog_sends > 0
+    assert engine.store.backlog_sends + engine.message_service.capacity.sends == 6
+    assert client.statistics.queued_sends == 6
     await client.stop()

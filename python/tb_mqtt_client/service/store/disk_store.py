@@ -80,6 +80,8 @@ class DiskStore:
         self._replays_in_order = False
         self._releasing = 0
         """The number of sends that are being released in the thread."""
+        self._left = 0
+        """The number of sends that have left memory, if none of them was lost to damage since."""
         self._held: dict[int, StoredDelivery] = {}
         """Futures of sends that have left memory, which something waits for."""
         self._unheld: WeakValueDictionary[int, StoredDelivery] = WeakValueDictionary()
@@ -136,6 +138,7 @@ class DiskStore:
         commits = GroupCommit(thread, log, bounds, options.commit_interval, at_once=self.waits, on_written=self._written)
         replay = Replay(thread, log, options.max_age, self._replayed, self._dropped, self._queues.bytes_set_aside)
         self._now = _Open(thread, log, bounds, commits, replay)
+        self._left = log.backlog_sends
         self._apply_online()
         if log.damaged_places:
             logger.error(
@@ -341,6 +344,7 @@ class DiskStore:
         parts = self._now
         if parts is not None and parts.commits.error and (behind := parts.commits.take_behind()):
             # They would wait for a disk that may never work again.
+            self._left -= len(behind)
             self._queues.queue_backlog(
                 [(encoded, Receipt(self, number, self._delivery_of(number)), number) for encoded, number, _, _, _ in behind]
             )
@@ -423,6 +427,7 @@ class DiskStore:
     def release(self, uplinks: list[QueuedUplink]) -> None:
         """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
         parts = self._parts
+        self._left += len(uplinks)
         for uplink in uplinks:
             receipt = uplink[FUTURE]
             assert isinstance(receipt, Receipt)
@@ -459,6 +464,7 @@ class DiskStore:
         parts = self._now
         if parts is None or self._keeps:
             return
+        self._left -= len(sends)
         self._note_lost(parts)
         if not sends:
             self._queues.store_changed()
@@ -480,6 +486,7 @@ class DiskStore:
             self._queues.counter.drop(min(lost, self._queues.counter.queued))
 
     def _dropped(self, dropped: list[tuple[int, int]]) -> None:
+        self._left -= len(dropped)
         for number, datapoints in dropped:
             self._queues.counter.drop(datapoints)
             if (delivery := self._delivery_of(number)) is not None:
@@ -495,7 +502,9 @@ class DiskStore:
         parts = self._now
         if parts is None:
             return 0
-        return parts.log.backlog_sends + self._releasing + parts.commits.behind_sends
+        # The thread may have released the last two already, so that they are in the first one, too.
+        at_most = parts.log.backlog_sends + self._releasing + parts.commits.behind_sends
+        return min(self._left, at_most)
 
     @property
     def has_backlog(self) -> bool:
