@@ -26,14 +26,15 @@ pub struct Payload {
 }
 
 impl Payload {
-    fn new(py: Python<'_>, layout: Layout, part: Part<Vec<u8>>) -> Self {
-        let data = PyBytes::new(py, &part.output).unbind();
-        Self { data, layout, rest: part.with_output(()) }
+    fn new(layout: Layout, part: Part<Py<PyBytes>>) -> Self {
+        let (data, rest) = part.split_output();
+        Self { data, layout, rest }
     }
 
     fn repack(&self, py: Python<'_>, limits: Limits) -> Vec<Self> {
         let parts = repack(self.data.as_bytes(py), self.layout, &self.rest, limits);
-        parts.into_iter().map(|part| Self::new(py, self.layout, part)).collect()
+        let kept = |part: Part<Vec<u8>>| part.map_output(|data| PyBytes::new(py, &data).unbind());
+        parts.into_iter().map(|part| Self::new(self.layout, kept(part))).collect()
     }
 }
 
@@ -138,10 +139,11 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
     let uplinks = batch.uplinks();
     let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
-    let Packed { parts, oversized, suspicious } = pack::pack(&uplinks, layout, limits, now_ms).map_err(value_error)?;
+    let keep = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
+    let Packed { parts, oversized, suspicious } =
+        pack::pack_into(&uplinks, layout, limits, now_ms, keep).map_err(value_error)?;
     let suspicious_ts = suspicious.and_then(Timestamp::millis);
-    let payloads =
-        parts.into_iter().map(|part| Py::new(py, Payload::new(py, layout, part))).collect::<PyResult<_>>()?;
+    let payloads = parts.into_iter().map(|part| Py::new(py, Payload::new(layout, part))).collect::<PyResult<_>>()?;
     let oversized = oversized
         .into_iter()
         .map(|oversized| {

@@ -63,13 +63,15 @@ struct DeviceGroups<'a> {
     identity: Option<&'a Arc<Identity>>,
     first_group: usize,
     last_group: usize,
+    /// Whether its groups are in no index, because each had a later timestamp than the one before it, and no metadata.
+    ascending: bool,
     /// Whether another device has the same name, with another profile.
     shares_name: bool,
 }
 
 impl<'a> DeviceGroups<'a> {
     fn new(identity: Option<&'a Arc<Identity>>, shares_name: bool) -> Self {
-        Self { identity, first_group: END, last_group: END, shares_name }
+        Self { identity, first_group: END, last_group: END, ascending: true, shares_name }
     }
 }
 
@@ -109,7 +111,10 @@ impl<'a> Grouped<'a> {
     /// datapoints of two of them. Usually there is only one.
     #[must_use]
     pub fn rounds(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Vec<Self> {
+        let runs = uplinks.iter().filter_map(|uplink| points_of(uplink, kind)).map(Points::run_count).sum();
         let mut rounds = vec![Round::default()];
+        rounds[0].grouped.groups.reserve(runs);
+        rounds[0].grouped.pieces.reserve(runs);
         let mut unstamped = UnstampedKeys::default();
         for (source, &uplink) in uplinks.iter().enumerate() {
             let Some(points) = points_of(uplink, kind) else { continue };
@@ -335,6 +340,14 @@ struct GroupIndex<'a> {
 }
 
 impl<'a> GroupIndex<'a> {
+    /// Add the groups of a device to the index, because they are no longer in the order of time.
+    #[cold]
+    fn index_groups(&mut self, grouped: &mut Grouped<'a>, device: usize) {
+        grouped.devices[device].ascending = false;
+        let groups = DeviceView { grouped, index: device }.groups();
+        self.groups.extend(groups.map(|group| ((device, group.group().timestamp), group.index)));
+    }
+
     fn device(&mut self, grouped: &mut Grouped<'a>, identity: Option<&'a Arc<Identity>>) -> usize {
         let key = device_key(identity);
         if let Some(&device) = self.devices.get(&key) {
@@ -354,11 +367,18 @@ impl<'a> GroupIndex<'a> {
     }
 
     fn group(&mut self, grouped: &mut Grouped<'a>, device: usize, timestamp: Timestamp, metadata: usize) -> usize {
-        // Uplinks are in the order of time, so the newest group is the likely one.
-        if let Some(newest) = grouped.groups.get(grouped.devices[device].last_group)
+        // Uplinks are in the order of time, so the newest group is the likely one, and a new group the next likely one.
+        let newest = grouped.groups.get(grouped.devices[device].last_group);
+        if let Some(newest) = newest
             && (newest.timestamp, newest.metadata) == (timestamp, metadata)
         {
             return grouped.devices[device].last_group;
+        }
+        if grouped.devices[device].ascending {
+            if metadata == END && newest.is_none_or(|newest| newest.timestamp < timestamp) {
+                return grouped.add_group(device, timestamp, metadata);
+            }
+            self.index_groups(grouped, device);
         }
         if metadata == END {
             return *self

@@ -73,8 +73,19 @@ pub struct Unstamped {
 impl<T> Part<T> {
     /// Replace the output and keep all other fields.
     pub fn with_output<U>(self, output: U) -> Part<U> {
-        let Self { datapoints, devices, entries, attribution, unstamped, .. } = self;
-        Part { output, datapoints, devices, entries, attribution, unstamped }
+        self.map_output(|_| output)
+    }
+
+    /// Convert the output.
+    pub fn map_output<U>(self, convert: impl FnOnce(T) -> U) -> Part<U> {
+        let Self { output, datapoints, devices, entries, attribution, unstamped } = self;
+        Part { output: convert(output), datapoints, devices, entries, attribution, unstamped }
+    }
+
+    /// Take the output out.
+    pub fn split_output(self) -> (T, Part<()>) {
+        let Self { output, datapoints, devices, entries, attribution, unstamped } = self;
+        (output, Part { output: (), datapoints, devices, entries, attribution, unstamped })
     }
 }
 
@@ -115,9 +126,9 @@ impl fmt::Display for Misfit {
 
 /// The payloads of a batch.
 #[derive(Debug)]
-pub struct Packed<'a> {
+pub struct Packed<'a, T = Vec<u8>> {
     /// The payloads.
-    pub parts: Vec<Part<Vec<u8>>>,
+    pub parts: Vec<Part<T>>,
     /// Datapoints that fit in no payload.
     pub oversized: Vec<Oversized<'a>>,
     /// The first timestamp that is probably not in milliseconds.
@@ -134,9 +145,25 @@ pub fn pack<'a>(
     limits: Limits,
     published: Option<i64>,
 ) -> Result<Packed<'a>, Misfit> {
+    pack_into(uplinks, layout, limits, published, <[u8]>::to_vec)
+}
+
+/// Write payloads as [`pack`] does. `keep` copies the bytes of each into the form that is needed; so the memory in which they are
+/// written is used again.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_into<'a, T>(
+    uplinks: &[&'a Uplink],
+    layout: Layout,
+    limits: Limits,
+    published: Option<i64>,
+    keep: impl FnMut(&[u8]) -> T,
+) -> Result<Packed<'a, T>, Misfit> {
     check(uplinks, layout, published)?;
     let rounds = Grouped::rounds(uplinks, layout.kind, published.unwrap_or_default());
-    let (parts, oversized) = Packer::new(layout, limits, JsonSink::new(layout), uplinks.len()).run(&rounds);
+    let sink = JsonSink::new(layout, keep);
+    let (parts, oversized) = Packer::new(layout, limits, sink, uplinks.len()).run(&rounds);
     let suspicious = rounds.iter().find_map(Grouped::suspicious_timestamp);
     Ok(Packed { parts, oversized, suspicious })
 }

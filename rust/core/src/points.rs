@@ -20,8 +20,9 @@ const NO_TIMESTAMP: i64 = i64::MIN;
 const FIRST_MILLIS: i64 = i64::MIN / 2;
 const MONOTONIC_ZERO: i64 = FIRST_MILLIS + FIRST_MILLIS / 2;
 
-/// Milliseconds since the epoch, milliseconds of a monotonic clock whose offset to the epoch is not known yet, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Milliseconds since the epoch, milliseconds of a monotonic clock whose offset to the epoch is not known yet, or none, which is
+/// before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -130,6 +131,12 @@ impl Points {
     #[must_use]
     pub fn count(&self) -> usize {
         self.runs_slice().iter().map(|run| run.count.get() as usize).sum()
+    }
+
+    /// Return the number of runs.
+    #[must_use]
+    pub fn run_count(&self) -> usize {
+        self.runs_slice().len()
     }
 
     /// Return the conversions that were made when the datapoints were encoded for a client.

@@ -187,6 +187,6 @@ impl<'a> Text<'a> {
             let bytes = &self.bytes[self.datapoints[piece.first].start..last.end];
             grouped.push_piece(bytes, piece.count, index);
         }
-        Packer::new(layout, limits, JsonSink::new(layout), pieces.len()).run(&[grouped]).0
+        Packer::new(layout, limits, JsonSink::new(layout, <[u8]>::to_vec), pieces.len()).run(&[grouped]).0
     }
 }

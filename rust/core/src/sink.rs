@@ -75,18 +75,19 @@ pub trait Sink<'a> {
     fn finish(&mut self, size: usize) -> Self::Output;
 }
 
-/// Writes payloads.
+/// Writes payloads, one after the other into the same memory.
 #[derive(Debug)]
-pub struct JsonSink {
+pub struct JsonSink<F> {
     layout: Layout,
     out: Vec<u8>,
+    keep: F,
 }
 
-impl JsonSink {
-    /// Make a sink for payloads of this layout.
+impl<T, F: FnMut(&[u8]) -> T> JsonSink<F> {
+    /// Make a sink for payloads of this layout. `keep` copies the bytes of each finished payload into the form that is needed.
     #[must_use]
-    pub fn new(layout: Layout) -> Self {
-        Self { layout, out: Vec::new() }
+    pub fn new(layout: Layout, keep: F) -> Self {
+        Self { layout, out: Vec::new(), keep }
     }
 
     /// The brackets around the records (`inner`) or around the payload. Without device entries the two are one.
@@ -96,8 +97,8 @@ impl JsonSink {
     }
 }
 
-impl<'a> Sink<'a> for JsonSink {
-    type Output = Vec<u8>;
+impl<'a, T, F: FnMut(&[u8]) -> T> Sink<'a> for JsonSink<F> {
+    type Output = T;
 
     fn open_device(&mut self, device: DeviceView<'_, 'a>, first: bool) {
         if first {
@@ -148,12 +149,12 @@ impl<'a> Sink<'a> for JsonSink {
         }
     }
 
-    fn finish(&mut self, size: usize) -> Vec<u8> {
+    fn finish(&mut self, size: usize) -> T {
         self.out.push(self.brackets(false).1);
         debug_assert_eq!(self.out.len(), size, "a payload has the counted size");
-        // The next payload is likely to be about as large as this one. If its buffer grew, it would have twice the memory.
-        let next = Vec::with_capacity(size + size / 16);
-        std::mem::replace(&mut self.out, next)
+        let payload = (self.keep)(&self.out);
+        self.out.clear();
+        payload
     }
 }
 
