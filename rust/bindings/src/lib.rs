@@ -5,6 +5,7 @@
 mod buckets;
 mod convert;
 mod entries;
+mod keys;
 mod packing;
 mod store;
 mod uplinks;

@@ -14,7 +14,8 @@ use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 use crate::convert::{
-    PointRefusal, Value, at_this_moment, timestamp, value_error, with_builder, write_point, wrong_type,
+    Encoder, PointRefusal, Value, at_this_moment, timestamp, value_error, with_encoder, write_key, write_point_value,
+    wrong_type,
 };
 use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
 
@@ -97,14 +98,14 @@ impl EncodedUplink {
                 ))
             })
         })?;
-        let timeseries = with_builder(Numbers::new(round_floats), |builder| {
+        let timeseries = with_encoder(Numbers::new(round_floats), |encoder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
-                add_telemetry_dict(dict, now, builder)?;
+                add_telemetry_dict(dict, now, encoder)?;
             } else if data.is_instance_of::<TimeseriesEntry>() {
-                add_entry(data, now, builder)?;
+                add_entry(data, now, &mut encoder.points)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
-                    add_telemetry_item(&item, now, builder)?;
+                    add_telemetry_item(&item, now, encoder)?;
                 }
             } else {
                 return Err(unsupported(
@@ -113,7 +114,7 @@ impl EncodedUplink {
                     "a dict, a TimeseriesEntry and a list of these",
                 ));
             }
-            finish(builder, "telemetry", data)
+            finish(&mut encoder.points, "telemetry", data)
         })?;
         let extras = metadata.map(|(connector, received)| {
             let metadata = Some(Metadata::new(&connector, received));
@@ -125,17 +126,17 @@ impl EncodedUplink {
     #[staticmethod]
     #[pyo3(signature = (data, device = None, round_floats = true))]
     fn attributes(data: &Bound<'_, PyAny>, device: Device<'_>, round_floats: bool) -> PyResult<Self> {
-        let attributes = with_builder(Numbers::new(round_floats), |builder| {
+        let attributes = with_encoder(Numbers::new(round_floats), |encoder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
-                add_values(dict, Timestamp::NONE, builder)?;
+                add_values(dict, Timestamp::NONE, encoder)?;
             } else if data.is_instance_of::<AttributeEntry>() {
-                add_entry(data, Timestamp::NONE, builder)?;
+                add_entry(data, Timestamp::NONE, &mut encoder.points)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
                     if !item.is_instance_of::<AttributeEntry>() {
                         return Err(unsupported("item type in attributes list", &item, "AttributeEntry"));
                     }
-                    add_entry(&item, Timestamp::NONE, builder)?;
+                    add_entry(&item, Timestamp::NONE, &mut encoder.points)?;
                 }
             } else {
                 return Err(unsupported(
@@ -144,7 +145,7 @@ impl EncodedUplink {
                     "a dict, an AttributeEntry and a list of AttributeEntry",
                 ));
             }
-            finish(builder, "attributes", data)
+            finish(&mut encoder.points, "attributes", data)
         })?;
         let extras = Some(Box::new(Extras { attributes, metadata: None }));
         let timeseries = Points::default();
@@ -288,7 +289,7 @@ fn entries<'a, 'py, T: PyTypeInfo>(
 
 /// Collect the entries of an argument, which must all be of the class `T`.
 fn collect<T: PyTypeInfo>(argument: &str, entries: &Bound<'_, PyAny>) -> PyResult<Points> {
-    with_builder(Numbers::default(), |builder| {
+    with_encoder(Numbers::default(), |Encoder { points: builder, .. }| {
         for (index, entry) in entries.try_iter()?.enumerate() {
             let entry = entry?;
             if !entry.is_instance_of::<T>() {
@@ -303,20 +304,20 @@ fn collect<T: PyTypeInfo>(argument: &str, entries: &Bound<'_, PyAny>) -> PyResul
     })
 }
 
-fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    if item.is_instance_of::<TimeseriesEntry>() {
-        add_entry(item, now, builder)
-    } else if let Ok(dict) = item.cast_exact::<PyDict>() {
-        add_telemetry_dict(dict, now, builder)
+fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, encoder: &mut Encoder) -> PyResult<()> {
+    if let Ok(dict) = item.cast_exact::<PyDict>() {
+        add_telemetry_dict(dict, now, encoder)
+    } else if item.is_instance_of::<TimeseriesEntry>() {
+        add_entry(item, now, &mut encoder.points)
     } else {
         Err(unsupported("item type in telemetry list", item, "dict and TimeseriesEntry"))
     }
 }
 
 /// Add `{"ts": ms, "values": {…}}`, or `{key: value}` if there is no `ts`.
-fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, encoder: &mut Encoder) -> PyResult<()> {
     let py = dict.py();
-    let Some(ts) = dict.get_item(pyo3::intern!(py, "ts"))? else { return add_values(dict, now, builder) };
+    let Some(ts) = dict.get_item(pyo3::intern!(py, "ts"))? else { return add_values(dict, now, encoder) };
     let Some(values) = dict.get_item(pyo3::intern!(py, "values"))? else {
         return Err(PyValueError::new_err(
             "telemetry with 'ts' must have 'values', a dict with at least one datapoint",
@@ -332,17 +333,26 @@ fn add_telemetry_dict(dict: &Bound<'_, PyDict>, now: Timestamp, builder: &mut Po
     if values.is_empty() {
         return Err(PyValueError::new_err("'values' must have at least one datapoint"));
     }
-    add_values(values, timestamp(Some(&ts))?.or(now), builder)
+    add_values(values, timestamp(Some(&ts))?.or(now), encoder)
 }
 
-fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, encoder: &mut Encoder) -> PyResult<()> {
     let values = at_this_moment(values);
-    builder.push_run(timestamp, |out| {
+    let Encoder { points, keys } = encoder;
+    let awake = keys.is_awake(values.len());
+    points.push_run(timestamp, |out| {
         for (key, value) in values.iter() {
-            write_point(&Value(key), &Value(value), out)?;
+            let (key, value) = (Value(key), Value(value));
+            if awake {
+                keys.write(&key, &mut out.bytes)?;
+            } else {
+                write_key(&key, &mut out.bytes)?;
+            }
+            write_point_value(&key, &value, out)?;
         }
         Ok::<_, PointRefusal>(values.len())
     })?;
+    keys.judge();
     Ok(())
 }
 

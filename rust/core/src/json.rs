@@ -3,9 +3,13 @@
 use std::fmt;
 
 use crate::numbers::{Numbers, PLAIN};
+use crate::short::{HIGH, ONES, SHORT, any_marked, append_with, place};
 
 /// Deepest nesting of lists and dicts in one value.
 pub const MAX_DEPTH: usize = 128;
+
+/// Bytes of the longest number that is written here, a float such as `-1.2345678901234567e-308`.
+const LONGEST_NUMBER: usize = 24;
 
 /// A value of another representation (a Python object, a test's tree) that can be written as JSON.
 pub trait Node: Sized {
@@ -101,29 +105,41 @@ impl Reason {
 }
 
 /// A value that was refused: where and why.
+///
+/// It is a single pointer, so that a writer's result fits in a register.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct Refusal(Box<Refused>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Refused {
     /// Steps from the refused part up to the whole: innermost first, because they are collected on the way out.
     steps: Vec<Step>,
-    /// Why.
-    pub reason: Reason,
+    reason: Reason,
 }
 
 impl Refusal {
+    #[cold]
     fn new(reason: Reason) -> Self {
-        Self { steps: Vec::new(), reason }
+        Self(Box::new(Refused { steps: Vec::new(), reason }))
     }
 
+    #[cold]
     fn inside(mut self, step: Step) -> Self {
-        self.steps.push(step);
+        self.0.steps.push(step);
         self
+    }
+
+    /// Return the reason.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.0.reason
     }
 
     /// Return the path from the whole value (`$`) to the refused part.
     #[must_use]
     pub fn path(&self) -> String {
         let mut path = String::from("$");
-        for step in self.steps.iter().rev() {
+        for step in self.0.steps.iter().rev() {
             match step {
                 Step::Key(key) => {
                     path.push('.');
@@ -143,7 +159,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path();
-        match &self.reason {
+        match self.reason() {
             Reason::Unsupported { type_name, repr } => {
                 write!(
                     f,
@@ -190,10 +206,13 @@ pub struct Output {
 /// When the value or a part of it cannot be written as JSON.
 #[inline]
 pub fn write_value<N: Node>(node: &N, out: &mut Output) -> Result<(), Refusal> {
-    write_nested(node, out, 0)
+    write_at_depth(node, out, 0)
 }
 
-fn write_nested<N: Node>(node: &N, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+/// Inlined, because the usual value is a number or a text. Lists and dicts call it again.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+fn write_at_depth<N: Node>(node: &N, out: &mut Output, depth: usize) -> Result<(), Refusal> {
     match node.shape() {
         Shape::Float(value) => write_float(value, out, depth)?,
         Shape::Int(value) => write_int(value, &mut out.bytes),
@@ -201,21 +220,27 @@ fn write_nested<N: Node>(node: &N, out: &mut Output, depth: usize) -> Result<(),
         Shape::Bool(true) => out.bytes.extend_from_slice(b"true"),
         Shape::Bool(false) => out.bytes.extend_from_slice(b"false"),
         Shape::Null => out.bytes.extend_from_slice(b"null"),
-        Shape::Digits(digits) => {
-            if depth == 0 {
-                out.numbers.large_integer();
-            }
-            out.bytes.extend_from_slice(digits.as_bytes());
-        }
+        Shape::Digits(digits) => write_digits(&digits, out, depth),
         Shape::List(items) => write_list::<N>(items, out, deeper(depth)?)?,
         Shape::Dict(pairs) => write_dict::<N>(pairs, out, deeper(depth)?)?,
         Shape::BrokenText => return Err(Refusal::new(Reason::LoneSurrogate)),
-        Shape::Unsupported => {
-            let (type_name, repr) = node.describe();
-            return Err(Refusal::new(Reason::Unsupported { type_name, repr }));
-        }
+        Shape::Unsupported => return Err(unsupported(node)),
     }
     Ok(())
+}
+
+#[cold]
+fn unsupported<N: Node>(node: &N) -> Refusal {
+    let (type_name, repr) = node.describe();
+    Refusal::new(Reason::Unsupported { type_name, repr })
+}
+
+#[cold]
+fn write_digits(digits: &str, out: &mut Output, depth: usize) {
+    if depth == 0 {
+        out.numbers.large_integer();
+    }
+    out.bytes.extend_from_slice(digits.as_bytes());
 }
 
 fn deeper(depth: usize) -> Result<usize, Refusal> {
@@ -225,18 +250,20 @@ fn deeper(depth: usize) -> Result<usize, Refusal> {
     Ok(depth + 1)
 }
 
+#[inline(never)]
 fn write_list<N: Node>(items: N::Items, out: &mut Output, depth: usize) -> Result<(), Refusal> {
     out.bytes.push(b'[');
     for (index, item) in items.enumerate() {
         if index > 0 {
             out.bytes.push(b',');
         }
-        write_nested(&item, out, depth).map_err(|refusal| refusal.inside(Step::Index(index)))?;
+        write_at_depth(&item, out, depth).map_err(|refusal| refusal.inside(Step::Index(index)))?;
     }
     out.bytes.push(b']');
     Ok(())
 }
 
+#[inline(never)]
 fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Output, depth: usize) -> Result<(), Refusal> {
     out.bytes.push(b'{');
     for (index, (key, value)) in pairs.enumerate() {
@@ -246,7 +273,7 @@ fn write_dict<N: Node>(pairs: N::Pairs, out: &mut Output, depth: usize) -> Resul
         let text = text_of(&key)?;
         write_str(text, &mut out.bytes);
         out.bytes.push(b':');
-        write_nested(&value, out, depth).map_err(|refusal| refusal.inside(Step::Key(text.to_owned())))?;
+        write_at_depth(&value, out, depth).map_err(|refusal| refusal.inside(Step::Key(text.to_owned())))?;
     }
     out.bytes.push(b'}');
     Ok(())
@@ -261,11 +288,14 @@ pub fn text_of<N: Node>(key: &N) -> Result<&str, Refusal> {
     match key.text() {
         Text::Sound(text) => Ok(text),
         Text::Broken => Err(Refusal::new(Reason::LoneSurrogate)),
-        Text::Other => {
-            let (type_name, repr) = key.describe();
-            Err(Refusal::new(Reason::KeyNotText { type_name, repr }))
-        }
+        Text::Other => Err(not_text(key)),
     }
+}
+
+#[cold]
+fn not_text<N: Node>(key: &N) -> Refusal {
+    let (type_name, repr) = key.describe();
+    Refusal::new(Reason::KeyNotText { type_name, repr })
 }
 
 #[inline]
@@ -279,52 +309,61 @@ fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Ref
             value = out.numbers.unusual_float(value);
         }
     }
-    out.bytes.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    append_number(zmij::Buffer::new().format_finite(value), &mut out.bytes);
     Ok(())
 }
 
 /// Append an integer as digits.
 #[inline]
 pub fn write_int(value: i64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    append_number(itoa::Buffer::new().format(value), out);
+}
+
+/// Append the text of a number, which has at most 24 bytes.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+fn append_number(text: &str, out: &mut Vec<u8>) {
+    append_with::<LONGEST_NUMBER>(out, |room| {
+        place(text.as_bytes(), room, 0);
+        text.len()
+    });
 }
 
 /// Append a string in quotes, with the escapes that JSON requires and no others.
 #[inline]
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
-    if needs_escape(bytes) {
+    if any_marked(bytes, escaped) {
         write_escaped(bytes, out);
+    } else if bytes.len() <= SHORT {
+        append_with::<{ SHORT + 2 }>(out, |room| {
+            room[0] = b'"';
+            place(bytes, room, 1);
+            room[bytes.len() + 1] = b'"';
+            bytes.len() + 2
+        });
     } else {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
         out.extend_from_slice(bytes);
+        out.push(b'"');
     }
-    out.push(b'"');
 }
 
-/// Whether any byte must be escaped. It looks at eight bytes at a time, because nearly all strings are short and plain.
-#[inline]
-fn needs_escape(bytes: &[u8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let flags = |word: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*word);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
-        control | quote | backslash
-    };
-    // The last word may overlap the one before it, which is cheaper than a byte at a time.
-    let Some(last) = bytes.last_chunk() else {
-        return bytes.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0);
-    };
-    bytes.as_chunks().0.iter().fold(flags(last), |flagged, word| flagged | flags(word)) != 0
+/// Mark the bytes of a word that must be escaped.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+fn escaped(word: u64) -> u64 {
+    // Each difference sets the highest bit of a byte below a limit. A borrow comes only from a byte that is marked itself.
+    let control_or_quote = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    (control_or_quote | backslash) & !word & HIGH
 }
 
+#[cold]
 fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
     let mut written = 0;
     for (index, &byte) in bytes.iter().enumerate() {
         let escape = ESCAPES[usize::from(byte)];
@@ -341,6 +380,7 @@ fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
 }
 
 /// The letter after the backslash for each byte that must be escaped, `u` for the long form, 0 for all others.

@@ -19,6 +19,7 @@ pub mod numbers;
 pub mod pack;
 pub mod points;
 pub mod repack;
+pub mod short;
 pub mod sink;
 pub mod store;
 pub mod uplink;

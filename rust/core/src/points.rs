@@ -133,12 +133,6 @@ impl Points {
         self.runs_slice().iter().map(|run| run.count.get() as usize).sum()
     }
 
-    /// Return the number of runs.
-    #[must_use]
-    pub fn run_count(&self) -> usize {
-        self.runs_slice().len()
-    }
-
     /// Return the conversions that were made when the datapoints were encoded for a client.
     #[must_use]
     pub fn conversions(&self) -> Conversions {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tb_mqtt_core::json::{MAX_DEPTH, Output, write_value};
 use tb_mqtt_core::key;
 use tb_mqtt_core::points::PointIter;
+use tb_mqtt_core::short::{HIGH, any_marked, append};
 
 proptest! {
     /// Reading a written value returns an equal value.
@@ -43,7 +44,27 @@ proptest! {
         prop_assert_eq!(key::validate(&key).is_ok(), sound);
         let mut out = Vec::new();
         prop_assert_eq!(key::write(&key, &mut out).is_ok(), sound);
-        prop_assert_eq!(out, if sound { serde_json::to_vec(&key).expect("a string") } else { Vec::new() });
+        let mut expected = if sound { serde_json::to_vec(&key).expect("a string") } else { Vec::new() };
+        expected.extend(sound.then_some(b':'));
+        prop_assert_eq!(out, expected);
+    }
+
+    /// Texts of every length around those that are copied in two pieces are appended after what is there.
+    #[test]
+    fn short_texts_are_appended(before in prop::collection::vec(any::<u8>(), 0..40), text in prop::collection::vec(any::<u8>(), 0..70)) {
+        let mut out = before.clone();
+        append(&text, &mut out);
+        prop_assert_eq!(out, [before, text].concat());
+    }
+
+    /// A marked byte is found at every place.
+    #[test]
+    fn marked_bytes_are_found(length in 0_usize..70, place in 0_usize..80) {
+        let mut text = vec![1_u8; length];
+        if let Some(byte) = text.get_mut(place) {
+            *byte = 0xff;
+        }
+        prop_assert_eq!(any_marked(&text, |word| word & HIGH), place < length);
     }
 }
 
@@ -56,7 +77,7 @@ fn nesting_has_a_limit() {
     assert!(write_value(&Tree(nested(MAX_DEPTH)), &mut Output::default()).is_ok());
     let refusal = write_value(&Tree(nested(MAX_DEPTH + 1)), &mut Output::default()).expect_err("one too deep");
     assert_eq!(refusal.path(), format!("${}", "[0]".repeat(MAX_DEPTH)));
-    assert!(refusal.reason.is_unsupported());
+    assert!(refusal.reason().is_unsupported());
 }
 
 #[test]
