@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
 KILLS ?= 500
 FUZZ_SECONDS ?= 60
+GATEWAY ?=
 WRITE ?=
 
 SHELL := bash
@@ -38,9 +39,10 @@ demo: $(STAMPS)/native ## Send this machine's metrics and a million datapoints t
 	@$(BIN)/python -m tb_mqtt_client.demo $(DEMO_ARGS)
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv rust-toolchain ## Build the source distribution and a wheel for this platform into dist/
+wheel: $(STAMPS)/venv rust-toolchain ## Build the source distribution and a wheel for this platform into dist/ (GATEWAY=1 adds one for the IoT Gateway)
 	@rm -rf dist && mkdir dist
 	@$(FOR_WHEELS) $(BIN)/python tests/distribution/build_distributions.py $(DISTRIBUTIONS) --into dist
+	$(if $(filter 1,$(GATEWAY)),@$(BIN)/python tests/distribution/gateway_wheel.py dist >/dev/null)
 	@ls dist
 
 .PHONY: docs
@@ -67,6 +69,11 @@ server-test: $(STAMPS)/native $(STAMPS)/group-test ## Test against a running Thi
 .PHONY: wheel-test
 wheel-test: distributions $(STAMPS)/group-test ## Test only the wheels, in clean environments of every Python found on this machine
 	$(WITH_WHEELS) $(BIN)/python -m pytest tests/distribution
+
+.PHONY: gateway-test
+gateway-test: $(STAMPS)/group-test ## Test with the official IoT Gateway, which is installed from the package index
+	@$(MAKE) --no-print-directory wheel GATEWAY=1
+	GATEWAY_WHEEL="$$(echo $(CURDIR)/dist/*+core.*.whl)" $(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Check formatting, lints and types of both languages, the stub, the workflow files and the docs
