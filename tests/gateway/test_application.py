@@ -85,6 +85,8 @@ class Application:
             env={**os.environ, "TB_GW_CONFIG_DIR": str(config), "PYTHONPATH": ""},
             stdout=self._file,
             stderr=subprocess.STDOUT,
+            # A shell that starts the tests in the background lets them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_until(self, condition):
