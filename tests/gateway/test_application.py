@@ -24,6 +24,8 @@ FOLDER = Path(os.environ.get("GATEWAY_FOLDER", "target/gateway")).absolute()
 DEVICES, KEYS, ROUNDS = 100, 10, 20
 SECONDS = 120
 """A limit for waiting, so that a defect cannot block the test."""
+INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+"""A shell that starts the tests in the background lets them ignore Ctrl-C, and their programs inherit that."""
 
 pytestmark = pytest.mark.skipif(WHEEL is None, reason="needs the wheel and the package index: make gateway-test")
 
@@ -80,13 +82,11 @@ class Application:
         self._output = folder / "output.txt"
         self._file = self._output.open("w")
         self._process = subprocess.Popen(
-            [environment / "bin/thingsboard-gateway"],
+            [sys.executable, "-c", INTERRUPTIBLE, environment / "bin/thingsboard-gateway"],
             cwd=folder,
             env={**os.environ, "TB_GW_CONFIG_DIR": str(config), "PYTHONPATH": ""},
             stdout=self._file,
             stderr=subprocess.STDOUT,
-            # A shell that starts the tests in the background lets them ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_until(self, condition):
