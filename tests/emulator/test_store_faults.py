@@ -8,7 +8,8 @@ import pytest
 from device_peer import make_client
 
 from engine_parts import engine_of
-from reference.store_log import Disk
+from reference.store_log import Disk, ReferenceLog
+from store_kills import all_delivered
 from tb_mqtt_client import Certainty
 from tb_mqtt_client.common.exceptions import StoreFullError
 
@@ -19,6 +20,22 @@ def disk(monkeypatch):
     disk = Disk()
     monkeypatch.setattr("tb_mqtt_client.service.engine.open_log", disk.open_log)
     return disk
+
+
+class FullDisk(Disk):
+    """A disk on which nothing can be written while it is full. What is on it can be read."""
+
+    is_full = False
+
+    def open_log(self, path, owner, max_segment_bytes):
+        return LogOnFullDisk(self, path, owner, max_segment_bytes)
+
+
+class LogOnFullDisk(ReferenceLog):
+    def commit(self, sends, settled):
+        if self._disk.is_full:
+            raise OSError(errno.ENOSPC, "the disk is full", self._path)
+        super().commit(sends, settled)
 
 
 @pytest.fixture
@@ -119,4 +136,33 @@ async def test_sends_that_leave_memory_are_counted_once(emulator, path, disk):
     assert engine.store._parts.log.backlog_sends > 0
     assert engine.store.backlog_sends + engine.message_service.capacity.sends == 6
     assert client.statistics.queued_sends == 6
+    await client.stop()
+
+
+@pytest.mark.parametrize("is_repaired", [False, True])
+async def test_new_attributes_do_not_overtake_the_backlog_on_a_full_disk(emulator, path, monkeypatch, is_repaired):
+    disk = FullDisk()
+    monkeypatch.setattr("tb_mqtt_client.service.engine.open_log", disk.open_log)
+    monkeypatch.setattr("tb_mqtt_client.service.store.replay.READ_SENDS", 7)
+    client = await offline(emulator, {"path": path, "min_free": 0}, max_queued_messages=5)
+    for number in range(50):
+        await client.send_attributes({"state": number}, wait_for_publish=False)
+    await client.flush()
+    disk.is_full = True
+    await send(client, {"a": 1})
+    with pytest.raises(OSError, match="full"):
+        await client.flush()
+    for number in range(50, 60):
+        await client.send_attributes({"state": number}, wait_for_publish=False)
+    assert adds_up(client)
+    seen = []
+    emulator.on_publish = lambda publish: (
+        seen.append(publish.json()["state"]) if publish.topic == "v1/devices/me/attributes" else None
+    )
+    disk.is_full = not is_repaired
+    await emulator.start()
+    await all_delivered(client)
+    assert seen == sorted(seen)
+    assert seen[-1] == 59
+    assert adds_up(client)
     await client.stop()

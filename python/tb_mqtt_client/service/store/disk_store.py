@@ -247,14 +247,18 @@ class DiskStore:
     def goes_behind(self, encoded: EncodedUplink) -> bool:
         """Return whether a new send must not overtake the backlog, so that it has to be released at once."""
         parts = self._parts
-        log = parts.log
-        if parts.commits.error or parts.replay.error:
+        if parts.replay.error:
             # The backlog cannot be read: new data must not wait for it.
             return False
-        is_between = parts.commits.behind_sends > 0 or parts.replay.is_reading or self._releasing > 0
         if self._replays_in_order:
-            return is_between or log.backlog_sends > 0
-        return encoded.attribute_count > 0 and (is_between or log.backlog_attribute_sends > 0)
+            return parts.commits.behind_sends > 0 or self._has_older(parts)
+        return encoded.attribute_count > 0 and (parts.commits.behind_sends > 0 or self._has_older(parts))
+
+    def _has_older(self, parts: _Open) -> bool:
+        """Return whether sends on disk have to be read before those that go behind them."""
+        log = parts.log
+        on_disk = log.backlog_sends if self._replays_in_order else log.backlog_attribute_sends
+        return on_disk > 0 or parts.replay.is_reading or self._releasing > 0
 
     def has_space(self, nbytes: int) -> bool:
         """Return whether a send fits in the store."""
@@ -341,14 +345,20 @@ class DiskStore:
 
     def _written(self) -> None:
         """Note that a commit has ended."""
+        self._take_behind()
+        self._note_space()
+
+    def _take_behind(self) -> None:
+        """Queue the sends that wait for a failing disk behind the backlog, when they no longer have to wait for the backlog."""
         parts = self._now
-        if parts is not None and parts.commits.error and (behind := parts.commits.take_behind()):
+        if parts is None or not parts.commits.error or (self._has_older(parts) and not parts.replay.error):
+            return
+        if behind := parts.commits.take_behind():
             # They would wait for a disk that may never work again.
             self._left -= len(behind)
             self._queues.queue_backlog(
                 [(encoded, Receipt(self, number, self._delivery_of(number)), number) for encoded, number, _, _, _ in behind]
             )
-        self._note_space()
 
     def _wake_senders(self) -> None:
         """Let sends that wait for space look for it again."""
@@ -467,6 +477,7 @@ class DiskStore:
         self._left -= len(sends)
         self._note_lost(parts)
         if not sends:
+            self._take_behind()
             self._queues.store_changed()
             return
         settled = parts.replay.settled
@@ -476,6 +487,7 @@ class DiskStore:
                 for encoded, number, _, _, _ in sends
             ]
         )
+        self._take_behind()
 
     def _note_lost(self, parts: _Open) -> None:
         """Count datapoints that were lost by damage since the store was opened, or since the last call."""
