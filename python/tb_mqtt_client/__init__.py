@@ -25,7 +25,7 @@ from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.common.runner import run
 from tb_mqtt_client.constants.firmware import FirmwareStates
-from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, RPCReply, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, Priority, QueuePolicy, Replay, RPCReply, TimestampSource
 from tb_mqtt_client.constants.provisioning import ProvisioningResponseStatus
 from tb_mqtt_client.entities.connection_event import (
     ClientFailed,
@@ -111,6 +111,7 @@ __all__ = [
     "NoDeviceSessionError",
     "NotAStoreError",
     "NotConnectedError",
+    "Priority",
     "ProvisioningRequest",
     "ProvisioningResponse",
     "ProvisioningResponseStatus",
@@ -124,6 +125,7 @@ __all__ = [
     "RPCRequest",
     "RPCResponse",
     "RPCStatus",
+    "Replay",
     "RequestRefusedError",
     "RequestedAttributeResponse",
     "Statistics",

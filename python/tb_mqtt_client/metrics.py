@@ -32,7 +32,7 @@ class Observed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """One metric, and the field of ``health()`` that it shows."""
+    """One metric, and the field of ``health()`` that it shows; ``a.b`` is the field ``b`` of the dict in field ``a``."""
 
     field: str
     name: str
@@ -75,6 +75,11 @@ _METRICS = (
     _Described("connected", "connected", "1 if the client is connected", GaugeMetricFamily),
     _Described("ready", "ready", "1 if the session is set up, so that data can be published", GaugeMetricFamily),
     _Described("limited", "limited", "1 if a message waits for a rate limit or a pause", GaugeMetricFamily),
+    _Described("backlog.sends", "backlog_sends", "Sends of the backlog that are left", GaugeMetricFamily),
+    _Described("backlog.datapoints", "backlog_datapoints", "Datapoints of the backlog that are left", GaugeMetricFamily),
+    _Described("backlog.bytes", "backlog_bytes", "Encoded bytes of the backlog that are left", GaugeMetricFamily),
+    _Described("backlog.oldest_seconds", "backlog_oldest_seconds", "Age of the oldest send of the backlog", GaugeMetricFamily),
+    _Described("backlog.eta_seconds", "backlog_eta_seconds", "When the backlog will be gone, at its rate", GaugeMetricFamily),
     _Described("devices", "sub_devices", "Sub-devices registered with the gateway", GaugeMetricFamily),
 )
 _STORE_METRICS = (
@@ -166,8 +171,8 @@ class ClientMetrics(Collector):
         for described in _METRICS:
             family = _family(described, *LABELS)
             for labels, snapshot in snapshots:
-                if described.field in snapshot:
-                    family.add_metric(labels, float(snapshot[described.field]))
+                if (value := _value(snapshot, described.field)) is not None:
+                    family.add_metric(labels, float(value))
             yield family
         for described in _STORE_METRICS:
             family = _family(described, *LABELS)
@@ -185,6 +190,13 @@ class ClientMetrics(Collector):
                 since.add_metric(labels, snapshot[_SINCE.field] / 1000)
         yield by_reason
         yield since
+
+
+def _value(snapshot: dict[str, Any], field: str) -> Any:
+    """Return the value of a field; ``None`` if there is none."""
+    outer, _, inner = field.partition(".")
+    value = snapshot.get(outer)
+    return value.get(inner) if inner and value is not None else value
 
 
 def _family(described: _Described, *labels: str) -> Any:

@@ -55,7 +55,7 @@ class Traffic(SubDeviceTraffic):
 
     def uplink(self, device, value):
         """Queue a send, which its value identifies."""
-        uplink = EncodedUplink.timeseries({"a": value}, 0, device), None, 0
+        uplink = EncodedUplink.timeseries({"a": value}, 0, device), None, 0, None
         self.put_uplinks([uplink])
 
     def queued(self):

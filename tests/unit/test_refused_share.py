@@ -7,7 +7,7 @@ A, B = DeviceIdentity("A"), DeviceIdentity("B")
 
 
 def uplink(device, number=0):
-    return EncodedUplink.timeseries({"a": 1}, 0, device), None, number
+    return EncodedUplink.timeseries({"a": 1}, 0, device), None, number, None
 
 
 def test_half_of_the_queue_is_the_share():
@@ -56,12 +56,12 @@ async def test_held_data_of_refused_devices_counts_until_it_leaves():
     counts(2)
     gate.fail(B)
     counts(3)
-    number, take = gate.oldest(of_refused=True)
+    (_, number), take = gate.oldest(of_refused=True)
     assert (number, take()[0].device) == (1, A)
     counts(2)
     gate.release(B)
     counts(1)
-    assert gate.oldest()[0] == 3
+    assert gate.oldest()[0][1] == 3
     gate.take_all()
     counts(0)
     assert gate.keep(A, uplink(A, 4))

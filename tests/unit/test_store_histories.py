@@ -15,6 +15,7 @@ from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.entities.store import Store
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.terms import backlog_terms
 from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER
 from tb_mqtt_client.service.store.disk_store import DiskStore
 
@@ -28,6 +29,9 @@ class Queues:
     def __init__(self):
         self.counter = DeliveryCounter()
         self.queued = []
+
+    def backlog_terms(self, accepted_ms, expires_ms):
+        return backlog_terms(accepted_ms, expires_ms, 1, 1)
 
     def queue_backlog(self, uplinks):
         self.queued += uplinks
@@ -65,7 +69,7 @@ class Client:
         receipt, number = self.store.accept(encoded, delivery)
         self.queues.counter.accept(1)
         delivery.stored.add_done_callback(lambda _: delivery.done() or self.reported.add(key))
-        uplink = encoded, receipt, number
+        uplink = encoded, receipt, number, None
         if self.store.goes_behind(encoded):
             self.store.release([uplink])
         else:

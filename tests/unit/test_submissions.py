@@ -14,6 +14,7 @@ from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.lanes import LaneQueue
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.submissions import MAX_CROSSING, Submissions
@@ -37,11 +38,11 @@ class Queues:
     """An intake with its queue, as a client has them."""
 
     def __init__(self, policy=QueuePolicy.WAIT, max_sends=1000, max_bytes=1_000_000):
-        self.queue = AsyncDeque()
+        self.queue = LaneQueue()
         self.counter = DeliveryCounter()
         self.capacity = QueueCapacity(max_sends, max_bytes)
         receipts = Receipts(FutureMap(), self.counter, self.capacity)
-        self.intake = Intake(AsyncDeque(), self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest)
+        self.intake = Intake(AsyncDeque(), self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest, None)
         self.submissions = Submissions(self.intake, self.capacity, policy, own_tasks())
         self.intake.open()
         self.submissions.open()
@@ -51,12 +52,12 @@ class Queues:
 
     def publish(self, count):
         """Take sends out of the queue, as a worker does."""
-        for encoded, _, _ in self.queue.pop_now(count):
+        for encoded, _, _, _ in self.queue.pop_now(count):
             self.capacity.give_back(1, encoded.nbytes)
 
     @property
     def values(self):
-        return [encoded.timeseries_entries()[0].value for encoded, _, _ in self.queue.items_now()]
+        return [encoded.timeseries_entries()[0].value for encoded, _, _, _ in self.queue.items_now()]
 
 
 def send(value, device=None):

@@ -18,7 +18,7 @@ from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.network.tls_context import TlsFiles
 from tb_mqtt_client.common.options import DEVICE_OPTIONS, GATEWAY_OPTIONS, Option, nearest_option
-from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, RPCReply, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, Replay, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import MQTT_OVER_TLS_PORT, MQTT_PORT, GivenServer, ServerAddress
 from tb_mqtt_client.entities.store import Store
 
@@ -89,6 +89,10 @@ class DeviceConfig:
     store: Store | None
     """Where accepted sends are kept on disk until their results are known: a path, a ``Store``, or a dict of its fields
     (``TB_STORE``, a path). ``None``: in memory only."""
+    replay: Replay
+    """Whether new data goes out as it comes (``"live_first"``) or behind the backlog of a store (``"in_order"``)."""
+    backlog_share: float
+    """With ``"live_first"``, the share of the limits that the backlog gets while new data could use everything, between 0 and 1."""
     max_inflight_messages: int
     """The number of messages that may be published and not yet acknowledged."""
     ack_timeout: float

@@ -15,7 +15,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
-from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, RPCReply, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, Replay, RPCReply, TimestampSource
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_PORT, parse_servers
 from tb_mqtt_client.entities.store import Store
 
@@ -150,6 +150,17 @@ def _choice(kind: type[C]) -> Callable[[str, Any], C]:
     return convert
 
 
+def _share(name: str, value: Any) -> float:
+    try:
+        # float() accepts True.
+        share = float(value) if not isinstance(value, bool) else 0.0
+    except (TypeError, ValueError):
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError(f"{name} must be a number between 0 and 1, not {value!r}")
+    return share
+
+
 def _moment(name: str, value: Any) -> datetime:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
@@ -203,6 +214,8 @@ DEVICE_OPTIONS: Final[Mapping[str, Option]] = {
     "max_queued_bytes": Option(DEFAULT_MAX_QUEUED_BYTES, _whole(1, _LARGEST_INT64)),
     "queue_policy": Option(QueuePolicy.WAIT, _choice(QueuePolicy)),
     "store": Option(None, Store.of, "STORE"),
+    "replay": Option(Replay.LIVE_FIRST, _choice(Replay)),
+    "backlog_share": Option(0.5, _share),
     # There are 65,535 packet ids, and service messages and subscriptions need some too.
     "max_inflight_messages": Option(100, _whole(1, 65_000)),
     "ack_timeout": Option(30.0, _seconds),

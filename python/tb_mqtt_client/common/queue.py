@@ -80,12 +80,14 @@ class AsyncDeque(Generic[T]):
         """Remove and return all items that match, in their order."""
         found = [item for item in self._items if matches(item)]
         if found:
-            self._items = deque([item for item in self._items if not matches(item)])
+            left = [item for item in self._items if not matches(item)]
+            self._items.clear()
+            self._items.extend(left)
             self._wake()
         return found
 
     def _wake(self) -> None:
-        if self._items:
-            self.filled.set()
-        else:
+        if self.is_empty():
             self.filled.clear()
+        else:
+            self.filled.set()

@@ -1,7 +1,7 @@
 """Values of the options that offer a choice."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 MQTT_3_1_1: Final = 4
 MQTT_5: Final = 5
@@ -16,7 +16,7 @@ class QueuePolicy(StrEnum):
     RAISE = "raise"
     """Raise ``BackpressureException`` and accept none of the call's data."""
     DROP_OLDEST = "drop_oldest"
-    """Drop the oldest queued data, whose results have the reason code -2 (``LocalReasonCode.DROPPED``)."""
+    """Drop the oldest queued data of the lowest priority; its results have the reason code -2 (``LocalReasonCode.DROPPED``)."""
     DROP_NEWEST = "drop_newest"
     """Drop the data of the call itself; its result has the reason code -2."""
 
@@ -39,6 +39,30 @@ class ClockMode(StrEnum):
     """Hold telemetry without ``ts`` until the clock is credible, and give it the right time then."""
     CORRECT = "correct"
     """Also hold and correct telemetry whose ``ts`` the program took from the clock that was not set."""
+
+
+class Priority(StrEnum):
+    """The priority of a send among the sends that wait in the queue."""
+
+    HIGH = "high"
+    """Before everything else that waits, for rare data such as alarms."""
+    NORMAL = "normal"
+    """The default."""
+    LOW = "low"
+    """After data of normal priority; dropped first if the queue is full."""
+
+
+PriorityName: TypeAlias = Literal["high", "normal", "low"]
+"""The values of `Priority`."""
+
+
+class Replay(StrEnum):
+    """Whether new data waits for the backlog, which is older data that only a store has."""
+
+    LIVE_FIRST = "live_first"
+    """New data goes out as it comes, and the backlog gets a share of the limits."""
+    IN_ORDER = "in_order"
+    """New data goes out behind the backlog."""
 
 
 class RPCReply(StrEnum):

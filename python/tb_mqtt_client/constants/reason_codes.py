@@ -71,6 +71,8 @@ class LocalReasonCode(IntEnum):
     ``PublishResult.certainty`` distinguishes these cases."""
     DROPPED = -2
     """Dropped from the full queue by the queue policy that the user chose (``QueuePolicy``), or from the full store."""
+    EXPIRED = -3
+    """Dropped because the time of its ``expires_after`` passed before it was written into a message."""
     KEPT = -4
     """Left in the store when the client was stopped: the next client that opens the store sends it."""
 
@@ -159,6 +161,7 @@ _NAMES: Final[dict[int, str]] = (
     | {
         LocalReasonCode.NOT_DELIVERED: "not delivered",
         LocalReasonCode.DROPPED: "dropped",
+        LocalReasonCode.EXPIRED: "expired",
         LocalReasonCode.KEPT: "kept",
     }
 )

@@ -24,12 +24,13 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
-from tb_mqtt_client.constants.option_values import ClockMode, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.statistics import Statistics
+from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
@@ -138,7 +139,10 @@ class Engine:
         backpressure = BackpressureController(delay=config.backpressure_delay, on_pause=self.events.paused)
         self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
-        self.store = None if config.store is None else DiskStore(config.store, partial(owner_of, config), open_log)
+        self.store = None
+        if config.store is not None:
+            in_order = config.replay is Replay.IN_ORDER
+            self.store = DiskStore(config.store, partial(owner_of, config), open_log, replays_in_order=in_order)
         """Keeps the sends on disk; ``None`` if they are in memory only."""
         self.message_service = MessageService(
             self.mqtt_manager,
@@ -152,6 +156,8 @@ class Engine:
             store=self.store,
             timestamps=config.timestamps,
             device_clock=self.device_clock,
+            replay=config.replay,
+            backlog_share=config.backlog_share,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
         self.downlink = DeviceDownlink(
@@ -254,7 +260,8 @@ class Engine:
 
     def health(self) -> dict[str, Any]:
         """Return the current state as JSON values: ``health_snapshot``, the client's id and state, and its server."""
-        state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics)
+        pace = self.message_service.backlog_pace
+        state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics, pace)
         state["store"] = None if self.store is None else self.store.health()
         server = self.session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)
@@ -555,10 +562,17 @@ class Engine:
         """Encode client attributes of the device, in any thread."""
         return EncodedUplink.attributes(data, None, self.config.round_floats)
 
-    def submit(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None) -> None:
+    def submit(
+        self,
+        uplink: EncodedUplink,
+        receiver: SendReceipt,
+        timeout: float | None,
+        priority: Priority | str = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> None:
         """Accept a send in any thread, see ``DeviceClient.submit``."""
         self.require_accepting()
-        self.message_service.submissions.put(uplink, receiver, timeout)
+        self.message_service.submissions.put(uplink, receiver, timeout, self.terms(priority, expires_after))
 
     def withdraw(self, delivery: object) -> bool:
         """Remove a queued send, see ``DeviceClient.withdraw``."""
@@ -570,10 +584,18 @@ class Engine:
         if not self.life.accepts_sends:
             raise self._not_connected("anything is sent")
 
-    async def send_timeseries(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
+    async def send_timeseries(
+        self,
+        data: Any,
+        wait_for_publish: bool,
+        timeout: float | None,
+        priority: Priority | str = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | list[Delivery]:
         """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
+        terms = self.terms(priority, expires_after)
         encoded = self.encode_timeseries(data)
-        return await self._send(encoded, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
+        return await self._send(encoded, terms, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     def unstamped(self, encoded: EncodedUplink) -> EncodedUplink:
         """Return timeseries as they are queued if ``stamp`` has returned ``None``.
@@ -593,17 +615,31 @@ class Engine:
         assert self.device_clock is not None
         return self.device_clock.hold(encoded)
 
-    async def send_attributes(self, data: Any, wait_for_publish: bool, timeout: float | None) -> PublishResult | list[Delivery]:
+    async def send_attributes(
+        self,
+        data: Any,
+        wait_for_publish: bool,
+        timeout: float | None,
+        priority: Priority | str = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | list[Delivery]:
         """Accept client attributes, and return what ``send_timeseries`` returns."""
+        terms = self.terms(priority, expires_after)
         encoded = self.encode_attributes(data)
-        return await self._send(encoded, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
+        return await self._send(encoded, terms, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
+
+    def terms(self, priority: Priority | str, expires_after: float | None) -> SendTerms | None:
+        """Return the terms of a send, see ``send_terms``."""
+        if priority is Priority.NORMAL and expires_after is None:
+            return None
+        return self.message_service.terms(priority, expires_after)
 
     async def _send(
-        self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
+        self, encoded: EncodedUplink, terms: SendTerms | None, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | list[Delivery]:
         self.require_started()
         intake = self.message_service.intake
-        delivery = intake.try_accept(encoded) or await intake.accept(encoded)
+        delivery = intake.try_accept(encoded, terms) or await intake.accept(encoded, terms)
         if not wait_for_publish:
             return [delivery]
         return await self.wait_for(delivery, topic, encoded.nbytes, timeout)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.backlog import BacklogPace
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
-def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics) -> dict[str, Any]:
+def health_snapshot(
+    manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics, backlog: BacklogPace
+) -> dict[str, Any]:
     """Return all fields of ``Statistics``, and the state of the connection.
 
     - ``connected``: whether there is a connection; ``ready``: whether its session is set up, so that data is sent; ``since``: when
@@ -23,6 +26,7 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
       ``learned``: a dict for each limit that the server enforces without announcing it: ``limit`` (its name), ``per_second`` (in
       use), ``estimate`` (of the limit, per second), ``source`` (the refusal that it was learned from) and ``refusals`` (their
       number).
+    - ``backlog``: see ``BacklogPace.state``.
     """
     end = manager.last_end
     return {
@@ -34,6 +38,7 @@ def health_snapshot(manager: MQTTManager, admission: Admission, limits: SessionL
         "limited": admission.limited,
         "paused_seconds": admission.backpressure.remaining(),
         "limits": limits_snapshot(admission, limits),
+        "backlog": backlog.state(),
         **statistics.as_dict(),
     }
 

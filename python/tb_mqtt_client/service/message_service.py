@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,12 +22,17 @@ from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.common.tasks import Tasks
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
-from tb_mqtt_client.constants.option_values import QueuePolicy, TimestampSource
+from tb_mqtt_client.constants.option_values import QueuePolicy, Replay, TimestampSource
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.backlog import BacklogLeft, BacklogPace, total_of
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
+from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.lanes import LaneQueue, Oldest, is_undecided
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
 from tb_mqtt_client.service.delivery.receipts import Receipts
@@ -36,10 +42,11 @@ from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.submissions import Submissions
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
+from tb_mqtt_client.service.delivery.terms import SendTerms, backlog_terms, send_terms
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
 from tb_mqtt_client.service.delivery.transport import SessionEnd
-from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, Queued, QueuedUplink, WorkItem, has_attributes
+from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER, TERMS, Queued, QueuedUplink, WorkItem, has_attributes
 from tb_mqtt_client.service.delivery.workers import (
     ClockedUplinkQueueWorker,
     FailedRounds,
@@ -78,6 +85,9 @@ class MessageService:
         store: SendStore | None = None,
         timestamps: TimestampSource = TimestampSource.CLIENT,
         device_clock: DeviceClock | None = None,
+        replay: Replay = Replay.LIVE_FIRST,
+        backlog_share: float = 0.5,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Create the queues of one client; nothing is published before ``start``.
 
@@ -93,6 +103,9 @@ class MessageService:
             store: Keeps the sends on disk; ``None`` if they are in memory only.
             timestamps: Whether telemetry may be sent without a timestamp.
             device_clock: Gives sends their time; ``None`` if they have it when they are accepted.
+            replay: Whether live data or the backlog goes first.
+            backlog_share: The share of the backlog while live data could use everything that the limits admit.
+            clock: Returns monotonic nanoseconds.
         """
         self._mqtt_manager = mqtt_manager
         self._admission = admission
@@ -106,7 +119,13 @@ class MessageService:
         """How much may be queued."""
         self._receipts = Receipts(futures, self.counter, self.capacity)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
-        device_queue: AsyncDeque[QueuedUplink] = AsyncDeque()
+        self._new_queue = partial(LaneQueue, backlog_share=backlog_share, backlog_first=replay is Replay.IN_ORDER)
+        self._clock = clock
+        self._expiry = Expiry(clock, self._expire)
+        self._expired_in_queues = 0
+        self.backlog_pace = BacklogPace(self._backlog_left, admission.applying_limit, clock)
+        """Measures how the backlog is sent."""
+        device_queue = self._new_queue()
         self._device_queue = device_queue
         self._store = store
         self.intake = self._make_intake(queue_policy)
@@ -142,11 +161,11 @@ class MessageService:
 
     def _make_intake(self, policy: QueuePolicy) -> Intake:
         initial, own, take_oldest = self._initial, self._device_queue, self._take_oldest
-        parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest
+        parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest, self._expiry
         if self._store is None:
             return Intake(*parts)
         self._store.attach(self)
-        return StoredIntake(*parts, store=self._store, release_oldest=self._release_oldest)
+        return StoredIntake(*parts, store=self._store, release_oldest=self._release_oldest, clock=self._clock)
 
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Create the gateway uplink queue, with a component that holds data of sub-devices back and renames it.
@@ -156,10 +175,10 @@ class MessageService:
         self._sub_devices = self._outcomes.sub_devices = sub_devices
         self.intake.plug_in(sub_devices)
         # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
-        self._gateway_uplink = self._uplink_worker("gateway uplink", AsyncDeque(), sub_device_packer(self._futures), 1)
+        self._gateway_uplink = self._uplink_worker("gateway uplink", self._new_queue(), sub_device_packer(self._futures), 1)
         self._uplink_workers.append(self._gateway_uplink)
 
-    def _uplink_worker(self, name: str, queue: AsyncDeque[QueuedUplink], packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
+    def _uplink_worker(self, name: str, queue: LaneQueue, packer: UplinkPacker, qos: int) -> UplinkQueueWorker:
         make: Callable[..., UplinkQueueWorker] = UplinkQueueWorker
         if self._device_clock is not None:
             make = partial(ClockedUplinkQueueWorker, device_clock=self._device_clock)
@@ -174,6 +193,9 @@ class MessageService:
             retry=self._retry_by_qos,
             on_oversized=self._note_drained,
             on_suspicious_ts=self._timestamp_advice.note,
+            on_expired=self._expire,
+            on_backlog_sent=self.backlog_pace.note_sent,
+            clock=self._clock,
         )
 
     # The life of the loops.
@@ -273,6 +295,7 @@ class MessageService:
         if self._sub_devices is not None:
             queued += self._sub_devices.take_held()
         queued += self._initial.pop_now(len(self._initial))
+        self._expiry.clear()
         for item in queued:
             resolve(item)
         self._note_drained()
@@ -317,23 +340,46 @@ class MessageService:
         return message.delivery_futures
 
     def _take_oldest(self) -> QueuedUplink | None:
-        """Remove and return the oldest send of which nothing is packed yet; ``None`` if there is none."""
+        """Remove and return the oldest send of the lowest priority of which nothing is packed yet; ``None`` if there is none."""
         oldest = self._oldest()
         return oldest[1]() if oldest is not None else None
 
-    def _oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send of which nothing is packed yet, and a function that takes it."""
-        queues: list[AsyncDeque[Any]] = [worker.queue for worker in self._uplink_workers]
-        candidates: list[tuple[int, Callable[[], Queued]]] = [
-            (first[NUMBER], queue.take_now) for queue in queues if (first := queue.first_now()) is not None
-        ]
+    def _oldest(self) -> Oldest | None:
+        """Return the send that a full queue drops first, see `Oldest`; ``None`` if nothing is queued that is not packed yet."""
+        candidates = [oldest for worker in self._uplink_workers if (oldest := worker.lanes.oldest()) is not None]
         if self._sub_devices is not None and (held := self._sub_devices.oldest()) is not None:
             candidates.append(held)
-        if not candidates and isinstance(first := self._initial.first_now(), tuple):
-            candidates.append((first[NUMBER], self._initial.take_now))
-        if not candidates:
+        if candidates:
+            return min(candidates, key=lambda candidate: candidate[0])
+        # Sends that are not routed yet.
+        first = self._initial.first_now()
+        if not isinstance(first, tuple):
             return None
-        return cast("tuple[int, Callable[[], QueuedUplink]]", min(candidates, key=lambda candidate: candidate[0]))
+        return (0, first[NUMBER]), lambda: cast("QueuedUplink", self._initial.take_now())
+
+    def terms(self, priority: Any, expires_after: Any) -> SendTerms | None:
+        """Return the terms of a send, see `send_terms`."""
+        return send_terms(priority, expires_after, self._clock)
+
+    def _backlog_left(self) -> BacklogLeft:
+        lanes = [worker.lanes.backlog for worker in self._uplink_workers]
+        queued = [BacklogLeft(len(lane.sends), lane.datapoints, lane.nbytes, lane.oldest_ms) for lane in lanes]
+        return total_of(queued if self._store is None else [*queued, self._store.backlog_left()])
+
+    def _expire(self, uplinks: list[QueuedUplink]) -> None:
+        """Resolve expired sends. They stay in their queues, which skip them, until they are worth a search."""
+        for uplink in uplinks:
+            self._receipts.drop(uplink, LocalReasonCode.EXPIRED)
+        self._expired_in_queues += len(uplinks)
+        # A quarter of the sends at most: the search costs little for each of them, and the memory in use stays near its bounds.
+        if 4 * self._expired_in_queues >= self.capacity.sends or not self._drained.is_set():
+            self._expired_in_queues = 0
+            self._initial.remove_all(lambda item: isinstance(item, tuple) and not is_undecided(item))
+            for worker in self._uplink_workers:
+                worker.lanes.forget_decided()
+            if self._sub_devices is not None:
+                self._sub_devices.forget_decided()
+        self._note_drained()
 
     # For the store, see `StoredQueues`.
 
@@ -341,28 +387,38 @@ class MessageService:
         """Leave the oldest sends that are on disk to the store, a part of the capacity; return their number."""
         store = self._store
         assert store is not None
-        released: list[QueuedUplink] = []
-        while len(released) < RELEASED_AT_ONCE and (oldest := self._oldest()) is not None and store.is_on_disk(oldest[0]):
-            released.append(oldest[1]())
-        if any(has_attributes(uplink) for uplink in released):
+        taken: list[QueuedUplink] = []
+        while len(taken) < RELEASED_AT_ONCE and (oldest := self._oldest()) is not None and store.is_on_disk(oldest[0][1]):
+            taken.append(oldest[1]())
+        if any(has_attributes(uplink) for uplink in taken):
             # Those that stay would overtake older ones, which replace them on the platform.
-            released += self._take_uplinks(has_attributes)
+            taken += self._take_uplinks(has_attributes)
+        # A send that expires does so when it is read again.
+        released = [uplink for uplink in taken if (terms := uplink[TERMS]) is None or terms.end()]
         self.capacity.give_back(len(released), sum([uplink[ENCODED].nbytes for uplink in released]))
         store.release(released)
-        return len(released)
+        return len(taken)
 
     def _take_uplinks(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
         """Remove and return the sends that match and of which nothing is packed yet, oldest first."""
         found = self._initial.remove_all(lambda item: isinstance(item, tuple) and matches(item))
         for worker in self._uplink_workers:
-            found += worker.queue.remove_all(matches)
+            found += worker.lanes.remove_all(matches)
         if self._sub_devices is not None:
             found += self._sub_devices.take_uplinks(matches)
         return sorted(cast("list[QueuedUplink]", found), key=itemgetter(NUMBER))
 
+    def backlog_terms(self, accepted_ms: int, expires_ms: int) -> SendTerms:
+        """Return the terms of a send that was read from disk."""
+        return backlog_terms(accepted_ms, expires_ms, self._clock(), now_ms())
+
     def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""
         self.capacity.take_anyway(len(uplinks), sum([uplink[ENCODED].nbytes for uplink in uplinks]))
+        for uplink in uplinks:
+            terms = uplink[TERMS]
+            if terms is not None and terms.expires_at:
+                self._expiry.add(uplink)
         own = uplinks
         if self._sub_devices is not None:
             own = [uplink for uplink in uplinks if not uplink[ENCODED].has_device]

@@ -15,6 +15,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
@@ -266,12 +267,44 @@ class DeviceClient:
         return Runtime.run_once(partial(service.DeviceClient.provision, provision_request, timeout))
 
     @overload
-    def send_timeseries(self, data: Any, wait: Literal[True] = ..., timeout: float | None = ...) -> PublishResult: ...
+    def send_timeseries(
+        self,
+        data: Any,
+        wait: Literal[True] = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult: ...
     @overload
-    def send_timeseries(self, data: Any, wait: Literal[False], timeout: float | None = ...) -> Delivery: ...
+    def send_timeseries(
+        self,
+        data: Any,
+        wait: Literal[False],
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> Delivery: ...
     @overload
-    def send_timeseries(self, data: Any, wait: bool = ..., timeout: float | None = ...) -> PublishResult | Delivery: ...
-    def send_timeseries(self, data: Any, wait: bool = True, timeout: float | None = None) -> PublishResult | Delivery:
+    def send_timeseries(
+        self,
+        data: Any,
+        wait: bool = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult | Delivery: ...
+    def send_timeseries(
+        self,
+        data: Any,
+        wait: bool = True,
+        timeout: float | None = None,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | Delivery:
         """Send timeseries of the device.
 
         Waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise.
@@ -281,29 +314,65 @@ class DeviceClient:
                 ``ts`` is in milliseconds since the epoch, or a ``datetime`` with a timezone; data without it gets the current time.
             wait: Whether to wait for the result.
             timeout: Seconds to wait for the result, and before that while the queues are full; ``None`` for no limit.
+            priority: ``high`` goes before everything else that waits, ``low`` after data of normal priority.
+            expires_after: Seconds after which data that is not yet written into a message is dropped, with reason code -3; ``None``
+                for never.
 
         Returns:
             The ``PublishResult`` of all datapoints, or a ``Delivery`` if ``wait`` is false. After ``timeout`` the result has reason
             code -1, and the data stays queued.
 
         Raises:
-            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the data (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
-        return self._runtime.send(self._core.encode_timeseries(data), DEVICE_TELEMETRY_TOPIC, wait, timeout)
+        uplink = self._core.encode_timeseries(data)
+        return self._runtime.send(uplink, DEVICE_TELEMETRY_TOPIC, wait, timeout, priority, expires_after)
 
     @overload
-    def send_attributes(self, attributes: Any, wait: Literal[True] = ..., timeout: float | None = ...) -> PublishResult: ...
-    @overload
-    def send_attributes(self, attributes: Any, wait: Literal[False], timeout: float | None = ...) -> Delivery: ...
-    @overload
-    def send_attributes(self, attributes: Any, wait: bool = ..., timeout: float | None = ...) -> PublishResult | Delivery: ...
     def send_attributes(
-        self, attributes: Any, wait: bool = True, timeout: float | None = DEFAULT_TIMEOUT
+        self,
+        attributes: Any,
+        wait: Literal[True] = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    def send_attributes(
+        self,
+        attributes: Any,
+        wait: Literal[False],
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> Delivery: ...
+    @overload
+    def send_attributes(
+        self,
+        attributes: Any,
+        wait: bool = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult | Delivery: ...
+    def send_attributes(
+        self,
+        attributes: Any,
+        wait: bool = True,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send client attributes of the device.
 
@@ -311,19 +380,25 @@ class DeviceClient:
             attributes: ``{key: value}``, an ``AttributeEntry``, or a list of these.
             wait: Whether to wait for the result.
             timeout: Seconds to wait for the result, and before that while the queues are full; ``None`` for no limit.
+            priority: ``high`` goes before everything else that waits, ``low`` after data of normal priority.
+            expires_after: Seconds after which data that is not yet written into a message is dropped, with reason code -3; ``None``
+                for never.
 
         Returns:
             The ``PublishResult``, or a ``Delivery``, as ``send_timeseries`` returns them.
 
         Raises:
-            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the attributes (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
-        return self._runtime.send(self._core.encode_attributes(attributes), DEVICE_ATTRIBUTES_TOPIC, wait, timeout)
+        uplink = self._core.encode_attributes(attributes)
+        return self._runtime.send(uplink, DEVICE_ATTRIBUTES_TOPIC, wait, timeout, priority, expires_after)
 
     def send_uplinks(
         self, uplinks: Sequence[EncodedUplink], wait: bool = True, timeout: float | None = None

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, overload
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
@@ -235,6 +236,8 @@ class GatewayClient(DeviceClient):
         wait: Literal[True] = ...,
         *,
         metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
     def send_device_timeseries(
@@ -244,10 +247,19 @@ class GatewayClient(DeviceClient):
         wait: Literal[False],
         *,
         metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> Delivery: ...
     @overload
     def send_device_timeseries(
-        self, device_session: DeviceSession | str, data: Any, wait: bool = ..., *, metadata: TelemetryMetadata | None = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait: bool = ...,
+        *,
+        metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | Delivery: ...
     def send_device_timeseries(
         self,
@@ -256,6 +268,8 @@ class GatewayClient(DeviceClient):
         wait: bool = True,
         *,
         metadata: TelemetryMetadata | None = None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send timeseries of a sub-device.
 
@@ -267,13 +281,16 @@ class GatewayClient(DeviceClient):
             wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
                 shares no record with data of other calls, which makes payloads larger.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
 
         Returns:
             The ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
 
         Raises:
-            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
-            TypeError: ``metadata`` is not a ``TelemetryMetadata``.
+            ValueError: The platform cannot store the data (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``metadata`` is not a ``TelemetryMetadata``, or ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
@@ -284,31 +301,64 @@ class GatewayClient(DeviceClient):
         self._core.require_accepting()
         session = self.session_of(device_session) if isinstance(device_session, str) else device_session
         uplink = self._gateway.encode_device_timeseries(session, data, metadata=metadata)
-        return self._runtime.send(uplink, GATEWAY_TELEMETRY_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
+        limit = self.OPERATIONAL_TIMEOUT if wait else None
+        return self._runtime.send(uplink, GATEWAY_TELEMETRY_TOPIC, wait, limit, priority, expires_after)
 
     @overload
     def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait: Literal[True] = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait: Literal[True] = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
-    def send_device_attributes(self, device_session: DeviceSession | str, data: Any, wait: Literal[False]) -> Delivery: ...
+    def send_device_attributes(
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait: Literal[False],
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> Delivery: ...
     @overload
     def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait: bool = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait: bool = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | Delivery: ...
-    def send_device_attributes(self, device_session: DeviceSession | str, data: Any, wait: bool = True) -> PublishResult | Delivery:
+    def send_device_attributes(
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait: bool = True,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | Delivery:
         """Send client attributes of a sub-device.
 
         Args:
             device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_attributes``.
             wait: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            priority: As for ``send_attributes``.
+            expires_after: As for ``send_attributes``.
 
         Returns:
             The ``PublishResult``, or a ``Delivery`` if ``wait`` is false.
 
         Raises:
-            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the attributes (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
@@ -319,7 +369,8 @@ class GatewayClient(DeviceClient):
         self._core.require_accepting()
         session = self.session_of(device_session) if isinstance(device_session, str) else device_session
         uplink = self._gateway.encode_device_attributes(session, data)
-        return self._runtime.send(uplink, GATEWAY_ATTRIBUTES_TOPIC, wait, self.OPERATIONAL_TIMEOUT if wait else None)
+        limit = self.OPERATIONAL_TIMEOUT if wait else None
+        return self._runtime.send(uplink, GATEWAY_ATTRIBUTES_TOPIC, wait, limit, priority, expires_after)
 
     @overload
     def send_device_attributes_request(

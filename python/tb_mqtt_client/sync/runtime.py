@@ -14,6 +14,7 @@ from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
 from tb_mqtt_client.common.async_utils import seconds_or_none
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
+from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.sync.callback_thread import CallbackThread
@@ -163,7 +164,15 @@ class Runtime(User):
         # In the event loop, the numbers of one snapshot belong together.
         return self.run(call_it, is_short=True)
 
-    def send(self, uplink: EncodedUplink, topic: str, wait: bool, timeout: float | None) -> PublishResult | Delivery:
+    def send(
+        self,
+        uplink: EncodedUplink,
+        topic: str,
+        wait: bool,
+        timeout: float | None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | Delivery:
         """Send encoded data.
 
         Args:
@@ -171,6 +180,8 @@ class Runtime(User):
             topic: The topic that a result after the timeout has.
             wait: Whether to wait for the result.
             timeout: Seconds that this may take; ``None`` for no limit.
+            priority: As for ``DeviceClient.send_timeseries``.
+            expires_after: As for ``DeviceClient.send_timeseries``.
 
         Returns:
             The result, or a pending result if ``wait`` is false.
@@ -179,11 +190,12 @@ class Runtime(User):
             raise RuntimeError(self._broken)
         delivery: Delivery = PendingResult(self.waiters)
         if not wait:
-            self._core.submit(uplink, delivery, None if timeout is None else seconds_or_none(timeout))
+            limit_seconds = None if timeout is None else seconds_or_none(timeout)
+            self._core.submit(uplink, delivery, limit_seconds, priority=priority, expires_after=expires_after)
             return delivery
         self.waiters.require_may_wait()
         limit = Limit(timeout)
-        self._core.submit(uplink, delivery, limit.left())
+        self._core.submit(uplink, delivery, limit.left(), priority=priority, expires_after=expires_after)
         return self._result(delivery, limit, topic, uplink.nbytes)
 
     def send_uplinks(

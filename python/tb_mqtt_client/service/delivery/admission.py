@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +23,8 @@ FIRST_CONTACT_COST = 2
 """Tokens that an announcement takes: the platform counts one message for the device and one for its session
 (docs/platform_contract.md, section 4)."""
 NANOSECONDS = 1e9
+APPLYING_SHARE = 0.5
+"""A limit applies while less than this share of its tokens is left."""
 BLAME_SECONDS = 30.0
 """If another limit is exceeded within this many seconds, the kind of traffic that was slowed down may not have been the cause."""
 
@@ -62,6 +65,18 @@ class Traffic:
             return self.largest_known
         pairs = zip(self.largest_known, self.learned.limits, strict=True)
         return tuple([smallest_bound(known, limit.largest) for known, limit in pairs])
+
+    def admitted_within(self, seconds: float, now: int) -> list[float]:
+        """Return the amounts that the limits admit within a time from now on; infinity where there is no limit."""
+        amounts = [math.inf] * len(self.announced)
+        for buckets, index, _ in self._buckets:
+            for tokens, (capacity, duration) in zip(buckets.tokens(now), buckets.windows, strict=True):
+                amounts[index] = min(amounts[index], tokens + capacity * seconds / duration)
+        if self.learned.active:
+            for index, limit in enumerate(self.learned.limits):
+                if limit.rate is not None:
+                    amounts[index] = min(amounts[index], limit.rate * seconds)
+        return amounts
 
     def requests(self, amounts: Amounts, now: int) -> list[tuple[TokenBuckets, int]]:
         """Return the tokens that a message takes, in the form of `take_all`."""
@@ -175,6 +190,17 @@ class Admission:
         """Return how much a message with datapoints may hold."""
         traffic = self._gateway_data if of_sub_devices else self._device_data
         return traffic.narrow() if traffic.learned.active else traffic.payload_limits
+
+    def admitted_within(self, seconds: float, *, of_sub_devices: bool) -> tuple[float, float]:
+        """Return how many datapoints and messages the limits admit within a time from now on; infinity for no limit.
+
+        Args:
+            seconds: The time.
+            of_sub_devices: Whose limits; each sub-device in a message counts as a message.
+        """
+        traffic = self._gateway_data if of_sub_devices else self._device_data
+        datapoints, messages = traffic.admitted_within(seconds, self._clock())
+        return datapoints, messages
 
     def largest_service_message(self, *, of_sub_devices: bool) -> int:
         """Return how many of the limit ``messages`` one message may take at most; 0 for no bound."""
@@ -326,6 +352,17 @@ class Admission:
             if limit.rate is not None
             for state in [limit.state()]
         ]
+
+    def applying_limit(self) -> str | None:
+        """Return the name of the limit that slows data down at the moment: the one with the fewest tokens left; else ``None``."""
+        now = self._clock()
+        found: list[tuple[float, str]] = []
+        for traffic in (self._device_data, self._gateway_data):
+            known = [limit for limit in (*traffic.announced, *traffic.own) if limit.has_limit()]
+            found += [(_least_filled(limit.buckets, now), limit.name or UNKNOWN_LIMIT) for limit in known]
+            found += [(0.0, limit.name) for limit in traffic.learned.limits if limit.rate is not None and limit.is_used_up(now)]
+        filled, name = min(found, default=(1.0, None))
+        return name if filled < APPLYING_SHARE else None
 
     def likely_limit(self, item: WorkItem) -> str:
         """Return the name of the limit that a refused message may have exceeded, for the log."""

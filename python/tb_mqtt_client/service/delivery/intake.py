@@ -11,10 +11,14 @@ from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import QueuePolicy
+from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.expiry import Expiry
+from tb_mqtt_client.service.delivery.lanes import LaneQueue
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
+from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
 
 
@@ -24,13 +28,14 @@ class Intake:
     def __init__(
         self,
         initial_queue: AsyncDeque[Queued],
-        device_queue: AsyncDeque[QueuedUplink],
+        device_queue: LaneQueue,
         capacity: QueueCapacity,
         counter: DeliveryCounter,
         receipts: Receipts,
         policy: QueuePolicy,
         sends_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
+        expiry: Expiry,
     ) -> None:
         """Create the intake of a client.
 
@@ -42,7 +47,8 @@ class Intake:
             receipts: Resolves sends that are dropped.
             policy: What happens when there is no capacity.
             sends_a_turn: The number of sends after which the other tasks of the event loop run.
-            take_oldest: Removes the oldest send of which no data is packed from its queue, and returns it.
+            take_oldest: Removes the oldest send of the lowest priority of which no data is packed from its queue, and returns it.
+            expiry: Watches sends that expire.
         """
         self._initial_queue = initial_queue
         self._device_queue = device_queue
@@ -54,6 +60,7 @@ class Intake:
         self._sub_devices: SubDeviceFilter | None = None
         self._closed = False
         self._take_oldest = take_oldest
+        self._expiry = expiry
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
         self._failure = ""
@@ -104,10 +111,14 @@ class Intake:
     def _refuse(self) -> NoReturn:
         raise NotConnectedError(self._failure)
 
-    def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
+    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery | None:
         """Accept a send if it does not have to wait.
 
         This is not a coroutine, because most sends do not wait, and a coroutine would make each of them slower.
+
+        Args:
+            encoded: The datapoints.
+            terms: Priority and expiry; None for a send without any.
 
         Returns:
             The future of the send's ``PublishResult``; None if the send has to wait, in ``accept``.
@@ -115,10 +126,14 @@ class Intake:
         # From time to time the loops have to run, even if the program sends without ever waiting.
         if self._accepted % self._sends_until_accept == 0 or not self._capacity.try_take(encoded.nbytes):
             return None
-        return self._accept(encoded)
+        return self._accept(encoded, terms)
 
-    async def accept(self, encoded: EncodedUplink) -> Delivery:
+    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery:
         """Accept a send; without capacity, wait, raise or drop by the queue policy.
+
+        Args:
+            encoded: The datapoints.
+            terms: Priority and expiry; None for a send without any.
 
         Returns:
             The future of the send's ``PublishResult``.
@@ -137,7 +152,7 @@ class Intake:
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
         if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
-            return self._accept(encoded)
+            return self._accept(encoded, terms)
         return self._dropped(encoded)
 
     def _share_changed(self, checks_each: bool) -> None:
@@ -168,7 +183,7 @@ class Intake:
 
     # Sends of other threads, see `Submissions`.
 
-    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> bool:
+    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send whose result goes to ``receipt``, or drop it by the queue policy.
 
         Returns:
@@ -179,26 +194,26 @@ class Intake:
             self._drop_new(encoded, receipt)
             return True
         if capacity.try_take(encoded.nbytes):
-            self._queue(encoded, receipt)
+            self._queue(encoded, receipt, terms)
             return True
         if policy is QueuePolicy.DROP_NEWEST:
             self._drop_new(encoded, receipt)
             return True
         if policy is QueuePolicy.DROP_OLDEST and self._drop_oldest_for(encoded.nbytes):
-            self._queue(encoded, receipt)
+            self._queue(encoded, receipt, terms)
             return True
         return False
 
-    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for capacity, and accept a send.
 
         Raises:
             NotConnectedError: The client was stopped while this waited.
         """
         await self._capacity.take(encoded.nbytes)
-        self._queue(encoded, receipt)
+        self._queue(encoded, receipt, terms)
 
-    def leave_undelivered(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    def leave_undelivered(self, encoded: EncodedUplink, receipt: SendReceipt, _terms: SendTerms | None) -> None:
         """Resolve a send that was never queued as undelivered, because the client is stopped."""
         self._counter.accept(encoded.datapoints)
         self._receipts.never_queued(encoded, receipt)
@@ -243,30 +258,41 @@ class Intake:
 
     def drop(self, uplink: QueuedUplink) -> None:
         """Resolve a send as dropped that was removed from its queue."""
-        encoded, receipt, _ = uplink
-        self._capacity.give_back(1, encoded.nbytes)
-        self._receipts.dropped(encoded, receipt)
+        self._receipts.drop(uplink, LocalReasonCode.DROPPED)
 
-    def _accept(self, encoded: EncodedUplink) -> Delivery:
+    def _accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery:
         try:
             future = self._create_future()
         except NotConnectedError:
             self._capacity.give_back(1, encoded.nbytes)
             raise
-        self._queue(encoded, future)
+        self._queue(encoded, future, terms)
         return future
 
-    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Queue a send that has its capacity."""
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         # Numbers take memory, and only this policy needs the order of sends across queues.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
-        if self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append((encoded, receipt, number))
+        uplink: QueuedUplink = encoded, receipt, number, terms
+        if terms is None and self._sub_devices is None and not self._device_queue.has_lanes:
+            # The usual send of a device, without a further call.
+            self._device_queue.append(uplink)
         else:
-            # All of these sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
-            self._device_queue.append((encoded, receipt, number))
+            self._put(uplink)
+
+    def _put(self, uplink: QueuedUplink) -> None:
+        encoded, _, _, terms = uplink
+        if terms is not None and terms.expires_at:
+            self._expiry.add(uplink)
+        if self._sub_devices is not None and encoded.has_device:
+            self._initial_queue.append(uplink)
+        # All other sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
+        elif terms is None and not self._device_queue.has_lanes:
+            self._device_queue.append(uplink)
+        else:
+            self._device_queue.put(uplink)
 
     async def _make_room(self, nbytes: int) -> bool:
         """Take capacity by the queue policy; return False if the send is to be dropped."""

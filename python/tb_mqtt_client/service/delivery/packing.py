@@ -82,7 +82,7 @@ class UplinkPacker:
         Returns:
             The messages, and datapoints that fit in none.
         """
-        encoded = [encoded for encoded, _, _ in uplinks]
+        encoded = [encoded for encoded, _, _, _ in uplinks]
         if self.stamped is not None:
             encoded = list(map(self.stamped, encoded))
         packings = self._packings()
@@ -97,7 +97,7 @@ class UplinkPacker:
             )
             for pack in packings
         ]
-        send_futures = [future for _, future, _ in uplinks]
+        send_futures = [future for _, future, _, _ in uplinks]
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []

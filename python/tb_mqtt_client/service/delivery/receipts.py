@@ -11,7 +11,7 @@ from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.transport import SessionEnd
-from tb_mqtt_client.service.delivery.work_item import Queued, WorkItem
+from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, TERMS, Queued, QueuedUplink, WorkItem
 
 
 class Receipts:
@@ -44,8 +44,9 @@ class Receipts:
                 self._counter.leave_undelivered(item.datapoints)
             self.resolve(item, LocalReasonCode.NOT_DELIVERED)
             return
-        encoded, receipt, _ = item
-        self._capacity.give_back(1, encoded.nbytes)
+        encoded, receipt, _, _ = item
+        if not self._leave(item):
+            return
         self._counter.leave_undelivered(encoded.datapoints)
         _resolve(receipt, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
@@ -56,8 +57,9 @@ class Receipts:
                 self._counter.refuse_queued(item.datapoints, announcement.reason_code)
             self.resolve(item, announcement.reason_code)
             return
-        encoded, receipt, _ = item
-        self._capacity.give_back(1, encoded.nbytes)
+        encoded, receipt, _, _ = item
+        if not self._leave(item):
+            return
         self._counter.refuse_queued(encoded.datapoints, announcement.reason_code)
         # The certainty of an announcement says nothing about data that waited for it.
         certainty = Certainty.REFUSED if announcement.reason_code > 0 else Certainty.NEVER_SENT
@@ -72,13 +74,12 @@ class Receipts:
                 undelivered; its receipt makes that of the result.
         """
         if not isinstance(item, WorkItem):
-            encoded, receipt, _ = item
-            if is_on_disk(receipt):
-                self._capacity.give_back(1, encoded.nbytes)
+            encoded, receipt, _, _ = item
+            if not is_on_disk(receipt):
+                self.undelivered(item)
+            elif self._leave(item):
                 self._counter.keep(encoded.datapoints)
                 _resolve(receipt, _unsent(encoded, LocalReasonCode.KEPT, Certainty.KEPT))
-            else:
-                self.undelivered(item)
             return
         if not item.has_datapoints:
             self.undelivered(item)
@@ -93,10 +94,23 @@ class Receipts:
         self._counter.leave_undelivered(encoded.datapoints)
         _resolve(receipt, _unsent(encoded, LocalReasonCode.NOT_DELIVERED))
 
-    def dropped(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
-        """Resolve a send that the queue policy drops."""
+    def dropped(self, encoded: EncodedUplink, receipt: SendReceipt, reason_code: LocalReasonCode = LocalReasonCode.DROPPED) -> None:
+        """Resolve a send that is in no queue as dropped."""
         self._counter.drop(encoded.datapoints)
-        _resolve(receipt, _unsent(encoded, LocalReasonCode.DROPPED))
+        _resolve(receipt, _unsent(encoded, reason_code))
+
+    def drop(self, uplink: QueuedUplink, reason_code: LocalReasonCode) -> None:
+        """Resolve a queued send as dropped."""
+        if self._leave(uplink):
+            self.dropped(uplink[ENCODED], uplink[FUTURE], reason_code)
+
+    def _leave(self, uplink: QueuedUplink) -> bool:
+        """Give back the capacity of a send that leaves the queues; return False if its outcome is decided already."""
+        terms = uplink[TERMS]
+        if terms is not None and not terms.end():
+            return False
+        self._capacity.give_back(1, uplink[ENCODED].nbytes)
+        return True
 
 
 def resolve_futures(item: WorkItem, reason_code: int) -> None:

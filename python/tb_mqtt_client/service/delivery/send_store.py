@@ -11,7 +11,9 @@ from typing import Protocol
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink
 
 
@@ -29,14 +31,24 @@ class SendStore(Protocol):
     def has_backlog(self) -> bool:
         """Whether sends have left memory, or are being read back."""
 
+    def backlog_left(self) -> BacklogLeft:
+        """Return the part of the backlog that is on disk only."""
+
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
 
     def create_delivery(self) -> Delivery:
         """Return the future of a new send."""
 
-    def accept(self, encoded: EncodedUplink, delivery: Delivery) -> tuple[SendReceipt, int]:
-        """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
+    def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[SendReceipt, int]:
+        """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store.
+
+        Args:
+            encoded: The datapoints.
+            delivery: The future of the send.
+            priority: See ``SendTerms.stored_priority``.
+            expires_ms: When the send expires, in milliseconds since the epoch; 0 for never.
+        """
 
     def goes_behind(self, encoded: EncodedUplink) -> bool:
         """Return whether a new send must not overtake the backlog, so that it has to be released at once."""
@@ -84,6 +96,14 @@ class StoredQueues(Protocol):
     """What a store needs from the queues of its client."""
 
     counter: DeliveryCounter
+
+    def backlog_terms(self, accepted_ms: int, expires_ms: int) -> SendTerms:
+        """Return the terms of a send that was read from disk.
+
+        Args:
+            accepted_ms: When it was accepted, in milliseconds since the epoch.
+            expires_ms: When it expires, in milliseconds since the epoch; 0 for never.
+        """
 
     def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""

@@ -25,7 +25,7 @@ class Statistics:
     rejected: int = 0
     """Refused by the platform, or too large for any payload."""
     dropped: int = 0
-    """Dropped by a queue policy that the user chose."""
+    """Dropped by a queue policy that the user chose, or expired."""
     undelivered: int = 0
     """Not sent before the client was stopped."""
     queued: int = 0
@@ -164,7 +164,7 @@ class DeliveryCounter:
         self._reject(datapoints, reason_code)
 
     def drop(self, datapoints: int) -> None:
-        """Count queued datapoints that the queue policy drops."""
+        """Count queued datapoints that the queue policy drops, or that have expired."""
         self.queued -= datapoints
         self.dropped += datapoints
 

@@ -10,37 +10,42 @@ from typing import Any
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.send_store import SendStore
+from tb_mqtt_client.service.delivery.terms import SendTerms
+from tb_mqtt_client.service.delivery.work_item import QueuedUplink
 
 
 class StoredIntake(Intake):
     """Accepts sends that are written to a store. When the queues are full, the oldest sends stay on disk only."""
 
-    def __init__(self, *arguments: Any, store: SendStore, release_oldest: Callable[[], int]) -> None:
+    def __init__(self, *arguments: Any, store: SendStore, release_oldest: Callable[[], int], clock: Callable[[], int]) -> None:
         """Create the intake of a client.
 
         Args:
             *arguments: Those of ``Intake``.
             store: Keeps the sends.
             release_oldest: Moves the oldest sends that are on disk out of memory, and returns their number.
+            clock: Returns monotonic nanoseconds.
         """
         super().__init__(*arguments)
         self._store = store
         self._release_oldest = release_oldest
+        self._clock = clock
 
     def open(self) -> None:
         """Accept sends of the running loop; the store is open."""
         super().open()
         self._create_future = self._store.create_delivery
 
-    def try_accept(self, encoded: EncodedUplink) -> Delivery | None:
+    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery | None:
         """Accept a send if it waits neither for capacity nor for the disk, see ``Intake.try_accept``."""
         if self._store.waits or not self._store.has_space(encoded.nbytes):
             return None
-        return super().try_accept(encoded)
+        return super().try_accept(encoded, terms)
 
-    async def accept(self, encoded: EncodedUplink) -> Delivery:
+    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery:
         """Accept a send, see ``Intake.accept``; with durability "always", wait until it is on disk or has its result.
 
         A caller that is cancelled while its send is being written has sent it.
@@ -53,16 +58,16 @@ class StoredIntake(Intake):
             self._require_not_closed()
             if not has_space:
                 return self._dropped(encoded)
-        delivery = await super().accept(encoded)
+        delivery = await super().accept(encoded, terms)
         if self._store.waits:
             await self._store.when_safe(delivery)
         return delivery
 
-    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> bool:
+    def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
-        return self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt)
+        return self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt, terms)
 
-    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for space in the store and for capacity, and accept a send of another thread."""
         if not self._store.has_space(encoded.nbytes):
             has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
@@ -71,28 +76,30 @@ class StoredIntake(Intake):
                 self._drop_new(encoded, receipt)
                 return
         if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
-            self._queue(encoded, receipt)
+            self._queue(encoded, receipt, terms)
         else:
             self._drop_new(encoded, receipt)
 
-    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    def _queue(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         if isinstance(receipt, asyncio.Future):
             delivery = receipt
         else:
             # The store needs futures of its own, which outlive the place of a send in memory.
             delivery = self._create_future()
             delivery.add_done_callback(partial(_pass_result, receipt))
-        receipt, number = self._store.accept(encoded, delivery)
+        if terms is None:
+            receipt, number = self._store.accept(encoded, delivery)
+        else:
+            expires_ms = terms.expires_ms(self._clock(), now_ms())
+            receipt, number = self._store.accept(encoded, delivery, terms.stored_priority, expires_ms)
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
-        uplink = encoded, receipt, number
+        uplink: QueuedUplink = encoded, receipt, number, terms
         if self._store.goes_behind(encoded):
             self._capacity.give_back(1, encoded.nbytes)
             self._store.release([uplink])
-        elif self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append(uplink)
         else:
-            self._device_queue.append(uplink)
+            self._put(uplink)
 
     def _share_changed(self, checks_each: bool) -> None:
         super()._share_changed(checks_each)

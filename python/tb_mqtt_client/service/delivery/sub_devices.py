@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.delivery.lanes import Oldest
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
 
 
@@ -39,11 +40,11 @@ class SubDeviceFilter(Protocol):
     def is_refused(self, device: DeviceIdentity) -> bool:
         """Return whether a device was refused and is to be announced again."""
 
-    def oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is held back, and a function that takes it."""
+    def oldest(self) -> Oldest | None:
+        """Return the send that is held back and that a full queue drops first."""
 
-    def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
+    def oldest_of_refused(self) -> Oldest | None:
+        """Return the send that is held back for a refused device and that a full queue drops first."""
 
     def put_found(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from the store, or hold them back. Devices that are not known are registered and announced."""
@@ -80,6 +81,9 @@ class SubDeviceFilter(Protocol):
 
     def take_held(self) -> list[Queued]:
         """Remove and return everything that is held back."""
+
+    def forget_decided(self) -> None:
+        """Remove held sends whose outcome is decided."""
 
     def forget_moved(self) -> None:
         """Forget old names: no data of them is left in the queues."""

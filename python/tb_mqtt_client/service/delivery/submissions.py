@@ -18,14 +18,15 @@ from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.terms import SendTerms
 
 MAX_CROSSING = 10_000
 """Sends that may cross to the event loop at a time; further callers wait, which lets the loop run."""
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
 """Encoded bytes that may cross at a time, if all sends are as large as the one that is checked."""
 
-Submission = tuple[EncodedUplink, SendReceipt]
-"""An encoded send, and where its result goes."""
+Submission = tuple[EncodedUplink, SendReceipt, SendTerms | None]
+"""An encoded send, where its result goes, and its terms, if it has any."""
 
 
 class Submissions:
@@ -126,13 +127,16 @@ class Submissions:
 
     # In any thread.
 
-    def put(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None = None) -> None:
+    def put(
+        self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None = None, terms: SendTerms | None = None
+    ) -> None:
         """Hand a send over to the event loop. While the queues are full, wait or raise, by the queue policy.
 
         Args:
             uplink: The encoded data.
             receiver: Gets the result, in the event loop.
             timeout: Seconds to wait while the queues are full; ``None`` for no limit.
+            terms: Priority and expiry; ``None`` for a send without any.
 
         Raises:
             NotConnectedError: The client is stopped, was never started, or has failed.
@@ -145,7 +149,7 @@ class Submissions:
         is_full = self._seems_full(uplink.nbytes)
         if is_full:
             self._check_may_wait()
-        entry = (uplink, receiver)
+        entry = (uplink, receiver, terms)
         self._entries.append(entry)
         turn = None
         if is_full:

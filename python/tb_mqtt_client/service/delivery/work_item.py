@@ -10,13 +10,15 @@ from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
+from tb_mqtt_client.service.delivery.terms import SendTerms
 
-QueuedUplink: TypeAlias = tuple[EncodedUplink, SendReceipt, int]
-"""An accepted send: its datapoints, the receipt of its result (the future, or an object of the store), and its place among all
-sends, if the queue policy or the store needs that. A plain tuple: there may be a million of them."""
+QueuedUplink: TypeAlias = tuple[EncodedUplink, SendReceipt, int, SendTerms | None]
+"""An accepted send: its datapoints, the receipt of its result (the future, or an object of the store), its place among all sends,
+if the queue policy or the store needs that, and its terms, if it has any. A plain tuple: there may be a million of them."""
 ENCODED: Final = 0
 FUTURE: Final = 1
 NUMBER: Final = 2
+TERMS: Final = 3
 
 
 def has_attributes(uplink: QueuedUplink) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
+from tb_mqtt_client.service.delivery.lanes import BatchBounds, LaneQueue
 from tb_mqtt_client.service.delivery.packing import PackedBatch, UplinkPacker
 from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
@@ -98,6 +100,11 @@ BATCH_PAYLOADS = 32
 """The number of payloads that one batch may fill. Only the last payload of a batch is partly empty, so large batches waste less."""
 BATCH_PAYLOADS_LIMITED = 4
 """The number of payloads in a batch while a limit of datapoints makes the payloads smaller."""
+
+BATCH_SECONDS = 0.25
+"""How long the limits may delay the last message of a batch whose sends come from several lanes."""
+LEAST_MESSAGES = 1e-3
+"""A limit of fewer messages in ``BATCH_SECONDS`` does not make batches larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +315,7 @@ class UplinkQueueWorker(MessageQueueWorker):
     def __init__(
         self,
         name: str,
-        queue: AsyncDeque[Any],
+        queue: LaneQueue,
         context: WorkerContext,
         *,
         packer: UplinkPacker,
@@ -318,6 +325,9 @@ class UplinkQueueWorker(MessageQueueWorker):
         retry: RetryQueueWorker,
         on_oversized: Callable[[], None],
         on_suspicious_ts: Callable[[int], None],
+        on_expired: Callable[[list[QueuedUplink]], None],
+        on_backlog_sent: Callable[[int], None],
+        clock: Callable[[], int],
     ) -> None:
         """Create a worker.
 
@@ -332,8 +342,13 @@ class UplinkQueueWorker(MessageQueueWorker):
             retry: The worker whose messages are older, and are published first.
             on_oversized: Called when all datapoints of a batch were too large for any payload.
             on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
+            on_expired: Called with sends that turned out to be expired when a batch was taken.
+            on_backlog_sent: Called with the number of datapoints of the backlog that were taken for a batch.
+            clock: Returns monotonic nanoseconds.
         """
         super().__init__(name, queue, context)
+        self.lanes = queue
+        """The queue."""
         self.packer = packer
         self._writable = self._transport.writable
         self._capacity = capacity
@@ -342,6 +357,9 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._nothing_older = retry.done
         self._on_oversized = on_oversized
         self._on_suspicious_ts = on_suspicious_ts
+        self._on_expired = on_expired
+        self._on_backlog_sent = on_backlog_sent
+        self._clock = clock
         self._oversized_log = OccasionalLog(logger)
 
     def _is_ready(self) -> bool:
@@ -355,20 +373,26 @@ class UplinkQueueWorker(MessageQueueWorker):
     def _take_batch(self) -> list[WorkItem]:
         """Pack queued sends; return the messages."""
         limits = self._admission.payload_limits(of_sub_devices=self.packer.of_sub_devices)
-        uplinks, nbytes = self._pop_batch(limits)
+        uplinks, nbytes = self._pop_lanes(limits) if self.lanes.has_lanes else self._pop_batch(limits)
         try:
             batch = self.packer.pack(uplinks, self._qos, limits, self._admission.changes)
         except BaseException as error:
-            # Back in their places, so that they are found there if this loop ends.
-            self.queue.prepend_all(uplinks)
+            is_hopeless = isinstance(error, Exception) and self.failures.failed(error, uplinks)
+            if not is_hopeless:
+                # Back in their places, so that they are found there if this loop ends.
+                self.queue.prepend_all(uplinks)
             if not isinstance(error, Exception):
                 raise
-            if self.failures.failed(error, uplinks):
-                self._give_up(self.queue.take_now())
+            if is_hopeless:
+                self._give_up(uplinks[0])
             return []
         if self.failures.at_most < sys.maxsize:
             self.failures.succeeded()
         self._capacity.give_back(len(uplinks), nbytes)
+        if self.lanes.has_lanes:
+            for _, _, _, terms in uplinks:
+                if terms is not None:
+                    terms.end()
         if batch.is_remarkable:
             self._report(batch)
         return batch.items
@@ -389,10 +413,34 @@ class UplinkQueueWorker(MessageQueueWorker):
         if batch.oversized and not batch.items:
             self._on_oversized()
 
+    def _pop_lanes(self, limits: PayloadLimits) -> tuple[list[QueuedUplink], int]:
+        """Take the sends of a batch from lanes that compete; return them and their encoded bytes."""
+        batch = self.lanes.take_batch(self._bounds(limits), self._clock())
+        if batch.expired:
+            self._on_expired(batch.expired)
+        if batch.backlog_datapoints:
+            self._on_backlog_sent(batch.backlog_datapoints)
+        return batch.uplinks, batch.nbytes
+
+    def _bounds(self, limits: PayloadLimits) -> BatchBounds:
+        """Return the size of a batch that the limits admit within ``BATCH_SECONDS``: data that is sent meanwhile cannot join it."""
+        of_sub_devices = self.packer.of_sub_devices
+        datapoints, messages = self._admission.admitted_within(BATCH_SECONDS, of_sub_devices=of_sub_devices)
+        if messages < 1:
+            # A message is due less often, so it takes more datapoints.
+            seconds = BATCH_SECONDS / max(messages, LEAST_MESSAGES)
+            datapoints, messages = self._admission.admitted_within(seconds, of_sub_devices=of_sub_devices)
+        messages = max(1.0, messages)
+        at_most = min(self.failures.at_most, self._sends_a_batch)
+        nbytes = min(BATCH_PAYLOADS, messages) * limits.max_payload_size
+        if self._qos and (link := self._transport.batch_bytes) is not None:
+            nbytes = min(nbytes, link)
+        return BatchBounds(nbytes, max(1.0, datapoints), messages if of_sub_devices else math.inf, at_most)
+
     def _pop_batch(self, limits: PayloadLimits) -> tuple[list[QueuedUplink], int]:
         """Take as many sends as fill a batch; return them and their encoded bytes."""
         budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
-        left = len(self.queue)
+        left = len(self.lanes.normal)
         # At QoS 0 the speed of the link is unknown, and a single send is packed on any link.
         link = self._transport.batch_bytes if self._qos and left > 1 else None
         if is_bounded := link is not None and link < budget:
@@ -406,12 +454,12 @@ class UplinkQueueWorker(MessageQueueWorker):
         nbytes = datapoints = 0
         at_most = min(self.failures.at_most, self._sends_a_batch)
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
-            taken = self.queue.pop_now(min(at_once, at_most - len(uplinks)))
+            taken = self.lanes.pop_normal(min(at_once, at_most - len(uplinks)))
             left -= len(taken)
             uplinks += taken
-            nbytes += sum([encoded.nbytes for encoded, _, _ in taken])
+            nbytes += sum([encoded.nbytes for encoded, _, _, _ in taken])
             if limits.max_datapoints:
-                datapoints += sum([encoded.datapoints for encoded, _, _ in taken])
+                datapoints += sum([encoded.datapoints for encoded, _, _, _ in taken])
             elif is_bounded:
                 at_once = max(1, min(100, (budget - nbytes) * len(uplinks) // max(1, nbytes)))
         return uplinks, nbytes

@@ -17,6 +17,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_CLAIM_TOPIC
+from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
@@ -268,16 +269,42 @@ class DeviceClient:
 
     @overload
     async def send_timeseries(
-        self, data: Any, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+        self,
+        data: Any,
+        wait_for_publish: Literal[True] = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
-    async def send_timeseries(self, data: Any, wait_for_publish: Literal[False], timeout: float | None = ...) -> list[Delivery]: ...
+    async def send_timeseries(
+        self,
+        data: Any,
+        wait_for_publish: Literal[False],
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> list[Delivery]: ...
     @overload
     async def send_timeseries(
-        self, data: Any, wait_for_publish: bool = ..., timeout: float | None = ...
+        self,
+        data: Any,
+        wait_for_publish: bool = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | list[Delivery]: ...
     async def send_timeseries(
-        self, data: Any, wait_for_publish: bool = True, timeout: float | None = None
+        self,
+        data: Any,
+        wait_for_publish: bool = True,
+        timeout: float | None = None,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | list[Delivery]:
         """Send timeseries of the device.
 
@@ -288,17 +315,22 @@ class DeviceClient:
                 ``ts`` is in milliseconds since the epoch, or a ``datetime`` with a timezone; data without it gets the current time.
             wait_for_publish: Whether to wait for the result.
             timeout: Seconds to wait for the result; ``None`` for no limit.
+            priority: ``high`` goes before everything else that waits, ``low`` after data of normal priority.
+            expires_after: Seconds after which data that is not yet written into a message is dropped, with reason code -3; ``None``
+                for never.
 
         Returns:
             The ``PublishResult`` of all datapoints, or a list with one future of it if ``wait_for_publish`` is false. After
             ``timeout`` the result has reason code -1, and the data stays queued.
 
         Raises:
-            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the data (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        return await self._engine.send_timeseries(data, wait_for_publish, timeout)
+        return await self._engine.send_timeseries(data, wait_for_publish, timeout, priority, expires_after)
 
     async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
         """Send timeseries: the deprecated name of ``send_timeseries``."""
@@ -308,35 +340,66 @@ class DeviceClient:
 
     @overload
     async def send_attributes(
-        self, attributes: Any, wait_for_publish: Literal[True] = ..., timeout: float | None = ...
+        self,
+        attributes: Any,
+        wait_for_publish: Literal[True] = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
     async def send_attributes(
-        self, attributes: Any, wait_for_publish: Literal[False], timeout: float | None = ...
+        self,
+        attributes: Any,
+        wait_for_publish: Literal[False],
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> list[Delivery]: ...
     @overload
     async def send_attributes(
-        self, attributes: Any, wait_for_publish: bool = ..., timeout: float | None = ...
+        self,
+        attributes: Any,
+        wait_for_publish: bool = ...,
+        timeout: float | None = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | list[Delivery]: ...
     async def send_attributes(
-        self, attributes: Any, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
+        self,
+        attributes: Any,
+        wait_for_publish: bool = True,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | list[Delivery]:
         """Send client attributes of the device.
+
+        Attributes keep their order, except for those that are sent with different priorities.
 
         Args:
             attributes: ``{key: value}``, an ``AttributeEntry``, or a list of these.
             wait_for_publish: Whether to wait for the result.
             timeout: Seconds to wait for the result; ``None`` for no limit.
+            priority: ``high`` goes before everything else that waits, ``low`` after data of normal priority.
+            expires_after: Seconds after which data that is not yet written into a message is dropped, with reason code -3; ``None``
+                for never.
 
         Returns:
             The ``PublishResult``, or a list with one future of it, as ``send_timeseries`` returns them.
 
         Raises:
-            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the attributes (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        return await self._engine.send_attributes(attributes, wait_for_publish, timeout)
+        return await self._engine.send_attributes(attributes, wait_for_publish, timeout, priority, expires_after)
 
     def encode_timeseries(self, data: Any) -> EncodedUplink:
         """Encode timeseries of the device for ``submit``. Any thread may call this.
@@ -366,7 +429,15 @@ class DeviceClient:
         """
         return self._engine.encode_attributes(attributes)
 
-    def submit(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None = None) -> None:
+    def submit(
+        self,
+        uplink: EncodedUplink,
+        receiver: SendReceipt,
+        timeout: float | None = None,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> None:
         """Send encoded data from any thread, without a coroutine.
 
         The sends of one thread are accepted in their order. While the queues are full, this blocks the calling thread or raises, by
@@ -376,13 +447,17 @@ class DeviceClient:
             uplink: Encoded data.
             receiver: Gets the ``PublishResult``, in the thread of the client's event loop.
             timeout: Seconds to wait while the queues are full; ``None`` for no limit.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
 
         Raises:
+            ValueError: ``priority`` is unknown, or ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
         """
-        self._engine.submit(uplink, receiver, timeout)
+        self._engine.submit(uplink, receiver, timeout, priority, expires_after)
 
     def submit_many(self, sends: Iterable[tuple[EncodedUplink, SendReceipt]], timeout: float | None = None) -> None:
         """Send encoded data of several sends from any thread, see ``submit``.

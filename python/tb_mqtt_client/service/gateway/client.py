@@ -15,6 +15,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_CONNECT_TOPIC,
     GATEWAY_DISCONNECT_TOPIC,
 )
+from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
@@ -176,6 +177,8 @@ class GatewayClient(DeviceClient):
         wait_for_publish: Literal[True] = ...,
         *,
         metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
     async def send_device_timeseries(
@@ -185,6 +188,8 @@ class GatewayClient(DeviceClient):
         wait_for_publish: Literal[False],
         *,
         metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> Delivery: ...
     @overload
     async def send_device_timeseries(
@@ -194,6 +199,8 @@ class GatewayClient(DeviceClient):
         wait_for_publish: bool = ...,
         *,
         metadata: TelemetryMetadata | None = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | Delivery: ...
     async def send_device_timeseries(
         self,
@@ -202,6 +209,8 @@ class GatewayClient(DeviceClient):
         wait_for_publish: bool = True,
         *,
         metadata: TelemetryMetadata | None = None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send timeseries of a sub-device.
 
@@ -211,35 +220,64 @@ class GatewayClient(DeviceClient):
             wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
             metadata: The connector that the data comes from and when it was received, for ThingsBoard 3.8 and later. Such data
                 shares no record with data of other calls, which makes payloads larger.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
 
         Returns:
             The ``PublishResult``, or a future of it if ``wait_for_publish`` is false.
 
         Raises:
-            ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
-            TypeError: ``metadata`` is not a ``TelemetryMetadata``.
+            ValueError: The platform cannot store the data (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``metadata`` is not a ``TelemetryMetadata``, or ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
         limit = self.OPERATIONAL_TIMEOUT
-        return await self._sub_devices.send_timeseries(device_session, data, metadata, wait_for_publish, limit)
+        return await self._sub_devices.send_timeseries(
+            device_session, data, metadata, wait_for_publish, limit, priority, expires_after
+        )
 
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait_for_publish: Literal[True] = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: Literal[True] = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult: ...
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait_for_publish: Literal[False]
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: Literal[False],
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> Delivery: ...
     @overload
     async def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool = ...
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: bool = ...,
+        *,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
     ) -> PublishResult | Delivery: ...
     async def send_device_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool = True
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: bool = True,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send client attributes of a sub-device.
 
@@ -247,18 +285,23 @@ class GatewayClient(DeviceClient):
             device_session: The device: its session, or its name (see ``announce_unknown_devices``).
             data: As for ``send_attributes``.
             wait_for_publish: Whether to wait for the result, for at most ``OPERATIONAL_TIMEOUT`` seconds.
+            priority: As for ``send_attributes``.
+            expires_after: As for ``send_attributes``.
 
         Returns:
             The ``PublishResult``, or a future of it if ``wait_for_publish`` is false.
 
         Raises:
-            ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
+            ValueError: The platform cannot store the attributes (also ``UnsupportedValueError``), ``priority`` is unknown, or
+                ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, self.OPERATIONAL_TIMEOUT)
+        limit = self.OPERATIONAL_TIMEOUT
+        return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, limit, priority, expires_after)
 
     @property
     def accepts_names(self) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.work_item import ENCODED, NUMBER, Queued, QueuedUplink, WorkItem
+from tb_mqtt_client.service.delivery.lanes import HeldSends, Oldest, is_undecided
+from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink, WorkItem
 
 LARGE_SEND_BYTES = 65_536
 """The encoded bytes that a send is assumed to have when the share is checked in advance."""
@@ -66,7 +66,7 @@ class RefusedShare:
 class Held:
     """Data that is held back for one device."""
 
-    uplinks: deque[QueuedUplink] = field(default_factory=deque)
+    uplinks: HeldSends = field(default_factory=HeldSends)
     messages: list[WorkItem] = field(default_factory=list)
     """Messages without datapoints."""
     packed: list[WorkItem] = field(default_factory=list)
@@ -183,24 +183,28 @@ class DeviceGate:
         if held is None:
             return False
         if is_older:
-            held.uplinks.appendleft(uplink)
+            held.uplinks.prepend(uplink)
         else:
             held.uplinks.append(uplink)
         if device in self._failed:
             self._count(1, uplink[ENCODED].nbytes)
         return True
 
-    def oldest(self, *, of_refused: bool = False) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is held back, and a function that takes it; ``None`` if there is none."""
+    def oldest(self, *, of_refused: bool = False) -> Oldest | None:
+        """Return the send that is held back and that a full queue drops first, see `Oldest`; ``None`` if there is none."""
         devices: Iterable[DeviceIdentity] = self._failed if of_refused else self._held
-        firsts = [(uplinks[0][NUMBER], device) for device in devices if (uplinks := self._held[device].uplinks)]
+        firsts = [(oldest, device) for device in devices if (oldest := self._held[device].uplinks.oldest()) is not None]
         if not firsts:
             return None
-        number, device = min(firsts, key=lambda first: first[0])
-        return number, partial(self._take_first, device)
+        (place, take), device = min(firsts, key=lambda first: first[0][0])
+        return place, partial(self._take_oldest, device, take)
 
-    def _take_first(self, device: DeviceIdentity) -> QueuedUplink:
-        uplink = self._held[device].uplinks.popleft()
+    def forget_decided(self) -> None:
+        """Remove held sends whose outcome is decided."""
+        self.take_uplinks(lambda uplink: not is_undecided(uplink))
+
+    def _take_oldest(self, device: DeviceIdentity, take: Callable[[], QueuedUplink]) -> QueuedUplink:
+        uplink = take()
         if device in self._failed:
             self._count(-1, -uplink[ENCODED].nbytes)
         return uplink
@@ -240,9 +244,8 @@ class DeviceGate:
         """Remove and return the held sends that match, in the order of each device."""
         taken: list[QueuedUplink] = []
         for device, held in self._held.items():
-            found = [uplink for uplink in held.uplinks if matches(uplink)]
+            found = held.uplinks.remove_all(matches)
             if found:
-                held.uplinks = deque([uplink for uplink in held.uplinks if not matches(uplink)])
                 if device in self._failed:
                     self._count(-len(found), -sum([uplink[ENCODED].nbytes for uplink in found]))
                 taken += found

@@ -12,12 +12,13 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
-from tb_mqtt_client.constants.option_values import MQTT_5
+from tb_mqtt_client.constants.option_values import MQTT_5, Priority
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -224,25 +225,35 @@ class SubDevices(Component):
         metadata: TelemetryMetadata | None,
         wait_for_publish: bool,
         timeout: float | None,
+        priority: Priority | str = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
         self._engine.require_started()
+        terms = self._engine.terms(priority, expires_after)
         encoded = self.encode_timeseries(self.session_of(device_session), data, metadata)
-        return await self._send(encoded, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
+        return await self._send(encoded, terms, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
     async def send_attributes(
-        self, device_session: DeviceSession | str, data: Any, wait_for_publish: bool, timeout: float | None
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        wait_for_publish: bool,
+        timeout: float | None,
+        priority: Priority | str = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
         self._engine.require_started()
+        terms = self._engine.terms(priority, expires_after)
         encoded = self.encode_attributes(self.session_of(device_session), data)
-        return await self._send(encoded, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
+        return await self._send(encoded, terms, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     async def _send(
-        self, encoded: EncodedUplink, topic: str, wait_for_publish: bool, timeout: float | None
+        self, encoded: EncodedUplink, terms: SendTerms | None, topic: str, wait_for_publish: bool, timeout: float | None
     ) -> PublishResult | Delivery:
         intake = self._engine.message_service.intake
-        delivery = intake.try_accept(encoded) or await intake.accept(encoded)
+        delivery = intake.try_accept(encoded, terms) or await intake.accept(encoded, terms)
         if not wait_for_publish:
             return delivery
         return await self._engine.wait_for(delivery, topic, encoded.nbytes, timeout)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
+from tb_mqtt_client.service.delivery.lanes import Oldest
 from tb_mqtt_client.service.delivery.sub_devices import Pipeline
 from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink, WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -66,17 +67,17 @@ class SubDeviceTraffic:
         """Return whether a device was refused and is to be announced again."""
         return self.gate.fails(device)
 
-    def oldest(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is held back, and a function that takes it."""
+    def oldest(self) -> Oldest | None:
+        """Return the send that is held back and that a full queue drops first."""
         return self.gate.oldest()
 
-    def oldest_of_refused(self) -> tuple[int, Callable[[], QueuedUplink]] | None:
-        """Return the number of the oldest send that is held back for a refused device, and a function that takes it."""
+    def oldest_of_refused(self) -> Oldest | None:
+        """Return the send that is held back for a refused device and that a full queue drops first."""
         return self.gate.oldest(of_refused=True)
 
     def put_found(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from the store, or hold them back. Devices that are not known are registered and announced."""
-        devices = {device for encoded, _, _ in uplinks if (device := encoded.device) is not None}
+        devices = {device for encoded, _, _, _ in uplinks if (device := encoded.device) is not None}
         # A deleted device is not registered again: its data is undelivered.
         renamed = {
             device: now
@@ -158,7 +159,8 @@ class SubDeviceTraffic:
         held = self.gate.move(device, to)
         queued = self._pipeline.take_queued_uplinks()
         # Data that was queued under the old name is older than held data, and that is older than data under the new name.
-        held.uplinks.extendleft(reversed([uplink for uplink in queued if uplink[ENCODED].device == device]))
+        for uplink in reversed([uplink for uplink in queued if uplink[ENCODED].device == device]):
+            held.uplinks.prepend(uplink)
         self._put(held)
         self._queue_again([uplink for uplink in queued if uplink[ENCODED].device != device])
         self._pipeline.note_removed()
@@ -231,6 +233,10 @@ class SubDeviceTraffic:
         """Remove and return everything that is held back."""
         return [item for held in self.gate.take_all() for item in held.items()]
 
+    def forget_decided(self) -> None:
+        """Remove held sends whose outcome is decided."""
+        self.gate.forget_decided()
+
     def forget_moved(self) -> None:
         """Forget old names: no data of them is left in the queues."""
         self.gate.forget_moved()
@@ -254,7 +260,7 @@ class SubDeviceTraffic:
 
     def _passed(self, uplink: QueuedUplink, *, is_older: bool = False) -> QueuedUplink | None:
         """Return a send under its device's current name if it may be packed; otherwise hold it back or resolve it."""
-        encoded, delivery, number = uplink
+        encoded, delivery, number, terms = uplink
         device = encoded.device
         if device is None:
             return uplink
@@ -263,7 +269,7 @@ class SubDeviceTraffic:
             self._pipeline.undelivered(uplink)
             return None
         if current != device:
-            uplink = encoded.with_device(current), delivery, number
+            uplink = encoded.with_device(current), delivery, number, terms
         if self.gate.keep(current, uplink, is_older=is_older):
             return None
         refusal = self.gate.refusal(current)
@@ -286,6 +292,6 @@ class SubDeviceTraffic:
 
 
 def _of_current_device(uplink: QueuedUplink, renamed: dict[DeviceIdentity, DeviceIdentity]) -> QueuedUplink:
-    encoded, receipt, number = uplink
+    encoded, receipt, number, terms = uplink
     device = encoded.device
-    return uplink if device not in renamed else (encoded.with_device(renamed[device]), receipt, number)
+    return uplink if device not in renamed else (encoded.with_device(renamed[device]), receipt, number, terms)

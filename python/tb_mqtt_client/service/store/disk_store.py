@@ -15,6 +15,7 @@ from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.store import Durability, Store, WhenFull
+from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.send_store import StoredQueues
 from tb_mqtt_client.service.delivery.work_item import FUTURE, NUMBER, QueuedUplink
 from tb_mqtt_client.service.store.bounds import Bounds
@@ -57,13 +58,14 @@ class _Open:
 class DiskStore:
     """Keeps the sends of one client on disk, see ``SendStore``."""
 
-    def __init__(self, options: Store, owner: Callable[[], str], open_log: OpenLog) -> None:
+    def __init__(self, options: Store, owner: Callable[[], str], open_log: OpenLog, *, replays_in_order: bool = False) -> None:
         """Create the store of a client, which is opened by ``open``.
 
         Args:
             options: The options.
             owner: Returns the text that identifies platform and credential.
             open_log: Opens the files.
+            replays_in_order: Whether new sends go behind the backlog.
         """
         self.options = options
         self._owner = owner
@@ -77,7 +79,7 @@ class DiskStore:
         self._loop: asyncio.AbstractEventLoop
         self._is_online = False
         self._keeps = False
-        self._replays_in_order = False
+        self._replays_in_order = replays_in_order
         self._releasing = 0
         """The number of sends that are being released in the thread."""
         self._left = 0
@@ -235,10 +237,10 @@ class DiskStore:
         """Return the future of a new send."""
         return StoredDelivery(self, loop=self._loop)
 
-    def accept(self, encoded: EncodedUplink, delivery: Delivery) -> tuple[Receipt, int]:
+    def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[Receipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
         assert isinstance(delivery, StoredDelivery)
-        number = self._parts.commits.accept(encoded)
+        number = self._parts.commits.accept(encoded, priority, expires_ms)
         delivery.number = number
         delivery.datapoints = encoded.datapoints
         delivery.nbytes = encoded.nbytes
@@ -356,8 +358,12 @@ class DiskStore:
         if behind := parts.commits.take_behind():
             # They would wait for a disk that may never work again.
             self._left -= len(behind)
+            terms = self._queues.backlog_terms
             self._queues.queue_backlog(
-                [(encoded, Receipt(self, number, self._delivery_of(number)), number) for encoded, number, _, _, _ in behind]
+                [
+                    (encoded, Receipt(self, number, self._delivery_of(number)), number, terms(accepted_ms, expires_ms))
+                    for encoded, number, accepted_ms, _, expires_ms in behind
+                ]
             )
 
     def _wake_senders(self) -> None:
@@ -480,11 +486,16 @@ class DiskStore:
             self._take_behind()
             self._queues.store_changed()
             return
-        settled = parts.replay.settled
+        settled, terms = parts.replay.settled, self._queues.backlog_terms
         self._queues.queue_backlog(
             [
-                (encoded, ReplayedReceipt(self, number, self._delivery_of(number), encoded.nbytes, settled), number)
-                for encoded, number, _, _, _ in sends
+                (
+                    encoded,
+                    ReplayedReceipt(self, number, self._delivery_of(number), encoded.nbytes, settled),
+                    number,
+                    terms(accepted_ms, expires_ms),
+                )
+                for encoded, number, accepted_ms, _, expires_ms in sends
             ]
         )
         self._take_behind()
@@ -517,6 +528,13 @@ class DiskStore:
         # The thread may have released the last two already, so that they are in the first one, too.
         at_most = parts.log.backlog_sends + self._releasing + parts.commits.behind_sends
         return min(self._left, at_most)
+
+    def backlog_left(self) -> BacklogLeft:
+        """Return the part of the backlog that is on disk only. Sends that are being released or read are in ``sends`` only."""
+        if self._now is None:
+            return BacklogLeft()
+        log = self._now.log
+        return BacklogLeft(self.backlog_sends, log.backlog_datapoints, log.backlog_bytes, log.backlog_oldest_ms or 0)
 
     @property
     def has_backlog(self) -> bool:
