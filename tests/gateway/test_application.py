@@ -19,11 +19,15 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "compat" / "one_x"))
 from one_x_platform import PlatformThread
 
+from tb_mqtt_client.emulator import Verdict
+
 WHEEL = os.environ.get("GATEWAY_WHEEL")
 FOLDER = Path(os.environ.get("GATEWAY_FOLDER", "target/gateway")).absolute()
 DEVICES, KEYS, ROUNDS = 100, 10, 20
 SECONDS = 120
 """A limit for waiting, so that a defect cannot block the test."""
+HOLE = 15
+"""Seconds without acknowledgements: the application gives up several times, and sends its pack again."""
 INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 """A shell that starts the tests in the background lets them ignore Ctrl-C, and their programs inherit that."""
 
@@ -34,9 +38,13 @@ pytestmark = pytest.mark.skipif(WHEEL is None, reason="needs the wheel and the p
 def environment():
     """Install the application, and return the folder of its environment."""
     folder = FOLDER / "venv"
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin/pip", "install", "--quiet", WHEEL, "thingsboard-gateway"], check=True, timeout=600)
+    if not (folder / "bin/thingsboard-gateway").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+    pip = [folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+    # The wheel of an earlier run has the same version.
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", WHEEL], check=True, timeout=600)
+    subprocess.run([*pip, "--upgrade", WHEEL, "thingsboard-gateway"], check=True, timeout=600)
     installed = subprocess.run([folder / "bin/pip", "list"], check=True, capture_output=True, text=True).stdout
     assert "+core." in next(line for line in installed.splitlines() if line.startswith("tb-mqtt-client"))
     return folder
@@ -131,14 +139,28 @@ def datapoints(platform):
     return {name: platform.stored(name) for name in names if name in platform.emulator.devices}
 
 
-def test_the_application_loses_and_doubles_nothing_and_serves_its_devices(platform_thread, start):
-    application = start({"type": "memory", "read_records_count": 100, "max_records_count": 100_000})
-    application.wait_until(lambda: sum(map(len, datapoints(platform_thread).values())) >= DEVICES * KEYS * ROUNDS)
-    found = datapoints(platform_thread)
-    expected = {
-        (1_700_000_000_000 + number, f"key{key}", number * 100 + key) for number in range(1, ROUNDS + 1) for key in range(KEYS)
-    }
-    assert {name: (set(points), len(points)) for name, points in found.items()} == dict.fromkeys(found, (expected, len(expected)))
+EXPECTED = {(1_700_000_000_000 + number, f"key{key}", number * 100 + key) for number in range(1, ROUNDS + 1) for key in range(KEYS)}
+STORAGES = {
+    "memory": {"type": "memory", "read_records_count": 100, "max_records_count": 100_000},
+    "file": {"type": "file", "data_folder_path": "data/", "max_file_count": 10, "max_records_per_file": 10_000},
+    "sqlite": {"type": "sqlite", "data_file_path": "data/", "messages_ttl_in_days": 7},
+}
+
+
+def has_everything(platform):
+    found = datapoints(platform)
+    return len(found) == DEVICES and all(set(points) >= EXPECTED for points in found.values())
+
+
+def doubled(platform):
+    """Return how many datapoints arrived more than once."""
+    return sum(len(points) - len(set(points)) for points in datapoints(platform).values())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_application_loses_and_doubles_nothing_and_serves_its_devices(platform_thread, start, storage):
+    application = start(STORAGES[storage])
+    application.wait_until(lambda: has_everything(platform_thread))
     device = platform_thread.emulator.device("load 3")
     assert (device.profile, device.attributes["serial"]) == ("load", "serial 3")
 
@@ -148,3 +170,49 @@ def test_the_application_loses_and_doubles_nothing_and_serves_its_devices(platfo
 
     assert application.interrupt() == 0
     assert "Traceback" not in application.output
+    assert doubled(platform_thread) == 0
+
+
+def test_nothing_is_lost_or_doubled_when_the_connection_is_cut(platform_thread, start):
+    application = start(STORAGES["memory"])
+    for share in (0.1, 0.4, 0.7):
+        wanted = share * DEVICES * len(EXPECTED)
+        application.wait_until(lambda wanted=wanted: sum(map(len, datapoints(platform_thread).values())) >= wanted)
+        platform_thread.run(platform_thread.emulator.disconnect_device("GATEWAY"))
+    application.wait_until(lambda: has_everything(platform_thread))
+    assert application.interrupt() == 0
+    assert doubled(platform_thread) == 0
+
+
+def test_nothing_is_lost_or_doubled_when_nothing_is_acknowledged_for_a_while_and_the_connection_is_cut(platform_thread, start):
+    ignored = []
+
+    def swallow(publish):
+        if publish.topic != "v1/gateway/telemetry":
+            return None
+        ignored.append(publish)
+        return Verdict.ignore()
+
+    application = start(STORAGES["memory"])
+    application.wait_until(lambda: sum(map(len, datapoints(platform_thread).values())) >= 0.3 * DEVICES * len(EXPECTED))
+    platform_thread.emulator.on_publish = swallow
+    application.wait_until(lambda: ignored)
+    time.sleep(HOLE)
+    platform_thread.emulator.on_publish = None
+    platform_thread.run(platform_thread.emulator.disconnect_device("GATEWAY"))
+    application.wait_until(lambda: has_everything(platform_thread))
+    assert application.interrupt() == 0
+    assert doubled(platform_thread) == 0
+
+
+def test_refused_data_leaves_the_storage(platform_thread, start):
+    platform_thread.emulator.on_publish = lambda publish: (
+        Verdict.refuse(0x99) if b'"load 7"' in publish.payload and b'"key' in publish.payload else None
+    )
+    application = start(STORAGES["memory"])
+    everything = {f"load {number}" for number in range(DEVICES)} - {"load 7"}
+    application.wait_until(
+        lambda: everything == {name for name, points in datapoints(platform_thread).items() if set(points) >= EXPECTED}
+    )
+    assert application.interrupt() == 0
+    assert doubled(platform_thread) == 0

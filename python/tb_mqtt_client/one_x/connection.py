@@ -150,6 +150,10 @@ class Connection:
         """A thread that lives as long as the connection is wanted."""
         return next((one for one in threading.enumerate() if one.name == "tb-mqtt event loop"), None)
 
+    def call_after(self, seconds: float, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the thread for callbacks after some seconds, unless the client is disconnected before."""
+        self.runtime.run(partial(self.core.call_after, seconds, partial(self.runtime.callbacks.post, function, *arguments)))
+
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of the client."""
         return self.runtime.run(make)

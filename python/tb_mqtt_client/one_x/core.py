@@ -45,6 +45,15 @@ class DeviceCore(DeviceClient):
         """Call a function with each message of the platform."""
         self._engine.mqtt_manager.inbound.taps.append(tap)
 
+    async def call_after(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function in the event loop after some seconds, unless the client is stopped before."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            function()
+
+        self._engine.tasks.start(wait(), "delay of SDK 1.x", runs_callbacks=False)
+
     async def publish_for(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> FutureDelivery:
         """Queue a message without datapoints, and return the future of its result.
 

@@ -259,14 +259,7 @@ class TBDeviceMqttClient:
     def _process(self, event: ConnectionEvent) -> None:
         client = self._client
         if isinstance(event, Connected):
-            limits = event.limits
-            configuration = {
-                "maxPayloadSize": limits["max_packet_size"],
-                "maxInflightMessages": client._max_inflight_messages,
-                "rateLimits": limits["device"],
-                "gatewayRateLimits": limits["gateway"],
-            }
-            self.service_configuration_callback(0, configuration, None)
+            self._take_session(event)
             self._call_connect_callback(ReasonCodes(0, "Success"))
         elif isinstance(event, ConnectRefused):
             self._call_connect_callback(ReasonCodes(event.reason_code))
@@ -276,6 +269,16 @@ class TBDeviceMqttClient:
             reason = ReasonCodes(SERVER_CLOSED if code is None else code, None if code is not None else event.reason)
             self.rate_limits_received = False
             client._on_disconnect(client, None, flags, reason, None)
+
+    def _take_session(self, event: Connected) -> None:
+        limits = event.limits
+        configuration = {
+            "maxPayloadSize": limits["max_packet_size"],
+            "maxInflightMessages": self._client._max_inflight_messages,
+            "rateLimits": limits["device"],
+            "gatewayRateLimits": limits["gateway"],
+        }
+        self.service_configuration_callback(0, configuration, None)
 
     def _call_connect_callback(self, reason: ReasonCodes) -> None:
         self._runs_connect_callback = True
@@ -397,10 +400,14 @@ class TBDeviceMqttClient:
         except NotConnectedError as error:
             return self._not_sent(str(error))
         if encoded.refused:
-            of_device = f" of {device}" if device else ""
-            settings.log.error("%d datapoints%s are not sent: %s", len(encoded.refused), of_device, "; ".join(encoded.refused[:5]))
+            self._report_refused(device, encoded.refused)
             messages.append(RefusedMessage(connection))
         return TBPublishInfo(messages)
+
+    def _report_refused(self, device: str, refused: list[str]) -> None:
+        """Log datapoints that are not sent, each of which is a text with its key."""
+        of_device = f" of {device}" if device else ""
+        settings.log.error("%d datapoints%s are not sent: %s", len(refused), of_device, "; ".join(refused[:5]))
 
     def _deliver(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> TBPublishInfo:
         """Send a message without datapoints. What cannot be sent is logged, and has a code."""

@@ -9,7 +9,9 @@ from typing import Any
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.one_x import settings
+from tb_mqtt_client.entities.connection_event import ClientFailed, Connected, ConnectionEvent, ConnectionLost, ConnectRefused
+from tb_mqtt_client.one_x import application, settings
+from tb_mqtt_client.one_x.application import ApplicationSends
 from tb_mqtt_client.one_x.connection import GET_TIMEOUT, Connection
 from tb_mqtt_client.one_x.constants import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
@@ -21,14 +23,12 @@ from tb_mqtt_client.one_x.constants import (
 )
 from tb_mqtt_client.one_x.core import DeviceCore, GatewayCore
 from tb_mqtt_client.one_x.device import TBDeviceMqttClient, pass_on, show_limits
+from tb_mqtt_client.one_x.paho_names import MQTTErrorCode
 from tb_mqtt_client.one_x.publish_info import RefusedMessage, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
 from tb_mqtt_client.one_x.uplinks import encode_attributes, encode_timeseries
 from tb_mqtt_client.one_x.values import dumps
-
-APPLICATION_GET_TIMEOUT = 3.0
-"""Seconds that ``get`` waits in the IoT Gateway, which waits for it before it ends."""
 
 
 class TBGatewayAPI:
@@ -90,6 +90,10 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             **kwargs,
         )
         self.gateway = gateway
+        self._application = ApplicationSends() if gateway is not None else None
+        self._losses = 0
+        """How many connections were lost or closed, so that the end of a grace knows whether it is still about the last one."""
+        self._is_in_grace = False
         by_host = partial(RateLimit.get_rate_limit_by_host, host)
         text = "Rate limit for devices connected through the gateway, "
         self._devices_connected_through_gateway_messages_rate_limit = RateLimit(
@@ -112,14 +116,65 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         return GatewayCore(GatewayConfig(options))
 
     def _new_connection(self, core: DeviceCore) -> Connection:
-        is_application = self.gateway is not None
+        is_application = self._application is not None
         return Connection(
             core,
             self._connection_event,
             self._received,
-            get_timeout=APPLICATION_GET_TIMEOUT if is_application else GET_TIMEOUT,
+            get_timeout=application.GET_TIMEOUT if is_application else GET_TIMEOUT,
             forgives_refusals=is_application,
         )
+
+    def _process(self, event: ConnectionEvent) -> None:
+        """Tell the application about a lost connection only if the client cannot reconnect soon."""
+        connection = self._connection
+        if self._application is not None and connection is not None:
+            if isinstance(event, ConnectionLost) and self._is_reported_connected:
+                self._losses += 1
+                self._is_in_grace = True
+                settings.log.info("The connection is lost, and its data is sent again: %s", event.reason)
+                connection.call_after(application.GRACE, self._end_grace, self._losses, event)
+                return
+            if isinstance(event, Connected) and self._is_in_grace:
+                self._is_in_grace = False
+                self._take_session(event)
+                return
+            if isinstance(event, ClientFailed):
+                self._is_in_grace = False
+            elif isinstance(event, ConnectRefused) and event.permanent:
+                self._end_grace(self._losses, ConnectionLost(event.reason, event.reason_code))
+        super()._process(event)
+
+    def _end_grace(self, number: int, event: ConnectionLost) -> None:
+        """Tell the application about a lost connection, unless it came back in the meantime."""
+        if self._is_in_grace and number == self._losses:
+            self._is_in_grace = False
+            super()._process(event)
+
+    def disconnect(self) -> MQTTErrorCode:
+        """As ``TBDeviceMqttClient.disconnect``."""
+        self._is_in_grace = False
+        return super().disconnect()
+
+    def _report_refused(self, device: str, refused: list[str]) -> None:
+        if self._application is None:
+            super()._report_refused(device, refused)
+        else:
+            self._application.refusals.report(device, len(refused), refused)
+
+    def send_telemetry(
+        self, telemetry: Any, quality_of_service: int | None = None, timeout: float = settings.DEFAULT_TIMEOUT
+    ) -> TBPublishInfo:
+        """As ``TBDeviceMqttClient.send_telemetry``; what the IoT Gateway sends again is not sent while the client still has it."""
+        send = partial(super().send_telemetry, quality_of_service=quality_of_service, timeout=timeout)
+        return send(telemetry) if self._application is None else self._application.telemetry("", telemetry, send)
+
+    def send_attributes(
+        self, attributes: Any, quality_of_service: int | None = None, timeout: float = settings.DEFAULT_TIMEOUT
+    ) -> TBPublishInfo:
+        """As ``TBDeviceMqttClient.send_attributes``."""
+        send = partial(super().send_attributes, quality_of_service=quality_of_service, timeout=timeout)
+        return send(attributes) if self._application is None else self._application.attributes("", attributes, send)
 
     def _take_limits(self, device: Mapping[str, Any], sub_devices: Mapping[str, Any]) -> None:
         super()._take_limits(device, sub_devices)
@@ -208,6 +263,10 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
+        send = partial(self._send_telemetry_of, device)
+        return send(telemetry) if self._application is None else self._application.telemetry(device, telemetry, send)
+
+    def _send_telemetry_of(self, device: str, telemetry: Any) -> TBPublishInfo:
         time = self._times.of(device, telemetry)
         info = self._send_of(device, lambda identity: encode_timeseries(telemetry, time, identity))
         return self._times.sent(device, time, info)
@@ -228,6 +287,10 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
+        send = partial(self._send_attributes_of, device)
+        return send(attributes) if self._application is None else self._application.attributes(device, attributes, send)
+
+    def _send_attributes_of(self, device: str, attributes: Any) -> TBPublishInfo:
         return self._send_of(device, lambda identity: encode_attributes(attributes, identity))
 
     def _send_of(self, device: str, encode: Callable[[DeviceIdentity], Any]) -> TBPublishInfo:

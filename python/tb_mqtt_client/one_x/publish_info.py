@@ -57,6 +57,11 @@ class SentMessage:
         """The packet id, if one message carried everything and its result is there; otherwise 0."""
         return max(0, self._delivery.result(0).message_id) if self._delivery.done() else 0
 
+    @property
+    def result(self) -> PublishResult | None:
+        """The result; ``None`` while there is none."""
+        return self._delivery.result(0) if self._delivery.done() else None
+
     def is_settled(self) -> bool:
         """Return whether the result is there."""
         return self._delivery.done()

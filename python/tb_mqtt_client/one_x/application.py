@@ -1,0 +1,212 @@
+"""What the IoT Gateway needs beyond SDK 1.x, because it sends a pack of its storage again until all results of the pack are 0.
+
+It does so also after a disconnect, without looking at the results, while the client still delivers the data. Telemetry that the
+client has, and that the platform has without the application knowing it, is therefore not sent a second time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tb_mqtt_client.constants.reason_codes import reason_name
+from tb_mqtt_client.one_x import settings
+from tb_mqtt_client.one_x.publish_info import RefusedMessage, SentMessage, TBPublishInfo
+
+GET_TIMEOUT = 3.0
+"""Seconds that ``get`` waits: the application waits for it before it ends."""
+GRACE = 30.0
+"""Seconds without a connection after which the application is told. Before, it would send packs again that are delivered anyway."""
+MOST_SETTLED = 8
+"""How many sends of a device are kept whose results are there, but were never read."""
+MOST_REPORTED = 10_000
+"""How many devices and keys are remembered as reported."""
+NAMED_KEYS = 5
+"""How many keys a line of the log names."""
+
+Point = tuple[Any, Any]
+"""Time and key of a datapoint."""
+
+
+class Refusals:
+    """Logs each device and key once whose data the platform never takes, and counts the datapoints."""
+
+    def __init__(self) -> None:
+        self.datapoints = 0
+        """How many datapoints were refused."""
+        self._lock = threading.Lock()
+        self._reported: set[tuple[str, str]] = set()
+
+    def report(self, device: str, datapoints: int, texts: list[str], reason: str = "") -> None:
+        """Count refused datapoints, and log what was not reported before.
+
+        Args:
+            device: The sub-device, or an empty text.
+            datapoints: How many were refused.
+            texts: Their keys, perhaps with reasons.
+            reason: The reason of all of them.
+        """
+        with self._lock:
+            self.datapoints += datapoints
+            new = [text for text in texts if (device, text) not in self._reported]
+            if len(self._reported) < MOST_REPORTED:
+                self._reported.update((device, text) for text in new)
+            total = self.datapoints
+        if new:
+            more = f" and {len(new) - NAMED_KEYS} more" if len(new) > NAMED_KEYS else ""
+            settings.log.error(
+                "The platform never takes data of %s: %s%s%s; it leaves the storage (%d datapoints so far)",
+                device or "the gateway",
+                "; ".join(new[:NAMED_KEYS]),
+                more,
+                f": {reason}" if reason else "",
+                total,
+            )
+
+
+class ApplicationInfo(TBPublishInfo):
+    """The result of a send of the application."""
+
+    __slots__ = ("_when_read", "data")
+
+    def __init__(self, messages: list[Any], data: Any, when_read: Callable[[ApplicationInfo], None]) -> None:
+        """Keep the messages, the data that they carry, and what to call when ``get`` has returned 0."""
+        super().__init__(messages)
+        self.data = data
+        self._when_read = when_read
+
+    def get(self) -> int:
+        """Return what ``TBPublishInfo.get`` returns; with 0, the application is done with the data."""
+        code = super().get()
+        if code == 0:
+            self._when_read(self)
+        return code
+
+    def refusals(self) -> list[tuple[int, str]]:
+        """Return datapoints and reason of each message that the platform refused."""
+        results = [one.result for one in self.message_info if isinstance(one, SentMessage)]
+        return [(one.datapoints_count, reason_name(one.reason_code)) for one in results if one is not None and one.reason_code > 0]
+
+    def is_taken(self) -> bool:
+        """Return whether the data needs no other send: it is on its way, acknowledged, or refused for ever."""
+        for one in self.message_info:
+            if isinstance(one, SentMessage):
+                if one.result is not None and one.result.reason_code < 0:
+                    return False
+            elif not isinstance(one, RefusedMessage) or one.rc != 0:
+                return False
+        return True
+
+
+class ApplicationSends:
+    """The sends of the application of which it has not read the result."""
+
+    def __init__(self) -> None:
+        self.refusals = Refusals()
+        self._lock = threading.Lock()
+        self._unread: dict[str, list[ApplicationInfo]] = {}
+
+    def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
+        """Send the part of telemetry that is neither on its way nor acknowledged without the application knowing it.
+
+        Args:
+            device: The sub-device, or an empty text.
+            data: The telemetry.
+            send: Sends telemetry.
+
+        Returns:
+            The result of all of the data.
+        """
+        rest = data
+        earlier: list[ApplicationInfo] = []
+        if device in self._unread:
+            with self._lock:
+                rest, earlier = self._without_taken(device, data)
+        messages = [] if rest == [] else _messages(send(rest))
+        messages += [message for info in earlier for message in info.message_info]
+        info = ApplicationInfo(messages, data, lambda info: self._read(device, info, _keys(data)))
+        with self._lock:
+            unread = self._unread.setdefault(device, [])
+            unread.append(info)
+            settled = [one for one in unread if one.is_settled()] if len(unread) > MOST_SETTLED else []
+            for one in settled[:-MOST_SETTLED]:
+                unread.remove(one)
+        return info
+
+    def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
+        """Send attributes. They have no time, so that a second send of the same values changes nothing on the platform."""
+        keys = [repr(key) for one in _dicts(data) for key in one]
+        return ApplicationInfo(_messages(send(data)), data, lambda info: self._report(device, info, keys))
+
+    def _without_taken(self, device: str, data: Any) -> tuple[Any, list[ApplicationInfo]]:
+        """Return the data without what an earlier send has taken, and the earlier sends that have some of it."""
+        taken: dict[Point, tuple[Any, ApplicationInfo]] = {}
+        for info in self._unread[device]:
+            for point, value in _points(info.data):
+                taken[point] = (value, info)
+        given = dict(_points(data))
+        known: dict[Point, ApplicationInfo] = {}
+        for point, value in given.items():
+            if point in taken and _is_same(taken[point][0], value) and taken[point][1].is_taken():
+                known[point] = taken[point][1]
+        # The new result stands for the earlier sends that have nothing else.
+        self._unread[device] = [info for info in self._unread[device] if any(point not in given for point, _ in _points(info.data))]
+        if not known:
+            return data, []
+        rest: list[Mapping[Any, Any]] = []
+        for record in _dicts(data):
+            if _has_time(record):
+                values = {key: value for key, value in record["values"].items() if (record["ts"], key) not in known}
+                if values:
+                    rest.append({**record, "values": values})
+            else:
+                rest.append(record)
+        return rest, list(dict.fromkeys(known.values()))
+
+    def _read(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
+        with self._lock:
+            unread = self._unread.get(device)
+            is_first = unread is not None and info in unread
+            if unread is not None and is_first:
+                unread.remove(info)
+                if not unread:
+                    del self._unread[device]
+        if is_first:
+            self._report(device, info, keys)
+
+    def _report(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
+        for datapoints, reason in info.refusals():
+            self.refusals.report(device, datapoints, keys, reason)
+
+
+def _messages(info: TBPublishInfo) -> list[Any]:
+    return list(info.message_info)
+
+
+def _dicts(data: Any) -> Iterator[Mapping[Any, Any]]:
+    for one in data if isinstance(data, list | tuple) else [data]:
+        if isinstance(one, Mapping):
+            yield one
+
+
+def _has_time(record: Mapping[Any, Any]) -> bool:
+    return isinstance(record.get("ts"), int | float | str) and isinstance(record.get("values"), Mapping)
+
+
+def _points(data: Any) -> Iterator[tuple[Point, Any]]:
+    """Yield time, key and value of the datapoints that have a time. The platform sets the others, which are never the same."""
+    for record in _dicts(data):
+        if _has_time(record):
+            for key, value in record["values"].items():
+                yield (record["ts"], key), value
+
+
+def _keys(data: Any) -> list[str]:
+    found = [repr(key) for record in _dicts(data) for key in (record["values"] if _has_time(record) else record)]
+    return list(dict.fromkeys(found))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # 1, 1.0 and True are equal, but not the same on the platform.
+    return type(one) is type(other) and repr(one) == repr(other)

@@ -1,0 +1,174 @@
+"""What the IoT Gateway sees of this package: lost connections, packs that it sends again, and data that is refused."""
+
+import pytest
+from one_x_platform import FAST, SECONDS, Calls
+
+from tb_gateway_mqtt import TBGatewayMqttClient
+from tb_mqtt_client.emulator import ConnectVerdict, Verdict
+from tb_mqtt_client.entities.connection_event import ConnectionLost
+from tb_mqtt_client.one_x import application
+
+
+class Application:
+    """Takes the callbacks of the client as the IoT Gateway does, and sends packs as it does."""
+
+    def __init__(self, platform):
+        self.client = TBGatewayMqttClient(platform.host, platform.port, "GATEWAY", None, self, quality_of_service=1)
+        self.connects, self.disconnects = Calls(), Calls()
+        paho = self.client._client
+        connect, disconnect = paho._on_connect, paho._on_disconnect
+        paho._on_connect = lambda *arguments: (connect(*arguments), self.connects(*arguments))
+        paho._on_disconnect = lambda *arguments: (disconnect(*arguments), self.disconnects(*arguments))
+        self.client.connect(**FAST)
+
+    def send_pack(self, pack):
+        return [self.client.gw_send_telemetry(device, records) for device, records in pack.items()]
+
+
+@pytest.fixture
+def app(platform_thread):
+    app = Application(platform_thread)
+    yield app
+    app.client.disconnect()
+
+
+def pack(first, count=10):
+    """Return records of three devices."""
+    return {
+        f"meter {number}": [{"ts": ts, "values": {"a": ts, "b": number}} for ts in range(first, first + count)]
+        for number in range(3)
+    }
+
+
+def expected(first, count=10):
+    return {
+        name: sorted((record["ts"], key, value) for record in records for key, value in record["values"].items())
+        for name, records in pack(first, count).items()
+    }
+
+
+def stored(platform, names=("meter 0", "meter 1", "meter 2")):
+    return {name: sorted(platform.stored(name)) for name in names}
+
+
+def cut_the_connection(platform):
+    platform.run(platform.emulator.disconnect_device("GATEWAY"))
+
+
+def test_a_connection_that_comes_back_is_not_reported(platform_thread, app):
+    cut_the_connection(platform_thread)
+    assert app.client.gw_send_telemetry("meter", {"ts": 1, "values": {"a": 1}}).get() == 0
+    assert app.client.is_connected()
+    assert (len(app.connects.all), app.disconnects.all) == (1, [])
+
+
+def test_a_connection_that_stays_away_is_reported_once(platform_thread, app, monkeypatch):
+    monkeypatch.setattr(application, "GRACE", 0.01)
+    platform_thread.run(platform_thread.emulator.stop())
+    _, _, flags, reason, _ = app.disconnects.wait(1)
+    assert (flags.is_disconnect_packet_from_server, reason.value) == (False, 0x80)
+    assert not app.client.is_connected()
+    app.client.disconnect()
+    assert len(app.disconnects.all) == 1
+
+
+def test_the_end_of_an_earlier_grace_reports_nothing(platform_thread, app):
+    cut_the_connection(platform_thread)
+    assert app.client.gw_send_telemetry("meter", {"ts": 1, "values": {"a": 1}}).get() == 0
+    # As if the 30 s of the first loss ended while the client is connected again.
+    app.client._end_grace(1, ConnectionLost("closed", None))
+    assert app.client.is_connected()
+
+
+def test_a_refusal_for_wrong_credentials_is_reported_at_once(platform_thread, app):
+    platform_thread.emulator.on_connect = lambda _: ConnectVerdict.refuse(0x86)
+    cut_the_connection(platform_thread)
+    app.disconnects.wait(1)
+    *_, reason, _ = app.connects.wait(2)[1]
+    assert reason.value == 0x86
+    assert not app.client.is_connected()
+
+
+def test_a_pack_that_is_sent_again_while_it_is_on_its_way_arrives_once(platform_thread, app):
+    platform_thread.emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic == "v1/gateway/telemetry" else None
+    app.send_pack(pack(1))
+    again = app.send_pack(pack(1))
+    # A pack may also have more than the last one.
+    more = app.send_pack(pack(1, 12))
+    assert [info.is_settled() for info in again] == [False] * 3
+    platform_thread.emulator.on_publish = None
+    cut_the_connection(platform_thread)
+    assert [info.get() for info in [*again, *more]] == [0] * 6
+    assert stored(platform_thread) == expected(1, 12)
+
+
+def test_a_pack_whose_results_were_not_read_arrives_once(platform_thread, app):
+    for info in app.send_pack(pack(1)):
+        for message in info.message_info:
+            message.wait_for_publish(SECONDS)
+    assert [info.get() for info in app.send_pack(pack(1))] == [0] * 3
+    assert stored(platform_thread) == expected(1)
+    # What the application knows to be delivered is sent again: it may have a reason.
+    assert [info.get() for info in app.send_pack(pack(1))] == [0] * 3
+    assert {name: len(points) for name, points in stored(platform_thread).items()} == dict.fromkeys(expected(1), 40)
+
+
+def test_another_value_of_the_same_time_and_key_is_sent(platform_thread, app):
+    values = [1, True, 1.0, "1", 1]
+    for value in values:
+        # Its result is not read: the platform has the value, and the application does not know it.
+        [message] = app.client.gw_send_telemetry("meter", {"ts": 1, "values": {"a": value}}).message_info
+        message.wait_for_publish(SECONDS)
+    assert platform_thread.values("meter") == [("a", value) for value in values]
+
+
+def test_data_without_a_time_is_always_sent(platform_thread, app):
+    infos = [app.client.gw_send_telemetry("meter", {"a": 1}) for _ in range(2)]
+    infos += [app.client.send_telemetry([{"ts": 1, "values": {"own": 1}}]) for _ in range(2)]
+    assert [info.get() for info in infos] == [0] * 4
+    assert platform_thread.values("meter") == [("a", 1)] * 2
+    assert platform_thread.values("gateway") == [("own", 1)]
+
+
+def test_refused_data_is_reported_once_and_leaves_the_storage(platform_thread, app, caplog):
+    platform_thread.emulator.on_publish = lambda publish: Verdict.refuse(0x99) if b'"bad"' in publish.payload else None
+    for ts in range(3):
+        records = [{"ts": ts, "values": {"bad": 1}}]
+        assert app.client.gw_send_telemetry("meter", records).get() == 0
+        assert app.client.gw_send_telemetry("meter", [{"ts": ts, "values": {"": 1, "good": 2}}]).get() == 0
+        assert app.client.gw_send_attributes("meter", {"bad": 1}).get() == 0
+    lines = [record.getMessage() for record in caplog.records if "never takes" in record.getMessage()]
+    assert len(lines) == 2
+    assert "meter" in lines[0]
+    assert "'bad'" in lines[0]
+    assert "meter" in lines[1]
+    assert "''" in lines[1]
+    assert app.client._application.refusals.datapoints == 9
+    assert platform_thread.values("meter") == [("good", 2)] * 3
+
+
+def test_the_loss_of_nothing_and_the_double_of_nothing_in_a_hole_with_a_reset(platform_thread, app):
+    """Acknowledgements stop, the application sends its pack again and again, and the connection is cut at last."""
+    app.client._connection.get_timeout = 0.05
+    ignored = Calls()
+
+    def swallow(publish):
+        if publish.topic != "v1/gateway/telemetry":
+            return None
+        ignored(publish)
+        return Verdict.ignore()
+
+    results = []
+    for first in range(0, 100, 10):
+        if first == 50:
+            platform_thread.emulator.on_publish = swallow
+        tries = 0
+        while any(results := [info.get() for info in app.send_pack(pack(first))]):
+            tries += 1
+            if tries == 3:
+                platform_thread.emulator.on_publish = None
+                cut_the_connection(platform_thread)
+        assert results == [0] * 3
+    assert ignored.all
+    assert stored(platform_thread) == expected(0, 100)
+    assert app.disconnects.all == []
