@@ -68,12 +68,13 @@ class Refusals:
 class ApplicationInfo(TBPublishInfo):
     """The result of a send of the application."""
 
-    __slots__ = ("_when_read", "data")
+    __slots__ = ("_when_read", "data", "is_read")
 
     def __init__(self, messages: list[Any], data: Any, when_read: Callable[[ApplicationInfo], None]) -> None:
         """Keep the messages, the data that they carry, and what to call when ``get`` has returned 0."""
         super().__init__(messages)
         self.data = data
+        self.is_read = False
         self._when_read = when_read
 
     def get(self) -> int:
@@ -100,12 +101,14 @@ class ApplicationInfo(TBPublishInfo):
 
 
 class ApplicationSends:
-    """The sends of the application of which it has not read the result."""
+    """The sends of the application, until it has read that all of them are done: it sends a pack again if one result is not 0."""
 
     def __init__(self) -> None:
         self.refusals = Refusals()
         self._lock = threading.Lock()
-        self._unread: dict[str, list[ApplicationInfo]] = {}
+        self._sent: dict[str, list[ApplicationInfo]] = {}
+        self._unread: set[ApplicationInfo] = set()
+        """Those of sub-devices whose result was not read as 0. The application does not read all results of its own telemetry."""
 
     def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
         """Send the part of telemetry that is neither on its way nor acknowledged without the application knowing it.
@@ -120,18 +123,21 @@ class ApplicationSends:
         """
         rest = data
         earlier: list[ApplicationInfo] = []
-        if device in self._unread:
+        if device in self._sent:
             with self._lock:
                 rest, earlier = self._without_taken(device, data)
         messages = [] if rest == [] else _messages(send(rest))
         messages += [message for info in earlier for message in info.message_info]
         info = ApplicationInfo(messages, data, lambda info: self._read(device, info, _keys(data)))
         with self._lock:
-            unread = self._unread.setdefault(device, [])
-            unread.append(info)
-            settled = [one for one in unread if one.is_settled()] if len(unread) > MOST_SETTLED else []
+            sent = self._sent.setdefault(device, [])
+            sent.append(info)
+            if device:
+                self._unread.add(info)
+            settled = [one for one in sent if one.is_settled()] if len(sent) > MOST_SETTLED else []
             for one in settled[:-MOST_SETTLED]:
-                unread.remove(one)
+                sent.remove(one)
+                self._unread.discard(one)
         return info
 
     def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
@@ -142,7 +148,7 @@ class ApplicationSends:
     def _without_taken(self, device: str, data: Any) -> tuple[Any, list[ApplicationInfo]]:
         """Return the data without what an earlier send has taken, and the earlier sends that have some of it."""
         taken: dict[Point, tuple[Any, ApplicationInfo]] = {}
-        for info in self._unread[device]:
+        for info in self._sent.get(device, ()):
             for point, value in _points(info.data):
                 taken[point] = (value, info)
         given = dict(_points(data))
@@ -151,7 +157,10 @@ class ApplicationSends:
             if point in taken and _is_same(taken[point][0], value) and taken[point][1].is_taken():
                 known[point] = taken[point][1]
         # The new result stands for the earlier sends that have nothing else.
-        self._unread[device] = [info for info in self._unread[device] if any(point not in given for point, _ in _points(info.data))]
+        kept = [info for info in self._sent.get(device, ()) if any(point not in given for point, _ in _points(info.data))]
+        self._unread.difference_update(self._sent.get(device, ()))
+        self._unread.update(info for info in kept if device and not info.is_read)
+        self._sent[device] = kept
         if not known:
             return data, []
         rest: list[Mapping[Any, Any]] = []
@@ -166,12 +175,10 @@ class ApplicationSends:
 
     def _read(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
         with self._lock:
-            unread = self._unread.get(device)
-            is_first = unread is not None and info in unread
-            if unread is not None and is_first:
-                unread.remove(info)
-                if not unread:
-                    del self._unread[device]
+            is_first, info.is_read = not info.is_read, True
+            self._unread.discard(info)
+            if not self._unread:
+                self._sent.clear()
         if is_first:
             self._report(device, info, keys)
 

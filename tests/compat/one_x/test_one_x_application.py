@@ -55,6 +55,12 @@ def cut_the_connection(platform):
     platform.run(platform.emulator.disconnect_device("GATEWAY"))
 
 
+async def end_the_hole(emulator):
+    """Cut the connection, before another message is acknowledged on it."""
+    emulator.on_publish = None
+    await emulator.disconnect_device("GATEWAY")
+
+
 def test_a_connection_that_comes_back_is_not_reported(platform_thread, app):
     cut_the_connection(platform_thread)
     assert app.client.gw_send_telemetry("meter", {"ts": 1, "values": {"a": 1}}).get() == 0
@@ -96,8 +102,7 @@ def test_a_pack_that_is_sent_again_while_it_is_on_its_way_arrives_once(platform_
     # A pack may also have more than the last one.
     more = app.send_pack(pack(1, 12))
     assert [info.is_settled() for info in again] == [False] * 3
-    platform_thread.emulator.on_publish = None
-    cut_the_connection(platform_thread)
+    platform_thread.run(end_the_hole(platform_thread.emulator))
     assert [info.get() for info in [*again, *more]] == [0] * 6
     assert stored(platform_thread) == expected(1, 12)
 
@@ -111,6 +116,25 @@ def test_a_pack_whose_results_were_not_read_arrives_once(platform_thread, app):
     # What the application knows to be delivered is sent again: it may have a reason.
     assert [info.get() for info in app.send_pack(pack(1))] == [0] * 3
     assert {name: len(points) for name, points in stored(platform_thread).items()} == dict.fromkeys(expected(1), 40)
+
+
+def test_a_pack_of_which_only_a_part_is_done_arrives_once(platform_thread, app):
+    assert [app.client.gw_connect_device(name).get() for name in pack(1)] == [0] * 3
+    ignored = Calls(Verdict.ignore())
+    platform_thread.emulator.on_publish = lambda publish: ignored(publish) if b"meter 1" in publish.payload else None
+    app.client.gw_send_telemetry("meter 1", pack(1)["meter 1"])
+    # The others are not in the same message.
+    ignored.wait(1)
+    done = {name: app.client.gw_send_telemetry(name, pack(1)[name]) for name in ("meter 0", "meter 2")}
+    for info in done.values():
+        for message in info.message_info:
+            message.wait_for_publish(1)
+    assert [info.get() for info in done.values()] == [0, 0]
+    again = app.send_pack(pack(1))
+    platform_thread.run(end_the_hole(platform_thread.emulator))
+    while any(info.get() for info in again):
+        pass
+    assert stored(platform_thread) == expected(1)
 
 
 def test_another_value_of_the_same_time_and_key_is_sent(platform_thread, app):
@@ -166,8 +190,7 @@ def test_the_loss_of_nothing_and_the_double_of_nothing_in_a_hole_with_a_reset(pl
         while any(results := [info.get() for info in app.send_pack(pack(first))]):
             tries += 1
             if tries == 3:
-                platform_thread.emulator.on_publish = None
-                cut_the_connection(platform_thread)
+                platform_thread.run(end_the_hole(platform_thread.emulator))
         assert results == [0] * 3
     assert ignored.all
     assert stored(platform_thread) == expected(0, 100)
