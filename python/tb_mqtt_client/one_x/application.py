@@ -17,7 +17,7 @@ from tb_mqtt_client.one_x.publish_info import RefusedMessage, SentMessage, TBPub
 GET_TIMEOUT = 3.0
 """Seconds that ``get`` waits: the application waits for it before it ends."""
 GRACE = 30.0
-"""Seconds without a connection after which the application is told. Before, it would send packs again that are delivered anyway."""
+"""Seconds without a connection after which the application is notified. Earlier, it would send packs again for nothing."""
 MOST_SETTLED = 8
 """How many sends of a device are kept whose results are there, but were never read."""
 MOST_REPORTED = 10_000
@@ -56,7 +56,7 @@ class Refusals:
         if new:
             more = f" and {len(new) - NAMED_KEYS} more" if len(new) > NAMED_KEYS else ""
             settings.log.error(
-                "The platform never takes data of %s: %s%s%s; it leaves the storage (%d datapoints so far)",
+                "The platform never takes data of %s: %s%s%s; it leaves the storage (%d datapoints up to now)",
                 device or "the gateway",
                 "; ".join(new[:NAMED_KEYS]),
                 more,
@@ -90,7 +90,7 @@ class ApplicationInfo(TBPublishInfo):
         return [(one.datapoints_count, reason_name(one.reason_code)) for one in results if one is not None and one.reason_code > 0]
 
     def is_taken(self) -> bool:
-        """Return whether the data needs no other send: it is on its way, acknowledged, or refused for ever."""
+        """Return whether the data needs no other send: it is in flight, acknowledged, or refused forever."""
         for one in self.message_info:
             if isinstance(one, SentMessage):
                 if one.result is not None and one.result.reason_code < 0:
@@ -111,7 +111,7 @@ class ApplicationSends:
         """Those of sub-devices whose result was not read as 0. The application does not read all results of its own telemetry."""
 
     def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
-        """Send the part of telemetry that is neither on its way nor acknowledged without the application knowing it.
+        """Send the part of telemetry that is neither in flight nor acknowledged without the application knowing it.
 
         Args:
             device: The sub-device, or an empty text.
