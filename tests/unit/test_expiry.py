@@ -96,7 +96,7 @@ async def test_expired_data_is_dropped_and_never_sent_without_a_connection(servi
     assert (result.certainty, result.datapoints_count) == (Certainty.NEVER_SENT, 2)
     statistics = service.counter.snapshot()
     assert (statistics.accepted, statistics.dropped, statistics.queued) == (4, 2, 2)
-    assert (service.capacity.sends, service.capacity.bytes) == (1, encoded.nbytes)
+    assert (service.capacity.sends, service.capacity.nbytes) == (1, encoded.nbytes)
     await service.clear()
     assert (stays.result().reason_code, service.counter.snapshot().undelivered) == (LocalReasonCode.NOT_DELIVERED, 2)
     assert service.is_empty()

@@ -244,7 +244,7 @@ class ConnectionEvents:
     def fill_changed(self, capacity: QueueCapacity) -> None:
         """Report that the queue became nearly full, or low again."""
         kind = QueueHigh if capacity.is_high else QueueLow
-        self._emit(kind(capacity.sends, capacity.max_sends, capacity.bytes, capacity.max_bytes))
+        self._emit(kind(capacity.sends, capacity.max_sends, capacity.nbytes, capacity.max_bytes))
 
 
 def _reason(error: BaseException) -> str:

@@ -34,7 +34,7 @@ class QueueCapacity:
         """Called when ``is_high`` has changed. It must neither raise nor send."""
         self.sends = 0
         """The number of queued sends."""
-        self.bytes = 0
+        self.nbytes = 0
         """The encoded bytes of the queued sends."""
         self.set_aside: Callable[[], int] = lambda: 0
         """Returns how many queued sends do not count, because they may stay queued for any time: those of refused sub-devices."""
@@ -60,11 +60,11 @@ class QueueCapacity:
         """Take capacity for one send of ``nbytes`` encoded bytes; return False if there is none, or if callers wait for it."""
         # The first part of `_fits` is repeated here to save a call at every send.
         if self._waiting or (
-            self.sends and (self.sends >= self._next_sends or self.bytes + nbytes > self._next_bytes) and not self._fits(nbytes)
+            self.sends and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes) and not self._fits(nbytes)
         ):
             return False
         self.sends += 1
-        self.bytes += nbytes
+        self.nbytes += nbytes
         return True
 
     async def take(self, nbytes: int) -> None:
@@ -82,7 +82,7 @@ class QueueCapacity:
             if self._closed:
                 raise NotConnectedError("the client was stopped while this send waited for capacity in its queue")
             self.sends += 1
-            self.bytes += nbytes
+            self.nbytes += nbytes
         finally:
             self._waiting.remove(place)
             self.wake_first()
@@ -90,13 +90,13 @@ class QueueCapacity:
     def take_anyway(self, sends: int, nbytes: int) -> None:
         """Take capacity for sends that have been accepted before, even if there is none."""
         self.sends += sends
-        self.bytes += nbytes
+        self.nbytes += nbytes
 
     def give_back(self, sends: int, nbytes: int) -> None:
         """Free the capacity of sends that left the queues, ``nbytes`` in total."""
         self.sends -= sends
-        self.bytes -= nbytes
-        if self.is_high and self.sends <= self.max_sends * LOW and self.bytes <= self.max_bytes * LOW:
+        self.nbytes -= nbytes
+        if self.is_high and self.sends <= self.max_sends * LOW and self.nbytes <= self.max_bytes * LOW:
             self._set_high(False)
         if self._waiting:
             self.wake_first()
@@ -110,9 +110,9 @@ class QueueCapacity:
         self.on_fill_changed()
 
     def _fits(self, nbytes: int) -> bool:
-        if not self.is_high and (self.sends >= self._next_sends or self.bytes + nbytes > self._next_bytes):
+        if not self.is_high and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
             self._set_high(True)
-        if self.sends < self.max_sends and self.bytes + nbytes <= self.max_bytes:
+        if self.sends < self.max_sends and self.nbytes + nbytes <= self.max_bytes:
             return True
         # Admit a send that is larger than the whole capacity when the queues are empty: otherwise it could never be accepted.
         return self.sends <= self.set_aside()

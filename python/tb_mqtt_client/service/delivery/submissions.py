@@ -181,7 +181,7 @@ class Submissions:
         if crossing >= MAX_CROSSING or crossing * nbytes > MAX_CROSSING_BYTES or self._waiting is not None:
             return True
         sends = capacity.sends + crossing
-        if sends < capacity.max_sends and capacity.bytes + nbytes <= capacity.max_bytes:
+        if sends < capacity.max_sends and capacity.nbytes + nbytes <= capacity.max_bytes:
             return False
         return sends > capacity.set_aside() and self._policy in {QueuePolicy.WAIT, QueuePolicy.RAISE}
 
