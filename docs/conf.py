@@ -57,7 +57,7 @@ def use_the_stub() -> None:
 
     All other modules are imported first, because the stub has no values.
     """
-    for layer in ("constants", "entities", "common", "service"):
+    for layer in ("constants", "entities", "common", "service", "sync"):
         for module in pkgutil.walk_packages([str(PACKAGE / layer)], f"tb_mqtt_client.{layer}."):
             import_module(module.name)
     stub = ModuleType("tb_mqtt_client._native")
@@ -91,7 +91,7 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
 
 def contents(index: str, *others: str) -> str:
     """Return a table of contents for the sidebar: the pages in the order in which an index names them, then the others."""
-    pages = dict.fromkeys(re.findall(r"\]\(([\w./]+)\.md\)", index))
+    pages = dict.fromkeys(re.findall(r"\]\(([\w./-]+)\.md\)", index))
     return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, *others, "```", ""])
 
 

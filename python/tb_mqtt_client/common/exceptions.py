@@ -1,21 +1,23 @@
 """Errors that the clients raise.
 
-TBMQTTError
-+-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
-+-- ConnectionLostError (also ConnectionError)
-+-- ConnectionRefusedByServer (also ConnectionError)
-+-- ProxyRefusedError (also ConnectionError)
-+-- SubscriptionRefusedError
-+-- RequestRefusedError
-+-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
-+-- DeviceNotConnectedError (also ValueError)
-+-- BackpressureException
-|   +-- StoreFullError
-+-- StoreError (also OSError)
-    +-- StoreInUseError
-    +-- StoreOwnerError
-    +-- StoreFormatError
-    +-- NotAStoreError
+::
+
+    TBMQTTError
+    +-- NotConnectedError (also AttributeError, which SDK 2.0 raised)
+    +-- ConnectionLostError (also ConnectionError)
+    +-- ConnectionRefusedByServer (also ConnectionError)
+    +-- ProxyRefusedError (also ConnectionError)
+    +-- SubscriptionRefusedError
+    +-- RequestRefusedError
+    +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
+    +-- DeviceNotConnectedError (also ValueError)
+    +-- BackpressureException
+    |   +-- StoreFullError
+    +-- StoreError (also OSError)
+        +-- StoreInUseError
+        +-- StoreOwnerError
+        +-- StoreFormatError
+        +-- NotAStoreError
 
 Invalid arguments raise a ``ValueError`` or a ``TypeError`` that names the argument. Values that JSON cannot express raise
 ``UnsupportedValueError``, which is both, because SDK 2.0 raised one or the other.
