@@ -638,6 +638,18 @@ async def test_what_a_failing_disk_lacks_at_stop_is_undelivered(emulator, tmp_pa
     assert adds_up(client)
 
 
+async def test_callers_that_wait_for_a_failing_disk_return_at_stop(emulator, tmp_path, failing_disk):
+    client = await offline(emulator, {"path": str(tmp_path), "min_free": 0, "durability": "always"})
+    failing_disk.fails_with = errno.EIO
+    sending = asyncio.ensure_future(client.send_timeseries({"a": 1}))
+    while not client.health()["store"]["error"]:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await client.stop()
+    async with asyncio.timeout(30):
+        result = await sending
+    assert (result.reason_code, result.certainty) == (-1, Certainty.NEVER_SENT)
+
+
 async def test_the_event_loop_does_not_wait_for_the_disk(emulator, tmp_path, failing_disk):
     client = make_client(emulator, store={"path": str(tmp_path), "min_free": 0})
     await client.connect()

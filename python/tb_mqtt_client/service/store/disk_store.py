@@ -432,7 +432,8 @@ class DiskStore:
             return result
         if parts.commits.is_on_disk(receipt.number):
             return result
-        # It was to be kept, and could not be written.
+        # It was to be kept, and could not be written. A caller may still wait for the disk.
+        parts.commits.give_up(receipt.number)
         lost = PublishResult(
             result.topic, result.qos, result.message_id, result.payload_size, LocalReasonCode.NOT_DELIVERED, result.datapoints_count
         )

@@ -138,6 +138,10 @@ class GroupCommit:
             self._waiters.setdefault(number, []).append(future)
         return future
 
+    def give_up(self, number: int) -> None:
+        """Wake those that wait for a send that is never written, because the store is closed without it."""
+        self._wake(number)
+
     def _wake(self, number: int) -> None:
         for waiter in self._waiters.pop(number, ()):
             if not waiter.done():
