@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from device_peer import make_client
 
+from store_kills import all_delivered
+from tb_mqtt_client import Certainty
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery import device_clock
@@ -152,13 +154,111 @@ async def test_held_data_survives_a_disconnect(emulator, machine):
     await client.stop()
 
 
-async def test_a_store_cannot_be_combined_with_it_yet(emulator, tmp_path):
-    for mode in ("wait", "correct"):
-        with pytest.raises(ValueError, match=r"^clock must be 'trust' if there is a store"):
-            make_client(emulator, clock=mode, store=str(tmp_path / "store"))
-
-
 async def test_a_client_that_trusts_the_clock_has_none_of_this(emulator, machine):
     async with make_client(emulator) as client:
         assert client.health()["clock"] is None
         assert (await client.send_timeseries({"a": 1})).is_successful()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return {"path": str(tmp_path / "queue"), "min_free": 0}
+
+
+async def offline(emulator, **options):
+    client = make_client(emulator, **options)
+    await emulator.stop()
+    await client.start()
+    return client
+
+
+async def arrived_with_the_next_client(emulator, store, count):
+    await emulator.start()
+    async with make_client(emulator, store=store) as client:
+        assert client.statistics.recovered == count
+        await all_delivered(client)
+    return stored(emulator)
+
+
+async def test_a_held_send_is_written_to_the_store_with_its_time_when_the_clock_is_set(emulator, machine, store):
+    client = await offline(emulator, clock="wait", store=store)
+    before = now_ms()
+    [held] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    after = now_ms()
+    on_disk = held.stored
+    [attributes] = await client.send_attributes({"b": 1}, wait_for_publish=False)
+    await attributes.stored
+    flushing = asyncio.ensure_future(client.flush())
+    await asyncio.sleep(0.05)
+    assert not on_disk.done()
+    assert not flushing.done()
+    assert client.health()["store"]["unwritten_sends"] == 1
+    machine.is_set = True
+    await client.send_timeseries({"c": 1}, wait_for_publish=False)
+    await flushing
+    assert on_disk.done()
+    assert client.health()["store"]["unwritten_sends"] == 0
+    await client.stop()
+    assert held.result().certainty is Certainty.KEPT
+    [a, _] = sorted(await arrived_with_the_next_client(emulator, store, 3))
+    assert a[:2] == ("a", 1)
+    assert before <= a[2] <= after
+
+
+async def test_stop_before_the_clock_is_set_keeps_everything_but_held_sends(emulator, machine, store):
+    client = await offline(emulator, clock="wait", store=store)
+    [held] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    [timed] = await client.send_timeseries({"ts": 1_700_000_000_000, "values": {"b": 1}}, wait_for_publish=False)
+    await client.stop()
+    assert (held.result().reason_code, held.result().certainty) == (LocalReasonCode.NOT_DELIVERED, Certainty.NEVER_SENT)
+    assert timed.result().certainty is Certainty.KEPT
+    assert (client.statistics.kept, client.statistics.undelivered, client.statistics.queued) == (1, 1, 0)
+    assert await arrived_with_the_next_client(emulator, store, 1) == [("b", 1, 1_700_000_000_000)]
+
+
+async def test_always_returns_when_the_clock_is_set(emulator, machine, store):
+    client = await offline(emulator, clock="wait", store=store | {"durability": "always"})
+    sending = asyncio.ensure_future(client.send_timeseries({"a": 1}, wait_for_publish=False))
+    await asyncio.sleep(0.05)
+    assert not sending.done()
+    machine.is_set = True
+    await client.send_timeseries({"b": 1}, wait_for_publish=False)
+    await sending
+    await client.stop()
+    assert client.statistics.kept == 2
+
+
+async def test_sends_that_were_held_leave_memory_and_get_their_results(emulator, machine, store):
+    client = await offline(emulator, clock="wait", store=store, max_queued_messages=5)
+    deliveries = [*await client.send_timeseries({"k0": 0}, wait_for_publish=False)]
+    deliveries += await client.send_timeseries({"ts": 1_700_000_000_000, "values": {"k1": 1}}, wait_for_publish=False)
+    deliveries += await client.send_timeseries({"k2": 2}, wait_for_publish=False)
+    machine.is_set = True
+    for number in range(3, 50):
+        deliveries += await client.send_timeseries({f"k{number}": number}, wait_for_publish=False)
+    assert client.health()["store"]["backlog_sends"] > 40
+    await emulator.start()
+    assert all([(await delivery).is_successful() for delivery in deliveries])
+    assert sorted(point[1] for point in stored(emulator)) == list(range(50))
+    assert client.health()["clock"]["held_sends"] == 0
+    await client.stop()
+    async with make_client(emulator, store=store) as later:
+        assert later.statistics.recovered == 0
+
+
+@pytest.mark.parametrize("with_store", [False, True])
+async def test_sends_that_another_thread_encodes_are_held(emulator, machine, store, with_store):
+    options = {"store": store} if with_store else {}
+    async with make_client(emulator, clock="wait", **options) as client:
+        encoded = await asyncio.to_thread(client.encode_timeseries, {"a": 1})
+        assert client.health()["clock"]["held_sends"] == 1
+        first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+        client.submit(encoded, first)
+        await asyncio.sleep(0.05)
+        assert stored(emulator) == []
+        machine.is_set = True
+        later = await asyncio.to_thread(client.encode_timeseries, {"b": 1})
+        client.submit(later, second)
+        results = await asyncio.gather(first, second)
+        assert all(result.is_successful() for result in results)
+        assert [point[:2] for point in sorted(stored(emulator))] == [("a", 1), ("b", 1)]

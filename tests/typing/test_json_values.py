@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tb_mqtt_client import DeviceClient, RPCRequest, RPCResponse, UnsupportedValueError
+from tb_mqtt_client import DeviceClient, RPCRequest, RPCResponse, StoredDelivery, UnsupportedValueError
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
 
 Reading = float | None
@@ -38,6 +38,14 @@ async def call(client: DeviceClient) -> None:
     await client.call_rpc("m", NUMBERS)
     await client.call_rpc("m", TREE, timeout=1)
     await client.call_rpc("m", {1})  # type: ignore[arg-type]
+
+
+async def send(client: DeviceClient) -> None:
+    """Check the types of the futures of sends; this function is not run."""
+    [delivery] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
+    delivery.stored  # type: ignore[attr-defined]  # noqa: B018  # a client without a store has no such future
+    if isinstance(delivery, StoredDelivery):
+        await delivery.stored
 
 
 async def test_values_that_are_not_json_are_type_errors() -> None:

@@ -141,8 +141,13 @@ class Engine:
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
         self.store = None
         if config.store is not None:
-            in_order = config.replay is Replay.IN_ORDER
-            self.store = DiskStore(config.store, partial(owner_of, config), open_log, replays_in_order=in_order)
+            self.store = DiskStore(
+                config.store,
+                partial(owner_of, config),
+                open_log,
+                replays_in_order=config.replay is Replay.IN_ORDER,
+                device_clock=self.device_clock,
+            )
         """Keeps the sends on disk; ``None`` if they are in memory only."""
         self.message_service = MessageService(
             self.mqtt_manager,
@@ -763,9 +768,6 @@ class Engine:
 def _device_clock(config: DeviceConfig) -> DeviceClock | None:
     if config.clock is ClockMode.TRUST or config.timestamps is TimestampSource.SERVER:
         return None
-    if config.store is not None:
-        # The times of held sends count from this boot, and mean nothing to the process that would find them after the next one.
-        raise ValueError(f"clock must be 'trust' if there is a store, not {config.clock.value!r}: held sends cannot be stored yet")
     return DeviceClock(config.clock, config.clock_valid_from, needs_sync=config.clock_synchronized)
 
 

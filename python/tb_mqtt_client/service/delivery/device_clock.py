@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock, get_ident
 from typing import Any, Final
 
 from tb_mqtt_client._native import EncodedUplink
@@ -67,7 +68,10 @@ class Clocks:
 
 
 class DeviceClock:
-    """Decides when the clock is credible. From then on, it is: a clock that was right keeps the time."""
+    """Decides when the clock is credible. From then on, it is: a clock that was right keeps the time.
+
+    Any thread may use ``stamp``, ``hold`` and ``stamped``; the other methods belong to the event loop.
+    """
 
     def __init__(self, mode: ClockMode, valid_from: datetime, *, needs_sync: bool, clocks: Clocks | None = None) -> None:
         """Create the clock of a client.
@@ -91,6 +95,12 @@ class DeviceClock:
         self._check_delay = FIRST_CHECK
         self._timer: asyncio.TimerHandle | None = None
         self._is_running = False
+        self.on_set: Callable[[], None] | None = None
+        """Called in the event loop when the clock has become credible."""
+        self._lock = Lock()
+        """Held while the clock becomes credible, and while a send is counted as held."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = get_ident()
 
     def _offset_now(self) -> int:
         return self._clocks.wall() - self._clocks.boot()
@@ -111,15 +121,36 @@ class DeviceClock:
         offset = self._offset_now()
         if self._doubt(offset):
             return False
-        self._offset = offset
+        with self._lock:
+            if self._offset is not None:
+                return True
+            self._offset = offset
+        self._in_loop(self._was_set)
+        return True
+
+    def _was_set(self) -> None:
+        """Let held telemetry go, which becomes no more: the clock is credible."""
         self.pause()
         if self._held_sends:
-            moved = (offset - self._offset_at_start) / 1000
+            assert self._offset is not None
+            moved = (self._offset - self._offset_at_start) / 1000
             text = "The clock is credible now, %s (it moved by %+.3f s): the telemetry of %d sends gets its time and is published"
             logger.info(text, _iso(self._clocks.wall()), moved, self._held_sends)
             self._held_sends = 0
-            self.may_pack.set()
-        return True
+        if self.on_set is not None:
+            self.on_set()
+        self.may_pack.set()
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
+        """Call a function in the event loop: at once in its thread, or before the client has one, and soon in others."""
+        if self._loop is None or get_ident() == self._thread:
+            function()
+            return
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            # The event loop is closed, and nothing waits in it.
+            return
 
     def _doubt(self, offset: int) -> str:
         """Return why a clock with this offset to the monotonic clock is not credible; an empty string if it is."""
@@ -141,13 +172,21 @@ class DeviceClock:
             # The program may have read the clock a moment after it was set to another wrong time.
             readings = offset - STEP_MS, offset + now + STEP_MS, offset
         encoded = encoded.on_monotonic_clock(now, readings)
-        if encoded.awaits_clock:
-            if not self._held_sends:
-                text = "Holding telemetry until the clock is set: it is %s, and %s"
-                logger.warning(text, _iso(self._clocks.wall()), self._doubt(offset))
-            self._held_sends += 1
-            self.may_pack.clear()
-            self._arm()
+        if not encoded.awaits_clock:
+            return encoded
+        with self._lock:
+            if self._offset is None:
+                is_first = not self._held_sends
+                self._held_sends += 1
+                # Unlike `set`, this wakes nothing, so that any thread may do it.
+                self.may_pack.clear()
+            else:
+                # Another thread has found the clock to be set since `stamp` was called.
+                return self.stamped(encoded)
+        if is_first:
+            text = "Holding telemetry until the clock is set: it is %s, and %s"
+            logger.warning(text, _iso(self._clocks.wall()), self._doubt(offset))
+        self._in_loop(self._arm)
         return encoded
 
     def stamped(self, encoded: EncodedUplink) -> EncodedUplink:
@@ -160,6 +199,7 @@ class DeviceClock:
     def resume(self) -> None:
         """Check the clock from now on while telemetry is held, at first often: with a network, the clock is soon set."""
         self.pause()
+        self._loop, self._thread = asyncio.get_running_loop(), get_ident()
         self._is_running = True
         self._check_delay = FIRST_CHECK
         if not self.check() and self._held_sends:
@@ -173,7 +213,7 @@ class DeviceClock:
             self._timer = None
 
     def _arm(self) -> None:
-        if self._timer is None and self._is_running:
+        if self._timer is None and self._is_running and self._offset is None:
             self._timer = asyncio.get_running_loop().call_later(self._check_delay, self._check_again)
             self._check_delay = min(2 * self._check_delay, LONGEST_CHECK)
 

@@ -16,8 +16,9 @@ from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.store import Durability, Store, WhenFull
 from tb_mqtt_client.service.delivery.backlog import BacklogLeft
+from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.send_store import StoredQueues
-from tb_mqtt_client.service.delivery.work_item import FUTURE, NUMBER, QueuedUplink
+from tb_mqtt_client.service.delivery.work_item import FUTURE, QueuedUplink
 from tb_mqtt_client.service.store.bounds import Bounds
 from tb_mqtt_client.service.store.group_commit import GroupCommit
 from tb_mqtt_client.service.store.log import OpenLog, SendLog, StoredSend
@@ -58,7 +59,15 @@ class _Open:
 class DiskStore:
     """Keeps the sends of one client on disk, see ``SendStore``."""
 
-    def __init__(self, options: Store, owner: Callable[[], str], open_log: OpenLog, *, replays_in_order: bool = False) -> None:
+    def __init__(
+        self,
+        options: Store,
+        owner: Callable[[], str],
+        open_log: OpenLog,
+        *,
+        replays_in_order: bool = False,
+        device_clock: DeviceClock | None = None,
+    ) -> None:
         """Create the store of a client, which is opened by ``open``.
 
         Args:
@@ -66,8 +75,12 @@ class DiskStore:
             owner: Returns the text that identifies platform and credential.
             open_log: Opens the files.
             replays_in_order: Whether new sends go behind the backlog.
+            device_clock: Gives sends their time; ``None`` if they have it when they are accepted.
         """
         self.options = options
+        self._clock = device_clock
+        if device_clock is not None:
+            device_clock.on_set = self.stamp
         self._owner = owner
         self._open_log = open_log
         self.waits = options.durability is Durability.ALWAYS
@@ -240,15 +253,27 @@ class DiskStore:
     def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[Receipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
         assert isinstance(delivery, StoredDelivery)
-        number = self._parts.commits.accept(encoded, priority, expires_ms)
+        commits = self._parts.commits
+        if self._awaits_clock(encoded):
+            number = commits.hold(encoded, priority, expires_ms)
+        else:
+            # A send that was held may have waited for space while the clock was set.
+            stamped = encoded if self._clock is None else self._clock.stamped(encoded)
+            number = commits.accept(stamped, priority, expires_ms)
         delivery.number = number
         delivery.datapoints = encoded.datapoints
         delivery.nbytes = encoded.nbytes
         return Receipt(self, number, delivery), number
 
+    def _awaits_clock(self, encoded: EncodedUplink) -> bool:
+        return self._clock is not None and not self._clock.is_credible and encoded.awaits_clock
+
     def goes_behind(self, encoded: EncodedUplink) -> bool:
         """Return whether a new send must not overtake the backlog, so that it has to be released at once."""
         parts = self._parts
+        if self._awaits_clock(encoded):
+            # It stays in memory, because it cannot be written before it has its time.
+            return False
         if parts.replay.error:
             # The backlog cannot be read: new data must not wait for it.
             return False
@@ -380,21 +405,33 @@ class DiskStore:
 
     async def commit(self) -> bool:
         """Write all accepted sends to disk. Return False if that failed."""
+        if self._now is None:
+            return False
         try:
-            await self.flush()
+            # Not `flush`, which may wait for the clock of the device.
+            await self._now.commits.flush()
         except OSError:
             # Reported by the commits, which repeat it.
             return False
         return self._now is not None
 
+    def stamp(self) -> None:
+        """Write the sends that were held for the clock of the device, which is set now."""
+        if self._now is not None and self._clock is not None:
+            self._now.commits.stamp(self._clock.stamped)
+
     async def flush(self) -> None:
-        """Write all sends that have been accepted until now to disk.
+        """Write all sends that have been accepted until now to disk; those that are held for the clock when it is set.
 
         Raises:
             OSError: The disk failed.
         """
         if self._now is not None:
-            await self._now.commits.flush()
+            commits = self._now.commits
+            await commits.flush()
+            if commits.holds_unstamped:
+                await commits.wait_stamped()
+                await commits.flush()
 
     def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
         """Return a future that is resolved when a send is on disk, or has its result."""
@@ -445,15 +482,21 @@ class DiskStore:
         """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
         parts = self._parts
         self._left += len(uplinks)
+        numbers: list[int] = []
         for uplink in uplinks:
             receipt = uplink[FUTURE]
             assert isinstance(receipt, Receipt)
             delivery = receipt.delivery
+            # From now on, only the number in the log leads to it.
+            receipt.number = parts.commits.number_in_log(receipt.number)
+            numbers.append(receipt.number)
+            if delivery is not None:
+                delivery.number = receipt.number
             if delivery is not None and not delivery.done():
                 (self._held if delivery.is_awaited else self._unheld)[receipt.number] = delivery
             if isinstance(receipt, ReplayedReceipt):
                 receipt.forget()
-        on_disk = parts.commits.release([uplink[NUMBER] for uplink in uplinks])
+        on_disk = parts.commits.release(numbers)
         if on_disk:
             self._releasing += len(on_disk)
             parts.thread.run(partial(parts.log.release, on_disk)).add_done_callback(partial(self._released, len(on_disk)))

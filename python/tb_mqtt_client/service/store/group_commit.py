@@ -1,7 +1,7 @@
 """Writes accepted sends to the log, many in one commit, and notes which sends need no storing any more.
 
-The rule: an unsettled send is accepted (in memory only), in the running commit, or on disk. One that is settled before its commit
-begins is never written.
+The rule: an unsettled send is held for the clock of the device or accepted (in memory only), in the running commit, or on disk. One
+that is settled before its commit begins is never written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.store.bounds import Bounds
 from tb_mqtt_client.service.store.log import SendLog, StoredSend
 from tb_mqtt_client.service.store.thread import StoreThread
+from tb_mqtt_client.service.store.unstamped import UnstampedSends
 
 logger = get_logger(__name__)
 
@@ -58,6 +59,7 @@ class GroupCommit:
         self._at_once = at_once
         self._on_written = on_written
         self._next = log.next_number
+        self._unstamped = UnstampedSends(self._loop.time)
         self._accepted: dict[int, StoredSend] = {}
         self._committing: dict[int, StoredSend] = {}
         self._settled: list[int] = []
@@ -81,7 +83,7 @@ class GroupCommit:
     @property
     def unwritten_sends(self) -> int:
         """The number of accepted sends that are not on disk."""
-        return len(self._accepted) + len(self._committing)
+        return len(self._accepted) + len(self._committing) + len(self._unstamped)
 
     def set_writes(self, writes: bool) -> None:
         """Write accepted sends on their own, or only when ``flush`` is called."""
@@ -99,8 +101,37 @@ class GroupCommit:
             self._schedule(0 if self._at_once else self._interval)
         return number
 
+    def hold(self, encoded: EncodedUplink, priority: int = 0, expires_ms: int = 0) -> int:
+        """Number a send that awaits the clock of the device, and have it written after ``stamp``. Return the number."""
+        number = self._next
+        self._next = number + 1
+        self._unstamped.hold((encoded, number, now_ms(), priority, expires_ms))
+        self.unwritten_bytes += encoded.nbytes
+        return number
+
+    def stamp(self, stamped: Callable[[EncodedUplink], EncodedUplink]) -> None:
+        """Have the sends written that were held for the clock of the device, which is set now.
+
+        Args:
+            stamped: Returns the data of a send with its times.
+        """
+        for held, send in self._unstamped.take_stamped(stamped, self._next):
+            number, in_log = held[1], send[1]
+            self._accepted[in_log] = send
+            self.unwritten_bytes += send[0].nbytes - held[0].nbytes
+            self._next = in_log + 1
+            if number in self._waiters:
+                self._waiters[in_log] = self._waiters.pop(number)
+        if self._accepted and self._may_schedule and self._writes:
+            self._schedule(0)
+
     def settle(self, number: int) -> None:
         """Note that a send needs no storing any more."""
+        if len(self._unstamped) and (held := self._unstamped.remove(number)) is not None:
+            self.unwritten_bytes -= held[0].nbytes
+            self._wake(number)
+            return
+        number = self._unstamped.forget(number)
         send = self._accepted.pop(number, None)
         if send is not None:
             self.unwritten_bytes -= send[0].nbytes
@@ -118,10 +149,17 @@ class GroupCommit:
 
     def is_on_disk(self, number: int) -> bool:
         """Return whether an unsettled send is on disk."""
+        if number in self._unstamped:
+            return False
+        number = self._unstamped.number_in_log(number)
         return number not in self._accepted and number not in self._committing
 
+    def number_in_log(self, number: int) -> int:
+        """Return the number of a send in the log, by which it is known from now on. It must not be held for the clock."""
+        return self._unstamped.forget(number)
+
     def release(self, numbers: list[int]) -> list[int]:
-        """Return the sends among these that are on disk. The others are released when they are."""
+        """Return the sends among these numbers in the log that are on disk. The others are released when they are."""
         on_disk = [number for number in numbers if self.is_on_disk(number)]
         if len(on_disk) < len(numbers):
             self._behind.update(number for number in numbers if not self.is_on_disk(number))
@@ -135,12 +173,13 @@ class GroupCommit:
         if self.is_on_disk(number):
             future.set_result(None)
         else:
-            self._waiters.setdefault(number, []).append(future)
+            self._waiters.setdefault(self._unstamped.number_in_log(number), []).append(future)
         return future
 
     def give_up(self, number: int) -> None:
         """Wake those that wait for a send that is never written, because the store is closed without it."""
-        self._wake(number)
+        self._unstamped.remove(number)
+        self._wake(self._unstamped.forget(number))
 
     def _wake(self, number: int) -> None:
         for waiter in self._waiters.pop(number, ()):
@@ -241,8 +280,17 @@ class GroupCommit:
             self._schedule(self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
 
+    @property
+    def holds_unstamped(self) -> bool:
+        """Whether sends are held for the clock of the device."""
+        return len(self._unstamped) > 0
+
+    async def wait_stamped(self) -> None:
+        """Wait until no send is held for the clock of the device."""
+        await self._unstamped.wait_none_held()
+
     async def flush(self) -> None:
-        """Write all sends that have been accepted until now, and all settled numbers.
+        """Write all sends that have been accepted until now, and all settled numbers; not those that are held for the clock.
 
         Raises:
             OSError: The disk failed. The sends are still in memory, and are written when it works again.
