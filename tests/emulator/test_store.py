@@ -650,6 +650,22 @@ async def test_callers_that_wait_for_a_failing_disk_return_at_stop(emulator, tmp
     assert (result.reason_code, result.certainty) == (-1, Certainty.NEVER_SENT)
 
 
+async def test_stop_gives_up_on_a_disk_that_does_not_respond(emulator, tmp_path, failing_disk, monkeypatch, caplog):
+    monkeypatch.setattr("tb_mqtt_client.service.store.disk_store.CLOSE_SECONDS", 0.1)
+    client = await offline(emulator, {"path": str(tmp_path), "min_free": 0})
+    failing_disk.blocked = threading.Event()
+    lost = await send(client, {"a": 1})
+    try:
+        await client.stop()
+        assert "its disk does not respond" in caplog.text
+        assert outcome(lost) == (-1, Certainty.NEVER_SENT)
+        assert adds_up(client)
+    finally:
+        failing_disk.blocked.set()
+        for thread in store_threads():
+            await asyncio.to_thread(thread.join)
+
+
 async def test_the_event_loop_does_not_wait_for_the_disk(emulator, tmp_path, failing_disk):
     client = make_client(emulator, store={"path": str(tmp_path), "min_free": 0})
     await client.connect()

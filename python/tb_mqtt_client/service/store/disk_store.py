@@ -39,7 +39,7 @@ WHILE_FULL_BYTES = 64 * 1024
 LARGEST_PART = 2
 """A send with more than this part of the bytes of a store may not fit even if all others are sent: a file is removed as a whole."""
 CLOSE_SECONDS = 30.0
-"""Seconds that the last commit and closing may take. Sends that are not on disk by then are undelivered."""
+"""Seconds that the last commit and closing may take together. Sends that are not on disk by then are undelivered."""
 PROBE_SECONDS = 5.0
 """Seconds after which the free space is measured again while senders wait for it."""
 
@@ -92,6 +92,8 @@ class DiskStore:
         self._loop: asyncio.AbstractEventLoop
         self._is_online = False
         self._keeps = False
+        self._closed_by: float | None = None
+        """The time of the event loop by which the store has to be closed, once it is finished."""
         self._replays_in_order = replays_in_order
         self._releasing = 0
         """The number of sends that are being released in the thread."""
@@ -186,8 +188,9 @@ class DiskStore:
         """Write everything to disk. From now on, receipts that get a result stay in the store."""
         parts = self._parts
         parts.replay.close()
+        self._closed_by = self._loop.time() + CLOSE_SECONDS
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout_at(self._closed_by):
                 await parts.commits.flush()
         except TimeoutError:
             logger.error("The store %s was not written within %g s: what it lacks is undelivered", self.options.path, CLOSE_SECONDS)  # noqa: TRY400
@@ -213,8 +216,10 @@ class DiskStore:
         self._keep_released()
         parts.commits.wake_all()
         closing = parts.thread.run(parts.log.close)
+        closed_by, self._closed_by = self._closed_by, None
+        seconds = CLOSE_SECONDS if closed_by is None else max(0.0, closed_by - self._loop.time())
         try:
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+            await asyncio.wait([closing], timeout=seconds)
         finally:
             parts.thread.end(waits=closing.done())
         if not closing.done():
