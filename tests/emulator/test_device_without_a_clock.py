@@ -6,7 +6,7 @@ import pytest
 from device_peer import make_client
 
 from store_kills import all_delivered
-from tb_mqtt_client import Certainty
+from tb_mqtt_client import Certainty, NotConnectedError
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery import device_clock
@@ -209,7 +209,12 @@ async def test_stop_before_the_clock_is_set_keeps_everything_but_held_sends(emul
     client = await offline(emulator, clock="wait", store=store)
     [held] = await client.send_timeseries({"a": 1}, wait_for_publish=False)
     [timed] = await client.send_timeseries({"ts": 1_700_000_000_000, "values": {"b": 1}}, wait_for_publish=False)
+    on_disk, flushing = held.stored, asyncio.ensure_future(client.flush())
+    await timed.stored
     await client.stop()
+    assert on_disk.done()
+    with pytest.raises(NotConnectedError, match="before the clock of the device was set"):
+        await flushing
     assert (held.result().reason_code, held.result().certainty) == (LocalReasonCode.NOT_DELIVERED, Certainty.NEVER_SENT)
     assert timed.result().certainty is Certainty.KEPT
     assert (client.statistics.kept, client.statistics.undelivered, client.statistics.queued) == (1, 1, 0)

@@ -175,6 +175,7 @@ class DeviceClient:
 
         Raises:
             OSError: The disk failed. The sends are still in memory, and are written when it works again.
+            NotConnectedError: The client was stopped before the clock of the device was set (option ``clock``).
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
         """
         await self._engine.flush()

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.exceptions import StoreFullError
+from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -430,13 +430,17 @@ class DiskStore:
 
         Raises:
             OSError: The disk failed.
+            NotConnectedError: The client was stopped before the clock was set.
         """
-        if self._now is not None:
-            commits = self._now.commits
-            await commits.flush()
-            if commits.holds_unstamped:
-                await commits.wait_stamped()
-                await commits.flush()
+        parts = self._now
+        if parts is None:
+            return
+        await parts.commits.flush()
+        if parts.commits.holds_unstamped:
+            await parts.commits.wait_stamped()
+            if self._now is not parts or self._keeps:
+                raise NotConnectedError("the client was stopped before the clock of the device was set: held sends are not stored")
+            await parts.commits.flush()
 
     def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
         """Return a future that is resolved when a send is on disk, or has its result."""
@@ -474,8 +478,7 @@ class DiskStore:
             return result
         if parts.commits.is_on_disk(receipt.number):
             return result
-        # It was to be kept, and could not be written. A caller may still wait for the disk.
-        parts.commits.give_up(receipt.number)
+        # It was to be kept, and could not be written.
         lost = PublishResult(
             result.topic, result.qos, result.message_id, result.payload_size, LocalReasonCode.NOT_DELIVERED, result.datapoints_count
         )

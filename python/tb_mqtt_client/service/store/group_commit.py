@@ -176,11 +176,6 @@ class GroupCommit:
             self._waiters.setdefault(self._unstamped.number_in_log(number), []).append(future)
         return future
 
-    def give_up(self, number: int) -> None:
-        """Wake those that wait for a send that is never written, because the store is closed without it."""
-        self._unstamped.remove(number)
-        self._wake(self._unstamped.forget(number))
-
     def _wake(self, number: int) -> None:
         for waiter in self._waiters.pop(number, ()):
             if not waiter.done():
@@ -331,7 +326,7 @@ class GroupCommit:
 
     def is_being_written(self, number: int) -> bool:
         """Return whether the running commit has a send, so that it may be on disk or not."""
-        return number in self._committing
+        return self._unstamped.number_in_log(number) in self._committing
 
     def close(self) -> None:
         """Begin no further commit."""
@@ -340,7 +335,8 @@ class GroupCommit:
         self._cancel_timer()
 
     def wake_all(self) -> None:
-        """Resolve the futures of `when_safe`, because all sends have their results."""
+        """Resolve the futures of `when_safe` and end `wait_stamped`, because all sends have their results."""
+        self._unstamped.end_waits()
         for number in list(self._waiters):
             self._wake(number)
 

@@ -27,6 +27,7 @@ class UnstampedSends:
         self._held: dict[int, tuple[StoredSend, float]] = {}
         self._renumbered: dict[int, int] = {}
         self._none_held: asyncio.Future[None] | None = None
+        self._has_ended = False
 
     def __len__(self) -> int:
         """Return the number of held sends."""
@@ -76,13 +77,21 @@ class UnstampedSends:
         return taken
 
     async def wait_none_held(self) -> None:
-        """Wait until no send is held."""
-        while self._held:
+        """Wait until no send is held, or until ``end_waits``."""
+        while self._held and not self._has_ended:
             if self._none_held is None:
                 self._none_held = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._none_held)
 
+    def end_waits(self) -> None:
+        """Let ``wait_none_held`` return, because the sends that are held have their results.
+
+        They still count as held, so that they do not seem to be in the log.
+        """
+        self._has_ended = True
+        self._note_removed()
+
     def _note_removed(self) -> None:
-        if not self._held and self._none_held is not None:
+        if self._none_held is not None and (self._has_ended or not self._held):
             self._none_held.set_result(None)
             self._none_held = None
