@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
@@ -39,6 +39,9 @@ class SendStore(Protocol):
 
     def create_delivery(self) -> Delivery:
         """Return the future of a new send."""
+
+    def is_own(self, receipt: SendReceipt) -> TypeGuard[Delivery]:
+        """Return whether a receipt is a future that ``create_delivery`` has returned."""
 
     def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[SendReceipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -81,7 +80,7 @@ class StoredIntake(Intake):
             self._drop_new(encoded, receipt)
 
     def _queue(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
-        if isinstance(receipt, asyncio.Future):
+        if self._store.is_own(receipt):
             delivery = receipt
         else:
             # The store needs futures of its own, which outlive the place of a send in memory.

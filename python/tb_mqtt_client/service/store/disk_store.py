@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakValueDictionary
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError
 from tb_mqtt_client.common.logging_utils import get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
@@ -254,6 +254,10 @@ class DiskStore:
     def create_delivery(self) -> Delivery:
         """Return the future of a new send."""
         return StoredDelivery(self, loop=self._loop)
+
+    def is_own(self, receipt: SendReceipt) -> TypeGuard[Delivery]:
+        """Return whether a receipt is a future that ``create_delivery`` has returned."""
+        return isinstance(receipt, StoredDelivery)
 
     def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[Receipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
