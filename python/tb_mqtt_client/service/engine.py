@@ -30,7 +30,7 @@ from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.statistics import Statistics
-from tb_mqtt_client.service.delivery.terms import SendTerms
+from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
 from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
@@ -598,7 +598,8 @@ class Engine:
         expires_after: float | None = None,
     ) -> PublishResult | list[Delivery]:
         """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
-        terms = self.terms(priority, expires_after)
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else self.terms(priority, expires_after)
         encoded = self.encode_timeseries(data)
         return await self._send(encoded, terms, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
@@ -629,13 +630,14 @@ class Engine:
         expires_after: float | None = None,
     ) -> PublishResult | list[Delivery]:
         """Accept client attributes, and return what ``send_timeseries`` returns."""
-        terms = self.terms(priority, expires_after)
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else self.terms(priority, expires_after)
         encoded = self.encode_attributes(data)
         return await self._send(encoded, terms, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
     def terms(self, priority: Priority | str, expires_after: float | None) -> SendTerms | None:
         """Return the terms of a send, see ``send_terms``."""
-        if priority is Priority.NORMAL and expires_after is None:
+        if priority is NORMAL and expires_after is None:
             return None
         return self.message_service.terms(priority, expires_after)
 

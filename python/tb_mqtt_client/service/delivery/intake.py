@@ -276,11 +276,13 @@ class Intake:
         # Numbers take memory, and only this policy needs the order of sends across queues.
         number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
         uplink: QueuedUplink = encoded, receipt, number, terms
-        if terms is None and self._sub_devices is None and not self._device_queue.has_lanes:
-            # The usual send of a device, without a further call.
-            self._device_queue.append(uplink)
-        else:
+        if terms is not None or self._device_queue.has_lanes:
             self._put(uplink)
+        # What `_put` does with most sends, without a further call.
+        elif self._sub_devices is not None and encoded.has_device:
+            self._initial_queue.append(uplink)
+        else:
+            self._device_queue.append(uplink)
 
     def _put(self, uplink: QueuedUplink) -> None:
         encoded, _, _, terms = uplink

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from tb_mqtt_client.constants.option_values import Priority
 
+NORMAL: Final = Priority.NORMAL
+"""The priority of most sends: a global name takes less time than a member of the enum."""
 NANOSECONDS: Final = 1_000_000_000
 _NANOSECONDS_OF_A_MILLISECOND: Final = 1_000_000
 

@@ -18,7 +18,7 @@ from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisc
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
-from tb_mqtt_client.service.delivery.terms import SendTerms
+from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -230,7 +230,7 @@ class SubDevices(Component):
     ) -> PublishResult | Delivery:
         """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
         self._engine.require_started()
-        terms = self._engine.terms(priority, expires_after)
+        terms = None if priority is NORMAL and expires_after is None else self._engine.terms(priority, expires_after)
         encoded = self.encode_timeseries(self.session_of(device_session), data, metadata)
         return await self._send(encoded, terms, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
 
@@ -245,7 +245,7 @@ class SubDevices(Component):
     ) -> PublishResult | Delivery:
         """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
         self._engine.require_started()
-        terms = self._engine.terms(priority, expires_after)
+        terms = None if priority is NORMAL and expires_after is None else self._engine.terms(priority, expires_after)
         encoded = self.encode_attributes(self.session_of(device_session), data)
         return await self._send(encoded, terms, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
 
