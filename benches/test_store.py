@@ -332,10 +332,16 @@ asyncio.run(main())
 )
 
 
-@pytest.mark.parametrize("durability", ["group", "spill"])
+WRITTEN_WHILE_CONNECTED = {
+    "group": "bytes written while connected, durability group",
+    "spill": "bytes written while connected, durability spill",
+}
+
+
+@pytest.mark.parametrize("durability", WRITTEN_WHILE_CONNECTED)
 def test_written_while_connected(benchmark, broker, folder, durability):
     """A million datapoints, acknowledged as fast as the broker can."""
-    benchmark.group = f"bytes written while connected, durability {durability}"
+    benchmark.group = WRITTEN_WHILE_CONNECTED[durability]
     found = benchmark.pedantic(
         lambda: asyncio.run(run(CONNECTED, broker, folder / "queue", json.dumps({"durability": durability}))), rounds=1
     )
