@@ -20,7 +20,7 @@ def tasks():
 
 async def test_defect_05_each_send_has_its_own_time(emulator, device, monkeypatch):
     times = iter([1000, 2000, 3000])
-    monkeypatch.setattr("tb_mqtt_client.service.engine.now_ms", lambda: next(times))
+    monkeypatch.setattr(device._engine, "stamp", lambda: next(times))
     futures = [(await device.send_timeseries(TimeseriesEntry("t", value), wait_for_publish=False))[0] for value in range(3)]
     assert [(await future).datapoints_count for future in futures] == [1, 1, 1]
     assert [(point.ts, point.value) for point in emulator.device("device").telemetry] == [(1000, 0), (2000, 1), (3000, 2)]
