@@ -166,3 +166,24 @@ async def test_new_attributes_do_not_overtake_the_backlog_on_a_full_disk(emulato
     assert seen[-1] == 59
     assert adds_up(client)
     await client.stop()
+
+
+async def test_waiting_senders_continue_when_the_disk_works_again(emulator, path, disk):
+    """With "spill" and a session, nothing but the lack of memory has sends written."""
+    client = make_client(
+        emulator, store={"path": path, "min_free": 0, "durability": "spill"}, max_queued_messages=5, max_inflight_messages=1
+    )
+    await client.connect()
+    emulator.puback_delay = 60.0
+    disk.fails_with = errno.EIO
+    senders = [asyncio.ensure_future(send(client, {"a": value})) for value in range(40)]
+    while not engine_of(client).message_service.capacity.is_wanted:  # noqa: ASYNC110  # there is no event for that
+        await asyncio.sleep(0.001)
+    assert client.health()["store"]["error"]
+    disk.fails_with = None
+    async with asyncio.timeout(20):
+        await asyncio.gather(*senders)
+    assert not client.health()["store"]["error"]
+    assert adds_up(client)
+    await client.stop(timeout=0)
+    assert client.statistics.kept == 40

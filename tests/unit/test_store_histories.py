@@ -33,6 +33,9 @@ class Queues:
     def backlog_terms(self, accepted_ms, expires_ms):
         return backlog_terms(accepted_ms, expires_ms, 1, 1)
 
+    def is_memory_wanted(self):
+        return False
+
     def queue_backlog(self, uplinks):
         self.queued += uplinks
 

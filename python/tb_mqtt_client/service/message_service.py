@@ -436,6 +436,10 @@ class MessageService:
             return 0
         return None if sub_devices.is_share_used_up else sub_devices.bytes_for_refused
 
+    def is_memory_wanted(self) -> bool:
+        """Return whether a sender waits for capacity."""
+        return self.capacity.is_wanted
+
     def store_changed(self) -> None:
         """Note that the backlog became empty, or that the disk works again."""
         if self.capacity.is_wanted:

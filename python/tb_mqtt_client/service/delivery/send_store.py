@@ -34,6 +34,10 @@ class SendStore(Protocol):
     def backlog_left(self) -> BacklogLeft:
         """Return the part of the backlog that is on disk only."""
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether a commit would write sends."""
+
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
 
@@ -116,6 +120,9 @@ class StoredQueues(Protocol):
 
         ``None`` if they take all the capacity that they may take.
         """
+
+    def is_memory_wanted(self) -> bool:
+        """Return whether a sender waits for capacity."""
 
     def store_changed(self) -> None:
         """Note that the backlog became empty, or that the disk works again."""

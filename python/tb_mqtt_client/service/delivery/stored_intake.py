@@ -111,7 +111,8 @@ class StoredIntake(Intake):
             released = self._release_oldest()
             if self._capacity.try_take(nbytes):
                 return True
-            if not released:
+            # Others may have taken the memory that this commit has freed: their sends have to be written, too.
+            if not released and not self._store.has_unwritten:
                 break
         return await super()._make_room(nbytes)
 

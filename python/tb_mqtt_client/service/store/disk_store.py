@@ -152,7 +152,15 @@ class DiskStore:
             raise
         self._keeps = False
         bounds = Bounds(options, log)
-        commits = GroupCommit(thread, log, bounds, options.commit_interval, at_once=self.waits, on_written=self._written)
+        commits = GroupCommit(
+            thread,
+            log,
+            bounds,
+            options.commit_interval,
+            at_once=self.waits,
+            on_written=self._written,
+            is_memory_wanted=self._queues.is_memory_wanted,
+        )
         replay = Replay(thread, log, options.max_age, self._replayed, self._dropped, self._queues.bytes_set_aside)
         self._now = _Open(thread, log, bounds, commits, replay)
         self._left = log.backlog_sends
@@ -591,6 +599,11 @@ class DiskStore:
             return BacklogLeft()
         log = self._now.log
         return BacklogLeft(self.backlog_sends, log.backlog_datapoints, log.backlog_bytes, log.backlog_oldest_ms or 0)
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether a commit would write sends."""
+        return self._now is not None and self._now.commits.has_unwritten
 
     @property
     def has_backlog(self) -> bool:

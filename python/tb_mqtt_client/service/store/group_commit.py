@@ -40,6 +40,7 @@ class GroupCommit:
         *,
         at_once: bool,
         on_written: Callable[[], None],
+        is_memory_wanted: Callable[[], bool],
     ) -> None:
         """Create the commits of an open log.
 
@@ -50,6 +51,7 @@ class GroupCommit:
             interval: Seconds after an accepted send until its commit.
             at_once: Whether a commit begins in the turn of the event loop in which a send was accepted.
             on_written: Called after each commit, successful or not.
+            is_memory_wanted: Returns whether a sender waits for memory, which sends leave only when they are on disk.
         """
         self._loop = asyncio.get_running_loop()
         self._thread = thread
@@ -58,6 +60,7 @@ class GroupCommit:
         self._interval = interval
         self._at_once = at_once
         self._on_written = on_written
+        self._is_memory_wanted = is_memory_wanted
         self._next = log.next_number
         self._unstamped = UnstampedSends(self._loop.time)
         self._accepted: dict[int, StoredSend] = {}
@@ -86,7 +89,7 @@ class GroupCommit:
         return len(self._accepted) + len(self._committing) + len(self._unstamped)
 
     def set_writes(self, writes: bool) -> None:
-        """Write accepted sends on their own, or only when ``flush`` is called."""
+        """Write accepted sends on their own, or only when ``flush`` is called and when memory is wanted."""
         self._writes = writes
         if writes and self._accepted and self._may_schedule:
             self._schedule(0)
@@ -97,7 +100,7 @@ class GroupCommit:
         self._next = number + 1
         self._accepted[number] = encoded, number, now_ms(), priority, expires_ms
         self.unwritten_bytes += encoded.nbytes
-        if self._may_schedule and self._writes:
+        if self._may_schedule and (self._writes or self._is_memory_wanted()):
             self._schedule(0 if self._at_once else self._interval)
         return number
 
@@ -202,7 +205,8 @@ class GroupCommit:
     def _begin(self, *, all_accepted: bool) -> None:
         """Begin a commit, of which there is none; with nothing to write, wait for the next send."""
         # All of them even if only some leave memory: numbers rise from commit to commit.
-        batch = self._take_batch() if all_accepted or self._writes or self._behind else {}
+        writes = all_accepted or self._writes or self._behind or self._is_memory_wanted()
+        batch = self._take_batch() if writes else {}
         settled, self._settled = self._settled, []
         if not batch and not settled:
             self._may_schedule = True
@@ -254,7 +258,7 @@ class GroupCommit:
                 self._wake(number)
         if self._is_closed:
             return
-        if (self._accepted and self._writes) or self._behind:
+        if (self._accepted and (self._writes or self._is_memory_wanted())) or self._behind:
             # While the commit was running, these sends have waited for a part of the interval at least.
             self._schedule(0 if self._at_once or self.unwritten_bytes > MAX_COMMIT_BYTES else self._interval)
         else:
@@ -306,6 +310,11 @@ class GroupCommit:
                     raise error
             else:
                 await asyncio.wait([running])
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether sends wait for their commit; not those that are held for the clock."""
+        return bool(self._accepted or self._committing)
 
     def _oldest_unwritten(self) -> float:
         for sends in (self._committing, self._accepted):
