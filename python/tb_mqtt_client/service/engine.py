@@ -612,13 +612,6 @@ class Engine:
         if self.device_clock is None:
             check_unstamped(encoded)
             return encoded
-        if get_ident() == self._thread or self._loop is None or not self._loop.is_running():
-            return self.device_clock.hold(encoded)
-        # The clock belongs to the event loop, and this is another thread.
-        return asyncio.run_coroutine_threadsafe(self._hold(encoded), self._loop).result()
-
-    async def _hold(self, encoded: EncodedUplink) -> EncodedUplink:
-        assert self.device_clock is not None
         return self.device_clock.hold(encoded)
 
     async def send_attributes(
