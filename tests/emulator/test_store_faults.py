@@ -187,3 +187,37 @@ async def test_waiting_senders_continue_when_the_disk_works_again(emulator, path
     assert adds_up(client)
     await client.stop(timeout=0)
     assert client.statistics.kept == 40
+
+
+class CountingDisk(Disk):
+    """A disk that notes which sends are read."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = []
+
+    def open_log(self, path, owner, max_segment_bytes):
+        return CountingLog(self, path, owner, max_segment_bytes)
+
+
+class CountingLog(ReferenceLog):
+    def read(self, max_bytes, max_sends, *, attributes):
+        found = super().read(max_bytes, max_sends, attributes=attributes)
+        self._disk.read += [send[1] for send in found]
+        return found
+
+
+async def test_data_that_was_read_back_stays_in_memory(emulator, path, monkeypatch):
+    """Otherwise each lack of memory would leave the backlog to the disk, from which it is read again at once."""
+    disk = CountingDisk()
+    monkeypatch.setattr("tb_mqtt_client.service.engine.open_log", disk.open_log)
+    client = make_client(emulator, store={"path": path, "min_free": 0}, max_queued_messages=5, max_inflight_messages=1)
+    await client.connect()
+    emulator.puback_delay = 60.0
+    async with asyncio.timeout(20):
+        for value in range(60):
+            await send(client, {"a": value})
+    assert disk.read
+    assert len(disk.read) == len(set(disk.read))
+    await client.stop(timeout=0)
+    assert client.statistics.kept == 60

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -32,7 +32,7 @@ from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.intake import Intake
-from tb_mqtt_client.service.delivery.lanes import LaneQueue, Oldest, is_undecided
+from tb_mqtt_client.service.delivery.lanes import DROPPED_FIRST, LIVE, LaneQueue, Oldest, is_undecided
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
 from tb_mqtt_client.service.delivery.receipts import Receipts
@@ -42,7 +42,7 @@ from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.submissions import Submissions
 from tb_mqtt_client.service.delivery.suspects import SuspectWorker
-from tb_mqtt_client.service.delivery.terms import SendTerms, backlog_terms, send_terms
+from tb_mqtt_client.service.delivery.terms import Lane, SendTerms, backlog_terms, send_terms
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
 from tb_mqtt_client.service.delivery.transport import SessionEnd
@@ -157,7 +157,13 @@ class MessageService:
         self._uplink_workers = [self.device_uplink]
         self._service_workers = [self._announcements, self._service]
         self._sub_devices: SubDeviceFilter | None = None
+        self.capacity.set_aside = self._sends_set_aside
         mqtt_manager.patch_client_for_retry_logic(self.put_retry_messages, self.acknowledged)
+
+    def _sends_set_aside(self) -> int:
+        """Return the number of queued sends of refused sub-devices and of the backlog, which the replay bounds."""
+        refused = 0 if self._sub_devices is None else self._sub_devices.held_for_refused
+        return refused + sum([len(worker.lanes.backlog.sends) for worker in self._uplink_workers])
 
     def _make_intake(self, policy: QueuePolicy) -> Intake:
         initial, own, take_oldest = self._initial, self._device_queue, self._take_oldest
@@ -344,10 +350,10 @@ class MessageService:
         oldest = self._oldest()
         return oldest[1]() if oldest is not None else None
 
-    def _oldest(self) -> Oldest | None:
+    def _oldest(self, lanes: Sequence[Lane] = DROPPED_FIRST) -> Oldest | None:
         """Return the send that a full queue drops first, see `Oldest`; ``None`` if nothing is queued that is not packed yet."""
-        candidates = [oldest for worker in self._uplink_workers if (oldest := worker.lanes.oldest()) is not None]
-        if self._sub_devices is not None and (held := self._sub_devices.oldest()) is not None:
+        candidates = [oldest for worker in self._uplink_workers if (oldest := worker.lanes.oldest(lanes)) is not None]
+        if self._sub_devices is not None and (held := self._sub_devices.oldest(lanes)) is not None:
             candidates.append(held)
         if candidates:
             return min(candidates, key=lambda candidate: candidate[0])
@@ -388,7 +394,8 @@ class MessageService:
         store = self._store
         assert store is not None
         taken: list[QueuedUplink] = []
-        while len(taken) < RELEASED_AT_ONCE and (oldest := self._oldest()) is not None and store.is_on_disk(oldest[0][1]):
+        # Not the backlog, which would be read again at once.
+        while len(taken) < RELEASED_AT_ONCE and (oldest := self._oldest(LIVE)) is not None and store.is_on_disk(oldest[0][1]):
             taken.append(oldest[1]())
         if any(has_attributes(uplink) for uplink in taken):
             # Those that stay would overtake older ones, which replace them on the platform.

@@ -37,7 +37,7 @@ class QueueCapacity:
         self.nbytes = 0
         """The encoded bytes of the queued sends."""
         self.set_aside: Callable[[], int] = lambda: 0
-        """Returns how many queued sends do not count, because they may stay queued for any time: those of refused sub-devices."""
+        """Returns how many queued sends do not count for others: they may stay queued for any time, or are bounded elsewhere."""
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
 

@@ -70,7 +70,6 @@ class Intake:
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:
         """Bound the capacity that data of refused sub-devices may take."""
         self._sub_devices = sub_devices
-        self._capacity.set_aside = lambda: sub_devices.held_for_refused
         sub_devices.watch_share(self._share_changed)
 
     def open(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import is_
@@ -26,6 +26,10 @@ ROUNDING: Final = 1e-9
 """More than sums of shares may be wrong, and less than any send takes."""
 IN_ORDER: Final = (Lane.BACKLOG, Lane.HIGH, Lane.NORMAL, Lane.LOW)
 """The lanes so that sends of the same priority are in the order in which they were accepted."""
+DROPPED_FIRST: Final = tuple(reversed(Lane))
+"""The lanes in the order in which a full queue drops their sends."""
+LIVE: Final = tuple(lane for lane in DROPPED_FIRST if lane is not Lane.BACKLOG)
+"""The lanes of sends that were not read back from a store, in the same order."""
 
 Oldest: TypeAlias = tuple[tuple[int, int], Callable[[], QueuedUplink]]
 """The place of a send in the order of dropping, the first one first, and a function that takes the send from its queue."""
@@ -354,9 +358,9 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         self._left()
         return batch
 
-    def oldest(self) -> Oldest | None:
-        """Return the send that a full queue drops first, see ``Oldest``; ``None`` if there is none."""
-        for lane in reversed(Lane):
+    def oldest(self, lanes: Sequence[Lane] = DROPPED_FIRST) -> Oldest | None:
+        """Return the send of these lanes that a full queue drops first, see ``Oldest``; ``None`` if there is none."""
+        for lane in lanes:
             sends = self._lanes[lane]
             if sends.sends:
                 return _place(lane, sends.sends[0]), partial(self._take_first, sends)
@@ -426,9 +430,9 @@ class HeldSends:
         """Hold a send, before those of its lane."""
         self._lanes.setdefault(lane_of(uplink), deque()).appendleft(uplink)
 
-    def oldest(self) -> Oldest | None:
-        """Return the send that a full queue drops first, see ``Oldest``; ``None`` if there is none."""
-        for lane in reversed(Lane):
+    def oldest(self, lanes: Sequence[Lane] = DROPPED_FIRST) -> Oldest | None:
+        """Return the send of these lanes that a full queue drops first, see ``Oldest``; ``None`` if there is none."""
+        for lane in lanes:
             if sends := self._lanes.get(lane):
                 return _place(lane, sends[0]), sends.popleft
         return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.lanes import Oldest
+from tb_mqtt_client.service.delivery.terms import Lane
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink, WorkItem
 
 
@@ -40,8 +41,8 @@ class SubDeviceFilter(Protocol):
     def is_refused(self, device: DeviceIdentity) -> bool:
         """Return whether a device was refused and is to be announced again."""
 
-    def oldest(self) -> Oldest | None:
-        """Return the send that is held back and that a full queue drops first."""
+    def oldest(self, lanes: Sequence[Lane]) -> Oldest | None:
+        """Return the send that is held back in these lanes and that a full queue drops first."""
 
     def oldest_of_refused(self) -> Oldest | None:
         """Return the send that is held back for a refused device and that a full queue drops first."""

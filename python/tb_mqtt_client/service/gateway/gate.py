@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
-from tb_mqtt_client.service.delivery.lanes import HeldSends, Oldest, is_undecided
+from tb_mqtt_client.service.delivery.lanes import DROPPED_FIRST, HeldSends, Oldest, is_undecided
+from tb_mqtt_client.service.delivery.terms import Lane
 from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink, WorkItem
 
 LARGE_SEND_BYTES = 65_536
@@ -190,10 +191,10 @@ class DeviceGate:
             self._count(1, uplink[ENCODED].nbytes)
         return True
 
-    def oldest(self, *, of_refused: bool = False) -> Oldest | None:
-        """Return the send that is held back and that a full queue drops first, see `Oldest`; ``None`` if there is none."""
+    def oldest(self, lanes: Sequence[Lane] = DROPPED_FIRST, *, of_refused: bool = False) -> Oldest | None:
+        """Return the send that is held back in these lanes and that a full queue drops first; ``None`` if there is none."""
         devices: Iterable[DeviceIdentity] = self._failed if of_refused else self._held
-        firsts = [(oldest, device) for device in devices if (oldest := self._held[device].uplinks.oldest()) is not None]
+        firsts = [(oldest, device) for device in devices if (oldest := self._held[device].uplinks.oldest(lanes)) is not None]
         if not firsts:
             return None
         (place, take), device = min(firsts, key=lambda first: first[0][0])

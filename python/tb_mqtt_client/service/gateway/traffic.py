@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.service.delivery.lanes import Oldest
 from tb_mqtt_client.service.delivery.sub_devices import Pipeline
+from tb_mqtt_client.service.delivery.terms import Lane
 from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink, WorkItem
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, Held
@@ -67,9 +68,9 @@ class SubDeviceTraffic:
         """Return whether a device was refused and is to be announced again."""
         return self.gate.fails(device)
 
-    def oldest(self) -> Oldest | None:
-        """Return the send that is held back and that a full queue drops first."""
-        return self.gate.oldest()
+    def oldest(self, lanes: Sequence[Lane]) -> Oldest | None:
+        """Return the send that is held back in these lanes and that a full queue drops first."""
+        return self.gate.oldest(lanes)
 
     def oldest_of_refused(self) -> Oldest | None:
         """Return the send that is held back for a refused device and that a full queue drops first."""
