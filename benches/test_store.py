@@ -262,7 +262,7 @@ async def run(program, broker, queue, *arguments):
 
 
 async def measure_backlog(broker, folder):
-    """Fill a store while there is no server, and drain copies of it; return the median of each number."""
+    """Fill a store while the server is down, and drain copies of it; return the median of each number."""
     filled = folder / "filled"
     broker.stop()
     writing = await run(FILL, broker, filled)

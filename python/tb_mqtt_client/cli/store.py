@@ -47,7 +47,7 @@ def opened(path: str) -> Iterator[StoreContents]:
     """Open a store for reading.
 
     Raises:
-        CommandError: There is no store at the path, or it cannot be read.
+        CommandError: The path has no store, or the store cannot be read.
     """
     try:
         contents = StoreContents(path)

@@ -20,8 +20,8 @@ class Durability(StrEnum):
     ALWAYS = "always"
     """Before the send returns, unless the platform has acknowledged it by then. Sends at the same time share a commit."""
     SPILL = "spill"
-    """Only while there is no session, when the memory for the queues is full, and when the client is stopped. A killed process or a
-    power cut loses everything that was not acknowledged, except what was written at these times."""
+    """Only while the client is disconnected, when the queues in memory are full, and at ``stop()``. A killed process or a power cut
+    loses everything that was not acknowledged, except the data that was written at these times."""
 
 
 class WhenFull(StrEnum):

@@ -17,7 +17,7 @@ def verify_checksum(firmware_data: bytes | None, checksum_alg: str | None, check
         log: Where to log.
     """
     if firmware_data is None:
-        log.error("There is no firmware to verify")
+        log.error("No firmware was given to verify")
         return False
     if checksum is None or checksum_alg is None:
         log.error("The firmware has no %s to verify it with", "checksum" if checksum is None else "checksum algorithm")

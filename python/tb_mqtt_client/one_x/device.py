@@ -562,7 +562,7 @@ class TBDeviceMqttClient:
     def unsubscribe_from_attribute(self, subscription_id: int | str) -> None:
         """Remove a subscription by its number, or all with ``"*"``."""
         if not self._subscriptions.remove(subscription_id) and subscription_id != "*":
-            settings.log.debug("There is no subscription %s", subscription_id)
+            settings.log.debug("Unknown subscription %s", subscription_id)
 
     def clean_device_sub_dict(self) -> None:
         """Remove all subscriptions."""

@@ -239,7 +239,7 @@ class TBHTTPDevice:
             ``{"client": {key: value}, "shared": {key: value}}``, without scopes that have no value.
 
         Raises:
-            requests.exceptions.RequestException: There is no response.
+            requests.exceptions.RequestException: No response arrived.
         """
         given = {"clientKeys": client_keys, "sharedKeys": shared_keys}
         response: dict[str, Any] = self._get_data({name: ",".join(keys) for name, keys in given.items() if keys}, "attributes")
@@ -296,7 +296,7 @@ class TBHTTPDevice:
 
         Raises:
             TBProvisionFailure: The platform refuses, or does not return an access token.
-            requests.exceptions.RequestException: There is no response.
+            requests.exceptions.RequestException: No response arrived.
         """
         request = {"deviceName": device_name, "provisionDeviceKey": device_key, "provisionDeviceSecret": device_secret}
         response = _requests().post(f"{host.rstrip('/')}/api/v1/provision", json=request, timeout=30)

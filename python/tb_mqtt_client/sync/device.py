@@ -602,7 +602,7 @@ class DeviceClient:
         Raises:
             TypeError: ``rpc_request`` is not an ``RPCRequest``, or ``callback`` cannot be called.
             ValueError: The request is too large.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             ConnectionLostError: The connection ended after the request was sent.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
@@ -649,7 +649,7 @@ class DeviceClient:
 
         Raises:
             ValueError: The request is too large, or ``params`` cannot be written as JSON.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             ConnectionLostError: The connection ended after the request was sent.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
@@ -705,7 +705,7 @@ class DeviceClient:
 
         Raises:
             ValueError: A key cannot be requested, or the request is too large.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
             RuntimeError: This thread runs an event loop.

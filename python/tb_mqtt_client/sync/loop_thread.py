@@ -169,11 +169,13 @@ class LoopThread:
         stopping = [work for user in users if (work := user.stop_at_exit()) is not None]
         try:
             for work in stopping:
-                work.result()
+                try:
+                    work.result()
+                except Exception:
+                    # The other clients still have data to send.
+                    logger.exception("A client could not be stopped at the end of the program")
         except KeyboardInterrupt:
             logger.warning("Ctrl-C: the program ends before all data was sent")
-        except Exception:
-            logger.exception("A client could not be stopped at the end of the program")
         with self._lock:
             self._users.clear()
             thread = self._end() or self._last_thread

@@ -669,7 +669,7 @@ class DeviceClient:
         Raises:
             TypeError: ``rpc_request`` is not an ``RPCRequest``, or ``callback`` cannot be called.
             ValueError: The request is too large.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             ConnectionLostError: The connection ended after the request was sent.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
@@ -699,7 +699,7 @@ class DeviceClient:
 
         Raises:
             ValueError: The request is too large, or ``params`` cannot be written as JSON.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             ConnectionLostError: The connection ended after the request was sent.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
@@ -757,7 +757,7 @@ class DeviceClient:
 
         Raises:
             ValueError: A key cannot be requested, or the request is too large.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client was disconnected or stopped meanwhile.
         """

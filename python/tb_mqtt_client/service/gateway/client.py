@@ -443,7 +443,7 @@ class GatewayClient(DeviceClient):
 
         Raises:
             ValueError: There is no key, or the request is too large.
-            TimeoutError: There is no response in time.
+            TimeoutError: No response arrived in time.
             RequestRefusedError: The platform refuses the request.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.

@@ -112,7 +112,7 @@ class StoreContents:
             path: The directory.
 
         Raises:
-            OSError: There is no store at the path, it has a newer format, or it cannot be read.
+            OSError: The path has no store, or the store has a newer format or cannot be read.
         """
         self.path = path
         self._log = StoreLog.open(path, "", read_only=True)

@@ -111,10 +111,13 @@ class Replay:
             self.bytes_in_memory += sum([send[0].nbytes for send in found.sends])
             if found.expired:
                 self._on_expired(found.expired)
-            self._on_read(found.sends)
-            # An empty read with a backlog would only be repeated: it was lost to damage, or is being released.
-            if found.sends or found.expired:
-                self.read_more()
+            try:
+                self._on_read(found.sends)
+            finally:
+                # Also after an unexpected error, which the event loop reports: these sends stay on disk for the next client. An
+                # empty read with a backlog would only be repeated: it was lost to damage, or is being released.
+                if found.sends or found.expired:
+                    self.read_more()
             return
         if not self.error:
             cause = None if isinstance(error, OSError) else error
