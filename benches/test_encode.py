@@ -1,5 +1,6 @@
 """The time of a send before anything is queued: encoding."""
 
+import json
 from functools import partial
 
 import orjson
@@ -9,6 +10,13 @@ from corpora import FIRST_TS, telemetry
 from tb_mqtt_client import _native
 
 VALUES = telemetry(1, 10, 1).calls[0][1][0]["values"]
+PARSED = [json.loads(json.dumps(VALUES)) for _ in range(2000)]
+"""Equal dicts, each with key objects of its own: more than the core remembers."""
+
+CASES = {
+    "a dict of 10 keys to an encoded uplink": [VALUES] * 100,
+    "a dict of 10 keys that are new objects each time to an encoded uplink": PARSED,
+}
 ENTRIES = list(VALUES.items()) * 100
 
 
@@ -24,9 +32,9 @@ class PlainEntry:
 
 
 @pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
-def test_dict_to_uplink(measure, peer):
-    case = "a dict of 10 keys to an encoded uplink message"
-    calls = [VALUES] * 100
+@pytest.mark.parametrize("case", CASES)
+def test_dict_to_uplink(measure, case, peer):
+    calls = CASES[case]
     if peer == "native":
         encode = _native.EncodedUplink.timeseries
 
@@ -53,7 +61,7 @@ def test_dict_to_uplink(measure, peer):
 
 @pytest.mark.parametrize("peer", ["native", "plain class"])
 def test_entries(measure, peer):
-    case = "TimeseriesEntry(key, value, ts)"
+    case = "key, value and ts to a TimeseriesEntry"
     entry_class = _native.TimeseriesEntry if peer == "native" else PlainEntry
 
     def work():

@@ -1,4 +1,4 @@
-"""From encoded uplinks to payload bytes."""
+"""From dicts, from entries and from uplinks that are encoded already to payload bytes."""
 
 from functools import partial
 
@@ -11,15 +11,24 @@ from tb_mqtt_client import _native
 
 MAX_SIZE = 65_000
 CASES = {
-    "gateway, 1000 messages of 100 datapoints, 50 devices": (1000, 100, 50, True),
-    "gateway, 10,000 messages of 10 datapoints, 50 devices": (10_000, 10, 50, True),
-    "device, one message of 100,000 datapoints": (1, 100_000, 1, False),
+    "gateway, 1000 sends of 100 datapoints, 50 devices": (1000, 100, 50, True),
+    "gateway, 10,000 sends of 10 datapoints, 50 devices": (10_000, 10, 50, True),
+    "device, 10,000 sends of 10 datapoints": (10_000, 10, 1, False),
+    "device, one send of 100,000 datapoints": (1, 100_000, 1, False),
 }
 
 
-def uplinks(implementation, corpus, gateway):
-    identities = {name: implementation.DeviceIdentity(name) for name in corpus.grouped}
-    return [implementation.EncodedUplink.timeseries(data, 0, identities[name] if gateway else None) for name, data in corpus.calls]
+def entries(implementation, records):
+    """Return the datapoints of records as a list of entries."""
+    return [
+        implementation.TimeseriesEntry(key, value, record["ts"]) for record in records for key, value in record["values"].items()
+    ]
+
+
+def uplinks(implementation, calls, gateway):
+    """Encode the data of each send, as a client does when it accepts the send."""
+    identities = {name: implementation.DeviceIdentity(name) for name, _ in calls}
+    return [implementation.EncodedUplink.timeseries(data, 0, identities[name] if gateway else None) for name, data in calls]
 
 
 def pack(implementation, ready, gateway):
@@ -39,25 +48,37 @@ def same_points(grouped, gateway, payloads):
     return found == expected and all(len(payload) <= MAX_SIZE for payload in payloads)
 
 
+def packing_work(form, calls, gateway):
+    """Return the measured function of the native core: what one form of the data still needs until it is payloads."""
+    if form == "ready uplinks":
+        return partial(pack, _native, uplinks(_native, calls, gateway), gateway)
+    if form == "entries":
+        calls = [(name, entries(_native, records)) for name, records in calls]
+    return lambda: pack(_native, uplinks(_native, calls, gateway), gateway)
+
+
 @pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
 @pytest.mark.parametrize("case", CASES)
-def test_packing(measure, case, peer):
+@pytest.mark.parametrize("form", ["dicts", "entries", "ready uplinks"])
+def test_packing(measure, form, case, peer):
+    """The peer serializes the same dicts as one document, whatever the native core starts from."""
     calls, datapoints, devices, gateway = CASES[case]
     corpus = telemetry(calls, datapoints, devices)
     document = corpus.grouped if gateway else corpus.grouped["device 0"]
+    facts = {"datapoints": calls * datapoints}
     if peer == "native":
-        work = partial(pack, _native, uplinks(_native, corpus, gateway), gateway)
-        measure(case, peer, work, partial(same_points, corpus.grouped, gateway), datapoints=calls * datapoints)
+        work = packing_work(form, corpus.calls, gateway)
+        measure(f"{form} to payloads: {case}", peer, work, partial(same_points, corpus.grouped, gateway), **facts)
     else:
         work = partial(orjson.dumps, document)
-        measure(case, peer, work, lambda data: orjson.loads(data) == document, datapoints=calls * datapoints)
+        measure(f"{form} to payloads: {case}", peer, work, lambda data: orjson.loads(data) == document, **facts)
 
 
 @pytest.mark.parametrize("peer", ["native", "reference"])
 def test_packing_against_the_reference(measure, peer):
     """The reference is written for correctness, so it packs only 20 messages."""
-    case = "gateway, 20 messages of 10 datapoints"
+    case = "ready uplinks to payloads: gateway, 20 sends of 10 datapoints"
     corpus = telemetry(20, 10, 5)
     implementation = _native if peer == "native" else reference
-    work = partial(pack, implementation, uplinks(implementation, corpus, True), True)
+    work = partial(pack, implementation, uplinks(implementation, corpus.calls, True), True)
     measure(case, peer, work, partial(same_points, corpus.grouped, True), datapoints=200)
