@@ -11,11 +11,20 @@ from tb_mqtt_client import _native
 
 MAX_SIZE = 65_000
 CASES = {
-    "gateway, 1000 sends of 100 datapoints, 50 devices": (1000, 100, 50, True),
-    "gateway, 10,000 sends of 10 datapoints, 50 devices": (10_000, 10, 50, True),
-    "device, 10,000 sends of 10 datapoints": (10_000, 10, 1, False),
-    "device, one send of 100,000 datapoints": (1, 100_000, 1, False),
+    "dicts to payloads: gateway, 1000 sends of 100 datapoints, 50 devices": ("dicts", 1000, 100, 50, True),
+    "dicts to payloads: gateway, 10,000 sends of 10 datapoints, 50 devices": ("dicts", 10_000, 10, 50, True),
+    "dicts to payloads: device, 10,000 sends of 10 datapoints": ("dicts", 10_000, 10, 1, False),
+    "dicts to payloads: device, one send of 100,000 datapoints": ("dicts", 1, 100_000, 1, False),
+    "entries to payloads: gateway, 1000 sends of 100 datapoints, 50 devices": ("entries", 1000, 100, 50, True),
+    "entries to payloads: gateway, 10,000 sends of 10 datapoints, 50 devices": ("entries", 10_000, 10, 50, True),
+    "entries to payloads: device, 10,000 sends of 10 datapoints": ("entries", 10_000, 10, 1, False),
+    "entries to payloads: device, one send of 100,000 datapoints": ("entries", 1, 100_000, 1, False),
+    "ready uplinks to payloads: gateway, 1000 sends of 100 datapoints, 50 devices": ("ready uplinks", 1000, 100, 50, True),
+    "ready uplinks to payloads: gateway, 10,000 sends of 10 datapoints, 50 devices": ("ready uplinks", 10_000, 10, 50, True),
+    "ready uplinks to payloads: device, 10,000 sends of 10 datapoints": ("ready uplinks", 10_000, 10, 1, False),
+    "ready uplinks to payloads: device, one send of 100,000 datapoints": ("ready uplinks", 1, 100_000, 1, False),
 }
+"""The form of the data, the number of sends, the datapoints of each, the number of devices, and whether a gateway sends them."""
 
 
 def entries(implementation, records):
@@ -59,19 +68,18 @@ def packing_work(form, calls, gateway):
 
 @pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("form", ["dicts", "entries", "ready uplinks"])
-def test_packing(measure, form, case, peer):
+def test_packing(measure, case, peer):
     """The peer serializes the same dicts as one document, whatever the native core starts from."""
-    calls, datapoints, devices, gateway = CASES[case]
+    form, calls, datapoints, devices, gateway = CASES[case]
     corpus = telemetry(calls, datapoints, devices)
     document = corpus.grouped if gateway else corpus.grouped["device 0"]
     facts = {"datapoints": calls * datapoints}
     if peer == "native":
         work = packing_work(form, corpus.calls, gateway)
-        measure(f"{form} to payloads: {case}", peer, work, partial(same_points, corpus.grouped, gateway), **facts)
+        measure(case, peer, work, partial(same_points, corpus.grouped, gateway), **facts)
     else:
         work = partial(orjson.dumps, document)
-        measure(f"{form} to payloads: {case}", peer, work, lambda data: orjson.loads(data) == document, **facts)
+        measure(case, peer, work, lambda data: orjson.loads(data) == document, **facts)
 
 
 @pytest.mark.parametrize("peer", ["native", "reference"])
