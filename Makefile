@@ -130,7 +130,7 @@ soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_S
 	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
 
 .PHONY: soak-kills
-soak-kills: $(STAMPS)/native ## Kill a program with a store 500 times with each durability (KILLS=...); everything reported as safe has to arrive
+soak-kills: $(STAMPS)/native ## Kill devices and gateways with a store, KILLS=500 times for each durability; everything reported as safe has to arrive
 	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --rounds $(KILLS)
 
 ##@ Other

@@ -730,9 +730,10 @@ async def test_too_little_free_space(emulator, options):
     assert client.statistics.kept == 0
 
 
+@pytest.mark.parametrize("sub_devices", [0, 20])
 @pytest.mark.parametrize("durability", ["group", "always"])
-async def test_kills(tmp_path, durability):
-    reported, recovered = await kill_rounds(tmp_path / "queue", durability, 5, seed=None)
+async def test_kills(tmp_path, durability, sub_devices):
+    reported, recovered = await kill_rounds(tmp_path / "queue", durability, 4, seed=None, sub_devices=sub_devices)
     # The kills must have hit data that only the store had.
     assert reported
     assert recovered
