@@ -86,6 +86,8 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Check format
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases examples tests/typing
 	MYPYPATH=python:tests $(BIN)/mypy --explicit-package-bases tests/thingsboard tests/contract/platforms.py
+	@# Pyright looks for the package in the environment of the first python on PATH. Without the setting, it asks the index for its newest version.
+	@$(call quietly,PATH="$(CURDIR)/$(BIN):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --verifytypes tb_mqtt_client --ignoreexternal)
 	MYPYPATH=python $(BIN)/stubtest tb_mqtt_client._native --mypy-config-file pyproject.toml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tb_mqtt_client.one_x import checksums
 from tb_mqtt_client.one_x.reexports import reexports
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 if not TYPE_CHECKING:
     __getattr__ = reexports(

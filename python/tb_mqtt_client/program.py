@@ -62,8 +62,8 @@ def emulator(arguments: tuple[str, ...]) -> int:
     return main(arguments)
 
 
-for command in (send, store, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
-    tb_mqtt.add_command(command)
+for _command in (send, store, watch, rpc, attributes, provision, claim, firmware, doctor, demo, emulator):
+    tb_mqtt.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,10 +1,11 @@
 """Every internal of gmqtt that this package uses.
 
-``common/gmqtt_patch.py``, ``common/mqtt/transport.py``, ``common/mqtt/packets.py`` and ``service/mqtt_manager.py`` use them.
+``common/gmqtt_patch.py``, the modules of ``common/mqtt/`` and ``service/mqtt_manager.py`` use them.
 
 If a test fails with a new release of gmqtt, read the changes of that release before you widen the range in pyproject.toml.
 """
 
+import ast
 import asyncio
 import inspect
 import logging
@@ -17,6 +18,8 @@ from gmqtt.mqtt.package import PublishPacket, SubscribePacket, UnsubscribePacket
 from gmqtt.mqtt.property import PROPERTIES, Property
 from gmqtt.mqtt.protocol import MQTTProtocol
 from gmqtt.storage import PersistentStorage
+
+from tb_mqtt_client.common.mqtt import gmqtt_bases
 
 
 def parameters(function):
@@ -138,3 +141,17 @@ async def test_a_publish_packet_accepts_a_topic_of_str(client):
 def test_gmqtt_reports_the_end_of_a_transport_as_an_empty_disconnect():
     """A DISCONNECT of the server has a reason code, or comes before the end of the transport."""
     assert "Package(MQTTCommands.DISCONNECT, b'')" in inspect.getsource(MQTTProtocol.connection_lost)
+
+
+def test_the_classes_with_types_declare_what_gmqtt_has():
+    """A type checker believes ``gmqtt_bases.py``, so each method that it declares has to exist."""
+    block = next(node for node in ast.parse(inspect.getsource(gmqtt_bases)).body if isinstance(node, ast.If))
+    declared = [statement for statement in block.body if isinstance(statement, ast.ClassDef)]
+    assert {one.name for one in declared} == set(gmqtt_bases.__all__)
+    for one in declared:
+        real = getattr(gmqtt_bases, one.name)
+        for base in one.bases:
+            assert ast.unparse(base).rpartition(".")[2] in {parent.__name__ for parent in real.__mro__}, one.name
+        for method in one.body:
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert inspect.iscoroutinefunction(getattr(real, method.name)) is isinstance(method, ast.AsyncFunctionDef)

@@ -30,9 +30,8 @@ SERVICE_TOOLS = ("base_message_splitter", "life_cycle")
 
 MAY_IMPORT_GMQTT = (
     "common.gmqtt_patch",
+    "common.mqtt.gmqtt_bases",
     "common.mqtt.packets",
-    "common.mqtt.transport",
-    "common.mqtt_message",
     "service.mqtt_manager",
     "service.session.connecting",
     "service.session.subscriptions",

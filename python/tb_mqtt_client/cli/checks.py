@@ -57,7 +57,7 @@ class StepFailed(Exception):
 
     def __init__(self, step: str, finding: str, advice: str) -> None:
         super().__init__(finding)
-        self.finding = Finding(step, BAD, finding, advice)
+        self.finding: Finding = Finding(step, BAD, finding, advice)
 
 
 class Examination:

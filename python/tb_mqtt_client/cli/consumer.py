@@ -36,11 +36,11 @@ class RecordConsumer(ABC):
     def __init__(self, options: SendOptions, terminal: Terminal) -> None:
         self._options = options
         self._terminal = terminal
-        self.records = 0
+        self.records: int = 0
         """The number of records that were accepted."""
-        self.timeless = 0
+        self.timeless: int = 0
         """The number of accepted records without a time."""
-        self.bad_lines = 0
+        self.bad_lines: int = 0
         """The number of lines that were not accepted."""
 
     @abstractmethod

@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 SHORTEST_SECRET = 4
 """Shorter values are not redacted, because they would be found in ordinary words."""

@@ -95,8 +95,8 @@ class Terminal:
         self.redactor = redactor
         self.as_json = as_json
         self.quiet = quiet
-        self.out = Console(highlight=False)
-        self.err = Console(stderr=True, highlight=False)
+        self.out: Console = Console(highlight=False)
+        self.err: Console = Console(stderr=True, highlight=False)
         self._show_log(verbosity)
 
     def _show_log(self, verbosity: int) -> None:

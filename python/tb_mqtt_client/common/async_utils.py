@@ -153,7 +153,7 @@ def _result_of(child: Delivery) -> PublishResult | None:
     return result if isinstance(result, PublishResult) else None
 
 
-future_map = FutureMap()
+future_map: FutureMap = FutureMap()
 """The map of splitters that are used without a client. Each client has a map of its own."""
 
 

@@ -235,5 +235,5 @@ class ExceptionHandler:
             self.handle(exc, context)
 
 
-exception_handler = ExceptionHandler()
+exception_handler: ExceptionHandler = ExceptionHandler()
 """A handler that the whole program may share."""

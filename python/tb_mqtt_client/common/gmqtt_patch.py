@@ -121,7 +121,7 @@ class PatchUtils:
         self.client = client
         self._tasks = tasks
         self.retry_interval = retry_interval
-        self.terms = SessionTerms()
+        self.terms: SessionTerms = SessionTerms()
         """The terms of the session, from the CONNACK."""
         self.on_overdue: OverdueCallback = self._fail_overdue
         """Called when the PUBACK of a publish is overdue."""
@@ -131,7 +131,8 @@ class PatchUtils:
         self._open_transport = open_transport
         self._disconnect: Loss | None = None
         self._handler = client._package_handler
-        self._handler.id_generator = self.packet_ids = PacketIds()
+        self.packet_ids: PacketIds = PacketIds()
+        self._handler.id_generator = self.packet_ids
         self._packet_handlers: dict[int, PacketHandler] = {}
         self._unacknowledged = AckWatch()
         self._retry_task: asyncio.Task[None] | None = None

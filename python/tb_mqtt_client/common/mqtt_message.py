@@ -7,32 +7,31 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from gmqtt import Message
-
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
+from tb_mqtt_client.common.mqtt.gmqtt_bases import Message
 from tb_mqtt_client.constants.mqtt_topics import Route, route_of
 from tb_mqtt_client.entities.data.device_uplink_message import DeviceUplinkMessage, Time
 from tb_mqtt_client.entities.data.lazy_delivery import new_delivery
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_MAX_PACKET_SIZE: Final = 65536
 """Bytes of a packet's remaining length: the server's own default (docs/platform_contract.md, fact 6)."""
 
 
-class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
+class MqttPublishMessage(Message):
     """A message for one topic: the content of a PUBLISH packet, and the futures of the program that made it."""
 
-    retain = False
+    retain: bool = False
     dup = False
     """Always false: MQTT 5 forbids publishing again on a live connection, and no packet outlives its session."""
     main_ts: Time = None
     """The time of datapoints without one, if the payload is an uplink message."""
     message_id: int | None = None
     """The packet id of the last PUBLISH; None for QoS 0, and before it is published."""
-    is_sent = False
+    is_sent: bool = False
     """Whether the message was published at least once."""
     device: DeviceIdentity | None = None
     """The sub-device of a message without datapoints that has to wait until the device is announced."""
@@ -69,7 +68,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
         # gmqtt's constructor is not called: it converts payloads, which are bytes here, and encodes the topic each time.
         self.topic = topic
         self.payload = payload
-        self.payload_size = len(payload) if isinstance(payload, bytes) else payload.size
+        self.payload_size: int = len(payload) if isinstance(payload, bytes) else payload.size
         self.qos = qos
         if retain:
             self.retain = retain
@@ -80,7 +79,7 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
             self.delivery_futures = [delivery_futures] if isinstance(delivery_futures, asyncio.Future) else list(delivery_futures)
         if main_ts is not None:
             self.main_ts = main_ts
-        self.route = route or route_of(topic)
+        self.route: Route = route or route_of(topic)
 
     @property
     def is_device_message(self) -> bool:
@@ -108,4 +107,5 @@ class MqttPublishMessage(Message):  # type: ignore[misc]  # gmqtt has no types
             f"datapoints={self.datapoints}, message_id={self.message_id})"
         )
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)

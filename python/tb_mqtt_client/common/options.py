@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.network.proxy import Proxy
 from tb_mqtt_client.common.network.route import CONNECT_TIMEOUT
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
@@ -19,7 +19,7 @@ from tb_mqtt_client.constants.option_values import ClockMode, QueuePolicy, Repla
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_PORT, parse_servers
 from tb_mqtt_client.entities.store import Store
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_MAX_QUEUED_BYTES: Final = 256 * 2**20
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)

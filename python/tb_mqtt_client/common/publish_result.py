@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from tb_mqtt_client.constants.reason_codes import FIRST_FAILURE, LocalReasonCode, reason_name
 
@@ -56,7 +56,7 @@ class PublishResult:
     ) -> None:
         """Keep the values; a ``qos`` of ``None`` means 1."""
         self.topic = topic
-        self.qos = 1 if qos is None else qos
+        self.qos: int = 1 if qos is None else qos
         self.message_id = message_id
         self.payload_size = payload_size
         self.reason_code = reason_code
@@ -126,7 +126,7 @@ class PublishResult:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublishResult) and self.as_dict() == other.as_dict() and self.certainty is other.certainty
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         attributes = self.as_dict()

@@ -19,7 +19,7 @@ class AsyncDeque(Generic[T]):
     def __init__(self) -> None:
         """Create an empty queue."""
         self._items: deque[T] = deque()
-        self.filled = asyncio.Event()
+        self.filled: asyncio.Event = asyncio.Event()
         """Set while an item is queued."""
 
     def __len__(self) -> int:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 # On Windows, SIGTERM can be handled, but is never sent by another process.
 _DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

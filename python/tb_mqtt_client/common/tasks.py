@@ -12,11 +12,11 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 END_SECONDS = 1.0
 """Seconds that a cancelled task may take to end."""

@@ -65,7 +65,7 @@ class MessageKind(Enum):
     """A message to a topic that the platform does not have."""
 
     def __init__(self, name: str) -> None:
-        self.has_datapoints = name in {"telemetry", "attributes"}
+        self.has_datapoints: bool = name in {"telemetry", "attributes"}
         """Whether the message takes from `telemetryMessages` and `telemetryDataPoints`; all others take from `messages`."""
 
 

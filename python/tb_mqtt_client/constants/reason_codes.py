@@ -117,7 +117,7 @@ LIMITING_DISCONNECTS: Final = frozenset(
 )
 """Codes of a DISCONNECT after a limit was exceeded (docs/platform_contract.md, fact 1 and section 1)."""
 
-TRANSIENT_CONNECT_REFUSALS: Final = {
+TRANSIENT_CONNECT_REFUSALS: Final[dict[int, frozenset[int]]] = {
     5: frozenset(
         {
             ReasonCode.SERVER_UNAVAILABLE,

@@ -85,9 +85,9 @@ class Traffic:
         self._readings: list[list[Reading]] = []
         self._last_live_ms = self._began_ms
         self._slots = asyncio.Semaphore(MAX_PENDING_SENDS)
-        self.results = Results()
-        self.live_latencies = Latencies()
-        self.bulk_latencies = Latencies()
+        self.results: Results = Results()
+        self.live_latencies: Latencies = Latencies()
+        self.bulk_latencies: Latencies = Latencies()
 
     async def register(self) -> int:
         """Announce every part of the machine as a sub-device.

@@ -33,11 +33,11 @@ class Connection(asyncio.Protocol, ABC):
         self._last_activity = 0.0
         self._reader = PacketReader(max_remaining_length)
         self._transport: asyncio.Transport | None = None
-        self.closing = False
+        self.closing: bool = False
         self.level = MQTT_5
         self._loop_time = asyncio.get_running_loop().time
-        self.timers = Timers()
-        self.ended = asyncio.Event()
+        self.timers: Timers = Timers()
+        self.ended: asyncio.Event = asyncio.Event()
 
     @abstractmethod
     def _handle(self, first_byte: int, body: bytes) -> None:

@@ -37,7 +37,7 @@ class GatewayUplinks:
     def __init__(self, session: SessionView) -> None:
         self._session = session
         self._platform = session.platform
-        self.sub_sessions = SubSessions(session)
+        self.sub_sessions: SubSessions = SubSessions(session)
 
     def take(self, uplink: Uplink, packet: PublishPacket, gateway: Device) -> Outcome:
         """Process a message and return how it is acknowledged.

@@ -103,7 +103,7 @@ class Buckets:
     """The token buckets of one limit: initially full and refilled continuously."""
 
     def __init__(self, text: str | None, now: float) -> None:
-        self.text = text or None
+        self.text: str | None = text or None
         self._windows = windows(text)
         self._levels = [float(capacity) for capacity, _ in self._windows]
         self._updated = now

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ from tb_mqtt_client.emulator.devices import Claim, Record
 try:
     import orjson
 except ImportError:  # optional: the emulator is only slower without it
-    fast_loads = None
+    fast_loads: Callable[[bytes], Any] | None = None
 else:
     # Public, so that tests can run without orjson.
     fast_loads = orjson.loads

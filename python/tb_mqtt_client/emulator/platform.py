@@ -108,7 +108,7 @@ class Platform:
     ) -> None:
         self.version = version
         self.limits = limits
-        self.meter = Meter(limits, enforces=enforce_limits, clock=monotonic)
+        self.meter: Meter = Meter(limits, enforces=enforce_limits, clock=monotonic)
         self.monotonic = monotonic
         self.over_limit = over_limit
         self.puback_delay = puback_delay
@@ -127,11 +127,11 @@ class Platform:
         self.rpc_ack_timeout = rpc_ack_timeout
         self.provision_timeout = provision_timeout
         self.inactivity_timeout = inactivity_timeout
-        self.total = Counters()
-        self.registry = Registry(accept_any_token=accept_any_token, max_devices=max_devices, history_limit=history_limit)
-        self.rpc = ServerRpc()
-        self.packages = Packages()
-        self.provisioning = Provisioning(self.registry, registers_gateways=version.provisions_gateways)
+        self.total: Counters = Counters()
+        self.registry: Registry = Registry(accept_any_token=accept_any_token, max_devices=max_devices, history_limit=history_limit)
+        self.rpc: ServerRpc = ServerRpc()
+        self.packages: Packages = Packages()
+        self.provisioning: Provisioning = Provisioning(self.registry, registers_gateways=version.provisions_gateways)
         self._clock = clock
 
     def set_limits(self, limits: SessionLimits | None) -> None:

@@ -102,7 +102,7 @@ class Emulator(EmulatorSettings):
         ):
             check_range(name, 0 if number is None else number, 0)
         self.host = host
-        self.port = port
+        self.port: int = port
         self._ssl_context = ssl_context
         platform = Platform(
             version=server_version(version),
@@ -408,7 +408,7 @@ class Emulator(EmulatorSettings):
         """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, self.host, self.port, ssl=self._ssl_context)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening and close all connections without a DISCONNECT, as the platform does when it is stopped or killed."""

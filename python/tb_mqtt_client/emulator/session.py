@@ -78,7 +78,7 @@ class Session(Connection):
         self._replies: list[tuple[str, bytes]] = []
         # Reason codes and packets of the unwritten PUBACKs.
         self._pubacks: list[tuple[int, bytes]] = []
-        self.downlinks = Downlinks(self)
+        self.downlinks: Downlinks = Downlinks(self)
         self._device_uplinks = DeviceUplinks(self)
         self._gateway_uplinks = GatewayUplinks(self)
 
@@ -154,7 +154,7 @@ class Session(Connection):
             raise ProtocolViolationError(f"a client must not send a packet of type {packet_type}", PROTOCOL_ERROR)
 
     def _connect(self, connect: Connect) -> None:
-        self.level = connect.level
+        self.level: int = connect.level
         certificate = self.peer_certificate
         verdict = None
         if self.hooks.on_connect is not None:

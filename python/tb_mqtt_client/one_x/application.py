@@ -33,7 +33,7 @@ class Refusals:
     """Logs each device and key once whose data the platform never takes, and counts the datapoints."""
 
     def __init__(self) -> None:
-        self.datapoints = 0
+        self.datapoints: int = 0
         """How many datapoints were refused."""
         self._lock = threading.Lock()
         self._reported: set[tuple[str, str]] = set()
@@ -73,8 +73,8 @@ class ApplicationInfo(TBPublishInfo):
     def __init__(self, messages: list[Any], data: Any, when_read: Callable[[ApplicationInfo], None]) -> None:
         """Keep the messages, the data that they carry, and what to call when ``get`` has returned 0."""
         super().__init__(messages)
-        self.data = data
-        self.is_read = False
+        self.data: Any = data
+        self.is_read: bool = False
         self._when_read = when_read
 
     def get(self) -> int:
@@ -104,7 +104,7 @@ class ApplicationSends:
     """The sends of the application, until it has read that all of them are done: it sends a pack again if one result is not 0."""
 
     def __init__(self) -> None:
-        self.refusals = Refusals()
+        self.refusals: Refusals = Refusals()
         self._lock = threading.Lock()
         self._sent: dict[str, list[ApplicationInfo]] = {}
         self._unread: set[ApplicationInfo] = set()

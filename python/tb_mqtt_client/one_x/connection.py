@@ -51,7 +51,7 @@ class Connection:
             forgives_refusals: See ``Waiting``.
         """
         self.core = core
-        self.runtime = Runtime(core)
+        self.runtime: Runtime = Runtime(core)
         self.get_timeout = get_timeout
         self.forgives_refusals = forgives_refusals
         self._is_released = False

@@ -98,7 +98,7 @@ class TBDeviceMqttClient:
         Raises:
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
-        self.quality_of_service = DEFAULT_QOS if quality_of_service is None else quality_of_service
+        self.quality_of_service: int = DEFAULT_QOS if quality_of_service is None else quality_of_service
         _require_qos(self.quality_of_service)
         self._host = host
         self._port = port
@@ -111,18 +111,18 @@ class TBDeviceMqttClient:
         self._messages_rate_limit = RateLimit(by_host(messages_rate_limit), "Rate limit for messages")
         self._telemetry_rate_limit = RateLimit(by_host(telemetry_rate_limit), "Rate limit for telemetry messages")
         self._telemetry_dp_rate_limit = RateLimit(by_host(telemetry_dp_rate_limit), "Rate limit for telemetry data points")
-        self.max_payload_size = max_payload_size
-        self.rate_limits_received = False
+        self.max_payload_size: int = max_payload_size
+        self.rate_limits_received: bool = False
         self.service_configuration_callback: Callable[..., Any] = self.on_service_configuration
-        self.stopped = False
+        self.stopped: bool = False
         self.current_firmware_info: dict[str, Any] = {
             "current_fw_title": "Initial",
             "current_fw_version": "v0",
             "fw_state": TBFirmwareState.IDLE.value,
         }
         self.firmware_info: dict[str, Any] = {}
-        self.firmware_data = b""
-        self.firmware_received = False
+        self.firmware_data: bytes = b""
+        self.firmware_received: bool = False
         self._chunk_size = chunk_size
         self._on_firmware: Callable[[Any, bytes, str], Any] | None = None
         self._updates_firmware = False

@@ -24,7 +24,7 @@ RETRY_DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds to wait after failed requests of a thread; the last one repeats."""
 HTTP_QUOTA: Final = 429
 
-log = logging.getLogger("TBHTTPDevice")
+log: logging.Logger = logging.getLogger("TBHTTPDevice")
 
 
 class TBHTTPAPIException(Exception):

@@ -171,7 +171,7 @@ class TBPublishInfo:
         Args:
             message_info: A ``SentMessage``, an ``MQTTMessageInfo`` of paho, or a list of these.
         """
-        self.message_info = message_info
+        self.message_info: Any = message_info
 
     def rc(self) -> int:
         """Return the code of the first message that failed; 0 if all are acknowledged or still in flight."""

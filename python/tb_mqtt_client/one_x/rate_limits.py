@@ -55,10 +55,10 @@ class GreedyTokenBucket:
             capacity: The largest number of tokens.
             duration_sec: Seconds in which an empty bucket is refilled.
         """
-        self.capacity = float(capacity)
-        self.duration = float(duration_sec)
-        self.tokens = float(capacity)
-        self.last_updated = time.monotonic()
+        self.capacity: float = float(capacity)
+        self.duration: float = float(duration_sec)
+        self.tokens: float = float(capacity)
+        self.last_updated: float = time.monotonic()
 
     def refill(self) -> None:
         """Add the tokens of the time since the last refill."""
@@ -105,8 +105,8 @@ class RateLimit:
         self._lock = threading.RLock()
         self._rate_buckets: dict[int, GreedyTokenBucket] = {}
         self._no_limit = False
-        self.name = name
-        self.percentage = percentage
+        self.name: Any = name
+        self.percentage: Any = percentage
         self._windows_reached = 0
         if isinstance(rate_limit, Mapping):
             self._restore(rate_limit)

@@ -150,7 +150,7 @@ class ConnectionEvents:
         self._streams: WeakSet[ConnectionEventStream] = WeakSet()
         self._attempt = 1
         """The number of the running attempt, or of the next one; 0 while a session is set up."""
-        self.last_failure = ""
+        self.last_failure: str = ""
         """Why the last attempt to connect failed; empty if none has failed since the last session or the start of the client."""
 
     # The consumers.

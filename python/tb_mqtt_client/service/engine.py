@@ -17,11 +17,11 @@ from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
-from tb_mqtt_client.common.rate_limit.rate_limiter import own_limits, unlimited
+from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
@@ -50,7 +50,7 @@ from tb_mqtt_client.service.session.setup import COUNTED_TOPICS, RESPONSE_TOPICS
 from tb_mqtt_client.service.store.disk_store import DiskStore
 from tb_mqtt_client.service.store.native_log import open_log, owner_of
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 class Component:
@@ -99,13 +99,13 @@ class Engine:
 
     def __init__(self, config: DeviceConfig) -> None:
         self.config = config
-        self.client_id = config.client_id or _random_client_id()
+        self.client_id: str = config.client_id or _random_client_id()
         self.max_payload_size: int | None = None
         """Bytes of the largest telemetry payload; ``None`` until connected."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self.life = LifeCycle()
-        self.tasks = Tasks(self._task_failed)
+        self.life: LifeCycle = LifeCycle()
+        self.tasks: Tasks = Tasks(self._task_failed)
         self._failure = ""
         self._ending: asyncio.Task[None] | None = None
         self._goal = Goal.NONE
@@ -117,18 +117,18 @@ class Engine:
         self._drain_limit: asyncio.Timeout | None = None
         self._limits = SessionLimits()
         self._components: list[Component] = []
-        self.rate_limiter = unlimited("device")
-        self.gateway_rate_limiter = unlimited("gateway")
-        self.futures = FutureMap()
+        self.rate_limiter: RateLimiter = unlimited("device")
+        self.gateway_rate_limiter: RateLimiter = unlimited("gateway")
+        self.futures: FutureMap = FutureMap()
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
-        self.report = InboundReport()
-        self.device_clock = _device_clock(config)
-        self.stamp = stamp_of(config.timestamps) if self.device_clock is None else self.device_clock.stamp
+        self.report: InboundReport = InboundReport()
+        self.device_clock: DeviceClock | None = _device_clock(config)
+        self.stamp: Callable[[], int | None] = stamp_of(config.timestamps) if self.device_clock is None else self.device_clock.stamp
         """Returns the timestamp of telemetry that is sent without one; ``None`` if the platform sets it, or the client when the
         clock of the device is set: the data then needs ``unstamped``."""
-        self.events = ConnectionEvents(self.tasks, self.report)
+        self.events: ConnectionEvents = ConnectionEvents(self.tasks, self.report)
         self.life.listeners.append(self._state_changed)
-        self.mqtt_manager = MQTTManager(
+        self.mqtt_manager: MQTTManager = MQTTManager(
             self.client_id,
             mqtt_version=config.mqtt_version,
             max_inflight=config.max_inflight_messages,
@@ -137,9 +137,9 @@ class Engine:
             tasks=self.tasks,
         )
         backpressure = BackpressureController(delay=config.backpressure_delay, on_pause=self.events.paused)
-        self.admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
+        self.admission: Admission = Admission(self.rate_limiter, self.gateway_rate_limiter, backpressure)
         self.admission.set_own_limits(own_limits(config.rate_limits or {}))
-        self.store = None
+        self.store: DiskStore | None = None
         if config.store is not None:
             self.store = DiskStore(
                 config.store,
@@ -149,7 +149,7 @@ class Engine:
                 device_clock=self.device_clock,
             )
         """Keeps the sends on disk; ``None`` if they are in memory only."""
-        self.message_service = MessageService(
+        self.message_service: MessageService = MessageService(
             self.mqtt_manager,
             self.admission,
             self.futures,
@@ -165,7 +165,7 @@ class Engine:
             backlog_share=config.backlog_share,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
-        self.downlink = DeviceDownlink(
+        self.downlink: DeviceDownlink = DeviceDownlink(
             self.format,
             self.report,
             self.tasks,
@@ -174,7 +174,7 @@ class Engine:
             config.rpc_callback_timeout,
         )
         self.downlink.register_at(self.mqtt_manager)
-        self.requests = DeviceRequests(
+        self.requests: DeviceRequests = DeviceRequests(
             self.format,
             self.downlink,
             self.mqtt_manager,
@@ -183,8 +183,8 @@ class Engine:
             self.send_message,
             self.message_service.withdraw,
         )
-        self.raw_subscriptions = RawSubscriptions(self.mqtt_manager.inbound, self.report)
-        self.session_setup = SessionSetup(
+        self.raw_subscriptions: RawSubscriptions = RawSubscriptions(self.mqtt_manager.inbound, self.report)
+        self.session_setup: SessionSetup = SessionSetup(
             config,
             self.mqtt_manager,
             self.admission,
@@ -196,7 +196,7 @@ class Engine:
             self._session_accepted,
             self._session_opened,
         )
-        self.keeper = ConnectionKeeper(
+        self.keeper: ConnectionKeeper = ConnectionKeeper(
             self.tasks,
             self.session_setup.establish,
             self.mqtt_manager.wait_lost,

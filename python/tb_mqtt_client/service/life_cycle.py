@@ -84,8 +84,8 @@ class LifeCycle:
     """The state of one client. All transitions are made by ``change``."""
 
     def __init__(self) -> None:
-        self.state = ClientState.NEW
-        self.accepts_sends = False
+        self.state: ClientState = ClientState.NEW
+        self.accepts_sends: bool = False
         """``state.accepts_sends``, for the path of every send."""
         self.listeners: list[StateListener] = []
         self._waiting: set[asyncio.Future[bool]] = set()

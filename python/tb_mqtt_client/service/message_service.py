@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, cast
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, resolve_with
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -41,7 +41,7 @@ from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.stored_intake import StoredIntake
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.submissions import Submissions
-from tb_mqtt_client.service.delivery.suspects import SuspectWorker
+from tb_mqtt_client.service.delivery.suspects import Suspects, SuspectWorker
 from tb_mqtt_client.service.delivery.terms import Lane, SendTerms, backlog_terms, send_terms
 from tb_mqtt_client.service.delivery.timestamp_advice import TimestampAdvice
 from tb_mqtt_client.service.delivery.timestamps import UNSTAMPED_SENDS_A_BATCH
@@ -58,7 +58,7 @@ from tb_mqtt_client.service.delivery.workers import (
 )
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 ANNOUNCING = frozenset({MessageKind.DEVICE_CONNECT, MessageKind.DEVICE_DISCONNECT})
 
@@ -113,9 +113,9 @@ class MessageService:
         self._timestamp_advice = TimestampAdvice(logger)
         self._device_clock = device_clock
         self._sends_a_batch = sys.maxsize if timestamps is TimestampSource.CLIENT else UNSTAMPED_SENDS_A_BATCH
-        self.counter = DeliveryCounter()
+        self.counter: DeliveryCounter = DeliveryCounter()
         """Counts the datapoints by state."""
-        self.capacity = QueueCapacity(max_queued_sends, max_queued_bytes)
+        self.capacity: QueueCapacity = QueueCapacity(max_queued_sends, max_queued_bytes)
         """How much may be queued."""
         self._receipts = Receipts(futures, self.counter, self.capacity)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
@@ -123,14 +123,14 @@ class MessageService:
         self._clock = clock
         self._expiry = Expiry(clock, self._expire)
         self._expired_in_queues = 0
-        self.backlog_pace = BacklogPace(self._backlog_left, admission.applying_limit, clock)
+        self.backlog_pace: BacklogPace = BacklogPace(self._backlog_left, admission.applying_limit, clock)
         """Measures how the backlog is sent."""
         device_queue = self._new_queue()
         self._device_queue = device_queue
         self._store = store
-        self.intake = self._make_intake(queue_policy)
+        self.intake: Intake = self._make_intake(queue_policy)
         """Accepts sends."""
-        self.submissions = Submissions(self.intake, self.capacity, queue_policy, tasks)
+        self.submissions: Submissions = Submissions(self.intake, self.capacity, queue_policy, tasks)
         """Accepts sends of other threads."""
         # Set while no caller drains, so that an acknowledgement does not check the queues for nothing.
         self._drained = asyncio.Event()
@@ -143,7 +143,7 @@ class MessageService:
         self._uplink_context = replace(context, check=self._check_just_packed)
         self._retry_by_qos = RetryQueueWorker("retry by QoS", AsyncDeque(), context, wait_announced=self._wait_announced)
         self._outcomes = Outcomes(self._receipts, futures, self.counter, admission, self._retry_by_qos, self._publish_service_again)
-        self.suspects = self._outcomes.suspects
+        self.suspects: Suspects = self._outcomes.suspects
         """Messages that may have ended a connection."""
         self._suspect_worker = SuspectWorker(
             "suspects", AsyncDeque(), context, suspects=self.suspects, wait_announced=self._wait_announced
@@ -151,7 +151,9 @@ class MessageService:
         self._service = MessageQueueWorker("service", AsyncDeque(), context)
         # A queue of their own: after a reconnect there may be thousands, and the response to an RPC must not wait behind them.
         self._announcements = MessageQueueWorker("announcements", AsyncDeque(), context)
-        self.device_uplink = self._uplink_worker("device uplink", device_queue, device_packer(futures), device_qos)
+        self.device_uplink: UplinkQueueWorker = self._uplink_worker(
+            "device uplink", device_queue, device_packer(futures), device_qos
+        )
         """Drains the device uplink queue."""
         self._gateway_uplink: UplinkQueueWorker | None = None
         self._uplink_workers = [self.device_uplink]

@@ -16,7 +16,7 @@ from gmqtt import Client
 from tb_mqtt_client.common.async_utils import wait_for_set
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer
 from tb_mqtt_client.common.gmqtt_patch import GMQTT_LOGGER, Loss, PatchUtils
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt.packets import Properties
 from tb_mqtt_client.common.mqtt.session_terms import SessionTerms
 from tb_mqtt_client.common.mqtt.transport import MAX_PACKET_SIZE
@@ -36,7 +36,7 @@ from tb_mqtt_client.service.session.in_flight import InFlightWindow, LinkPace
 from tb_mqtt_client.service.session.protocol import DEFAULT_OPTIONS, Handler, HandlerOptions
 from tb_mqtt_client.service.session.subscriptions import Subscriptions
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 IMPLEMENTATION_SPECIFIC_ERROR: Final = int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
 QUOTA_EXCEEDED: Final = int(ReasonCode.QUOTA_EXCEEDED)
@@ -94,23 +94,26 @@ class MQTTManager:
         self._connected_at = 0.0
         self._expects_disconnect = self._closing = False
         self._pace = LinkPace(ack_timeout * WANTED_SHARE, on_slow=self._note_slow_link)
-        self.window = InFlightWindow(max_inflight, self._pace)
+        self.window: InFlightWindow = InFlightWindow(max_inflight, self._pace)
         """The messages that are published and not acknowledged."""
         # The events of `Transport`.
-        self.opened, self.has_room, self.idle = self.window.opened, self.window.has_room, self.window.idle
-        self.writable, self.service_writable = self.window.writable, self.window.service_writable
+        self.opened: asyncio.Event = self.window.opened
+        self.has_room: asyncio.Event = self.window.has_room
+        self.idle: asyncio.Event = self.window.idle
+        self.writable: asyncio.Event = self.window.writable
+        self.service_writable: asyncio.Event = self.window.service_writable
         self._log = OccasionalLog(logger)
-        self.subscriptions = Subscriptions()
+        self.subscriptions: Subscriptions = Subscriptions()
         """The subscriptions and waiting futures of the session."""
         self._tasks = tasks
         self.inbound = inbound
         """Passes received messages to the handlers of their topics."""
         self._lost = asyncio.Event()
-        self.terms = SessionTerms()
+        self.terms: SessionTerms = SessionTerms()
         """The terms of the current session, or of the last one, from its CONNACK."""
         self._publishes_as_allowed = True
         self._warned_of_terms = False
-        self.connections = 0
+        self.connections: int = 0
         """The number of sessions, the current one included."""
         self.last_end: SessionEnd | None = None
         """How the last session ended."""

@@ -15,13 +15,13 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.sync.pending import Waiters, Work
 from tb_mqtt_client.sync.workers import DaemonExecutor
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 END_SECONDS = 1.0
 """Seconds that the remaining tasks of the event loop may take to end when the thread ends."""

@@ -49,7 +49,7 @@ class Waiters:
             post: Calls a function with arguments in the thread for callbacks, after those that were posted before.
         """
         self.post = post
-        self.is_due = False
+        self.is_due: bool = False
         """Whether the event loop will wake the threads whose results are there."""
         self._lock = Lock()
         self._waiting: list[tuple[PendingResult[Any], Lock]] = []

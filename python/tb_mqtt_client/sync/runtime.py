@@ -53,8 +53,8 @@ class Runtime(User):
             exit_timeout: Seconds for which the client sends queued data at the end of the program.
         """
         self._core = core
-        self.waiters = Waiters(self._post)
-        self.callbacks = CallbackThread(self._hold, self._release, self._callback_failed)
+        self.waiters: Waiters = Waiters(self._post)
+        self.callbacks: CallbackThread = CallbackThread(self._hold, self._release, self._callback_failed)
         """The thread for callbacks."""
         self._exit_timeout = exit_timeout
         self._loop_thread: LoopThread | None = None

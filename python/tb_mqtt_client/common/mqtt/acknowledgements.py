@@ -62,11 +62,11 @@ class AckWatch:
         self._order: deque[int] = deque()
         self.oldest: int | None = None
         """The packet id of the oldest publish without a PUBACK."""
-        self.since = 0.0
+        self.since: float = 0.0
         """When that publish became the oldest, or when its bytes were last seen to be in transit."""
-        self.overtaken = False
+        self.overtaken: bool = False
         """Whether a later publish was acknowledged before the oldest one, whose bytes must have reached the server then."""
-        self.filled = Event()
+        self.filled: Event = Event()
         """Set when there is an oldest publish; cleared by the waiting task, so that it does not wake for each publish."""
 
     def push_message(self, mid: int, _raw_package: bytes) -> None:

@@ -65,7 +65,8 @@ class KeepAlive:
         self._on_silent = on_silent
         self._clock = clock
         self._timer: Timer | None = None
-        self.last_in = self.last_out = clock()
+        self.last_in: float = clock()
+        self.last_out: float = self.last_in
         """When the last bytes were received and written; set by the connection."""
         self._pinged_at = 0.0
         self._due = 0.0

@@ -27,7 +27,7 @@ class PacketReader:
 
     def __init__(self, max_packet_size: int) -> None:
         self._max_packet_size = max_packet_size
-        self.unread = bytearray()
+        self.unread: bytearray = bytearray()
         """The beginning of an incomplete packet."""
         self._wanted = 0
 
@@ -125,7 +125,7 @@ class NotMqttError(ConnectionError):
             first_byte: The first byte from a peer that does not speak MQTT at all.
         """
         super().__init__(detail)
-        self.reason_code = int(reason_code)
+        self.reason_code: int = int(reason_code)
         self.first_byte = first_byte
 
 

@@ -15,10 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gmqtt.mqtt.connection import MQTTConnection
-from gmqtt.mqtt.protocol import BaseMQTTProtocol, MQTTProtocol
-
 from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
+from tb_mqtt_client.common.mqtt.gmqtt_bases import BaseMQTTProtocol, MQTTConnection, MQTTProtocol
 from tb_mqtt_client.common.mqtt.keep_alive import KeepAlive
 from tb_mqtt_client.common.mqtt.packets import TYPE_BITS, NotMqttError, PacketReader, PacketType
 from tb_mqtt_client.constants.option_values import MQTT_5
@@ -54,7 +52,7 @@ QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
 """The socket option; Linux only."""
 
 
-class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # gmqtt has no types
+class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):
     """Reads packets as they arrive, and reports why the transport ended and whether the socket accepts more data.
 
     The protocol owns the buffer that is read into. Otherwise the transport allocates 256 KiB for each read, for which the system
@@ -90,7 +88,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         self._heard_connack = False
         self._error: Exception | None = None
         self._replies: list[bytes] | None = None
-        self.written = 0
+        self.written: int = 0
         """The number of bytes that were passed to the transport."""
 
     def connection_made(self, transport: Any) -> None:
@@ -190,7 +188,7 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):  # type: ignore[m
         self._on_lost(self._error or exc)
 
 
-class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no types
+class PromptConnection(MQTTConnection):
     """A connection that ends at once if the peer stops reading or does not respond to a ping; a clean end would wait for it."""
 
     def __init__(self, *args: Any, packet_ids: PacketIds, **kwargs: Any) -> None:
@@ -198,7 +196,7 @@ class PromptConnection(MQTTConnection):  # type: ignore[misc]  # gmqtt has no ty
         # gmqtt's own timer ends a quiet connection without a PINGREQ.
         self._keep_connection_callback.cancel()
         self._packet_ids = packet_ids
-        self.keep_alive = KeepAlive(
+        self.keep_alive: KeepAlive = KeepAlive(
             0,
             asyncio.get_running_loop(),
             ping=self._send_ping_request,

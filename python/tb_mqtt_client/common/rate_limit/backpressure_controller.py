@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_DELAY = 1.0
 """Seconds of the first pause. The platform's shortest window is a second long: after that it accepts messages again."""
@@ -46,9 +46,9 @@ class BackpressureController:
         self._clock = clock
         self._until = 0.0
         self._events = 0
-        self.has_paused = False
+        self.has_paused: bool = False
         """Whether there was a pause since `clear`: without one there is nothing to wait for."""
-        self.pauses = 0
+        self.pauses: int = 0
         """The number of pauses that began or became longer."""
         # Each of a hundred messages in flight may be refused.
         self._pauses_log = OccasionalLog(logger, clock=clock)

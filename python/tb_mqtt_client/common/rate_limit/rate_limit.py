@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 from tb_mqtt_client._native import TokenBuckets
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_RATE_LIMIT_PERCENTAGE = 80
 """The percentage of the server's limits that is used. The rest is a reserve for traffic that the server counts, but not the
@@ -89,9 +89,9 @@ class RateLimit:
             clock: Returns monotonic nanoseconds.
         """
         self.name = name
-        self.percentage = percentage
+        self.percentage: int = percentage
         self._clock = clock
-        self.buckets = TokenBuckets(parse_windows(rate_limit, percentage), clock())
+        self.buckets: TokenBuckets = TokenBuckets(parse_windows(rate_limit, percentage), clock())
         """The token buckets of all windows."""
 
     def has_limit(self) -> bool:

@@ -7,7 +7,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tb_mqtt_client.constants.provisioning import ProvisioningCredentialsType
 from tb_mqtt_client.entities.server_address import LARGEST_PORT, MQTT_OVER_TLS_PORT, MQTT_PORT, parse_server
@@ -37,14 +37,14 @@ class ProvisioningCredentials(ABC):
 
     @abstractmethod
     def __init__(self, provision_device_key: str, provision_device_secret: str) -> None:
-        self.provision_device_key = _text("provision_device_key", provision_device_key)
-        self.provision_device_secret = _text("provision_device_secret", provision_device_secret)
+        self.provision_device_key: str = _text("provision_device_key", provision_device_key)
+        self.provision_device_secret: str = _text("provision_device_secret", provision_device_secret)
         self.credentials_type: ProvisioningCredentialsType
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(credentials_type={self.credentials_type.value})"
@@ -64,7 +64,7 @@ class AccessTokenProvisioningCredentials(ProvisioningCredentials):
 
     def __init__(self, provision_device_key: str, provision_device_secret: str, access_token: str | None = None) -> None:
         super().__init__(provision_device_key, provision_device_secret)
-        self.access_token = _text_or_none("access_token", access_token)
+        self.access_token: str | None = _text_or_none("access_token", access_token)
         self.credentials_type = ProvisioningCredentialsType.ACCESS_TOKEN
 
 
@@ -91,9 +91,9 @@ class BasicProvisioningCredentials(ProvisioningCredentials):
         password: str | None = None,
     ) -> None:
         super().__init__(provision_device_key, provision_device_secret)
-        self.client_id = _text_or_none("client_id", client_id)
-        self.username = _text_or_none("username", username)
-        self.password = _text_or_none("password", password)
+        self.client_id: str | None = _text_or_none("client_id", client_id)
+        self.username: str | None = _text_or_none("username", username)
+        self.password: str | None = _text_or_none("password", password)
         self.credentials_type = ProvisioningCredentialsType.MQTT_BASIC
 
 
@@ -123,10 +123,10 @@ class X509ProvisioningCredentials(ProvisioningCredentials):
         ca_cert_path: str,
     ) -> None:
         super().__init__(provision_device_key, provision_device_secret)
-        self.private_key_path = _path("private_key_path", private_key_path)
-        self.public_cert_path = _path("public_cert_path", public_cert_path)
-        self.ca_cert_path = _path("ca_cert_path", ca_cert_path)
-        self.public_cert = Path(self.public_cert_path).read_text(encoding="utf-8").strip() or None
+        self.private_key_path: str = _path("private_key_path", private_key_path)
+        self.public_cert_path: str = _path("public_cert_path", public_cert_path)
+        self.ca_cert_path: str = _path("ca_cert_path", ca_cert_path)
+        self.public_cert: str | None = Path(self.public_cert_path).read_text(encoding="utf-8").strip() or None
         self.credentials_type = ProvisioningCredentialsType.X509_CERTIFICATE
 
 
@@ -181,13 +181,13 @@ class ProvisioningRequest:
             raise ValueError(f"host names port {server.port}, but port is {port}: remove one of them")
         if server.tls and port == MQTT_PORT:
             port = MQTT_OVER_TLS_PORT
-        self.host = server.host
+        self.host: str = server.host
         self.credentials = credentials
-        self.port = server.port or port
-        self.device_name = _text_or_none("device_name", device_name)
+        self.port: int = server.port or port
+        self.device_name: str | None = _text_or_none("device_name", device_name)
         self.gateway = gateway
-        self.tls = server.tls if tls is None else tls
-        self.ca_cert = None if ca_cert is None else _path("ca_cert", ca_cert)
+        self.tls: bool | None = server.tls if tls is None else tls
+        self.ca_cert: str | None = None if ca_cert is None else _path("ca_cert", ca_cert)
         self.verify_hostname = verify_hostname
         self.tls_strict = tls_strict
         self.ssl_context = ssl_context

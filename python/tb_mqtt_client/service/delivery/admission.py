@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tb_mqtt_client._native import TokenBuckets, take_all
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.rate_limit.backpressure_controller import UNKNOWN_LIMIT, BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limit import RateLimit
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter
@@ -17,7 +17,7 @@ from tb_mqtt_client.service.delivery.learned_limits import Amounts, LearnedLimit
 from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits, smallest_bound
 from tb_mqtt_client.service.delivery.work_item import WorkItem
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 FIRST_CONTACT_COST = 2
 """Tokens that an announcement takes: the platform counts one message for the device and one for its session
@@ -96,7 +96,7 @@ class DataTraffic(Traffic):
             announced: Limits of datapoints and of messages.
             payload_limits: Bytes of one message; its datapoints and devices follow from the other limits.
         """
-        self.payload_limits = payload_limits
+        self.payload_limits: PayloadLimits = payload_limits
         self.most_devices = 0
         """Devices in one message, whatever the limits are; 0 for no bound."""
         super().__init__(learned, announced)
@@ -132,7 +132,7 @@ class Admission:
             clock: Returns monotonic nanoseconds.
         """
         self.backpressure = backpressure
-        self.changes = 0
+        self.changes: int = 0
         """The number of changes of the limits: a message that was checked since the last change is within them."""
         self._clock = clock
         self._changed = asyncio.Event()

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.delivery.terms import NANOSECONDS
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 WINDOW_SECONDS: Final = 60.0
 """The time over which rates are measured."""

@@ -28,13 +28,13 @@ class QueueCapacity:
         # Every send compares the fill with these two. They are the marks of HIGH until a send reaches one, and the maxima from
         # then on, so that nothing else has to be compared.
         self._next_sends, self._next_bytes = self._high_marks()
-        self.is_high = False
+        self.is_high: bool = False
         """Whether a send found the queues nearly full, and they have not become low since."""
         self.on_fill_changed: Callable[[], None] = _nothing
         """Called when ``is_high`` has changed. It must neither raise nor send."""
-        self.sends = 0
+        self.sends: int = 0
         """The number of queued sends."""
-        self.nbytes = 0
+        self.nbytes: int = 0
         """The encoded bytes of the queued sends."""
         self.set_aside: Callable[[], int] = lambda: 0
         """Returns how many queued sends do not count for others: they may stay queued for any time, or are bounded elsewhere."""

@@ -16,10 +16,10 @@ from threading import Lock, get_ident
 from typing import Any, Final
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.constants.option_values import ClockMode
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 STEP_MS: Final = 5000
 """A clock that has moved by more against the monotonic clock was set. Time daemons correct smaller errors slowly."""
@@ -88,7 +88,7 @@ class DeviceClock:
         self._clocks = clocks or Clocks()
         self._offset_at_start = self._offset_now()
         self._offset: int | None = None
-        self.may_pack = asyncio.Event()
+        self.may_pack: asyncio.Event = asyncio.Event()
         """Cleared while telemetry is held."""
         self.may_pack.set()
         self._held_sends = 0

@@ -64,7 +64,7 @@ class Intake:
         self._accepted = 0
         self._create_future: Callable[[], Delivery] = _no_loop
         self._failure = ""
-        self.watches_share = False
+        self.watches_share: bool = False
         """Whether the capacity that data of refused sub-devices may take is nearly used up."""
 
     def plug_in(self, sub_devices: SubDeviceFilter) -> None:

@@ -68,7 +68,7 @@ class Batch:
             now: The time of the client's monotonic clock, in nanoseconds.
         """
         self.uplinks: list[QueuedUplink] = []
-        self.nbytes = 0
+        self.nbytes: int = 0
         """Encoded bytes of the sends."""
         self.expired: list[QueuedUplink] = []
         """Sends that were found to be expired, and are not resolved yet."""
@@ -162,11 +162,11 @@ class BacklogSends(Sends):
     def __init__(self) -> None:
         """Create an empty lane."""
         super().__init__(deque())
-        self.datapoints = 0
+        self.datapoints: int = 0
         """Datapoints that wait in the lane."""
-        self.nbytes = 0
+        self.nbytes: int = 0
         """Encoded bytes that wait in the lane."""
-        self.attribute_sends = 0
+        self.attribute_sends: int = 0
         """Sends with attributes that wait in the lane."""
 
     @property
@@ -266,7 +266,7 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             backlog_first: Whether nothing is taken from the other lanes before the backlog is empty.
         """
         super().__init__()
-        self.backlog = BacklogSends()
+        self.backlog: BacklogSends = BacklogSends()
         """Sends that were read back from a store."""
         self._high, self._normal, self._low = Sends(deque()), Sends(self._items), Sends(deque())
         self._lanes: dict[Lane, Sends] = {
@@ -280,12 +280,12 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             self._order: Side = Contest(self.backlog, Contest(self._high, live, LEAST_SHARE), 0.0)
         else:
             self._order = Contest(self._high, Contest(live, self.backlog, backlog_share), LEAST_SHARE)
-        self.normal = self._items
+        self.normal: deque[QueuedUplink] = self._items
         """The lane of normal priority. While ``has_lanes`` is false, there is no other."""
-        self.pop_normal = super().pop_now
+        self.pop_normal: Callable[[int], list[QueuedUplink]] = super().pop_now
         """What ``pop_now`` does while ``has_lanes`` is false, with a call less."""
         self._has_terms = False
-        self.has_lanes = False
+        self.has_lanes: bool = False
         """Whether sends have to be taken with ``take_batch``: there are several lanes, or sends that expire."""
 
     def __len__(self) -> int:

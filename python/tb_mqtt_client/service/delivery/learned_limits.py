@@ -98,9 +98,9 @@ class LearnedLimit:
     def __init__(self, name: str) -> None:
         """Create a limit without an estimate, with a name for the log."""
         self.name = name
-        self.refusals = 0
-        self.source = ""
-        self.estimate = 0.0
+        self.refusals: int = 0
+        self.source: str = ""
+        self.estimate: float = 0.0
         """The estimate of the server's limit, per second."""
         self.rate: float | None = None
         """The rate in use, in tokens per second; ``None`` while no limit is known."""
@@ -263,7 +263,7 @@ class LearnedLimits:
 
     def __init__(self, *names: str) -> None:
         """Create limits with these names, the one first that is more likely to be exceeded."""
-        self.limits = tuple(LearnedLimit(name) for name in names)
+        self.limits: tuple[LearnedLimit, ...] = tuple(LearnedLimit(name) for name in names)
         self._totals: Amounts = (0,) * len(names)
         self._moments: deque[Moment] = deque()
         self._period = 0
@@ -279,7 +279,7 @@ class LearnedLimits:
         """The largest amounts of one second."""
         self._accepted_before: list[float] = [0.0] * len(names)
         """The lower bounds of the limits at the last refusal, per second."""
-        self.active = False
+        self.active: bool = False
         """Whether a limit has been learned."""
 
     def requests(self, amounts: Amounts, now_ns: int) -> list[tuple[TokenBuckets, int]]:

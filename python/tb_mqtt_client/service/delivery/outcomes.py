@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tb_mqtt_client._native import Payload
 from tb_mqtt_client.common.async_utils import FutureMap
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.reason_codes import (
     LIMITING_DISCONNECTS,
@@ -28,7 +28,7 @@ from tb_mqtt_client.service.delivery.transport import SessionEnd
 from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.delivery.workers import RetryQueueWorker
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 SUSPICIOUS_LOSSES = 2
 """A message becomes a suspect when this many connections have ended while it was in flight."""
@@ -72,7 +72,7 @@ class Outcomes:
         self.sub_devices: SubDeviceFilter | None = None
         """The component of a gateway that holds data of sub-devices back; None for a plain device."""
         self._log = OccasionalLog(logger)
-        self.suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
+        self.suspects: Suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
         self._quota_refusal = False
         """Whether the server refused a message of this session for a quota, after which it ends the connection."""

@@ -105,6 +105,24 @@ class DeliveryCounter:
     )  # fmt: skip
     # Slots instead of a dict of counts, because every send is counted.
     __slots__ = (*_COUNTED, "rejected_by_reason")
+    accepted: int
+    recovered: int
+    acknowledged: int
+    rejected: int
+    dropped: int
+    undelivered: int
+    queued: int
+    in_flight: int
+    kept: int
+    superseded: int
+    values_rounded: int
+    values_stored_as_text: int
+    messages_published: int
+    messages_acknowledged: int
+    messages_rejected: int
+    messages_returned: int
+    bytes_published: int
+    payload_limit_bytes: int
 
     def __init__(self) -> None:
         self.accepted = self.acknowledged = self.rejected = self.dropped = self.undelivered = 0

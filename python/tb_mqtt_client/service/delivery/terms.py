@@ -38,9 +38,9 @@ class SendTerms:
             expires_at: Nanoseconds of the client's monotonic clock at which the send expires; 0 for never.
             accepted_ms: When a send of the backlog was accepted, in milliseconds since the epoch; 0 if that is not known.
         """
-        self.lane = lane
-        self.expires_at = expires_at
-        self.accepted_ms = accepted_ms
+        self.lane: Lane = lane
+        self.expires_at: int = expires_at
+        self.accepted_ms: int = accepted_ms
         self._is_over = False
 
     @property

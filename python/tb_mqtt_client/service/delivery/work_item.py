@@ -39,13 +39,13 @@ class WorkItem:
     """Datapoints of the message that a later value of the same key and timestamp in its payload replaces."""
     payload_limit = 0
     """The largest size that the payload could have had, in bytes, for the statistics."""
-    checked = -1
+    checked: int = -1
     """The value of `Admission.changes` when the message was last found to be within the limits."""
     resend = True
     """Whether the message is published again if its connection ends before the acknowledgement."""
     losses = 0
     """Connections that ended while the message was in flight, and possibly because of it."""
-    certainty = Certainty.NEVER_SENT
+    certainty: Certainty = Certainty.NEVER_SENT
     """What earlier publishes of the message, or of the one that it is a part of, mean for the data. A publish in flight does not
     change this, because its outcome will."""
     stamp: object = None
@@ -62,8 +62,10 @@ class WorkItem:
         self.message = message
         self.futures = futures
         self.datapoints = datapoints
+        self.kind: MessageKind
+        self.of_sub_devices: bool
         self.kind, self.of_sub_devices = message.route
-        self.has_datapoints = self.kind.has_datapoints
+        self.has_datapoints: bool = self.kind.has_datapoints
 
     @classmethod
     def of(cls, message: MqttPublishMessage, *, resend: bool = True) -> WorkItem:

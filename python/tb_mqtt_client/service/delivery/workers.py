@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tb_mqtt_client.common.async_utils import is_cancelled, wait_for_set
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
@@ -27,7 +27,7 @@ from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.transport import Transport
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 FAILURES_ALONE = 3
 """An item is given up when it was the only one in this many failed rounds in a row."""
@@ -46,9 +46,9 @@ class FailedRounds:
         """Seconds of a pause."""
         self._last_alone: object = None
         self._failures_alone = 0
-        self.pauses = False
+        self.pauses: bool = False
         """Whether the next round has to wait."""
-        self.at_most = sys.maxsize
+        self.at_most: int = sys.maxsize
         """The number of items that the next round may take."""
 
     def succeeded(self) -> None:
@@ -168,7 +168,7 @@ class MessageQueueWorker:
         self._writable = self._transport.service_writable
         self._check = context.check
         self._give_up = context.give_up
-        self.failures = FailedRounds(name)
+        self.failures: FailedRounds = FailedRounds(name)
         """Counts the failed rounds of this loop."""
 
     def is_empty(self) -> bool:
@@ -277,7 +277,7 @@ class RetryQueueWorker(MessageQueueWorker):
         super().__init__(name, queue, context)
         self._writable = self._transport.writable
         self._wait_announced = wait_announced
-        self.done = asyncio.Event()
+        self.done: asyncio.Event = asyncio.Event()
         """Set while nothing is left to publish again."""
         self.done.set()
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, overload
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.firmware import PackageKind
@@ -35,7 +35,7 @@ from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUp
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
 from tb_mqtt_client.service.requests.raw import raw_message
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_TIMEOUT = 3.0
 ATTRIBUTES_TIMEOUT = 30.0
@@ -63,7 +63,7 @@ class DeviceClient:
             ValueError: An option is unknown or has a value that it cannot have.
         """
         self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
-        self.firmware_updater = FirmwareUpdater(self._engine)
+        self.firmware_updater: FirmwareUpdater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tb_mqtt_client._native import dumps
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
@@ -29,7 +29,7 @@ from tb_mqtt_client.entities.gateway.gateway_rpc_response import GatewayRPCRespo
 from tb_mqtt_client.service.formats.json_values import json_object, json_publish
 from tb_mqtt_client.service.formats.protocol import GatewayFormat, SubDeviceAttributes, UnreadableRPCRequestError
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 class JsonGatewayFormat(GatewayFormat):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import reprlib
 from dataclasses import dataclass, field, replace
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import DEFAULT_MAX_PACKET_SIZE
 from tb_mqtt_client.common.rate_limit.rate_limit import parse_window, split_windows
 from tb_mqtt_client.service.formats.json_values import json_object
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 REQUEST = b'{"method":"getSessionLimits","params":{}}'
 """The payload of the RPC request."""

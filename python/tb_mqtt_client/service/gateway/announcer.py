@@ -14,7 +14,7 @@ from functools import partial
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import GatewayConfig
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
@@ -34,7 +34,7 @@ from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 SETTLED = frozenset({DeviceSessionState.DISCONNECTED, DeviceSessionState.CONNECTION_FAILED})
 """States that do not change when the gateway's connection ends."""
@@ -88,7 +88,7 @@ class Announcer:
         self._report = report
         self._keep_alive = keep_alive
         keep_alive.on_refused = self._announce_devices
-        self.retries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
+        self.retries: AnnouncementRetries = AnnouncementRetries(config, self._announce_due, lambda: bool(self._open))
         """The refused devices that are announced again."""
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.entities.gateway.device_connect_message import checked_device_name
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.service.gateway.device_session import (
@@ -16,7 +16,7 @@ from tb_mqtt_client.service.gateway.device_session import (
     StateChangeCallback,
 )
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 class DeviceManager:

@@ -37,8 +37,8 @@ class RefusedShare:
         self._max_messages = max(1, max_messages // 2)
         self._max_bytes = max_bytes // 2
         self._at_once = at_once
-        self.messages = 0
-        self.bytes = 0
+        self.messages: int = 0
+        self.bytes: int = 0
         self.on_change: Callable[[bool], None] = lambda _: None
         """Called after a change, with whether each send has to be checked because the share may soon be used up."""
 

@@ -257,11 +257,17 @@ class GatewayDownlink:
         """
         self._format = payload_format
         self._send = send
-        self.rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        self.rpc: ServerSideRPC[GatewayRPCResponse] = ServerSideRPC(
+            report, tasks, self._queue_response, _error_response, rpc_callback_timeout
+        )
         """Runs the callbacks for RPC requests."""
-        self.attribute_updates = GatewayAttributeUpdatesHandler(dispatcher, payload_format, device_manager, report)
-        self.attribute_responses = GatewayRequestedAttributeResponseHandler(payload_format, device_manager, report)
-        self.rpc_requests = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self.rpc)
+        self.attribute_updates: GatewayAttributeUpdatesHandler = GatewayAttributeUpdatesHandler(
+            dispatcher, payload_format, device_manager, report
+        )
+        self.attribute_responses: GatewayRequestedAttributeResponseHandler = GatewayRequestedAttributeResponseHandler(
+            payload_format, device_manager, report
+        )
+        self.rpc_requests: GatewayRPCHandler = GatewayRPCHandler(dispatcher, payload_format, device_manager, report, self.rpc)
         dispatcher.register(GatewayEventType.DEVICE_RPC_RESPONSE, self._respond)
 
     def register_at(self, manager: Session) -> None:

@@ -16,7 +16,7 @@ from itertools import islice
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, MessageKind, Route
@@ -38,7 +38,7 @@ def keep_alive_message(payload: bytes, devices: int) -> WorkItem:
     return item
 
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 FEWEST_DEVICES = 100
 """A message has this many devices, if that many are quiet."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_DISCONNECT_TOPIC
 from tb_mqtt_client.constants.reason_codes import QUOTA_REFUSALS, reason_name
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
@@ -24,7 +24,7 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.incoming import RPCRequestsHandler
 from tb_mqtt_client.service.session.protocol import Session
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 RENAMED, DELETED = "gateway_device_renamed", "gateway_device_deleted"
 """Methods of one-way RPC requests to the gateway's own device (docs/platform_contract.md, section 2)."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_REQUEST_TOPIC
@@ -27,7 +27,7 @@ from tb_mqtt_client.service.requests.dispatch import InboundReport
 from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
 from tb_mqtt_client.service.session.protocol import Session
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
@@ -34,13 +34,13 @@ from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import SENDS_A_TURN
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 class SubDevices(Component):
     """Announces the sub-devices in every session, and sends and receives for them."""
 
-    topics = GATEWAY_DOWNLINK_TOPICS
+    topics: tuple[str, ...] = GATEWAY_DOWNLINK_TOPICS
 
     def __init__(self, engine: Engine, config: GatewayConfig) -> None:
         self._engine = engine
@@ -49,18 +49,18 @@ class SubDevices(Component):
         self._combines_devices = config.combine_devices
         if not config.combine_devices:
             engine.admission.set_most_devices(1)
-        self.manager = DeviceManager()
+        self.manager: DeviceManager = DeviceManager()
         """The sessions."""
         manager, service, report = engine.mqtt_manager, engine.message_service, engine.report
         self.format: GatewayFormat = JsonGatewayFormat(config.rpc_reply)
-        self.event_dispatcher = DirectEventDispatcher(report)
+        self.event_dispatcher: DirectEventDispatcher = DirectEventDispatcher(report)
         keep_alive = SubDeviceKeepAlive(config, self.format, manager, engine.admission, engine.tasks, service.has_service_messages)
         share = RefusedShare(config.max_queued_messages, config.max_queued_bytes, SENDS_A_TURN)
-        self.traffic = SubDeviceTraffic(service, DeviceGate(share), self.format, keep_alive.acknowledged)
+        self.traffic: SubDeviceTraffic = SubDeviceTraffic(service, DeviceGate(share), self.format, keep_alive.acknowledged)
         self.traffic.identity_of_found = self._identity_of_found
         service.plug_in(self.traffic)
-        self.announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, keep_alive)
-        self.downlink = GatewayDownlink(
+        self.announcer: Announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, keep_alive)
+        self.downlink: GatewayDownlink = GatewayDownlink(
             self.event_dispatcher,
             self.format,
             self.manager,
@@ -70,7 +70,7 @@ class SubDevices(Component):
             config.rpc_callback_timeout,
         )
         self.downlink.register_at(manager)
-        self.requests = GatewayRequests(
+        self.requests: GatewayRequests = GatewayRequests(
             self.format,
             self.downlink.attribute_responses,
             engine.futures,

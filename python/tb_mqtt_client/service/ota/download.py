@@ -14,7 +14,7 @@ from typing import Any
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import ConnectionLostError, SubscriptionRefusedError, TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.mqtt_topics import (
@@ -30,7 +30,7 @@ from tb_mqtt_client.service.delivery.work_item import WorkItem
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 from tb_mqtt_client.service.ota.files import PackageFile
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_CHUNK_SIZE = 32 * 1024
 """Bytes. The platform accepts up to its largest payload, which is 65536 by default."""

@@ -109,9 +109,9 @@ class PackageFile:
         self._lock = Lock()
         self._file: FileIO | None = None
         self._kept = self._discarded = False
-        self.path = folder / f".{name}.{secrets.token_hex(4)}.part"
+        self.path: Path = folder / f".{name}.{secrets.token_hex(4)}.part"
         """The current path of the image."""
-        self.received = 0
+        self.received: int = 0
         """The number of appended bytes."""
 
     def open(self) -> None:

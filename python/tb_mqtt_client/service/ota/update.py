@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tb_mqtt_client.common.exceptions import TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage, IncompletePackageError
@@ -21,7 +21,7 @@ from tb_mqtt_client.service.ota.download import PackageChunks, PackageUpdateErro
 from tb_mqtt_client.service.ota.files import PackageFile, new_checksum
 from tb_mqtt_client.service.requests.callbacks import Callback, call
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 SETTLING_SECONDS = 1.0
 """Seconds without a change after which an assignment counts as complete.
@@ -105,7 +105,7 @@ class PackageUpdate:
         self._tasks = tasks
         self._chunks = chunks
         self._options = options
-        self.kind = options.kind
+        self.kind: PackageKind = options.kind
         """The kind of the package."""
         self._state = FirmwareStates.IDLE
         self._changed = asyncio.Event()

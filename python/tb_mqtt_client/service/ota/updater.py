@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import END_SECONDS
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind, package_keys
 from tb_mqtt_client.entities.data.assigned_package import AssignedPackage
@@ -21,7 +21,7 @@ from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_c
 from tb_mqtt_client.service.ota.update import PackageUpdate, UpdateOptions, UpdateResult, current_info
 from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, require_callable
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 DEFAULT_CHUNK_TIMEOUT = 10.0
 """Seconds to wait for a chunk before it is requested again."""
@@ -42,8 +42,8 @@ class FirmwareUpdater(Component):
     def __init__(self, engine: Engine) -> None:
         """Take part in the life of an engine, as one of its components."""
         self._engine = engine
-        self.current_firmware_info = _initial_info(PackageKind.FIRMWARE)
-        self.current_software_info = _initial_info(PackageKind.SOFTWARE)
+        self.current_firmware_info: dict[str, Any] = _initial_info(PackageKind.FIRMWARE)
+        self.current_software_info: dict[str, Any] = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
         self._update: PackageUpdate | None = None
         # A number is not used twice in a session: the platform would serve the package that it cached for it.

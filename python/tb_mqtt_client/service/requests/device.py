@@ -7,7 +7,7 @@ from typing import Any
 
 from tb_mqtt_client.common.async_utils import seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.request_ids import RequestIds
@@ -21,7 +21,7 @@ from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.requests.outgoing import Requests, Send, Withdraw
 from tb_mqtt_client.service.session.protocol import Session
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 FIRST_RESPONSE_SECONDS = 3.0
 """Seconds to wait for the response to the first attribute request of a session, until it is sent again: the server may have dropped

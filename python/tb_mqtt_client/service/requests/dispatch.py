@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.service.session.protocol import DEFAULT_OPTIONS, Handler, HandlerOptions
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 QUIET_SECONDS = 60.0
 """Seconds after a log line during which further lines of its kind have the level DEBUG: a server may send thousands a second."""
@@ -31,7 +31,11 @@ class InboundReport:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Start at zero. ``clock`` returns monotonic seconds."""
         self._log = OccasionalLog(logger, QUIET_SECONDS, clock)
-        self.messages = self.malformed = self.unexpected = self.refused = self.callback_errors = 0
+        self.messages: int = 0
+        self.malformed: int = 0
+        self.unexpected: int = 0
+        self.refused: int = 0
+        self.callback_errors: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the counts as fields of ``Statistics``."""

@@ -16,6 +16,7 @@ from tb_mqtt_client.constants.mqtt_topics import (
     request_id_of,
 )
 from tb_mqtt_client.entities.data.attribute_update import AttributeUpdate
+from tb_mqtt_client.entities.data.requested_attribute_response import RequestedAttributeResponse
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER, RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
@@ -198,12 +199,18 @@ class DeviceDownlink:
         self._format = payload_format
         self._send = send
         self._count_rpc_request = count_rpc_request
-        self.rpc = ServerSideRPC(report, tasks, self._queue_response, _error_response, rpc_callback_timeout)
+        self.rpc: ServerSideRPC[RPCResponse] = ServerSideRPC(
+            report, tasks, self._queue_response, _error_response, rpc_callback_timeout
+        )
         """Runs the callbacks for RPC requests."""
-        self.attribute_updates = AttributeUpdatesHandler(payload_format, report)
-        self.attribute_responses = ResponseHandler(payload_format, report, payload_format.parse_attribute_response)
-        self.rpc_requests = RPCRequestsHandler(payload_format, report, self.rpc)
-        self.rpc_responses = ResponseHandler(payload_format, report, payload_format.parse_rpc_response)
+        self.attribute_updates: AttributeUpdatesHandler = AttributeUpdatesHandler(payload_format, report)
+        self.attribute_responses: ResponseHandler[RequestedAttributeResponse] = ResponseHandler(
+            payload_format, report, payload_format.parse_attribute_response
+        )
+        self.rpc_requests: RPCRequestsHandler = RPCRequestsHandler(payload_format, report, self.rpc)
+        self.rpc_responses: ResponseHandler[RPCResponse] = ResponseHandler(
+            payload_format, report, payload_format.parse_rpc_response
+        )
 
     def register_at(self, manager: Session) -> None:
         """Register the handlers of the device's topics."""

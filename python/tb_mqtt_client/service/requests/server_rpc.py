@@ -11,12 +11,12 @@ from typing import Any, Generic, TypeVar
 
 from tb_mqtt_client.common.async_utils import Delivery
 from tb_mqtt_client.common.exceptions import NotConnectedError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
 from tb_mqtt_client.service.requests.dispatch import InboundReport
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 MAX_REFUSALS = 100
 """The largest number of queued responses that refuse RPC requests, of which too many are running. Others get no response."""

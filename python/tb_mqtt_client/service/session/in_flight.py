@@ -45,7 +45,7 @@ class LinkPace:
         self._wanted = wanted_seconds
         self._on_slow = on_slow
         self._clock = clock
-        self.window = START_BYTES
+        self.window: int = START_BYTES
         """Bytes in flight. When they reach this number, no further message is published."""
         self.bytes_per_second: float | None = None
         """The rate at which the last timed publish was carried; an idle link can carry more."""
@@ -142,26 +142,26 @@ class InFlightWindow:
         """
         self._max_inflight = min(max_inflight, MOST_PUBLISHES)
         self._pace = pace
-        self.nbytes = 0
+        self.nbytes: int = 0
         """The number of payload bytes in flight."""
         self._limit = self._service_limit = self._max_inflight
         self._items: dict[int, WorkItem] = {}
         self._unwritten: list[WorkItem] = []
         self._socket_takes_more = True
-        self.opened = asyncio.Event()
+        self.opened: asyncio.Event = asyncio.Event()
         """Set while a session is set up."""
-        self.writable = asyncio.Event()
+        self.writable: asyncio.Event = asyncio.Event()
         """Set while a message with datapoints may be published."""
-        self.service_writable = asyncio.Event()
+        self.service_writable: asyncio.Event = asyncio.Event()
         """Set while a message without datapoints may be published."""
-        self.has_room = asyncio.Event()
+        self.has_room: asyncio.Event = asyncio.Event()
         """Set while the holder of the reservation may publish a message."""
-        self.idle = asyncio.Event()
+        self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing is in flight."""
         self.idle.set()
-        self.worked = asyncio.Event()
+        self.worked: asyncio.Event = asyncio.Event()
         """Set once the server has acknowledged a message since the session was set up."""
-        self.reserved = False
+        self.reserved: bool = False
         """Whether only the holder of the reservation may publish."""
         self._state = True, False, False, False
         """Which of the events `idle`, `has_room`, `writable` and `service_writable` are set."""

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from tb_mqtt_client.common.async_utils import is_cancelled
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, NotConnectedError, TBMQTTError
-from tb_mqtt_client.common.logging_utils import OccasionalLog, get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.reason_codes import TRANSIENT_CONNECT_REFUSALS, ReasonCode
 from tb_mqtt_client.service.delivery.transport import SessionEnd
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 EXPECTED_FAILURES = (OSError, TBMQTTError)
 """Failures of network and server, whose text says everything. All others are logged with their traceback."""
@@ -37,7 +37,7 @@ class Backoff:
             longest: Seconds, the bound of all delays.
         """
         self._first = first
-        self.longest = max(first, longest)
+        self.longest: float = max(first, longest)
         self._waited = 0.0
 
     def next_delay(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, SubscriptionRefusedError, TBMQTTError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.network.connection_failure import failure_of
 from tb_mqtt_client.common.network.route import Route
 from tb_mqtt_client.common.timing import running_timeout
@@ -24,7 +24,7 @@ from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.session.limits import request_session_limits
 from tb_mqtt_client.service.session.protocol import Connection
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 
 class Failover:

@@ -23,7 +23,7 @@ class Subscriptions:
         self._by_packet_id: dict[int, asyncio.Future[int]] = {}
         self._futures: set[asyncio.Future[Any]] = set()
         self._server = "the server"
-        self.timeout = 0.0
+        self.timeout: float = 0.0
         """Seconds that the server has for a SUBACK or UNSUBACK; each connection sets it."""
 
     def listen_to(self, client: Client, server: str, timeout: float) -> None:

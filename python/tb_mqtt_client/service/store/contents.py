@@ -116,19 +116,19 @@ class StoreContents:
         """
         self.path = path
         self._log = StoreLog.open(path, "", read_only=True)
-        self.owner = self._log.owner
+        self.owner: str = self._log.owner
         """The platform and the credential that the data is for."""
         recovered = self._log.recovered
-        self.sends = recovered.sends
-        self.datapoints = recovered.datapoints
-        self.nbytes = recovered.bytes
+        self.sends: int = recovered.sends
+        self.datapoints: int = recovered.datapoints
+        self.nbytes: int = recovered.bytes
         """Encoded bytes of the datapoints."""
-        self.oldest_ms = recovered.oldest_ms
-        self.disk_bytes = self._log.disk_bytes
+        self.oldest_ms: int | None = recovered.oldest_ms
+        self.disk_bytes: int = self._log.disk_bytes
         """Bytes of the files."""
-        self.damaged_places = self._log.damaged_places
+        self.damaged_places: int = self._log.damaged_places
         """The number of unreadable parts that were found while opening; `verify` does not list them again."""
-        self.damaged_bytes = self._log.damaged_bytes
+        self.damaged_bytes: int = self._log.damaged_bytes
         """Bytes of these parts."""
 
     def __enter__(self) -> StoreContents:

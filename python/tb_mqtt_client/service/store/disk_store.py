@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.store import Durability, Store, WhenFull
@@ -26,7 +26,7 @@ from tb_mqtt_client.service.store.receipts import Receipt, ReplayedReceipt, Stor
 from tb_mqtt_client.service.store.replay import Replay, expire
 from tb_mqtt_client.service.store.thread import StoreThread
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 MAX_FILE_BYTES = 8 * 2**20
 """Bytes of one file of the log: a file can be deleted when all sends in it are settled."""
@@ -83,7 +83,7 @@ class DiskStore:
             device_clock.on_set = self.stamp
         self._owner = owner
         self._open_log = open_log
-        self.waits = options.durability is Durability.ALWAYS
+        self.waits: bool = options.durability is Durability.ALWAYS
         self._now: _Open | None = None
         self._open_lock = asyncio.Lock()
         self._unwanted: asyncio.Future[None] | None = None

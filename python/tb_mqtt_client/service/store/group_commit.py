@@ -11,14 +11,14 @@ from collections.abc import Callable
 from functools import partial
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.store.bounds import Bounds
 from tb_mqtt_client.service.store.log import SendLog, StoredSend
 from tb_mqtt_client.service.store.thread import StoreThread
 from tb_mqtt_client.service.store.unstamped import UnstampedSends
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 MAX_COMMIT_BYTES = 4 * 2**20
 """Encoded bytes of one commit, unless a single send has more. It bounds how long a send waits for the commit before its own."""
@@ -75,11 +75,11 @@ class GroupCommit:
         """Whether the next accepted send has to schedule a commit: none is running or scheduled, except one for settled sends."""
         self._writes = True
         self._is_closed = False
-        self.unwritten_bytes = 0
+        self.unwritten_bytes: int = 0
         """Encoded bytes of the accepted sends that are not on disk."""
-        self.commits = 0
+        self.commits: int = 0
         """The number of successful commits."""
-        self.error = ""
+        self.error: str = ""
         """Why the last commit failed; empty after a successful one."""
         self._retry_seconds = RETRY_SECONDS_MIN
 

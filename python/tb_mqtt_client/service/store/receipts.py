@@ -36,13 +36,13 @@ class StoredDelivery(asyncio.Future[PublishResult]):
         """Create the future of a send that has no number yet."""
         super().__init__(loop=loop)
         self._keeper = keeper
-        self.number = 0
+        self.number: int = 0
         """The number of the send; 0 for a send that was not accepted."""
-        self.datapoints = 0
+        self.datapoints: int = 0
         """The datapoints of the send."""
-        self.nbytes = 0
+        self.nbytes: int = 0
         """The encoded bytes of the send."""
-        self.is_awaited = False
+        self.is_awaited: bool = False
         """Whether something was to be called or woken with the result."""
 
     @property
@@ -79,8 +79,8 @@ class Receipt:
 
     def __init__(self, keeper: Keeper, number: int, delivery: StoredDelivery | None) -> None:
         self._keeper = keeper
-        self.number = number
-        self.delivery = delivery
+        self.number: int = number
+        self.delivery: StoredDelivery | None = delivery
         """The caller's future; ``None`` if the program has no reference to it."""
         self._is_done = False
 

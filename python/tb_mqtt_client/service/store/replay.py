@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from tb_mqtt_client.common.logging_utils import get_logger
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.store.log import SendLog, StoredSend
 from tb_mqtt_client.service.store.thread import StoreThread
 
-logger = get_logger(__name__)
+logger: ExtendedLogger = get_logger(__name__)
 
 READ_BYTES, READ_SENDS = 512 * 1024, 2000
 """The size of one read. More sends would keep the event loop busy for too long."""
@@ -68,9 +68,9 @@ class Replay:
         self._timer: asyncio.TimerHandle | None = None
         self._is_online = False
         self._is_closed = False
-        self.bytes_in_memory = 0
+        self.bytes_in_memory: int = 0
         """Bytes of sends that were read and are not settled."""
-        self.error = ""
+        self.error: str = ""
         """Why the last read failed; empty after a successful one."""
 
     @property

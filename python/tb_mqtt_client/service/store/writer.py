@@ -36,7 +36,7 @@ class StoreWriter:
         self._bounds = Bounds(options, self._log)
         self._collected: list[EncodedUplink] = []
         self._devices: dict[tuple[str, str], DeviceIdentity] = {}
-        self.written = 0
+        self.written: int = 0
         """Datapoints that were written."""
 
     @property
