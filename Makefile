@@ -119,7 +119,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllv
 fuzz: rust-toolchain ## Run each fuzz target of the core for a minute (FUZZ_SECONDS=...); needs a C++ compiler
 	@# With an explicit target, the flags do not apply to build scripts.
 	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
-	for target in json numbers pack buckets; do \
+	for target in json numbers pack buckets store; do \
 	  echo "Fuzzing $$target ..."; \
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  RUSTFLAGS="$(COVERAGE) -Cdebug-assertions -Coverflow-checks" cargo run --quiet --release --target-dir target/fuzz \

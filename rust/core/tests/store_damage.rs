@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use simulated::{Dice, Simulated, State};
+use tb_mqtt_core::points::{PointsBuilder, Timestamp};
 use tb_mqtt_core::store::segment::file_name;
-use tb_mqtt_core::store::{Log, Settings, StoreError};
+use tb_mqtt_core::store::{Lane, Log, Settings, StoreError};
 use world::{described, open, path, random_send, read_all};
 
 /// Sends of one commit.
@@ -196,4 +197,54 @@ fn reading_only_changes_nothing() {
     log.devices().expect("no fault");
     log.verify().expect("no fault");
     assert_eq!(files(&disk.state()), files(&state));
+}
+
+/// Make a store of one segment with commits of one send of about 5000 bytes each.
+fn large_sends(closed: bool) -> (Simulated, PathBuf) {
+    let disk = Simulated::default();
+    let mut log = open(&disk, 1 << 20).expect("a new store");
+    for number in 1..=20 {
+        let point = format!("\"k\":\"{}\",", "v".repeat(5000));
+        let mut builder = PointsBuilder::default();
+        builder.push_encoded(Timestamp::NONE, b"\"k\"", point.as_bytes()).unwrap_or_else(|_| panic!("too large"));
+        let mut send = random_send(&mut Dice::new(number), number);
+        send.uplink.timeseries = builder.finish();
+        send.uplink.extras = None;
+        log.commit(&[world::borrowed(&send)], &[]).expect("no fault");
+    }
+    if closed {
+        log.close().expect("no fault");
+    }
+    (disk, path().join(file_name(1)))
+}
+
+/// A sector that can never be read costs the sends in it, wherever it is, and the store opens.
+#[test]
+fn an_unreadable_sector() {
+    for sector in [1, 5, 12] {
+        for closed in [true, false] {
+            let (disk, file) = large_sends(closed);
+            disk.break_sectors(&file, sector * 4096..(sector + 1) * 4096);
+            let mut log = open(&disk, 1 << 20).expect("the rest can be read");
+            let mut numbers = Vec::new();
+            for _ in 0..200 {
+                // Reading raises the error a few times, before it gives up.
+                let Ok(sends) = log.read(Lane::Telemetry, 10_000, 1) else { continue };
+                numbers.extend(sends.iter().map(|send| send.number));
+            }
+            assert!((18..20).contains(&numbers.len()), "{numbers:?}");
+            assert!(log.damage().places > 0 && log.damage().bytes > 0);
+            log.close().expect("it can be written");
+            let log = open(&disk, 1 << 20).expect("it opens again");
+            assert_eq!(log.damage().places, 0, "damage is reported once");
+        }
+    }
+}
+
+/// A disk that cannot be read at all is not damage of the files on it.
+#[test]
+fn an_unreadable_disk() {
+    let (disk, file) = large_sends(false);
+    disk.break_sectors(&file, 0..u64::MAX);
+    assert!(matches!(open(&disk, 1 << 20).err(), Some(StoreError::Io(..))));
 }

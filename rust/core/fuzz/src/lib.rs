@@ -22,6 +22,14 @@ mod tree;
 
 use tree::{Tree, written};
 
+#[path = "../../tests/common/simulated.rs"]
+#[allow(dead_code, missing_docs, clippy::pedantic, reason = "shared with the tests of the store, which use all of it")]
+mod simulated;
+
+mod store;
+
+pub use store::{Directory, store};
+
 #[cfg(test)]
 mod lock_order;
 

@@ -85,11 +85,11 @@ impl Totals {
         Self { sends: 1, datapoints: datapoints.into(), bytes: bytes.into() }
     }
 
-    /// Add others.
+    /// Add others. A damaged footer may have any numbers; the sums do not wrap.
     pub fn add(&mut self, other: Self) {
-        self.sends += other.sends;
-        self.datapoints += other.datapoints;
-        self.bytes += other.bytes;
+        self.sends = self.sends.saturating_add(other.sends);
+        self.datapoints = self.datapoints.saturating_add(other.datapoints);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     /// Subtract others. Damage may have made the difference negative; it is 0 then.
@@ -300,7 +300,7 @@ impl<'a> Table<'a> {
 
     fn read_row(&mut self) -> Option<()> {
         let (reader, last, row) = (&mut self.reader, &mut self.last, &mut self.row);
-        last.number = last.number.checked_add(reader.int()?)?;
+        last.number = last.number.checked_add(reader.int()?).filter(|number| (1..u64::MAX).contains(number))?;
         last.accepted = last.accepted.wrapping_add(reader.signed()?);
         (row.number, row.accepted) = (last.number, last.accepted);
         row.device = reader.size()?;

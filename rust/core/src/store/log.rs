@@ -416,6 +416,8 @@ impl<F: FileSystem> Log<F> {
         };
         self.frames.begin(segment, offset, durable);
         if new {
+            // A damaged head may have had a claim about a segment that did not exist.
+            self.voids.remove(&segment);
             let head = self.head();
             self.frames.open();
             head.write(self.frames.table());

@@ -15,7 +15,7 @@ use crate::uplink::Uplink;
 const KEPT: usize = 2;
 
 /// How often a place is read before it counts as damaged.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// A send in an index.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +163,8 @@ impl<F: FileSystem> Log<F> {
             [None, None] => return Ok(0),
         };
         self.index(run.segment)?;
-        let until = other.map_or(run.until, |other| run.until.min(other.number));
+        // After damage, both lanes may have a number.
+        let until = other.map_or(run.until, |other| run.until.min(other.number.max(run.number + 1)));
         let entries: Vec<_> = self.entries(run, Lane::ALL[lane]).take_while(|entry| entry.number < until).collect();
         let mut totals = Totals::default();
         for entry in entries {
@@ -347,17 +348,32 @@ impl<F: FileSystem> Log<F> {
             Some(slot) => indices.remove(slot),
             None => {
                 let file = self.files.open(&path).map_err(failed("cannot open", &path))?;
-                Index { segment, file, end: 0, lanes: Default::default() }
+                // An index that was read to its end is of no use, and two large ones are a lot of memory.
+                let cursor = self.cursor;
+                let needed = |lane: usize, last: &Entry| last.number >= cursor[lane];
+                indices
+                    .retain(|index| (0..2).any(|lane| index.lanes[lane].last().is_some_and(|last| needed(lane, last))));
+                if indices.len() >= KEPT {
+                    indices.remove(0);
+                }
+                let mut index = Index { segment, file, end: 0, lanes: Default::default() };
+                for (lane, entries) in index.lanes.iter_mut().enumerate() {
+                    let sends = self.segments.get(&segment).map_or(0, |segment| segment.lanes[lane].summary.all.sends);
+                    // A row of a table has seven bytes or more, whatever a damaged footer says.
+                    entries.reserve_exact(usize::try_from(sends.min(length / 7)).unwrap_or(0));
+                }
+                index
             }
         };
-        let bad = match self.extend(&mut index, length) {
+        let counts = [index.lanes[0].len(), index.lanes[1].len()];
+        let mut found = self.extend(&mut index, length, false);
+        if found.is_err() && self.failed_too_often(segment, index.end) {
+            index.lanes.iter_mut().zip(counts).for_each(|(lane, count)| lane.truncate(count));
+            found = self.extend(&mut index, length, true);
+        }
+        let bad = match found {
             Ok(bad) => bad,
-            Err(error) => {
-                if !self.failed_too_often(segment, index.end) {
-                    return Err(failed("cannot read", &path)(error));
-                }
-                vec![(index.end, length)]
-            }
+            Err(error) => return Err(failed("cannot read", &path)(error)),
         };
         index.end = length;
         for lane in &mut index.lanes {
@@ -378,9 +394,10 @@ impl<F: FileSystem> Log<F> {
         Ok(slot)
     }
 
-    fn extend(&self, index: &mut Index<F::File>, length: u64) -> io::Result<Vec<(u64, u64)>> {
+    fn extend(&self, index: &mut Index<F::File>, length: u64, around: bool) -> io::Result<Vec<(u64, u64)>> {
         let voids = self.voids.get(&index.segment);
         let mut walk = Walk::new(&index.file, index.segment, index.end..length, voids, false);
+        walk.around = around;
         let mut bad = Vec::new();
         while let Some(step) = walk.step()? {
             match step {

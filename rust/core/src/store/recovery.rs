@@ -12,6 +12,7 @@ use super::files::{FileSystem, StoreFile, read_full_at, write_all_at};
 use super::frame::{Header, Kind, MARKER};
 use super::intervals::IntervalSet;
 use super::log::{Log, Segment, Settings, StoreError, add_live, failed};
+use super::reading::ATTEMPTS;
 use super::segment::{FORMAT, Head, LaneSummary, Step, Walk, file_name, number_of, read_footer};
 use super::wire::Reader;
 use crate::json::write_str;
@@ -72,6 +73,7 @@ impl<F: FileSystem> Log<F> {
             let Some(file) = self.open_segment(number)? else { continue };
             let length = file.length().map_err(failed("cannot read", &path))?;
             let mut walk = Walk::new(&file, number, 0..length, None, false);
+            walk.around = true;
             if let Some(Step::Frame(0, Header { kind: Kind::Head, .. })) =
                 walk.step().map_err(failed("cannot read", &path))?
             {
@@ -135,7 +137,8 @@ impl<F: FileSystem> Log<F> {
             let old = newest.is_some_and(|newest| number < newest);
             // A footer also counts what was damaged afterwards.
             let whole = old && !self.voids.get(&number).is_some_and(|voids| voids.meets(&(0..=length)));
-            let footer = if whole { read_footer(&file, number, length).map_err(failed())? } else { None };
+            // Without its footer, the segment is read.
+            let footer = if whole { read_footer(&file, number, length).unwrap_or_default() } else { None };
             let lanes = match footer {
                 Some(lanes) => lanes,
                 None => self.scan(number, &file, length, old).map_err(failed())?,
@@ -163,6 +166,7 @@ impl<F: FileSystem> Log<F> {
         let mut end = 0;
         let voids = self.voids.get(&number).cloned();
         let mut walk = Walk::new(file, number, 0..length, voids.as_ref(), true);
+        walk.around = true;
         while let Some(step) = walk.step()? {
             match step {
                 Step::Bad(start, end) => bad.push((start, end)),
@@ -189,7 +193,7 @@ impl<F: FileSystem> Log<F> {
             }
         }
         if frames == 0 && !old {
-            self.without_frames(number, file, length)?;
+            self.without_frames(number, file, length);
             return Ok(lanes);
         }
         for (start, end) in bad {
@@ -227,14 +231,13 @@ impl<F: FileSystem> Log<F> {
     }
 
     /// Handle a file without any frame: a segment that was being created when the process ended, or something else.
-    fn without_frames(&mut self, number: u64, file: &F::File, length: u64) -> io::Result<()> {
+    fn without_frames(&mut self, number: u64, file: &F::File, length: u64) {
         let mut first = [0];
-        read_full_at(file, &mut first, 0)?;
-        if first[0] != 0 && first[0] != MARKER[0] {
+        let known = read_full_at(file, &mut first, 0).is_ok();
+        if !known || first[0] != 0 && first[0] != MARKER[0] {
             self.set_aside(number, Some(file), 0, length);
         }
         self.voids.entry(number).or_default().insert(0..=u64::MAX);
-        Ok(())
     }
 
     /// Count the unsettled sends of every segment, and release them.
@@ -260,7 +263,11 @@ impl<F: FileSystem> Log<F> {
                 }
             }
             if partly {
-                let slot = self.index(number)?;
+                let mut slot = self.index(number);
+                for _ in 1..ATTEMPTS {
+                    slot = slot.or_else(|_| self.index(number));
+                }
+                let slot = slot?;
                 let index = &self.cache.indices()[slot];
                 let Some(segment) = self.segments.get_mut(&number) else { continue };
                 for lane in 0..2 {

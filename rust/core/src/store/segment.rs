@@ -7,6 +7,7 @@ use super::chunk::{Lane, Totals, Written};
 use super::files::{StoreFile, read_full_at};
 use super::frame::{HEADER, Header, Kind, MARKER, checksum};
 use super::intervals::IntervalSet;
+use super::reading::ATTEMPTS;
 use super::wire::{Reader, put, put_bytes, put_intervals, put_signed};
 
 /// The version of the format of heads, frames and chunks that this module writes, and the newest that it reads.
@@ -22,7 +23,9 @@ pub fn file_name(segment: u64) -> String {
 #[must_use]
 pub fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    digits.parse().ok().filter(|&number| number > 0 && file_name(number) == name)
+    // The log counts on from the largest one, and keeps a bit beside it.
+    let numbers = 1..u64::MAX / 2;
+    digits.parse().ok().filter(|number| numbers.contains(number) && file_name(*number) == name)
 }
 
 /// Bytes of segments that count for nothing, by segment: remains of commits that failed, and damage that was reported.
@@ -169,6 +172,45 @@ pub enum Step {
     Bad(u64, u64),
 }
 
+/// Bytes of a sector, at most.
+const SECTOR: usize = 4096;
+
+/// Read bytes. With `around`, sectors that cannot be read become zeros, unless nothing at all can be read.
+fn read(file: &impl StoreFile, buffer: &mut [u8], offset: u64, around: bool) -> io::Result<usize> {
+    let whole = read_full_at(file, buffer, offset);
+    if whole.is_ok() || !around {
+        return whole;
+    }
+    let in_file = usize::try_from(file.length()?.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+    let mut at = 0;
+    let mut last_error = None;
+    while at < in_file {
+        let place = offset + at as u64;
+        // To the end of the sector.
+        let length = (SECTOR - usize::try_from(place % SECTOR as u64).unwrap_or(0)).min(in_file - at);
+        let sector = &mut buffer[at..at + length];
+        if let Err(error) = (1..ATTEMPTS)
+            .fold(read_full_at(file, sector, place), |result, _| result.or_else(|_| read_full_at(file, sector, place)))
+        {
+            sector.fill(0);
+            last_error = Some(error);
+        }
+        at += length;
+    }
+    match last_error {
+        // A disk that is gone is not damage of a file.
+        Some(error) if !readable_somewhere(file) => Err(error),
+        _ => Ok(in_file),
+    }
+}
+
+/// Whether any of a few sectors of a file can be read.
+fn readable_somewhere(file: &impl StoreFile) -> bool {
+    let length = file.length().unwrap_or(0);
+    let mut byte = [0];
+    (0..16).any(|part| read_full_at(file, &mut byte, length / 16 * part).is_ok())
+}
+
 /// Bytes that are read at once while looking at headers and tables.
 const WINDOW: usize = 64 << 10;
 
@@ -181,6 +223,8 @@ pub struct Walk<'a, F> {
     voids: Option<&'a IntervalSet>,
     /// Whether payloads are checked too.
     full: bool,
+    /// Whether sectors that cannot be read are passed: they count as zeros, so the checksums say what is damaged by them.
+    pub around: bool,
     offset: u64,
     window: Vec<u8>,
     window_start: u64,
@@ -198,7 +242,18 @@ impl<'a, F: StoreFile> Walk<'a, F> {
         full: bool,
     ) -> Self {
         let (offset, length) = (range.start, range.end);
-        Self { file, segment, length, voids, full, offset, window: Vec::new(), window_start: 0, table: Vec::new() }
+        Self {
+            file,
+            segment,
+            length,
+            voids,
+            full,
+            around: false,
+            offset,
+            window: Vec::new(),
+            window_start: 0,
+            table: Vec::new(),
+        }
     }
 
     /// Return the next stretch, or `None` at the end.
@@ -272,7 +327,7 @@ impl<'a, F: StoreFile> Walk<'a, F> {
         } else {
             let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.window.resize(WINDOW.max(length).min(left), 0);
-            let filled = read_full_at(self.file, &mut self.window, offset)?;
+            let filled = read(self.file, &mut self.window, offset, self.around)?;
             self.window.truncate(filled);
             self.window_start = offset;
             0
@@ -285,7 +340,7 @@ impl<'a, F: StoreFile> Walk<'a, F> {
         let length = length as usize;
         if length > WINDOW {
             out.resize(length, 0);
-            return Ok(read_full_at(self.file, out, offset)? == length);
+            return Ok(read(self.file, out, offset, self.around)? == length);
         }
         let bytes = self.window(offset, length)?;
         out.extend_from_slice(bytes);

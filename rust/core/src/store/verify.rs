@@ -58,6 +58,7 @@ impl<F: FileSystem> Log<F> {
             let path = self.file(number);
             let file = self.files.open(&path).map_err(failed("cannot open", &path))?;
             let mut walk = Walk::new(&file, number, 0..segment.length, self.voids.get(&number), false);
+            walk.around = true;
             while let Some(step) = walk.step().map_err(failed("cannot read", &path))? {
                 let Step::Frame(_, header) = step else { continue };
                 let lane = match header.kind {
@@ -95,6 +96,7 @@ impl<F: FileSystem> Log<F> {
                 report.faults.push(Fault { file: file_name(number), offset, bytes: end - offset, reason });
             };
             let mut walk = Walk::new(&file, number, 0..segment.length, self.voids.get(&number), true);
+            walk.around = true;
             while let Some(step) = walk.step().map_err(failed("cannot read", &path))? {
                 let (offset, header) = match step {
                     Step::Bad(start, end) => {

@@ -179,6 +179,8 @@ struct Machine {
     locked: bool,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
+    /// Bytes of a file that can never be read.
+    unreadable: Option<(PathBuf, std::ops::Range<u64>)>,
     /// States before each change, with the note that was current.
     recording: Option<Vec<(State, usize)>>,
     note: usize,
@@ -236,6 +238,11 @@ impl Simulated {
     /// Let the operation with this number fail.
     pub fn fail(&self, operation: u64, fault: Fault) {
         self.machine().faults.insert(operation, fault);
+    }
+
+    /// Let every read of some bytes of a file fail from here on.
+    pub fn break_sectors(&self, path: &Path, range: std::ops::Range<u64>) {
+        self.machine().unreadable = Some((path.to_owned(), range));
     }
 
     /// Count an operation. Return its fault.
@@ -369,6 +376,13 @@ impl StoreFile for SimulatedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let machine = self.disk.simple(false)?;
+        if let Some((path, range)) = &machine.unreadable
+            && machine.state.names.get(path) == Some(&self.inode)
+            && offset < range.end
+            && offset + buffer.len() as u64 > range.start
+        {
+            return Err(error_of(Fault::Broken));
+        }
         let content = &machine.state.inodes[self.inode].content;
         let rest = content.get(usize::try_from(offset).expect("small")..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
