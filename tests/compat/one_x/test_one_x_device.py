@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import struct
 import threading
 
 import pytest
@@ -524,3 +525,32 @@ def test_the_logger_and_the_timeout_may_be_assigned(caplog):
     tb_device_mqtt.DEFAULT_TIMEOUT = 3
     assert RateLimit("").get_minimal_timeout() == tb_device_mqtt.DEFAULT_TIMEOUT == 3
     tb_device_mqtt.DEFAULT_TIMEOUT = 5
+
+
+def test_data_that_is_acknowledged_before_a_reset_is_not_sent_again(platform_thread, device):
+    """The client writes before it has read the acknowledgement, and that write fails."""
+    arrived, processed = threading.Event(), threading.Event()
+
+    def hold(publish):
+        if b'"once"' in publish.payload:
+            arrived.set()
+            processed.wait(SECONDS)
+
+    async def reset():
+        session = platform_thread.emulator.device("device").session
+        no_linger = struct.pack("ii", 1, 0)
+        session._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+        session.abort()
+
+    async def write_after_the_reset():
+        processed.set()
+        platform_thread.run(reset())
+        device._connection.core._engine.mqtt_manager._client._connection._protocol.send_ping_request()
+
+    platform_thread.emulator.on_publish = hold
+    info = device.send_telemetry({"ts": 1, "values": {"once": 1}})
+    assert arrived.wait(SECONDS)
+    device._connection.run(write_after_the_reset)
+    assert info.get() == 0
+    assert device.send_telemetry({"ts": 2, "values": {"again": 2}}).get() == 0
+    assert platform_thread.stored() == [(1, "once", 1), (2, "again", 2)]

@@ -183,9 +183,26 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
             self._connection.keep_alive.stop()
+            if exc is not None and self._error is None:
+                self._read_rest()
             # Without the error, which gmqtt would log with its traceback: `_on_lost` logs the cause.
             super().connection_lost(None)
         self._on_lost(self._error or exc)
+
+    def _read_rest(self) -> None:
+        """Read what had arrived before a write failed.
+
+        The transport stops reading when a write fails, although the system still has the bytes that arrived before the reset. With
+        the PUBACKs in them, messages that the server has stored are not sent a second time. TLS does not allow this.
+        """
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return
+        # `dup` is missing in the sockets of uvloop. An error of the system means that nothing is left to read.
+        with suppress(OSError, AttributeError, TypeError), self._socket.dup() as rest:
+            rest.setblocking(False)
+            with suppress(NotMqttError):
+                while data := rest.recv(READ_BUFFER_BYTES):
+                    self._read_packets(data)
 
 
 class PromptConnection(MQTTConnection):
