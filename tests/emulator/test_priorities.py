@@ -59,6 +59,26 @@ async def test_a_queue_is_sent_by_priority(emulator, client):
     assert arrived.items == [f"{priority} {number}" for priority in reversed(PRIORITIES) for number in range(3)]
 
 
+async def test_sends_of_other_threads_have_a_priority_and_expire(emulator, client):
+    arrived = Arrived(emulator)
+    loop = asyncio.get_running_loop()
+
+    def send(priority, expires_after=None):
+        sends = [(client.encode_timeseries({f"{priority} {number}": 1}), loop.create_future()) for number in range(2)]
+        client.submit_many(sends, priority=priority, expires_after=expires_after)
+        return [receiver for _, receiver in sends]
+
+    expired = await asyncio.to_thread(send, "high", 0.01)
+    assert [result.reason_code for result in await asyncio.gather(*expired)] == [-3, -3]
+    for priority in PRIORITIES:
+        await asyncio.to_thread(send, priority)
+    with pytest.raises(ValueError, match="priority"):
+        client.submit_many([(client.encode_timeseries({"a": 1}), loop.create_future())], priority="urgent")
+    await client.connect()
+    await client.stop()
+    assert arrived.items == [f"{priority} {number}" for priority in reversed(PRIORITIES) for number in range(2)]
+
+
 async def test_attributes_of_one_priority_keep_their_order(emulator, client):
     arrived = Arrived(emulator)
     service = engine_of(client).message_service

@@ -259,6 +259,32 @@ async def test_the_handler_of_an_exact_topic_takes_precedence_over_a_pattern():
     assert await handled.get() == ("pattern", "a/1")
 
 
+async def test_taps_get_messages_before_their_handlers_and_make_them_expected():
+    report, seen = InboundReport(), []
+    dispatcher = InboundDispatcher(report, own_tasks())
+
+    async def further(topic, _payload):
+        seen.append(("further", topic))
+
+    removes = [
+        dispatcher.tap("#", lambda topic, payload: seen.append(("all", topic, payload))),
+        dispatcher.tap("a/+", lambda topic, _payload: seen.append(("a/+", topic))),
+        dispatcher.register_further("a/1", further),
+    ]
+    for topic in ("a/1", "b"):
+        dispatcher.dispatch(topic, b"x")
+    assert seen == [("all", "a/1", b"x"), ("a/+", "a/1"), ("all", "b", b"x")]
+    await asyncio.sleep(0)
+    assert seen[3:] == [("further", "a/1")]
+    assert report.unexpected == 0
+    for remove in removes:
+        remove()
+        remove()
+    dispatcher.dispatch("a/1", b"x")
+    await asyncio.sleep(0)
+    assert (len(seen), report.unexpected) == (4, 1)
+
+
 async def test_a_defect_of_a_handler_is_reported_to_the_loop_and_later_messages_are_handled():
     errors, seen = [], asyncio.Queue()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))

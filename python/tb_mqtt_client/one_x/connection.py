@@ -29,6 +29,10 @@ STOP_TIMEOUT = 3.0
 """Seconds for which ``disconnect`` sends queued data."""
 
 
+def _nothing(_topic: str, _payload: bytes) -> None:
+    """Do nothing with a message: every message goes to ``on_message``."""
+
+
 class Connection:
     """One client in the event loop of all clients, and its thread for callbacks."""
 
@@ -157,6 +161,16 @@ class Connection:
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of the client."""
         return self.runtime.run(make)
+
+    def subscribe(self, topic_filter: str) -> Callable[[], None]:
+        """Subscribe to a topic in each session, and return a function that ends this. ``on_message`` gets the messages.
+
+        Raises:
+            ValueError: The filter is not valid.
+            SubscriptionRefusedError: The server refuses the subscription.
+        """
+        remove = self.runtime.run(partial(self.core.subscribe, topic_filter, _nothing))
+        return partial(self.runtime.call, remove)
 
     # Waiting, see ``Waiting``.
 

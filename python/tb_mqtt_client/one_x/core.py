@@ -43,7 +43,7 @@ class DeviceCore(DeviceClient):
 
     def tap(self, tap: Tap) -> None:
         """Call a function with each message of the platform."""
-        self._engine.mqtt_manager.inbound.taps.append(tap)
+        self._engine.mqtt_manager.inbound.tap("#", tap)
 
     async def call_after(self, seconds: float, function: Callable[[], object]) -> None:
         """Call a function in the event loop after some seconds, unless the client is stopped before."""

@@ -31,21 +31,23 @@ from tb_mqtt_client.one_x.constants import (
     GATEWAY_MAIN_TOPIC,
     RPC_REQUEST_TOPIC,
     RPC_RESPONSE_TOPIC,
+    TELEMETRY_TOPIC,
     TBFirmwareState,
     TBQoSException,
     TBSendMethod,
     TBTimeoutException,
 )
 from tb_mqtt_client.one_x.core import DeviceCore
-from tb_mqtt_client.one_x.paho_client import ConnectFlags, DisconnectFlags, Message, PahoClient
+from tb_mqtt_client.one_x.paho_client import ConnectFlags, DisconnectFlags, PahoClient
 from tb_mqtt_client.one_x.paho_names import MQTTErrorCode, ReasonCodes
 from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
-from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, TBPublishInfo
+from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, SentMessages, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
 from tb_mqtt_client.one_x.times import Times
 from tb_mqtt_client.one_x.uplinks import Encoded, encode_attributes, encode_timeseries
 from tb_mqtt_client.one_x.values import dumps
+from tb_mqtt_client.service.requests.raw import raw_message
 
 HANDLED = (ATTRIBUTES_TOPIC, RPC_REQUEST_TOPIC, GATEWAY_MAIN_TOPIC)
 """How the topics begin of which messages are passed to the program."""
@@ -63,6 +65,8 @@ class TBDeviceMqttClient:
     """
 
     EMPTY_RATE_LIMIT: ClassVar[RateLimit] = RateLimit("0:0", "Empty")
+    _counted_topics: ClassVar[tuple[str, ...]] = (TELEMETRY_TOPIC, ATTRIBUTES_TOPIC)
+    """Topics whose payloads have datapoints."""
 
     def __init__(
         self,
@@ -208,14 +212,22 @@ class TBDeviceMqttClient:
                 return
             self._connection = self._new_connection(self._make_core(self._options(keepalive)))
             self._event_processed.clear()
-            self._connection.connect()
+            self._client.topics.open(self._connection.subscribe)
+            try:
+                self._connection.connect()
+            except BaseException:
+                self._client.topics.close()
+                raise
             self._client._thread = self._connection.thread
         if threading.get_ident() != self._callback_thread:
             # So that `is_connected` and the limits are right when this returns, unless a callback of the program takes long.
             self._event_processed.wait(EVENT_SECONDS)
 
     def _new_connection(self, core: DeviceCore) -> Connection:
-        return Connection(core, self._connection_event, self._received, get_timeout=GET_TIMEOUT)
+        return Connection(core, self._connection_event, self._client.received, get_timeout=GET_TIMEOUT)
+
+    def _set_credentials(self, username: str | None, password: str | None) -> None:
+        self._credentials |= {"username": username, "password": password}
 
     def disconnect(self) -> MQTTErrorCode:
         """Send queued data for at most 3 seconds, and close the connection. ``connect`` works again.
@@ -224,12 +236,13 @@ class TBDeviceMqttClient:
             The code 0.
         """
         connection = self._connection
+        self._client.topics.close()
         if connection is not None:
             connection.disconnect()
         self._client._thread = None
         if self._is_reported_connected:
             flags = DisconnectFlags(is_disconnect_packet_from_server=False)
-            self._client._on_disconnect(self._client, None, flags, ReasonCodes(0, "Normal disconnection"), None)
+            self._client._on_disconnect(self._client, self._client._userdata, flags, ReasonCodes(0, "Normal disconnection"), None)
         self._is_reported_connected = False
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
@@ -268,7 +281,7 @@ class TBDeviceMqttClient:
             flags = DisconnectFlags(is_disconnect_packet_from_server=code is not None)
             reason = ReasonCodes(SERVER_CLOSED if code is None else code, None if code is not None else event.reason)
             self.rate_limits_received = False
-            client._on_disconnect(client, None, flags, reason, None)
+            client._on_disconnect(client, client._userdata, flags, reason, None)
 
     def _take_session(self, event: Connected) -> None:
         limits = event.limits
@@ -283,7 +296,7 @@ class TBDeviceMqttClient:
     def _call_connect_callback(self, reason: ReasonCodes) -> None:
         self._runs_connect_callback = True
         try:
-            self._client._on_connect(self._client, None, ConnectFlags(), reason, None)
+            self._client._on_connect(self._client, self._client._userdata, ConnectFlags(), reason, None)
         finally:
             self._runs_connect_callback = False
 
@@ -438,7 +451,31 @@ class TBDeviceMqttClient:
     ) -> TBPublishInfo:
         """Publish a JSON value to any topic. Some programs use this private method."""
         self._check_qos(qos)
-        return self._deliver(topic, dumps(data))
+        return self._publish_to(topic, data)
+
+    def _publish_to(self, topic: str, content: Any) -> TBPublishInfo:
+        """Publish a JSON value. Datapoints are counted for the limits as those of the ``send_...`` methods."""
+        if topic == TELEMETRY_TOPIC:
+            return self.send_telemetry(content)
+        if topic == ATTRIBUTES_TOPIC:
+            return self.send_attributes(content)
+        return self._deliver(topic, dumps(content))
+
+    def _publish_raw(self, topic: str, payload: bytes) -> Any:
+        """Publish a payload, and return its message. ``_client.publish`` calls this.
+
+        Raises:
+            ValueError: The topic is not valid, or is one of telemetry or attributes and the payload is not JSON.
+        """
+        if topic in self._counted_topics:
+            try:
+                info = self._publish_to(topic, json.loads(payload))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"payload must be JSON on {topic}: {error}") from error
+        else:
+            raw_message(topic, payload)
+            info = self._deliver(topic, payload)
+        return info.message_info[0] if len(info.message_info) == 1 else SentMessages(info)
 
     def _send_request(
         self,
@@ -573,9 +610,6 @@ class TBDeviceMqttClient:
         self._rpc_handler = handler
 
     # Messages of the platform.
-
-    def _received(self, topic: str, payload: bytes) -> None:
-        self._on_message(self._client, None, Message(topic, payload))
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         """Process a message. Runs in the thread for callbacks."""

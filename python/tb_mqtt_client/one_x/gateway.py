@@ -20,6 +20,7 @@ from tb_mqtt_client.one_x.constants import (
     GATEWAY_CLAIMING_TOPIC,
     GATEWAY_DISCONNECT_TOPIC,
     GATEWAY_RPC_TOPIC,
+    GATEWAY_TELEMETRY_TOPIC,
 )
 from tb_mqtt_client.one_x.core import DeviceCore, GatewayCore
 from tb_mqtt_client.one_x.device import TBDeviceMqttClient, pass_on, show_limits
@@ -37,6 +38,8 @@ class TBGatewayAPI:
 
 class TBGatewayMqttClient(TBDeviceMqttClient):
     """A gateway. Sub-devices that were not connected are connected with the profile "default" when something is sent for them."""
+
+    _counted_topics = (*TBDeviceMqttClient._counted_topics, GATEWAY_TELEMETRY_TOPIC, GATEWAY_ATTRIBUTES_TOPIC)
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         return Connection(
             core,
             self._connection_event,
-            self._received,
+            self._client.received,
             get_timeout=application.GET_TIMEOUT if is_application else GET_TIMEOUT,
             forgives_refusals=is_application,
         )
@@ -306,6 +309,18 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
                 raise
             settings.log.error("Data of %r is not sent: %s", device, error)
         return self._not_sent("connect() was not called") if connection is None else TBPublishInfo([RefusedMessage(connection)])
+
+    def _publish_to(self, topic: str, content: Any) -> TBPublishInfo:
+        sends = {GATEWAY_TELEMETRY_TOPIC: self.gw_send_telemetry, GATEWAY_ATTRIBUTES_TOPIC: self.gw_send_attributes}
+        send = sends.get(topic)
+        if send is None:
+            return super()._publish_to(topic, content)
+        if not isinstance(content, Mapping):
+            raise ValueError(  # noqa: TRY004  # the payload has the wrong content, not the argument the wrong type
+                f"payload must have the data of each device by its name on {topic}, not {content!r:.100}"
+            )
+        infos = [send(device, data) for device, data in content.items()]
+        return TBPublishInfo([message for info in infos for message in info.message_info])
 
     def gw_claim(
         self, device_name: str, secret_key: str, duration: int, claiming_request: Mapping[str, Any] | None = None

@@ -201,6 +201,39 @@ class TBPublishInfo:
         return self.message_info if isinstance(self.message_info, list) else [self.message_info]
 
 
+class SentMessages:
+    """The messages of one publish. Programs may use it as they use paho's ``MQTTMessageInfo``."""
+
+    __slots__ = ("_info",)
+
+    def __init__(self, info: TBPublishInfo) -> None:
+        """Stand for the messages of a result."""
+        self._info = info
+
+    @property
+    def rc(self) -> int:
+        """The code of the first message that failed; 0 if there is none."""
+        return self._info.rc()
+
+    @property
+    def mid(self) -> int:
+        """Return 0: several messages have no packet id in common."""
+        return 0
+
+    def is_published(self) -> bool:
+        """Return whether the platform has acknowledged all messages."""
+        return all(one.is_published() for one in self._info._messages())
+
+    def wait_for_publish(self, timeout: float | None = None) -> None:
+        """Wait for the results.
+
+        Args:
+            timeout: Seconds for each message; ``None`` for no limit.
+        """
+        for one in self._info._messages():
+            one.wait_for_publish(timeout)
+
+
 def _settled(message: Any) -> int:
     if isinstance(message, SentMessage | RefusedMessage):
         return message.settled_code()

@@ -401,7 +401,13 @@ class DeviceClient:
         return self._runtime.send(uplink, DEVICE_ATTRIBUTES_TOPIC, wait, timeout, priority, expires_after)
 
     def send_uplinks(
-        self, uplinks: Sequence[EncodedUplink], wait: bool = True, timeout: float | None = None
+        self,
+        uplinks: Sequence[EncodedUplink],
+        wait: bool = True,
+        timeout: float | None = None,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send encoded data, all of which has one result.
 
@@ -409,19 +415,22 @@ class DeviceClient:
             uplinks: Data that was encoded with the ``encode_...`` methods of an asyncio client, at least one.
             wait: Whether to wait for the result.
             timeout: Seconds to wait for the result, and before that while the queues are full; ``None`` for no limit.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``, for each of the uplinks.
 
         Returns:
             The ``PublishResult``, or a ``Delivery`` if ``wait`` is false, as ``send_timeseries`` returns them.
 
         Raises:
-            ValueError: ``uplinks`` is empty.
+            ValueError: ``uplinks`` is empty, ``priority`` is unknown, or ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``. Uplinks before the first one that could
                 not be accepted are sent.
             TimeoutError: The queues are still full after ``timeout`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
-        return self._runtime.send_uplinks(uplinks, "", wait, timeout)
+        return self._runtime.send_uplinks(uplinks, "", wait, timeout, priority, expires_after)
 
     def withdraw(self, delivery: Delivery) -> bool:
         """Withdraw data that is no longer wanted, unless it is being published.

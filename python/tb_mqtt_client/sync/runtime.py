@@ -199,13 +199,19 @@ class Runtime(User):
         return self._result(delivery, limit, topic, uplink.nbytes)
 
     def send_uplinks(
-        self, uplinks: Sequence[EncodedUplink], topic: str, wait: bool, timeout: float | None
+        self,
+        uplinks: Sequence[EncodedUplink],
+        topic: str,
+        wait: bool,
+        timeout: float | None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
     ) -> PublishResult | Delivery:
         """Send encoded data, all of which has one result, as ``send`` does."""
         if not uplinks:
             raise ValueError("uplinks must not be empty")
         if len(uplinks) == 1:
-            return self.send(uplinks[0], topic, wait, timeout)
+            return self.send(uplinks[0], topic, wait, timeout, priority, expires_after)
         if self._broken:
             raise RuntimeError(self._broken)
         if wait:
@@ -213,7 +219,8 @@ class Runtime(User):
         limit = Limit(timeout)
         delivery: Delivery = PendingResult(self.waiters)
         joined = Joined(delivery, len(uplinks))
-        self._core.submit_many([(uplink, joined.part()) for uplink in uplinks], limit.left())
+        sends = [(uplink, joined.part()) for uplink in uplinks]
+        self._core.submit_many(sends, limit.left(), priority=priority, expires_after=expires_after)
         return self._result(delivery, limit, topic, sum(uplink.nbytes for uplink in uplinks)) if wait else delivery
 
     def _result(self, delivery: Delivery, limit: Limit, topic: str, size: int) -> PublishResult:

@@ -460,21 +460,32 @@ class DeviceClient:
         """
         self._engine.submit(uplink, receiver, timeout, priority, expires_after)
 
-    def submit_many(self, sends: Iterable[tuple[EncodedUplink, SendReceipt]], timeout: float | None = None) -> None:
+    def submit_many(
+        self,
+        sends: Iterable[tuple[EncodedUplink, SendReceipt]],
+        timeout: float | None = None,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> None:
         """Send encoded data of several sends from any thread, see ``submit``.
 
         Args:
             sends: Encoded data, and the receiver of the result, for each send.
             timeout: Seconds to wait for each send while the queues are full; ``None`` for no limit.
+            priority: As for ``send_timeseries``, for all of the sends.
+            expires_after: As for ``send_timeseries``, for each of the sends.
 
         Raises:
+            ValueError: ``priority`` is unknown, or ``expires_after`` is not positive.
+            TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed. After this and the other
                 errors, the sends before the first one that could not be accepted are sent.
             BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
             TimeoutError: The queues are still full after ``timeout`` seconds.
         """
         for uplink, receiver in sends:
-            self._engine.submit(uplink, receiver, timeout)
+            self._engine.submit(uplink, receiver, timeout, priority, expires_after)
 
     def require_accepting(self) -> None:
         """Check that sends are accepted. Any thread may call this.

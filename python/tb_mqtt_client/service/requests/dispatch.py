@@ -91,15 +91,33 @@ class InboundDispatcher:
         self._max_waiting = max_waiting
         self._exact: dict[str, _Lane] = {}
         self._patterns: dict[str, _Lane] = {}
-        self.taps: list[Tap] = []
-        """Functions that are called with each message before its handler. They do not wait, and raise nothing."""
+        self._taps: list[tuple[str, Tap]] = []
+        """A topic filter and a function, which is called with each matching message before the handler of the message."""
         self._further: list[_Lane] = []
 
-    def register_further(self, topic_filter: str, handler: Handler) -> Callable[[], None]:
-        """Pass messages to a further handler, whether or not their topic has one that was registered.
+    def tap(self, topic_filter: str, tap: Tap) -> Callable[[], None]:
+        """Call a function with messages, whether or not their topic has a handler. A message with a tap is not unexpected.
 
         Args:
             topic_filter: A topic, or a filter in which ``+`` stands for one level and ``#`` at the end for any number of them.
+            tap: Is called in the event loop, before the handler. It does not wait, and raises nothing.
+
+        Returns:
+            A function that removes the tap.
+        """
+        entry = (topic_filter, tap)
+        self._taps.append(entry)
+
+        def remove() -> None:
+            self._taps = [other for other in self._taps if other is not entry]
+
+        return remove
+
+    def register_further(self, topic_filter: str, handler: Handler) -> Callable[[], None]:
+        """Pass messages to a further handler through a tap, so that the handler may wait.
+
+        Args:
+            topic_filter: As for ``tap``.
             handler: A coroutine function, which gets one message after the other.
 
         Returns:
@@ -107,8 +125,10 @@ class InboundDispatcher:
         """
         lane = _Lane(topic_filter, handler, DEFAULT_OPTIONS, self._report, self._tasks, self._max_waiting)
         self._further.append(lane)
+        remove_tap = self.tap(topic_filter, lane.put)
 
         def remove() -> None:
+            remove_tap()
             lane.clear()
             self._further = [other for other in self._further if other is not lane]
 
@@ -138,13 +158,11 @@ class InboundDispatcher:
         if isinstance(topic, bytes):
             self._report.message_unexpected(repr(topic), "the topic is not UTF-8")
             return
-        for tap in self.taps:
+        taps = [tap for topic_filter, tap in self._taps if matches(topic_filter, topic)] if self._taps else ()
+        for tap in taps:
             tap(topic, payload)
-        further = [lane for lane in self._further if matches(lane.topic_filter, topic)] if self._further else ()
-        for other in further:
-            other.put(topic, payload)
         lane = self._lane(topic)
-        if lane is None and not further:
+        if lane is None and not taps:
             self._report.message_unexpected(topic, "there is no handler for its topic")
         elif lane is not None:
             lane.put(topic, payload)
