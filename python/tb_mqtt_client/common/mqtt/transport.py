@@ -197,12 +197,16 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):
         """
         if self._transport.get_extra_info("ssl_object") is not None:
             return
-        # `dup` is missing in the sockets of uvloop. An error of the system means that nothing is left to read.
-        with suppress(OSError, AttributeError, TypeError), self._socket.dup() as rest:
+        try:
+            rest = self._socket.dup()
+        except (OSError, AttributeError, TypeError):
+            # The sockets of uvloop have no `dup`.
+            return
+        # An error means that nothing is left to read, or that the rest is not MQTT: the connection has ended anyway.
+        with rest, suppress(OSError, NotMqttError):
             rest.setblocking(False)
-            with suppress(NotMqttError):
-                while data := rest.recv(READ_BUFFER_BYTES):
-                    self._read_packets(data)
+            while data := rest.recv(READ_BUFFER_BYTES):
+                self._read_packets(data)
 
 
 class PromptConnection(MQTTConnection):
