@@ -9,7 +9,7 @@ from tb_device_mqtt import TBDeviceMqttClient
 
 TOPIC = "v1/devices/me/attributes/response/+"
 OWN = "v2/sw/response/1/chunk/0"
-"""A topic that the client does not subscribe to by itself."""
+"""A topic that the client does not subscribe to on its own."""
 
 
 def cut_the_connection(platform, token="TOKEN"):
