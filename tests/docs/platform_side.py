@@ -90,8 +90,10 @@ SCENARIOS = {
     ("README.md", "A gateway"): first_gateway,
     ("devices.md", "Shared attributes"): shared_attributes,
     ("devices.md", "Server-side RPC"): server_side_rpc,
+    ("devices.md", "Handlers by name"): handlers_by_name,
     ("devices.md", "Firmware and software"): firmware,
     ("gateways.md", "Shared attributes"): shared_attributes_of_a_sub_device,
     ("gateways.md", "Server-side RPC"): server_side_rpc_of_a_sub_device,
+    ("gateways.md", "Handlers by name"): handlers_of_sub_devices,
     ("gateways.md", "Connector latency"): metadata,
 }

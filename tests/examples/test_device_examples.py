@@ -66,6 +66,20 @@ async def test_handle_rpc_requests(emulator, example):
         await program.interrupt()
 
 
+async def test_handlers_by_name(emulator, example):
+    async with example("device/handlers_by_name.py") as program:
+        await program.printed("Waiting for requests and attributes")
+        assert await emulator.call_rpc("device", "setTarget", 22) == {"result": 22.0}
+        assert await emulator.call_rpc("device", "setTarget", 40) == {"error": "40.0 degrees are out of range (5 to 30)"}
+        assert await emulator.call_rpc("device", "addSlot", {"start": "06:00", "degrees": 21}) == {"result": 1}
+        assert "slot has no 'degrees'" in (await emulator.call_rpc("device", "addSlot", {"start": "06:00"}))["error"]
+        assert await emulator.call_rpc("device", "status") == {"result": {"target": 22.0, "slots": ["06:00"]}}
+        assert (await emulator.call_rpc("device", "fly"))["error"].endswith("the methods are addSlot, setTarget, status")
+        assert await emulator.set_shared_attributes("device", {"mode": "eco"})
+        await program.printed("mode: ECO interval: 10")
+        await program.interrupt()
+
+
 async def test_send_client_side_rpc(emulator, example):
     def respond(_device, method, params):
         if method != "getCurrentTime":

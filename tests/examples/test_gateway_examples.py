@@ -65,6 +65,18 @@ async def test_handle_rpc_requests(emulator, example):
         await program.interrupt()
 
 
+async def test_handlers_by_name(emulator, example):
+    async with example("gateway/handlers_by_name.py") as program:
+        await program.printed("Waiting for requests and attributes")
+        assert await emulator.call_rpc("boiler 2", "heat", {"to": 60}) == {"result": 60.0}
+        assert await emulator.call_rpc("boiler 2", "heat", 95) == {"error": "too hot"}
+        assert await emulator.call_rpc("boiler 2", "status") == {"result": {"degrees": 60.0}}
+        assert await emulator.call_rpc("pump", "heat", 60) == {"error": "There is no method 'heat'; the methods are status"}
+        assert await emulator.set_shared_attributes("pump", {"interval": 5})
+        await program.printed("pump every 5 s")
+        await program.interrupt()
+
+
 async def test_claim_device(emulator, example):
     async with example("gateway/claim_device.py") as program:
         assert await program.end() == "Claiming of two devices for 120 s: Success\n"

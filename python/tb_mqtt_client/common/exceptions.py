@@ -9,6 +9,7 @@
     +-- ProxyRefusedError (also ConnectionError)
     +-- SubscriptionRefusedError
     +-- RequestRefusedError
+    +-- RPCRefusal (raised by programs)
     +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
     +-- DeviceNotConnectedError (also ValueError)
     +-- BackpressureException
@@ -27,7 +28,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Optional
 
-from tb_mqtt_client.constants.json_typing import UnsupportedValueError
+from tb_mqtt_client.constants.json_typing import UnsupportedValueError, validate_json_compatibility
 from tb_mqtt_client.constants.reason_codes import connect_return_name, reason_name
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "NotAStoreError",
     "NotConnectedError",
     "ProxyRefusedError",
+    "RPCRefusal",
     "RequestRefusedError",
     "StoreError",
     "StoreFormatError",
@@ -131,6 +133,32 @@ class RequestRefusedError(TBMQTTError):
         super().__init__(f"The server refused the request on {topic}: {reason_name(reason_code)}")
         self.topic = topic
         self.reason_code = reason_code
+
+
+class RPCRefusal(TBMQTTError):  # a reply to the caller, not a failure of the program
+    """Raised by a handler or callback for server-side RPC to refuse a request: ``raise RPCRefusal("out of range")``.
+
+    The platform gets ``{"error": "out of range"}``, without a traceback, and ``callback_errors`` does not count it.
+
+    Attributes:
+        error: What the platform gets.
+    """
+
+    def __init__(self, error: str | dict[str, Any]) -> None:
+        """Make a refusal.
+
+        Args:
+            error: A text, or a dict of JSON values.
+
+        Raises:
+            TypeError: ``error`` is neither a text nor a dict.
+            UnsupportedValueError: JSON cannot express the dict; also a ``ValueError``.
+        """
+        if not isinstance(error, str | dict):
+            raise TypeError(f"error must be a text or a dict of JSON values, not {error!r}")
+        validate_json_compatibility(error)
+        super().__init__(error)
+        self.error = error
 
 
 class NoDeviceSessionError(TBMQTTError, TypeError, AttributeError):

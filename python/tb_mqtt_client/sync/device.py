@@ -29,9 +29,10 @@ from tb_mqtt_client.service.device import client as service
 from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT
+from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.sync.events import ConnectionEventIterator
 from tb_mqtt_client.sync.pending import Delivery, PendingResult, Work
-from tb_mqtt_client.sync.runtime import EXIT_TIMEOUT, Runtime, require_plain
+from tb_mqtt_client.sync.runtime import EXIT_TIMEOUT, Runtime, plain_only, require_plain
 
 Callback = Callable[..., Any]
 """A plain function. It is called in the client's thread for callbacks, and may call any method of the client."""
@@ -809,3 +810,58 @@ class DeviceClient:
             TypeError: ``callback`` cannot be called, or is a coroutine function.
         """
         self._core.set_rpc_request_callback(None if callback is None else self._runtime.bridge("callback", callback))
+
+    def rpc(self, *methods: str) -> Callable[[F], F]:
+        """Return a decorator: the plain function handles server-side RPC with these methods, and its result is the response.
+
+        ``@client.rpc("setValue")`` before ``def set_value(value: int, unit: str = "C")``. The parameters of a request are passed by
+        name (a JSON object), in order (an array), or as the only argument (any other value). A function with one parameter gets
+        all of them in it, if its annotation allows that, as ``dict``, a dataclass and no annotation do. A parameter that is
+        annotated with ``RPCRequest`` gets the request.
+
+        The values are checked against the annotations, and dataclasses, enums and models of pydantic and msgspec are made from
+        them. If they do not fit, the platform gets an error that says why, and the function is not called. For other methods, the
+        callback of ``set_rpc_request_callback`` is called; without one, the platform gets an error that lists the methods.
+
+        Args:
+            methods: The methods. Without any, the function's name is the method.
+
+        Raises:
+            TypeError: A method is not a ``str``; in the decorator: the function is a coroutine function, or its signature is not
+                possible.
+            ValueError: A method is empty; in the decorator: the method has a handler.
+        """
+        return plain_only(self._core.rpc(*methods), self._runtime.bridge)
+
+    def on_attribute(self, *keys: str) -> Callable[[F], F]:
+        """Return a decorator: the plain function is called when one of these shared attributes is changed or deleted.
+
+        ``@client.on_attribute("interval", "mode")`` before ``def changed(interval: int = 10, mode: str = "eco")``. Parameters have
+        the names of the attributes; the only parameter for a single attribute may have any name, and ``**values`` takes all others.
+        An update has only the attributes that have changed, so that each parameter for one of several attributes needs a default
+        value. For a deleted attribute, the value is ``None`` if the annotation allows it, or else the default. A parameter that is
+        annotated with ``AttributeUpdate`` gets the update.
+
+        The values are checked as for ``rpc``. If one does not fit, the function is not called; this is logged, and counted in
+        ``inbound_malformed``. The callback of ``set_attribute_update_callback`` gets all updates, before the handlers.
+
+        Args:
+            keys: The attributes.
+
+        Raises:
+            TypeError: A key is not a ``str``; in the decorator: the function is a coroutine function, or its signature is not
+                possible.
+            ValueError: There is no key, or one is empty.
+        """
+        return plain_only(self._core.on_attribute(*keys), self._runtime.bridge)
+
+    def remove_handler(self, function: Callable[..., Any]) -> None:
+        """Remove a function that was registered with ``rpc`` or ``on_attribute``, for all its methods and attributes.
+
+        Args:
+            function: The function.
+
+        Raises:
+            ValueError: The function is not registered.
+        """
+        self._core.remove_handler(function)

@@ -12,10 +12,10 @@ from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
-from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent
 from tb_mqtt_client.service.gateway import device_session as service
+from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.sync.callback_thread import CallbackThread
-from tb_mqtt_client.sync.runtime import require_plain
+from tb_mqtt_client.sync.runtime import plain_only, require_plain
 
 
 class DeviceSession(service.DeviceSession):
@@ -90,20 +90,44 @@ class DeviceSession(service.DeviceSession):
         """
         super().set_rpc_request_callback(_checked(cb))
 
-    async def handle_event_to_device(self, event: BaseGatewayEvent) -> Any:
-        """Call the callback for the type and class of an event in the thread for callbacks. The client calls this.
+    def rpc(self, *methods: str) -> Callable[[F], F]:
+        """Return a decorator: the plain function handles server-side RPC to the device with these methods.
+
+        See ``DeviceClient.rpc``. The function may also have a parameter that is annotated with ``DeviceSession`` or
+        ``GatewayRPCRequest``.
 
         Args:
-            event: The event.
-
-        Returns:
-            The result of the callback; ``None`` without a callback.
+            methods: The methods. Without any, the function's name is the method.
 
         Raises:
-            Exception: The exception of the callback.
+            TypeError: A method is not a ``str``; in the decorator: the function is a coroutine function, or its signature is not
+                possible.
+            ValueError: A method is empty; in the decorator: the method has a handler.
         """
-        callback = self._callback_for(event)
-        return None if callback is None else await self._callbacks.run(callback, self, event)
+        return plain_only(super().rpc(*methods))
+
+    def on_attribute(self, *keys: str) -> Callable[[F], F]:
+        """Return a decorator: the plain function is called when one of these shared attributes of the device changes.
+
+        See ``DeviceClient.on_attribute``. The function may also have a parameter that is annotated with ``DeviceSession``.
+
+        Args:
+            keys: The attributes.
+
+        Raises:
+            TypeError: A key is not a ``str``; in the decorator: the function is a coroutine function, or its signature is not
+                possible.
+            ValueError: There is no key, or one is empty.
+        """
+        return plain_only(super().on_attribute(*keys))
+
+    async def call(self, callback: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the program in the thread for callbacks. The client calls this.
+
+        Raises:
+            Exception: The exception of the function.
+        """
+        return await self._callbacks.run(callback, *arguments)
 
 
 def _checked(cb: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, cast, overload
 
@@ -19,10 +19,11 @@ from tb_mqtt_client.entities.gateway_event import GatewayEventType
 from tb_mqtt_client.service.gateway import client as service
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
+from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.sync.device import ATTRIBUTES_TIMEOUT, Callback, DeviceClient
 from tb_mqtt_client.sync.device_session import DeviceSession
 from tb_mqtt_client.sync.pending import Delivery
-from tb_mqtt_client.sync.runtime import Runtime
+from tb_mqtt_client.sync.runtime import Runtime, plain_only
 
 
 class EventDispatcher:
@@ -501,3 +502,40 @@ class GatewayClient(DeviceClient):
         if wait:
             return self._runtime.run(lambda: gateway.send_device_claim_request(device_session, gateway_claim_request, True))
         return self._runtime.deliver(lambda: gateway.send_device_claim_request(device_session, gateway_claim_request, False))
+
+    def rpc(self, *methods: str, devices: str | Iterable[str] | None = None) -> Callable[[F], F]:
+        """Return a decorator: the plain function handles server-side RPC to sub-devices, or to the gateway's own device.
+
+        See ``DeviceClient.rpc``. A function for sub-devices may also have a parameter that is annotated with ``DeviceSession`` or
+        ``GatewayRPCRequest``. A handler of the device's session comes first, then one for its name, then the first one for a
+        pattern that matches, and then the callback of the session.
+
+        Args:
+            methods: The methods. Without any, the function's name is the method.
+            devices: The sub-devices: a name, a pattern such as ``"boiler*"`` (wildcards ``*``, ``?`` and ``[...]``), or several of
+                them; ``"*"`` for all, also those that are announced later. A renamed device has both its names. ``None`` for the
+                gateway's own device.
+
+        Raises:
+            TypeError: A method or a name is not a ``str``; in the decorator: the function is a coroutine function, or its
+                signature is not possible.
+            ValueError: A method or a name is empty; in the decorator: the method has a handler for the same ``devices``.
+        """
+        return super().rpc(*methods) if devices is None else plain_only(self._gateway.rpc(*methods, devices=devices))
+
+    def on_attribute(self, *keys: str, devices: str | Iterable[str] | None = None) -> Callable[[F], F]:
+        """Return a decorator: the plain function is called when a shared attribute of sub-devices, or of the gateway, changes.
+
+        See ``DeviceClient.on_attribute``. A function for sub-devices may also have a parameter that is annotated with
+        ``DeviceSession``. The callback of the session, its handlers and those of the gateway are called in this order.
+
+        Args:
+            keys: The attributes.
+            devices: The sub-devices, as for ``rpc``; ``None`` for the gateway's own device.
+
+        Raises:
+            TypeError: A key or a name is not a ``str``; in the decorator: the function is a coroutine function, or its signature is
+                not possible.
+            ValueError: There is no key or no name, or one is empty.
+        """
+        return super().on_attribute(*keys) if devices is None else plain_only(self._gateway.on_attribute(*keys, devices=devices))

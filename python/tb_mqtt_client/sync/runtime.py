@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
-from functools import partial
+from functools import partial, wraps
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.life_cycle import ClientState
+from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.sync.callback_thread import CallbackThread
 from tb_mqtt_client.sync.loop_thread import LoopThread, User, shared_loop_thread
 from tb_mqtt_client.sync.pending import Delivery, Joined, PendingResult, Waiters, Work
@@ -262,6 +263,23 @@ class Runtime(User):
 
 
 def _nothing_posted(*_: object) -> None: ...
+
+
+def plain_only(decorator: Callable[[F], F], bridge: Callable[[str, Callable[..., Any]], Any] | None = None) -> Callable[[F], F]:
+    """Return a decorator that refuses coroutine functions.
+
+    Args:
+        decorator: Registers a function.
+        bridge: Returns the coroutine function that is registered in place of a function; ``None`` to register that itself.
+    """
+
+    def decorate(function: F) -> F:
+        require_plain("the handler", function)
+        registered: Any = function if bridge is None else wraps(function)(bridge("the handler", function))
+        decorator(registered)
+        return function
+
+    return decorate
 
 
 def require_plain(name: str, callback: object) -> None:

@@ -33,6 +33,7 @@ from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.service.ota.update import UpdateResult
 from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUpdater
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
+from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.service.requests.raw import raw_message
 
 logger: ExtendedLogger = get_logger(__name__)
@@ -859,6 +860,61 @@ class DeviceClient:
         if callback is not None:
             require_callable("callback", callback)
         self._engine.downlink.rpc_requests.set_callback(callback)
+
+    def rpc(self, *methods: str) -> Callable[[F], F]:
+        """Return a decorator: the function handles server-side RPC with these methods, and its result is the response.
+
+        ``@client.rpc("setValue")`` before ``async def set_value(value: int, unit: str = "C")``. The parameters of a request are
+        passed by name (a JSON object), in order (an array), or as the only argument (any other value). A function with one
+        parameter gets all of them in it, if its annotation allows that, as ``dict``, a dataclass and no annotation do. A parameter
+        that is annotated with ``RPCRequest`` gets the request.
+
+        The values are checked against the annotations, and dataclasses, enums and models of pydantic and msgspec are made from
+        them. If they do not fit, the platform gets an error that says why, and the function is not called. For other methods, the
+        callback of ``set_rpc_request_callback`` is called; without one, the platform gets an error that lists the methods.
+
+        Args:
+            methods: The methods. Without any, the function's name is the method.
+
+        Raises:
+            TypeError: A method is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: A method is empty; in the decorator: the method has a handler.
+        """
+        return self._engine.downlink.handlers.rpc(methods)
+
+    def on_attribute(self, *keys: str) -> Callable[[F], F]:
+        """Return a decorator: the function is called when one of these shared attributes is changed or deleted.
+
+        ``@client.on_attribute("interval", "mode")`` before ``def changed(interval: int = 10, mode: str = "eco")``. Parameters have
+        the names of the attributes; the only parameter for a single attribute may have any name, and ``**values`` takes all others.
+        An update has only the attributes that have changed, so that each parameter for one of several attributes needs a default
+        value. For a deleted attribute, the value is ``None`` if the annotation allows it, or else the default. A parameter that is
+        annotated with ``AttributeUpdate`` gets the update.
+
+        The values are checked as for ``rpc``. If one does not fit, the function is not called; this is logged, and counted in
+        ``inbound_malformed``. The callback of ``set_attribute_update_callback`` gets all updates, before the handlers. Handlers are
+        called one after the other, in the order in which they were registered.
+
+        Args:
+            keys: The attributes.
+
+        Raises:
+            TypeError: A key is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: There is no key, or one is empty.
+        """
+        return self._engine.downlink.handlers.on_attribute(keys)
+
+    def remove_handler(self, function: Callable[..., Any]) -> None:
+        """Remove a function that was registered with ``rpc`` or ``on_attribute``, for all its methods and attributes.
+
+        Args:
+            function: The function.
+
+        Raises:
+            ValueError: The function is not registered.
+        """
+        if not self._engine.downlink.handlers.remove(function):
+            raise ValueError(f"function: {function!r} is not a handler of this client")
 
 
 def _require(name: str, value: object, kind: type) -> None:

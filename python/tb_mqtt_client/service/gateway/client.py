@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -28,6 +28,7 @@ from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.gateway.sub_devices import SubDevices
+from tb_mqtt_client.service.requests.handlers import F
 
 
 class GatewayClient(DeviceClient):
@@ -496,6 +497,55 @@ class GatewayClient(DeviceClient):
         if not wait_for_publish:
             return delivery
         return await self._engine.wait_for(delivery, GATEWAY_CLAIM_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+
+    def rpc(self, *methods: str, devices: str | Iterable[str] | None = None) -> Callable[[F], F]:
+        """Return a decorator: the function handles server-side RPC to sub-devices, or to the gateway's own device.
+
+        See ``DeviceClient.rpc``. A function for sub-devices may also have a parameter that is annotated with ``DeviceSession`` or
+        ``GatewayRPCRequest``. A handler of the device's session comes first, then one for its name, then the first one for a
+        pattern that matches, and then the callback of the session.
+
+        Args:
+            methods: The methods. Without any, the function's name is the method.
+            devices: The sub-devices: a name, a pattern such as ``"boiler*"`` (wildcards ``*``, ``?`` and ``[...]``), or several of
+                them; ``"*"`` for all, also those that are announced later. A renamed device has both its names. ``None`` for the
+                gateway's own device.
+
+        Raises:
+            TypeError: A method or a name is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: A method or a name is empty; in the decorator: the method has a handler for the same ``devices``.
+        """
+        return super().rpc(*methods) if devices is None else self.device_manager.handlers.of(devices).rpc(methods)
+
+    def on_attribute(self, *keys: str, devices: str | Iterable[str] | None = None) -> Callable[[F], F]:
+        """Return a decorator: the function is called when a shared attribute of sub-devices, or of the gateway itself, changes.
+
+        See ``DeviceClient.on_attribute``. A function for sub-devices may also have a parameter that is annotated with
+        ``DeviceSession``. The callback of the session, its handlers and those of the gateway are called in this order.
+
+        Args:
+            keys: The attributes.
+            devices: The sub-devices, as for ``rpc``; ``None`` for the gateway's own device.
+
+        Raises:
+            TypeError: A key or a name is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: There is no key or no name, or one is empty.
+        """
+        if devices is None:
+            return super().on_attribute(*keys)
+        return self.device_manager.handlers.of(devices).on_attribute(keys)
+
+    def remove_handler(self, function: Callable[..., Any]) -> None:
+        """Remove a function that was registered with ``rpc`` or ``on_attribute`` of this client, for all devices.
+
+        Args:
+            function: The function.
+
+        Raises:
+            ValueError: The function is not registered.
+        """
+        if not self.device_manager.handlers.remove(function):
+            super().remove_handler(function)
 
     def health(self) -> dict[str, Any]:
         """Return the state as ``DeviceClient.health`` does, and ``devices``: the number of registered sub-devices."""

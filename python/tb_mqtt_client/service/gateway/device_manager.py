@@ -14,7 +14,9 @@ from tb_mqtt_client.service.gateway.device_session import (
     DeviceSession,
     RPCRequestCallback,
     StateChangeCallback,
+    sub_device_handlers,
 )
+from tb_mqtt_client.service.gateway.handlers import SubDeviceHandlers
 
 logger: ExtendedLogger = get_logger(__name__)
 
@@ -25,6 +27,8 @@ class DeviceManager:
     def __init__(self) -> None:
         self.make_session: Callable[[DeviceInfo], DeviceSession] = DeviceSession
         """Makes the session of a new device. A program may set a subclass of ``DeviceSession`` before the first device."""
+        self.handlers = SubDeviceHandlers(sub_device_handlers)
+        """The handlers of the gateway for RPC requests to sub-devices and for their attributes."""
         self._sessions: dict[UUID, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}
         self._by_original_name: dict[str, DeviceSession] = {}
@@ -41,6 +45,7 @@ class DeviceManager:
             return known
         session = self.make_session(DeviceInfo(device_name, device_profile))
         session.manager = self
+        session.shared_handlers = self.handlers
         self._sessions[session.device_info.device_id] = session
         self._by_name[device_name] = session
         self._by_original_name[device_name] = session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity
@@ -17,6 +18,9 @@ from tb_mqtt_client.entities.gateway.device_info import DeviceInfo
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_rpc_request import GatewayRPCRequest
 from tb_mqtt_client.entities.gateway_event import BaseGatewayEvent, GatewayEventType
+from tb_mqtt_client.service.gateway.handlers import SubDeviceHandlers
+from tb_mqtt_client.service.requests.binding import Context
+from tb_mqtt_client.service.requests.handlers import AttributeHandler, F, Handlers, RPCHandler
 
 StateChangeCallback: TypeAlias = Callable[["DeviceSession"], None]
 AttributeUpdateCallback: TypeAlias = Callable[["DeviceSession", AttributeUpdate], Awaitable[None] | None]
@@ -51,6 +55,9 @@ class DeviceSession:
     """The ``DeviceManager`` of the session; ``None`` once the device was disconnected or deleted."""
     _identity: DeviceIdentity | None = field(default=None, init=False, repr=False)
     _identity_name: str | None = field(default=None, init=False, repr=False)
+    shared_handlers: SubDeviceHandlers | None = field(default=None, init=False, repr=False)
+    """The gateway's handlers for its sub-devices; ``None`` without a ``DeviceManager``."""
+    _own_handlers: Handlers | None = field(default=None, init=False, repr=False)
 
     @property
     def identity(self) -> DeviceIdentity:
@@ -126,6 +133,85 @@ class DeviceSession:
         """
         self.rpc_request_callback = _checked(cb)
 
+    def rpc(self, *methods: str) -> Callable[[F], F]:
+        """Return a decorator: the function handles server-side RPC to the device with these methods.
+
+        See ``DeviceClient.rpc``. The function may also have a parameter that is annotated with ``DeviceSession`` or
+        ``GatewayRPCRequest``.
+
+        Args:
+            methods: The methods. Without any, the function's name is the method.
+
+        Raises:
+            TypeError: A method is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: A method is empty; in the decorator: the method has a handler.
+        """
+        return self._handlers().rpc(methods)
+
+    def on_attribute(self, *keys: str) -> Callable[[F], F]:
+        """Return a decorator: the function is called when one of these shared attributes of the device is changed or deleted.
+
+        See ``DeviceClient.on_attribute``. The function may also have a parameter that is annotated with ``DeviceSession``.
+
+        Args:
+            keys: The attributes.
+
+        Raises:
+            TypeError: A key is not a ``str``; in the decorator: the signature of the function is not possible.
+            ValueError: There is no key, or one is empty.
+        """
+        return self._handlers().on_attribute(keys)
+
+    def remove_handler(self, function: Callable[..., Any]) -> None:
+        """Remove a function that was registered with ``rpc`` or ``on_attribute``, for all its methods and attributes.
+
+        Args:
+            function: The function.
+
+        Raises:
+            ValueError: The function is not registered.
+        """
+        if self._own_handlers is None or not self._own_handlers.remove(function):
+            raise ValueError(f"function: {function!r} is not a handler of this session")
+
+    def _handlers(self) -> Handlers:
+        if self._own_handlers is None:
+            self._own_handlers = sub_device_handlers()
+        return self._own_handlers
+
+    def _all_handlers(self) -> list[Handlers]:
+        own = [] if self._own_handlers is None else [self._own_handlers]
+        if self.shared_handlers is None:
+            return own
+        return own + self.shared_handlers.matching({self.device_info.device_name, self.device_info.original_name})
+
+    def handler_of(self, method: str) -> RPCHandler | None:
+        """Return the handler of an RPC method: of this session, or else of the gateway; ``None`` without one."""
+        found = (handlers.of_method(method) for handlers in self._all_handlers())
+        return next((handler for handler in found if handler is not None), None)
+
+    @property
+    def methods(self) -> set[str]:
+        """The RPC methods that have a handler."""
+        return {method for handlers in self._all_handlers() for method in handlers.methods}
+
+    def handlers_of(self, update: AttributeUpdate) -> list[AttributeHandler]:
+        """Return the handlers of the attributes of an update: those of this session, then those of the gateway."""
+        return [handler for handlers in self._all_handlers() for handler in handlers.of_update(update)]
+
+    def context_of(self, event: BaseGatewayEvent) -> Context:
+        """Return what a handler may get besides values: the event and this session."""
+        return {type(event): event, DeviceSession: self}
+
+    async def call(self, callback: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the program where callbacks of the session run, and await its result if that is awaitable.
+
+        Raises:
+            Exception: The exception of the function.
+        """
+        result = callback(*arguments)
+        return await result if inspect.isawaitable(result) else result
+
     async def handle_event_to_device(self, event: BaseGatewayEvent) -> Any:
         """Call the callback for the type and class of an event.
 
@@ -139,10 +225,7 @@ class DeviceSession:
             Exception: The exception of the callback.
         """
         callback = self._callback_for(event)
-        if callback is None:
-            return None
-        result = callback(self, event)
-        return await result if inspect.isawaitable(result) else result
+        return None if callback is None else await self.call(callback, self, event)
 
     def _callback_for(self, event: BaseGatewayEvent) -> Callable[..., Any] | None:
         if event.event_type is GatewayEventType.DEVICE_ATTRIBUTE_UPDATE and isinstance(event, AttributeUpdate):
@@ -151,7 +234,8 @@ class DeviceSession:
         if event.event_type is GatewayEventType.DEVICE_REQUESTED_ATTRIBUTE_RESPONSE and is_response:
             return self.attribute_response_callback
         if event.event_type is GatewayEventType.DEVICE_RPC_REQUEST and isinstance(event, GatewayRPCRequest):
-            return self.rpc_request_callback
+            handler = self.handler_of(event.method)
+            return self.rpc_request_callback if handler is None else partial(_respond, handler)
         return None
 
     def __eq__(self, other: object) -> bool:
@@ -161,6 +245,15 @@ class DeviceSession:
 
     def __hash__(self) -> int:
         return hash(self.device_info)
+
+
+def _respond(handler: RPCHandler, session: DeviceSession, request: GatewayRPCRequest) -> Any:
+    return handler.respond(request, session.context_of(request))
+
+
+def sub_device_handlers() -> Handlers:
+    """Make an empty group of handlers for sub-devices."""
+    return Handlers(GatewayRPCRequest, AttributeUpdate, DeviceSession)
 
 
 def _checked(cb: Any) -> Any:

@@ -34,8 +34,9 @@ from tb_mqtt_client.service.gateway.device_session import DeviceSession
 from tb_mqtt_client.service.gateway.direct_event_dispatcher import DirectEventDispatcher
 from tb_mqtt_client.service.requests.callbacks import call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
+from tb_mqtt_client.service.requests.handlers import no_handler
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
-from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC, error_of
 from tb_mqtt_client.service.session.protocol import HandlerOptions, Session
 
 MAX_WAITING = 100
@@ -91,6 +92,8 @@ class GatewayAttributeUpdatesHandler:
         # A lock is acquired in the order of the requests for it, so updates stay in order.
         async with self._turns.setdefault(session, asyncio.Lock()):
             await call_reporting(self._report, f"attribute updates of {update.device_name}", dispatch, event)
+            for handler in session.handlers_of(event):
+                await handler.process(self._report, event, session.context_of(event), session.call)
 
 
 RequestKey: TypeAlias = tuple[UUID, int]
@@ -191,8 +194,8 @@ class GatewayRPCHandler:
             return _error(request.device_name, request.request_id, "The gateway has no such device")
         session.update_last_seen()
         request.set_device_session(session)
-        if session.rpc_request_callback is None:
-            return _error(request.device_name, request.request_id, "The device has no callback for RPC requests")
+        if session.rpc_request_callback is None and session.handler_of(request.method) is None:
+            return _error(request.device_name, request.request_id, no_handler(request.method, session.methods))
         return await self._run_callback(topic, payload, session, request)
 
     async def _run_callback(
@@ -202,7 +205,7 @@ class GatewayRPCHandler:
             return _as_response(request, await self._event_dispatcher.dispatch(request, device_session=session))
 
         def failed(error: BaseException) -> GatewayRPCResponse:
-            return _error(request.device_name, request.request_id, error)
+            return _error(request.device_name, request.request_id, error_of(error))
 
         what = f"the RPC request {request.method!r} to {request.device_name}"
         return await self._rpc.run(topic, payload, what, run_callback, failed)
@@ -222,7 +225,7 @@ def _as_response(request: GatewayRPCRequest, returned: Any) -> GatewayRPCRespons
     return GatewayRPCResponse.of_device(request.device_name, returned.with_fields(request_id=request.request_id))
 
 
-def _error(device_name: str, request_id: int | str, error: str | BaseException) -> GatewayRPCResponse:
+def _error(device_name: str, request_id: int | str, error: str | dict[str, Any] | BaseException) -> GatewayRPCResponse:
     return GatewayRPCResponse.build(device_name, request_id, error=error)
 
 

@@ -62,6 +62,11 @@ class InboundReport:
         self.refused += 1
         self._log.warn_of("refused", "Dropping a message on %s: %d others are waiting for their callbacks", topic, limit)
 
+    def attribute_refused(self, handler: str, error: Exception) -> None:
+        """Count an attribute update with a value that its handler cannot take."""
+        self.malformed += 1
+        self._log.warn_of(f"attribute, {handler}", "%s is not called for an attribute update: %s", handler, error)
+
     def request_unanswered(self, request: object, error: Exception) -> None:
         """Log that a request, which no caller awaits, got no response."""
         self._log.warn_of(f"unanswered, {type(error).__name__}", "%s got no response: %s", request, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from tb_mqtt_client.common.async_utils import Delivery
@@ -22,8 +23,9 @@ from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER, RPCResponse
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
 from tb_mqtt_client.service.requests.callbacks import Callback, call, call_reporting
 from tb_mqtt_client.service.requests.dispatch import InboundReport
+from tb_mqtt_client.service.requests.handlers import Handlers, no_handler
 from tb_mqtt_client.service.requests.outgoing import PendingRequests
-from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC
+from tb_mqtt_client.service.requests.server_rpc import ServerSideRPC, error_of
 from tb_mqtt_client.service.session.protocol import HandlerOptions, Session
 
 
@@ -40,10 +42,11 @@ AttributeUpdateCallback = Callback[None]
 
 
 class AttributeUpdatesHandler(MessageHandler):
-    """Passes attribute updates to the callback. Ignores them without one."""
+    """Passes attribute updates to the callback, and to the handlers of their attributes. Ignores them without any."""
 
-    def __init__(self, payload_format: DeviceFormat, report: InboundReport) -> None:
+    def __init__(self, payload_format: DeviceFormat, report: InboundReport, handlers: Handlers | None = None) -> None:
         super().__init__(payload_format, report)
+        self._handlers = handlers
         self._callback: AttributeUpdateCallback | None = None
         self.listeners: list[Callable[[AttributeUpdate], None]] = []
         """Parts of the client that are called before the callback. They do not wait."""
@@ -53,8 +56,9 @@ class AttributeUpdatesHandler(MessageHandler):
         self._callback = callback
 
     async def handle(self, topic: str, payload: bytes) -> None:
-        """Read an update, and wait until the callback has processed it."""
-        if self._callback is None and not self.listeners:
+        """Read an update, and wait until the callback and the handlers have processed it, one after the other."""
+        handlers = self._handlers
+        if self._callback is None and not self.listeners and not (handlers is not None and handlers.has_attributes):
             return
         try:
             update: AttributeUpdate = self._format.parse_attribute_update(payload)
@@ -65,6 +69,10 @@ class AttributeUpdatesHandler(MessageHandler):
             listener(update)
         if self._callback is not None:
             await call_reporting(self._report, "attribute updates", self._callback, update)
+        if handlers is not None:
+            context = {AttributeUpdate: update}
+            for handler in handlers.of_update(update):
+                await handler.process(self._report, update, context)
 
 
 RPCRequestCallback = Callback[Any]
@@ -75,11 +83,18 @@ NoticeHandler = Callable[[RPCRequest], Awaitable[None]]
 
 
 class RPCRequestsHandler(MessageHandler):
-    """Passes RPC requests to the callback, and returns its responses."""
+    """Passes RPC requests to the handlers of their methods, or else to the callback, and returns the responses."""
 
-    def __init__(self, payload_format: DeviceFormat, report: InboundReport, rpc: ServerSideRPC[RPCResponse]) -> None:
+    def __init__(
+        self,
+        payload_format: DeviceFormat,
+        report: InboundReport,
+        rpc: ServerSideRPC[RPCResponse],
+        handlers: Handlers | None = None,
+    ) -> None:
         super().__init__(payload_format, report)
         self._rpc = rpc
+        self._handlers = handlers
         self._callback: RPCRequestCallback | None = None
         self._notices: dict[str, NoticeHandler] = {}
 
@@ -98,8 +113,8 @@ class RPCRequestsHandler(MessageHandler):
         """Process an RPC request.
 
         Returns:
-            The callback's response. It is an error if the callback raises, does not end in time, returns a value that JSON
-            cannot carry, or does not exist.
+            The response of the handler or callback. It is an error if that raises, does not end in time, returns a value that
+            JSON cannot carry, or does not exist.
 
             ``None`` if no response must be sent: the topic has no valid id, and the server disconnects a device that responds with
             an invalid one (docs/platform_contract.md, section 8); the message is a copy of a running request (section 2); it is a
@@ -114,15 +129,17 @@ class RPCRequestsHandler(MessageHandler):
             self._report.message_malformed(topic, payload, error)
             request_id = request_id_of(topic)
             return None if request_id is None else RPCResponse.build(request_id, error=str(error))
-        callback = self._callback
+        handler = self._handlers.of_method(request.method) if self._handlers is not None else None
+        callback = self._callback if handler is None else partial(handler.respond, context={RPCRequest: request})
         if callback is None:
-            return RPCResponse.build(request.request_id, error="The device has no callback for RPC requests")
+            known = self._handlers.methods if self._handlers is not None else ()
+            return RPCResponse.build(request.request_id, error=no_handler(request.method, known))
 
         async def run_callback() -> RPCResponse | None:
             return _as_response(request, await call(callback, request))
 
         def failed(error: BaseException) -> RPCResponse:
-            return RPCResponse.build(request.request_id, error=error)
+            return RPCResponse.build(request.request_id, error=error_of(error))
 
         return await self._rpc.run(topic, payload, f"the RPC request {request.method!r}", run_callback, failed)
 
@@ -203,11 +220,13 @@ class DeviceDownlink:
             report, tasks, self._queue_response, _error_response, rpc_callback_timeout
         )
         """Runs the callbacks for RPC requests."""
-        self.attribute_updates: AttributeUpdatesHandler = AttributeUpdatesHandler(payload_format, report)
+        self.handlers: Handlers = Handlers(RPCRequest, AttributeUpdate)
+        """The functions of the program for methods and attributes."""
+        self.attribute_updates: AttributeUpdatesHandler = AttributeUpdatesHandler(payload_format, report, self.handlers)
         self.attribute_responses: ResponseHandler[RequestedAttributeResponse] = ResponseHandler(
             payload_format, report, payload_format.parse_attribute_response
         )
-        self.rpc_requests: RPCRequestsHandler = RPCRequestsHandler(payload_format, report, self.rpc)
+        self.rpc_requests: RPCRequestsHandler = RPCRequestsHandler(payload_format, report, self.rpc, self.handlers)
         self.rpc_responses: ResponseHandler[RPCResponse] = ResponseHandler(
             payload_format, report, payload_format.parse_rpc_response
         )

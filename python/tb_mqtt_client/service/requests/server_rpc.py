@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from tb_mqtt_client.common.async_utils import Delivery
-from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.exceptions import NotConnectedError, RPCRefusal
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.service.requests.callbacks import ENDS_THE_PROGRAM
@@ -23,6 +23,11 @@ MAX_REFUSALS = 100
 
 R = TypeVar("R")
 """A response."""
+
+
+def error_of(error: BaseException) -> str | dict[str, Any] | BaseException:
+    """Return what an error response says about an exception of a callback: a refusal's own text, or the exception itself."""
+    return error.error if isinstance(error, RPCRefusal) else error
 
 
 class ServerSideRPC(Generic[R]):
@@ -127,6 +132,10 @@ class ServerSideRPC(Generic[R]):
             return task.result()
         except ENDS_THE_PROGRAM:
             raise
+        except RPCRefusal as refusal:
+            # The caller's mistake, which only the caller has to know.
+            logger.info("Refused %s: %s", what, refusal.error)
+            return failed(refusal)
         except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             return self._failed(what, error, failed)
 
