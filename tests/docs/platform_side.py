@@ -79,6 +79,30 @@ async def server_side_rpc_of_a_sub_device(emulator, program):
     await program.interrupt()
 
 
+async def handlers_by_name(emulator, program):
+    await program.printed("ready")
+    for params in ({"value": 60}, [60], 60):
+        assert await emulator.call_rpc("device", "setValue", params) == {"result": {"set": 60.0, "unit": "C"}}
+    assert await emulator.call_rpc("device", "setValue", 95) == {"error": "out of range"}
+    error = "setValue: value must be a number, not 'hot'"
+    assert await emulator.call_rpc("device", "setValue", {"value": "hot"}) == {"error": error}
+    assert await emulator.call_rpc("device", "wash", {"name": "wool"}) == {"result": "wool for 30 min"}
+    error = "There is no method 'rinse'; the methods are setValue, wash"
+    assert await emulator.call_rpc("device", "rinse") == {"error": error}
+    assert await emulator.set_shared_attributes("device", {"interval": 5})
+    await program.printed("interval: 5 mode: None")
+    await program.interrupt()
+
+
+async def handlers_of_sub_devices(emulator, program):
+    await program.printed("ready")
+    assert await emulator.call_rpc("boiler 2", "heat", 60) == {"result": "boiler 2: 60.0 degrees"}
+    assert await emulator.call_rpc("boiler 2", "heat", 91) == {"error": "too hot"}
+    assert await emulator.set_shared_attributes("boiler 1", {"interval": 5})
+    await program.printed("boiler 1 every 5 s")
+    await program.interrupt()
+
+
 async def metadata(emulator, program):
     await program.end()
     [reported] = emulator.device("meter 7").metadata

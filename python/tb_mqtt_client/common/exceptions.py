@@ -158,7 +158,7 @@ class RPCRefusal(TBMQTTError):  # a reply to the caller, not a failure of the pr
             raise TypeError(f"error must be a text or a dict of JSON values, not {error!r}")
         validate_json_compatibility(error)
         super().__init__(error)
-        self.error = error
+        self.error: str | dict[str, Any] = error
 
 
 class NoDeviceSessionError(TBMQTTError, TypeError, AttributeError):

@@ -20,7 +20,10 @@ from typing import Any
 Convert = Callable[[Any, str], Any]
 """Returns a JSON value as the annotation's type. Gets the name of the value for the ``ValueError`` that it raises."""
 
-OBJECT, ARRAY, NULL, OTHER = "object", "array", "null", "other"
+OBJECT: str = "object"
+ARRAY: str = "array"
+NULL: str = "null"
+OTHER: str = "other"
 """The kinds of JSON values that a binding of parameters distinguishes."""
 
 

@@ -27,7 +27,7 @@ class DeviceManager:
     def __init__(self) -> None:
         self.make_session: Callable[[DeviceInfo], DeviceSession] = DeviceSession
         """Makes the session of a new device. A program may set a subclass of ``DeviceSession`` before the first device."""
-        self.handlers = SubDeviceHandlers(sub_device_handlers)
+        self.handlers: SubDeviceHandlers = SubDeviceHandlers(sub_device_handlers)
         """The handlers of the gateway for RPC requests to sub-devices and for their attributes."""
         self._sessions: dict[UUID, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}

@@ -38,8 +38,8 @@ class BoundFunction:
             TypeError: ``function`` cannot be called, or a parameter has an annotation that is not supported.
         """
         require_callable("the handler", function)
-        self.function = function
-        self.name = name_of(function)
+        self.function: Callable[..., Any] = function
+        self.name: str = name_of(function)
         contexts = tuple(contexts)
         try:
             signature = inspect.signature(function)
@@ -66,7 +66,7 @@ class BoundFunction:
             for one in signature.parameters.values()
             if one.name not in self.contexts
         ]
-        self.values = signature.replace(parameters=values, return_annotation=inspect.Signature.empty)
+        self.values: inspect.Signature = signature.replace(parameters=values, return_annotation=inspect.Signature.empty)
         """The signature without the parameters that get a context."""
 
     def prepared(self, values: inspect.BoundArguments, context: Context) -> Callable[[], Any]:
@@ -154,7 +154,7 @@ class AttributeFunction(BoundFunction):
                 alone, or an attribute has no parameter.
         """
         super().__init__(function, contexts)
-        self.keys = keys
+        self.keys: tuple[str, ...] = keys
         parameters = list(self.values.parameters.values())
         by_name = [one for one in parameters if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
         self._rest = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
@@ -164,7 +164,7 @@ class AttributeFunction(BoundFunction):
             self._parameters = {one.name: one for one in by_name}
             self._check(by_name)
         if any(one.kind is one.VAR_POSITIONAL for one in parameters):
-            raise TypeError(f"{self.name}: attributes are passed by name, so that there must be no *arguments")
+            raise TypeError(f"{self.name}: attributes are passed by name, never to *arguments")
 
     def _check(self, by_name: list[inspect.Parameter]) -> None:
         attributes = ", ".join(repr(key) for key in self.keys)

@@ -26,7 +26,7 @@ class RPCHandler:
     """The function for the RPC requests with some methods."""
 
     def __init__(self, function: RPCFunction) -> None:
-        self.function = function
+        self.function: RPCFunction = function
 
     def respond(self, request: RPCRequest | GatewayRPCRequest, context: Context) -> Any:
         """Call the function with the parameters of a request.
@@ -49,7 +49,7 @@ class AttributeHandler:
     """The function for changes of some attributes."""
 
     def __init__(self, function: AttributeFunction) -> None:
-        self.function = function
+        self.function: AttributeFunction = function
 
     def concerns(self, update: AttributeUpdate) -> bool:
         """Return True if an update changes or deletes one of the attributes."""

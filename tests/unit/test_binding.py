@@ -344,7 +344,7 @@ def with_rpc_request(request: RPCRequest): ...
         (of_another, "of_another: the parameter 'other' is not one of the attributes 'interval', 'mode'"),
         (without_default, "the parameter 'interval' needs a default value, because another attribute may change alone"),
         (with_default, "with_default: the parameter 'value' is not one of the attributes"),
-        (in_order, r"attributes are passed by name, so that there must be no \*arguments"),
+        (in_order, r"attributes are passed by name, never to \*arguments"),
         (with_rpc_request, "the parameter 'request' is annotated with RPCRequest, which it does not get"),
         (unsupported, "unsupported: 'a' has the annotation complex"),
     ],
