@@ -57,6 +57,7 @@ MAY_IMPORT_NATIVE_CORE = (
     "sync.device",
     "sync.runtime",
     "one_x",
+    "bench",
 )
 """The modules and packages that may import the native core: values, limits, and the pipeline from a send to a payload."""
 

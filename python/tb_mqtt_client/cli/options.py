@@ -79,15 +79,18 @@ def _output(*names: str, **settings: Any) -> Decorator:
     return click.option(*names, cls=_SharedOption, section="Output", **settings)
 
 
-_CONNECTION = (
-    _connection("--config", metavar="FILE", type=FILE, help="TOML file with these and other settings of the client."),
-    _connection("--profile", metavar="NAME", help="Table of the file to use.  [default: the keys outside any table]"),
+_SERVER = (
     _connection(
         "--host", metavar="HOST", help="Server, or several separated by commas; also HOST:PORT and mqtts://HOST.  [env: TB_HOST]"
     ),
     _connection("--port", metavar="PORT", type=click.IntRange(1, 65535), help="MQTT port.  [env: TB_PORT; default: 1883]"),
     _connection("--token-file", metavar="FILE", type=FILE, help="File with the access token.  [env of the token: TB_ACCESS_TOKEN]"),
     _connection("--token", metavar="TOKEN", help="Access token; other users of this machine can see it in the list of processes."),
+)
+_CONNECTION = (
+    _connection("--config", metavar="FILE", type=FILE, help="TOML file with these and other settings of the client."),
+    _connection("--profile", metavar="NAME", help="Table of the file to use.  [default: the keys outside any table]"),
+    *_SERVER,
     _connection("--username", metavar="NAME", help="User name, instead of a token.  [env: TB_USERNAME]"),
     _connection(
         "--password-file", metavar="FILE", type=FILE, help="File with the password of the user.  [env of the password: TB_PASSWORD]"
@@ -139,6 +142,16 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, connection=connection, **kwargs)
 
     return _with(_CONNECTION, gathered)
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the connection options for a host and a token to a command, which receives ``connection: ConnectionOptions``."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, host: str | None, port: int | None, token_file: str | None, token: str | None, **kwargs: Any) -> Any:
+        return command(*args, connection=ConnectionOptions(host=host, port=port, token_file=token_file, token=token), **kwargs)
+
+    return _with(_SERVER, gathered)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
