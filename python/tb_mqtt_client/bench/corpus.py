@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FIRST_TS = 1_700_000_000_000
-STATES = ("idle", "running", "überlastet", 'error: "E7"')
+STATES: tuple[str, ...] = ("idle", "running", "überlastet", 'error: "E7"')
 
 Send = tuple[str | None, list[dict[str, Any]]]
 """The name of a sub-device, or ``None`` for the connected device, and its records ``{"ts": milliseconds, "values": {...}}``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-INTERPRETERS = ("bin/python", "Scripts/python.exe")
+INTERPRETERS: tuple[str, ...] = ("bin/python", "Scripts/python.exe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Peer:
         return self.program not in ("json", "orjson")
 
 
-OWN = Peer("own", "tb_mqtt_client")
+OWN: Peer = Peer("own", "tb_mqtt_client")
 
 
 def serializers() -> list[Peer]:

@@ -17,8 +17,8 @@ from tb_mqtt_client.bench.corpus import Corpus, Points, difference, points_of
 from tb_mqtt_client.bench.peers import Peer
 from tb_mqtt_client.bench.sink import DEVICE, GATEWAY
 
-WORKER = Path(__file__).with_name("worker.py")
-LINE = 2**28
+WORKER: Path = Path(__file__).with_name("worker.py")
+LINE: int = 2**28
 """The longest line of a process, in bytes: the datapoints that an emulator has received."""
 
 
@@ -132,7 +132,7 @@ class Bench:
             lines = errors.result().decode(errors="replace").strip().splitlines()
             measured.problem = f"it ended with exit code {code}: {lines[-1] if lines else 'without a message'}"
         elif servers is None:
-            measured.problem = self._check(payload_file.read_bytes().split(b"\n"), peer, measured)
+            measured.problem = self._check(payload_file.read_bytes().splitlines(), peer, measured)
         else:
             measured.problem = await self._check_sends(servers, measured)
         return measured

@@ -13,7 +13,8 @@ from typing import Any
 
 from tb_mqtt_client.emulator import Emulator
 
-DEVICE, GATEWAY = "bench-device", "bench-gateway"
+DEVICE: str = "bench-device"
+GATEWAY: str = "bench-gateway"
 """The access tokens."""
 
 

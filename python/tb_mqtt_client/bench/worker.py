@@ -20,13 +20,13 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Job = dict[str, Any]
 Sends = list[tuple[str | None, list[dict[str, Any]]]]
 Server = dict[str, Any]
 
-OUT = sys.stdout
+OUT: TextIO = sys.stdout
 """Where results are written."""
 ENDLESS = 600.0
 """Seconds to wait for acknowledgements; the parent process ends this one earlier."""
@@ -35,13 +35,13 @@ ENDLESS = 600.0
 class Program:
     """A program whose work is measured. A subclass has a method for each work that it can do, and its name."""
 
-    name = ""
+    name: str = ""
 
     def __init__(self, job: Job, sends: Sends) -> None:
-        self.job = job
+        self.job: Job = job
         self.gateway: bool = job["gateway"]
-        self.sends = sends
-        self.runner = asyncio.Runner()
+        self.sends: Sends = sends
+        self.runner: asyncio.Runner = asyncio.Runner()
 
     def prepare(self) -> None:
         """Prepare one round; this is not measured."""
@@ -167,7 +167,7 @@ class Orjson(Dumps):
 class StandardJson(Dumps):
     """``json.dumps`` of Python, to bytes."""
 
-    name = "json.dumps"
+    name: str = "json.dumps"
 
     def __init__(self, job: Job, sends: Sends) -> None:
         super().__init__(job, sends)
@@ -293,9 +293,9 @@ class _Session:
     """What the SDK's messages read of a sub-device session."""
 
     def __init__(self, name: str | None) -> None:
-        self.device_info = self
-        self.device_name = name
-        self.device_profile = "default"
+        self.device_info: _Session = self
+        self.device_name: str | None = name
+        self.device_profile: str = "default"
 
 
 PROGRAMS: dict[str, type[Program]] = {"own": Own, "orjson": Orjson, "json": StandardJson, "sdk1": SdkOne, "sdk2": SdkTwo}
@@ -359,7 +359,7 @@ def measure(job: Job) -> None:
     program.prepare()
     payloads = program.payloads(work())
     Path(job["payloads"]).write_bytes(b"\n".join(payloads))
-    report(payloads=len(payloads), payload_bytes=sum(map(len, payloads)), largest=max(map(len, payloads)))
+    report(payloads=len(payloads), payload_bytes=sum(map(len, payloads)), largest=max(map(len, payloads), default=0))
     for _ in range(job["rounds"]):
         program.prepare()
         _, seconds, cpu = timed(work)

@@ -28,7 +28,7 @@ from tb_mqtt_client.cli.running import run
 from tb_mqtt_client.cli.settings import ConnectionOptions, load
 from tb_mqtt_client.cli.terminal import Terminal, counted
 
-WORKS = {
+WORKS: dict[str, tuple[str, str]] = {
     "encode": ("dicts", "encoded sends"),
     "split": ("dicts", "payloads"),
     "send": ("dicts", "acknowledgements"),
@@ -37,7 +37,7 @@ WORKS = {
 ROUND = 100_000
 """Datapoints in a round, unless --sends is given."""
 DEFAULT_MIX = "float=5,int=3,str,bool"
-LARGEST_PACKET = 2**28 - 1
+LARGEST_PACKET: int = 2**28 - 1
 
 
 @dataclass(frozen=True, slots=True)
