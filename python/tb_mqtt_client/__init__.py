@@ -2,6 +2,7 @@
 
 from tb_mqtt_client._native import __version__
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.exceptions import (
     BackpressureException,
     ConnectionLostError,
@@ -11,6 +12,7 @@ from tb_mqtt_client.common.exceptions import (
     NotAStoreError,
     NotConnectedError,
     ProxyRefusedError,
+    QueueFullError,
     RequestRefusedError,
     RPCRefusal,
     StoreError,
@@ -93,6 +95,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionLostError",
     "ConnectionRefusedByServer",
+    "Delivery",
     "DeviceClient",
     "DeviceConfig",
     "DeviceNotConnectedError",
@@ -119,6 +122,7 @@ __all__ = [
     "ProxyRefusedError",
     "PublishResult",
     "PublishingPaused",
+    "QueueFullError",
     "QueueHigh",
     "QueueLow",
     "QueuePolicy",

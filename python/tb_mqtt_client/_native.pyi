@@ -11,7 +11,7 @@ an *uplink* holds the encoded datapoints of one send, all of one device; a *payl
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -44,6 +44,8 @@ __all__ = [
     "take_all",
     "validate_key",
 ]
+
+_T = TypeVar("_T")
 
 __version__: Final[str]
 """Version of the extension; equal to the version of the distribution."""
@@ -379,6 +381,18 @@ class Payload:
         Uplinks are in order of their first datapoint. For a part that ``split`` made, the index is a place in the ``sources`` of
         the payload that was split.
         """
+    def of_sources(self, items: list[_T]) -> tuple[list[_T], int | list[int]]:
+        """Return the items of the uplinks in ``sources``, and how many datapoints of each uplink this payload acknowledges.
+
+        Args:
+            items: One item for each uplink of the input.
+
+        Returns:
+            The items in the order of ``sources``, and one number if it is the same for all of them, otherwise a list.
+
+        Raises:
+            IndexError: There are fewer items than uplinks.
+        """
     def device_identities(self) -> list[DeviceIdentity]:
         """Return the sub-devices of a gateway payload, in order. Empty for a device's own payload."""
     def split(self, max_size: int, max_datapoints: int = 0, max_devices: int = 0) -> list[Payload]:
@@ -421,6 +435,9 @@ class PackedUplinks:
         Numbers from 10**8 to 10**11 are times from 1973 on if they are seconds, but in the early seventies if they are
         milliseconds. Numbers from 10**14 on are milliseconds later than the year 5138.
         """
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether every uplink of the batch is in exactly one payload, and no datapoint is in none."""
 
 def pack_timeseries(
     uplinks: Sequence[EncodedUplink],

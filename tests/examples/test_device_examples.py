@@ -177,6 +177,13 @@ async def test_boots_offline(emulator, example):
     assert output.index("no connection") < output.index("connected to")
 
 
+async def test_send_from_callbacks(emulator, example):
+    async with example("device/send_from_callbacks.py", 20) as program:
+        output = await program.end()
+    assert output == "delivered: 20 of 20\n"
+    assert len(telemetry(emulator)) == 20
+
+
 async def test_store_and_forward(emulator, example):
     """The program boots offline, is killed, boots offline again, and drains everything in a third run."""
     await emulator.stop()

@@ -62,6 +62,24 @@ def test_same_payloads_as_the_reference(kind, gateway, given_calls, limit):
 
 
 @pytest.mark.parametrize("kind", ["timeseries", "attributes"])
+@given(given_calls=calls, limit=limits | unlimited)
+def test_items_of_the_sources_and_whether_each_uplink_is_in_one_payload(kind, given_calls, limit):
+    uplinks, references = both(given_calls, True)
+    packed = getattr(_native, f"pack_{kind}")(uplinks, gateway=True, **limit)
+    expected = getattr(reference, f"pack_{kind}")(references, gateway=True, **limit)
+    items = [object() for _ in uplinks]
+    for payload, wanted in zip(packed.payloads, expected.payloads, strict=True):
+        found, shares = payload.of_sources(items)
+        assert [items.index(item) for item in found] == [index for index, _ in wanted.sources]
+        counts = [count for _, count in wanted.sources]
+        assert shares == (counts[0] if len(set(counts)) == 1 else counts)
+        with pytest.raises(IndexError):
+            payload.of_sources(items[: max(index for index, _ in wanted.sources)])
+    sources = [index for payload in expected.payloads for index, _ in payload.sources]
+    assert packed.is_one_to_one is (sorted(sources) == list(range(len(uplinks))) and not expected.oversized)
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "attributes"])
 @given(given_calls=calls, limit=limits)
 def test_limits_hold_and_every_datapoint_is_acknowledged(kind, given_calls, limit):
     """No payload exceeds a limit, its size is its length, and each datapoint of an uplink is acknowledged exactly once."""

@@ -117,3 +117,56 @@ def test_every_parent_is_resolved_once_with_its_sums(ownership, random):
         assert len(futures) == 0
 
     asyncio.run(check())
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5), min_size=1, max_size=4),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.randoms(),
+)
+def test_whole_sends_have_the_results_of_sends_that_are_counted_one_by_one(messages, replaced, random):
+    """Sends that are in one message each are registered together. Their messages may be split, lost or resolved in any order."""
+
+    async def run(*, whole):
+        futures = FutureMap()
+        parents = [[future() for _ in counts] for counts in messages]
+        children = [future() for _ in messages]
+        for child, ours, counts in zip(children, parents, messages, strict=True):
+            if not whole:
+                futures.register_shares(child, list(zip(ours, counts, strict=True)))
+            else:
+                futures.register_whole_sends(child, list(ours), counts[0] if len(set(counts)) == 1 else list(counts))
+            assert futures.shares_of(child) == list(zip(ours, counts, strict=True))
+        assert len(futures) == sum(map(len, messages))
+        datapoints = dict(zip(children, map(sum, messages), strict=True))
+        for index in {index for index in replaced if index < len(messages)}:
+            # One part has a datapoint of each send, the other one has the rest.
+            counts, child = messages[index], children[index]
+            parts = future(), future()
+            rest = [(place, count - 1) for place, count in enumerate(counts) if count > 1]
+            futures.replace_child(child, [(parts[0], [(place, 1) for place in range(len(counts))]), (parts[1], rest)])
+            children[index] = None
+            children += parts
+            datapoints |= {parts[0]: len(counts), parts[1]: sum(count for _, count in rest)}
+        parents[0][0].cancel()
+        for child in shuffled([child for child in children if child is not None]):
+            child.set_result(result(datapoints=datapoints[child]))
+            futures.child_resolved(child)
+            futures.child_resolved(child)
+        assert len(futures) == 0
+        assert parents[0][0].cancelled()
+        return [one.result() for ours in parents for one in ours if not one.cancelled()]
+
+    def shuffled(children):
+        random.seed(len(messages))
+        return random.sample(children, len(children))
+
+    assert asyncio.run(run(whole=True)) == asyncio.run(run(whole=False))
+
+
+async def test_whole_sends_of_a_message_without_a_result_get_none():
+    futures, child, parents = FutureMap(), future(), [future(), future()]
+    futures.register_whole_sends(child, list(parents), 2)
+    child.cancel()
+    futures.child_resolved(child)
+    assert [parent.result() for parent in parents] == [None, None]

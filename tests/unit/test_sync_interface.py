@@ -11,6 +11,8 @@ ONLY_ASYNCIO = {
     # For programs that bring their own threads; the synchronous clients use them themselves.
     "submit", "submit_many", "encode_timeseries", "encode_attributes", "encode_device_timeseries", "encode_device_attributes",
     "require_accepting", "report_callback_error", "connects_in_background", "accepts_names",
+    # All methods of the synchronous clients are plain functions, and return a `Delivery` with `wait=False`.
+    "enqueue_timeseries", "enqueue_attributes", "enqueue_device_timeseries", "enqueue_device_attributes",
     # Names of SDK 2.0, which had no synchronous client.
     "send_telemetry", "SUBSCRIPTIONS_TIMEOUT",
 }  # fmt: skip

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Protocol
 
 from tb_mqtt_client.common.publish_result import PublishResult
 
-Delivery = asyncio.Future[PublishResult]
+DeliveryFuture = asyncio.Future[PublishResult]
 """The future of a send or of a message."""
 
 
@@ -37,6 +38,10 @@ Share = tuple[SendReceipt, int | None]
 datapoints of the message are the send's."""
 
 
+WholeSends = tuple[list[SendReceipt], int | list[int]]
+"""The receipts of sends that are in no other message, and the number of datapoints of each, or one number for all of them."""
+
+
 class FutureMap:
     """Ties the futures of sends (parents) to the futures of the messages that carry their data (children).
 
@@ -44,17 +49,19 @@ class FutureMap:
     """
 
     def __init__(self) -> None:
-        self._child_to_parents: dict[Delivery, list[Share]] = {}
+        self._child_to_parents: dict[DeliveryFuture, list[Share]] = {}
         # A number is enough: each message counts once for each send that it carries.
         self._parent_to_remaining: dict[SendReceipt, int] = {}
         # The results of a send's messages, while some of the messages are resolved and others are not.
         self._partial_results: dict[SendReceipt, list[PublishResult]] = {}
+        # The sends that are in one message each, which is most of them: by that message, without an entry for each send.
+        self._child_to_whole_sends: dict[DeliveryFuture, WholeSends] = {}
 
     def __len__(self) -> int:
         """Return the number of sends' futures that are not resolved yet."""
-        return len(self._parent_to_remaining)
+        return len(self._parent_to_remaining) + sum([len(parents) for parents, _ in self._child_to_whole_sends.values()])
 
-    def register(self, parent: SendReceipt, children: Iterable[Delivery]) -> None:
+    def register(self, parent: SendReceipt, children: Iterable[DeliveryFuture]) -> None:
         """Make a send's future wait for the futures of messages, in addition to those that it waits for already.
 
         Args:
@@ -65,7 +72,7 @@ class FutureMap:
             if all(known is not parent for known, _ in self._child_to_parents.get(child, ())):
                 self.register_shares(child, [(parent, None)])
 
-    def register_shares(self, child: Delivery, shares: Iterable[Share]) -> None:
+    def register_shares(self, child: DeliveryFuture, shares: Iterable[Share]) -> None:
         """Make the futures of sends wait for the future of a message.
 
         Args:
@@ -80,7 +87,17 @@ class FutureMap:
         for parent, _ in added:
             remaining[parent] = remaining.get(parent, 0) + 1
 
-    def replace_child(self, child: Delivery, parts: Iterable[tuple[Delivery, Iterable[tuple[int, int]]]]) -> None:
+    def register_whole_sends(self, child: DeliveryFuture, parents: list[SendReceipt], datapoints: int | list[int]) -> None:
+        """Make the futures of sends wait for the future of the only message that carries their data.
+
+        Args:
+            child: The message's future, which no other send waits for.
+            parents: The sends' futures, each once.
+            datapoints: The number of datapoints of each send, or one number if it is the same for all.
+        """
+        self._child_to_whole_sends[child] = parents, datapoints
+
+    def replace_child(self, child: DeliveryFuture, parts: Iterable[tuple[DeliveryFuture, Iterable[tuple[int, int]]]]) -> None:
         """Make the sends that wait for a message wait for the messages that replace it.
 
         Args:
@@ -88,23 +105,30 @@ class FutureMap:
             parts: The future of each new message, with its sources: the index of a send among those of the old message, and how
                 many of the send's datapoints the new message carries. Each send is in at least one new message.
         """
-        shares = self._child_to_parents.pop(child, [])
+        shares = self.shares_of(child)
         if not shares:
             return
+        is_counted = self._child_to_whole_sends.pop(child, None) is None
+        self._child_to_parents.pop(child, None)
         for part, sources in parts:
             self.register_shares(part, [(shares[index][0], datapoints) for index, datapoints in sources])
-        for parent, _ in shares:
-            self._parent_to_remaining[parent] -= 1
+        if is_counted:
+            for parent, _ in shares:
+                self._parent_to_remaining[parent] -= 1
 
-    def get_parents(self, child: Delivery) -> list[SendReceipt]:
+    def get_parents(self, child: DeliveryFuture) -> list[SendReceipt]:
         """Return the futures of the sends that wait for a message's future."""
         return [parent for parent, _ in self.shares_of(child)]
 
-    def shares_of(self, child: Delivery) -> list[Share]:
+    def shares_of(self, child: DeliveryFuture) -> list[Share]:
         """Return the sends that wait for a message's future, with their shares of its datapoints."""
+        whole = self._child_to_whole_sends.get(child)
+        if whole is not None:
+            parents, datapoints = whole
+            return list(zip(parents, repeat(datapoints) if isinstance(datapoints, int) else datapoints, strict=False))
         return list(self._child_to_parents.get(child, ()))
 
-    def child_resolved(self, child: Delivery) -> None:
+    def child_resolved(self, child: DeliveryFuture) -> None:
         """Resolve the futures of the sends that wait for this message's future and for no other.
 
         A message's future that was cancelled, or has no ``PublishResult``, contributes nothing to the result. A send's future
@@ -113,17 +137,17 @@ class FutureMap:
         Args:
             child: The message's future, which is done.
         """
+        whole = self._child_to_whole_sends.pop(child, None)
+        if whole is not None:
+            _resolve_whole_sends(*whole, _result_of(child))
+            return
         shares = self._child_to_parents.pop(child, None)
         if shares is None:
             return
         result = _result_of(child)
         remaining = self._parent_to_remaining
         for parent, datapoints in shares:
-            if result is None or datapoints is None or datapoints == result.datapoints_count:
-                # The message carries no other send, so its result needs no copy.
-                own_result = result
-            else:
-                own_result = result.with_datapoints(datapoints)
+            own_result = result if datapoints is None else _with_datapoints(result, datapoints)
             left = remaining[parent] - 1
             if left or parent in self._partial_results:
                 self._count_part(parent, left, own_result)
@@ -146,7 +170,28 @@ class FutureMap:
             parent.set_result(PublishResult.merge(parts) if parts else None)  # type: ignore[arg-type]
 
 
-def _result_of(child: Delivery) -> PublishResult | None:
+def _resolve_whole_sends(parents: list[SendReceipt], datapoints: int | list[int], result: PublishResult | None) -> None:
+    """Resolve the futures of sends that are in one message. Those with equally many datapoints get the same object."""
+    if isinstance(datapoints, int):
+        own_result = _with_datapoints(result, datapoints)
+        for parent in parents:
+            if not parent.done():
+                parent.set_result(own_result)  # type: ignore[arg-type]  # None is published behaviour, see `child_resolved`
+        return
+    results: dict[int, PublishResult | None] = {}
+    for parent, count in zip(parents, datapoints, strict=True):
+        if count not in results:
+            results[count] = _with_datapoints(result, count)
+        if not parent.done():
+            parent.set_result(results[count])  # type: ignore[arg-type]
+
+
+def _with_datapoints(result: PublishResult | None, datapoints: int) -> PublishResult | None:
+    """Return the result of a send in a message; the message's own one if it carries no other send."""
+    return result if result is None or datapoints == result.datapoints_count else result.with_datapoints(datapoints)
+
+
+def _result_of(child: DeliveryFuture) -> PublishResult | None:
     if not child.done() or child.cancelled() or child.exception() is not None:
         return None
     result = child.result()
@@ -157,10 +202,10 @@ future_map: FutureMap = FutureMap()
 """The map of splitters that are used without a client. Each client has a map of its own."""
 
 
-def resolve_with(future: Delivery, other: Delivery) -> None:
+def resolve_with(future: DeliveryFuture, other: DeliveryFuture) -> None:
     """Resolve a future with the result of another one, once that is resolved."""
 
-    def resolve(done: Delivery) -> None:
+    def resolve(done: DeliveryFuture) -> None:
         if not future.done():
             result: PublishResult = done.result()
             future.set_result(result)

@@ -13,7 +13,8 @@
     +-- NoDeviceSessionError (also TypeError, and AttributeError, which SDK 2.0 raised)
     +-- DeviceNotConnectedError (also ValueError)
     +-- BackpressureException
-    |   +-- StoreFullError
+    |   +-- QueueFullError
+    |       +-- StoreFullError
     +-- StoreError (also OSError)
         +-- StoreInUseError
         +-- StoreOwnerError
@@ -42,6 +43,7 @@ __all__ = [
     "NotAStoreError",
     "NotConnectedError",
     "ProxyRefusedError",
+    "QueueFullError",
     "RPCRefusal",
     "RequestRefusedError",
     "StoreError",
@@ -170,14 +172,22 @@ class DeviceNotConnectedError(TBMQTTError, ValueError):
 
 
 class BackpressureException(TBMQTTError):  # SDK 2.0's name
-    """The queue is full and the queue policy is ``"raise"``, or all 65,535 packet ids are in flight."""
+    """Nothing more can be accepted now: ``QueueFullError``, or all 65,535 packet ids are in flight."""
 
     def __init__(self, message: str = "Client is under backpressure. Please retry later.") -> None:
         super().__init__(message)
 
 
-class StoreFullError(BackpressureException):
-    """The store is full, and its option ``on_full`` is ``"raise"``, or a single send is too large for the store."""
+class QueueFullError(BackpressureException):
+    """The queue is full, and the send must not wait: the queue policy is ``"raise"``, or a plain function such as
+    ``enqueue_timeseries`` was called. None of the data of the call is accepted.
+    """
+
+
+class StoreFullError(QueueFullError):
+    """The store is full, and the send must not wait: its option ``on_full`` is ``"raise"``, or a plain function such as
+    ``enqueue_timeseries`` was called; or a single send is too large for the store.
+    """
 
     def __init__(self, path: str, max_bytes: int, min_free: int) -> None:
         super().__init__(

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt.gmqtt_bases import Message
 from tb_mqtt_client.constants.mqtt_topics import Route, route_of
@@ -43,7 +43,7 @@ class MqttPublishMessage(Message):
         qos: int = 1,
         retain: bool = False,
         datapoints: int = 0,
-        delivery_futures: Delivery | Sequence[Delivery] | None = None,
+        delivery_futures: DeliveryFuture | Sequence[DeliveryFuture] | None = None,
         main_ts: Time = None,
         *,
         route: Route | None = None,
@@ -92,7 +92,7 @@ class MqttPublishMessage(Message):
         return not self.route.kind.has_datapoints
 
     @cached_property
-    def delivery_futures(self) -> list[Delivery]:
+    def delivery_futures(self) -> list[DeliveryFuture]:
         """The futures that are resolved with the message's result."""
         return [new_delivery()]
 

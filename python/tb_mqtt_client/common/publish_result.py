@@ -31,7 +31,8 @@ class Certainty(StrEnum):
 
 
 class PublishResult:
-    """The result of a published message, or of all messages that carried the datapoints of a send. Mutable.
+    """The result of a published message, or of all messages that carried the datapoints of a send. Mutable, and the same object for
+    sends with equally many datapoints that were in one message.
 
     Attributes:
         topic: The topic of the message.

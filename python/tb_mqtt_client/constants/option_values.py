@@ -14,7 +14,7 @@ class QueuePolicy(StrEnum):
     WAIT = "wait"
     """Wait until the queue has space."""
     RAISE = "raise"
-    """Raise ``BackpressureException`` and accept none of the call's data."""
+    """Raise ``QueueFullError`` and accept none of the call's data."""
     DROP_OLDEST = "drop_oldest"
     """Drop the oldest queued data of the lowest priority; its results have the reason code -2 (``LocalReasonCode.DROPPED``)."""
     DROP_NEWEST = "drop_newest"

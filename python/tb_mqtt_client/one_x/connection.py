@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -114,7 +114,7 @@ class Connection:
         self.core.submit(uplink, delivery, None)
         return SentMessage(delivery, self)
 
-    def deliver(self, make: Callable[[], Coroutine[Any, Any, FutureDelivery]]) -> SentMessage:
+    def deliver(self, make: Callable[[], Coroutine[Any, Any, DeliveryFuture]]) -> SentMessage:
         """Queue a message, and return it.
 
         Raises:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -54,7 +54,7 @@ class DeviceCore(DeviceClient):
 
         self._engine.tasks.start(wait(), "delay of SDK 1.x", runs_callbacks=False)
 
-    async def publish_for(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> FutureDelivery:
+    async def publish_for(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> DeliveryFuture:
         """Queue a message without datapoints, and return the future of its result.
 
         Args:
@@ -134,24 +134,24 @@ class GatewayCore(GatewayClient, DeviceCore):
             session, _ = await self.announce(name, "default")
         return session
 
-    async def announce(self, name: str, profile: str) -> tuple[DeviceSession, FutureDelivery]:
+    async def announce(self, name: str, profile: str) -> tuple[DeviceSession, DeliveryFuture]:
         """Announce a sub-device, and return its session and the future of the result."""
         session, [delivery] = await self.connect_device(name, profile)
         session.set_rpc_request_callback(_respond_later)
         return session, delivery
 
-    async def announced(self, name: str, profile: str) -> FutureDelivery:
+    async def announced(self, name: str, profile: str) -> DeliveryFuture:
         """Announce a sub-device, and return the future of the result."""
         return (await self.announce(name, profile))[1]
 
-    async def leave(self, name: str) -> FutureDelivery:
+    async def leave(self, name: str) -> DeliveryFuture:
         """Disconnect a sub-device, and return the future of the result."""
         session = await self.announced_session(name)
         return (await self.disconnect_device(session))[1][0]
 
     async def request_device_content(
         self, name: str, shared: list[str] | None, client: list[str] | None, answer: Answer
-    ) -> FutureDelivery:
+    ) -> DeliveryFuture:
         """Request attributes of a sub-device, and pass the content of the platform's response to a function.
 
         Args:

@@ -14,8 +14,9 @@ from threading import get_ident
 from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, seconds_or_none
+from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -23,12 +24,12 @@ from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
+from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
 from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
@@ -165,6 +166,8 @@ class Engine:
             backlog_share=config.backlog_share,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
+        self.intake: Intake = self.message_service.intake
+        """Accepts sends."""
         self.downlink: DeviceDownlink = DeviceDownlink(
             self.format,
             self.report,
@@ -589,20 +592,6 @@ class Engine:
         if not self.life.accepts_sends:
             raise self._not_connected("anything is sent")
 
-    async def send_timeseries(
-        self,
-        data: Any,
-        wait_for_publish: bool,
-        timeout: float | None,
-        priority: Priority | str = Priority.NORMAL,
-        expires_after: float | None = None,
-    ) -> PublishResult | list[Delivery]:
-        """Accept timeseries, and return their result, or a list with a future of it when ``wait_for_publish`` is false."""
-        # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else self.terms(priority, expires_after)
-        encoded = self.encode_timeseries(data)
-        return await self._send(encoded, terms, DEVICE_TELEMETRY_TOPIC, wait_for_publish, timeout)
-
     def unstamped(self, encoded: EncodedUplink) -> EncodedUplink:
         """Return timeseries as they are queued if ``stamp`` has returned ``None``.
 
@@ -614,37 +603,27 @@ class Engine:
             return encoded
         return self.device_clock.hold(encoded)
 
-    async def send_attributes(
-        self,
-        data: Any,
-        wait_for_publish: bool,
-        timeout: float | None,
-        priority: Priority | str = Priority.NORMAL,
-        expires_after: float | None = None,
-    ) -> PublishResult | list[Delivery]:
-        """Accept client attributes, and return what ``send_timeseries`` returns."""
-        # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else self.terms(priority, expires_after)
-        encoded = self.encode_attributes(data)
-        return await self._send(encoded, terms, DEVICE_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
-
     def terms(self, priority: Priority | str, expires_after: float | None) -> SendTerms | None:
         """Return the terms of a send, see ``send_terms``."""
         if priority is NORMAL and expires_after is None:
             return None
         return self.message_service.terms(priority, expires_after)
 
-    async def _send(
-        self, encoded: EncodedUplink, terms: SendTerms | None, topic: str, wait_for_publish: bool, timeout: float | None
-    ) -> PublishResult | list[Delivery]:
+    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
+        """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
         self.require_started()
-        intake = self.message_service.intake
-        delivery = intake.try_accept(encoded, terms) or await intake.accept(encoded, terms)
-        if not wait_for_publish:
-            return [delivery]
-        return await self.wait_for(delivery, topic, encoded.nbytes, timeout)
+        return self.intake.try_accept(encoded, terms)
 
-    async def wait_for(self, delivery: Delivery, topic: str, size: int, timeout: float | None) -> PublishResult:
+    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
+        """Accept a send, and return the future of its result, see ``Intake.accept``."""
+        return await self.intake.accept(encoded, terms)
+
+    def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
+        """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""
+        self.require_started()
+        return self.intake.enqueue(encoded, terms)
+
+    async def wait_for(self, delivery: DeliveryFuture, topic: str, size: int, timeout: float | None) -> PublishResult:
         """Return the result of a delivery, or one with reason code -1 after ``timeout`` seconds, when the data is still queued.
 
         A cancelled caller, or one whose time is over, cancels the future, not the delivery.
@@ -690,7 +669,7 @@ class Engine:
                 "create one client for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
             )
 
-    def send_message(self, message: MqttPublishMessage) -> Delivery:
+    def send_message(self, message: MqttPublishMessage) -> DeliveryFuture:
         """Queue a message without datapoints, and return the future of its result. Cancelling the future does not cancel the
         message.
 
@@ -702,7 +681,7 @@ class Engine:
         # The platform has no QoS 2, and accepts no QoS 0 for sub-devices (docs/platform_contract.md,
         # section 4).
         message.qos = 0 if self.config.qos == 0 and message.is_device_message else 1
-        delivery: Delivery = asyncio.get_running_loop().create_future()
+        delivery: DeliveryFuture = asyncio.get_running_loop().create_future()
         message.delivery_futures.append(delivery)
         self.message_service.submit(message)
         return delivery

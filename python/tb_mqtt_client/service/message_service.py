@@ -15,7 +15,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, cast
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, SendReceipt, resolve_with
+from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, resolve_with
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.options import DEFAULT_MAX_QUEUED_BYTES
@@ -328,7 +328,7 @@ class MessageService:
 
     # Accepting sends and messages.
 
-    async def publish(self, message: MqttPublishMessage) -> list[Delivery]:
+    async def publish(self, message: MqttPublishMessage) -> list[DeliveryFuture]:
         """Accept a message.
 
         An uplink message is accepted as a send is, and its data is packed together with other data.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, Self, cast, overload
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -328,7 +328,7 @@ class DeviceClient:
                 ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
@@ -393,7 +393,7 @@ class DeviceClient:
                 ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
@@ -426,7 +426,7 @@ class DeviceClient:
             ValueError: ``uplinks`` is empty, ``priority`` is unknown, or ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``. Uplinks before the first one that could
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``. Uplinks before the first one that could
                 not be accepted are sent.
             TimeoutError: The queues are still full after ``timeout`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
@@ -448,7 +448,7 @@ class DeviceClient:
         """
 
         async def withdraw() -> bool:
-            return self._core.withdraw(cast("FutureDelivery", delivery))
+            return self._core.withdraw(cast("DeliveryFuture", delivery))
 
         return self._runtime.run(withdraw)
 

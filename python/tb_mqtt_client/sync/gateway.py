@@ -295,7 +295,7 @@ class GatewayClient(DeviceClient):
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
@@ -363,7 +363,7 @@ class GatewayClient(DeviceClient):
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
             TimeoutError: ``wait`` is true, and the queues are still full after ``OPERATIONAL_TIMEOUT`` seconds.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """

@@ -11,8 +11,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery as FutureDelivery
-from tb_mqtt_client.common.async_utils import seconds_or_none
+from tb_mqtt_client.common.async_utils import DeliveryFuture, seconds_or_none
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.service.device.client import DeviceClient
@@ -234,7 +233,7 @@ class Runtime(User):
         """Return a pending result that nothing resolves yet."""
         return PendingResult(self.waiters)
 
-    def deliver(self, make: Callable[[], Coroutine[Any, Any, FutureDelivery]]) -> Delivery:
+    def deliver(self, make: Callable[[], Coroutine[Any, Any, DeliveryFuture]]) -> Delivery:
         """Run a coroutine that returns the future of a message, and return the pending result of the message."""
         delivery = self.new_delivery()
 

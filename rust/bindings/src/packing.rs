@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 use tb_mqtt_core::attribution::Attribution;
 use tb_mqtt_core::group::{Kind, conversions};
 use tb_mqtt_core::numbers::Conversions;
@@ -55,6 +55,19 @@ impl Payload {
         pairs(&self.rest.attribution)
     }
 
+    /// The items of the sources, and the number of datapoints of each: one number if it is the same for all.
+    fn of_sources<'py>(&self, items: &Bound<'py, PyList>) -> PyResult<(Bound<'py, PyList>, Shares)> {
+        let (py, sources) = (items.py(), self.rest.attribution.sources());
+        let found: Vec<_> = sources.iter().map(|source| items.get_item(source.uplink)).collect::<PyResult<_>>()?;
+        let first = sources.first().map_or(0, |source| source.datapoints);
+        let shares = if sources.iter().all(|source| source.datapoints == first) {
+            Shares::Equal(first)
+        } else {
+            Shares::Each(sources.iter().map(|source| source.datapoints).collect())
+        };
+        Ok((PyList::new(py, found)?, shares))
+    }
+
     fn device_identities(&self) -> Vec<DeviceIdentity> {
         self.rest.entries.iter().map(|entry| DeviceIdentity(Arc::clone(&entry.device))).collect()
     }
@@ -63,6 +76,13 @@ impl Payload {
     fn split(&self, py: Python<'_>, max_size: usize, max_datapoints: usize, max_devices: usize) -> Vec<Self> {
         self.repack(py, Limits::with_zero_as_unlimited(max_size, max_datapoints, max_devices))
     }
+}
+
+/// How many datapoints of its uplinks a payload acknowledges.
+#[derive(IntoPyObject)]
+enum Shares {
+    Equal(usize),
+    Each(Vec<usize>),
 }
 
 /// The payloads of a batch of uplinks.
@@ -75,6 +95,8 @@ pub struct PackedUplinks {
     conversions: (u32, u32),
     #[pyo3(get)]
     suspicious_ts: Option<i64>,
+    #[pyo3(get)]
+    is_one_to_one: bool,
 }
 
 #[pymethods]
@@ -135,6 +157,17 @@ pub fn pack_attributes(
     pack(uplinks, Layout { kind: Kind::Attributes, gateway }, limits, None)
 }
 
+/// Return whether every uplink is in exactly one payload.
+fn each_in_one<T>(parts: &[Part<T>], uplinks: usize) -> bool {
+    let sources = || parts.iter().flat_map(|part| part.attribution.sources());
+    if sources().count() != uplinks {
+        return false;
+    }
+    // As many as there are uplinks: all of them, unless one is missing and another is in two payloads.
+    let mut is_seen = vec![false; uplinks];
+    sources().all(|source| !std::mem::replace(&mut is_seen[source.uplink], true))
+}
+
 fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Option<i64>) -> PyResult<PackedUplinks> {
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
     let uplinks = batch.uplinks();
@@ -143,6 +176,7 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
     let Packed { parts, oversized, suspicious } =
         pack::pack_into(&uplinks, layout, limits, now_ms, keep).map_err(value_error)?;
     let suspicious_ts = suspicious.and_then(Timestamp::millis);
+    let is_one_to_one = oversized.is_empty() && each_in_one(&parts, uplinks.len());
     let payloads = parts.into_iter().map(|part| Py::new(py, Payload::new(layout, part))).collect::<PyResult<_>>()?;
     let oversized = oversized
         .into_iter()
@@ -151,7 +185,7 @@ fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Opti
             Ok((oversized.uplink, key, oversized.size))
         })
         .collect::<PyResult<_>>()?;
-    Ok(PackedUplinks { payloads, oversized, conversions: (rounded, as_text), suspicious_ts })
+    Ok(PackedUplinks { payloads, oversized, conversions: (rounded, as_text), suspicious_ts, is_one_to_one })
 }
 
 type SplitUplink = (EncodedUplink, Vec<(usize, usize)>);

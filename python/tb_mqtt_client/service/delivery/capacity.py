@@ -67,6 +67,10 @@ class QueueCapacity:
         self.nbytes += nbytes
         return True
 
+    def has_room(self, nbytes: int) -> bool:
+        """Return whether a send of ``nbytes`` encoded bytes could be taken now."""
+        return not self._waiting and self._fits(nbytes)
+
     async def take(self, nbytes: int) -> None:
         """Take capacity for one send of ``nbytes`` encoded bytes; wait until earlier callers have got theirs.
 

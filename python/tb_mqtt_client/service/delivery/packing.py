@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap
+from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
@@ -32,7 +33,7 @@ class Oversized(NamedTuple):
 
     key: str
     result: PublishResult
-    future: Delivery
+    future: DeliveryFuture
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,24 @@ class UplinkPacker:
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []
-        register_shares = self._futures.register_shares
+        register_shares, register_whole_sends = self._futures.register_shares, self._futures.register_whole_sends
+        # Unless a batch has a send that is in several messages, no send has to be counted on its own.
+        are_whole = [payloads.is_one_to_one for payloads in packed if payloads.payloads or payloads.oversized] == [True]
         for (topic, route), payloads in zip(self._topics, packed, strict=True):
             for payload in payloads.payloads:
-                future: Delivery = create_future()
-                shares = [(send_futures[index], datapoints) for index, datapoints in payload.sources]
-                register_shares(future, shares)
+                future: DeliveryFuture = create_future()
+                parents, shares = payload.of_sources(send_futures)
                 # With the datapoints that a later value in the payload replaces.
-                total = sum([datapoints for _, datapoints in shares])
+                if isinstance(shares, int):
+                    total = shares * len(parents)
+                    counts: Iterable[int] = repeat(shares)
+                else:
+                    total = sum(shares)
+                    counts = shares
+                if are_whole:
+                    register_whole_sends(future, parents, shares)
+                else:
+                    register_shares(future, list(zip(parents, counts, strict=False)))
                 message = MqttPublishMessage(topic, payload.data, qos, datapoints=total, route=route)
                 item = WorkItem(message, [future], total)
                 item.devices = payload.devices

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeGuard
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
+from tb_mqtt_client.common.exceptions import StoreFullError
 from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.terms import SendTerms
@@ -41,13 +42,15 @@ class SendStore(Protocol):
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
 
-    def create_delivery(self) -> Delivery:
+    def create_delivery(self) -> DeliveryFuture:
         """Return the future of a new send."""
 
-    def is_own(self, receipt: SendReceipt) -> TypeGuard[Delivery]:
+    def is_own(self, receipt: SendReceipt) -> TypeGuard[DeliveryFuture]:
         """Return whether a receipt is a future that ``create_delivery`` has returned."""
 
-    def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[SendReceipt, int]:
+    def accept(
+        self, encoded: EncodedUplink, delivery: DeliveryFuture, priority: int = 0, expires_ms: int = 0
+    ) -> tuple[SendReceipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store.
 
         Args:
@@ -63,6 +66,13 @@ class SendStore(Protocol):
     def has_space(self, nbytes: int) -> bool:
         """Return whether a send fits in the store."""
 
+    @property
+    def drops_newest(self) -> bool:
+        """Whether a send that does not fit is dropped."""
+
+    def full_error(self) -> StoreFullError:
+        """Return the error of a send that does not fit and does not wait."""
+
     async def make_space(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
         """Wait, raise or drop until a send fits, as the user chose. Return False if the send itself is to be dropped.
 
@@ -77,7 +87,7 @@ class SendStore(Protocol):
     async def commit(self) -> bool:
         """Write all accepted sends to disk. Return False if that failed."""
 
-    def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
+    def when_safe(self, delivery: DeliveryFuture) -> asyncio.Future[None]:
         """Return a future that is resolved when a send is on disk, or has its result."""
 
     def is_on_disk(self, number: int) -> bool:

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.delivery.intake import Intake
@@ -36,15 +37,15 @@ class StoredIntake(Intake):
     def open(self) -> None:
         """Accept sends of the running loop; the store is open."""
         super().open()
-        self._create_future = self._store.create_delivery
+        self._create_future = self._create_delivery = self._store.create_delivery
 
-    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery | None:
+    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it waits neither for capacity nor for the disk, see ``Intake.try_accept``."""
         if self._store.waits or not self._store.has_space(encoded.nbytes):
             return None
         return super().try_accept(encoded, terms)
 
-    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery:
+    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture:
         """Accept a send, see ``Intake.accept``; with durability "always", wait until it is on disk or has its result.
 
         A caller that is cancelled while its send is being written has sent it.
@@ -61,6 +62,21 @@ class StoredIntake(Intake):
         if self._store.waits:
             await self._store.when_safe(delivery)
         return delivery
+
+    def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery | DeliveryFuture:
+        """Accept a send without ever waiting, see ``Intake.enqueue``.
+
+        Raises:
+            StoreFullError: The store is full, and ``on_full`` is not ``drop_newest``.
+        """
+        store = self._store
+        if not store.has_space(encoded.nbytes):
+            if store.drops_newest:
+                return self._dropped(encoded)
+            raise store.full_error()
+        if not self._capacity.has_room(encoded.nbytes):
+            self._release_oldest()
+        return super().enqueue(encoded, terms)
 
     def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
@@ -122,6 +138,6 @@ class StoredIntake(Intake):
             raise NotConnectedError("the client was stopped while this send waited for its store")
 
 
-def _pass_result(receipt: SendReceipt, delivery: Delivery) -> None:
+def _pass_result(receipt: SendReceipt, delivery: DeliveryFuture) -> None:
     if not receipt.done():
         receipt.set_result(delivery.result())

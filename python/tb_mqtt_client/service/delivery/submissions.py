@@ -13,7 +13,7 @@ from threading import Event
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import SendReceipt
-from tb_mqtt_client.common.exceptions import BackpressureException, NotConnectedError
+from tb_mqtt_client.common.exceptions import NotConnectedError, QueueFullError
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
@@ -140,7 +140,7 @@ class Submissions:
 
         Raises:
             NotConnectedError: The client is stopped, was never started, or has failed.
-            BackpressureException: The queues are full, and the policy is to raise, or the calling thread runs an event loop, which
+            QueueFullError: The queues are full, and the policy is to raise, or the calling thread runs an event loop, which
                 must not be blocked.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
         """
@@ -186,10 +186,10 @@ class Submissions:
         return sends > capacity.set_aside() and self._policy in {QueuePolicy.WAIT, QueuePolicy.RAISE}
 
     def _check_may_wait(self) -> None:
-        """Raise ``BackpressureException`` if the caller must not wait until its send is accepted."""
+        """Raise ``QueueFullError`` if the caller must not wait until its send is accepted."""
         is_behind = self._waiting is None and self._capacity.sends < self._capacity.max_sends
         if self._policy is QueuePolicy.RAISE and not (is_behind and len(self._entries) >= MAX_CROSSING):
-            raise BackpressureException
+            raise self._intake.full()
         _require_no_running_loop()
 
     def _wait_for_share(self, uplink: EncodedUplink, timeout: float | None) -> None:
@@ -220,7 +220,7 @@ class Submissions:
 
 def _require_no_running_loop() -> None:
     if asyncio._get_running_loop() is not None:
-        raise BackpressureException(
+        raise QueueFullError(
             "The queue is full, and this thread runs an event loop, which must not be blocked: send from another thread"
         )
 

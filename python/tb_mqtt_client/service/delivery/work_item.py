@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, Payload
-from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.mqtt_topics import MessageKind
@@ -51,7 +51,7 @@ class WorkItem:
     stamp: object = None
     """The totals of published traffic when the message was published, see `LearnedLimits`."""
 
-    def __init__(self, message: MqttPublishMessage, futures: list[Delivery], datapoints: int = 0) -> None:
+    def __init__(self, message: MqttPublishMessage, futures: list[DeliveryFuture], datapoints: int = 0) -> None:
         """Create the item of a message.
 
         Args:

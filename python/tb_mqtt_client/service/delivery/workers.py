@@ -441,18 +441,22 @@ class UplinkQueueWorker(MessageQueueWorker):
         """Take as many sends as fill a batch; return them and their encoded bytes."""
         budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
         left = len(self.lanes.normal)
+        at_most = min(self.failures.at_most, self._sends_a_batch)
         # At QoS 0 the speed of the link is unknown, and a single send is packed on any link.
         link = self._transport.batch_bytes if self._qos and left > 1 else None
         if is_bounded := link is not None and link < budget:
             # A hundred sends may take minutes on a slow link: the size of the first one shows how many fit.
             budget, at_once = link, 1
+        capacity = self._capacity
+        if left == capacity.sends and capacity.nbytes <= budget and left <= at_most and not limits.max_datapoints:
+            # All queued sends are here, and their bytes are known.
+            return self.lanes.pop_normal(left), capacity.nbytes
         max_datapoints = sys.maxsize
         if limits.max_datapoints:
             # The messages of a batch wait for tokens, and data that is sent meanwhile cannot join them.
             max_datapoints, at_once = BATCH_PAYLOADS_LIMITED * limits.max_datapoints, 1
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
-        at_most = min(self.failures.at_most, self._sends_a_batch)
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
             taken = self.lanes.pop_normal(min(at_once, at_most - len(uplinks)))
             left -= len(taken)

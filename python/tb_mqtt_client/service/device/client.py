@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal, Self, overload
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, SendReceipt, seconds_or_none
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.firmware import PackageKind
 from tb_mqtt_client.constants.json_typing import JSONCompatibleType
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_CLAIM_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_ATTRIBUTES_TOPIC, DEVICE_CLAIM_TOPIC, DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -27,6 +28,7 @@ from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.connection_events import MAX_EVENTS
 from tb_mqtt_client.service.delivery.statistics import Statistics
+from tb_mqtt_client.service.delivery.terms import NORMAL
 from tb_mqtt_client.service.device.provisioning import ProvisioningClient
 from tb_mqtt_client.service.engine import Engine
 from tb_mqtt_client.service.life_cycle import ClientState
@@ -288,7 +290,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> list[Delivery]: ...
+    ) -> list[DeliveryFuture]: ...
     @overload
     async def send_timeseries(
         self,
@@ -298,7 +300,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> PublishResult | list[Delivery]: ...
+    ) -> PublishResult | list[DeliveryFuture]: ...
     async def send_timeseries(
         self,
         data: Any,
@@ -307,7 +309,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = Priority.NORMAL,
         expires_after: float | None = None,
-    ) -> PublishResult | list[Delivery]:
+    ) -> PublishResult | list[DeliveryFuture]:
         """Send timeseries of the device.
 
         Waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise.
@@ -330,14 +332,21 @@ class DeviceClient:
                 ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        return await self._engine.send_timeseries(data, wait_for_publish, timeout, priority, expires_after)
+        engine = self._engine
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        encoded = engine.encode_timeseries(data)
+        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        if not wait_for_publish:
+            return [delivery]
+        return await engine.wait_for(delivery, DEVICE_TELEMETRY_TOPIC, encoded.nbytes, timeout)
 
-    async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[Delivery]:
+    async def send_telemetry(self, *args: Any, **kwargs: Any) -> PublishResult | list[DeliveryFuture]:
         """Send timeseries: the deprecated name of ``send_timeseries``."""
         warnings.warn("send_telemetry is deprecated, use send_timeseries", DeprecationWarning, stacklevel=2)
-        result: PublishResult | list[Delivery] = await self.send_timeseries(*args, **kwargs)
+        result: PublishResult | list[DeliveryFuture] = await self.send_timeseries(*args, **kwargs)
         return result
 
     @overload
@@ -359,7 +368,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> list[Delivery]: ...
+    ) -> list[DeliveryFuture]: ...
     @overload
     async def send_attributes(
         self,
@@ -369,7 +378,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> PublishResult | list[Delivery]: ...
+    ) -> PublishResult | list[DeliveryFuture]: ...
     async def send_attributes(
         self,
         attributes: Any,
@@ -378,7 +387,7 @@ class DeviceClient:
         *,
         priority: Priority | PriorityName = Priority.NORMAL,
         expires_after: float | None = None,
-    ) -> PublishResult | list[Delivery]:
+    ) -> PublishResult | list[DeliveryFuture]:
         """Send client attributes of the device.
 
         Attributes keep their order, except for those that are sent with different priorities.
@@ -399,9 +408,69 @@ class DeviceClient:
                 ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        return await self._engine.send_attributes(attributes, wait_for_publish, timeout, priority, expires_after)
+        engine = self._engine
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        encoded = engine.encode_attributes(attributes)
+        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        if not wait_for_publish:
+            return [delivery]
+        return await engine.wait_for(delivery, DEVICE_ATTRIBUTES_TOPIC, encoded.nbytes, timeout)
+
+    def enqueue_timeseries(
+        self, data: Any, *, priority: Priority | PriorityName = Priority.NORMAL, expires_after: float | None = None
+    ) -> Delivery | DeliveryFuture:
+        """Send timeseries of the device without waiting. This is a plain function, faster than ``send_timeseries``.
+
+        Nothing is published before the event loop runs: a program that enqueues in a loop has to await something from time to time,
+        or the queues fill until this raises.
+
+        Args:
+            data: As for ``send_timeseries``.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
+
+        Returns:
+            The pending ``PublishResult``, which can be awaited. With a store it is a ``StoredDelivery``: with every
+            ``durability``, its ``stored`` says when the data is on disk.
+
+        Raises:
+            ValueError: As for ``send_timeseries``.
+            TypeError: ``expires_after`` is not a number.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            QueueFullError: The queues are full. None of the data is accepted. With the ``queue_policy`` ``drop_oldest`` or
+                ``drop_newest`` this drops data instead.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
+        """
+        engine = self._engine
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        return engine.enqueue(engine.encode_timeseries(data), terms)
+
+    def enqueue_attributes(
+        self, attributes: Any, *, priority: Priority | PriorityName = Priority.NORMAL, expires_after: float | None = None
+    ) -> Delivery | DeliveryFuture:
+        """Send client attributes of the device without waiting, see ``enqueue_timeseries``.
+
+        Args:
+            attributes: As for ``send_attributes``.
+            priority: As for ``send_attributes``.
+            expires_after: As for ``send_attributes``.
+
+        Returns:
+            The pending ``PublishResult``, see ``enqueue_timeseries``.
+
+        Raises:
+            ValueError: As for ``send_attributes``.
+            TypeError: ``expires_after`` is not a number.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            QueueFullError: The queues are full, see ``enqueue_timeseries``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
+        """
+        engine = self._engine
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        return engine.enqueue(engine.encode_attributes(attributes), terms)
 
     def encode_timeseries(self, data: Any) -> EncodedUplink:
         """Encode timeseries of the device for ``submit``. Any thread may call this.
@@ -456,7 +525,7 @@ class DeviceClient:
             ValueError: ``priority`` is unknown, or ``expires_after`` is not positive.
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
         """
         self._engine.submit(uplink, receiver, timeout, priority, expires_after)
@@ -482,7 +551,7 @@ class DeviceClient:
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed. After this and the other
                 errors, the sends before the first one that could not be accepted are sent.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
             TimeoutError: The queues are still full after ``timeout`` seconds.
         """
         for uplink, receiver in sends:
@@ -496,7 +565,7 @@ class DeviceClient:
         """
         self._engine.require_accepting()
 
-    def withdraw(self, delivery: Delivery) -> bool:
+    def withdraw(self, delivery: DeliveryFuture) -> bool:
         """Withdraw data that is no longer wanted, unless it is being published.
 
         Args:
@@ -518,14 +587,14 @@ class DeviceClient:
     @overload
     async def publish(
         self, topic: str, payload: bytes | str, wait_for_publish: Literal[False], timeout: float | None = ...
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def publish(
         self, topic: str, payload: bytes | str, wait_for_publish: bool = ..., timeout: float | None = ...
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def publish(
         self, topic: str, payload: bytes | str, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Publish a message of your own, on a topic that the client has no method for.
 
         The message is counted and limited like a request, and sent again after a lost connection.
@@ -609,14 +678,14 @@ class DeviceClient:
     @overload
     async def claim_device(
         self, claim_request: ClaimRequest, wait_for_publish: Literal[False], timeout: float | None = ...
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def claim_device(
         self, claim_request: ClaimRequest, wait_for_publish: bool = ..., timeout: float | None = ...
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def claim_device(
         self, claim_request: ClaimRequest, wait_for_publish: bool = True, timeout: float | None = DEFAULT_TIMEOUT
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Allow any customer with the secret to claim the device.
 
         Args:

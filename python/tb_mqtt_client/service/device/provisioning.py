@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.provisioning_response import ProvisioningResponse, device_config
@@ -76,7 +76,7 @@ class ProvisioningClient:
             if not response.done():
                 response.set_result(payload)
 
-        def acknowledged(delivery: Delivery) -> None:
+        def acknowledged(delivery: DeliveryFuture) -> None:
             reason_code = delivery.result().reason_code
             if reason_code >= FIRST_FAILURE and not response.done():
                 response.set_exception(TBMQTTError(f"The server refused the provisioning request: {reason_name(reason_code)}"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -53,7 +53,7 @@ class Announcement:
     """The name and profile of the device when it was announced."""
     item: WorkItem
     """The message."""
-    callers: list[Delivery]
+    callers: list[DeliveryFuture]
     """The futures that are resolved with the result."""
 
 
@@ -93,7 +93,7 @@ class Announcer:
         self._log = OccasionalLog(logger)
         self._open: Counter[DeviceIdentity] = Counter()
         """How many announcements of each device are queued or in flight."""
-        self.callers: dict[DeviceSession, list[Delivery]] = {}
+        self.callers: dict[DeviceSession, list[DeliveryFuture]] = {}
         """The futures that are resolved when the announcement of a refused device is accepted or given up."""
         self._online = False
         self._state_after_end = DeviceSessionState.CONNECTION_LOST
@@ -103,7 +103,7 @@ class Announcer:
         message = DeviceConnectMessage.build(session.device_info.device_name, session.device_info.device_profile)
         return self._format.build_connect(message)
 
-    def announce(self, session: DeviceSession, publish: MqttPublishMessage) -> Delivery:
+    def announce(self, session: DeviceSession, publish: MqttPublishMessage) -> DeliveryFuture:
         """Queue an announcement, and hold back the device's data until it is acknowledged.
 
         A temporary refusal is not the end: the device is announced again.
@@ -115,7 +115,7 @@ class Announcer:
         Returns:
             A future of the last result. Cancelling it does not end the announcements.
         """
-        future: Delivery = asyncio.get_running_loop().create_future()
+        future: DeliveryFuture = asyncio.get_running_loop().create_future()
         self._submit(session, publish, [future])
         return future
 
@@ -211,7 +211,7 @@ class Announcer:
         except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
             self._report.callback_failed(f"the state of {session.device_info.device_name}", error)
 
-    def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[Delivery]) -> None:
+    def _submit(self, session: DeviceSession, publish: MqttPublishMessage, callers: list[DeliveryFuture]) -> None:
         identity = session.identity
         # First, because this raises if the queues have failed.
         item = self._message_service.submit(publish)
@@ -229,7 +229,7 @@ class Announcer:
         logger.debug("Announcing %r again", session.device_info.device_name)
         self.announce_again(session)
 
-    def _announcement_done(self, announcement: Announcement, future: Delivery) -> None:
+    def _announcement_done(self, announcement: Announcement, future: DeliveryFuture) -> None:
         self._open[announcement.identity] -= 1
         if not self._open[announcement.identity]:
             del self._open[announcement.identity]
@@ -324,7 +324,7 @@ class Announcer:
         _resolve(self.callers.pop(session, []), result)
 
 
-def _resolve(callers: list[Delivery], result: PublishResult) -> None:
+def _resolve(callers: list[DeliveryFuture], result: PublishResult) -> None:
     for future in callers:
         # The future of a cancelled caller is done.
         if not future.done():

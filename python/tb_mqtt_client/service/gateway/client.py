@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
+    GATEWAY_ATTRIBUTES_TOPIC,
     GATEWAY_CLAIM_TOPIC,
     GATEWAY_CONNECT_TOPIC,
     GATEWAY_DISCONNECT_TOPIC,
+    GATEWAY_TELEMETRY_TOPIC,
 )
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
@@ -23,6 +26,7 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAtt
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.terms import NORMAL
 from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -77,7 +81,7 @@ class GatewayClient(DeviceClient):
         device_name_or_device_connect_message: str | DeviceConnectMessage,
         device_profile: str = ...,
         wait_for_publish: Literal[False] = ...,
-    ) -> tuple[DeviceSession, list[Delivery]]: ...
+    ) -> tuple[DeviceSession, list[DeliveryFuture]]: ...
     @overload
     async def connect_device(
         self,
@@ -92,13 +96,13 @@ class GatewayClient(DeviceClient):
         device_name_or_device_connect_message: str | DeviceConnectMessage,
         device_profile: str = ...,
         wait_for_publish: bool = ...,
-    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]: ...
+    ) -> tuple[DeviceSession, PublishResult | list[DeliveryFuture]]: ...
     async def connect_device(
         self,
         device_name_or_device_connect_message: str | DeviceConnectMessage,
         device_profile: str = "default",
         wait_for_publish: bool = False,
-    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
+    ) -> tuple[DeviceSession, PublishResult | list[DeliveryFuture]]:
         """Announce a sub-device to the platform, which creates the device if it does not exist.
 
         Data for the device is held back until the platform has acknowledged the announcement. An announcement that is refused
@@ -135,7 +139,7 @@ class GatewayClient(DeviceClient):
     @overload
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: Literal[False] = ...
-    ) -> tuple[DeviceSession, list[Delivery]]: ...
+    ) -> tuple[DeviceSession, list[DeliveryFuture]]: ...
     @overload
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: Literal[True]
@@ -143,10 +147,10 @@ class GatewayClient(DeviceClient):
     @overload
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: bool = ...
-    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]: ...
+    ) -> tuple[DeviceSession, PublishResult | list[DeliveryFuture]]: ...
     async def disconnect_device(
         self, device_session: DeviceSession, wait_for_publish: bool = False
-    ) -> tuple[DeviceSession, PublishResult | list[Delivery]]:
+    ) -> tuple[DeviceSession, PublishResult | list[DeliveryFuture]]:
         """Disconnect a sub-device from the platform, and forget its session.
 
         Requests of the device that wait for a response end with a ``NotConnectedError``. Queued data of the device is still sent,
@@ -191,7 +195,7 @@ class GatewayClient(DeviceClient):
         metadata: TelemetryMetadata | None = ...,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def send_device_timeseries(
         self,
@@ -202,7 +206,7 @@ class GatewayClient(DeviceClient):
         metadata: TelemetryMetadata | None = ...,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def send_device_timeseries(
         self,
         device_session: DeviceSession | str,
@@ -212,7 +216,7 @@ class GatewayClient(DeviceClient):
         metadata: TelemetryMetadata | None = None,
         priority: Priority | PriorityName = Priority.NORMAL,
         expires_after: float | None = None,
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Send timeseries of a sub-device.
 
         Args:
@@ -234,12 +238,16 @@ class GatewayClient(DeviceClient):
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        limit = self.OPERATIONAL_TIMEOUT
-        return await self._sub_devices.send_timeseries(
-            device_session, data, metadata, wait_for_publish, limit, priority, expires_after
-        )
+        engine = self._engine
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        encoded = self._sub_devices.encode_timeseries_for(device_session, data, metadata)
+        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        if not wait_for_publish:
+            return delivery
+        return await engine.wait_for(delivery, GATEWAY_TELEMETRY_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
 
     @overload
     async def send_device_attributes(
@@ -260,7 +268,7 @@ class GatewayClient(DeviceClient):
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def send_device_attributes(
         self,
@@ -270,7 +278,7 @@ class GatewayClient(DeviceClient):
         *,
         priority: Priority | PriorityName = ...,
         expires_after: float | None = ...,
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def send_device_attributes(
         self,
         device_session: DeviceSession | str,
@@ -279,7 +287,7 @@ class GatewayClient(DeviceClient):
         *,
         priority: Priority | PriorityName = Priority.NORMAL,
         expires_after: float | None = None,
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Send client attributes of a sub-device.
 
         Args:
@@ -299,10 +307,83 @@ class GatewayClient(DeviceClient):
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
-            BackpressureException: The queues are full, and ``queue_policy`` is ``raise``.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        limit = self.OPERATIONAL_TIMEOUT
-        return await self._sub_devices.send_attributes(device_session, data, wait_for_publish, limit, priority, expires_after)
+        engine = self._engine
+        # In place of a call, since every send passes here.
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        encoded = self._sub_devices.encode_attributes_for(device_session, data)
+        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        if not wait_for_publish:
+            return delivery
+        return await engine.wait_for(delivery, GATEWAY_ATTRIBUTES_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
+
+    def enqueue_device_timeseries(
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        *,
+        metadata: TelemetryMetadata | None = None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> Delivery | DeliveryFuture:
+        """Send timeseries of a sub-device without waiting, see ``enqueue_timeseries``.
+
+        Args:
+            device_session: As for ``send_device_timeseries``.
+            data: As for ``send_timeseries``.
+            metadata: As for ``send_device_timeseries``.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
+
+        Returns:
+            The pending ``PublishResult``, see ``enqueue_timeseries``.
+
+        Raises:
+            ValueError: As for ``send_device_timeseries``.
+            TypeError: As for ``send_device_timeseries``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
+            QueueFullError: The queues are full, see ``enqueue_timeseries``; or the platform refuses the device, and data of refused
+                devices takes half of the queue.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
+        """
+        engine = self._engine
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        return engine.enqueue(self._sub_devices.encode_timeseries_for(device_session, data, metadata), terms)
+
+    def enqueue_device_attributes(
+        self,
+        device_session: DeviceSession | str,
+        data: Any,
+        *,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> Delivery | DeliveryFuture:
+        """Send client attributes of a sub-device without waiting, see ``enqueue_timeseries``.
+
+        Args:
+            device_session: As for ``send_device_attributes``.
+            data: As for ``send_attributes``.
+            priority: As for ``send_attributes``.
+            expires_after: As for ``send_attributes``.
+
+        Returns:
+            The pending ``PublishResult``, see ``enqueue_timeseries``.
+
+        Raises:
+            ValueError: As for ``send_device_attributes``.
+            TypeError: ``expires_after`` is not a number.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            NoDeviceSessionError: ``device_session`` is neither a ``DeviceSession`` nor a name; also a ``TypeError``.
+            DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
+            QueueFullError: As for ``enqueue_device_timeseries``.
+            RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
+        """
+        engine = self._engine
+        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        return engine.enqueue(self._sub_devices.encode_attributes_for(device_session, data), terms)
 
     @property
     def accepts_names(self) -> bool:
@@ -378,7 +459,7 @@ class GatewayClient(DeviceClient):
         attribute_request: AttributeRequest,
         wait_for_publish: Literal[False],
         timeout: float | None = ...,
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def send_device_attributes_request(
         self,
@@ -386,14 +467,14 @@ class GatewayClient(DeviceClient):
         attribute_request: AttributeRequest,
         wait_for_publish: bool = ...,
         timeout: float | None = ...,
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def send_device_attributes_request(
         self,
         device_session: DeviceSession | str,
         attribute_request: AttributeRequest,
         wait_for_publish: bool = True,
         timeout: float | None = ATTRIBUTES_TIMEOUT,
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Request attributes of a sub-device; the session's callback for attribute responses gets the response.
 
         Keys of both scopes are requested in two messages, and returned in one response. Without a response a warning is logged.
@@ -464,14 +545,14 @@ class GatewayClient(DeviceClient):
     @overload
     async def send_device_claim_request(
         self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: Literal[False]
-    ) -> Delivery: ...
+    ) -> DeliveryFuture: ...
     @overload
     async def send_device_claim_request(
         self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = ...
-    ) -> PublishResult | Delivery: ...
+    ) -> PublishResult | DeliveryFuture: ...
     async def send_device_claim_request(
         self, device_session: DeviceSession, gateway_claim_request: GatewayClaimRequest, wait_for_publish: bool = True
-    ) -> PublishResult | Delivery:
+    ) -> PublishResult | DeliveryFuture:
         """Allow customers who know the secrets to claim sub-devices: all devices of the request, which may be others than the
         session's.
 

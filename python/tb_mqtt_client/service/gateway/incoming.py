@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import (
@@ -244,7 +244,7 @@ class GatewayDownlink:
         device_manager: DeviceManager,
         report: InboundReport,
         tasks: Tasks,
-        send: Callable[[MqttPublishMessage], Delivery],
+        send: Callable[[MqttPublishMessage], DeliveryFuture],
         rpc_callback_timeout: float,
     ) -> None:
         """Create the handlers.
@@ -283,7 +283,7 @@ class GatewayDownlink:
             HandlerOptions(concurrent=True, owes_reply=True, on_refused=self._refuse_rpc_request),
         )
 
-    def _respond(self, response: GatewayRPCResponse) -> list[Delivery]:
+    def _respond(self, response: GatewayRPCResponse) -> list[DeliveryFuture]:
         delivery = self.rpc.respond(response)
         return [] if delivery is None else [delivery]
 
@@ -292,7 +292,7 @@ class GatewayDownlink:
         if refusal is not None:
             self.rpc.refuse(refusal)
 
-    def _queue_response(self, response: GatewayRPCResponse) -> Delivery:
+    def _queue_response(self, response: GatewayRPCResponse) -> DeliveryFuture:
         return self._send(self._format.build_rpc_response(response))
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 
 from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.async_utils import Delivery, wait_for_set
+from tb_mqtt_client.common.async_utils import DeliveryFuture, wait_for_set
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -198,7 +198,7 @@ class SubDeviceKeepAlive:
             text = "The limits admit too few messages to keep %d sub-devices reachable: one is %.0f s late"
             self._log.warn_of("late", text, len(self), seconds)
 
-    def _check_result(self, devices: list[DeviceIdentity], future: Delivery) -> None:
+    def _check_result(self, devices: list[DeviceIdentity], future: DeliveryFuture) -> None:
         """Have devices announced again whose keep-alive was refused."""
         result = future.result()
         if result.is_successful():

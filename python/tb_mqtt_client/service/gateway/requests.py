@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from tb_mqtt_client.common.async_utils import Delivery, FutureMap, seconds_or_none
+from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, seconds_or_none
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -35,7 +35,7 @@ class _ScopeRequest:
     """One scope of a request. The platform accepts only one scope in a message (docs/platform_contract.md, section 4)."""
 
     wire_request: GatewayAttributeRequest
-    delivery: Delivery
+    delivery: DeliveryFuture
     """The result of the publish that the platform acknowledged or refused."""
     response: asyncio.Future[GatewayRequestedAttributeResponse] | None = None
 
@@ -63,7 +63,7 @@ class GatewayRequests(Requests):
 
     def attributes(
         self, request: GatewayAttributeRequest, timeout: float | None
-    ) -> tuple[Delivery, asyncio.Task[GatewayRequestedAttributeResponse]]:
+    ) -> tuple[DeliveryFuture, asyncio.Task[GatewayRequestedAttributeResponse]]:
         """Send an attribute request of a device. After a lost connection it is sent again.
 
         Args:
@@ -182,9 +182,9 @@ class GatewayRequests(Requests):
                     PublishResult(GATEWAY_ATTRIBUTES_REQUEST_TOPIC, 1, -1, -1, LocalReasonCode.NOT_DELIVERED)
                 )
 
-    def _joint_delivery(self, deliveries: list[Delivery]) -> Delivery:
+    def _joint_delivery(self, deliveries: list[DeliveryFuture]) -> DeliveryFuture:
         """Return a future of the merged result. The caller may cancel it, which changes nothing here."""
-        joint: Delivery = asyncio.get_running_loop().create_future()
+        joint: DeliveryFuture = asyncio.get_running_loop().create_future()
         self._futures.register(joint, deliveries)
         for delivery in deliveries:
             delivery.add_done_callback(self._futures.child_resolved)
@@ -201,7 +201,7 @@ def _device_gone(session: DeviceSession) -> NotConnectedError:
     return NotConnectedError(f"the device {session.device_info.device_name!r} was disconnected or deleted")
 
 
-def _note_delivery(delivery: Delivery, publish: Delivery) -> None:
+def _note_delivery(delivery: DeliveryFuture, publish: DeliveryFuture) -> None:
     """Set the result of a publish, unless it was lost with its connection: then the request is published again."""
     result = publish.result()
     if result.reason_code != LocalReasonCode.NOT_DELIVERED and not delivery.done():

@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
-from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
-from tb_mqtt_client.constants.option_values import MQTT_5, Priority
+from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
-from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -164,7 +161,7 @@ class SubDevices(Component):
                 "connect_device announces it and returns its session"
             )
 
-    def connect_device(self, message: DeviceConnectMessage) -> tuple[DeviceSession, Delivery]:
+    def connect_device(self, message: DeviceConnectMessage) -> tuple[DeviceSession, DeliveryFuture]:
         """Register and announce a device. Return its session, and the future of the announcement's result."""
         known = self.manager.get_by_name(message.device_name)
         if known is not None:
@@ -188,7 +185,7 @@ class SubDevices(Component):
             self.announcer.announce(session, self.format.build_connect(message))
         return session.identity
 
-    def disconnect_device(self, device_session: DeviceSession) -> Delivery:
+    def disconnect_device(self, device_session: DeviceSession) -> DeliveryFuture:
         """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""
         message = DeviceDisconnectMessage.build(device_session.device_info.device_name)
         delivery = self._engine.send_message(self.format.build_disconnect(message))
@@ -218,47 +215,17 @@ class SubDevices(Component):
         device_session.last_seen_at = now_ms()
         return encoded
 
-    async def send_timeseries(
-        self,
-        device_session: DeviceSession | str,
-        data: Any,
-        metadata: TelemetryMetadata | None,
-        wait_for_publish: bool,
-        timeout: float | None,
-        priority: Priority | str = Priority.NORMAL,
-        expires_after: float | None = None,
-    ) -> PublishResult | Delivery:
-        """Accept timeseries of a device, and return their result, or a future of it when ``wait_for_publish`` is false."""
+    def encode_timeseries_for(self, device: DeviceSession | str, data: Any, metadata: TelemetryMetadata | None) -> EncodedUplink:
+        """Encode timeseries of a device, in the event loop; a name that is not known is announced if that is allowed."""
         self._engine.require_started()
-        terms = None if priority is NORMAL and expires_after is None else self._engine.terms(priority, expires_after)
-        encoded = self.encode_timeseries(self.session_of(device_session), data, metadata)
-        return await self._send(encoded, terms, GATEWAY_TELEMETRY_TOPIC, wait_for_publish, timeout)
+        return self.encode_timeseries(self.session_of(device), data, metadata)
 
-    async def send_attributes(
-        self,
-        device_session: DeviceSession | str,
-        data: Any,
-        wait_for_publish: bool,
-        timeout: float | None,
-        priority: Priority | str = Priority.NORMAL,
-        expires_after: float | None = None,
-    ) -> PublishResult | Delivery:
-        """Accept client attributes of a device, and return what ``send_timeseries`` returns."""
+    def encode_attributes_for(self, device: DeviceSession | str, data: Any) -> EncodedUplink:
+        """Encode client attributes of a device, as ``encode_timeseries_for`` does."""
         self._engine.require_started()
-        terms = None if priority is NORMAL and expires_after is None else self._engine.terms(priority, expires_after)
-        encoded = self.encode_attributes(self.session_of(device_session), data)
-        return await self._send(encoded, terms, GATEWAY_ATTRIBUTES_TOPIC, wait_for_publish, timeout)
+        return self.encode_attributes(self.session_of(device), data)
 
-    async def _send(
-        self, encoded: EncodedUplink, terms: SendTerms | None, topic: str, wait_for_publish: bool, timeout: float | None
-    ) -> PublishResult | Delivery:
-        intake = self._engine.message_service.intake
-        delivery = intake.try_accept(encoded, terms) or await intake.accept(encoded, terms)
-        if not wait_for_publish:
-            return delivery
-        return await self._engine.wait_for(delivery, topic, encoded.nbytes, timeout)
-
-    def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> Delivery:
+    def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> DeliveryFuture:
         """Queue a claim request once the session's device is announced. Return the future of the result."""
         message = self.format.build_claim_request(claim_request)
         message.device = device_session.identity

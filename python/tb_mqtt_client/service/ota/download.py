@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import ConnectionLostError, SubscriptionRefusedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -280,7 +280,7 @@ class PackageChunks:
         response.set_exception(PackageRefusedError(refusal))
 
 
-def _fail_if_refused(response: asyncio.Future[bytes], delivery: Delivery) -> None:
+def _fail_if_refused(response: asyncio.Future[bytes], delivery: DeliveryFuture) -> None:
     if not delivery.cancelled() and not delivery.result().is_successful() and not response.done():
         response.set_exception(TBMQTTError(f"the server refused the request for a chunk: {delivery.result().reason}"))
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.mqtt_topics import (
@@ -199,7 +199,7 @@ class DeviceDownlink:
         payload_format: DeviceFormat,
         report: InboundReport,
         tasks: Tasks,
-        send: Callable[[MqttPublishMessage], Delivery],
+        send: Callable[[MqttPublishMessage], DeliveryFuture],
         count_rpc_request: Callable[[], None],
         rpc_callback_timeout: float,
     ) -> None:
@@ -259,7 +259,7 @@ class DeviceDownlink:
         if request_id is not None:
             self.rpc.refuse(RPCResponse.build(request_id, error="The device is processing too many RPC requests"))
 
-    def _queue_response(self, response: RPCResponse) -> Delivery:
+    def _queue_response(self, response: RPCResponse) -> DeliveryFuture:
         return self._send(self._format.build_rpc_response(response))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError, RequestRefusedError, TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.tasks import END_SECONDS, Tasks
@@ -23,7 +23,7 @@ from tb_mqtt_client.service.session.protocol import Session
 
 K = TypeVar("K")
 R = TypeVar("R")
-Send = Callable[[MqttPublishMessage], Delivery]
+Send = Callable[[MqttPublishMessage], DeliveryFuture]
 """Queues a message. Raises ``ValueError`` if it is too large, and ``NotConnectedError`` before ``connect()``."""
 Withdraw = Callable[[MqttPublishMessage], None]
 """Removes a message from the queues, unless it was published."""
@@ -185,7 +185,7 @@ class Requests:
         await self._owner.end(tasks)
 
 
-def _fail_refused(response: asyncio.Future[Any], delivery: Delivery) -> None:
+def _fail_refused(response: asyncio.Future[Any], delivery: DeliveryFuture) -> None:
     result = delivery.result()
     if not result.is_successful() and not response.done():
         response.set_exception(RequestRefusedError(result.topic, result.reason_code))

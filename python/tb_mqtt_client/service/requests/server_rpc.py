@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import NotConnectedError, RPCRefusal
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
@@ -37,7 +37,7 @@ class ServerSideRPC(Generic[R]):
         self,
         report: InboundReport,
         tasks: Tasks,
-        send: Callable[[R], Delivery],
+        send: Callable[[R], DeliveryFuture],
         error_response: Callable[[R, str], R],
         callback_timeout: float,
     ) -> None:
@@ -61,7 +61,7 @@ class ServerSideRPC(Generic[R]):
         self.max_refusals = MAX_REFUSALS
         """The largest number of queued responses that refuse RPC requests."""
 
-    def respond(self, response: R) -> Delivery | None:
+    def respond(self, response: R) -> DeliveryFuture | None:
         """Queue a response, or an error response if it cannot be sent. Return ``None`` if the client was stopped."""
         try:
             return self._send(response)
@@ -81,7 +81,7 @@ class ServerSideRPC(Generic[R]):
             self._refusals += 1
             delivery.add_done_callback(self._refusal_sent)
 
-    def _refusal_sent(self, _delivery: Delivery) -> None:
+    def _refusal_sent(self, _delivery: DeliveryFuture) -> None:
         self._refusals -= 1
 
     async def run(

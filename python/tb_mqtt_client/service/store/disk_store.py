@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from weakref import WeakValueDictionary
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import Delivery, SendReceipt
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
@@ -259,15 +259,17 @@ class DiskStore:
 
     # Accepting, see `SendStore`.
 
-    def create_delivery(self) -> Delivery:
+    def create_delivery(self) -> DeliveryFuture:
         """Return the future of a new send."""
         return StoredDelivery(self, loop=self._loop)
 
-    def is_own(self, receipt: SendReceipt) -> TypeGuard[Delivery]:
+    def is_own(self, receipt: SendReceipt) -> TypeGuard[DeliveryFuture]:
         """Return whether a receipt is a future that ``create_delivery`` has returned."""
         return isinstance(receipt, StoredDelivery)
 
-    def accept(self, encoded: EncodedUplink, delivery: Delivery, priority: int = 0, expires_ms: int = 0) -> tuple[Receipt, int]:
+    def accept(
+        self, encoded: EncodedUplink, delivery: DeliveryFuture, priority: int = 0, expires_ms: int = 0
+    ) -> tuple[Receipt, int]:
         """Take over a send, which is written to disk later. Return its receipt, and its number among all sends of the store."""
         assert isinstance(delivery, StoredDelivery)
         commits = self._parts.commits
@@ -317,6 +319,15 @@ class DiskStore:
             return True
         return self._is_online and not parts.log.backlog_sends and parts.bounds.lacks_free_space and unwritten <= WHILE_FULL_BYTES
 
+    @property
+    def drops_newest(self) -> bool:
+        """Whether a send that does not fit is dropped."""
+        return self.options.on_full is WhenFull.DROP_NEWEST
+
+    def full_error(self) -> StoreFullError:
+        """Return the error of a send that does not fit and does not wait."""
+        return StoreFullError(self.options.path, self.options.max_bytes, self.options.min_free)
+
     async def make_space(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
         """Wait, raise or drop until a send fits, as the user chose. Return False if the send itself is to be dropped.
 
@@ -330,12 +341,12 @@ class DiskStore:
             if await self._remove_expired(parts):
                 continue
             if options.on_full is WhenFull.RAISE:
-                raise StoreFullError(options.path, options.max_bytes, options.min_free)
+                raise self.full_error()
             if options.on_full is WhenFull.DROP_NEWEST:
                 return False
             if nbytes > options.max_bytes // LARGEST_PART:
                 # It would wait forever, or drop everything else for nothing.
-                raise StoreFullError(options.path, options.max_bytes, options.min_free)
+                raise self.full_error()
             if options.on_full is WhenFull.DROP_OLDEST and await self._drop_oldest(parts, nbytes, release_oldest):
                 continue
             if self._space is None:
@@ -454,7 +465,7 @@ class DiskStore:
                 raise NotConnectedError("the client was stopped before the clock of the device was set: held sends are not stored")
             await parts.commits.flush()
 
-    def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
+    def when_safe(self, delivery: DeliveryFuture) -> asyncio.Future[None]:
         """Return a future that is resolved when a send is on disk, or has its result."""
         if isinstance(delivery, StoredDelivery) and delivery.number and self._now is not None:
             return self._now.commits.when_safe(delivery.number)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tb_mqtt_client.common.async_utils import Delivery
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.publish_result import PublishResult
 
 
@@ -16,7 +16,7 @@ class Keeper(Protocol):
     def settle(self, receipt: Receipt, result: PublishResult) -> PublishResult:
         """Note that a send has its result. Return the result that its caller gets."""
 
-    def when_safe(self, delivery: Delivery) -> asyncio.Future[None]:
+    def when_safe(self, delivery: DeliveryFuture) -> asyncio.Future[None]:
         """Return a future that is resolved when a send is on disk, or has its result."""
 
     def hold(self, delivery: StoredDelivery) -> None:
