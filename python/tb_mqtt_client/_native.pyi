@@ -238,6 +238,24 @@ class EncodedUplink:
                 without a device.
         """
     @staticmethod
+    def timeseries_of_devices(
+        calls: list[tuple[DeviceIdentity, object]], now_ms: int | None, round_floats: bool = True
+    ) -> list[EncodedUplink]:
+        """Encode timeseries of several sub-devices, each as ``timeseries`` does.
+
+        Args:
+            calls: The sub-devices, and the data of each.
+            now_ms: As for ``timeseries``.
+            round_floats: As for ``timeseries``.
+
+        Returns:
+            An uplink for each sub-device, in their order.
+
+        Raises:
+            UnsupportedValueError: As for ``timeseries``. A note of the error has the name of the sub-device.
+            ValueError: As for ``timeseries``, with the same note.
+        """
+    @staticmethod
     def attributes(data: object, device: DeviceIdentity | None = None, round_floats: bool = True) -> EncodedUplink:
         """Encode the data of a ``send_attributes``. Floats are rounded as by ``timeseries``.
 

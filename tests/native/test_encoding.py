@@ -164,3 +164,26 @@ def test_a_repr_that_encodes_is_harmless():
     with pytest.raises(ValueError, match="unsupported - Reentrant"):
         _native.EncodedUplink.timeseries({"a": 1, "b": Reentrant()}, 1)
     assert json.loads(_native.dumps({"a": "b"})) == {"a": "b"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=2), st.dictionaries(st.text("abc", min_size=1), leaves, min_size=1)),
+        max_size=4,
+    )
+)
+def test_timeseries_of_devices_are_those_of_each_device(given_calls):
+    calls = [(_native.DeviceIdentity(name), data) for name, data in given_calls]
+    uplinks = _native.EncodedUplink.timeseries_of_devices(calls, 7, False)
+    for (device, data), uplink in zip(calls, uplinks, strict=True):
+        alone = _native.EncodedUplink.timeseries(data, 7, device, False)
+        assert uplink.device == device
+        assert uplink.timeseries_entries() == alone.timeseries_entries()
+        assert (uplink.nbytes, uplink.conversions) == (alone.nbytes, alone.conversions)
+
+
+def test_an_error_of_one_device_names_the_device():
+    calls = [(_native.DeviceIdentity("good"), {"a": 1}), (_native.DeviceIdentity('a "bad" one'), {"a": float("nan")})]
+    with pytest.raises(ValueError, match="nan") as raised:
+        _native.EncodedUplink.timeseries_of_devices(calls, 7)
+    assert raised.value.__notes__ == ['In the data of device "a \\"bad\\" one".']

@@ -13,6 +13,8 @@ ONLY_ASYNCIO = {
     "require_accepting", "report_callback_error", "connects_in_background", "accepts_names",
     # All methods of the synchronous clients are plain functions, and return a `Delivery` with `wait=False`.
     "enqueue_timeseries", "enqueue_attributes", "enqueue_device_timeseries", "enqueue_device_attributes",
+    # A call for each device costs threads little: their sends cross to the event loop together.
+    "send_timeseries_of_devices",
     # Names of SDK 2.0, which had no synchronous client.
     "send_telemetry", "SUBSCRIPTIONS_TIMEOUT",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from enum import IntEnum
 from functools import partial
@@ -635,6 +635,17 @@ class Engine:
                 return await delivery
         except TimeoutError:
             return pending_result(topic, self.config.qos, size)
+
+    async def wait_for_all(
+        self, deliveries: Sequence[DeliveryFuture], topic: str, sizes: Sequence[int], timeout: float
+    ) -> list[PublishResult]:
+        """Return the results of several deliveries after at most ``timeout`` seconds in all, see ``wait_for``."""
+        end = asyncio.get_running_loop().time() + timeout
+        results: list[PublishResult] = []
+        for delivery, size in zip(deliveries, sizes, strict=True):
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            results.append(delivery.result() if delivery.done() else await self.wait_for(delivery, topic, size, left))
+        return results
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""

@@ -108,6 +108,12 @@ impl DataEntry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Run `work` with the datapoint, which must not run Python code.
+    #[inline]
+    pub fn with<R>(&self, work: impl FnOnce(&Datapoint) -> PyResult<R>) -> PyResult<R> {
+        work(&self.lock())
+    }
+
     /// The datapoint at this moment.
     fn datapoint(&self) -> Datapoint {
         self.lock().clone()
@@ -290,5 +296,5 @@ impl TimeseriesEntry {
 /// Lend the datapoint of an entry. It is locked until `work` returns, so `work` must not run Python code.
 #[inline]
 pub fn with_entry<R>(entry: &Bound<'_, PyAny>, work: impl FnOnce(&Datapoint) -> PyResult<R>) -> PyResult<R> {
-    work(&entry.cast::<DataEntry>()?.get().lock())
+    entry.cast::<DataEntry>()?.get().with(work)
 }

@@ -90,32 +90,7 @@ impl EncodedUplink {
                 "metadata must come with a device, only timeseries of a sub-device have metadata",
             ));
         }
-        let now = now_ms.map_or(Ok(Timestamp::NONE), |now_ms| {
-            let end = Timestamp::END;
-            Timestamp::new(now_ms).ok_or_else(|| {
-                value_error(format_args!(
-                    "now_ms must be milliseconds since the epoch below {end} (the year 10000), not {now_ms}"
-                ))
-            })
-        })?;
-        let timeseries = with_encoder(Numbers::new(round_floats), |encoder| {
-            if let Ok(dict) = data.cast_exact::<PyDict>() {
-                add_telemetry_dict(dict, now, encoder)?;
-            } else if data.is_instance_of::<TimeseriesEntry>() {
-                add_entry(data, now, &mut encoder.points)?;
-            } else if let Ok(list) = data.cast_exact::<PyList>() {
-                for item in list {
-                    add_telemetry_item(&item, now, encoder)?;
-                }
-            } else {
-                return Err(unsupported(
-                    "payload type for telemetry",
-                    data,
-                    "a dict, a TimeseriesEntry and a list of these",
-                ));
-            }
-            finish(&mut encoder.points, "telemetry", data)
-        })?;
+        let timeseries = encode_telemetry(data, timestamp_of_now(now_ms)?, round_floats)?;
         let extras = metadata.map(|(connector, received)| {
             let metadata = Some(Metadata::new(&connector, received));
             Box::new(Extras { metadata, ..Extras::default() })
@@ -124,19 +99,39 @@ impl EncodedUplink {
     }
 
     #[staticmethod]
+    #[pyo3(signature = (calls, now_ms, round_floats = true))]
+    fn timeseries_of_devices(
+        calls: Vec<(Bound<'_, DeviceIdentity>, Bound<'_, PyAny>)>,
+        now_ms: Option<i64>,
+        round_floats: bool,
+    ) -> PyResult<Vec<Self>> {
+        let now = timestamp_of_now(now_ms)?;
+        let encode = |(device, data): (Bound<'_, DeviceIdentity>, Bound<'_, PyAny>)| {
+            let timeseries = encode_telemetry(&data, now, round_floats).map_err(|error| of_device(error, &device))?;
+            Ok(Self(Uplink {
+                device: shared(Some(&device)),
+                timeseries,
+                extras: None,
+                main_timestamp: Timestamp::NONE,
+            }))
+        };
+        calls.into_iter().map(encode).collect()
+    }
+
+    #[staticmethod]
     #[pyo3(signature = (data, device = None, round_floats = true))]
     fn attributes(data: &Bound<'_, PyAny>, device: Device<'_>, round_floats: bool) -> PyResult<Self> {
         let attributes = with_encoder(Numbers::new(round_floats), |encoder| {
             if let Ok(dict) = data.cast_exact::<PyDict>() {
                 add_values(dict, Timestamp::NONE, encoder)?;
-            } else if data.is_instance_of::<AttributeEntry>() {
-                add_entry(data, Timestamp::NONE, &mut encoder.points)?;
+            } else if let Ok(entry) = data.cast::<AttributeEntry>() {
+                add_entry(entry.as_super(), Timestamp::NONE, &mut encoder.points)?;
             } else if let Ok(list) = data.cast_exact::<PyList>() {
                 for item in list {
-                    if !item.is_instance_of::<AttributeEntry>() {
+                    let Ok(entry) = item.cast::<AttributeEntry>() else {
                         return Err(unsupported("item type in attributes list", &item, "AttributeEntry"));
-                    }
-                    add_entry(&item, Timestamp::NONE, &mut encoder.points)?;
+                    };
+                    add_entry(entry.as_super(), Timestamp::NONE, &mut encoder.points)?;
                 }
             } else {
                 return Err(unsupported(
@@ -276,6 +271,47 @@ impl EncodedUplink {
     }
 }
 
+fn timestamp_of_now(now_ms: Option<i64>) -> PyResult<Timestamp> {
+    now_ms.map_or(Ok(Timestamp::NONE), |now_ms| {
+        let end = Timestamp::END;
+        Timestamp::new(now_ms).ok_or_else(|| {
+            value_error(format_args!(
+                "now_ms must be milliseconds since the epoch below {end} (the year 10000), not {now_ms}"
+            ))
+        })
+    })
+}
+
+/// The error of one device's data among those of several devices, with the name of the device.
+fn of_device(error: PyErr, device: &Bound<'_, DeviceIdentity>) -> PyErr {
+    let (py, note) = (device.py(), format!("In the data of device {:?}.", device.get().0.name()));
+    match error.value(py).call_method1(pyo3::intern!(py, "add_note"), (note,)) {
+        Ok(_) => error,
+        Err(other) => other,
+    }
+}
+
+fn encode_telemetry(data: &Bound<'_, PyAny>, now: Timestamp, round_floats: bool) -> PyResult<Points> {
+    with_encoder(Numbers::new(round_floats), |encoder| {
+        if let Ok(dict) = data.cast_exact::<PyDict>() {
+            add_telemetry_dict(dict, now, encoder)?;
+        } else if let Ok(entry) = data.cast::<TimeseriesEntry>() {
+            add_entry(entry.as_super(), now, &mut encoder.points)?;
+        } else if let Ok(list) = data.cast_exact::<PyList>() {
+            for item in list {
+                add_telemetry_item(&item, now, encoder)?;
+            }
+        } else {
+            return Err(unsupported(
+                "payload type for telemetry",
+                data,
+                "a dict, a TimeseriesEntry and a list of these",
+            ));
+        }
+        finish(&mut encoder.points, "telemetry", data)
+    })
+}
+
 fn entries<'a, 'py, T: PyTypeInfo>(
     py: Python<'py>,
     points: impl Iterator<Item = (Timestamp, tb_mqtt_core::points::Point<'a>)>,
@@ -307,8 +343,8 @@ fn collect<T: PyTypeInfo>(argument: &str, entries: &Bound<'_, PyAny>) -> PyResul
 fn add_telemetry_item(item: &Bound<'_, PyAny>, now: Timestamp, encoder: &mut Encoder) -> PyResult<()> {
     if let Ok(dict) = item.cast_exact::<PyDict>() {
         add_telemetry_dict(dict, now, encoder)
-    } else if item.is_instance_of::<TimeseriesEntry>() {
-        add_entry(item, now, &mut encoder.points)
+    } else if let Ok(entry) = item.cast::<TimeseriesEntry>() {
+        add_entry(entry.as_super(), now, &mut encoder.points)
     } else {
         Err(unsupported("item type in telemetry list", item, "dict and TimeseriesEntry"))
     }
@@ -356,8 +392,8 @@ fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, encoder: &mut En
     Ok(())
 }
 
-fn add_entry(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    let added = with_entry(entry, |entry| {
+fn add_entry(entry: &Bound<'_, DataEntry>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let added = entry.get().with(|entry| {
         let point = entry.point();
         let (key, value) = entry.parts(point);
         if numbers::may_become_text(value) {
@@ -371,8 +407,8 @@ fn add_entry(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuild
 
 /// Encode an entry's value again, by the builder's rules for numbers. That runs Python code, so a copy is read.
 #[cold]
-fn add_again(entry: &Bound<'_, PyAny>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
-    let datapoint = with_entry(entry, |entry| Ok(entry.clone()))?;
+fn add_again(entry: &Bound<'_, DataEntry>, now: Timestamp, builder: &mut PointsBuilder) -> PyResult<()> {
+    let datapoint = entry.get().with(|entry| Ok(entry.clone()))?;
     let value = Value(datapoint.value(entry.py())?);
     let write = |out: &mut Output| json::write_value(&value, out).map_err(PointRefusal::from);
     Ok(builder.push_value(datapoint.timestamp.or(now), datapoint.key_json(), write)?)

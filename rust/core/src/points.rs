@@ -12,6 +12,7 @@ use ahash::{AHashSet, RandomState};
 
 use crate::json::Output;
 use crate::numbers::{Conversions, Numbers};
+use crate::short;
 
 /// The number that means "no timestamp", so that a run has 16 bytes. No clock reaches it.
 const NO_TIMESTAMP: i64 = i64::MIN;
@@ -304,15 +305,19 @@ impl fmt::Display for TooLarge {
     }
 }
 
+/// The number of keys among which another one is found faster by comparing it with each of them than with a hash table.
+const FIRST_KEYS: usize = 16;
+
 /// Collects points. Its buffers are kept for the next use; the collected points have exactly the size needed.
 #[derive(Debug, Default)]
 pub struct PointsBuilder {
     out: Output,
     runs: Vec<Run>,
-    /// Hashes of the keys of runs, each mixed with its run's number, so that the set need not be cleared between runs.
+    /// Hashes of the first keys of the last run, if `push_encoded` began it: most runs have no others.
+    first_keys: Vec<u64>,
+    /// Hashes of the other keys of runs, each mixed with its run's number, so that the set need not be cleared between runs.
     keys: AHashSet<u64>,
     hasher: RandomState,
-    first_key: u64,
     /// The number of runs, if `push_encoded` began the last one. The keys of runs that were pushed as a whole are not known.
     began: usize,
 }
@@ -351,7 +356,7 @@ impl PointsBuilder {
     /// When the uplink becomes too large.
     pub fn push_encoded(&mut self, timestamp: Timestamp, key: &[u8], point: &[u8]) -> Result<(), TooLarge> {
         let hash = self.hasher.hash_one(key);
-        self.out.bytes.extend_from_slice(point);
+        short::append(point, &mut self.out.bytes);
         let end = self.end()?;
         // If two keys have one hash, there is one run more than needed, which does no harm.
         let continues = self.continues_run(timestamp, hash);
@@ -362,7 +367,8 @@ impl PointsBuilder {
             }
             _ => {
                 self.runs.push(Run { timestamp, count: NonZeroU32::MIN, end });
-                self.first_key = hash;
+                self.first_keys.clear();
+                self.first_keys.push(hash);
                 self.began = self.runs.len();
             }
         }
@@ -389,16 +395,16 @@ impl PointsBuilder {
     }
 
     fn continues_run(&mut self, timestamp: Timestamp, hash: u64) -> bool {
-        let number = self.runs.len() as u64;
         let Some(run) = self.runs.last() else { return false };
-        if run.timestamp != timestamp || self.began != self.runs.len() {
+        if run.timestamp != timestamp || self.began != self.runs.len() || self.first_keys.contains(&hash) {
             return false;
         }
-        let mixed = |hash: u64| hash ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        if run.count == NonZeroU32::MIN {
-            self.keys.insert(mixed(self.first_key));
+        if self.first_keys.len() < FIRST_KEYS {
+            self.first_keys.push(hash);
+            return true;
         }
-        self.keys.insert(mixed(hash))
+        let number = self.runs.len() as u64;
+        self.keys.insert(hash ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     fn end(&self) -> Result<u32, TooLarge> {

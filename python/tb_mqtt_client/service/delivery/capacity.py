@@ -67,9 +67,9 @@ class QueueCapacity:
         self.nbytes += nbytes
         return True
 
-    def has_room(self, nbytes: int) -> bool:
-        """Return whether a send of ``nbytes`` encoded bytes could be taken now."""
-        return not self._waiting and self._fits(nbytes)
+    def has_room(self, nbytes: int, sends: int = 1) -> bool:
+        """Return whether ``sends`` sends of ``nbytes`` encoded bytes in total could be taken now."""
+        return not self._waiting and self.sends + sends - 1 < self.max_sends and self._fits(nbytes)
 
     async def take(self, nbytes: int) -> None:
         """Take capacity for one send of ``nbytes`` encoded bytes; wait until earlier callers have got theirs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -58,6 +58,8 @@ class Intake:
         self._counter = counter
         self._receipts = receipts
         self._policy = policy
+        # Numbers take memory, and only this policy needs the order of sends across queues.
+        self._is_numbered = policy is QueuePolicy.DROP_OLDEST
         self._sends_a_turn = self._sends_until_accept = sends_a_turn
         # How many sends are accepted when the next one has to pass `accept`.
         self._turn_at = 0
@@ -151,8 +153,7 @@ class Intake:
         Raises:
             QueueFullError: There is no capacity, and the policy is to wait or to raise.
         """
-        waits = self._policy is QueuePolicy.WAIT or self._policy is QueuePolicy.RAISE
-        if self.watches_share and waits and self.is_share_used_up(encoded):
+        if self.watches_share and self._policy in {QueuePolicy.WAIT, QueuePolicy.RAISE} and self.is_share_used_up(encoded):
             raise self.share_used_up(encoded)
         delivery = self._create_delivery()
         if not self.accept_for(encoded, delivery, terms):
@@ -182,18 +183,48 @@ class Intake:
             NotConnectedError: The client was stopped while this waited.
         """
         if self._accepted >= self._turn_at:
-            await asyncio.sleep(0)
-            self._turn_at = self._accepted + self._sends_until_accept
-            if self._closed:
-                # Nothing would resolve its future.
-                self.require_open()
-                raise NotConnectedError("the client was stopped while this send waited for its turn")
+            await self._give_turn()
         sub_devices = self._sub_devices
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
         if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
             return self._accept(encoded, terms)
         return self._dropped(encoded)
+
+    async def accept_all(self, uplinks: Sequence[EncodedUplink], terms: SendTerms | None = None) -> list[DeliveryFuture]:
+        """Accept several sends, see ``accept``. With the policy to raise, all of them or none.
+
+        Args:
+            uplinks: The datapoints of each send.
+            terms: Priority and expiry of all of them; None for none.
+
+        Raises:
+            QueueFullError: There is no capacity for all of them, and the policy is to raise.
+            NotConnectedError: The client was stopped while this waited.
+        """
+        if self._accepted >= self._turn_at:
+            await self._give_turn()
+        if self._policy is QueuePolicy.RAISE:
+            # Nothing else runs from here to the last of them, which therefore pass no further check.
+            if refused := next((one for one in uplinks if self.watches_share and self.is_share_used_up(one)), None):
+                raise self.share_used_up(refused)
+            if not self._capacity.has_room(sum([encoded.nbytes for encoded in uplinks]), len(uplinks)):
+                raise self.full()
+            self._turn_at = max(self._turn_at, self._accepted + len(uplinks))
+        return [self.try_accept(encoded, terms) or await self.accept(encoded, terms) for encoded in uplinks]
+
+    async def _give_turn(self) -> None:
+        """Let the other tasks of the event loop run.
+
+        Raises:
+            NotConnectedError: The client was stopped meanwhile.
+        """
+        await asyncio.sleep(0)
+        self._turn_at = self._accepted + self._sends_until_accept
+        if self._closed:
+            # Nothing would resolve the future of a send.
+            self.require_open()
+            raise NotConnectedError("the client was stopped while this send waited for its turn")
 
     def _share_changed(self, checks_each: bool) -> None:
         """Have all sends pass ``accept``, which looks for refused devices, or one in ``sends_a_turn``."""
@@ -317,8 +348,7 @@ class Intake:
         counter.accepted += datapoints
         counter.queued += datapoints
         self._accepted += 1
-        # Numbers take memory, and only this policy needs the order of sends across queues.
-        number = self._accepted if self._policy is QueuePolicy.DROP_OLDEST else 0
+        number = self._accepted if self._is_numbered else 0
         uplink: QueuedUplink = encoded, receipt, number, terms
         if terms is not None or self._device_queue.has_lanes:
             self._put(uplink)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,12 @@ class StoredIntake(Intake):
         if self._store.waits:
             await self._store.when_safe(delivery)
         return delivery
+
+    async def accept_all(self, uplinks: Sequence[EncodedUplink], terms: SendTerms | None = None) -> list[DeliveryFuture]:
+        """Accept several sends, see ``Intake.accept_all``; with durability "always", they are written to disk together."""
+        if self._store.waits:
+            return await asyncio.gather(*[self.accept(encoded, terms) for encoded in uplinks])
+        return await super().accept_all(uplinks, terms)
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> Delivery | DeliveryFuture:
         """Accept a send without ever waiting, see ``Intake.enqueue``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
@@ -224,6 +225,24 @@ class SubDevices(Component):
         """Encode client attributes of a device, as ``encode_timeseries_for`` does."""
         self._engine.require_started()
         return self.encode_attributes(self.session_of(device), data)
+
+    def encode_timeseries_of(self, data: Mapping[DeviceSession | str, Any]) -> list[EncodedUplink]:
+        """Encode timeseries of several devices, in the event loop; names are announced as by ``encode_timeseries_for``."""
+        self._engine.require_started()
+        if not isinstance(data, Mapping) or not data:
+            raise ValueError(f"data must be a dict of at least one device and its data, not {data!r}")
+        sessions = [self.session_of(device) for device in data]
+        for session in sessions:
+            self.require_own(session)
+        now = self._engine.stamp()
+        calls = [(session.identity, values) for session, values in zip(sessions, data.values(), strict=True)]
+        encoded = EncodedUplink.timeseries_of_devices(calls, now, self._config.round_floats)
+        if now is None:
+            encoded = [self._engine.unstamped(one) for one in encoded]
+            now = now_ms()
+        for session in sessions:
+            session.last_seen_at = now
+        return encoded
 
     def send_claim_request(self, device_session: DeviceSession, claim_request: GatewayClaimRequest) -> DeliveryFuture:
         """Queue a claim request once the session's device is announced. Return the future of the result."""
