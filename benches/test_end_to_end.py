@@ -44,6 +44,35 @@ def test_device_one_datapoint_per_send(benchmark, broker, peer):
     measure_sends(benchmark, broker, "device, one datapoint per send, not awaited", peer, calls, calls)
 
 
+CPU_CASES = {
+    "send": "CPU time of a send of one datapoint, not awaited, to its acknowledgement",
+    "enqueue": "CPU time of an enqueued send of one datapoint, to its acknowledgement",
+}
+
+
+@pytest.mark.parametrize("case", CPU_CASES)
+def test_cpu_time_of_a_send(benchmark, broker, case):
+    """CPU time of this process, in which no broker runs. It is steadier than the throughput on a machine that does other work."""
+    data = [{"ts": FIRST_TS + index, "values": {"temperature": index / 8}} for index in range(20_000)]
+    with asyncio.Runner() as runner:
+        program = Ours(broker)
+        runner.run(program.start())
+        send = program.send if case == "send" else program.enqueue
+
+        def measured():
+            began = time.process_time()
+            counted = runner.run(send([(None, one) for one in data]))
+            taken.append((time.process_time() - began) / len(data))
+            return counted
+
+        taken = []
+        benchmark.group = CPU_CASES[case]
+        counted = benchmark.pedantic(measured, rounds=ROUNDS, warmup_rounds=1)
+        assert counted == len(data)
+        benchmark.extra_info.update(peer="native", correct=True, value=1e6 * statistics.median(taken[1:]))
+        runner.run(program.stop())
+
+
 @pytest.mark.parametrize("peer", PEERS)
 def test_gateway_a_dict_per_send(benchmark, broker, peer):
     calls = [(name, records[0]) for name, records in telemetry(10_000, 10, 200).calls]
