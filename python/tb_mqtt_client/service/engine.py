@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import string
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from enum import IntEnum
@@ -24,6 +25,7 @@ from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
@@ -104,6 +106,7 @@ class Engine:
         self.max_payload_size: int | None = None
         """Bytes of the largest telemetry payload; ``None`` until connected."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_loop_running: Callable[[], bool] = bool
         self._thread = 0
         self.life: LifeCycle = LifeCycle()
         self.tasks: Tasks = Tasks(self._task_failed)
@@ -303,6 +306,7 @@ class Engine:
     async def _want_connection(self) -> None:
         """Accept sends, and count attempts from now on; nothing changes if a connection is wanted already."""
         self._loop = self._loop or asyncio.get_running_loop()
+        self._is_loop_running = self._loop.is_running
         self._require_own_loop()
         self._thread = get_ident()
         if self._is_left_open:
@@ -560,7 +564,9 @@ class Engine:
 
     def encode_timeseries(self, data: Any) -> EncodedUplink:
         """Encode timeseries of the device, in any thread."""
-        now = self.stamp()
+        stamp = self.stamp
+        # In place of a call of the usual function, since every send passes here.
+        now = time.time_ns() // 1_000_000 if stamp is now_ms else stamp()
         encoded = EncodedUplink.timeseries(data, now, None, self.config.round_floats)
         if now is None:
             encoded = self.unstamped(encoded)
@@ -611,7 +617,10 @@ class Engine:
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
-        self.require_started()
+        # Called at every send, so asyncio.get_running_loop(), which makes a system call, is not used. A forked child therefore
+        # passes, because its copy of the loop claims to run; there asyncio refuses to await the result, and stop() raises.
+        if not (self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running()):
+            self.require_started()
         return self.intake.try_accept(encoded, terms)
 
     async def accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
@@ -620,7 +629,8 @@ class Engine:
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
         """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""
-        self.require_started()
+        if not (self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running()):
+            self.require_started()
         return self.intake.enqueue(encoded, terms)
 
     async def wait_for(self, delivery: DeliveryFuture, topic: str, size: int, timeout: float | None) -> PublishResult:
@@ -649,10 +659,7 @@ class Engine:
 
     def require_started(self) -> None:
         """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""
-        # Called at every send, so asyncio.get_running_loop(), which makes a system call, is not used. A forked child therefore
-        # passes, because its copy of the loop claims to run; there asyncio refuses to await the result, and stop() raises.
-        loop = self._loop
-        if self.life.accepts_sends and get_ident() == self._thread and loop is not None and loop.is_running():
+        if self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running():
             return
         if self.life.accepts_sends:
             self._require_own_loop()

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
-from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap
+from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
@@ -23,9 +24,11 @@ from tb_mqtt_client.constants.mqtt_topics import (
 )
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
-from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
+from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, QueuedUplink, WorkItem
 
 Packing = Callable[..., PackedUplinks]
+_encoded_of: Callable[[QueuedUplink], EncodedUplink] = itemgetter(ENCODED)
+_receipt_of: Callable[[QueuedUplink], SendReceipt] = itemgetter(FUTURE)
 
 
 class Oversized(NamedTuple):
@@ -83,7 +86,7 @@ class UplinkPacker:
         Returns:
             The messages, and datapoints that fit in none.
         """
-        encoded = [encoded for encoded, _, _, _ in uplinks]
+        encoded = list(map(_encoded_of, uplinks))
         if self.stamped is not None:
             encoded = list(map(self.stamped, encoded))
         packings = self._packings()
@@ -98,7 +101,7 @@ class UplinkPacker:
             )
             for pack in packings
         ]
-        send_futures = [future for _, future, _, _ in uplinks]
+        send_futures = list(map(_receipt_of, uplinks))
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []
