@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, cast
 
 from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, resolve_with
@@ -496,9 +496,10 @@ class MessageService:
             future: The send's future, or what is in its place.
         """
         self.submissions.accept_now()
+        is_receipt_of = is_ if self._store is None else self._store.is_receipt_of
 
         def is_it(item: Any) -> bool:
-            return isinstance(item, tuple) and item[FUTURE] is future
+            return isinstance(item, tuple) and is_receipt_of(item[FUTURE], future)
 
         places: list[Callable[[Callable[[Any], bool]], Queued | None]] = [
             self._initial.remove_first,

@@ -185,8 +185,8 @@ class DeviceClient:
     def flush(self) -> None:
         """Wait until all sends that were accepted are on disk, or have their results.
 
-        Returns at once without a store. With a store, a send returns before its data is on disk, also with ``durability="always"``:
-        this method waits for it.
+        Returns at once without a store. With a store, a send returns before its data is on disk, unless its durability is
+        ``"always"``: this method waits for it.
 
         Raises:
             OSError: The disk failed. The sends are still in memory, and are written when it works again.
@@ -329,7 +329,8 @@ class DeviceClient:
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
-            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
+            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or, with a store of the
+                durability "always", the data is not on disk by then. It is in memory, and is sent and written nevertheless.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
@@ -394,7 +395,8 @@ class DeviceClient:
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
-            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
+            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or, with a store of the
+                durability "always", the data is not on disk by then. It is in memory, and is sent and written nevertheless.
             RuntimeError: ``wait`` is true and this thread runs an event loop.
         """
         self._core.require_accepting()
@@ -441,7 +443,7 @@ class DeviceClient:
 
         Returns:
             True if the data was still queued. It is not sent, and its result has the reason code -2 (dropped). The queue is
-            searched for it.
+            searched for it. Data that a store has on disk only, because the queue was full, is not found.
 
         Raises:
             RuntimeError: This thread runs an event loop.

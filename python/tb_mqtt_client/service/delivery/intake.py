@@ -71,6 +71,8 @@ class Intake:
         self._create_future: Callable[[], DeliveryFuture] = _no_loop
         self._create_delivery: Callable[[], Delivery | DeliveryFuture] = _no_loop
         self._failure = ""
+        self.waits_for_disk: bool = False
+        """Whether a send of another thread waits until it is on disk or has its result."""
         self.watches_share: bool = False
         """Whether the capacity that data of refused sub-devices may take is nearly used up."""
 

@@ -42,8 +42,15 @@ class SendStore(Protocol):
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
 
-    def create_delivery(self) -> DeliveryFuture:
-        """Return the future of a new send."""
+    def create_delivery(self, receiver: SendReceipt | None = None) -> DeliveryFuture:
+        """Return the future of a new send.
+
+        Args:
+            receiver: What the program got in place of this future; ``None`` if it gets this future.
+        """
+
+    def is_receipt_of(self, receipt: SendReceipt, future: object) -> bool:
+        """Return whether a receipt is that of a send, for which the program has this future or receiver."""
 
     def is_own(self, receipt: SendReceipt) -> TypeGuard[DeliveryFuture]:
         """Return whether a receipt is a future that ``create_delivery`` has returned."""

@@ -15,6 +15,7 @@ from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.send_store import SendStore
 from tb_mqtt_client.service.delivery.terms import SendTerms
+from tb_mqtt_client.service.delivery.until_stored import UntilStored
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink
 
 
@@ -32,6 +33,7 @@ class StoredIntake(Intake):
         """
         super().__init__(*arguments)
         self._store = store
+        self.waits_for_disk: bool = store.waits
         self._release_oldest = release_oldest
         self._clock = clock
 
@@ -103,17 +105,20 @@ class StoredIntake(Intake):
             self._drop_new(encoded, receipt)
 
     def _queue(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
+        until_stored = receipt if isinstance(receipt, UntilStored) else None
         if self._store.is_own(receipt):
             delivery = receipt
         else:
             # The store needs futures of its own, which outlive the place of a send in memory.
-            delivery = self._create_future()
+            delivery = self._store.create_delivery(receipt if until_stored is None else until_stored.receiver)
             delivery.add_done_callback(partial(_pass_result, receipt))
         if terms is None:
             receipt, number = self._store.accept(encoded, delivery)
         else:
             expires_ms = terms.expires_ms(self._clock(), now_ms())
             receipt, number = self._store.accept(encoded, delivery, terms.stored_priority, expires_ms)
+        if until_stored is not None:
+            self._store.when_safe(delivery).add_done_callback(until_stored.note_stored)
         self._counter.accept(encoded.datapoints)
         self._accepted += 1
         uplink: QueuedUplink = encoded, receipt, number, terms

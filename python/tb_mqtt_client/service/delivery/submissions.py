@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import Event
+from time import monotonic
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import SendReceipt
@@ -19,6 +20,7 @@ from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.terms import SendTerms
+from tb_mqtt_client.service.delivery.until_stored import UntilStored
 
 MAX_CROSSING = 10_000
 """Sends that may cross to the event loop at a time; further callers wait, which lets the loop run."""
@@ -132,18 +134,34 @@ class Submissions:
     ) -> None:
         """Hand a send over to the event loop. While the queues are full, wait or raise, by the queue policy.
 
+        With a store of the durability "always", wait until the send is on disk, or has its result.
+
         Args:
             uplink: The encoded data.
             receiver: Gets the result, in the event loop.
-            timeout: Seconds to wait while the queues are full; ``None`` for no limit.
+            timeout: Seconds to wait while the queues are full, and for the disk; ``None`` for no limit.
             terms: Priority and expiry; ``None`` for a send without any.
 
         Raises:
             NotConnectedError: The client is stopped, was never started, or has failed.
-            QueueFullError: The queues are full, and the policy is to raise, or the calling thread runs an event loop, which
-                must not be blocked.
-            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
+            QueueFullError: The queues are full, and the policy is to raise. Or this would have to wait, and the calling
+                thread runs an event loop, which must not be blocked.
+            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or the data is not on disk by
+                then; it is in memory, and is sent and written nevertheless.
         """
+        if not self._intake.waits_for_disk:
+            self._put(uplink, receiver, timeout, terms)
+            return
+        _require_no_running_loop("With the durability 'always', a send waits for the disk")
+        stored = UntilStored(receiver)
+        end = None if timeout is None else monotonic() + timeout
+        self._put(uplink, stored, timeout, terms)
+        if not stored.wait(None if end is None else max(0.0, end - monotonic())):
+            raise TimeoutError(
+                f"the data is not on disk after {timeout:g} s; it is in memory, and is sent and written nevertheless"
+            )
+
+    def _put(self, uplink: EncodedUplink, receiver: SendReceipt, timeout: float | None, terms: SendTerms | None) -> None:
         if self._intake.watches_share and self._intake.is_share_used_up(uplink):
             self._wait_for_share(uplink, timeout)
         is_full = self._seems_full(uplink.nbytes)
@@ -190,7 +208,7 @@ class Submissions:
         is_behind = self._waiting is None and self._capacity.sends < self._capacity.max_sends
         if self._policy is QueuePolicy.RAISE and not (is_behind and len(self._entries) >= MAX_CROSSING):
             raise self._intake.full()
-        _require_no_running_loop()
+        _require_no_running_loop("The queue is full")
 
     def _wait_for_share(self, uplink: EncodedUplink, timeout: float | None) -> None:
         """Wait while data of refused sub-devices takes all of the queue that it may take."""
@@ -199,7 +217,7 @@ class Submissions:
         if self._policy is not QueuePolicy.WAIT:
             # The event loop drops data.
             return
-        _require_no_running_loop()
+        _require_no_running_loop("The queue is full")
         turn = Event()
         self._wake_loop(partial(self._start_waiting_for_share, uplink, turn))
         if not turn.wait(timeout):
@@ -218,11 +236,9 @@ class Submissions:
         return True
 
 
-def _require_no_running_loop() -> None:
+def _require_no_running_loop(cause: str) -> None:
     if asyncio._get_running_loop() is not None:
-        raise QueueFullError(
-            "The queue is full, and this thread runs an event loop, which must not be blocked: send from another thread"
-        )
+        raise QueueFullError(f"{cause}, and this thread runs an event loop, which must not be blocked: send from another thread")
 
 
 def _still_full(timeout: float | None) -> TimeoutError:

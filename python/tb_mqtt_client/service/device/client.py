@@ -513,11 +513,12 @@ class DeviceClient:
 
         The sends of one thread are accepted in their order. While the queues are full, this blocks the calling thread or raises, by
         the ``queue_policy`` in the configuration.
+        With a store of the durability "always", it blocks until the send is on disk, or has its result.
 
         Args:
             uplink: Encoded data.
             receiver: Gets the ``PublishResult``, in the thread of the client's event loop.
-            timeout: Seconds to wait while the queues are full; ``None`` for no limit.
+            timeout: Seconds to wait while the queues are full, and for the disk; ``None`` for no limit.
             priority: As for ``send_timeseries``.
             expires_after: As for ``send_timeseries``.
 
@@ -526,7 +527,8 @@ class DeviceClient:
             TypeError: ``expires_after`` is not a number.
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``, or the calling thread runs an event loop.
-            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent.
+            TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or it is not on disk by then;
+                it is in memory, and is sent and written nevertheless.
         """
         self._engine.submit(uplink, receiver, timeout, priority, expires_after)
 
@@ -573,7 +575,7 @@ class DeviceClient:
 
         Returns:
             True if the data was still queued. It is not sent, and its result has the reason code -2 (dropped). The queue is
-            searched for it.
+            searched for it. Data that a store has on disk only, because the queue was full, is not found.
 
         Raises:
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.

@@ -259,9 +259,17 @@ class DiskStore:
 
     # Accepting, see `SendStore`.
 
-    def create_delivery(self) -> DeliveryFuture:
-        """Return the future of a new send."""
-        return StoredDelivery(self, loop=self._loop)
+    def create_delivery(self, receiver: SendReceipt | None = None) -> DeliveryFuture:
+        """Return the future of a new send; ``receiver`` is what the program gets in its place."""
+        return StoredDelivery(self, receiver, loop=self._loop)
+
+    def is_receipt_of(self, receipt: SendReceipt, future: object) -> bool:
+        """Return whether a receipt is that of a send, for which the program has this future or receiver."""
+        return (
+            isinstance(receipt, Receipt)
+            and receipt.delivery is not None
+            and (receipt.delivery is future or receipt.delivery.receiver is future)
+        )
 
     def is_own(self, receipt: SendReceipt) -> TypeGuard[DeliveryFuture]:
         """Return whether a receipt is a future that ``create_delivery`` has returned."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tb_mqtt_client.common.async_utils import DeliveryFuture
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
 from tb_mqtt_client.common.publish_result import PublishResult
 
 
@@ -30,12 +30,14 @@ class StoredDelivery(asyncio.Future[PublishResult]):
     """The future of a send's result, of a client with a store."""
 
     # Not the receipt: a send that has left memory needs no object but this one, and this one only if the program refers to it.
-    __slots__ = ("_keeper", "datapoints", "is_awaited", "nbytes", "number")
+    __slots__ = ("_keeper", "datapoints", "is_awaited", "nbytes", "number", "receiver")
 
-    def __init__(self, keeper: Keeper, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, keeper: Keeper, receiver: SendReceipt | None = None, *, loop: asyncio.AbstractEventLoop) -> None:
         """Create the future of a send that has no number yet."""
         super().__init__(loop=loop)
         self._keeper = keeper
+        self.receiver: SendReceipt | None = receiver
+        """What the program has in place of this future, or ``None``."""
         self.number: int = 0
         """The number of the send; 0 for a send that was not accepted."""
         self.datapoints: int = 0
