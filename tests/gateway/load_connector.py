@@ -55,12 +55,20 @@ class LoadConnector(Connector, Thread):
     def is_stopped(self):
         return self._stopped.is_set()
 
-    def on_attributes_update(self, content):
-        device, data = content["device"], content["data"]
+    def _send(self, device, key, value):
         telemetry = ConvertedData(device, "load")
-        telemetry.add_to_telemetry(TelemetryEntry({DatapointKey("updated"): str(data)}, ts=1))
+        telemetry.add_to_telemetry(TelemetryEntry({DatapointKey(key): value}, ts=1))
         self._gateway.send_to_storage(self.get_name(), self.get_id(), telemetry)
 
+    def on_attributes_update(self, content):
+        self._send(content["device"], "updated", str(content["data"]))
+
     def server_side_rpc_handler(self, content):
-        data = content["data"]
-        self._gateway.send_rpc_reply(content["device"], data["id"], {"echo": data["params"]})
+        device, data = content["device"], content["data"]
+        if data["method"] == "send":
+            self._send(device, "sent", data["params"])
+        elif data["method"] == "request":
+            self._gateway.request_device_attributes(
+                device, ["limit"], None, lambda answer, _error: self._send(device, "requested", str(answer["value"]))
+            )
+        self._gateway.send_rpc_reply(device, data["id"], {"echo": data["params"]})

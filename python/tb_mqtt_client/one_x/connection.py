@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
@@ -23,10 +24,14 @@ T = TypeVar("T")
 
 GET_TIMEOUT = 30.0
 """Seconds that ``get`` waits for a result."""
-MOMENT = 0.05
+MOMENT = 0.25
 """Seconds that ``get`` waits if an earlier call has waited for the whole time, and nothing was acknowledged since then."""
+REST = 0.05
+"""Seconds after such a wait in which ``get`` does not wait: a program reads many results in a row, and then sends again."""
 STOP_TIMEOUT = 3.0
 """Seconds for which ``disconnect`` sends queued data."""
+STALLED_STOP_TIMEOUT = 0.5
+"""Seconds for which ``disconnect`` does so in the IoT Gateway if nothing is acknowledged: it keeps the data in its storage."""
 
 
 def _nothing(_topic: str, _payload: bytes) -> None:
@@ -60,6 +65,7 @@ class Connection:
         self.forgives_refusals = forgives_refusals
         self._is_released = False
         self._settled_at_timeout: int | None = None
+        self._rests_until = 0.0
         core.on_connection_event(self.runtime.bridge("on_event", on_event))
         core.tap(partial(self.runtime.callbacks.post, on_message))
 
@@ -84,7 +90,8 @@ class Connection:
 
     def disconnect(self) -> None:
         """Send queued data for a short time, and close the connection; the rest is undelivered."""
-        self._end(STOP_TIMEOUT)
+        is_stalled = self.forgives_refusals and (not self.is_open or self._is_stalled())
+        self._end(STALLED_STOP_TIMEOUT if is_stalled else STOP_TIMEOUT)
 
     def _end(self, seconds: float) -> None:
         try:
@@ -113,6 +120,11 @@ class Connection:
         delivery: Delivery = PendingResult(self.runtime.waiters)
         self.core.submit(uplink, delivery, None)
         return SentMessage(delivery, self)
+
+    def send_record(self, device: str, record: dict[str, Any]) -> SentMessage | None:
+        """Send one record of telemetry with a time, see ``DeviceCore.send_record``; return None if it needs the ordinary way."""
+        delivery: Delivery = PendingResult(self.runtime.waiters)
+        return SentMessage(delivery, self) if self.core.send_record(device, record, delivery) else None
 
     def deliver(self, make: Callable[[], Coroutine[Any, Any, DeliveryFuture]]) -> SentMessage:
         """Queue a message, and return it.
@@ -182,13 +194,20 @@ class Connection:
         """
         if self._is_released or not self.is_wanted:
             return delivery.done()
-        stalled = self._settled_at_timeout is not None and self._settled_at_timeout == self._settled()
+        is_stalled = self._is_stalled()
+        if is_stalled and monotonic() < self._rests_until:
+            return delivery.done()
         try:
-            delivery.result(MOMENT if stalled else self.get_timeout)
+            delivery.result(MOMENT if is_stalled else self.get_timeout)
         except TimeoutError:
             self._settled_at_timeout = self._settled()
+            self._rests_until = monotonic() + REST
             return False
         return True
+
+    def _is_stalled(self) -> bool:
+        """Return whether nothing was acknowledged since a wait that was too long."""
+        return self._settled_at_timeout is not None and self._settled_at_timeout == self._settled()
 
     def _settled(self) -> int:
         """Return how many datapoints the platform has acknowledged or refused."""

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tb_mqtt_client._native import DeviceIdentity
-from tb_mqtt_client.common.async_utils import DeliveryFuture
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.exceptions import NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
 from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
@@ -40,6 +40,36 @@ class DeviceCore(DeviceClient):
     def __init__(self, config: DeviceConfig) -> None:
         super().__init__(config)
         self.set_rpc_request_callback(_respond_later)
+
+    def send_record(self, device: str, record: dict[str, Any], receiver: SendReceipt) -> bool:
+        """Send one record of telemetry with a time, with as few calls as possible: most sends of programs are such records.
+
+        Args:
+            device: An empty text, or the name of a sub-device.
+            record: ``{"ts": integer, "values": {key: value}}``.
+            receiver: Gets the result.
+
+        Returns:
+            False if the record needs the ordinary way: the device is not announced, a value has to be converted or refused, or
+            nothing may be sent. Nothing was sent then.
+        """
+        identity = None
+        if device:
+            session = self._session_of(device)
+            if session is None:
+                return False
+            identity = session.identity
+        engine = self._engine
+        try:
+            uplink = EncodedUplink.timeseries(record, 0, identity, True)
+            engine.require_accepting()
+            engine.message_service.submissions.put(uplink, receiver)
+        except (ValueError, TypeError, NotConnectedError):
+            return False
+        return True
+
+    def _session_of(self, device: str) -> DeviceSession | None:
+        """Return None: a device has no sub-devices."""
 
     def tap(self, tap: Tap) -> None:
         """Call a function with each message of the platform."""
@@ -123,6 +153,11 @@ def _values(entries: list[AttributeEntry]) -> dict[str, Any]:
 
 class GatewayCore(GatewayClient, DeviceCore):
     """A gateway whose messages and requests, and those of its sub-devices, are those of SDK 1.x."""
+
+    def _session_of(self, device: str) -> DeviceSession | None:
+        """Return the session of a sub-device, or None if the device is not announced."""
+        # Reading the sessions of the event loop is safe here: the dicts are never replaced while they are read.
+        return self.device_manager.get_by_name(device)
 
     async def announced_session(self, name: str) -> DeviceSession:
         """Return the session of a sub-device, and announce the device if there is none.

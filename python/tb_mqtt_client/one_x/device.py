@@ -127,6 +127,8 @@ class TBDeviceMqttClient:
         self.firmware_info: dict[str, Any] = {}
         self.firmware_data: bytes = b""
         self.firmware_received: bool = False
+        self._refuses_types = False
+        """Whether values of types that cannot be sent are refused alone, instead of raising."""
         self._chunk_size = chunk_size
         self._on_firmware: Callable[[Any, bytes, str], Any] | None = None
         self._updates_firmware = False
@@ -377,8 +379,10 @@ class TBDeviceMqttClient:
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
+        if (info := self._send_record("", telemetry)) is not None:
+            return info
         time = self._times.of("", telemetry)
-        return self._times.sent("", time, self._send(encode_timeseries(telemetry, time), ""))
+        return self._times.sent("", time, self._send(encode_timeseries(telemetry, time, refuses_types=self._refuses_types), ""))
 
     def send_attributes(
         self, attributes: Any, quality_of_service: int | None = None, timeout: float = settings.DEFAULT_TIMEOUT
@@ -398,11 +402,19 @@ class TBDeviceMqttClient:
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
-        return self._send(encode_attributes(attributes), "")
+        return self._send(encode_attributes(attributes, refuses_types=self._refuses_types), "")
 
     def _check_qos(self, quality_of_service: int | None) -> None:
         if quality_of_service is not None and quality_of_service not in (0, 1):
             _require_qos(quality_of_service)
+
+    def _send_record(self, device: str, telemetry: Any) -> TBPublishInfo | None:
+        """Send telemetry if it is one record with a time and with values that need no conversion; return None otherwise."""
+        connection = self._connection
+        if connection is None or type(telemetry) is not dict or type(telemetry.get("ts")) is not int or "metadata" in telemetry:
+            return None
+        message = connection.send_record(device, telemetry)
+        return None if message is None else TBPublishInfo([message])
 
     def _send(self, encoded: Encoded, device: str) -> TBPublishInfo:
         connection = self._connection

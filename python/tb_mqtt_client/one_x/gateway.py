@@ -94,6 +94,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         )
         self.gateway = gateway
         self._application = ApplicationSends() if gateway is not None else None
+        self._refuses_types = gateway is not None
         self._losses = 0
         """How many connections were lost or closed, so that the end of a grace knows whether it is still about the last one."""
         self._is_in_grace = False
@@ -214,8 +215,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         core, connection = self._gateway_core(), self._connection
         if core is None or connection is None:
             raise NotConnectedError("connect() was not called")
-        # Reading the sessions of the event loop is safe here: the dicts are never replaced while they are read.
-        session = core.device_manager.get_by_name(device)
+        session = core._session_of(device)
         if session is None:
             session = connection.run(partial(core.announced_session, device))
         return session.identity
@@ -266,12 +266,14 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
+        if self._application is None and device and (info := self._send_record(device, telemetry)) is not None:
+            return info
         send = partial(self._send_telemetry_of, device)
         return send(telemetry) if self._application is None else self._application.telemetry(device, telemetry, send)
 
     def _send_telemetry_of(self, device: str, telemetry: Any) -> TBPublishInfo:
         time = self._times.of(device, telemetry)
-        info = self._send_of(device, lambda identity: encode_timeseries(telemetry, time, identity))
+        info = self._send_of(device, partial(encode_timeseries, telemetry, time, refuses_types=self._refuses_types))
         return self._times.sent(device, time, info)
 
     def gw_send_attributes(self, device: str, attributes: Any, quality_of_service: int = 1) -> TBPublishInfo:
@@ -294,7 +296,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         return send(attributes) if self._application is None else self._application.attributes(device, attributes, send)
 
     def _send_attributes_of(self, device: str, attributes: Any) -> TBPublishInfo:
-        return self._send_of(device, lambda identity: encode_attributes(attributes, identity))
+        return self._send_of(device, partial(encode_attributes, attributes, refuses_types=self._refuses_types))
 
     def _send_of(self, device: str, encode: Callable[[DeviceIdentity], Any]) -> TBPublishInfo:
         connection = self._connection
@@ -302,12 +304,11 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             return self._send(encode(self._identity(device)), device)
         except NotConnectedError as error:
             return self._not_sent(str(error))
-        except ValueError as error:
-            settings.log.error("Data of %r is not sent: %s", device, error)
-        except TypeError as error:
-            if self.gateway is None:
+        except (ValueError, TypeError) as error:
+            if isinstance(error, TypeError) and self._application is None:
                 raise
-            settings.log.error("Data of %r is not sent: %s", device, error)
+            # The name cannot be that of a device.
+            self._report_refused(device, [str(error)])
         return self._not_sent("connect() was not called") if connection is None else TBPublishInfo([RefusedMessage(connection)])
 
     def _publish_to(self, topic: str, content: Any) -> TBPublishInfo:

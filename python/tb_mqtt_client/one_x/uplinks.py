@@ -29,7 +29,9 @@ class Encoded:
     """One text for each datapoint that the platform would not store, with its key and the reason."""
 
 
-def encode_timeseries(data: Any, now_ms: int | None, device: DeviceIdentity | None = None, *, round_floats: bool = True) -> Encoded:
+def encode_timeseries(
+    data: Any, now_ms: int | None, device: DeviceIdentity | None = None, *, round_floats: bool = True, refuses_types: bool = False
+) -> Encoded:
     """Encode telemetry.
 
     Args:
@@ -39,6 +41,7 @@ def encode_timeseries(data: Any, now_ms: int | None, device: DeviceIdentity | No
             their arrival.
         device: The sub-device, or ``None`` for the connected device.
         round_floats: As the option of the client.
+        refuses_types: Whether values of types that SDK 1.x did not accept are refused alone, instead of raising.
 
     Returns:
         The uplinks. Records with different ``metadata`` are in different uplinks.
@@ -48,23 +51,26 @@ def encode_timeseries(data: Any, now_ms: int | None, device: DeviceIdentity | No
     """
     try:
         uplink = EncodedUplink.timeseries(data, now_ms, device, round_floats)
-    except ValueError:
-        encoded = _encode_records(data, now_ms, device, round_floats)
+    except (ValueError, TypeError):
+        encoded = _encode_records(data, now_ms, device, round_floats, refuses_types)
     else:
         encoded = Encoded([uplink])
     if now_ms is None and any(uplink.key_that_needs_ts() is not None for uplink in encoded.uplinks):
         # The platform would take these keys for parts of the record.
-        return encode_timeseries(data, clock_ms(), device, round_floats=round_floats)
+        return encode_timeseries(data, clock_ms(), device, round_floats=round_floats, refuses_types=refuses_types)
     return encoded
 
 
-def encode_attributes(data: Any, device: DeviceIdentity | None = None, *, round_floats: bool = True) -> Encoded:
+def encode_attributes(
+    data: Any, device: DeviceIdentity | None = None, *, round_floats: bool = True, refuses_types: bool = False
+) -> Encoded:
     """Encode client attributes.
 
     Args:
         data: ``{key: value}``, or a list of these. Anything else counts as no data, as in SDK 1.x.
         device: The sub-device, or ``None`` for the connected device.
         round_floats: As the option of the client.
+        refuses_types: As for ``encode_timeseries``.
 
     Returns:
         The uplinks, one for each dict.
@@ -76,8 +82,8 @@ def encode_attributes(data: Any, device: DeviceIdentity | None = None, *, round_
     for one in _dicts(data):
         try:
             encoded.uplinks.append(EncodedUplink.attributes(one, device, round_floats))
-        except ValueError:
-            values = _storable(one, encoded.refused)
+        except (ValueError, TypeError):
+            values = _storable(one, encoded.refused, refuses_types)
             if values:
                 encoded.uplinks.append(EncodedUplink.attributes(values, device, round_floats))
     return encoded
@@ -90,12 +96,14 @@ def _dicts(data: Any) -> Iterator[Mapping[Any, Any]]:
         yield from (one for one in data if isinstance(one, Mapping))
 
 
-def _encode_records(data: Any, now_ms: int | None, device: DeviceIdentity | None, round_floats: bool) -> Encoded:
+def _encode_records(
+    data: Any, now_ms: int | None, device: DeviceIdentity | None, round_floats: bool, refuses_types: bool
+) -> Encoded:
     encoded = Encoded()
     by_metadata: dict[Metadata | None, list[dict[str, Any]]] = {}
     for record in _dicts(data):
         has_time = "ts" in record and isinstance(record.get("values"), Mapping)
-        values = _storable(record["values"] if has_time else record, encoded.refused)
+        values = _storable(record["values"] if has_time else record, encoded.refused, refuses_types)
         if not values:
             continue
         metadata = _metadata(record.get("metadata")) if device is not None else None
@@ -141,15 +149,21 @@ def _time(ts: Any) -> float | datetime | None:
     return ts  # type: ignore[no-any-return]
 
 
-def _storable(data: Mapping[Any, Any], refused: list[str]) -> dict[str, Any]:
+def _storable(data: Mapping[Any, Any], refused: list[str], refuses_types: bool) -> dict[str, Any]:
     """Return the datapoints that the platform stores, as JSON values.
 
     Raises:
-        TypeError: A key or a value has a type that SDK 1.x did not accept, either.
+        TypeError: A key or a value has a type that SDK 1.x did not accept, either, and ``refuses_types`` is false.
     """
     kept = {}
     for key, value in data.items():
-        name, plain = plain_key(key), plain_value(value)
+        try:
+            name, plain = plain_key(key), plain_value(value)
+        except TypeError as error:
+            if not refuses_types:
+                raise
+            refused.append(f"{key!r}: {error}")
+            continue
         try:
             validate_key(name)
             dumps(plain)

@@ -171,6 +171,24 @@ def test_refused_data_is_reported_once_and_leaves_the_storage(platform_thread, a
     assert platform_thread.values("meter") == [("good", 2)] * 3
 
 
+def test_sends_of_the_application_do_not_raise_for_data(platform_thread, app, caplog):
+    """The application would skip the rest of its pack."""
+    bad = {"bad": {1, 2}, "good": 1}
+    infos = []
+    for ts in range(2):
+        infos += [app.client.gw_send_telemetry("meter", {"ts": ts, "values": bad}), app.client.gw_send_attributes("meter", bad)]
+        infos += [app.client.send_telemetry({"ts": ts, "values": bad}), app.client.send_attributes(bad)]
+        infos += [app.client.gw_send_telemetry(name, {"ts": ts, "values": {"a": 1}}) for name in ("", 5)]
+    assert [info.get() for info in infos] == [0] * 12
+    assert platform_thread.values("meter") == platform_thread.values("gateway") == [("good", 1)] * 2
+    assert platform_thread.emulator.device("meter").attributes == {"good": 1}
+    lines = [record.getMessage() for record in caplog.records if "never takes" in record.getMessage()]
+    # Each device and key once.
+    assert len(lines) == len(set(lines)) == 4
+    assert sum("'bad': a value of type set cannot be written as JSON" in line for line in lines) == 2
+    assert app.client._application.refusals.datapoints == 12
+
+
 def test_the_loss_of_nothing_and_the_double_of_nothing_in_a_hole_with_a_reset(platform_thread, app):
     """Acknowledgements stop, the application sends its pack again and again, and the connection is cut at last."""
     app.client._connection.get_timeout = 0.05

@@ -1,0 +1,39 @@
+"""Fixtures: an emulator in a thread, and the IoT Gateway application that is connected to it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from gateway_application import WHEEL, Application, install
+
+sys.path.append(str(Path(__file__).parents[1] / "compat" / "one_x"))
+from one_x_platform import PlatformThread
+
+
+@pytest.fixture(scope="session")
+def environment():
+    if WHEEL is None:
+        pytest.skip("needs the wheel and the package index: make gateway-test")
+    return install()
+
+
+@pytest.fixture
+def platform_thread(request):
+    """Run an emulator; a test may choose its options."""
+    platform = PlatformThread(**getattr(request, "param", {}))
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture
+def start(environment, platform_thread, tmp_path):
+    """Return a function that starts the application."""
+    started = []
+
+    def start(platform=platform_thread, **options):
+        started.append(Application(environment, platform, tmp_path, **options).start())
+        return started[-1]
+
+    yield start
+    for application in started:
+        application.kill()
