@@ -30,7 +30,7 @@ STORAGES = {
 
 
 def install():
-    """Install the application from the package index with our wheel in place of SDK 1.x, and return the folder of its environment."""
+    """Install the application from the package index with our wheel for SDK 1.x. Return the folder of its environment."""
     folder = FOLDER / "venv"
     if not (folder / "bin/thingsboard-gateway").exists():
         shutil.rmtree(folder, ignore_errors=True)
