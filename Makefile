@@ -97,6 +97,12 @@ lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Check format
 	@# Last, because it takes longest (20 seconds).
 	@$(MAKE) --no-print-directory docs
 
+.PHONY: diagrams
+diagrams: ## Draw the diagrams of the guides again after a change; needs npm
+	@command -v npm >/dev/null || { echo "Drawing the diagrams needs npm, which comes with Node.js." >&2; exit 1; }
+	@npm install --silent --no-save --prefix target/diagrams beautiful-mermaid@1.1.3
+	@node docs/diagrams/render.mjs target/diagrams docs
+
 .PHONY: fmt
 fmt: $(STAMPS)/group-lint rust-toolchain ## Fix what the linters can fix
 	cargo fmt --all

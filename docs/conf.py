@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import tb_mqtt_client
+import tb_mqtt_client.emulator
+import tb_mqtt_client.sync
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tb_mqtt_client"
@@ -26,9 +28,12 @@ root_doc = "docs/index"
 html_theme = "furo"
 html_title = f"tb_mqtt_client {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# The sections of a page are in the table of contents beside it, so the sidebar has pages only.
+html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 
 myst_heading_anchors = 4
-# GitHub renders diagrams; these pages show their source.
 highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]
 
@@ -36,6 +41,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
+# A line below each public name says where to import it from; the module that defines it matters to nobody else.
+add_module_names = False
 
 # References to names of this package must resolve, unless they are private or type variables. Python's own documentation is not
 # available offline.
@@ -43,6 +50,13 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!tb_mqtt_client\b).*"), ("py:.*", r".*\.(_\w+|\w*T|[A-Z])")]
 
 NAMES = {name: f"{getattr(tb_mqtt_client, name).__module__}.{name}" for name in tb_mqtt_client.__all__ if name[0] != "_"}
+IMPORTED_FROM = {
+    f"{getattr(part, name).__module__}.{name}": part.__name__
+    for part in (tb_mqtt_client.emulator, tb_mqtt_client.sync)
+    for name in part.__all__
+    if hasattr(getattr(part, name), "__module__")
+} | dict.fromkeys(NAMES.values(), "tb_mqtt_client")
+"""The shortest import path of each public name, by its full name."""
 SOURCE_LINKS = {
     "examples": "/docs/reference/examples.rst",
     "../examples/device": "/docs/reference/examples.rst",
@@ -50,6 +64,8 @@ SOURCE_LINKS = {
     "../python/tb_mqtt_client/emulator": "/docs/reference/emulator.rst",
 }
 """Targets in the repository that the guides link to, and the pages that replace them."""
+
+DIAGRAM = re.compile(r"^```mermaid\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def use_the_stub() -> None:
@@ -68,21 +84,45 @@ def use_the_stub() -> None:
     sys.modules[stub.__name__] = stub
 
 
-def link_names(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Turn public names that a docstring mentions as ``Name`` into links."""
-    known = "|".join(NAMES)
+def linked(line: str) -> str:
+    """Return a line of reStructuredText in which public names and their methods are links: ``Name`` and ``Name.method``."""
+    return re.sub(
+        rf"``({'|'.join(NAMES)})(\.[a-z_]+)?``",
+        lambda found: f":py:obj:`{found[0].strip('`')} <{NAMES[found[1]]}{found[2] or ''}>`",
+        line,
+    )
+
+
+def link_names(_app: Any, _what: str, name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Say where a public name is imported from, and turn public names that a docstring mentions as ``Name`` into links."""
+    if package := IMPORTED_FROM.get(name):
+        lines[:0] = [f"``from {package} import {name.rpartition('.')[2]}``", ""]
     for index, line in enumerate(lines):
-        lines[index] = re.sub(rf"``({known})``", lambda found: f":py:class:`~{NAMES[found[1]]}`", line)
+        lines[index] = linked(line)
+
+
+def keep_colons(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Keep napoleon from reading the text before a colon, in the first line about an attribute, as the attribute's type."""
+    if what in {"attribute", "data", "property"}:
+        # An empty comment. Napoleon skips empty lines.
+        lines[:0] = ["..", ""]
 
 
 def adapt(_app: Any, document: str, source: list[str]) -> None:
     """Redirect links to files of the repository to their pages, and add content that only the site has."""
     for target, page in SOURCE_LINKS.items():
         source[0] = source[0].replace(f"]({target})", f"]({page})")
+    drawings = (path.read_text() for path in sorted((ROOT / "docs" / "diagrams").glob(f"{Path(document).name}-*.svg")))
+    # GitHub draws the diagrams itself.
+    source[0] = re.sub(
+        DIAGRAM, lambda _found: f'```{{raw}} html\n<div class="drawing" tabindex="0">{next(drawings)}</div>\n```', source[0]
+    )
     if document == root_doc:
-        source[0] += contents(source[0], "reference/index", "../CHANGELOG")
+        source[0] += contents(source[0], "reference/index", "Changelog <../CHANGELOG>")
     elif document == "docs/decisions/index":
         source[0] += contents(source[0])
+    elif document == "docs/reference/index":
+        source[0] = linked(source[0])
     elif document == "docs/reference/examples":
         source[0] += "\n".join(example(path) for path in sorted(ROOT.glob("examples/*/*.py")))
     elif document.startswith("docs/reference/"):
@@ -90,9 +130,16 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
 
 
 def contents(index: str, *others: str) -> str:
-    """Return a table of contents for the sidebar: the pages in the order in which an index names them, then the others."""
-    pages = dict.fromkeys(re.findall(r"\]\(([\w./-]+)\.md\)", index))
-    return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, *others, "```", ""])
+    """Return a table of contents for the sidebar: the pages that an index lists, with its names, and others."""
+    trees = []
+    # Each part begins with a line in bold type. Only its list names pages as the sidebar does.
+    for caption, part in re.findall(r"(?:^\*\*(.+)\*\*$)?((?:\n(?!\*\*).*)+)", index, re.MULTILINE):
+        links = re.findall(r"\[([^]]+)\]\(([\w./-]+)\.md\)", "\n".join(re.findall(r"^[-|] .*$", part, re.MULTILINE)))
+        entries = [f"{title[0].upper()}{title[1:]} <{page}>" for title, page in links]
+        if entries:
+            trees.append(["", "```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), "", *entries, "```", ""])
+    trees[0][-2:-2] = others
+    return "\n".join(line for tree in trees for line in tree)
 
 
 def every_module(below: str) -> str:
@@ -117,5 +164,6 @@ def example(path: Path) -> str:
 def setup(app: Any) -> None:
     """Register the hooks; Sphinx calls this."""
     use_the_stub()
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-process-docstring", link_names)
     app.connect("source-read", adapt)

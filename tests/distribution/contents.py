@@ -54,7 +54,10 @@ def wheel_faults(files: dict[str, bytes], modules: set[str]) -> Iterator[str]:
     """
     yield from common_faults(files)
     [folder] = {name.partition("/")[0] for name in files if name.partition("/")[0].endswith(".dist-info")}
-    for name in sorted({f"{PACKAGE}/py.typed", f"{PACKAGE}/_native.pyi", f"{folder}/licenses/LICENSE", *modules} - set(files)):
+    for name in sorted(
+        {f"{PACKAGE}/py.typed", f"{PACKAGE}/_native.pyi", f"{folder}/licenses/LICENSE", f"{folder}/sboms/sbom.cdx.json", *modules}
+        - set(files)
+    ):
         yield f"{name} is missing"
     extensions = [name for name in files if EXTENSION.fullmatch(name)]
     if len(extensions) != 1:
@@ -108,7 +111,11 @@ def faults_of(path: Path) -> list[str]:
     if path.name.endswith(".tar.gz"):
         with tarfile.open(path) as opened:
             files = {member.name: opened.extractfile(member).read() for member in opened if member.isfile()}
-        return list(sdist_faults(files, package | repository("rust/*.rs", "rust/*.toml", ":!rust/core/fuzz/")))
+        return list(
+            sdist_faults(
+                files, package | repository("rust/*.rs", "rust/*.toml", "rust/bindings/sbom.cdx.json", ":!rust/core/fuzz/")
+            )
+        )
     with zipfile.ZipFile(path) as opened:
         files = {name: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
     return list(wheel_faults(files, {name.removeprefix("python/") for name in package}))

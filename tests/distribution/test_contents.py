@@ -26,6 +26,7 @@ GOOD_WHEEL = {
     f"{INFO}/WHEEL": b"Root-Is-Purelib: false",
     f"{INFO}/RECORD": b"",
     f"{INFO}/licenses/LICENSE": b"",
+    f"{INFO}/sboms/sbom.cdx.json": b"",
 }
 SOURCES = {"python/tb_mqtt_client/__init__.py", "rust/core/src/lib.rs"}
 GOOD_SDIST = {
@@ -38,7 +39,7 @@ def test_complete_wheel_has_no_faults():
     assert list(wheel_faults(GOOD_WHEEL, MODULES)) == []
 
 
-@pytest.mark.parametrize("name", [*sorted(MODULES), EXTENSION, f"{INFO}/licenses/LICENSE"])
+@pytest.mark.parametrize("name", [*sorted(MODULES), EXTENSION, f"{INFO}/licenses/LICENSE", f"{INFO}/sboms/sbom.cdx.json"])
 def test_missing_file_in_a_wheel_is_a_fault(name):
     [fault] = wheel_faults({kept: content for kept, content in GOOD_WHEEL.items() if kept != name}, MODULES)
     assert "missing" in fault or "one extension" in fault

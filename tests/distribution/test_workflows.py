@@ -15,10 +15,11 @@ FILES = sorted(FOLDER.glob("*.yml"))
 CI, RELEASE = (yaml.safe_load((FOLDER / name).read_text()) for name in ("ci.yml", "release.yml"))
 JOBS = RELEASE["jobs"]
 PLATFORMS = {
-    *(f"{libc}-{target}" for libc in ("manylinux", "musllinux") for target in ("x86_64", "aarch64", "armv7")),
+    *(f"{libc}-{target}" for libc in ("manylinux", "musllinux") for target in ("x86_64", "aarch64", "armv7", "riscv64")),
     "macos-x86_64",
     "macos-aarch64",
     "windows-x64",
+    "windows-aarch64",
 }
 
 
@@ -32,6 +33,8 @@ def matrix(job):
 
 def platforms_built():
     linux = matrix("linux")
+    # Rows of `include` that name a target extend it, and do not add one.
+    assert {row["target"] for row in linux["include"]} <= set(linux["target"])
     return {f"{libc}-{target}" for libc, target in product(linux["libc"], linux["target"])} | {
         f"{row['os']}-{row['target']}" for row in matrix("desktop")["include"]
     }
@@ -50,11 +53,12 @@ def python_lists():
 
 
 def by_number(versions):
-    return sorted(versions, key=lambda version: int(version.partition(".")[2]))
+    """Return versions in ascending order, without the free-threaded ones."""
+    return sorted((one for one in versions if not one.endswith("t")), key=lambda version: int(version.partition(".")[2]))
 
 
-def test_there_are_two_workflows():
-    assert [path.name for path in FILES] == ["ci.yml", "release.yml"]
+def test_there_are_three_workflows():
+    assert [path.name for path in FILES] == ["ci.yml", "docs.yml", "release.yml"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -90,6 +94,14 @@ def test_all_lists_of_python_versions_agree():
     assert lists[0][: len(named)] == by_number(named)
 
 
+def test_free_threaded_versions_are_built_and_tested_alike():
+    free_threaded = [version for version in RELEASE["env"]["PYTHONS"].split() if version.endswith("t")]
+    assert free_threaded == ["3.14t", "3.15t"]
+    assert [version for version in matrix("try")["python"] if version.endswith("t")] == free_threaded
+    [installed] = [step["with"]["python-version"] for step in JOBS["desktop"]["steps"] if "python-version" in step.get("with", {})]
+    assert installed.split() == RELEASE["env"]["PYTHONS"].split()
+
+
 def test_actions_are_pinned_to_a_commit_with_its_version():
     lines = [line.strip() for path in FILES for line in path.read_text().splitlines() if re.search(r"\buses:", line)]
     assert len(lines) > 10
@@ -111,6 +123,16 @@ def test_only_a_tag_publishes_and_only_tested_files():
     writers = {name for name, job in JOBS.items() if "write" in job.get("permissions", {}).values()}
     assert writers == {"publish"}
     assert "secrets." not in (FOLDER / "release.yml").read_text()
+
+
+def test_published_pages_are_those_of_make_docs():
+    docs = yaml.safe_load((FOLDER / "docs.yml").read_text())["jobs"]
+    commands = [step.get("run") for step in docs["build"]["steps"]]
+    assert "make docs" in commands
+    makefile = (ROOT / "Makefile").read_text()
+    [upload] = [step["with"]["path"] for step in docs["build"]["steps"] if "upload-pages" in step.get("uses", "")]
+    assert f"-c docs . {upload}\n" in makefile
+    assert "pages" not in docs["build"]["permissions"]
 
 
 def test_ci_runs_the_common_script():
