@@ -26,6 +26,9 @@ NOT_IMPORTED = {
 NOT_DECLARED = {
     ("emulator.pytest_plugin", "pytest-asyncio"): "a program that loads the plugin has installed it",
     ("emulator.payloads", "orjson"): "optional: the emulator is faster if it is installed",
+    ("bench.worker", "orjson"): "optional: it is measured if it is installed",
+    ("bench.worker", "tb-device-mqtt"): "of an SDK 1.x, whose environment runs the module",
+    ("bench.worker", "tb-gateway-mqtt"): "of an SDK 1.x, whose environment runs the module",
     ("one_x.paho_names", "paho"): "a program that uses further names of paho has installed it",
 }
 # Imported by files of the tests that run in environments of their own, each with the reason.
