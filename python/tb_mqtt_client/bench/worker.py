@@ -79,7 +79,7 @@ class Own(Program):
         package, native = import_module("tb_mqtt_client"), import_module("tb_mqtt_client._native")
         if native.build_profile != "release":
             raise ImportError("the extension is a debug build, which measures nothing: build it in release mode")
-        self.name = f"tb_mqtt_client {package.__version__}"
+        self.name: str = f"tb_mqtt_client {package.__version__}"
         self._client_class = package.GatewayClient if self.gateway else package.DeviceClient
         self._native = native
         names = {name for name, _ in sends}
@@ -160,7 +160,7 @@ class Orjson(Dumps):
     def __init__(self, job: Job, sends: Sends) -> None:
         super().__init__(job, sends)
         orjson = import_module("orjson")
-        self.name = f"orjson.dumps {orjson.__version__}"
+        self.name: str = f"orjson.dumps {orjson.__version__}"
         self._prepare_with(orjson.dumps)
 
 
@@ -183,7 +183,7 @@ class SdkOne(Program):
         os.environ["PIP_NO_INDEX"] = "1"
         self._device, self._gateway = import_module("tb_device_mqtt"), import_module("tb_gateway_mqtt")
         check_origin(self._device, job)
-        self.name = f"SDK {version_of('tb-mqtt-client', '1.')}"
+        self.name: str = f"SDK {version_of('tb-mqtt-client', '1.')}"
         self._dumps = import_module("orjson").dumps
 
     def split(self) -> list[Any]:
@@ -228,7 +228,7 @@ class SdkTwo(Program):
         kind = "gateway" if self.gateway else "device"
         client, adapter = asyncio.run(self._import(kind))
         check_origin(client, job)
-        self.name = f"SDK {version_of('thingsboard-python-client-sdk', '2.')}"
+        self.name: str = f"SDK {version_of('thingsboard-python-client-sdk', '2.')}"
         self._message = import_module("tb_mqtt_client.common.mqtt_message").MqttPublishMessage
         self._client_class = client.GatewayClient if self.gateway else client.DeviceClient
         self._adapter = adapter.JsonGatewayMessageAdapter if self.gateway else adapter.JsonMessageAdapter

@@ -83,7 +83,7 @@ class PahoClient:
         self._on_disconnect: Callable[..., Any] = owner._on_disconnect
         self._on_message: MessageCallback | None = owner._on_message
         self._userdata: Any = None
-        self.topics = Topics()
+        self.topics: Topics = Topics()
         """What the program subscribes to, in addition to the client."""
         self._ssl = False
         self._context: ssl.SSLContext | None = None
