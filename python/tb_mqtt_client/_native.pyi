@@ -592,7 +592,7 @@ class StoreOwnerError(StoreError):
     """The store has data for another platform or another credential."""
 
 class StoreFormatError(StoreError):
-    """A newer version of the package wrote the store."""
+    """Another version of the package wrote the store."""
 
 class NotAStoreError(StoreError):
     """The path is a file, or a directory with other files."""
@@ -642,7 +642,14 @@ class StoreLog:
     """
 
     @staticmethod
-    def open(path: str | os.PathLike[str], owner: str, *, max_segment_bytes: int = 8388608, read_only: bool = False) -> StoreLog:
+    def open(
+        path: str | os.PathLike[str],
+        owner: str,
+        *,
+        max_segment_bytes: int = 8388608,
+        read_only: bool = False,
+        waits: bool = False,
+    ) -> StoreLog:
         """Open a store, and recover it after a crash. All its unsettled sends are in the backlog then.
 
         Args:
@@ -651,14 +658,16 @@ class StoreLog:
             max_segment_bytes: Size at which the log continues in a new file, up to 1 GiB.
             read_only: Change and lock nothing, also while another process has the store. ``owner=""`` accepts any owner then.
                 Sends that the other process commits later are not seen.
+            waits: Wait while another process has the store. The call cannot be interrupted.
 
         Returns:
             The log.
 
         Raises:
-            StoreInUseError: Another process, or another client of this process, has the store.
+            StoreInUseError: Another process, or another client of this process, has the store. In a process that was forked from
+                the one that has opened the store, all methods but ``close`` raise it.
             StoreOwnerError: The store has another owner.
-            StoreFormatError: The store has a newer format.
+            StoreFormatError: The store has another format.
             NotAStoreError: The path is a file, or a directory with other files; with ``read_only``, also if there is no store.
             OSError: The file system failed. Nothing was lost by it.
             ValueError: ``max_segment_bytes`` is out of range.
@@ -677,7 +686,7 @@ class StoreLog:
 
         Args:
             sends: ``(uplink, number, accepted_ms, priority, expires_ms)`` of each send. Numbers rise, from 1 on. ``priority`` is 0
-                to 3, and ``expires_ms`` a time in milliseconds since the epoch, or 0; the log only keeps both.
+                for normal, 1 for high and 2 for low, and ``expires_ms`` a time in milliseconds since the epoch, or 0.
             settled: Numbers of sends that need no storing any more.
 
         Raises:
@@ -697,7 +706,7 @@ class StoreLog:
         Raises:
             ValueError: The log was closed.
         """
-    def read(self, max_bytes: int, max_sends: int, *, attributes: bool) -> list[tuple[EncodedUplink, int, int, int, int]]:
+    def read(self, max_bytes: int, max_sends: int, lanes: Sequence[str]) -> list[tuple[EncodedUplink, int, int, int, int]]:
         """Take sends out of the backlog, those with the smallest numbers first. They are held then.
 
         Damaged sends are skipped and counted.
@@ -705,24 +714,41 @@ class StoreLog:
         Args:
             max_bytes: Most bytes of datapoints to read, the sum of the uplinks' ``nbytes``. One send is read in any case.
             max_sends: Most sends to read.
-            attributes: Whether to read sends with attributes, or sends without.
+            lanes: Which sends to read: ``"attributes"`` for those with attributes, and ``"high"``, ``"normal"`` and ``"low"`` for
+                those of a priority without attributes.
 
         Returns:
             ``(uplink, number, accepted_ms, priority, expires_ms)`` of each send, as committed. Empty if the backlog has none.
 
         Raises:
             OSError: The file system failed, and nothing was read. After three attempts, the place counts as damaged.
-            ValueError: The log was closed.
+            ValueError: The log was closed, or there is no such lane.
         """
-    def drop_oldest(self, nbytes: int) -> list[tuple[int, int]]:
-        """Settle the sends in the backlog with the smallest numbers.
+    def drop_oldest(self, nbytes: int) -> list[tuple[int, int, bool]]:
+        """Settle the oldest sends in the backlog: those of low priority first, and those of high priority last.
 
         Args:
             nbytes: Bytes of datapoints that the sends must have together, if the backlog has that many. The space on disk is free
                 when all sends of a file are settled.
 
         Returns:
-            ``(number, number of datapoints)`` of each of these sends.
+            ``(number, number of datapoints, False)`` of each of these sends.
+
+        Raises:
+            OSError: The file system failed, and nothing was dropped.
+            ValueError: The log was closed or opened with ``read_only``.
+        """
+    def drop_due(self, expired_at_ms: int, accepted_ms: tuple[int, int], max_sends: int) -> list[tuple[int, int, bool]]:
+        """Settle sends in the backlog that have expired or are too old.
+
+        Args:
+            expired_at_ms: A time in milliseconds since the epoch. Sends that expire then or earlier have expired.
+            accepted_ms: Two such times. Sends that were accepted from the first one on and before the second one are too old. If
+                the oldest send of a file was accepted before the first one, the others of this file are not dropped either.
+            max_sends: Most sends to settle.
+
+        Returns:
+            ``(number, number of datapoints, has expired)`` of each of these sends.
 
         Raises:
             OSError: The file system failed, and nothing was dropped.
@@ -750,6 +776,11 @@ class StoreLog:
             OSError: The file system failed.
             ValueError: The log was closed.
         """
+    def leave_to_parent(self) -> None:
+        """Close the files in a process that was forked from the one that has opened the store, which keeps it.
+
+        This does nothing in the other process, and if a thread was using the store at the time of the fork.
+        """
     def close(self) -> None:
         """End the log, so that it can be opened again. Nothing happens if it was closed.
 
@@ -771,6 +802,9 @@ class StoreLog:
     @property
     def backlog_oldest_ms(self) -> int | None:
         """When the oldest send in the backlog was accepted, in milliseconds since the epoch. ``None`` without a backlog."""
+    @property
+    def backlog_expires_ms(self) -> int | None:
+        """A time before which no send in the backlog expires, in milliseconds since the epoch. ``None`` if none expires."""
     @property
     def disk_bytes(self) -> int:
         """Bytes of the files of the log."""

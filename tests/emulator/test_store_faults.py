@@ -114,7 +114,7 @@ async def test_a_send_that_never_fits_does_not_wait_and_drops_nothing(emulator, 
 
 async def test_sends_that_wait_for_space_go_on_when_others_are_acknowledged_before_their_commit(emulator, path, monkeypatch):
     # Nothing but acknowledgements tells that there is space: nothing is written, and the free space is not measured in time.
-    monkeypatch.setattr("tb_mqtt_client.service.store.disk_store.PROBE_SECONDS", 3600)
+    monkeypatch.setattr("tb_mqtt_client.service.store.space.PROBE_SECONDS", 3600)
     client = make_client(emulator, store={"path": path, "min_free": 0, "max_bytes": 2**20, "durability": "spill"})
     await client.connect()
     async with asyncio.timeout(60):
@@ -201,8 +201,8 @@ class CountingDisk(Disk):
 
 
 class CountingLog(ReferenceLog):
-    def read(self, max_bytes, max_sends, *, attributes):
-        found = super().read(max_bytes, max_sends, attributes=attributes)
+    def read(self, max_bytes, max_sends, lanes):
+        found = super().read(max_bytes, max_sends, lanes)
         self._disk.read += [send[1] for send in found]
         return found
 

@@ -67,8 +67,8 @@ def numbered(given_sends):
 
 def all_of(log, *, max_sends=3):
     found = []
-    for kind in (True, False):
-        while part := log.read(200, max_sends, attributes=kind):
+    for lanes in (["attributes"], ["high", "normal", "low"]):
+        while part := log.read(200, max_sends, lanes):
             found += part
     return sorted(found, key=lambda send: send[1])
 
@@ -114,13 +114,13 @@ def log(tmp_path):
 def test_released_sends_are_read_and_held_again(log):
     log.commit([send_of(number) for number in range(1, 6)], [])
     assert log.backlog_sends == 0
-    assert log.read(10**6, 10, attributes=False) == []
+    assert log.read(10**6, 10, ["normal"]) == []
     log.release([4, 2, 9])
     assert log.backlog_sends == 2
-    assert [send[1] for send in log.read(10**6, 1, attributes=False)] == [2]
+    assert [send[1] for send in log.read(10**6, 1, ["normal"])] == [2]
     log.release([2, 1])
-    assert [send[1] for send in log.read(10**6, 10, attributes=False)] == [1, 2, 4]
-    assert log.read(10**6, 10, attributes=False) == []
+    assert [send[1] for send in log.read(10**6, 10, ["normal"])] == [1, 2, 4]
+    assert log.read(10**6, 10, ["normal"]) == []
 
 
 def test_oldest_sends_are_dropped(log, tmp_path):
@@ -128,11 +128,79 @@ def test_oldest_sends_are_dropped(log, tmp_path):
     log.release([1, 2, 3, 4])
     assert log.backlog_oldest_ms == 5
     nbytes = send_of(2)[0].nbytes
-    assert log.drop_oldest(nbytes + 1) == [(1, 1), (2, 1)]
+    assert log.drop_oldest(nbytes + 1) == [(1, 1, False), (2, 1, False)]
     log.close()
     log = StoreLog.open(tmp_path / "store", OWNER)
     assert [send[1] for send in all_of(log)] == [3, 4]
     assert log.drop_oldest(10**9) == []
+    log.close()
+
+
+def with_terms(number, priority=0, expires=0, accepted=5, *, attributes=False):
+    uplink = EncodedUplink.attributes({"a": number}) if attributes else EncodedUplink.timeseries({"a": number}, 1000)
+    return (uplink, number, accepted, priority, expires)
+
+
+def test_priorities_are_read_and_dropped_apart(log, tmp_path):
+    log.commit(
+        [with_terms(1), with_terms(2, 2), with_terms(3, 1), with_terms(4, 1, attributes=True), with_terms(5, 1), with_terms(6)], []
+    )
+    log.close()
+    log = StoreLog.open(tmp_path / "store", OWNER)
+    assert [send[1] for send in log.read(10**6, 10, ["high"])] == [3, 5]
+    assert [send[1] for send in log.read(10**6, 10, ["attributes"])] == [4]
+    log.release([3, 4, 5])
+    assert [send[1] for send in log.read(10**6, 3, ["normal", "high", "low"])] == [1, 2, 3]
+    log.release([1, 2, 3])
+    assert [dropped[0] for dropped in log.drop_oldest(10**6)] == [2, 1, 4, 6, 3, 5]
+    with pytest.raises(ValueError, match='attributes, high, normal and low, not "urgent"'):
+        log.read(1, 1, ["urgent"])
+    log.close()
+
+
+def test_sends_that_have_expired_are_dropped(log, tmp_path):
+    log.commit([with_terms(1), with_terms(2, expires=70), with_terms(3, expires=60), with_terms(4, expires=50), with_terms(5)], [])
+    assert log.backlog_expires_ms is None
+    log.release([1, 2, 3, 5])
+    assert log.backlog_expires_ms <= 60
+    assert log.drop_due(49, (0, 0), 10) == []
+    assert log.drop_due(65, (0, 0), 10) == [(3, 1, True)]
+    assert log.backlog_expires_ms == 70
+    log.release([4])
+    assert log.backlog_expires_ms <= 50
+    log.close()
+    log = StoreLog.open(tmp_path / "store", OWNER)
+    assert (log.backlog_sends, log.backlog_expires_ms) == (4, 50)
+    assert log.drop_due(100, (0, 0), 1) == [(2, 1, True)]
+    assert log.drop_due(100, (0, 0), 10) == [(4, 1, True)]
+    assert log.backlog_expires_ms is None
+    assert [send[1] for send in all_of(log)] == [1, 5]
+    log.close()
+
+
+def test_sends_that_are_too_old_are_dropped(log):
+    log.commit([with_terms(number, accepted=number * 10) for number in range(1, 6)], [])
+    log.release([1, 2, 3, 4, 5])
+    assert log.drop_due(0, (20, 40), 10) == []
+    assert log.drop_due(0, (10, 40), 10) == [(1, 1, False), (2, 1, False), (3, 1, False)]
+    assert log.backlog_oldest_ms == 40
+
+
+def test_a_missing_file_is_counted_once(log, tmp_path):
+    log.commit([send_of(1)], [])
+    log.close()
+    for number in (2, 3):
+        log = StoreLog.open(tmp_path / "store", OWNER)
+        log.commit([send_of(number)], [])
+        log.close()
+    (tmp_path / "store" / f"{2:020}.log").unlink()
+    log = StoreLog.open(tmp_path / "store", OWNER)
+    assert (log.damaged_places, log.lost_sends, log.lost_datapoints, log.backlog_sends) == (1, 1, 1, 2)
+    note = tmp_path / "store" / "quarantine" / f"{2:020}.log.0.missing"
+    assert "are missing" in note.read_text()
+    log.close()
+    log = StoreLog.open(tmp_path / "store", OWNER)
+    assert (log.damaged_places, log.backlog_sends) == (0, 2)
     log.close()
 
 
@@ -163,10 +231,13 @@ def test_another_owner(log, tmp_path):
     StoreLog.open(tmp_path / "store", OWNER).close()
 
 
-def test_a_newer_format(log, tmp_path):
+@pytest.mark.parametrize(("found", "version"), [(3, "a newer"), (1, "the older")])
+def test_another_format(log, tmp_path, found, version):
     log.close()
-    (tmp_path / "store" / "store.json").write_text('{"format":2,"owner":"x","more":[]}\n')
-    with pytest.raises(_native.StoreFormatError, match="has format 2, and this version reads up to 1: install a newer version"):
+    (tmp_path / "store" / "store.json").write_text(f'{{"format":{found},"owner":"x","more":[]}}\n')
+    with pytest.raises(
+        _native.StoreFormatError, match=f"has format {found}, and this version reads only 2: install {version} version"
+    ):
         StoreLog.open(tmp_path / "store", OWNER)
 
 

@@ -7,6 +7,12 @@ import errno
 import threading
 
 
+def lane_of(send):
+    if send[0].attribute_count:
+        return "attributes"
+    return {1: "high", 2: "low"}.get(send[3], "normal")
+
+
 class Disk:
     """Files by path, and the faults of the disk."""
 
@@ -87,6 +93,10 @@ class ReferenceLog:
         return min((send[2] for send in self._backlog), default=None)
 
     @property
+    def backlog_expires_ms(self):
+        return min((send[4] for send in self._backlog if send[4]), default=None)
+
+    @property
     def disk_bytes(self):
         return sum(send[0].nbytes for send in list(self._file["sends"].values()))
 
@@ -106,11 +116,11 @@ class ReferenceLog:
         self._enter()
         self._released.update(number for number in numbers if number in self._file["sends"])
 
-    def read(self, max_bytes, max_sends, *, attributes):
+    def read(self, max_bytes, max_sends, lanes):
         self._write()
         found, nbytes = [], 0
         for send in self._backlog:
-            if (send[0].attribute_count > 0) is not attributes:
+            if lane_of(send) not in lanes:
                 continue
             if len(found) == max_sends or (found and nbytes + send[0].nbytes > max_bytes):
                 break
@@ -122,12 +132,26 @@ class ReferenceLog:
     def drop_oldest(self, nbytes):
         self._write()
         dropped, freed = [], 0
-        for send in self._backlog:
+        ranks = {"low": 0, "normal": 1, "attributes": 1, "high": 2}
+        for send in sorted(self._backlog, key=lambda send: (ranks[lane_of(send)], send[1])):
             if freed >= nbytes:
                 break
-            dropped.append((send[1], send[0].datapoints))
+            dropped.append((send[1], send[0].datapoints, False))
             freed += send[0].nbytes
-        numbers = {number for number, _ in dropped}
+        return self._forget(dropped)
+
+    def drop_due(self, expired_at_ms, accepted_ms, max_sends):
+        self._write()
+        first, end = accepted_ms
+        due = [
+            (number, encoded.datapoints, 0 < expires <= expired_at_ms)
+            for encoded, number, accepted, _, expires in self._backlog
+            if 0 < expires <= expired_at_ms or first <= accepted < end
+        ]
+        return self._forget(due[:max_sends])
+
+    def _forget(self, dropped):
+        numbers = {number for number, _, _ in dropped}
         self._settled |= numbers
         self._file["sends"] = {number: send for number, send in self._file["sends"].items() if number not in numbers}
         return dropped

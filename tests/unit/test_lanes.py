@@ -271,3 +271,35 @@ def test_held_sends_keep_lane_and_order():
     place, take = held.oldest()
     assert take() is sends[0]
     assert place == (-Lane.LOW, sends[0][NUMBER])
+
+
+@given(
+    steps=st.lists(st.sampled_from(["urgent", "other", "first urgent", "first other", "take", "drop", "remove"]), max_size=60),
+    in_order=st.booleans(),
+)
+def test_urgent_sends_of_the_backlog_go_before_the_others(steps, in_order):
+    """Each kind keeps its order, a full queue drops the others first, and the counts are those of the sends that wait."""
+    queue = LaneQueue(backlog_first=in_order)
+    urgent, other = (SendTerms(Lane.BACKLOG, is_urgent=is_urgent) for is_urgent in (True, False))
+    expected = [], []
+    for step in steps:
+        kind = 0 if "urgent" in step and not in_order else 1
+        uplink = send(urgent if "urgent" in step else other)
+        first = next((one for one in expected if one), None)
+        if "first" in step:
+            queue.prepend_all([uplink])
+            expected[kind].insert(0, uplink)
+        elif step in {"urgent", "other"}:
+            queue.put(uplink)
+            expected[kind].append(uplink)
+        elif first and step == "take":
+            assert queue.pop_now(1) == [first.pop(0)]
+        elif first and step == "drop":
+            last = expected[1] or expected[0]
+            assert queue.oldest()[1]() is last.pop(0)
+        elif first and step == "remove":
+            gone = first.pop()
+            assert queue.remove_all(lambda one, gone=gone: one is gone) == [gone]
+        waiting = expected[0] + expected[1]
+        assert queue.items_now() == waiting
+        assert queue.backlog.datapoints == len(waiting)

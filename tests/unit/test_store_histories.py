@@ -30,8 +30,8 @@ class Queues:
         self.counter = DeliveryCounter()
         self.queued = []
 
-    def backlog_terms(self, accepted_ms, expires_ms):
-        return backlog_terms(accepted_ms, expires_ms, 1, 1)
+    def backlog_terms(self, accepted_ms, expires_ms, *, is_urgent=False):
+        return backlog_terms(accepted_ms, expires_ms, 1, 1, is_urgent=is_urgent)
 
     def is_memory_wanted(self):
         return False

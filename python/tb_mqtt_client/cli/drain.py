@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 
 import click
-from rich.progress import ProgressColumn, Task, TimeRemainingColumn
+from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig, Statistics, Store
@@ -58,7 +59,7 @@ async def _drain(
         return ExitCode.DONE
     try:
         async with connected(client, settings):
-            with terminal.progress("sending", datapoints, _Sent(client), TimeRemainingColumn()) as bar:
+            with terminal.progress("sending", datapoints, _Sent(client), _Left(client)) as bar:
                 last, deadline = 0, time.monotonic() + timeout
                 while (statistics := client.statistics).queued or statistics.in_flight:
                     settled = statistics.acknowledged + statistics.rejected + statistics.dropped
@@ -120,3 +121,15 @@ class _Sent(ProgressColumn):
     def render(self, task: Task) -> Text:
         statistics = self._client.statistics
         return Text(f"{statistics.acknowledged:,} of {statistics.recovered:,} datapoints acknowledged")
+
+
+class _Left(ProgressColumn):
+    """Shows when the store will be empty, at the rate that the client measures."""
+
+    def __init__(self, client: DeviceClient) -> None:
+        super().__init__()
+        self._client = client
+
+    def render(self, task: Task) -> Text:
+        eta = self._client.health()["backlog"]["eta_seconds"]
+        return Text("" if eta is None else f"{timedelta(seconds=round(eta))} left")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Thread
 
 from tb_mqtt_client.cli.consumer import RecordConsumer, SendOptions
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
@@ -13,13 +15,11 @@ from tb_mqtt_client.cli.reading import Batch
 from tb_mqtt_client.cli.records import Record
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.cli.terminal import Terminal, counted
+from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import StoreFullError, StoreInUseError
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.entities.store import Store
 from tb_mqtt_client.service.store.writer import StoreWriter
-
-RETRY_SECONDS = 0.05
-"""Seconds between two attempts to open a store that another process has. The release of a lock is not an event to wait for."""
 
 
 class Storer(RecordConsumer):
@@ -68,17 +68,38 @@ async def open_writer(path: str, settings: Settings, timeout: float) -> StoreWri
     """
     options = Store(path) if settings.store is None else replace(settings.store, path=path)
     try:
-        async with asyncio.timeout(timeout):
-            while True:
-                try:
-                    return await asyncio.to_thread(StoreWriter, options, settings.config)
-                except StoreInUseError as error:
-                    in_use = error
-                await asyncio.sleep(RETRY_SECONDS)
-    except TimeoutError:
-        raise CommandError(f"Nothing was stored within {timeout:g} s: {in_use}", ExitCode.TIMEOUT) from None
+        try:
+            return await asyncio.to_thread(StoreWriter, options, settings.config)
+        except StoreInUseError as error:
+            in_use = error
+        return await _when_free(options, settings.config, timeout, in_use)
     except OSError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+async def _when_free(options: Store, config: DeviceConfig, timeout: float, in_use: StoreInUseError) -> StoreWriter:
+    """Open a store as soon as another process does not have it any more."""
+    opened: Future[StoreWriter] = Future()
+
+    def open_store() -> None:
+        try:
+            writer = StoreWriter(options, config, waits=True)
+        except BaseException as error:  # noqa: BLE001  # the caller raises it
+            opened.set_exception(error)
+            return
+        try:
+            opened.set_result(writer)
+        except InvalidStateError:
+            # The caller has given up.
+            writer.close()
+
+    # The operating system ends the wait, which cannot be interrupted: the program must not wait for this thread at its end.
+    Thread(target=open_store, name="tb-mqtt wait for store", daemon=True).start()
+    try:
+        # Cancelling the wait cancels `opened`.
+        return await asyncio.wait_for(asyncio.wrap_future(opened), timeout)
+    except TimeoutError:
+        raise CommandError(f"Nothing was stored within {timeout:g} s: {in_use}", ExitCode.TIMEOUT) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ class StoreOwnerError(StoreError):
 
 
 class StoreFormatError(StoreError):
-    """A newer version of this package has written the store."""
+    """Another version of this package has written the store, in another format."""
 
 
 class NotAStoreError(StoreError):

@@ -402,7 +402,7 @@ class MessageService:
         if any(has_attributes(uplink) for uplink in taken):
             # Those that stay would overtake older ones, which replace them on the platform.
             taken += self._take_uplinks(has_attributes)
-        # A send that expires does so when it is read again.
+        # The store ends those that expire.
         released = [uplink for uplink in taken if (terms := uplink[TERMS]) is None or terms.end()]
         self.capacity.give_back(len(released), sum([uplink[ENCODED].nbytes for uplink in released]))
         store.release(released)
@@ -417,9 +417,9 @@ class MessageService:
             found += self._sub_devices.take_uplinks(matches)
         return sorted(cast("list[QueuedUplink]", found), key=itemgetter(NUMBER))
 
-    def backlog_terms(self, accepted_ms: int, expires_ms: int) -> SendTerms:
+    def backlog_terms(self, accepted_ms: int, expires_ms: int, *, is_urgent: bool = False) -> SendTerms:
         """Return the terms of a send that was read from disk."""
-        return backlog_terms(accepted_ms, expires_ms, self._clock(), now_ms())
+        return backlog_terms(accepted_ms, expires_ms, self._clock(), now_ms(), is_urgent=is_urgent)
 
     def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends that were read from disk, oldest first. They take capacity even if there is none."""

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tb_mqtt_core::store::log::MAX_SEGMENT_BYTES;
-use tb_mqtt_core::store::{Damage, Disk, Lane, Log, Settings, StoreError as Refusal, StoredSend, Totals};
+use tb_mqtt_core::store::{Damage, Disk, Due, Lane, Log, Settings, StoreError as Refusal, StoredSend, Totals};
 use tb_mqtt_core::uplink::{Identity, Uplink};
 
 use crate::convert::wrong_type;
@@ -31,7 +31,7 @@ create_exception!(
     tb_mqtt_client._native,
     StoreFormatError,
     StoreError,
-    "A newer version of the package wrote the store."
+    "Another version of the package wrote the store."
 );
 create_exception!(
     tb_mqtt_client._native,
@@ -45,7 +45,7 @@ fn error_of(refusal: Refusal) -> PyErr {
     match refusal {
         Refusal::Held(..) => StoreInUseError::new_err(text),
         Refusal::OtherOwner(..) => StoreOwnerError::new_err(text),
-        Refusal::NewerFormat(..) => StoreFormatError::new_err(text),
+        Refusal::OtherFormat(..) => StoreFormatError::new_err(text),
         Refusal::NotAStore(..) => NotAStoreError::new_err(text),
         Refusal::Argument(_) | Refusal::ReadOnly | Refusal::Closed => PyValueError::new_err(text),
         // With the number, Python chooses the subclass, such as PermissionError.
@@ -75,6 +75,7 @@ struct Counts {
     backlog: Totals,
     attribute_sends: u64,
     oldest: Option<i64>,
+    expires: Option<i64>,
     disk_bytes: u64,
     damage: Damage,
     next_number: u64,
@@ -82,13 +83,13 @@ struct Counts {
 
 impl Counts {
     fn of(log: &Log<Disk>) -> Self {
-        let attributes = log.backlog(Lane::Attributes);
-        let mut backlog = log.backlog(Lane::Telemetry);
-        backlog.add(attributes);
+        let mut backlog = Totals::default();
+        Lane::ALL.into_iter().for_each(|lane| backlog.add(log.backlog(lane)));
         Self {
             backlog,
-            attribute_sends: attributes.sends,
+            attribute_sends: log.backlog(Lane::Attributes).sends,
             oldest: log.oldest(),
+            expires: log.next_expiry(),
             disk_bytes: log.disk_bytes(),
             damage: log.damage(),
             next_number: log.next_number(),
@@ -100,10 +101,12 @@ impl Counts {
 ///
 /// `log` is locked while the disk works, always without the interpreter: no Python code runs and no Python object is made then.
 /// `counts` is locked for a few instructions, by one who has `log` or by a getter, which locks nothing else.
-#[pyclass(frozen, module = "tb_mqtt_client._native")]
+#[pyclass(frozen, weakref, module = "tb_mqtt_client._native")]
 pub struct StoreLog {
     log: Mutex<Option<Log<Disk>>>,
     counts: Mutex<Counts>,
+    /// The process that has opened it.
+    process: u32,
     #[pyo3(get)]
     recovered: Py<RecoveredCounts>,
     #[pyo3(get)]
@@ -117,6 +120,13 @@ impl StoreLog {
         py: Python<'_>,
         work: impl FnOnce(&mut Log<Disk>) -> Result<T, Refusal> + Send,
     ) -> PyResult<T> {
+        if std::process::id() != self.process {
+            return Err(StoreInUseError::new_err(format!(
+                "the store is in use by process {}, of which this process is a fork: start processes with the method spawn, \
+                 or open the store only after the fork",
+                self.process
+            )));
+        }
         py.detach(|| {
             let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             let log = log.as_mut().ok_or(Refusal::Closed)?;
@@ -132,6 +142,21 @@ impl StoreLog {
     }
 }
 
+/// Return the lane with a name.
+fn lane_of(name: &str) -> PyResult<Lane> {
+    match name {
+        "normal" => Ok(Lane::Normal),
+        "attributes" => Ok(Lane::Attributes),
+        "high" => Ok(Lane::High),
+        "low" => Ok(Lane::Low),
+        other => Err(PyValueError::new_err(format!(
+            "lanes must be names among attributes, high, normal and low, not {other:?}"
+        ))),
+    }
+}
+
+/// The number of a dropped send, its datapoints, and whether it had expired.
+type DroppedTuple = (u64, u32, bool);
 type SendTuple = (EncodedUplink, u64, i64, u8, i64);
 type DeviceTuple = (Option<DeviceIdentity>, u64, u64, u64, Option<i64>);
 type ReportTuple = (u64, u64, u64, Vec<(String, u64, u64, &'static str)>);
@@ -140,15 +165,23 @@ type ReportTuple = (u64, u64, u64, Vec<(String, u64, u64, &'static str)>);
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts owned values from arguments")]
 impl StoreLog {
     #[staticmethod]
-    #[pyo3(signature = (path, owner, *, max_segment_bytes = 8_388_608, read_only = false))]
-    fn open(py: Python<'_>, path: PathBuf, owner: &str, max_segment_bytes: u64, read_only: bool) -> PyResult<Self> {
+    #[pyo3(signature = (path, owner, *, max_segment_bytes = 8_388_608, read_only = false, waits = false))]
+    fn open(
+        py: Python<'_>,
+        path: PathBuf,
+        owner: &str,
+        max_segment_bytes: u64,
+        read_only: bool,
+        waits: bool,
+    ) -> PyResult<Self> {
         if max_segment_bytes == 0 || max_segment_bytes > MAX_SEGMENT_BYTES {
             return Err(PyValueError::new_err(format!(
                 "max_segment_bytes must be from 1 to {MAX_SEGMENT_BYTES}, not {max_segment_bytes}"
             )));
         }
-        let settings = Settings { max_segment_bytes, read_only };
-        let note = std::process::id().to_string();
+        let settings = Settings { max_segment_bytes, read_only, waits };
+        let process = std::process::id();
+        let note = process.to_string();
         let log = py.detach(|| Log::open(Disk, &path, owner, &note, settings)).map_err(error_of)?;
         let counts = Counts::of(&log);
         let recovered = RecoveredCounts {
@@ -165,6 +198,7 @@ impl StoreLog {
             owner: log.owner().to_owned(),
             log: Mutex::new(Some(log)),
             counts: Mutex::new(counts),
+            process,
             recovered: Py::new(py, recovered)?,
         })
     }
@@ -184,10 +218,10 @@ impl StoreLog {
         })
     }
 
-    #[pyo3(signature = (max_bytes, max_sends, *, attributes))]
-    fn read(&self, py: Python<'_>, max_bytes: usize, max_sends: usize, attributes: bool) -> PyResult<Vec<SendTuple>> {
-        let lane = if attributes { Lane::Attributes } else { Lane::Telemetry };
-        let sends = self.with(py, |log| log.read(lane, max_bytes, max_sends))?;
+    #[pyo3(signature = (max_bytes, max_sends, lanes))]
+    fn read(&self, py: Python<'_>, max_bytes: usize, max_sends: usize, lanes: Vec<String>) -> PyResult<Vec<SendTuple>> {
+        let lanes = lanes.iter().map(|name| lane_of(name)).collect::<PyResult<Vec<_>>>()?;
+        let sends = self.with(py, |log| log.read(&lanes, max_bytes, max_sends))?;
         let tuple = |send: StoredSend<Uplink>| {
             let StoredSend { uplink, number, accepted, priority, expires } = send;
             (EncodedUplink(uplink), number, accepted, priority, expires)
@@ -196,8 +230,22 @@ impl StoreLog {
     }
 
     #[pyo3(signature = (nbytes))]
-    fn drop_oldest(&self, py: Python<'_>, nbytes: u64) -> PyResult<Vec<(u64, u32)>> {
-        self.with(py, |log| log.drop_oldest(nbytes))
+    fn drop_oldest(&self, py: Python<'_>, nbytes: u64) -> PyResult<Vec<DroppedTuple>> {
+        let dropped = self.with(py, |log| log.drop_oldest(nbytes))?;
+        Ok(dropped.into_iter().map(|one| (one.number, one.datapoints, one.expired)).collect())
+    }
+
+    #[pyo3(signature = (expired_at_ms, accepted_ms, max_sends))]
+    fn drop_due(
+        &self,
+        py: Python<'_>,
+        expired_at_ms: i64,
+        accepted_ms: (i64, i64),
+        max_sends: usize,
+    ) -> PyResult<Vec<DroppedTuple>> {
+        let due = Due { expired_at: expired_at_ms, accepted: accepted_ms };
+        let dropped = self.with(py, |log| log.drop_due(due, max_sends))?;
+        Ok(dropped.into_iter().map(|one| (one.number, one.datapoints, one.expired)).collect())
     }
 
     fn devices(&self, py: Python<'_>) -> PyResult<Vec<DeviceTuple>> {
@@ -216,7 +264,20 @@ impl StoreLog {
         Ok((report.segments, report.frames, report.bytes, faults.collect()))
     }
 
+    fn leave_to_parent(&self) {
+        // A thread of the parent may have had the lock when this process was forked. It is never released here then.
+        if std::process::id() != self.process
+            && let Ok(mut log) = self.log.try_lock()
+        {
+            *log = None;
+        }
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if std::process::id() != self.process {
+            self.leave_to_parent();
+            return Ok(());
+        }
         py.detach(|| {
             let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
             log.map_or(Ok(()), Log::close)
@@ -247,6 +308,11 @@ impl StoreLog {
     #[getter]
     fn backlog_oldest_ms(&self) -> Option<i64> {
         self.counts().oldest
+    }
+
+    #[getter]
+    fn backlog_expires_ms(&self) -> Option<i64> {
+        self.counts().expires
     }
 
     #[getter]

@@ -51,6 +51,10 @@ class Expiry:
         heapq.heappush(self._heap, (terms.expires_at, next(self._numbers), uplink))
         self._arm()
 
+    def seconds_until(self, expires_at: int) -> float:
+        """Return the seconds until a time of the client's monotonic clock, at least 0."""
+        return max(0.0, (expires_at - self._clock()) / NANOSECONDS)
+
     def clear(self) -> None:
         """Watch no send any more."""
         self._heap.clear()
@@ -77,8 +81,7 @@ class Expiry:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = due
-        seconds = max(0.0, (due - self._clock()) / NANOSECONDS)
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire) if due else None
+        self._timer = asyncio.get_running_loop().call_later(self.seconds_until(due), self._fire) if due else None
 
     def _fire(self) -> None:
         self._timer, self._armed_for = None, 0

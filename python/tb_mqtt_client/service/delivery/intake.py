@@ -150,7 +150,7 @@ class Intake:
             terms: Priority and expiry; None for a send without any.
 
         Returns:
-            The pending ``PublishResult`` of the send, which may be dropped by the queue policy.
+            The pending ``PublishResult`` of the send, which may be dropped by the queue policy. A send that expires meanwhile is dropped.
 
         Raises:
             QueueFullError: There is no capacity, and the policy is to wait or to raise.
@@ -171,7 +171,7 @@ class Intake:
         )
 
     async def accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture:
-        """Accept a send; without capacity, wait, raise or drop by the queue policy.
+        """Accept a send; without capacity, wait, raise or drop by the queue policy. A send that expires meanwhile is dropped.
 
         Args:
             encoded: The datapoints.
@@ -184,6 +184,18 @@ class Intake:
             QueueFullError: There is no capacity, and the policy is to raise.
             NotConnectedError: The client was stopped while this waited.
         """
+        if terms is None or not terms.expires_at:
+            return await self._accept_in_turn(encoded, terms)
+        try:
+            async with asyncio.timeout(self._expiry.seconds_until(terms.expires_at)) as waiting:
+                return await self._accept_in_turn(encoded, terms)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+        return self._dropped(encoded, LocalReasonCode.EXPIRED)
+
+    async def _accept_in_turn(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
+        """Accept a send, see ``accept``, without regard to its expiry."""
         if self._accepted >= self._turn_at:
             await self._give_turn()
         sub_devices = self._sub_devices
@@ -279,11 +291,24 @@ class Intake:
         return False
 
     async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
-        """Wait for capacity, and accept a send.
+        """Wait for capacity, and accept a send; drop it if it expires meanwhile.
 
         Raises:
             NotConnectedError: The client was stopped while this waited.
         """
+        if terms is None or not terms.expires_at:
+            await self._take_for(encoded, receipt, terms)
+            return
+        try:
+            async with asyncio.timeout(self._expiry.seconds_until(terms.expires_at)) as waiting:
+                await self._take_for(encoded, receipt, terms)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            self._drop_new(encoded, receipt, LocalReasonCode.EXPIRED)
+
+    async def _take_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
+        """Wait for capacity, and accept a send, see ``wait_for``."""
         await self._capacity.take(encoded.nbytes)
         self._queue(encoded, receipt, terms)
 
@@ -321,14 +346,16 @@ class Intake:
         # With the other policies, the caller has waited. A few sends more than the share do no harm.
         return True
 
-    def _dropped(self, encoded: EncodedUplink) -> DeliveryFuture:
+    def _dropped(self, encoded: EncodedUplink, reason_code: LocalReasonCode = LocalReasonCode.DROPPED) -> DeliveryFuture:
         future = self._create_future()
-        self._drop_new(encoded, future)
+        self._drop_new(encoded, future, reason_code)
         return future
 
-    def _drop_new(self, encoded: EncodedUplink, receipt: SendReceipt) -> None:
+    def _drop_new(
+        self, encoded: EncodedUplink, receipt: SendReceipt, reason_code: LocalReasonCode = LocalReasonCode.DROPPED
+    ) -> None:
         self._counter.accept(encoded.datapoints)
-        self._receipts.dropped(encoded, receipt)
+        self._receipts.dropped(encoded, receipt, reason_code)
 
     def drop(self, uplink: QueuedUplink) -> None:
         """Resolve a send as dropped that was removed from its queue."""

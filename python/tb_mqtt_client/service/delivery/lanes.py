@@ -138,6 +138,14 @@ class Sends:
         """Remove and return the first send."""
         return self.sends.popleft()
 
+    def first_to_drop(self) -> QueuedUplink:
+        """Return the send that a full queue drops first."""
+        return self.sends[0]
+
+    def take_first_to_drop(self) -> QueuedUplink:
+        """Remove and return the send that a full queue drops first."""
+        return self.take_first()
+
     def remove_all(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
         """Remove and return all sends that match, in their order."""
         found = [uplink for uplink in self.sends if matches(uplink)]
@@ -157,11 +165,17 @@ class Sends:
 
 
 class BacklogSends(Sends):
-    """The sends that were read back from a store, and how much they are."""
+    """The sends that were read back from a store, and how much they are. Urgent ones are before the others."""
 
-    def __init__(self) -> None:
-        """Create an empty lane."""
+    def __init__(self, *, in_order: bool = False) -> None:
+        """Create an empty lane.
+
+        Args:
+            in_order: Whether urgent sends stay in their place.
+        """
         super().__init__(deque())
+        self._in_order = in_order
+        self._urgent = 0
         self.datapoints: int = 0
         """Datapoints that wait in the lane."""
         self.nbytes: int = 0
@@ -171,31 +185,61 @@ class BacklogSends(Sends):
 
     @property
     def oldest_ms(self) -> int:
-        """When the first send was accepted, in milliseconds since the epoch; 0 if that is not known."""
-        terms = self.sends[0][TERMS] if self.sends else None
-        return 0 if terms is None else terms.accepted_ms
+        """When the oldest send was accepted, in milliseconds since the epoch; 0 if that is not known."""
+        if not self.sends:
+            return 0
+        firsts = self.sends[0], self.first_to_drop()
+        times = [terms.accepted_ms for first in firsts if (terms := first[TERMS]) is not None]
+        return min([time for time in times if time], default=0)
 
     def append(self, uplink: QueuedUplink) -> None:
         """Add a send at the end."""
         self._count(uplink, 1)
-        super().append(uplink)
+        if self._is_urgent(uplink):
+            self.sends.insert(self._urgent, uplink)
+            self._urgent += 1
+        else:
+            super().append(uplink)
 
     def prepend(self, uplink: QueuedUplink) -> None:
         """Add a send at the front."""
         self._count(uplink, 1)
-        super().prepend(uplink)
+        if self._is_urgent(uplink):
+            super().prepend(uplink)
+            self._urgent += 1
+        else:
+            self.sends.insert(self._urgent, uplink)
 
     def take_first(self) -> QueuedUplink:
         """Remove and return the first send."""
         uplink = super().take_first()
+        self._urgent -= self._urgent > 0
         self._count(uplink, -1)
         return uplink
+
+    def first_to_drop(self) -> QueuedUplink:
+        """Return the send that a full queue drops first."""
+        return self.sends[self._urgent if self._urgent < len(self.sends) else 0]
+
+    def take_first_to_drop(self) -> QueuedUplink:
+        """Remove and return the send that a full queue drops first."""
+        if self._urgent == len(self.sends):
+            return self.take_first()
+        uplink = self.sends[self._urgent]
+        del self.sends[self._urgent]
+        self._count(uplink, -1)
+        return uplink
+
+    def _is_urgent(self, uplink: QueuedUplink) -> bool:
+        terms = uplink[TERMS]
+        return terms is not None and terms.is_urgent and not self._in_order
 
     def remove_all(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
         """Remove and return all sends that match, in their order."""
         found = super().remove_all(matches)
         for uplink in found:
             self._count(uplink, -1)
+        self._urgent -= sum([self._is_urgent(uplink) for uplink in found])
         return found
 
     def take(self, share: float, batch: Batch) -> float:
@@ -266,7 +310,7 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             backlog_first: Whether nothing is taken from the other lanes before the backlog is empty.
         """
         super().__init__()
-        self.backlog: BacklogSends = BacklogSends()
+        self.backlog: BacklogSends = BacklogSends(in_order=backlog_first)
         """Sends that were read back from a store."""
         self._high, self._normal, self._low = Sends(deque()), Sends(self._items), Sends(deque())
         self._lanes: dict[Lane, Sends] = {
@@ -363,7 +407,7 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         for lane in lanes:
             sends = self._lanes[lane]
             if sends.sends:
-                return _place(lane, sends.sends[0]), partial(self._take_first, sends)
+                return _place(lane, sends.first_to_drop()), partial(self._take_first_to_drop, sends)
         return None
 
     def remove_first(self, matches: Callable[[QueuedUplink], bool]) -> QueuedUplink | None:
@@ -388,8 +432,8 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         self._left()
         return found
 
-    def _take_first(self, sends: Sends) -> QueuedUplink:
-        uplink = sends.take_first()
+    def _take_first_to_drop(self, sends: Sends) -> QueuedUplink:
+        uplink = sends.take_first_to_drop()
         self._left()
         return uplink
 

@@ -121,12 +121,13 @@ class StoredQueues(Protocol):
 
     counter: DeliveryCounter
 
-    def backlog_terms(self, accepted_ms: int, expires_ms: int) -> SendTerms:
+    def backlog_terms(self, accepted_ms: int, expires_ms: int, *, is_urgent: bool = False) -> SendTerms:
         """Return the terms of a send that was read from disk.
 
         Args:
             accepted_ms: When it was accepted, in milliseconds since the epoch.
             expires_ms: When it expires, in milliseconds since the epoch; 0 for never.
+            is_urgent: Whether it goes before the others of the backlog.
         """
 
     def queue_backlog(self, uplinks: list[QueuedUplink]) -> None:

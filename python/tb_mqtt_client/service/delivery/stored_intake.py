@@ -56,11 +56,6 @@ class StoredIntake(Intake):
         Raises:
             StoreFullError: The store is full, and ``on_full`` is to raise.
         """
-        if not self._store.has_space(encoded.nbytes):
-            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
-            self._require_not_closed()
-            if not has_space:
-                return self._dropped(encoded)
         delivery = await super().accept(encoded, terms)
         if self._store.waits:
             await self._store.when_safe(delivery)
@@ -87,11 +82,19 @@ class StoredIntake(Intake):
             self._release_oldest()
         return super().enqueue(encoded, terms)
 
+    async def _accept_in_turn(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
+        if not self._store.has_space(encoded.nbytes):
+            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
+            self._require_not_closed()
+            if not has_space:
+                return self._dropped(encoded)
+        return await super()._accept_in_turn(encoded, terms)
+
     def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
         return self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt, terms)
 
-    async def wait_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
+    async def _take_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for space in the store and for capacity, and accept a send of another thread."""
         if not self._store.has_space(encoded.nbytes):
             has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)

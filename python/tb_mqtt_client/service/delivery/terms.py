@@ -28,19 +28,21 @@ class Lane(IntEnum):
 class SendTerms:
     """The terms of one send, or of all sends with the same priority that do not expire."""
 
-    __slots__ = ("_is_over", "accepted_ms", "expires_at", "lane")
+    __slots__ = ("_is_over", "accepted_ms", "expires_at", "is_urgent", "lane")
 
-    def __init__(self, lane: Lane, expires_at: int = 0, accepted_ms: int = 0) -> None:
+    def __init__(self, lane: Lane, expires_at: int = 0, accepted_ms: int = 0, *, is_urgent: bool = False) -> None:
         """Keep the terms.
 
         Args:
             lane: The lane.
             expires_at: Nanoseconds of the client's monotonic clock at which the send expires; 0 for never.
             accepted_ms: When a send of the backlog was accepted, in milliseconds since the epoch; 0 if that is not known.
+            is_urgent: Whether a send of the backlog goes before the others of the backlog.
         """
         self.lane: Lane = lane
         self.expires_at: int = expires_at
         self.accepted_ms: int = accepted_ms
+        self.is_urgent: bool = is_urgent
         self._is_over = False
 
     @property
@@ -120,7 +122,7 @@ def send_terms(priority: Any, expires_after: Any, clock: Callable[[], int]) -> S
     return SendTerms(_LANES[known], clock() + max(1, int(expires_after * NANOSECONDS)))
 
 
-def backlog_terms(accepted_ms: int, expires_ms: int, now: int, now_ms: int) -> SendTerms:
+def backlog_terms(accepted_ms: int, expires_ms: int, now: int, now_ms: int, *, is_urgent: bool = False) -> SendTerms:
     """Return the terms of a send that was read back from a store.
 
     Args:
@@ -128,7 +130,8 @@ def backlog_terms(accepted_ms: int, expires_ms: int, now: int, now_ms: int) -> S
         expires_ms: When it expires, in milliseconds since the epoch; 0 for never.
         now: The time of the client's monotonic clock, in nanoseconds.
         now_ms: The same time in milliseconds since the epoch.
+        is_urgent: Whether it goes before the others of the backlog.
     """
     # A send that expired long ago has a time that the monotonic clock may never have shown.
     expires_at = max(1, now + (expires_ms - now_ms) * _NANOSECONDS_OF_A_MILLISECOND) if expires_ms else 0
-    return SendTerms(Lane.BACKLOG, expires_at, accepted_ms)
+    return SendTerms(Lane.BACKLOG, expires_at, accepted_ms, is_urgent=is_urgent)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tb_mqtt_client._native import EncodedUplink, StoreLog
+from tb_mqtt_client.service.store.log import ATTRIBUTES, HIGH, LOW, NORMAL
 
 QUARANTINE = "quarantine"
 """The folder of a store with the bytes that could not be read."""
@@ -164,7 +165,8 @@ class StoreContents:
 
     def batches(self, *, attributes: bool) -> Iterator[list[StoredSend]]:
         """Yield the sends with attributes, or those without, oldest first and many at a time. Each send is yielded once."""
-        while sends := self._log.read(READ_BYTES, READ_SENDS, attributes=attributes):
+        lanes = (ATTRIBUTES,) if attributes else (HIGH, NORMAL, LOW)
+        while sends := self._log.read(READ_BYTES, READ_SENDS, lanes):
             yield [StoredSend._make(send) for send in sends]
 
     def verify(self) -> Verification:

@@ -6,24 +6,27 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeGuard
-from weakref import WeakValueDictionary
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
-from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError
+from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError, StoreInUseError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.entities.store import Durability, Store, WhenFull
+from tb_mqtt_client.entities.store import Durability, Store
 from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.send_store import StoredQueues
 from tb_mqtt_client.service.delivery.work_item import FUTURE, QueuedUplink
 from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.due import DueSends
+from tb_mqtt_client.service.store.forks import watch_forks
 from tb_mqtt_client.service.store.group_commit import GroupCommit
-from tb_mqtt_client.service.store.log import OpenLog, SendLog, StoredSend
+from tb_mqtt_client.service.store.log import HIGH_PRIORITY, DroppedSend, OpenLog, SendLog, StoredSend
 from tb_mqtt_client.service.store.receipts import Receipt, ReplayedReceipt, StoredDelivery
-from tb_mqtt_client.service.store.replay import Replay, expire
+from tb_mqtt_client.service.store.released import ReleasedFutures
+from tb_mqtt_client.service.store.replay import Replay
+from tb_mqtt_client.service.store.space import StoreSpace
 from tb_mqtt_client.service.store.thread import StoreThread
 
 logger: ExtendedLogger = get_logger(__name__)
@@ -32,27 +35,22 @@ MAX_FILE_BYTES = 8 * 2**20
 """Bytes of one file of the log: a file can be deleted when all sends in it are settled."""
 FILES = 16
 """The least number of files into which the allowed bytes of a store are divided, unless these are very small."""
-UNWRITTEN_BYTES = 64 * 2**20
-"""Encoded bytes that may wait for their commit in addition to those in the queues: sends that go behind the backlog."""
-WHILE_FULL_BYTES = 64 * 1024
-"""Encoded bytes that may be accepted while other files take the disk's free space, as long as there is a session and no backlog."""
-LARGEST_PART = 2
-"""A send with more than this part of the bytes of a store may not fit even if all others are sent: a file is removed as a whole."""
 CLOSE_SECONDS = 30.0
 """Seconds that the last commit and closing may take together. Sends that are not on disk by then are undelivered."""
-PROBE_SECONDS = 5.0
-"""Seconds after which the free space is measured again while senders wait for it."""
 
 
 class _Open:
     """An open log, and what belongs to it."""
 
-    def __init__(self, thread: StoreThread, log: SendLog, bounds: Bounds, commits: GroupCommit, replay: Replay) -> None:
+    def __init__(
+        self, thread: StoreThread, log: SendLog, commits: GroupCommit, replay: Replay, space: StoreSpace, due: DueSends
+    ) -> None:
         self.thread = thread
         self.log = log
-        self.bounds = bounds
         self.commits = commits
         self.replay = replay
+        self.space = space
+        self.due = due
         self.lost_datapoints = log.lost_datapoints
 
 
@@ -99,13 +97,9 @@ class DiskStore:
         """The number of sends that are being released in the thread."""
         self._left = 0
         """The number of sends that have left memory, if none of them was lost to damage since."""
-        self._held: dict[int, StoredDelivery] = {}
-        """Futures of sends that have left memory, which something waits for."""
-        self._unheld: WeakValueDictionary[int, StoredDelivery] = WeakValueDictionary()
-        """Futures of other sends that have left memory, if the program has them."""
-        self._space: asyncio.Future[None] | None = None
-        """Resolved when there may be more space."""
-        self._probe: asyncio.TimerHandle | None = None
+        self._futures = ReleasedFutures()
+        self._is_forked = False
+        """Whether this is a process that was forked while the store was open."""
 
     def attach(self, queues: StoredQueues) -> None:
         """Keep the sends of these queues."""
@@ -121,8 +115,21 @@ class DiskStore:
     @property
     def _parts(self) -> _Open:
         if self._now is None:
+            self._require_own_process()
             raise RuntimeError("the store is not open")
         return self._now
+
+    def leave_to_parent(self) -> None:
+        """Note that this is a process that was forked while the store was open: the parent has it."""
+        self._now = None
+        self._is_forked = True
+
+    def _require_own_process(self) -> None:
+        if self._is_forked:
+            raise StoreInUseError(
+                f"the store {self.options.path} belongs to the process that this one was forked from: start processes with the "
+                "method spawn or forkserver, or create the client after the fork"
+            )
 
     async def open(self) -> None:
         """Open the files in the thread of the store, and count what is in them; do nothing if they are open.
@@ -130,6 +137,7 @@ class DiskStore:
         Raises:
             OSError: The store cannot be opened; a ``StoreError`` if another process has it, or if it is not a store of this client.
         """
+        self._require_own_process()
         async with self._open_lock:
             await self._wait_unwanted()
             if self._now is None:
@@ -161,8 +169,28 @@ class DiskStore:
             on_written=self._written,
             is_memory_wanted=self._queues.is_memory_wanted,
         )
-        replay = Replay(thread, log, options.max_age, self._replayed, self._dropped, self._queues.bytes_set_aside)
-        self._now = _Open(thread, log, bounds, commits, replay)
+        replay = Replay(
+            thread,
+            log,
+            options.max_age,
+            self._replayed,
+            self._dropped,
+            self._queues.bytes_set_aside,
+            in_order=self._replays_in_order,
+        )
+        space = StoreSpace(
+            options,
+            thread,
+            log,
+            bounds,
+            commits,
+            is_online=lambda: self._is_online,
+            on_dropped=self._dropped,
+            on_measured=self._note_space,
+        )
+        due = DueSends(thread, log, options.max_age, self._dropped)
+        self._now = _Open(thread, log, commits, replay, space, due)
+        watch_forks(self)
         self._left = log.backlog_sends
         self._apply_online()
         if log.damaged_places:
@@ -173,6 +201,7 @@ class DiskStore:
         if log.backlog_sends:
             logger.info("Found %d datapoints of an earlier client in the store %s", log.backlog_datapoints, options.path)
             self._queues.counter.recover(log.backlog_datapoints)
+            due.arm()
 
     async def _wait_unwanted(self) -> None:
         """Wait until a log is closed whose caller was cancelled."""
@@ -196,6 +225,7 @@ class DiskStore:
         """Write everything to disk. From now on, receipts that get a result stay in the store."""
         parts = self._parts
         parts.replay.close()
+        parts.due.close()
         self._closed_by = self._loop.time() + CLOSE_SECONDS
         try:
             async with asyncio.timeout_at(self._closed_by):
@@ -216,10 +246,8 @@ class DiskStore:
             return
         parts.commits.close()
         parts.replay.close()
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
-        self._note_space()
+        parts.due.close()
+        parts.space.close()
         self._leave_unwritten(parts)
         self._keep_released()
         parts.commits.wake_all()
@@ -240,7 +268,7 @@ class DiskStore:
         """Resolve the sends that have left the queues, and that the disk has not taken."""
         for encoded, number, _, _, _ in parts.commits.take_behind():
             self._queues.counter.leave_undelivered(encoded.datapoints)
-            if (delivery := self._delivery_of(number)) is not None:
+            if (delivery := self._futures.take(number)) is not None:
                 _resolve(delivery, LocalReasonCode.NOT_DELIVERED, self._certainty_of_unwritten(parts, number))
 
     def _certainty_of_unwritten(self, parts: _Open, number: int) -> Certainty:
@@ -251,10 +279,7 @@ class DiskStore:
         """Resolve the futures of sends that have left memory."""
         counter = self._queues.counter
         counter.keep(counter.queued)
-        left = [*self._held.values(), *self._unheld.values()]
-        self._held.clear()
-        self._unheld.clear()
-        for delivery in left:
+        for delivery in self._futures.take_all():
             _resolve(delivery, LocalReasonCode.KEPT, Certainty.KEPT)
 
     # Accepting, see `SendStore`.
@@ -316,16 +341,8 @@ class DiskStore:
 
     def has_space(self, nbytes: int) -> bool:
         """Return whether a send fits in the store."""
-        parts = self._now
-        if parts is None:
-            # The intake raises an error of its own.
-            return True
-        unwritten = parts.commits.unwritten_bytes
-        if parts.commits.behind_sends and unwritten > UNWRITTEN_BYTES:
-            return False
-        if parts.bounds.fits(unwritten + nbytes):
-            return True
-        return self._is_online and not parts.log.backlog_sends and parts.bounds.lacks_free_space and unwritten <= WHILE_FULL_BYTES
+        # Without a store that is open, the intake raises an error of its own.
+        return self._now is None or self._now.space.has_space(nbytes)
 
     @property
     def drops_newest(self) -> bool:
@@ -342,69 +359,7 @@ class DiskStore:
         Raises:
             StoreFullError: The send does not fit.
         """
-        options = self.options
-        while (parts := self._now) is not None and not self.has_space(nbytes):
-            if parts.commits.behind_sends and parts.commits.unwritten_bytes > UNWRITTEN_BYTES and await self.commit():
-                continue
-            if await self._remove_expired(parts):
-                continue
-            if options.on_full is WhenFull.RAISE:
-                raise self.full_error()
-            if options.on_full is WhenFull.DROP_NEWEST:
-                return False
-            if nbytes > options.max_bytes // LARGEST_PART:
-                # It would wait forever, or drop everything else for nothing.
-                raise self.full_error()
-            if options.on_full is WhenFull.DROP_OLDEST and await self._drop_oldest(parts, nbytes, release_oldest):
-                continue
-            if self._space is None:
-                self._space = self._loop.create_future()
-            if self._probe is None:
-                self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_due)
-            await asyncio.shield(self._space)
-        return True
-
-    async def _remove_expired(self, parts: _Open) -> bool:
-        """Remove sends that are too old, and return whether there were any."""
-        max_age = self.options.max_age
-        if max_age is None or not parts.log.backlog_sends:
-            return False
-        return await self._dropped_by(parts, partial(expire, parts.log, max_age))
-
-    async def _drop_oldest(self, parts: _Open, nbytes: int, release_oldest: Callable[[], int]) -> bool:
-        """Drop the oldest sends of the log, and return whether there were any."""
-        if not parts.log.backlog_sends:
-            try:
-                await parts.commits.flush()
-            except OSError:
-                # Reported by the commits, which repeat it.
-                return False
-            if self._now is not parts or not release_oldest():
-                return False
-        # More than one send needs, so that the next ones do not wait for the disk again.
-        wanted = max(nbytes, self.options.max_bytes // 64)
-        return await self._dropped_by(parts, partial(parts.log.drop_oldest, wanted))
-
-    async def _dropped_by(self, parts: _Open, drop: Callable[[], list[tuple[int, int]]]) -> bool:
-        """Drop sends in the thread of the store, and return whether there were any."""
-        dropping = parts.thread.run(drop)
-        await asyncio.wait([dropping])
-        if isinstance(dropping.exception(), OSError):
-            return False
-        dropped = dropping.result()
-        if self._now is parts:
-            self._dropped(dropped)
-        return bool(dropped)
-
-    def _probe_due(self) -> None:
-        self._probe = None
-        if (parts := self._now) is not None:
-            parts.thread.run(parts.bounds.measure).add_done_callback(self._probed)
-
-    def _probed(self, measuring: asyncio.Future[None]) -> None:
-        if (error := measuring.exception()) is not None:
-            logger.debug("The free space of the store cannot be measured: %s", error)
-        self._note_space()
+        return self._now is None or await self._now.space.make(nbytes, release_oldest)
 
     def _written(self) -> None:
         """Note that a commit has ended."""
@@ -422,21 +377,22 @@ class DiskStore:
             terms = self._queues.backlog_terms
             self._queues.queue_backlog(
                 [
-                    (encoded, Receipt(self, number, self._delivery_of(number)), number, terms(accepted_ms, expires_ms))
-                    for encoded, number, accepted_ms, _, expires_ms in behind
+                    (
+                        encoded,
+                        Receipt(self, number, self._futures.take(number)),
+                        number,
+                        terms(accepted_ms, expires_ms, is_urgent=_is_urgent(encoded, priority)),
+                    )
+                    for encoded, number, accepted_ms, priority, expires_ms in behind
                 ]
             )
 
-    def _wake_senders(self) -> None:
-        """Let sends that wait for space look for it again."""
-        space, self._space = self._space, None
-        if space is not None and not space.done():
-            space.set_result(None)
-
     def _note_space(self) -> None:
-        self._wake_senders()
-        if self._now is not None:
-            self._now.replay.read_more()
+        """Note that there may be more space, or other sends on disk only."""
+        if (parts := self._now) is not None:
+            parts.space.wake()
+            parts.replay.read_more()
+            parts.due.arm()
             self._queues.store_changed()
 
     async def commit(self) -> bool:
@@ -503,9 +459,8 @@ class DiskStore:
             return result
         if not self._keeps:
             parts.commits.settle(receipt.number)
-            if self._space is not None:
-                # Sends that are settled before their commit need no space, and no commit wakes those that wait for it.
-                self._wake_senders()
+            # Sends that are settled before their commit need no space, and no commit wakes those that wait for it.
+            parts.space.wake()
             return result
         if parts.commits.is_on_disk(receipt.number):
             return result
@@ -532,7 +487,7 @@ class DiskStore:
             if delivery is not None:
                 delivery.number = receipt.number
             if delivery is not None and not delivery.done():
-                (self._held if delivery.is_awaited else self._unheld)[receipt.number] = delivery
+                self._futures.add(delivery)
             if isinstance(receipt, ReplayedReceipt):
                 receipt.forget()
         on_disk = parts.commits.release(numbers)
@@ -548,16 +503,11 @@ class DiskStore:
 
     def hold(self, delivery: StoredDelivery) -> None:
         """Keep the future of a send that has left memory: something waits for it."""
-        if self._unheld.pop(delivery.number, None) is not None:
-            self._held[delivery.number] = delivery
+        self._futures.hold(delivery)
 
     def let_go(self, delivery: StoredDelivery) -> None:
         """Forget the future of a send: nothing waits for it any more."""
-        self._held.pop(delivery.number, None)
-        self._unheld.pop(delivery.number, None)
-
-    def _delivery_of(self, number: int) -> StoredDelivery | None:
-        return self._held.pop(number, None) or self._unheld.pop(number, None)
+        self._futures.let_go(delivery)
 
     def _replayed(self, sends: list[StoredSend]) -> None:
         parts = self._now
@@ -574,11 +524,11 @@ class DiskStore:
             [
                 (
                     encoded,
-                    ReplayedReceipt(self, number, self._delivery_of(number), encoded.nbytes, settled),
+                    ReplayedReceipt(self, number, self._futures.take(number), encoded.nbytes, settled),
                     number,
-                    terms(accepted_ms, expires_ms),
+                    terms(accepted_ms, expires_ms, is_urgent=_is_urgent(encoded, priority)),
                 )
-                for encoded, number, accepted_ms, _, expires_ms in sends
+                for encoded, number, accepted_ms, priority, expires_ms in sends
             ]
         )
         self._take_behind()
@@ -591,12 +541,16 @@ class DiskStore:
             logger.error(text, self.options.path, lost)
             self._queues.counter.drop(min(lost, self._queues.counter.queued))
 
-    def _dropped(self, dropped: list[tuple[int, int]]) -> None:
+    def _dropped(self, dropped: list[DroppedSend]) -> None:
+        if self._now is None:
+            # The results of these sends are decided.
+            return
         self._left -= len(dropped)
-        for number, datapoints in dropped:
+        for number, datapoints, has_expired in dropped:
             self._queues.counter.drop(datapoints)
-            if (delivery := self._delivery_of(number)) is not None:
-                _resolve(delivery, LocalReasonCode.DROPPED, Certainty.NEVER_SENT)
+            if (delivery := self._futures.take(number)) is not None:
+                code = LocalReasonCode.EXPIRED if has_expired else LocalReasonCode.DROPPED
+                _resolve(delivery, code, Certainty.NEVER_SENT)
         if dropped:
             self._note_space()
 
@@ -644,6 +598,11 @@ class DiskStore:
             "commits": 0 if parts is None else parts.commits.commits,
             "damaged_places": 0 if parts is None else parts.log.damaged_places,
         }
+
+
+def _is_urgent(encoded: EncodedUplink, priority: int) -> bool:
+    # Attributes keep their order.
+    return priority == HIGH_PRIORITY and not encoded.attribute_count
 
 
 def _resolve(delivery: StoredDelivery, code: LocalReasonCode, certainty: Certainty) -> None:

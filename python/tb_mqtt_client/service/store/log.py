@@ -10,6 +10,12 @@ from tb_mqtt_client._native import EncodedUplink
 StoredSend: TypeAlias = tuple[EncodedUplink, int, int, int, int]
 """A send: the datapoints, its number, when it was accepted in milliseconds since the epoch, its priority (0 normal, 1 high, 2 low),
 and when it expires in milliseconds since the epoch (0 for never)."""
+HIGH_PRIORITY = 1
+"""The priority of a send of high priority."""
+DroppedSend: TypeAlias = tuple[int, int, bool]
+"""A send that was dropped: its number, its datapoints, and whether it had expired."""
+ATTRIBUTES, HIGH, NORMAL, LOW = "attributes", "high", "normal", "low"
+"""The lanes of the log: sends with attributes, and sends of each priority without attributes."""
 
 
 class SendLog(Protocol):
@@ -43,6 +49,10 @@ class SendLog(Protocol):
         """When the oldest released send was accepted, in milliseconds since the epoch."""
 
     @property
+    def backlog_expires_ms(self) -> int | None:
+        """A time before which no released send expires, in milliseconds since the epoch; ``None`` if none expires."""
+
+    @property
     def disk_bytes(self) -> int:
         """Bytes of the files."""
 
@@ -64,11 +74,14 @@ class SendLog(Protocol):
     def release(self, numbers: Sequence[int]) -> None:
         """Note that these sends have left memory."""
 
-    def read(self, max_bytes: int, max_sends: int, *, attributes: bool) -> list[StoredSend]:
-        """Return released sends, oldest first, which are in memory from now on."""
+    def read(self, max_bytes: int, max_sends: int, lanes: Sequence[str]) -> list[StoredSend]:
+        """Return released sends of some lanes, oldest first, which are in memory from now on."""
 
-    def drop_oldest(self, nbytes: int) -> list[tuple[int, int]]:
-        """Remove the oldest released sends until ``nbytes`` are free; return their numbers and datapoints."""
+    def drop_oldest(self, nbytes: int) -> list[DroppedSend]:
+        """Remove released sends, the oldest of the lowest priority first, until ``nbytes`` are free."""
+
+    def drop_due(self, expired_at_ms: int, accepted_ms: tuple[int, int], max_sends: int) -> list[DroppedSend]:
+        """Remove released sends that have expired by a time, or were accepted from one time on and before another one."""
 
     def close(self) -> None:
         """Close the files, and let another client open the store."""

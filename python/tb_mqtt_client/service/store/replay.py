@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
-from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.service.store.log import SendLog, StoredSend
+from tb_mqtt_client.service.store.due import drop_due
+from tb_mqtt_client.service.store.log import ATTRIBUTES, HIGH, LOW, NORMAL, DroppedSend, SendLog, StoredSend
 from tb_mqtt_client.service.store.thread import StoreThread
 
 logger: ExtendedLogger = get_logger(__name__)
@@ -20,18 +20,22 @@ MAX_IN_MEMORY = 4 * 2**20
 """Bytes of unsettled sends from the backlog in memory at which reading pauses until half of them are settled."""
 RETRY_SECONDS = 5.0
 """Seconds until a failed read is repeated."""
-FIRST_CREDIBLE_MS = 1_577_836_800_000
-"""2020-01-01: a send that seems to be older was accepted before the clock was set, so its age is unknown."""
-DROPPED_AT_ONCE = 64 * 1024
-"""Bytes of expired sends that are removed in one step."""
+IN_ORDER: Sequence[Sequence[str]] = ((ATTRIBUTES,), (HIGH, NORMAL, LOW))
+"""What is read if the backlog keeps its order. Newer attributes wait behind those of the backlog, so these go first."""
+BY_PRIORITY: Sequence[Sequence[str]] = ((HIGH,), (ATTRIBUTES,), (NORMAL,), (LOW,))
+"""What is read otherwise: the first ones that the log has."""
+LOW_FIRST: Sequence[Sequence[str]] = ((LOW,), *BY_PRIORITY)
+"""What is read now and then, so that sends of low priority do not wait forever."""
+READS_BETWEEN = 20
+"""One read of this number takes sends of low priority first."""
 
 
 class Found(NamedTuple):
     """The result of one read."""
 
     sends: list[StoredSend]
-    expired: list[tuple[int, int]]
-    """Numbers and datapoints of sends that were removed because of their age."""
+    dropped: list[DroppedSend]
+    """Sends that were removed because they have expired or are too old."""
 
 
 class Replay:
@@ -43,8 +47,10 @@ class Replay:
         log: SendLog,
         max_age: float | None,
         on_read: Callable[[list[StoredSend]], None],
-        on_expired: Callable[[list[tuple[int, int]]], None],
+        on_dropped: Callable[[list[DroppedSend]], None],
         set_aside: Callable[[], int | None],
+        *,
+        in_order: bool = False,
     ) -> None:
         """Create the replay of an open log.
 
@@ -53,17 +59,20 @@ class Replay:
             log: The files.
             max_age: Seconds after which sends are removed instead of read; ``None`` for no limit.
             on_read: Called with the sends of a read, which are in memory only from now on.
-            on_expired: Called with the numbers and datapoints of removed sends.
+            on_dropped: Called with removed sends.
             set_aside: Returns the bytes of sends that stay in memory for any time because the platform refuses their devices;
                 ``None`` if they take all the capacity that they may take.
+            in_order: Whether the priorities of the sends do not count.
         """
         self._loop = asyncio.get_running_loop()
         self._thread = thread
         self._log = log
         self._max_age = max_age
         self._on_read = on_read
-        self._on_expired = on_expired
+        self._on_dropped = on_dropped
         self._set_aside = set_aside
+        self._in_order = in_order
+        self._reads = 0
         self._reading: asyncio.Future[Found] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_online = False
@@ -92,8 +101,14 @@ class Replay:
     def read_more(self) -> None:
         """Read the next sends if there are any, and if they are wanted."""
         if self._reading is None and self._timer is None and self._log.backlog_sends and self._wants_more():
-            self._reading = self._thread.run(partial(_read, self._log, self._max_age))
+            self._reading = self._thread.run(partial(_read, self._log, self._max_age, self._next_order()))
             self._reading.add_done_callback(self._read)
+
+    def _next_order(self) -> Sequence[Sequence[str]]:
+        if self._in_order:
+            return IN_ORDER
+        self._reads += 1
+        return BY_PRIORITY if self._reads % READS_BETWEEN else LOW_FIRST
 
     def _wants_more(self) -> bool:
         if not self._is_online or self._is_closed:
@@ -109,14 +124,14 @@ class Replay:
             found = reading.result()
             self.error = ""
             self.bytes_in_memory += sum([send[0].nbytes for send in found.sends])
-            if found.expired:
-                self._on_expired(found.expired)
+            if found.dropped:
+                self._on_dropped(found.dropped)
             try:
                 self._on_read(found.sends)
             finally:
                 # Also after an unexpected error, which the event loop reports: these sends stay on disk for the next client. An
                 # empty read with a backlog would only be repeated: it was lost to damage, or is being released.
-                if found.sends or found.expired:
+                if found.sends or found.dropped:
                     self.read_more()
             return
         if not self.error:
@@ -138,21 +153,11 @@ class Replay:
             self._timer = None
 
 
-def expire(log: SendLog, max_age: float) -> list[tuple[int, int]]:
-    """Remove some of the sends that are too old from the log; return their numbers and datapoints.
-
-    Run in the thread of the store.
-    """
-    oldest = log.backlog_oldest_ms
-    if oldest is None or not FIRST_CREDIBLE_MS <= oldest < now_ms() - max_age * 1000:
-        return []
-    return log.drop_oldest(DROPPED_AT_ONCE if log.backlog_bytes > 16 * DROPPED_AT_ONCE else 1)
-
-
-def _read(log: SendLog, max_age: float | None) -> Found:
+def _read(log: SendLog, max_age: float | None, order: Sequence[Sequence[str]]) -> Found:
     """Run in the thread of the store."""
-    if max_age is not None and (expired := expire(log, max_age)):
-        return Found([], expired)
-    # Attributes first: newer ones wait behind them, and the platform keeps the one that arrives last.
-    sends = log.read(READ_BYTES, READ_SENDS, attributes=True) if log.backlog_attribute_sends else []
-    return Found(sends or log.read(READ_BYTES, READ_SENDS, attributes=False), [])
+    if dropped := drop_due(log, max_age):
+        return Found([], dropped)
+    for lanes in order:
+        if sends := log.read(READ_BYTES, READ_SENDS, lanes):
+            return Found(sends, [])
+    return Found([], [])

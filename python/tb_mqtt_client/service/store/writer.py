@@ -19,12 +19,13 @@ FILE_BYTES = 8 * 2**20
 class StoreWriter:
     """An open store, and data that is collected for it. Its methods wait for the disk."""
 
-    def __init__(self, options: Store, config: DeviceConfig) -> None:
+    def __init__(self, options: Store, config: DeviceConfig, *, waits: bool = False) -> None:
         """Open a store for writing; it is created if there is none.
 
         Args:
             options: Where the store is, and how much it may take.
             config: The platform and the credential that the data is for.
+            waits: Whether to wait while another process has the store. This cannot be interrupted.
 
         Raises:
             StoreError: Another process has the store, or it is not a store of this platform and credential.
@@ -32,7 +33,7 @@ class StoreWriter:
         """
         self._options = options
         self._round_floats = config.round_floats
-        self._log = open_log(options.path, owner_of(config), FILE_BYTES)
+        self._log = open_log(options.path, owner_of(config), FILE_BYTES, waits=waits)
         self._bounds = Bounds(options, self._log)
         self._collected: list[EncodedUplink] = []
         self._devices: dict[tuple[str, str], DeviceIdentity] = {}

@@ -5,9 +5,9 @@ use std::path::Path;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use tb_mqtt_core::points::{PointsBuilder, Timestamp};
 use tb_mqtt_core::store::frame::{Frames, Kind};
-use tb_mqtt_core::store::segment::{FORMAT, file_name};
+use tb_mqtt_core::store::segment::{End, FORMAT, file_name, tombstone_name};
 use tb_mqtt_core::store::wire::{put, put_bytes, put_signed};
-use tb_mqtt_core::store::{Lane, Log, Settings, StoreError, StoredSend};
+use tb_mqtt_core::store::{Due, LANES, Lane, Log, Settings, StoreError, StoredSend};
 use tb_mqtt_core::uplink::Uplink;
 
 use crate::simulated::Simulated;
@@ -19,7 +19,10 @@ const OWNER: &str = "o";
 pub struct Directory {
     header: Header,
     segments: Vec<(u8, Vec<Piece>)>,
+    tombstones: Vec<u8>,
+    ends: Vec<(u8, u16)>,
     dropped: u16,
+    expired_at: i64,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -41,21 +44,22 @@ enum Piece {
     },
     Head {
         next_number: u64,
-        live: [Vec<(u16, u16)>; 2],
-        last: [u64; 2],
+        live: [Vec<(u16, u16)>; LANES],
+        last: [u64; LANES],
         voids: Vec<(u8, Vec<(u64, u16)>)>,
+        listed: Vec<(u8, [u64; 6])>,
         rest: Vec<u8>,
     },
     Settled(Vec<(u64, u64)>),
     Chunk {
-        attributes: bool,
+        lane: u8,
         devices: u8,
         rows: Vec<Row>,
         payload: Vec<u8>,
     },
     Footer {
-        lanes: [[u64; 5]; 2],
-        oldest: [i64; 2],
+        lanes: [[u64; 5]; LANES],
+        times: [(i64, i64); LANES],
     },
 }
 
@@ -86,15 +90,16 @@ fn append(piece: &Piece, frames: &mut Frames) {
         Piece::Frame { kind, payload, table, .. } => {
             frames.bytes.extend(payload);
             frames.table().extend(table);
-            let kinds = [Kind::Head, Kind::Telemetry, Kind::Attributes, Kind::Settled, Kind::Footer];
+            let kinds =
+                [Kind::Head, Kind::Settled, Kind::Footer, Kind::Normal, Kind::Attributes, Kind::High, Kind::Low];
             frames.close(kinds[usize::from(*kind) % kinds.len()]);
         }
-        Piece::Head { next_number, live, last, voids, rest } => {
+        Piece::Head { next_number, live, last, voids, listed, rest } => {
             let out = frames.table();
             put(out, FORMAT);
             put_bytes(out, OWNER.as_bytes());
             put(out, *next_number);
-            for lane in 0..2 {
+            for lane in 0..LANES {
                 put(out, last[lane]);
                 put_ranges(out, &live[lane]);
             }
@@ -103,6 +108,13 @@ fn append(piece: &Piece, frames: &mut Frames) {
                 put(out, (*segment).into());
                 put_ranges(out, ranges);
             }
+            put(out, listed.len() as u64);
+            for (segment, numbers) in listed {
+                put(out, (*segment).into());
+                for number in numbers {
+                    put(out, *number);
+                }
+            }
             out.extend(rest);
             frames.close(Kind::Head);
         }
@@ -110,7 +122,7 @@ fn append(piece: &Piece, frames: &mut Frames) {
             put_ranges(frames.table(), ranges);
             frames.close(Kind::Settled);
         }
-        Piece::Chunk { attributes, devices, rows, payload } => {
+        Piece::Chunk { lane, devices, rows, payload } => {
             frames.bytes.extend(payload);
             let out = frames.table();
             put(out, (*devices).into());
@@ -127,16 +139,20 @@ fn append(piece: &Piece, frames: &mut Frames) {
                 put_ranges(out, &row.runs);
                 out.extend(&row.rest);
             }
-            frames.close(if *attributes { Kind::Attributes } else { Kind::Telemetry });
+            frames.close(Kind::of(Lane::ALL[usize::from(*lane) % LANES]));
         }
-        Piece::Footer { lanes, oldest } => {
+        Piece::Footer { lanes, times } => {
             let out = frames.table();
             let start = out.len();
-            for (numbers, oldest) in lanes.iter().zip(oldest) {
-                for number in numbers {
+            for (numbers, (oldest, expires)) in lanes.iter().zip(times) {
+                // A lane without sends has no other numbers.
+                for number in &numbers[..if numbers[0] == 0 { 1 } else { 5 }] {
                     put(out, *number);
                 }
-                put_signed(out, *oldest);
+                if numbers[0] > 0 {
+                    put_signed(out, *oldest);
+                    put_signed(out, *expires);
+                }
             }
             let length = tb_mqtt_core::store::frame::HEADER + out.len() - start + 4;
             out.extend(u32::try_from(length).expect("small").to_le_bytes());
@@ -164,20 +180,17 @@ fn content(number: u64, pieces: &[Piece]) -> Vec<u8> {
 /// Read the whole backlog. Return its numbers.
 fn read_all(log: &mut Log<Simulated>) -> Vec<u64> {
     let mut numbers = Vec::new();
-    for lane in Lane::ALL {
-        loop {
-            let sends = log.read(lane, 1000, 5).expect("the disk works");
-            if sends.is_empty() {
-                break;
-            }
-            numbers.extend(sends.iter().map(|send| send.number));
+    loop {
+        let sends = log.read(&Lane::ALL, 1000, 5).expect("the disk works");
+        if sends.is_empty() {
+            return numbers;
         }
+        numbers.extend(sends.iter().map(|send| send.number));
     }
-    numbers
 }
 
 fn open(disk: &Simulated, path: &Path, read_only: bool) -> Result<Log<Simulated>, StoreError> {
-    Log::open(disk.clone(), path, OWNER, "1", Settings { max_segment_bytes: 300, read_only })
+    Log::open(disk.clone(), path, OWNER, "1", Settings { max_segment_bytes: 300, read_only, waits: false })
 }
 
 /// A store whose files have any bytes opens or says why not, keeps what is committed to it, and opens again.
@@ -199,6 +212,13 @@ pub fn store(directory: &Directory) {
         let number = u64::from(*number) + 1;
         state.put(&path.join(file_name(number)), content(number, pieces));
     }
+    for number in &directory.tombstones {
+        state.put(&path.join(tombstone_name(u64::from(*number) + 1)), Vec::new());
+    }
+    for (number, length) in &directory.ends {
+        let end = End { segment: u64::from(*number) + 1, length: (*length).into() };
+        state.put(&path.join(end.name()), Vec::new());
+    }
     let disk = Simulated::new(state);
     // A reader says the same as a writer, and changes nothing.
     if let Ok(mut log) = open(&disk, path, true) {
@@ -208,10 +228,12 @@ pub fn store(directory: &Directory) {
     }
     let mut log = match open(&disk, path, false) {
         Ok(log) => log,
-        Err(StoreError::OtherOwner(..) | StoreError::NewerFormat(..)) => return,
+        Err(StoreError::OtherOwner(..) | StoreError::OtherFormat(..)) => return,
         Err(error) => panic!("{error}"),
     };
     log.drop_oldest(directory.dropped.into()).expect("the disk works");
+    let due = Due { expired_at: directory.expired_at, accepted: (0, 0) };
+    log.drop_due(due, 1000).expect("the disk works");
     let found = read_all(&mut log);
     log.verify().expect("the disk works");
     let next = log.next_number();

@@ -35,29 +35,41 @@ pub struct StoredSend<U> {
     pub number: u64,
     /// When the send was accepted, in milliseconds since the epoch.
     pub accepted: i64,
-    /// At most [`MAX_PRIORITY`]; the store does not interpret it.
+    /// 0 for normal, 1 for high, 2 for low; at most [`MAX_PRIORITY`].
     pub priority: u8,
     /// When the send expires, in milliseconds since the epoch; 0 for never.
     pub expires: i64,
 }
 
-/// The two kinds of sends that are read apart: sends without attributes, and sends with attributes.
+/// Number of lanes.
+pub const LANES: usize = 4;
+
+/// The kinds of sends that can be read apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Only telemetry.
-    Telemetry = 0,
-    /// With attributes, perhaps also with telemetry.
+    /// Only telemetry, of normal priority.
+    Normal = 0,
+    /// With attributes, perhaps also with telemetry. They keep their order, so their priority does not count.
     Attributes = 1,
+    /// Only telemetry, of high priority.
+    High = 2,
+    /// Only telemetry, of low priority.
+    Low = 3,
 }
 
 impl Lane {
-    /// Both, in the order of their indices.
-    pub const ALL: [Self; 2] = [Self::Telemetry, Self::Attributes];
+    /// All, in the order of their indices.
+    pub const ALL: [Self; LANES] = [Self::Normal, Self::Attributes, Self::High, Self::Low];
 
-    /// Return the lane of an uplink.
+    /// Return the lane of an uplink with a priority.
     #[must_use]
-    pub fn of(uplink: &Uplink) -> Self {
-        if uplink.attribute_count() > 0 { Self::Attributes } else { Self::Telemetry }
+    pub fn of(uplink: &Uplink, priority: u8) -> Self {
+        match priority {
+            _ if uplink.attribute_count() > 0 => Self::Attributes,
+            1 => Self::High,
+            2 => Self::Low,
+            _ => Self::Normal,
+        }
     }
 
     /// Return the index in arrays with one element for each lane.
@@ -100,7 +112,7 @@ impl Totals {
     }
 }
 
-/// Number, sizes and time of a written send.
+/// Number, sizes and times of a written send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// Number of the send.
@@ -111,6 +123,17 @@ pub struct Written {
     pub datapoints: u32,
     /// Bytes of its datapoints.
     pub bytes: u32,
+    /// When the send expires; 0 for never.
+    pub expires: i64,
+}
+
+impl Written {
+    /// Return what a row says.
+    #[must_use]
+    pub fn of(row: &Row) -> Self {
+        let Row { number, accepted, datapoints, bytes, expires, .. } = *row;
+        Self { number, accepted, datapoints, bytes, expires }
+    }
 }
 
 /// Writes chunks, one after the other.
@@ -250,7 +273,8 @@ pub struct Row {
     /// Where the bytes of the send begin in the payload.
     start: usize,
     priority: u8,
-    expires: i64,
+    /// When the send expires; 0 for never.
+    pub expires: i64,
     main_timestamp: Option<Timestamp>,
     timeseries: Vec<RunParts>,
     extras: bool,

@@ -54,11 +54,11 @@ pub trait FileSystem: Send + Sync {
     /// When the directory cannot be synced.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Lock a file, creating it if needed, and write a note into it. Return the note of the holder if another one has the lock.
+    /// Lock a file, creating it if needed, and write a note into it. If another one has the lock, wait for it or return its note.
     ///
     /// # Errors
     /// When the file cannot be opened or written.
-    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Self::Lock, String>>;
+    fn lock(&self, path: &Path, note: &str, waits: bool) -> io::Result<Result<Self::Lock, String>>;
 }
 
 /// An open file of a store.
@@ -181,9 +181,10 @@ impl FileSystem for Disk {
         Ok(())
     }
 
-    fn lock(&self, path: &Path, note: &str) -> io::Result<Result<File, String>> {
+    fn lock(&self, path: &Path, note: &str, waits: bool) -> io::Result<Result<File, String>> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
+        let locked = if waits { wait_for_lock(&file).map_err(TryLockError::Error) } else { file.try_lock() };
+        match locked {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all(note.as_bytes())?;
@@ -196,6 +197,15 @@ impl FileSystem for Disk {
                 Ok(Err(text))
             }
             Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn wait_for_lock(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked,
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use crc32fast::Hasher;
 
+use super::chunk::Lane;
+
 /// Bytes of a header.
 pub const HEADER: usize = 28;
 
@@ -16,21 +18,43 @@ pub const MARKER: [u8; 3] = [0xff, 0xf5, 0xc0];
 pub enum Kind {
     /// The first frame of a segment.
     Head = 1,
-    /// Sends without attributes.
-    Telemetry = 2,
-    /// Sends with attributes.
+    /// Sends of [`Lane::Normal`].
+    Normal = 2,
+    /// Sends of [`Lane::Attributes`].
     Attributes = 3,
     /// Numbers of settled sends.
     Settled = 4,
     /// The last frame of a segment to which nothing is appended any more.
     Footer = 5,
+    /// Sends of [`Lane::High`].
+    High = 6,
+    /// Sends of [`Lane::Low`].
+    Low = 7,
 }
 
 impl Kind {
+    const ALL: [Self; 7] =
+        [Self::Head, Self::Normal, Self::Attributes, Self::Settled, Self::Footer, Self::High, Self::Low];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Head, Self::Telemetry, Self::Attributes, Self::Settled, Self::Footer]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    /// Return the kind of the frames with sends of a lane.
+    #[must_use]
+    pub fn of(lane: Lane) -> Self {
+        match lane {
+            Lane::Normal => Self::Normal,
+            Lane::Attributes => Self::Attributes,
+            Lane::High => Self::High,
+            Lane::Low => Self::Low,
+        }
+    }
+
+    /// Return the lane of the sends in such a frame; `None` if it has no sends.
+    #[must_use]
+    pub fn lane(self) -> Option<Lane> {
+        Lane::ALL.into_iter().find(|lane| Self::of(*lane) == self)
     }
 }
 

@@ -62,6 +62,21 @@ impl IntervalSet {
         self.from(*range.start()).is_some_and(|found| found.start() <= range.end())
     }
 
+    /// Return how many numbers of an interval are in the set.
+    #[must_use]
+    pub fn count_in(&self, range: &RangeInclusive<u64>) -> u64 {
+        let (start, end) = (*range.start(), *range.end());
+        let mut count = 0_u64;
+        let mut at = start;
+        while let Some(found) = self.from(at).filter(|found| at <= end && *found.start() <= end) {
+            let last = end.min(*found.end());
+            count = count.saturating_add((last - at.max(*found.start())).saturating_add(1));
+            let Some(next) = last.checked_add(1) else { break };
+            at = next;
+        }
+        count
+    }
+
     /// Add an interval.
     pub fn insert(&mut self, range: RangeInclusive<u64>) {
         let (mut start, mut end) = range.into_inner();

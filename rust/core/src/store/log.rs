@@ -1,19 +1,19 @@
 //! The log: what is on disk, and how sends are committed to it.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ahash::AHashMap;
 
-use super::chunk::{ChunkWriter, Lane, MAX_PRIORITY, StoredSend, Totals, Written};
+use super::chunk::{ChunkWriter, LANES, Lane, MAX_PRIORITY, StoredSend, Totals, Written};
 use super::files::{FileSystem, StoreFile, write_all_at};
 use super::frame::{Frames, Kind};
 use super::intervals::{IntervalSet, runs_of};
-use super::reading::Cache;
-use super::segment::{Head, LaneSummary, Voids, file_name, write_footer};
+use super::reading::{ATTEMPTS, Cache};
+use super::segment::{End, FORMAT, Head, LaneSummary, Listed, Voids, file_name, tombstone_name, write_footer};
 use super::wire::put_intervals;
 use crate::uplink::Uplink;
 
@@ -24,8 +24,8 @@ pub enum StoreError {
     Held(PathBuf, String),
     /// The store belongs to another owner.
     OtherOwner(PathBuf, String),
-    /// The store has a newer format.
-    NewerFormat(PathBuf, u64),
+    /// The store has another format.
+    OtherFormat(PathBuf, u64),
     /// There is something else at the path.
     NotAStore(PathBuf, String),
     /// An argument cannot be used.
@@ -55,13 +55,15 @@ impl fmt::Display for StoreError {
                  its data with the old configuration first",
                 path.display()
             ),
-            Self::NewerFormat(path, format) => write!(
-                f,
-                "the store {} has format {format}, and this version reads up to {}: install a newer version of \
-                 tb-mqtt-client, or choose another path",
-                path.display(),
-                super::segment::FORMAT
-            ),
+            Self::OtherFormat(path, format) => {
+                let version = if *format > FORMAT { "a newer" } else { "the older" };
+                write!(
+                    f,
+                    "the store {} has format {format}, and this version reads only {FORMAT}: install {version} version of \
+                     tb-mqtt-client, or choose another path",
+                    path.display()
+                )
+            }
             Self::NotAStore(path, why) => {
                 write!(f, "{} is not a store: {why}; choose a new or empty directory", path.display())
             }
@@ -88,6 +90,8 @@ pub struct Settings {
     pub max_segment_bytes: u64,
     /// Whether nothing is changed, and no lock is needed.
     pub read_only: bool,
+    /// Whether to wait until another process does not have the store any more.
+    pub waits: bool,
 }
 
 /// Largest `max_segment_bytes`, so that every offset in a segment has 32 bits.
@@ -124,18 +128,41 @@ pub(super) struct SegmentLane {
     pub live: Totals,
     /// Acceptance time of the oldest send that is released.
     pub oldest: Option<i64>,
+    /// Earliest time at which an unsettled send expires, or before that.
+    pub expires: Option<i64>,
+    /// Whether `expires` leaves out an expired send that was held.
+    pub skips_held: bool,
 }
 
 /// A segment that exists.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Segment {
     pub length: u64,
-    pub lanes: [SegmentLane; 2],
+    /// Bytes that are on disk for certain.
+    pub durable: u64,
+    pub lanes: [SegmentLane; LANES],
 }
 
 impl Segment {
     pub(super) fn is_settled(&self) -> bool {
         self.lanes.iter().all(|lane| lane.live.sends == 0)
+    }
+
+    /// Return the sums of the unsettled sends.
+    pub(super) fn live(&self) -> Totals {
+        let mut live = Totals::default();
+        self.lanes.iter().for_each(|lane| live.add(lane.live));
+        live
+    }
+
+    fn listed(&self) -> Listed {
+        let with_sends = || self.lanes.iter().map(|lane| lane.summary).filter(|summary| summary.all.sends > 0);
+        Listed {
+            durable: self.durable,
+            live: self.live(),
+            first: with_sends().map(|summary| summary.first).min().unwrap_or(u64::MAX),
+            last: with_sends().map(|summary| summary.last).max().unwrap_or(0),
+        }
     }
 }
 
@@ -150,7 +177,7 @@ pub(super) struct Active<F> {
 /// A send that is on disk, and also in the memory of the caller.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
-    /// Index of the lane in the lowest bit, and above it the number of the segment.
+    /// Index of the lane in the lowest two bits, and above them the number of the segment.
     place: u64,
     pub datapoints: u32,
     pub bytes: u32,
@@ -160,15 +187,15 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(segment: u64, lane: Lane, send: Written) -> Self {
         let Written { datapoints, bytes, accepted, .. } = send;
-        Self { place: segment << 1 | lane.index() as u64, datapoints, bytes, accepted }
+        Self { place: segment << 2 | lane.index() as u64, datapoints, bytes, accepted }
     }
 
     pub(super) fn segment(self) -> u64 {
-        self.place >> 1
+        self.place >> 2
     }
 
     pub(super) fn lane(self) -> usize {
-        usize::from(self.place & 1 == 1)
+        usize::try_from(self.place & 3).unwrap_or(0)
     }
 
     pub(super) fn totals(self) -> Totals {
@@ -193,20 +220,28 @@ pub struct Log<F: FileSystem> {
     pub(super) last_segment: u64,
     /// The newest segment whose head is known to be on disk: all before it may be removed once they are settled.
     pub(super) newest_head: u64,
+    /// The segments that this head lists: one of them is removed only after a tombstone for it is on disk.
+    pub(super) listed: BTreeSet<u64>,
+    /// Tombstones that exist.
+    pub(super) tombstones: BTreeSet<u64>,
+    /// How often a tombstone could not be made since the last success.
+    tombstone_failures: u32,
+    /// What the name of a file notes as the end of the log.
+    pub(super) end: Option<End>,
     pub(super) next_number: u64,
     /// Numbers of sends on disk that are not settled, by lane. Numbers that no send on disk has may be in it too, so that gaps
     /// between numbers do not make it large.
-    pub(super) live: [IntervalSet; 2],
+    pub(super) live: [IntervalSet; LANES],
     /// The largest number of each lane.
-    pub(super) last: [u64; 2],
+    pub(super) last: [u64; LANES],
     /// Numbers that were settled, the newest ones at least.
     settled: IntervalSet,
     /// Settled numbers that a frame must still be written for.
     unwritten: IntervalSet,
     pub(super) held: AHashMap<u64, Held>,
     /// No released send of the lane has a smaller number.
-    pub(super) cursor: [u64; 2],
-    pub(super) backlog: [Totals; 2],
+    pub(super) cursor: [u64; LANES],
+    pub(super) backlog: [Totals; LANES],
     pub(super) voids: Voids,
     pub(super) damage: Damage,
     /// Whether damage was found that no head has among its voids.
@@ -228,13 +263,17 @@ impl<F: FileSystem> Log<F> {
             active: None,
             last_segment: 0,
             newest_head: 0,
+            listed: BTreeSet::new(),
+            tombstones: BTreeSet::new(),
+            tombstone_failures: 0,
+            end: None,
             next_number: 1,
             live: Default::default(),
-            last: [0; 2],
+            last: [0; LANES],
             settled: IntervalSet::default(),
             unwritten: IntervalSet::default(),
             held: AHashMap::new(),
-            cursor: [0; 2],
+            cursor: [0; LANES],
             backlog: Default::default(),
             voids: Voids::new(),
             damage: Damage::default(),
@@ -271,6 +310,14 @@ impl<F: FileSystem> Log<F> {
     #[must_use]
     pub fn oldest(&self) -> Option<i64> {
         self.segments.values().flat_map(|segment| segment.lanes.iter().filter_map(|lane| lane.oldest)).min()
+    }
+
+    /// Return a time before which no released send expires; `None` if none expires.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<i64> {
+        let released = |lane: &&SegmentLane| lane.oldest.is_some() && lane.live.sends > 0;
+        let lanes = self.segments.values().flat_map(|segment| segment.lanes.iter());
+        lanes.filter(released).filter_map(|lane| lane.expires).min()
     }
 
     /// Return the bytes of the segments' files.
@@ -319,8 +366,11 @@ impl<F: FileSystem> Log<F> {
             self.backlog[lane].add(held.totals());
             self.cursor[lane] = self.cursor[lane].min(*number);
             if let Some(segment) = self.segments.get_mut(&held.segment()) {
-                let oldest = &mut segment.lanes[lane].oldest;
-                *oldest = Some(oldest.map_or(held.accepted, |oldest| oldest.min(held.accepted)));
+                let lane = &mut segment.lanes[lane];
+                lane.oldest = Some(lane.oldest.map_or(held.accepted, |oldest| oldest.min(held.accepted)));
+                if std::mem::take(&mut lane.skips_held) {
+                    lane.expires = lane.summary.expiry();
+                }
             }
         }
         self.shrink_held();
@@ -342,7 +392,13 @@ impl<F: FileSystem> Log<F> {
         } else {
             self.write(&[])
         };
+        let last = self.active.as_ref().map(|active| active.number);
         let sealed = self.seal();
+        if let Some(number) = last
+            && sealed.is_ok()
+        {
+            self.note_end(number, self.segments.get(&number).map_or(0, |segment| segment.durable));
+        }
         written.and(sealed)
     }
 
@@ -393,8 +449,7 @@ impl<F: FileSystem> Log<F> {
     }
 
     fn may_be_released(&self, number: u64) -> bool {
-        let in_backlog = |lane: usize| self.backlog[lane].sends > 0 && self.live[lane].contains(number);
-        in_backlog(0) || in_backlog(1)
+        (0..LANES).any(|lane| self.backlog[lane].sends > 0 && self.live[lane].contains(number))
     }
 
     /// Begin a segment, whose head has the voids and the live numbers.
@@ -448,15 +503,22 @@ impl<F: FileSystem> Log<F> {
             live: self.live.clone(),
             last: self.last,
             voids: self.voids.clone(),
+            listed: self
+                .segments
+                .iter()
+                .filter(|(_, segment)| !segment.is_settled())
+                .map(|(number, segment)| (*number, segment.listed()))
+                .collect(),
         }
     }
 
-    fn frame_sends(&mut self, sends: &[&StoredSend<&Uplink>]) -> [Vec<Written>; 2] {
-        let mut written = [Vec::new(), Vec::new()];
-        for (lane, kind) in [(Lane::Telemetry, Kind::Telemetry), (Lane::Attributes, Kind::Attributes)] {
+    fn frame_sends(&mut self, sends: &[&StoredSend<&Uplink>]) -> [Vec<Written>; LANES] {
+        let mut written: [Vec<Written>; LANES] = Default::default();
+        for lane in Lane::ALL {
+            let kind = Kind::of(lane);
             let mut open = false;
             for send in sends {
-                if Lane::of(send.uplink) != lane {
+                if Lane::of(send.uplink, send.priority) != lane {
                     continue;
                 }
                 if !open {
@@ -470,6 +532,7 @@ impl<F: FileSystem> Log<F> {
                     accepted: send.accepted,
                     datapoints: size(uplink.timeseries.count() + uplink.attribute_count()),
                     bytes: size(uplink.nbytes()),
+                    expires: send.expires,
                 });
                 self.chunk.push(send, &mut self.frames.bytes);
                 if self.frames.payload_length() >= CHUNK_BYTES {
@@ -513,7 +576,7 @@ impl<F: FileSystem> Log<F> {
             active.durable = active.length;
         }
         if let Some(segment) = self.segments.get_mut(&active.number) {
-            segment.length = active.length;
+            (segment.length, segment.durable) = (active.length, active.durable);
         }
         self.active = Some(active);
         Ok(())
@@ -535,10 +598,17 @@ impl<F: FileSystem> Log<F> {
         match made {
             Ok(()) => {
                 let length = self.frames.bytes.len() as u64;
-                self.segments.insert(number, Segment { length, ..Segment::default() });
+                // Before the segment counts: they are those that its head has.
+                self.listed = self.unsettled().collect();
+                self.segments.insert(number, Segment { length, durable: length, ..Segment::default() });
                 self.active = Some(Active { number, file, length, durable: length });
                 self.newest_head = number;
                 self.damage_is_new = false;
+                self.note_end(number, length);
+                // This head does not list their segments.
+                let path = &self.path;
+                let files = &self.files;
+                self.tombstones.retain(|segment| files.remove(&path.join(tombstone_name(*segment))).is_err());
                 // The names are synced, so a segment that was removed does not come back.
                 let segments = &self.segments;
                 self.voids.retain(|segment, _| segments.contains_key(segment));
@@ -557,14 +627,35 @@ impl<F: FileSystem> Log<F> {
         }
     }
 
-    fn count_written(&mut self, number: u64, written: &[Vec<Written>; 2]) {
+    fn unsettled(&self) -> impl Iterator<Item = u64> {
+        self.segments.iter().filter(|(_, segment)| !segment.is_settled()).map(|(number, _)| *number)
+    }
+
+    /// Note that the log ends in this segment, which has this many bytes on disk for certain.
+    fn note_end(&mut self, segment: u64, length: u64) {
+        let end = End { segment, length };
+        let new = self.path.join(end.name());
+        // Without it, it is not noticed if the segment gets lost; nothing else needs it.
+        let noted = match self.end {
+            Some(old) => self.files.rename(&self.path.join(old.name()), &new),
+            None => self.files.create(&new).map(drop),
+        };
+        self.end = noted.is_ok().then_some(end);
+    }
+
+    fn count_written(&mut self, number: u64, written: &[Vec<Written>; LANES]) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         for lane in Lane::ALL {
             let index = lane.index();
             self.held.reserve(written[index].len());
             for send in &written[index] {
-                segment.lanes[index].summary.add(*send);
-                segment.lanes[index].live.add(Totals::of_one(send.datapoints, send.bytes));
+                let lane_of_segment = &mut segment.lanes[index];
+                lane_of_segment.summary.add(*send);
+                lane_of_segment.live.add(Totals::of_one(send.datapoints, send.bytes));
+                if send.expires != 0 {
+                    let earliest = lane_of_segment.expires.map_or(send.expires, |other| other.min(send.expires));
+                    lane_of_segment.expires = Some(earliest);
+                }
                 self.held.insert(send.number, Held::new(number, lane, *send));
                 add_live(&mut self.live[index], &mut self.last[index], send.number);
                 self.next_number = self.next_number.max(send.number.saturating_add(1));
@@ -584,6 +675,7 @@ impl<F: FileSystem> Log<F> {
             Ok(()) => {
                 if let Some(segment) = self.segments.get_mut(&active.number) {
                     segment.length = active.length + self.frames.bytes.len() as u64;
+                    segment.durable = segment.length;
                 }
                 Ok(())
             }
@@ -601,6 +693,9 @@ impl<F: FileSystem> Log<F> {
             removable.then_some(*number)
         };
         let settled: Vec<_> = self.segments.iter().filter_map(settled).collect();
+        if !self.make_tombstones(&settled) {
+            return;
+        }
         for number in settled {
             match self.files.remove(&self.file(number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {}
@@ -614,9 +709,32 @@ impl<F: FileSystem> Log<F> {
         }
     }
 
+    /// Let it be on disk that some segments have no unsettled sends, so that they are not missing afterwards. Return whether they
+    /// may be removed. To announce it in a segment would need space, which a full disk gets only when segments are removed.
+    fn make_tombstones(&mut self, segments: &[u64]) -> bool {
+        let needed = |number: &&u64| self.listed.contains(number) && !self.tombstones.contains(number);
+        let needed: Vec<u64> = segments.iter().filter(needed).copied().collect();
+        if needed.is_empty() {
+            return !segments.is_empty();
+        }
+        let create = |number: &u64| match self.files.create(&self.path.join(tombstone_name(*number))) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        };
+        let made = needed.iter().try_for_each(create).and_then(|()| self.files.sync_directory(&self.path));
+        if made.is_ok() {
+            self.tombstones.extend(needed);
+            self.tombstone_failures = 0;
+            return true;
+        }
+        self.tombstone_failures += 1;
+        // A disk that is too full for an empty file has to be freed all the same. After a power cut, the segments may seem to be lost.
+        self.tombstone_failures >= ATTEMPTS
+    }
+
     /// Remove the numbers of a removed segment that no other segment can have.
     fn forget_numbers(&mut self, removed: &Segment) {
-        for lane in 0..2 {
+        for lane in 0..LANES {
             let LaneSummary { first, last, .. } = removed.lanes[lane].summary;
             let overlaps = |segment: &Segment| {
                 let SegmentLane { summary, live, .. } = &segment.lanes[lane];

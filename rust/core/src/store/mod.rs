@@ -4,6 +4,10 @@
 //! one sync: chunks of sends ([`chunk`]) and the numbers of sends that are settled. [`log`] has the state and the commits, `reading`
 //! reads the backlog, and `recovery` opens a log after a crash and moves damaged bytes to a folder `quarantine`. [`files`] is the
 //! file system; tests have one that fails and loses power.
+//!
+//! Every head lists the segments that must exist. A segment without unsettled sends is removed after an empty file, its tombstone, is
+//! on disk. The name of another empty file has the number of the newest segment, and its length when it was made or closed. So a
+//! segment that is missing or too short is noticed when the log is opened.
 
 pub mod chunk;
 pub mod files;
@@ -16,7 +20,8 @@ pub mod segment;
 mod verify;
 pub mod wire;
 
-pub use chunk::{Lane, StoredSend, Totals};
+pub use chunk::{LANES, Lane, StoredSend, Totals};
 pub use files::{Disk, FileSystem, StoreFile};
 pub use log::{Damage, Log, Settings, StoreError};
+pub use reading::{Dropped, Due};
 pub use verify::{DeviceTotals, Fault, Report};

@@ -4,14 +4,14 @@
 
 use std::io;
 
-use super::chunk::{Lane, StoredSend, Table, Totals, Written};
+use super::chunk::{LANES, Lane, StoredSend, Table, Totals, Written};
 use super::files::{FileSystem, StoreFile, read_full_at};
-use super::frame::{HEADER, Header, Kind, checksum};
-use super::log::{Held, Log, Segment, StoreError, failed};
+use super::frame::{HEADER, Header, checksum};
+use super::log::{Held, Log, Segment, SegmentLane, StoreError, failed};
 use super::segment::{Step, Walk};
 use crate::uplink::Uplink;
 
-/// Number of indices that are kept: one for each lane.
+/// Number of indices that are kept. Two lanes may be read alternately.
 const KEPT: usize = 2;
 
 /// How often a place is read before it counts as damaged.
@@ -33,8 +33,9 @@ impl Entry {
         Totals::of_one(self.datapoints, self.bytes)
     }
 
-    fn written(&self) -> Written {
-        Written { number: self.number, accepted: self.accepted, datapoints: self.datapoints, bytes: self.bytes }
+    fn held(&self, segment: u64, lane: Lane) -> Held {
+        let Self { number, accepted, datapoints, bytes, .. } = *self;
+        Held::new(segment, lane, Written { number, accepted, datapoints, bytes, expires: 0 })
     }
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Index<F> {
     /// Where the part that is not indexed begins.
     end: u64,
     /// By lane, in the order of numbers.
-    pub lanes: [Vec<Entry>; 2],
+    pub lanes: [Vec<Entry>; LANES],
 }
 
 /// The chunk that was read last.
@@ -86,34 +87,68 @@ impl<F> Cache<F> {
 /// Sends of one chunk, and the bytes of their datapoints.
 type Part = (Vec<StoredSend<Uplink>>, u64);
 
-/// Released sends of one segment with rising numbers, of which no other segment has one in between.
+/// Which sends have become useless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Those that expire at this time or before, in milliseconds since the epoch.
+    pub expired_at: i64,
+    /// Those that were accepted from the first time on and before the second one.
+    pub accepted: (i64, i64),
+}
+
+impl Due {
+    fn has_expired(&self, expires: i64) -> bool {
+        expires != 0 && expires <= self.expired_at
+    }
+
+    fn is_too_old(&self, accepted: i64) -> bool {
+        self.accepted.0 <= accepted && accepted < self.accepted.1
+    }
+}
+
+/// A send that was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its number.
+    pub number: u64,
+    /// Number of its datapoints.
+    pub datapoints: u32,
+    /// Whether it had expired.
+    pub expired: bool,
+}
+
+/// The groups of lanes from which the oldest sends are dropped, one after the other.
+const DROPPED: [&[Lane]; 3] = [&[Lane::Low], &[Lane::Normal, Lane::Attributes], &[Lane::High]];
+
+/// Released sends of one lane and one segment with rising numbers, of which no other one has one in between.
 #[derive(Debug, Clone, Copy)]
 struct Run {
+    lane: Lane,
     segment: u64,
     /// Index of the first entry.
     first: usize,
     /// Its number.
     number: u64,
-    /// Another segment may have sends from this number on.
+    /// Another segment, or another lane, may have sends from this number on.
     until: u64,
 }
 
 impl<F: FileSystem> Log<F> {
-    /// Read released sends of a lane, those with the smallest numbers first: up to `max_sends`, and up to `max_bytes` of datapoints,
-    /// but at least one. They are held then.
+    /// Read released sends of some lanes, those with the smallest numbers first: up to `max_sends`, and up to `max_bytes` of
+    /// datapoints, but at least one. They are held then.
     ///
     /// # Errors
     /// When the file system fails and nothing was read. After a few attempts, the place counts as damaged.
     pub fn read(
         &mut self,
-        lane: Lane,
+        lanes: &[Lane],
         max_bytes: usize,
         max_sends: usize,
     ) -> Result<Vec<StoredSend<Uplink>>, StoreError> {
         let mut sends = Vec::new();
         let mut left = max_bytes as u64;
         while sends.len() < max_sends {
-            match self.read_chunk(lane, left, max_sends - sends.len(), sends.is_empty()) {
+            match self.read_chunk(lanes, left, max_sends - sends.len(), sends.is_empty()) {
                 Ok(Some((mut found, bytes))) => {
                     left = left.saturating_sub(bytes);
                     sends.append(&mut found);
@@ -126,53 +161,137 @@ impl<F: FileSystem> Log<F> {
         Ok(sends)
     }
 
-    /// Remove the released sends with the smallest numbers until they have at least this many bytes of datapoints. Return the number
-    /// and the datapoints of each.
+    /// Remove released sends until they have at least this many bytes of datapoints: those of low priority first, and those of high
+    /// priority last, and of one priority those with the smallest numbers first. Return them.
     ///
     /// # Errors
     /// When the file system fails and nothing was removed.
-    pub fn drop_oldest(&mut self, nbytes: u64) -> Result<Vec<(u64, u32)>, StoreError> {
+    pub fn drop_oldest(&mut self, nbytes: u64) -> Result<Vec<Dropped>, StoreError> {
         self.writable()?;
         let mut dropped = Vec::new();
         let mut freed = 0;
-        while freed < nbytes {
-            match self.drop_run(nbytes - freed, &mut dropped) {
-                Ok(0) => break,
-                Ok(bytes) => freed += bytes,
+        for lanes in DROPPED {
+            while freed < nbytes {
+                match self.drop_run(lanes, nbytes - freed, &mut dropped) {
+                    Ok(0) => break,
+                    Ok(bytes) => freed += bytes,
+                    Err(error) if dropped.is_empty() => return Err(error),
+                    Err(_) => return Ok(self.forget(dropped)),
+                }
+            }
+        }
+        Ok(self.forget(dropped))
+    }
+
+    /// Remove released sends that are of no use any more: at most `max_sends`, and those of the oldest segments first. Return them.
+    ///
+    /// # Errors
+    /// When the file system fails and nothing was removed.
+    pub fn drop_due(&mut self, due: Due, max_sends: usize) -> Result<Vec<Dropped>, StoreError> {
+        self.writable()?;
+        let is_due = |lane: &SegmentLane| {
+            lane.live.sends > 0
+                && lane.oldest.is_some_and(|oldest| {
+                    due.is_too_old(oldest) || lane.expires.is_some_and(|expires| expires <= due.expired_at)
+                })
+        };
+        let segments = self.segments.iter().filter(|(_, segment)| segment.lanes.iter().any(is_due));
+        let segments: Vec<_> = segments.map(|(number, _)| *number).collect();
+        let mut dropped = Vec::new();
+        for segment in segments {
+            if dropped.len() >= max_sends {
+                break;
+            }
+            match self.drop_due_of(segment, due, max_sends, &mut dropped) {
+                Ok(()) => {}
                 Err(error) if dropped.is_empty() => return Err(error),
                 Err(_) => break,
             }
         }
-        let mut numbers: Vec<_> = dropped.iter().map(|(number, _)| *number).collect();
+        Ok(self.forget(dropped))
+    }
+
+    /// Drop the due sends of a segment by its tables, which do not need an index, and find out when the next ones are due.
+    fn drop_due_of(
+        &mut self,
+        number: u64,
+        due: Due,
+        max_sends: usize,
+        dropped: &mut Vec<Dropped>,
+    ) -> Result<(), StoreError> {
+        let path = self.file(number);
+        let file = self.files.open(&path).map_err(failed("cannot open", &path))?;
+        let Some(segment) = self.segments.get_mut(&number) else { return Ok(()) };
+        let mut walk = Walk::new(&file, number, 0..segment.length, self.voids.get(&number), false);
+        walk.around = true;
+        let mut next: [(Option<i64>, Option<i64>, bool); LANES] = Default::default();
+        let mut taken: Vec<(usize, Dropped, Totals)> = Vec::new();
+        while let Some(step) = walk.step().map_err(failed("cannot read", &path))? {
+            let Step::Frame(_, header) = step else { continue };
+            let Some(lane) = header.kind.lane().map(Lane::index) else { continue };
+            let Some(mut rows) = Table::new(&walk.table) else { continue };
+            while let Some(Some(row)) = rows.next_row() {
+                if !self.live[lane].contains(row.number) {
+                    continue;
+                }
+                let over = due.has_expired(row.expires);
+                let (oldest, expires, skips_held) = &mut next[lane];
+                let held = self.held.contains_key(&row.number);
+                if held && over {
+                    // The caller ends it, or it is in a message that was packed in time.
+                    *skips_held = true;
+                    continue;
+                }
+                if !held && (over || due.is_too_old(row.accepted)) && dropped.len() + taken.len() < max_sends {
+                    let one = Dropped { number: row.number, datapoints: row.datapoints, expired: over };
+                    taken.push((lane, one, Totals::of_one(row.datapoints, row.bytes)));
+                    continue;
+                }
+                if !held {
+                    *oldest = Some(oldest.map_or(row.accepted, |other| other.min(row.accepted)));
+                }
+                if row.expires != 0 {
+                    *expires = Some(expires.map_or(row.expires, |other| other.min(row.expires)));
+                }
+            }
+        }
+        for (lane, one, totals) in taken {
+            self.live[lane].remove(one.number..=one.number);
+            self.backlog[lane].subtract(totals);
+            segment.lanes[lane].live.subtract(totals);
+            dropped.push(one);
+        }
+        for (lane, (oldest, expires, skips_held)) in segment.lanes.iter_mut().zip(next) {
+            (lane.oldest, lane.expires, lane.skips_held) = (oldest, expires, skips_held);
+        }
+        Ok(())
+    }
+
+    /// Settle sends that were taken out of the backlog.
+    fn forget(&mut self, dropped: Vec<Dropped>) -> Vec<Dropped> {
+        if dropped.is_empty() {
+            return dropped;
+        }
+        let mut numbers: Vec<_> = dropped.iter().map(|one| one.number).collect();
         numbers.sort_unstable();
         self.mark_settled(&numbers, &numbers);
         self.remove_settled_segments();
         // The next commit writes it if this one fails; until then a crash brings the sends back.
         let _ = self.commit(&[], &[]);
-        Ok(dropped)
+        dropped
     }
 
-    fn drop_run(&mut self, nbytes: u64, dropped: &mut Vec<(u64, u32)>) -> Result<u64, StoreError> {
-        let runs = [self.next_run(Lane::Telemetry)?, self.next_run(Lane::Attributes)?];
-        let (lane, run, other) = match runs {
-            [Some(telemetry), Some(attributes)] if telemetry.number < attributes.number => {
-                (0, telemetry, Some(attributes))
-            }
-            [other, Some(attributes)] => (1, attributes, other),
-            [Some(telemetry), None] => (0, telemetry, None),
-            [None, None] => return Ok(0),
-        };
-        self.index(run.segment)?;
-        // After damage, both lanes may have a number.
-        let until = other.map_or(run.until, |other| run.until.min(other.number.max(run.number + 1)));
-        let entries: Vec<_> = self.entries(run, Lane::ALL[lane]).take_while(|entry| entry.number < until).collect();
+    fn drop_run(&mut self, lanes: &[Lane], nbytes: u64, dropped: &mut Vec<Dropped>) -> Result<u64, StoreError> {
+        let Some(run) = self.first_run(lanes)? else { return Ok(0) };
+        let lane = run.lane.index();
+        let entries: Vec<_> = self.entries(run).take_while(|entry| entry.number < run.until).collect();
         let mut totals = Totals::default();
         for entry in entries {
             if totals.bytes >= nbytes {
                 break;
             }
             totals.add(entry.totals());
-            dropped.push((entry.number, entry.datapoints));
+            dropped.push(Dropped { number: entry.number, datapoints: entry.datapoints, expired: false });
             self.live[lane].remove(entry.number..=entry.number);
             self.cursor[lane] = entry.number + 1;
         }
@@ -180,7 +299,7 @@ impl<F: FileSystem> Log<F> {
         if let Some(segment) = self.segments.get_mut(&run.segment) {
             segment.lanes[lane].live.subtract(totals);
         }
-        self.update_oldest(run.segment, Lane::ALL[lane]);
+        self.update_oldest(run.segment, run.lane);
         // Datapoints always have bytes; an empty uplink must not end the loop.
         Ok(totals.bytes.max(1))
     }
@@ -201,7 +320,7 @@ impl<F: FileSystem> Log<F> {
                 let segments: Vec<_> = self.segments.iter().filter(may_have).map(|(number, _)| *number).collect();
                 for segment in segments {
                     // A number that cannot be looked up stays in the backlog: it is sent again.
-                    let Ok(slot) = self.index(segment) else { continue };
+                    let Ok(slot) = self.index_surely(segment) else { continue };
                     let entries = &self.cache.indices[slot].lanes[index];
                     let Ok(place) = entries.binary_search_by_key(&number, |entry| entry.number) else { continue };
                     let totals = entries[place].totals();
@@ -222,20 +341,23 @@ impl<F: FileSystem> Log<F> {
     /// Read released sends of the next chunk.
     fn read_chunk(
         &mut self,
-        lane: Lane,
+        lanes: &[Lane],
         max_bytes: u64,
         max_sends: usize,
         at_least_one: bool,
     ) -> Result<Option<Part>, StoreError> {
-        let index = lane.index();
         loop {
-            let Some(run) = self.next_run(lane)? else {
-                self.reconcile(lane);
+            let Some(run) = self.first_run(lanes)? else {
+                for lane in lanes {
+                    self.reconcile(*lane);
+                }
                 return Ok(None);
             };
+            let lane = run.lane;
+            let index = lane.index();
             let mut totals = Totals::default();
             let mut wanted: Vec<Entry> = Vec::new();
-            for entry in self.entries(run, lane).take_while(|entry| entry.number < run.until).take(max_sends) {
+            for entry in self.entries(run).take_while(|entry| entry.number < run.until).take(max_sends) {
                 let fits = totals.bytes + u64::from(entry.bytes) <= max_bytes;
                 let same = wanted.first().is_none_or(|first| first.chunk == entry.chunk);
                 let first = at_least_one && wanted.is_empty();
@@ -252,7 +374,7 @@ impl<F: FileSystem> Log<F> {
                 continue;
             };
             for entry in &wanted {
-                self.held.insert(entry.number, Held::new(run.segment, lane, entry.written()));
+                self.held.insert(entry.number, entry.held(run.segment, lane));
                 self.cursor[index] = entry.number + 1;
             }
             self.backlog[index].subtract(totals);
@@ -261,12 +383,31 @@ impl<F: FileSystem> Log<F> {
         }
     }
 
-    /// Return the released sends of a lane in a segment, from the first of a run on.
-    fn entries(&self, run: Run, lane: Lane) -> impl Iterator<Item = Entry> {
-        let (live, held) = (&self.live[lane.index()], &self.held);
+    /// Return the released sends of the lane and the segment of a run, from its first one on.
+    fn entries(&self, run: Run) -> impl Iterator<Item = Entry> {
+        let lane = run.lane.index();
+        let (live, held) = (&self.live[lane], &self.held);
         let index = self.cache.indices.iter().find(|index| index.segment == run.segment);
-        let entries = index.map_or(&[][..], |index| &index.lanes[lane.index()][run.first..]);
+        let entries = index.map_or(&[][..], |index| &index.lanes[lane][run.first..]);
         entries.iter().filter(|entry| live.contains(entry.number) && !held.contains_key(&entry.number)).copied()
+    }
+
+    /// Find the released send of some lanes with the smallest number.
+    fn first_run(&mut self, lanes: &[Lane]) -> Result<Option<Run>, StoreError> {
+        let mut runs = Vec::new();
+        for lane in lanes {
+            runs.extend(self.next_run(*lane)?);
+        }
+        runs.sort_unstable_by_key(|run| run.number);
+        let mut runs = runs.into_iter();
+        let Some(mut first) = runs.next() else { return Ok(None) };
+        if let Some(other) = runs.next() {
+            // After damage, both lanes may have a number.
+            first.until = first.until.min(other.number.max(first.number + 1));
+            // Looking for the other one may have replaced the index.
+            self.index(first.segment)?;
+        }
+        Ok(Some(first))
     }
 
     /// Find the released send of a lane with the smallest number.
@@ -297,8 +438,8 @@ impl<F: FileSystem> Log<F> {
             let number = entries[first].number;
             match &mut best {
                 Some(best) if best.number <= number => best.until = best.until.min(number.max(best.number + 1)),
-                Some(other) => best = Some(Run { segment, first, number, until: other.number }),
-                None => best = Some(Run { segment, first, number, until: u64::MAX }),
+                Some(other) => best = Some(Run { lane, segment, first, number, until: other.number }),
+                None => best = Some(Run { lane, segment, first, number, until: u64::MAX }),
             }
         }
         if let Some(best) = best {
@@ -330,11 +471,20 @@ impl<F: FileSystem> Log<F> {
         let cursor = self.cursor[lane.index()];
         let Some(index) = self.cache.indices.iter().find(|index| index.segment == segment) else { return };
         let first = index.lanes[lane.index()].partition_point(|entry| entry.number < cursor);
-        let run = Run { segment, first, number: cursor, until: u64::MAX };
-        let oldest = self.entries(run, lane).next().map(|entry| entry.accepted);
+        let run = Run { lane, segment, first, number: cursor, until: u64::MAX };
+        let oldest = self.entries(run).next().map(|entry| entry.accepted);
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.lanes[lane.index()].oldest = oldest;
         }
+    }
+
+    /// Do what `index` does, and try it again if the file system fails, until the place counts as damaged.
+    pub(super) fn index_surely(&mut self, segment: u64) -> Result<usize, StoreError> {
+        let mut slot = self.index(segment);
+        for _ in 1..ATTEMPTS {
+            slot = slot.or_else(|_| self.index(segment));
+        }
+        slot
     }
 
     /// Return the place of a segment's index in the cache, and make or extend the index if needed.
@@ -351,8 +501,9 @@ impl<F: FileSystem> Log<F> {
                 // An index that was read to its end is of no use, and two large ones are a lot of memory.
                 let cursor = self.cursor;
                 let needed = |lane: usize, last: &Entry| last.number >= cursor[lane];
-                indices
-                    .retain(|index| (0..2).any(|lane| index.lanes[lane].last().is_some_and(|last| needed(lane, last))));
+                indices.retain(|index| {
+                    (0..LANES).any(|lane| index.lanes[lane].last().is_some_and(|last| needed(lane, last)))
+                });
                 if indices.len() >= KEPT {
                     indices.remove(0);
                 }
@@ -401,15 +552,15 @@ impl<F: FileSystem> Log<F> {
         let mut bad = Vec::new();
         while let Some(step) = walk.step()? {
             match step {
-                Step::Frame(offset, Header { kind: kind @ (Kind::Telemetry | Kind::Attributes), .. }) => {
-                    let lane = &mut index.lanes[usize::from(kind == Kind::Attributes)];
+                Step::Frame(offset, Header { kind, .. }) => {
+                    let Some(lane) = kind.lane() else { continue };
+                    let lane = &mut index.lanes[lane.index()];
                     let before = lane.len();
                     if index_chunk(&walk.table, offset, lane).is_none() {
                         lane.truncate(before);
                         bad.push((offset, offset + walk.table.len() as u64));
                     }
                 }
-                Step::Frame(..) => {}
                 Step::Bad(start, end) => bad.push((start, end)),
             }
         }
@@ -420,7 +571,7 @@ impl<F: FileSystem> Log<F> {
     fn recount(&mut self, slot: usize) {
         let index = &self.cache.indices[slot];
         let Some(segment) = self.segments.get_mut(&index.segment) else { return };
-        for lane in 0..2 {
+        for lane in 0..LANES {
             let mut live = Totals::default();
             for entry in index.lanes[lane].iter().filter(|entry| self.live[lane].contains(entry.number)) {
                 live.add(entry.totals());

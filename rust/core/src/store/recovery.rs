@@ -4,16 +4,18 @@
 //! the footers are read, unless some of their sends are settled. Nothing is appended to a segment that was found: the first commit
 //! makes a new one. So opening can be interrupted and repeated.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chunk::{Lane, Table, Totals, Written};
+use super::chunk::{LANES, Lane, Table, Totals, Written};
 use super::files::{FileSystem, StoreFile, read_full_at, write_all_at};
 use super::frame::{Header, Kind, MARKER};
 use super::intervals::IntervalSet;
 use super::log::{Log, Segment, Settings, StoreError, add_live, failed};
-use super::reading::ATTEMPTS;
-use super::segment::{FORMAT, Head, LaneSummary, Step, Walk, file_name, number_of, read_footer};
+use super::segment::{
+    End, FORMAT, Head, LaneSummary, Listed, Step, Walk, file_name, number_of, number_of_tombstone, read_footer,
+};
 use super::wire::Reader;
 use crate::json::write_str;
 
@@ -36,6 +38,31 @@ enum HeaderState {
     Owner(Vec<u8>),
 }
 
+/// What the names in the directory say.
+struct Found {
+    /// Numbers of the segments, in order.
+    segments: Vec<u64>,
+    tombstones: BTreeSet<u64>,
+    /// The latest end that is noted.
+    end: Option<End>,
+    /// Names of files that note another one.
+    old_ends: Vec<String>,
+}
+
+impl Found {
+    fn of(names: &[String]) -> Self {
+        let mut ends: Vec<_> = names.iter().filter_map(|name| End::of(name)).collect();
+        ends.sort_unstable();
+        let end = ends.pop();
+        Self {
+            segments: segments_in(names),
+            tombstones: names.iter().filter_map(|name| number_of_tombstone(name)).collect(),
+            end,
+            old_ends: ends.into_iter().map(End::name).collect(),
+        }
+    }
+}
+
 impl<F: FileSystem> Log<F> {
     /// Open the log in a directory, which is created if needed. `note` is written into the lock file for others. After that, all
     /// unsettled sends are released.
@@ -50,18 +77,18 @@ impl<F: FileSystem> Log<F> {
         let (lock, names) = if settings.read_only {
             (None, names)
         } else {
-            let lock = lock(&files, path, note)?;
+            let lock = lock(&files, path, note, settings.waits)?;
             // Another process may have had the lock until now.
             (Some(lock), files.names(path).map_err(failed("cannot list", path))?)
         };
         let header = read_header(&files, path)?;
-        let segments = segments_in(&names);
+        let found = Found::of(&names);
         let mut log = Self::empty(files, path, owner, settings, lock);
-        let start = log.newest_head_of(&segments)?;
+        let start = log.newest_head_of(&found.segments)?;
         log.check_owner(&header, start.as_ref().map(|(_, head)| head.owner.as_str()))?;
-        log.recover(&segments, start)?;
+        log.recover(&found, start)?;
         if !settings.read_only {
-            log.repair(&header, &names);
+            log.repair(&header, &names, &found.old_ends);
         }
         Ok(log)
     }
@@ -80,8 +107,8 @@ impl<F: FileSystem> Log<F> {
                 if let Some(head) = Head::read(&walk.table) {
                     return Ok(Some((number, head)));
                 }
-                if let Some(format) = Reader(&walk.table).int().filter(|&format| format > FORMAT) {
-                    return Err(StoreError::NewerFormat(self.path.clone(), format));
+                if let Some(format) = Reader(&walk.table).int().filter(|&format| format != FORMAT) {
+                    return Err(StoreError::OtherFormat(self.path.clone(), format));
                 }
             }
         }
@@ -116,16 +143,24 @@ impl<F: FileSystem> Log<F> {
         }
     }
 
-    fn recover(&mut self, segments: &[u64], start: Option<(u64, Head)>) -> Result<(), StoreError> {
-        self.last_segment = segments.last().copied().unwrap_or(0);
+    fn recover(&mut self, found: &Found, start: Option<(u64, Head)>) -> Result<(), StoreError> {
+        let last = found.segments.last().copied().unwrap_or(0);
+        // No number is used again, not even that of a segment that is missing.
+        let removed = found.tombstones.last().copied().unwrap_or(0);
+        self.last_segment = last.max(removed).max(found.end.map_or(0, |end| end.segment));
+        (self.end, self.tombstones) = (found.end, found.tombstones.clone());
         let newest = start.as_ref().map(|(number, _)| *number);
+        let mut listed = BTreeMap::new();
         if let Some((number, head)) = start {
+            self.listed = head.listed.keys().copied().collect();
+            listed = head.listed;
             self.newest_head = number;
             self.next_number = head.next_number;
             // Also those of segments that are gone: if their removal was not synced, they come back with a power cut.
             (self.live, self.last, self.voids) = (head.live, head.last, head.voids);
         }
-        for &number in segments {
+        let mut damaged = BTreeSet::new();
+        for &number in &found.segments {
             let Some(file) = self.open_segment(number)? else { continue };
             let path = self.file(number);
             let failed = || failed("cannot read", &path);
@@ -135,33 +170,119 @@ impl<F: FileSystem> Log<F> {
                 continue;
             }
             let old = newest.is_some_and(|newest| number < newest);
+            if old && found.tombstones.contains(&number) {
+                // Its sends are settled, and the process ended before the file was removed, or the power was cut.
+                self.segments.insert(number, Segment { length, ..Segment::default() });
+                continue;
+            }
+            let places = self.damage.places;
             // A footer also counts what was damaged afterwards.
             let whole = old && !self.voids.get(&number).is_some_and(|voids| voids.meets(&(0..=length)));
             // Without its footer, the segment is read.
             let footer = if whole { read_footer(&file, number, length).unwrap_or_default() } else { None };
-            let lanes = match footer {
-                Some(lanes) => lanes,
+            let (lanes, durable) = match footer {
+                Some(footer) => footer,
                 None => self.scan(number, &file, length, old).map_err(failed())?,
             };
-            self.add_segment(number, length, &lanes);
+            let listed = listed.get(&number).map_or(0, |listed: &Listed| listed.durable);
+            let mut durable = durable.max(listed).min(length);
+            // The end that a killed process has left may not be on disk yet.
+            if durable < length && !self.settings.read_only && file.sync().is_ok() {
+                durable = length;
+            }
+            self.add_segment(number, length, durable, &lanes);
+            if self.damage.places > places {
+                damaged.insert(number);
+            }
         }
-        self.count_live()
+        damaged.extend(self.find_missing(found, newest, &listed)?);
+        let had = |number: &u64| listed.get(number).map(|listed| (*number, self.unsettled_of(listed)));
+        let had: Vec<_> = damaged.iter().filter_map(had).collect();
+        self.count_live()?;
+        for (number, mut lost) in had {
+            lost.subtract(self.segments.get(&number).map(Segment::live).unwrap_or_default());
+            self.damage.lost.add(lost);
+        }
+        Ok(())
     }
 
-    fn add_segment(&mut self, number: u64, length: u64, lanes: &[LaneSummary; 2]) {
+    /// Count segments that are not there, or shorter than they were, as damage. Return those that a head lists.
+    fn find_missing(
+        &mut self,
+        found: &Found,
+        newest: Option<u64>,
+        listed: &BTreeMap<u64, Listed>,
+    ) -> Result<Vec<u64>, StoreError> {
+        let last = found.segments.last().copied().unwrap_or(0);
+        let mut missing: Vec<(u64, u64)> = Vec::new();
+        // If there was a newer head, which is damaged, segments that this one lists may have been removed.
+        if newest.is_some_and(|newest| found.end.is_none_or(|end| end.segment <= newest)) {
+            missing.extend(listed.iter().map(|(number, listed)| (*number, listed.durable)));
+        }
+        if let Some(end) = found.end.filter(|end| end.segment >= last) {
+            missing.push((end.segment, end.length));
+        }
+        let length_of = |number: &u64| self.segments.get(number).map_or(0, |segment| segment.length);
+        let is_short = |(number, durable): &(u64, u64)| length_of(number) < *durable;
+        let is_missing = |(number, _): &(u64, u64)| !self.segments.contains_key(number);
+        missing.retain(|one| (is_missing(one) || is_short(one)) && !found.tombstones.contains(&one.0));
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.settings.read_only {
+            // The process that has the store may have removed them meanwhile, or may just have made them.
+            let names = self.files.names(&self.path).map_err(failed("cannot list", &self.path))?;
+            let now = Found::of(&names);
+            if now.segments.last() > Some(&last) {
+                return Ok(Vec::new());
+            }
+            missing.retain(|(number, _)| !now.tombstones.contains(number));
+        }
+        for &(number, durable) in &missing {
+            let length = self.segments.get(&number).map_or(0, |segment| segment.length);
+            self.damage.places += 1;
+            self.damage.bytes = self.damage.bytes.saturating_add(durable.saturating_sub(length));
+            self.damage_is_new = true;
+            if !self.settings.read_only {
+                // The note is for an examination. That it cannot be written must not stop the log.
+                let _ = self.note_missing(number, length, durable);
+            }
+        }
+        Ok(missing.into_iter().map(|(number, _)| number).collect())
+    }
+
+    /// Write a note about bytes of a segment that are missing.
+    fn note_missing(&self, number: u64, length: u64, durable: u64) -> io::Result<()> {
+        let folder = self.path.join(QUARANTINE);
+        self.files.create_directory(&folder)?;
+        let file = self.files.create(&folder.join(format!("{}.{length}.missing", file_name(number))))?;
+        let text = format!("{}: the bytes from {length} to {durable} are missing\n", file_name(number));
+        write_all_at(&file, text.as_bytes(), 0)
+    }
+
+    /// Return at most how many unsettled sends a segment had, by what a head says: some of the numbers may belong to no send, or to one
+    /// of another segment.
+    fn unsettled_of(&self, listed: &Listed) -> Totals {
+        let Listed { live, first, last, .. } = *listed;
+        let unsettled = self.live.iter().map(|live| live.count_in(&(first..=last)));
+        scaled(live, live.sends.min(unsettled.fold(0, u64::saturating_add)))
+    }
+
+    fn add_segment(&mut self, number: u64, length: u64, durable: u64, lanes: &[LaneSummary; LANES]) {
         let segment = self.segments.entry(number).or_default();
-        segment.length = length;
+        (segment.length, segment.durable) = (length, durable);
         for (lane, summary) in segment.lanes.iter_mut().zip(lanes) {
             lane.summary = *summary;
             self.next_number = self.next_number.max(summary.last.saturating_add(1));
         }
     }
 
-    /// Read a segment completely. If it is `old`, the head that was read first has its live numbers, and a torn end is damage.
-    fn scan(&mut self, number: u64, file: &F::File, length: u64, old: bool) -> io::Result<[LaneSummary; 2]> {
-        let mut lanes = [LaneSummary::default(); 2];
+    /// Read a segment completely. Return what it has, and its bytes that were on disk for certain. If it is `old`, the head that was read first has its live numbers, and a torn end is damage.
+    fn scan(&mut self, number: u64, file: &F::File, length: u64, old: bool) -> io::Result<([LaneSummary; LANES], u64)> {
+        let mut lanes = [LaneSummary::default(); LANES];
         let mut bad: Vec<(u64, u64)> = Vec::new();
         let mut durable = 0;
+        let mut malformed = 0;
         let mut frames = 0;
         let mut end = 0;
         let voids = self.voids.get(&number).cloned();
@@ -176,30 +297,29 @@ impl<F: FileSystem> Log<F> {
                     end = offset + header.frame_length();
                     durable = durable.max(u64::from(header.durable));
                     match header.kind {
-                        Kind::Telemetry | Kind::Attributes => {
-                            let lane = if header.kind == Kind::Attributes { Lane::Attributes } else { Lane::Telemetry };
-                            if self.scan_chunk(&walk.table, lane, &mut lanes[lane.index()], old).is_none() {
-                                bad.push((offset, end));
-                                durable = durable.max(end);
-                            }
-                        }
                         Kind::Settled if !old => {
                             for range in Reader(&walk.table).intervals().unwrap_or_default().iter() {
                                 self.live.iter_mut().for_each(|live| live.remove(range.clone()));
                             }
                         }
-                        _ => {}
+                        kind => {
+                            let Some(lane) = kind.lane().map(Lane::index) else { continue };
+                            if self.scan_chunk(&walk.table, lane, &mut lanes[lane], old).is_none() {
+                                bad.push((offset, end));
+                                malformed = end;
+                            }
+                        }
                     }
                 }
             }
         }
         if frames == 0 && !old {
             self.without_frames(number, file, length);
-            return Ok(lanes);
+            return Ok((lanes, 0));
         }
         for (start, end) in bad {
             // What was not on disk for certain when a later frame was written is the rest of a write that did not finish.
-            if old || start < durable {
+            if old || start < durable.max(malformed) {
                 self.set_aside(number, Some(file), start, end);
             } else {
                 self.void(number, start, end);
@@ -208,24 +328,22 @@ impl<F: FileSystem> Log<F> {
         if !old && end < length {
             self.void(number, end, length);
         }
-        Ok(lanes)
+        Ok((lanes, durable))
     }
 
-    fn scan_chunk(&mut self, table: &[u8], lane: Lane, summary: &mut LaneSummary, old: bool) -> Option<()> {
+    fn scan_chunk(&mut self, table: &[u8], lane: usize, summary: &mut LaneSummary, old: bool) -> Option<()> {
         let mut rows = Table::new(table)?;
         let mut found = *summary;
         let mut numbers = Vec::new();
         while let Some(row) = rows.next_row() {
             let row = row?;
-            let (number, accepted, datapoints, bytes) = (row.number, row.accepted, row.datapoints, row.bytes);
-            found.add(Written { number, accepted, datapoints, bytes });
-            numbers.push(number);
+            found.add(Written::of(row));
+            numbers.push(row.number);
         }
         *summary = found;
         if !old {
-            let index = lane.index();
             for number in numbers {
-                add_live(&mut self.live[index], &mut self.last[index], number);
+                add_live(&mut self.live[lane], &mut self.last[lane], number);
             }
         }
         Some(())
@@ -244,34 +362,30 @@ impl<F: FileSystem> Log<F> {
     /// Count the unsettled sends of every segment, and release them.
     fn count_live(&mut self) -> Result<(), StoreError> {
         let numbers: Vec<_> = self.segments.keys().copied().collect();
-        let mut covered = [IntervalSet::default(), IntervalSet::default()];
+        let mut covered: [IntervalSet; LANES] = Default::default();
         for number in numbers {
             let Some(segment) = self.segments.get(&number) else { continue };
-            let summaries = [segment.lanes[0].summary, segment.lanes[1].summary];
+            let summaries = segment.lanes.map(|lane| lane.summary);
             let mut partly = false;
-            for lane in 0..2 {
-                let LaneSummary { all, first, last, oldest } = summaries[lane];
+            for (lane, summary) in summaries.into_iter().enumerate() {
+                let LaneSummary { all, first, last, oldest, .. } = summary;
                 if all.sends == 0 || first > last {
                     continue;
                 }
                 covered[lane].insert(first..=last);
                 if self.live[lane].covers(&(first..=last)) {
                     let Some(segment) = self.segments.get_mut(&number) else { continue };
-                    segment.lanes[lane].live = all;
-                    segment.lanes[lane].oldest = Some(oldest);
+                    let lane = &mut segment.lanes[lane];
+                    (lane.live, lane.oldest, lane.expires) = (all, Some(oldest), summary.expiry());
                 } else {
                     partly |= self.live[lane].meets(&(first..=last));
                 }
             }
             if partly {
-                let mut slot = self.index(number);
-                for _ in 1..ATTEMPTS {
-                    slot = slot.or_else(|_| self.index(number));
-                }
-                let slot = slot?;
+                let slot = self.index_surely(number)?;
                 let index = &self.cache.indices()[slot];
                 let Some(segment) = self.segments.get_mut(&number) else { continue };
-                for lane in 0..2 {
+                for lane in 0..LANES {
                     let live = index.lanes[lane].iter().filter(|entry| self.live[lane].contains(entry.number));
                     let mut totals = Totals::default();
                     let mut oldest = None;
@@ -279,11 +393,12 @@ impl<F: FileSystem> Log<F> {
                         totals.add(entry.totals());
                         oldest.get_or_insert(entry.accepted);
                     }
-                    (segment.lanes[lane].live, segment.lanes[lane].oldest) = (totals, oldest);
+                    let lane = &mut segment.lanes[lane];
+                    (lane.live, lane.oldest, lane.expires) = (totals, oldest, lane.summary.expiry());
                 }
             }
             let Some(segment) = self.segments.get(&number) else { continue };
-            for lane in 0..2 {
+            for lane in 0..LANES {
                 self.backlog[lane].add(segment.lanes[lane].live);
             }
         }
@@ -298,7 +413,7 @@ impl<F: FileSystem> Log<F> {
     }
 
     /// Write a missing header, and write down damage so that it is reported once.
-    fn repair(&mut self, header: &HeaderState, names: &[String]) {
+    fn repair(&mut self, header: &HeaderState, names: &[String], old_ends: &[String]) {
         // None of this is needed to go on: what fails is tried again when the store is opened the next time.
         if !matches!(header, HeaderState::Owner(_)) {
             if matches!(header, HeaderState::Damaged) {
@@ -306,6 +421,9 @@ impl<F: FileSystem> Log<F> {
                 let _ = self.quarantine(HEADER, "store.json");
             }
             let _ = self.write_header(names);
+        }
+        for name in old_ends {
+            let _ = self.files.remove(&self.path.join(name));
         }
         self.remove_settled_segments();
         if self.damage.places > 0 {
@@ -324,6 +442,8 @@ impl<F: FileSystem> Log<F> {
         let file = self.files.create(&new)?;
         write_all_at(&file, &text, 0)?;
         file.sync()?;
+        // An older file of this name, which was removed, must not be the one that is renamed.
+        self.files.sync_directory(&self.path)?;
         self.files.rename(&new, &path)?;
         self.files.sync_directory(&self.path)
     }
@@ -380,6 +500,15 @@ impl<F: FileSystem> Log<F> {
     }
 }
 
+/// Return the totals of some of the sends, of which only the number is known.
+fn scaled(all: Totals, sends: u64) -> Totals {
+    let part = |whole: u64| {
+        let part = u128::from(whole) * u128::from(sends) / u128::from(all.sends.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    };
+    Totals { sends, datapoints: part(all.datapoints), bytes: part(all.bytes) }
+}
+
 /// Return the numbers of the segments among some names, in order.
 fn segments_in(names: &[String]) -> Vec<u64> {
     let mut segments: Vec<_> = names.iter().filter_map(|name| number_of(name)).collect();
@@ -399,7 +528,8 @@ fn names_of<F: FileSystem>(files: &F, path: &Path, read_only: bool) -> Result<Ve
         }
         names => names.map_err(failed("cannot list", path))?,
     };
-    if names.iter().any(|name| name == HEADER) || !segments_in(&names).is_empty() {
+    let of_log = |name: &String| End::of(name).is_some() || number_of_tombstone(name).is_some();
+    if names.iter().any(|name| name == HEADER || of_log(name)) || !segments_in(&names).is_empty() {
         return Ok(names);
     }
     if read_only {
@@ -418,7 +548,7 @@ fn json(text: &str) -> Vec<u8> {
     out
 }
 
-fn lock<F: FileSystem>(files: &F, path: &Path, note: &str) -> Result<F::Lock, StoreError> {
+fn lock<F: FileSystem>(files: &F, path: &Path, note: &str, waits: bool) -> Result<F::Lock, StoreError> {
     match files.create_directory(path) {
         Ok(()) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) => {
@@ -427,7 +557,7 @@ fn lock<F: FileSystem>(files: &F, path: &Path, note: &str) -> Result<F::Lock, St
         Err(error) => return Err(failed("cannot create", path)(error)),
     }
     let file = path.join(LOCK);
-    let held = files.lock(&file, note).map_err(failed("cannot lock", &file))?;
+    let held = files.lock(&file, note, waits).map_err(failed("cannot lock", &file))?;
     held.map_err(|holder| StoreError::Held(path.to_owned(), holder.trim().to_owned()))
 }
 
@@ -445,7 +575,7 @@ fn read_header<F: FileSystem>(files: &F, directory: &Path) -> Result<HeaderState
     let format: Option<u64> = str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse().ok());
     let owner = rest[digits..].strip_prefix(b",\"owner\":").and_then(|rest| rest.strip_suffix(b"}\n"));
     match (format, owner) {
-        (Some(format), _) if format > FORMAT => Err(StoreError::NewerFormat(directory.to_owned(), format)),
+        (Some(format), _) if format != FORMAT => Err(StoreError::OtherFormat(directory.to_owned(), format)),
         (Some(_), Some(owner)) => Ok(HeaderState::Owner(owner.to_vec())),
         _ => Ok(HeaderState::Damaged),
     }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::chunk::{Lane, Totals, Written};
+use super::chunk::{LANES, Lane, Totals, Written};
 use super::files::{StoreFile, read_full_at};
 use super::frame::{HEADER, Header, Kind, MARKER, checksum};
 use super::intervals::IntervalSet;
 use super::reading::ATTEMPTS;
 use super::wire::{Reader, put, put_bytes, put_intervals, put_signed};
 
-/// The version of the format of heads, frames and chunks that this module writes, and the newest that it reads.
-pub const FORMAT: u64 = 1;
+/// The version of the format of heads, frames and chunks, the only one that this module reads.
+pub const FORMAT: u64 = 2;
 
 /// Return the name of a segment's file.
 #[must_use]
@@ -22,14 +22,68 @@ pub fn file_name(segment: u64) -> String {
 /// Return the number of the segment with this file name.
 #[must_use]
 pub fn number_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    // The log counts on from the largest one, and keeps a bit beside it.
-    let numbers = 1..u64::MAX / 2;
-    digits.parse().ok().filter(|number| numbers.contains(number) && file_name(*number) == name)
+    number_from(name.strip_suffix(".log")?)
+}
+
+fn number_from(digits: &str) -> Option<u64> {
+    // The log counts on from the largest one, and keeps two bits beside it.
+    let numbers = 1..u64::MAX / 4;
+    let number = digits.parse().ok().filter(|number| numbers.contains(number))?;
+    (format!("{number:020}") == digits).then_some(number)
+}
+
+/// Return the name of the empty file that says that a segment was removed because all its sends were settled.
+#[must_use]
+pub fn tombstone_name(segment: u64) -> String {
+    format!("{segment:020}.settled")
+}
+
+/// Return the number of the removed segment whose tombstone has this name.
+#[must_use]
+pub fn number_of_tombstone(name: &str) -> Option<u64> {
+    number_from(name.strip_suffix(".settled")?)
+}
+
+/// The newest segment, and bytes of it that were on disk for certain when this was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl End {
+    /// Return the name of the empty file that notes it: to rename a file needs no space, and is done or not.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{:020}.{}.end", self.segment, self.length)
+    }
+
+    /// Read the name of such a file.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let (segment, length) = name.strip_suffix(".end")?.split_once('.')?;
+        let end = Self { segment: number_from(segment)?, length: length.parse().ok()? };
+        (end.name() == name).then_some(end)
+    }
 }
 
 /// Bytes of segments that count for nothing, by segment: remains of commits that failed, and damage that was reported.
 pub type Voids = BTreeMap<u64, IntervalSet>;
+
+/// What a head says about an earlier segment with unsettled sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Bytes that were on disk for certain.
+    pub durable: u64,
+    /// Its unsettled sends.
+    pub live: Totals,
+    /// Smallest number of a send.
+    pub first: u64,
+    /// Largest number of a send.
+    pub last: u64,
+}
 
 /// What a segment knows about all segments before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,11 +93,13 @@ pub struct Head {
     /// The number that the next send gets.
     pub next_number: u64,
     /// Numbers of the sends that are on disk and not settled, by lane. Numbers that no send has may be in it.
-    pub live: [IntervalSet; 2],
+    pub live: [IntervalSet; LANES],
     /// The largest number of each lane.
-    pub last: [u64; 2],
+    pub last: [u64; LANES],
     /// Void bytes of earlier segments.
     pub voids: Voids,
+    /// The earlier segments with unsettled sends: they must exist, unless there is a tombstone.
+    pub listed: BTreeMap<u64, Listed>,
 }
 
 impl Head {
@@ -60,6 +116,12 @@ impl Head {
         for (segment, ranges) in &self.voids {
             put(out, *segment);
             write_set(out, ranges);
+        }
+        put(out, self.listed.len() as u64);
+        for (segment, Listed { durable, live, first, last }) in &self.listed {
+            for number in [*segment, *durable, live.sends, live.datapoints, live.bytes, *first, *last] {
+                put(out, number);
+            }
         }
     }
 
@@ -78,6 +140,12 @@ impl Head {
         for _ in 0..reader.int()? {
             let segment = reader.int()?;
             head.voids.insert(segment, reader.intervals()?);
+        }
+        for _ in 0..reader.int()? {
+            let segment = reader.int()?;
+            let durable = reader.int()?;
+            let live = Totals { sends: reader.int()?, datapoints: reader.int()?, bytes: reader.int()? };
+            head.listed.insert(segment, Listed { durable, live, first: reader.int()?, last: reader.int()? });
         }
         Some(head)
     }
@@ -99,11 +167,13 @@ pub struct LaneSummary {
     pub last: u64,
     /// Earliest time at which a send was accepted.
     pub oldest: i64,
+    /// Earliest time at which a send expires; the largest number if none does.
+    pub expires: i64,
 }
 
 impl Default for LaneSummary {
     fn default() -> Self {
-        Self { all: Totals::default(), first: u64::MAX, last: 0, oldest: i64::MAX }
+        Self { all: Totals::default(), first: u64::MAX, last: 0, oldest: i64::MAX, expires: i64::MAX }
     }
 }
 
@@ -114,6 +184,15 @@ impl LaneSummary {
         self.first = self.first.min(send.number);
         self.last = self.last.max(send.number);
         self.oldest = self.oldest.min(send.accepted);
+        if send.expires != 0 {
+            self.expires = self.expires.min(send.expires);
+        }
+    }
+
+    /// Return the earliest time at which a send expires, if any does.
+    #[must_use]
+    pub fn expiry(&self) -> Option<i64> {
+        (self.expires != i64::MAX).then_some(self.expires)
     }
 }
 
@@ -121,23 +200,33 @@ impl LaneSummary {
 ///
 /// # Panics
 /// Never: a footer is small.
-pub fn write_footer(out: &mut Vec<u8>, lanes: &[LaneSummary; 2]) {
+pub fn write_footer(out: &mut Vec<u8>, lanes: &[LaneSummary; LANES]) {
     let start = out.len();
     for lane in lanes {
-        for number in [lane.all.sends, lane.all.datapoints, lane.all.bytes, lane.first, lane.last] {
+        put(out, lane.all.sends);
+        if lane.all.sends == 0 {
+            continue;
+        }
+        for number in [lane.all.datapoints, lane.all.bytes, lane.first, lane.last] {
             put(out, number);
         }
         put_signed(out, lane.oldest);
+        put_signed(out, lane.expires);
     }
     let length = u32::try_from(HEADER + out.len() - start + 4).expect("a few bytes");
     out.extend_from_slice(&length.to_le_bytes());
 }
 
-/// Read the footer at the end of a segment. `None` if there is none.
+/// Read the footer at the end of a segment: what the segment has, and its bytes that were on disk for certain before the footer was
+/// written. `None` if there is no footer.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read_footer(file: &impl StoreFile, segment: u64, length: u64) -> io::Result<Option<[LaneSummary; 2]>> {
+pub fn read_footer(
+    file: &impl StoreFile,
+    segment: u64,
+    length: u64,
+) -> io::Result<Option<([LaneSummary; LANES], u64)>> {
     let mut tail = vec![0; 512.min(usize::try_from(length).unwrap_or(512))];
     let start = length - tail.len() as u64;
     let filled = read_full_at(file, &mut tail, start)?;
@@ -145,7 +234,7 @@ pub fn read_footer(file: &impl StoreFile, segment: u64, length: u64) -> io::Resu
     Ok(footer_in(&tail, segment, start))
 }
 
-fn footer_in(tail: &[u8], segment: u64, start: u64) -> Option<[LaneSummary; 2]> {
+fn footer_in(tail: &[u8], segment: u64, start: u64) -> Option<([LaneSummary; LANES], u64)> {
     let length = u32::from_le_bytes(*tail.last_chunk()?) as usize;
     let at = tail.len().checked_sub(length)?;
     let (header, table) = tail[at..].split_first_chunk()?;
@@ -155,12 +244,17 @@ fn footer_in(tail: &[u8], segment: u64, start: u64) -> Option<[LaneSummary; 2]> 
         return None;
     }
     let mut reader = Reader(table);
-    let mut lanes = [LaneSummary::default(); 2];
+    let mut lanes = [LaneSummary::default(); LANES];
     for lane in &mut lanes {
-        lane.all = Totals { sends: reader.int()?, datapoints: reader.int()?, bytes: reader.int()? };
-        (lane.first, lane.last, lane.oldest) = (reader.int()?, reader.int()?, reader.signed()?);
+        let sends = reader.int()?;
+        if sends == 0 {
+            continue;
+        }
+        lane.all = Totals { sends, datapoints: reader.int()?, bytes: reader.int()? };
+        (lane.first, lane.last) = (reader.int()?, reader.int()?);
+        (lane.oldest, lane.expires) = (reader.signed()?, reader.signed()?);
     }
-    Some(lanes)
+    Some((lanes, header.durable.into()))
 }
 
 /// A stretch of a segment.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::chunk::{Lane, Table, Totals};
 use super::files::{FileSystem, read_full_at};
-use super::frame::{HEADER, Kind};
+use super::frame::HEADER;
 use super::log::{Log, StoreError, failed};
 use super::segment::{Step, Walk, file_name};
 use crate::points::Points;
@@ -61,14 +61,10 @@ impl<F: FileSystem> Log<F> {
             walk.around = true;
             while let Some(step) = walk.step().map_err(failed("cannot read", &path))? {
                 let Step::Frame(_, header) = step else { continue };
-                let lane = match header.kind {
-                    Kind::Telemetry => Lane::Telemetry,
-                    Kind::Attributes => Lane::Attributes,
-                    _ => continue,
-                };
+                let Some(lane) = header.kind.lane().map(Lane::index) else { continue };
                 let Some(mut table) = Table::new(&walk.table) else { continue };
                 while let Some(Some(row)) = table.next_row() {
-                    if !self.live[lane.index()].contains(row.number) {
+                    if !self.live[lane].contains(row.number) {
                         continue;
                     }
                     let (accepted, totals) = (row.accepted, Totals::of_one(row.datapoints, row.bytes));
@@ -105,7 +101,7 @@ impl<F: FileSystem> Log<F> {
                     }
                     Step::Frame(offset, header) => (offset, header),
                 };
-                if matches!(header.kind, Kind::Telemetry | Kind::Attributes) {
+                if header.kind.lane().is_some() {
                     let mut payload = vec![0; header.payload as usize];
                     read_full_at(&file, &mut payload, offset + HEADER as u64).map_err(failed("cannot read", &path))?;
                     if !sends_are_sound(&walk.table, &payload) {

@@ -351,7 +351,7 @@ impl FileSystem for Simulated {
         Ok(())
     }
 
-    fn lock(&self, _path: &Path, _note: &str) -> io::Result<Result<Lock, String>> {
+    fn lock(&self, _path: &Path, _note: &str, _waits: bool) -> io::Result<Result<Lock, String>> {
         let mut machine = self.simple(true)?;
         if machine.locked {
             return Ok(Err("1".to_owned()));

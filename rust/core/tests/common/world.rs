@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tb_mqtt_core::points::{PointsBuilder, Timestamp};
-use tb_mqtt_core::store::{Damage, Lane, Log, Settings, StoreError, StoredSend, Totals};
+use tb_mqtt_core::store::{Damage, Due, Lane, Log, Settings, StoreError, StoredSend, Totals};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 use super::simulated::{Dice, Simulated, State};
@@ -44,8 +44,8 @@ pub fn random_send(dice: &mut Dice, number: u64) -> StoredSend<Uplink> {
     let main_timestamp = if dice.one_in(2) { Timestamp::NONE } else { Timestamp::new(-5).expect("a time") };
     let uplink = Uplink { device, timeseries, extras, main_timestamp };
     let accepted = 1_700_000_000_000 + dice.below(1000).cast_signed();
-    let expires = if dice.one_in(2) { 0 } else { accepted + 1 };
-    StoredSend { uplink, number, accepted, priority: u8::from(dice.one_in(2)), expires }
+    let expires = if dice.one_in(2) { 0 } else { accepted + 1 + dice.below(500).cast_signed() };
+    StoredSend { uplink, number, accepted, priority: u8::try_from(dice.below(4)).expect("small"), expires }
 }
 
 pub fn borrowed(send: &StoredSend<Uplink>) -> StoredSend<&Uplink> {
@@ -71,6 +71,8 @@ pub struct World {
     waiting: BTreeMap<u64, StoredSend<Uplink>>,
     held: BTreeSet<u64>,
     released: BTreeMap<u64, Lane>,
+    /// When sends were accepted, and when they expire.
+    times: BTreeMap<u64, (i64, i64)>,
     next: u64,
     max_segment_bytes: u64,
     /// Models before each step.
@@ -78,7 +80,7 @@ pub struct World {
 }
 
 pub fn open(disk: &Simulated, max_segment_bytes: u64) -> Result<Log<Simulated>, StoreError> {
-    Log::open(disk.clone(), path(), OWNER, "1", Settings { max_segment_bytes, read_only: false })
+    Log::open(disk.clone(), path(), OWNER, "1", Settings { max_segment_bytes, read_only: false, waits: false })
 }
 
 /// Read the whole backlog.
@@ -88,10 +90,10 @@ pub fn read_all(log: &mut Log<Simulated>) -> Vec<StoredSend<Uplink>> {
         let mut last = 0;
         loop {
             // A fault happens once.
-            let part = log.read(lane, 700, 3).or_else(|_| log.read(lane, 700, 3)).expect("no second fault");
+            let part = log.read(&[lane], 700, 3).or_else(|_| log.read(&[lane], 700, 3)).expect("no second fault");
             for send in &part {
                 assert!(send.number > last, "{} after {last}", send.number);
-                assert_eq!(Lane::of(&send.uplink), lane);
+                assert_eq!(Lane::of(&send.uplink, send.priority), lane);
                 last = send.number;
             }
             if part.is_empty() {
@@ -113,6 +115,7 @@ impl World {
             waiting: BTreeMap::new(),
             held: BTreeSet::new(),
             released: BTreeMap::new(),
+            times: BTreeMap::new(),
             next: 1,
             max_segment_bytes,
             steps: Vec::new(),
@@ -146,6 +149,7 @@ impl World {
         self.released.clear();
         self.held = found.iter().map(|send| send.number).collect();
         self.model.must = found.iter().map(|send| (send.number, described(send))).collect();
+        self.times = found.iter().map(|send| (send.number, (send.accepted, send.expires))).collect();
     }
 
     /// Do something at random.
@@ -157,7 +161,7 @@ impl World {
             self.next += 1;
             self.waiting.insert(number, random_send(dice, number));
         }
-        match dice.below(10) {
+        match dice.below(11) {
             0..=4 => {
                 let later = dice.below(4);
                 let sends: Vec<_> = self.waiting.values().filter(|_| !dice.one_in(1 + later)).cloned().collect();
@@ -174,6 +178,7 @@ impl World {
             6 => self.release(dice),
             7 => self.read(dice),
             8 => self.drop_oldest(dice.below(2000)),
+            9 => self.drop_due(dice),
             _ => self.reopen(),
         }
         self.check_counts();
@@ -200,6 +205,7 @@ impl World {
         }
         for send in sends.iter().filter(|send| !settled.contains(&send.number)) {
             self.model.must.insert(send.number, described(send));
+            self.times.insert(send.number, (send.accepted, send.expires));
             self.held.insert(send.number);
             self.waiting.remove(&send.number);
         }
@@ -220,28 +226,36 @@ impl World {
         // The description says whether there are attributes.
         let text = &self.model.must[&number];
         let none = text.contains("extras: None") || text.contains("attributes: Points { bytes: [], ");
-        if none { Lane::Telemetry } else { Lane::Attributes }
+        match text {
+            _ if !none => Lane::Attributes,
+            _ if text.contains(", priority: 1,") => Lane::High,
+            _ if text.contains(", priority: 2,") => Lane::Low,
+            _ => Lane::Normal,
+        }
     }
 
     fn read(&mut self, dice: &mut Dice) {
         self.begin_step();
-        let lane = Lane::ALL[usize::from(dice.one_in(2))];
+        let mut lanes: Vec<_> = Lane::ALL.into_iter().filter(|_| dice.one_in(2)).collect();
+        if lanes.is_empty() {
+            lanes.push(Lane::Normal);
+        }
         let (max_bytes, max_sends) = (usize::try_from(dice.below(2000)).expect("small"), 1 + dice.below(5));
         let max_sends = usize::try_from(max_sends).expect("small");
-        let mut found = self.log().read(lane, max_bytes, max_sends);
+        let mut found = self.log().read(&lanes, max_bytes, max_sends);
         if found.is_err() {
-            found = self.log().read(lane, max_bytes, max_sends);
+            found = self.log().read(&lanes, max_bytes, max_sends);
         }
         let found = found.expect("a fault happens once");
         let expected: Vec<_> = self
             .released
             .iter()
-            .filter(|(_, one)| **one == lane)
+            .filter(|(_, one)| lanes.contains(one))
             .map(|(number, _)| *number)
             .take(found.len())
             .collect();
         assert_eq!(found.iter().map(|send| send.number).collect::<Vec<_>>(), expected);
-        assert!(!found.is_empty() || !self.released.values().any(|one| *one == lane));
+        assert!(!found.is_empty() || !self.released.values().any(|one| lanes.contains(one)));
         for send in found {
             assert_eq!(described(&send), self.model.must[&send.number]);
             self.released.remove(&send.number);
@@ -259,9 +273,42 @@ impl World {
         if dropped.is_err() {
             dropped = self.log().drop_oldest(nbytes);
         }
-        for (number, _) in dropped.expect("a fault happens once") {
-            assert_eq!(self.released.pop_first().map(|(number, _)| number), Some(number));
-            self.model.must.remove(&number);
+        for one in dropped.expect("a fault happens once") {
+            // The lowest priority first, and of one the smallest number.
+            let rank = |lane: Lane| [1, 1, 2, 0][lane.index()];
+            let first = self.released.iter().min_by_key(|(number, lane)| (rank(**lane), **number));
+            assert_eq!(first.map(|(number, _)| *number), Some(one.number));
+            self.released.remove(&one.number);
+            self.model.must.remove(&one.number);
+        }
+    }
+
+    fn drop_due(&mut self, dice: &mut Dice) {
+        let start = 1_700_000_000_000;
+        let time = |dice: &mut Dice, below: u64| start + dice.below(below).cast_signed();
+        let due = Due { expired_at: time(dice, 1500), accepted: (start, time(dice, 300)) };
+        let max_sends = 1 + usize::try_from(dice.below(6)).expect("small");
+        let is_due = |number: &u64| {
+            let (accepted, expires) = self.times[number];
+            (expires != 0 && expires <= due.expired_at) || (due.accepted.0..due.accepted.1).contains(&accepted)
+        };
+        let expected: BTreeSet<_> = self.released.keys().copied().filter(is_due).collect();
+        let before = self.model.clone();
+        self.model.must.retain(|number, _| !expected.contains(number));
+        self.begin_step();
+        self.model = before;
+        let mut dropped = self.log().drop_due(due, max_sends);
+        if dropped.is_err() {
+            dropped = self.log().drop_due(due, max_sends);
+        }
+        let dropped = dropped.expect("a fault happens once");
+        assert!(dropped.len() == expected.len().min(max_sends), "{dropped:?} of {expected:?}");
+        for one in dropped {
+            assert!(expected.contains(&one.number));
+            let expires = self.times[&one.number].1;
+            assert_eq!(one.expired, expires != 0 && expires <= due.expired_at);
+            self.released.remove(&one.number);
+            self.model.must.remove(&one.number);
         }
     }
 
@@ -278,6 +325,11 @@ impl World {
     fn check_counts(&mut self) {
         let sends: u64 = Lane::ALL.iter().map(|lane| self.log().backlog(*lane).sends).sum();
         assert_eq!(sends, self.released.len() as u64);
+        let expiries = self.released.keys().map(|number| self.times[number].1).filter(|expires| *expires != 0);
+        if let Some(first) = expiries.min() {
+            let next = self.log().next_expiry();
+            assert!(next.is_some_and(|next| next <= first), "{next:?}, and one expires at {first}");
+        }
     }
 }
 
