@@ -174,8 +174,8 @@ async def test_futures_that_nobody_has_take_no_memory(emulator, options):
     for number in range(1000, 2000):
         await send(client, {f"k{number:04}": number})
     store = engine_of(client).store
-    assert len(store._held) == 1
-    assert len(store._unheld) == 0
+    assert len(store._futures._held) == 1
+    assert len(store._futures._unheld) == 0
     await emulator.start()
     await all_delivered(client)
     assert [result.is_successful() for result in done] == [True]
