@@ -84,7 +84,9 @@ struct Counts {
 impl Counts {
     fn of(log: &Log<Disk>) -> Self {
         let mut backlog = Totals::default();
-        Lane::ALL.into_iter().for_each(|lane| backlog.add(log.backlog(lane)));
+        for lane in Lane::ALL {
+            backlog.add(log.backlog(lane));
+        }
         Self {
             backlog,
             attribute_sends: log.backlog(Lane::Attributes).sends,
