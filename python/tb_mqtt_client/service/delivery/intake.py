@@ -150,7 +150,7 @@ class Intake:
             terms: Priority and expiry; None for a send without any.
 
         Returns:
-            The pending ``PublishResult`` of the send, which may be dropped by the queue policy. A send that expires meanwhile is dropped.
+            The pending ``PublishResult`` of the send, which may be dropped by the queue policy.
 
         Raises:
             QueueFullError: There is no capacity, and the policy is to wait or to raise.

@@ -13,7 +13,7 @@ from tb_mqtt_client.common.exceptions import NotConnectedError, StoreFullError, 
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import Certainty, PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.entities.store import Durability, Store
+from tb_mqtt_client.entities.store import Durability, Store, WhenFull
 from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.send_store import StoredQueues
