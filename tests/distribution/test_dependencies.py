@@ -29,6 +29,8 @@ NOT_DECLARED = {
     ("bench.worker", "orjson"): "optional: it is measured if it is installed",
     ("bench.worker", "tb-device-mqtt"): "of an SDK 1.x, whose environment runs the module",
     ("bench.worker", "tb-gateway-mqtt"): "of an SDK 1.x, whose environment runs the module",
+    ("common.json_annotations", "msgspec"): "imported only for an annotation that names it",
+    ("common.json_annotations", "pydantic"): "imported only for an annotation that names it",
     ("one_x.paho_names", "paho"): "a program that uses further names of paho has installed it",
 }
 # Imported by files of the tests that run in environments of their own, each with the reason.

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired, Optional, Required, TypedDict
 
+import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,8 +174,6 @@ def test_a_value_is_converted_or_refused_whatever_it_is(annotation, value):
 
 
 def test_models_of_pydantic():
-    pydantic = pytest.importorskip("pydantic")
-
     class Pump(pydantic.BaseModel):
         name: str
         speed: int = pydantic.Field(ge=0)
@@ -189,7 +189,6 @@ def test_models_of_pydantic():
 
 
 def test_models_of_msgspec():
-    msgspec = pytest.importorskip("msgspec")
     Pump = msgspec.defstruct("Pump", [("name", str), ("speed", Annotated[int, msgspec.Meta(ge=0)])])
     assert converted(Pump, {"name": "a", "speed": 3}) == Pump("a", 3)
     with pytest.raises(ValueError, match=r"p: Expected `int` >= 0 - at `\$\.speed`"):
