@@ -31,6 +31,7 @@ __all__ = [
     "StoreInUseError",
     "StoreLog",
     "StoreOwnerError",
+    "TableReader",
     "TimeseriesEntry",
     "TokenBuckets",
     "UnsupportedValueError",
@@ -375,6 +376,54 @@ class EncodedUplink:
         """Return the attributes, in order, as new entries."""
     def timeseries_entries(self) -> tuple[TimeseriesEntry, ...]:
         """Return the timeseries datapoints, in order, as new entries. ``ts`` is ``None`` where none was given."""
+
+@final
+class TableReader:
+    """Reads a table in Arrow's columns once, in parts. It exists if the extension was built with the cargo feature ``arrow``."""
+
+    def __new__(
+        cls,
+        table: object,
+        ts: str,
+        *,
+        key: str | None = None,
+        value: str | None = None,
+        device: str | None = None,
+        profile: str | None = None,
+        round_floats: bool = True,
+    ) -> TableReader:
+        """Open a table and check its columns.
+
+        Args:
+            table: An object with ``__arrow_c_stream__``, which is called.
+            ts: The column with the times: timestamps with a timezone, or milliseconds since the epoch.
+            key: Of a table with one datapoint a row, the column with the keys; ``None`` if each other column has one key's values.
+            value: The column with the values; needed with ``key``.
+            device: The column with the names of sub-devices; ``None`` if all rows are of one device.
+            profile: The column with their profiles.
+            round_floats: As in ``EncodedUplink.timeseries``.
+
+        Raises:
+            TypeError: ``table`` has no ``__arrow_c_stream__``.
+            UnsupportedValueError: A column has a type that cannot be sent.
+            ValueError: A column is missing, occurs twice, or has a name that is not a valid key.
+        """
+    def read(self, max_datapoints: int) -> list[tuple[str | None, str | None, EncodedUplink]] | None:
+        """Read the next rows. Other threads run meanwhile.
+
+        Args:
+            max_datapoints: Datapoints that the rows may have, except for a single row with more of them.
+
+        Returns:
+            For each device with datapoints in these rows, its name, the profile in its first row, and the datapoints in the order
+            of the rows; name and profile are ``None`` without such columns. ``None`` at the end of the table.
+
+        Raises:
+            UnsupportedValueError: A value cannot be written as JSON.
+            ValueError: A row has no time, device or key, or one that the platform cannot store; a number is NaN or infinite; or the
+                table cannot be read. The text names the column and the row. The rest of the table is not read.
+            RuntimeError: Another thread reads the table.
+        """
 
 @final
 class Payload:

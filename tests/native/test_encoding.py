@@ -1,6 +1,5 @@
 """The extension writes the bytes of orjson, and refuses values that JSON cannot represent, with their path."""
 
-import enum
 import json
 import pickle
 
@@ -25,8 +24,8 @@ class Text(str):
     pass
 
 
-class Number(enum.IntEnum):
-    ONE = 1
+class Number(int):
+    pass
 
 
 @given(values)
@@ -61,7 +60,7 @@ def test_contract_9_integers_of_any_size(implementation, value):
         ({1}, "unsupported - set"),
         (b"x", "unsupported - bytes"),
         (Text("x"), "unsupported - Text"),
-        (Number.ONE, "unsupported - Number"),
+        (Number(1), "unsupported - Number"),
         ({"a": {1: 2}}, r"^Invalid JSON key at \$\.a: expected str, got int \(1\)"),
         ({Text("x"): 1}, r"^Invalid JSON key at \$: expected str, got Text"),
         ("\ud800", r"at \$: lone surrogates"),

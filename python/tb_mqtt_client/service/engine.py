@@ -14,7 +14,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any
 
-from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client._native import EncodedUplink, TableReader
 from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.delivery import Delivery
@@ -26,6 +26,7 @@ from tb_mqtt_client.common.rate_limit.backpressure_controller import Backpressur
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.mqtt_topics import DEVICE_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
 from tb_mqtt_client.entities.server_address import ServerAddress
 from tb_mqtt_client.service.connection_events import ConnectionEvents
@@ -33,6 +34,7 @@ from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.statistics import Statistics
+from tb_mqtt_client.service.delivery.tables import Rows, TableSum, send_parts
 from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
 from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
@@ -608,6 +610,25 @@ class Engine:
             check_unstamped(encoded)
             return encoded
         return self.device_clock.hold(encoded)
+
+    async def send_table(
+        self, open_reader: Callable[[], TableReader], wait_for_publish: bool, priority: Priority | str, expires_after: float | None
+    ) -> PublishResult | list[DeliveryFuture]:
+        """Send a table of the device, and return what ``send_timeseries`` returns."""
+        terms = self.terms(priority, expires_after)
+        self.require_started()
+
+        async def accept(rows: Rows) -> tuple[EncodedUplink, DeliveryFuture]:
+            return await self.accept_part(rows[2], terms)
+
+        total = TableSum(DEVICE_TELEMETRY_TOPIC, self.config.qos)
+        return await send_parts(open_reader, accept, total, wait_for_publish)
+
+    async def accept_part(self, encoded: EncodedUplink, terms: SendTerms | None) -> tuple[EncodedUplink, DeliveryFuture]:
+        """Accept a part of a table. Return its datapoints as they are queued, and the future of their result."""
+        if self.stamp() is None:
+            encoded = self.unstamped(encoded)
+        return encoded, self.try_accept(encoded, terms) or await self.accept(encoded, terms)
 
     def terms(self, priority: Priority | str, expires_after: float | None) -> SendTerms | None:
         """Return the terms of a send, see ``send_terms``."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, cast, overload
 
+from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.mqtt_topics import GATEWAY_ATTRIBUTES_TOPIC, GATEWAY_TELEMETRY_TOPIC
@@ -304,6 +305,126 @@ class GatewayClient(DeviceClient):
         uplink = self._gateway.encode_device_timeseries(session, data, metadata=metadata)
         limit = self.OPERATIONAL_TIMEOUT if wait else None
         return self._runtime.send(uplink, GATEWAY_TELEMETRY_TOPIC, wait, limit, priority, expires_after)
+
+    @overload
+    def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait: Literal[True] = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait: Literal[False],
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> Delivery: ...
+    @overload
+    def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait: bool = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult | Delivery: ...
+    def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = "ts",
+        key: str | None = None,
+        value: str | None = None,
+        device: str | None = None,
+        profile: str | None = None,
+        wait: bool = True,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | Delivery:
+        """Send a table with timeseries of sub-devices, or of the gateway itself.
+
+        The table is read and sent in parts. While this waits for results, a few megabytes of the table are queued. Like other
+        sends, it waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise. If it is
+        cancelled, rows that were accepted before are delivered. docs/tables.md describes how the types of columns are sent.
+
+        Args:
+            table: An object with the Arrow C stream interface (``__arrow_c_stream__``), such as a table of pyarrow, polars, pandas
+                (2.2 or later) or nanoarrow, or a relation of DuckDB.
+            ts: The column with the times: timestamps with a timezone, or milliseconds since the epoch.
+            key: Of a table with one datapoint a row, the column with the keys. Without it, each other column has the values of one
+                key, whose name is the column's. Nulls are left out.
+            value: The column with the values; needed with ``key``.
+            device: The column with the names of sub-devices. Devices that are not known are announced. Without it, all rows are
+                data of the gateway itself.
+            profile: The column with the profiles of devices that are announced; ``default`` without it, and for null.
+            wait: Whether to wait for the result.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
+
+        Returns:
+            The ``PublishResult`` of all datapoints, with the sums of all parts, or a ``Delivery`` if ``wait``
+            is false; that returns when the last row is accepted. A table without a value is a success with 0 datapoints.
+
+        Raises:
+            ValueError: A column is missing, occurs twice, or has a type or a name that the platform cannot store (also
+                ``UnsupportedValueError``); a row has no time, or a value that JSON does not have. The text names the column, and
+                the row, counted from 0. Rows before it may have been accepted, which a note of the exception says.
+            TypeError: ``table`` has no ``__arrow_c_stream__``, or the name of a column is not a ``str``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
+            NotImplementedError: The package was built without the cargo feature ``arrow``.
+            RuntimeError: This thread runs an event loop.
+        """
+        gateway = self._gateway
+        if wait:
+            return self._runtime.run(
+                lambda: gateway.send_table(
+                    table,
+                    ts=ts,
+                    key=key,
+                    value=value,
+                    device=device,
+                    profile=profile,
+                    priority=priority,
+                    expires_after=expires_after,
+                )
+            )
+
+        async def begin() -> DeliveryFuture:
+            [delivery] = await gateway.send_table(
+                table,
+                ts=ts,
+                key=key,
+                value=value,
+                device=device,
+                profile=profile,
+                wait_for_publish=False,
+                priority=priority,
+                expires_after=expires_after,
+            )
+            return delivery
+
+        return self._runtime.deliver(begin)
 
     @overload
     def send_device_attributes(

@@ -17,6 +17,7 @@ use tb_mqtt_core::numbers::Numbers;
 use tb_mqtt_core::points::{PointsBuilder, Timestamp, TooLarge};
 
 use crate::keys::KeyCache;
+use crate::other_values;
 
 /// A Python object as a JSON value. Only exact types are supported, because the value of a subclass may mean something else.
 pub struct Value<'py>(pub Bound<'py, PyAny>);
@@ -44,7 +45,7 @@ impl<'py> Node for Value<'py> {
         } else if let Ok(dict) = object.cast_exact::<PyDict>() {
             Shape::Dict(Pairs(at_this_moment(dict).iter()))
         } else {
-            Shape::Unsupported
+            other_values::shape(object)
         }
     }
 
@@ -78,12 +79,12 @@ pub fn at_this_moment<'a, 'py>(dict: &'a Bound<'py, PyDict>) -> &'a Bound<'py, P
     dict
 }
 
-fn big_integer<'a, 'py>(object: &Bound<'py, PyAny>) -> Shape<'a, Value<'py>> {
+pub fn big_integer<'a, 'py>(object: &Bound<'py, PyAny>) -> Shape<'a, Value<'py>> {
     object.extract::<BigInt>().map_or(Shape::Unsupported, |integer| Shape::Digits(integer.to_string()))
 }
 
 /// Elements of a list.
-pub struct Items<'py>(BoundListIterator<'py>);
+pub struct Items<'py>(pub BoundListIterator<'py>);
 
 impl<'py> Iterator for Items<'py> {
     type Item = Value<'py>;
@@ -95,7 +96,7 @@ impl<'py> Iterator for Items<'py> {
 }
 
 /// Keys and values of a dict.
-pub struct Pairs<'py>(BoundDictIterator<'py>);
+pub struct Pairs<'py>(pub BoundDictIterator<'py>);
 
 impl<'py> Iterator for Pairs<'py> {
     type Item = (Value<'py>, Value<'py>);
@@ -260,28 +261,7 @@ fn other_timestamp(ts: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
 
 #[cold]
 fn refused_timestamp(ts: &Bound<'_, PyAny>, is_time: bool, millis: Option<i64>) -> PyErr {
-    let repr = Value(ts.clone()).describe().1;
-    let end = Timestamp::END;
-    let text = match millis.filter(|millis| *millis >= end) {
-        Some(millis) => {
-            let unit = unit_of(millis).map_or_else(String::new, |unit| format!(", and this looks like {unit}"));
-            format!(
-                "the platform stores nothing from {end} (the year 10000) on; ts is in milliseconds since the epoch{unit}"
-            )
-        }
-        None => format!(
-            "allowed are None, milliseconds since the epoch (a number from -2**62 to below {end}), and a datetime with a timezone"
-        ),
-    };
-    PointRefusal::new(format_args!("Invalid ts {repr}: {text}"), !is_time).into()
-}
-
-/// Return the unit in which a number is a time between the years 2001 and 2100.
-fn unit_of(number: i64) -> Option<&'static str> {
-    let is_time = |divisor| (1_000_000_000_000..4_102_444_800_000).contains(&(number / divisor));
-    [(1000, "microseconds"), (1_000_000, "nanoseconds")]
-        .into_iter()
-        .find_map(|(divisor, unit)| is_time(divisor).then_some(unit))
+    PointRefusal::new(Timestamp::refusal(&Value(ts.clone()).describe().1, millis), !is_time).into()
 }
 
 /// Return the milliseconds from the epoch to a datetime, cut to whole ones.

@@ -6,8 +6,11 @@ mod buckets;
 mod convert;
 mod entries;
 mod keys;
+mod other_values;
 mod packing;
 mod store;
+#[cfg(feature = "arrow")]
+mod table;
 mod uplinks;
 
 use pyo3::prelude::*;
@@ -34,9 +37,9 @@ fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// The module does not need the interpreter's lock. All classes are frozen: their objects are only shared. Those that change,
-/// `DataEntry`, `TokenBuckets` and `StoreLog`, keep their state in a mutex. No Python code runs while a mutex is locked. `take_all`
-/// locks several at once, in the same order in every thread, and `StoreLog` locks its counts while its log is locked, never the other
-/// way round.
+/// `DataEntry`, `TokenBuckets`, `StoreLog` and `TableReader`, keep their state in a mutex. No Python code runs while a mutex is
+/// locked. `take_all` locks several at once, in the same order in every thread, and `StoreLog` locks its counts while its log is
+/// locked, never the other way round.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -65,6 +68,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("NotAStoreError", py.get_type::<store::NotAStoreError>())?;
     module.add_class::<store::RecoveredCounts>()?;
     module.add_class::<store::StoreLog>()?;
+    #[cfg(feature = "arrow")]
+    module.add_class::<table::TableReader>()?;
     module.add_class::<buckets::TokenBuckets>()?;
     module.add_function(wrap_pyfunction!(buckets::take_all, module)?)?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::numbers::{Numbers, PLAIN};
+use crate::numbers::{MAX_PLACES, Numbers, PLAIN};
 use crate::short::{HIGH, ONES, SHORT, any_marked, append_with, place};
 
 /// Deepest nesting of lists and dicts in one value.
@@ -40,8 +40,14 @@ pub enum Shape<'a, N: Node> {
     Digits(String),
     /// A floating-point number.
     Float(f64),
+    /// A floating-point number of 32 bits, whose shortest form has fewer digits.
+    ShortFloat(f32),
+    /// A decimal in plain notation, with a minus sign and a point if needed.
+    Decimal(String),
     /// A string.
     Text(&'a str),
+    /// A string that was made from another value, such as a time.
+    OwnText(String),
     /// A string with a lone surrogate, which cannot be encoded as UTF-8.
     BrokenText,
     /// A list.
@@ -221,6 +227,9 @@ fn write_at_depth<N: Node>(node: &N, out: &mut Output, depth: usize) -> Result<(
         Shape::Bool(false) => out.bytes.extend_from_slice(b"false"),
         Shape::Null => out.bytes.extend_from_slice(b"null"),
         Shape::Digits(digits) => write_digits(&digits, out, depth),
+        Shape::ShortFloat(value) => write_short_float(value, out, depth)?,
+        Shape::OwnText(text) => write_str(&text, &mut out.bytes),
+        Shape::Decimal(decimal) => write_decimal(&decimal, out, depth)?,
         Shape::List(items) => write_list::<N>(items, out, deeper(depth)?)?,
         Shape::Dict(pairs) => write_dict::<N>(pairs, out, deeper(depth)?)?,
         Shape::BrokenText => return Err(Refusal::new(Reason::LoneSurrogate)),
@@ -241,6 +250,27 @@ fn write_digits(digits: &str, out: &mut Output, depth: usize) {
         out.numbers.large_integer();
     }
     out.bytes.extend_from_slice(digits.as_bytes());
+}
+
+/// Append a decimal with all its digits, unless the platform would store it as text: then as the float next to it.
+#[inline(never)]
+fn write_decimal(decimal: &str, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    if depth == 0 {
+        let Some((_, fraction)) = decimal.split_once('.') else {
+            if decimal.parse::<i64>().is_err() {
+                out.numbers.large_integer();
+            }
+            out.bytes.extend_from_slice(decimal.as_bytes());
+            return Ok(());
+        };
+        if fraction.len() > MAX_PLACES as usize
+            && let Ok(float) = decimal.parse()
+        {
+            return write_float(float, out, depth);
+        }
+    }
+    out.bytes.extend_from_slice(decimal.as_bytes());
+    Ok(())
 }
 
 fn deeper(depth: usize) -> Result<usize, Refusal> {
@@ -300,6 +330,9 @@ fn not_text<N: Node>(key: &N) -> Refusal {
 
 #[inline]
 fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    if write_reading(value, &mut out.bytes) {
+        return Ok(());
+    }
     // One comparison answers two questions: whether it is finite, and whether the platform stores it as a number.
     if !PLAIN.contains(&value.abs()) {
         if !value.is_finite() {
@@ -311,6 +344,65 @@ fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Ref
     }
     append_number(zmij::Buffer::new().format_finite(value), &mut out.bytes);
     Ok(())
+}
+
+/// Append a float that has at most four decimal places and not many digits before them, as most readings have. Return whether it was
+/// appended; no other float, NaN, infinity or zero is.
+///
+/// No two decimals of up to 15 digits are nearest to the same float, so the one that is found is the shortest form, without the zeros
+/// at its end.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "fewer than 10^15 units, and the comparison is the check"
+)]
+fn write_reading(value: f64, out: &mut Vec<u8>) -> bool {
+    const UNITS: u64 = 10_000;
+    const UNITS_IN_ONE: f64 = UNITS as f64;
+    const MOST_UNITS: f64 = 1e15;
+    let scaled = value * UNITS_IN_ONE;
+    if scaled.is_nan() || scaled.abs() >= MOST_UNITS {
+        return false;
+    }
+    let units = (scaled + 0.5_f64.copysign(scaled)) as i64;
+    if units == 0 || units as f64 / UNITS_IN_ONE != value {
+        return false;
+    }
+    let (whole, fraction) = (units.unsigned_abs() / UNITS, units.unsigned_abs() % UNITS);
+    let mut buffer = itoa::Buffer::new();
+    let whole = buffer.format(whole).as_bytes();
+    let digits =
+        [fraction / 1000, fraction / 100 % 10, fraction / 10 % 10, fraction % 10].map(|digit| b'0' + digit as u8);
+    let zeros =
+        if fraction % 100 == 0 { if fraction % 1000 == 0 { 3 } else { 2 } } else { usize::from(fraction % 10 == 0) };
+    append_with::<LONGEST_NUMBER>(out, |room| {
+        room[0] = b'-';
+        let sign = usize::from(units < 0);
+        place(whole, room, sign);
+        let point = sign + whole.len();
+        room[point] = b'.';
+        room[point + 1..point + 5].copy_from_slice(&digits);
+        point + 5 - zeros
+    });
+    true
+}
+
+#[inline]
+fn write_short_float(value: f32, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    if PLAIN.contains(&f64::from(value.abs())) {
+        append_number(zmij::Buffer::new().format_finite(value), &mut out.bytes);
+        return Ok(());
+    }
+    write_unusual_short_float(value, out, depth)
+}
+
+/// Append the float of 64 bits with the same shortest form, by the rules for those.
+#[inline(never)]
+fn write_unusual_short_float(value: f32, out: &mut Output, depth: usize) -> Result<(), Refusal> {
+    let same = if value.is_finite() { zmij::Buffer::new().format_finite(value).parse().ok() } else { None };
+    write_float(same.unwrap_or(f64::from(value)), out, depth)
 }
 
 /// Append an integer as digits.

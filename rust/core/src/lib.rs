@@ -6,7 +6,7 @@
 //! A datapoint passes through these modules: [`json`] writes key and value once, with numbers converted by [`numbers`]; [`points`]
 //! holds them; [`uplink`] adds the device; [`group`] puts the datapoints of one device and timestamp side by side; [`pack`] copies
 //! them into payloads; [`attribution`] records which uplinks a payload acknowledges; [`repack`] cuts a payload for tighter limits;
-//! [`buckets`] limits when they may be sent.
+//! [`buckets`] limits when they may be sent. `table` (feature `arrow`) makes points from the columns of a table.
 
 pub mod attribution;
 pub mod buckets;
@@ -22,4 +22,6 @@ pub mod repack;
 pub mod short;
 pub mod sink;
 pub mod store;
+#[cfg(feature = "arrow")]
+pub mod table;
 pub mod uplink;

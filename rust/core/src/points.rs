@@ -72,6 +72,25 @@ impl Timestamp {
         matches!(self.0, 100_000_000..100_000_000_000 | 100_000_000_000_000..)
     }
 
+    /// Return why a time is refused, for an error.
+    ///
+    /// `shown` is the time as its owner gave it, and `millis` the milliseconds since the epoch, if it has such a number.
+    #[must_use]
+    pub fn refusal(shown: &str, millis: Option<i64>) -> String {
+        let end = Self::END;
+        let Some(millis) = millis.filter(|millis| *millis >= end) else {
+            return format!(
+                "Invalid ts {shown}: allowed are None, milliseconds since the epoch (a number from -2**62 to below {end}), \
+                 and a datetime with a timezone"
+            );
+        };
+        let unit = unit_of(millis).map_or_else(String::new, |unit| format!(", and this looks like {unit}"));
+        format!(
+            "Invalid ts {shown}: the platform stores nothing from {end} (the year 10000) on; ts is in milliseconds since the \
+             epoch{unit}"
+        )
+    }
+
     /// Return the milliseconds, if there is a timestamp.
     #[must_use]
     pub fn millis(self) -> Option<i64> {
@@ -83,6 +102,14 @@ impl Timestamp {
     pub fn or(self, other: Self) -> Self {
         if self == Self::NONE { other } else { self }
     }
+}
+
+/// Return the unit in which a number is a time between the years 2001 and 2100.
+fn unit_of(number: i64) -> Option<&'static str> {
+    let is_time = |divisor| (1_000_000_000_000..4_102_444_800_000).contains(&(number / divisor));
+    [(1000, "microseconds"), (1_000_000, "nanoseconds")]
+        .into_iter()
+        .find_map(|(divisor, unit)| is_time(divisor).then_some(unit))
 }
 
 /// Points that follow each other, share a timestamp and have different keys.
@@ -355,8 +382,13 @@ impl PointsBuilder {
     /// # Errors
     /// When the uplink becomes too large.
     pub fn push_encoded(&mut self, timestamp: Timestamp, key: &[u8], point: &[u8]) -> Result<(), TooLarge> {
-        let hash = self.hasher.hash_one(key);
         short::append(point, &mut self.out.bytes);
+        self.extend_runs(timestamp, key)
+    }
+
+    /// Count the point at the end of the bytes: in the last run, or in a new one.
+    fn extend_runs(&mut self, timestamp: Timestamp, key: &[u8]) -> Result<(), TooLarge> {
+        let hash = self.hasher.hash_one(key);
         let end = self.end()?;
         // If two keys have one hash, there is one run more than needed, which does no harm.
         let continues = self.continues_run(timestamp, hash);
@@ -385,13 +417,11 @@ impl PointsBuilder {
         key: &[u8],
         write: impl FnOnce(&mut Output) -> Result<(), E>,
     ) -> Result<(), E> {
-        let start = self.out.bytes.len();
         self.out.bytes.extend_from_slice(key);
         self.out.bytes.push(b':');
         write(&mut self.out)?;
         self.out.bytes.push(b',');
-        let point = self.out.bytes.split_off(start);
-        Ok(self.push_encoded(timestamp, key, &point)?)
+        Ok(self.extend_runs(timestamp, key)?)
     }
 
     fn continues_run(&mut self, timestamp: Timestamp, hash: u64) -> bool {

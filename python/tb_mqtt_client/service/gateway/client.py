@@ -26,6 +26,7 @@ from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAtt
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.gateway_requested_attribute_response import GatewayRequestedAttributeResponse
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.tables import open_table
 from tb_mqtt_client.service.delivery.terms import NORMAL
 from tb_mqtt_client.service.device.client import ATTRIBUTES_TIMEOUT, DeviceClient
 from tb_mqtt_client.service.gateway.device_manager import DeviceManager
@@ -248,6 +249,112 @@ class GatewayClient(DeviceClient):
         if not wait_for_publish:
             return delivery
         return await engine.wait_for(delivery, GATEWAY_TELEMETRY_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
+
+    @overload
+    async def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait_for_publish: Literal[True] = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult: ...
+    @overload
+    async def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait_for_publish: Literal[False],
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> list[DeliveryFuture]: ...
+    @overload
+    async def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = ...,
+        key: str | None = ...,
+        value: str | None = ...,
+        device: str | None = ...,
+        profile: str | None = ...,
+        wait_for_publish: bool = ...,
+        priority: Priority | PriorityName = ...,
+        expires_after: float | None = ...,
+    ) -> PublishResult | list[DeliveryFuture]: ...
+    async def send_table(
+        self,
+        table: Any,
+        *,
+        ts: str = "ts",
+        key: str | None = None,
+        value: str | None = None,
+        device: str | None = None,
+        profile: str | None = None,
+        wait_for_publish: bool = True,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> PublishResult | list[DeliveryFuture]:
+        """Send a table with timeseries of sub-devices, or of the gateway itself.
+
+        The table is read and sent in parts. While this waits for results, a few megabytes of the table are queued. Like other
+        sends, it waits while the queues are full, unless ``queue_policy`` in the configuration says otherwise. If it is
+        cancelled, rows that were accepted before are delivered. docs/tables.md describes how the types of columns are sent.
+
+        Args:
+            table: An object with the Arrow C stream interface (``__arrow_c_stream__``), such as a table of pyarrow, polars, pandas
+                (2.2 or later) or nanoarrow, or a relation of DuckDB.
+            ts: The column with the times: timestamps with a timezone, or milliseconds since the epoch.
+            key: Of a table with one datapoint a row, the column with the keys. Without it, each other column has the values of one
+                key, whose name is the column's. Nulls are left out.
+            value: The column with the values; needed with ``key``.
+            device: The column with the names of sub-devices. Devices that are not known are announced. Without it, all rows are
+                data of the gateway itself.
+            profile: The column with the profiles of devices that are announced; ``default`` without it, and for null.
+            wait_for_publish: Whether to wait for the result.
+            priority: As for ``send_timeseries``.
+            expires_after: As for ``send_timeseries``.
+
+        Returns:
+            The ``PublishResult`` of all datapoints, with the sums of all parts, or a list with one future of it if
+            ``wait_for_publish`` is false; that returns when the last row is accepted. A table without a value is a success with
+            0 datapoints.
+
+        Raises:
+            ValueError: A column is missing, occurs twice, or has a type or a name that the platform cannot store (also
+                ``UnsupportedValueError``); a row has no time, or a value that JSON does not have. The text names the column, and
+                the row, counted from 0. Rows before it may have been accepted, which a note of the exception says.
+            TypeError: ``table`` has no ``__arrow_c_stream__``, or the name of a column is not a ``str``.
+            NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
+            QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
+            NotImplementedError: The package was built without the cargo feature ``arrow``.
+        """
+        if device is None and profile is None:
+            return await super().send_table(
+                table,
+                ts=ts,
+                key=key,
+                value=value,
+                wait_for_publish=wait_for_publish,
+                priority=priority,
+                expires_after=expires_after,
+            )
+        return await self._sub_devices.send_table(
+            lambda: open_table(table, ts, key, value, device, profile, self._engine.config.round_floats),
+            wait_for_publish,
+            priority,
+            expires_after,
+        )
 
     @overload
     async def send_device_attributes(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
 from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
+from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.option_values import MQTT_5
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.option_values import MQTT_5, Priority
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.tables import Rows, TableSum, send_parts
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.formats.protocol import GatewayFormat
@@ -220,6 +223,30 @@ class SubDevices(Component):
         """Encode timeseries of a device, in the event loop; a name that is not known is announced if that is allowed."""
         self._engine.require_started()
         return self.encode_timeseries(self.session_of(device), data, metadata)
+
+    async def send_table(
+        self, open_reader: Callable[[], TableReader], wait_for_publish: bool, priority: Priority | str, expires_after: float | None
+    ) -> PublishResult | list[DeliveryFuture]:
+        """Send a table with timeseries of devices, and return its result, or a list with one future of it."""
+        engine = self._engine
+        terms = engine.terms(priority, expires_after)
+        engine.require_started()
+
+        async def accept(rows: Rows) -> tuple[EncodedUplink, DeliveryFuture]:
+            name, profile, encoded = rows
+            session = self._session_of_row(name or "", profile)
+            session.last_seen_at = now_ms()
+            return await engine.accept_part(encoded.with_device(session.identity), terms)
+
+        return await send_parts(open_reader, accept, TableSum(GATEWAY_TELEMETRY_TOPIC, 1), wait_for_publish)
+
+    def _session_of_row(self, name: str, profile: str | None) -> DeviceSession:
+        """Return the session of a device in a table, and announce the device if there is none."""
+        session = self.manager.get_by_name(name)
+        if session is None:
+            message = DeviceConnectMessage.build(name, profile) if profile else DeviceConnectMessage.build(name)
+            session, _ = self.connect_device(message)
+        return session
 
     def encode_attributes_for(self, device: DeviceSession | str, data: Any) -> EncodedUplink:
         """Encode client attributes of a device, as ``encode_timeseries_for`` does."""
