@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import re
 import resource
 import stat
@@ -744,3 +745,21 @@ async def test_the_path_in_the_environment(emulator, tmp_path, monkeypatch):
     async with make_client(emulator) as client:
         assert client.health()["store"]["path"] == str(tmp_path / "queue")
         assert engine_of(client).store.options == Store(str(tmp_path / "queue"))
+
+
+@pytest.mark.parametrize("durability", ["group", "always"])
+async def test_sends_of_many_tasks_keep_their_order_while_memory_is_full(emulator, options, durability):
+    store = options | {"durability": durability}
+    client = make_client(emulator, store=store, max_queued_messages=50, max_inflight_messages=1)
+    await client.connect()
+    sending, turns = [], random.Random(1)
+    for number in range(600):
+        sending.append(asyncio.ensure_future(send(client, {"ts": 1, "values": {f"{number:03}": 1}})))
+        if turns.random() < 0.1:
+            # Those that have begun wait for memory meanwhile.
+            await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*await asyncio.gather(*sending))
+    keys = [point.key for point in emulator.device("device").telemetry]
+    assert keys == [f"{number:03}" for number in range(600)]
+    await client.stop()

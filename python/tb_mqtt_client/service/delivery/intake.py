@@ -201,7 +201,7 @@ class Intake:
         sub_devices = self._sub_devices
         if sub_devices is not None and sub_devices.is_share_used_up and not await self._has_share(encoded, sub_devices):
             return self._dropped(encoded)
-        if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
+        if await self._take_capacity(encoded.nbytes):
             return self._accept(encoded, terms)
         return self._dropped(encoded)
 
@@ -398,6 +398,10 @@ class Intake:
             self._device_queue.append(uplink)
         else:
             self._device_queue.put(uplink)
+
+    async def _take_capacity(self, nbytes: int) -> bool:
+        """Take capacity, in the order of the callers; return False if the send is to be dropped."""
+        return self._capacity.try_take(nbytes) or await self._make_room(nbytes)
 
     async def _make_room(self, nbytes: int) -> bool:
         """Take capacity by the queue policy; return False if the send is to be dropped."""

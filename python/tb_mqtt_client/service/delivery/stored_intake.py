@@ -36,6 +36,9 @@ class StoredIntake(Intake):
         self.waits_for_disk: bool = store.waits
         self._release_oldest = release_oldest
         self._clock = clock
+        self._line = asyncio.Lock()
+        self._in_line = 0
+        """How many callers wait for space in the store or for capacity, or take it after those."""
 
     def open(self) -> None:
         """Accept sends of the running loop; the store is open."""
@@ -44,7 +47,7 @@ class StoredIntake(Intake):
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it waits neither for capacity nor for the disk, see ``Intake.try_accept``."""
-        if self._store.waits or not self._store.has_space(encoded.nbytes):
+        if self._store.waits or self._in_line or not self._store.has_space(encoded.nbytes):
             return None
         return super().try_accept(encoded, terms)
 
@@ -82,27 +85,13 @@ class StoredIntake(Intake):
             self._release_oldest()
         return super().enqueue(encoded, terms)
 
-    async def _accept_in_turn(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
-        if not self._store.has_space(encoded.nbytes):
-            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
-            self._require_not_closed()
-            if not has_space:
-                return self._dropped(encoded)
-        return await super()._accept_in_turn(encoded, terms)
-
     def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
-        return self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt, terms)
+        return not self._in_line and self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt, terms)
 
     async def _take_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for space in the store and for capacity, and accept a send of another thread."""
-        if not self._store.has_space(encoded.nbytes):
-            has_space = await self._store.make_space(encoded.nbytes, self._release_oldest)
-            self._require_not_closed()
-            if not has_space:
-                self._drop_new(encoded, receipt)
-                return
-        if self._capacity.try_take(encoded.nbytes) or await self._make_room(encoded.nbytes):
+        if await self._take_capacity(encoded.nbytes):
             self._queue(encoded, receipt, terms)
         else:
             self._drop_new(encoded, receipt)
@@ -134,6 +123,23 @@ class StoredIntake(Intake):
     def _share_changed(self, checks_each: bool) -> None:
         super()._share_changed(checks_each)
         self._store.read_more()
+
+    async def _take_capacity(self, nbytes: int) -> bool:
+        """Wait for space in the store, and take capacity, in the order of the callers; return False to drop the send."""
+        # A send that finds capacity while others wait for the disk must not overtake them: a later value of an attribute would
+        # arrive first.
+        self._in_line += 1
+        try:
+            async with self._line:
+                self._require_not_closed()
+                if not self._store.has_space(nbytes):
+                    has_space = await self._store.make_space(nbytes, self._release_oldest)
+                    self._require_not_closed()
+                    if not has_space:
+                        return False
+                return await super()._take_capacity(nbytes)
+        finally:
+            self._in_line -= 1
 
     async def _make_room(self, nbytes: int) -> bool:
         """Take capacity: move older sends to disk; by the queue policy if the disk does not work."""
