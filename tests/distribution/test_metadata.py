@@ -57,8 +57,12 @@ def test_metadata_has_no_home_page():
     assert METADATA["Home-page"] is None
 
 
+SEVERAL_VERSIONS = {"num-bigint"}
+"""Crates of which the extension has two versions: pyo3 takes num-bigint 0.4, and arrow-buffer 0.5, whose values never meet."""
+
+
 def test_extension_has_one_version_of_each_crate():
-    """Dependencies of the Rust tests are not part of the extension, so they may have several versions."""
-    command = ["cargo", "tree", "--locked", "--offline", "--workspace", "--edges", "no-dev", "--duplicates"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+    """Dependencies of tests, build scripts and macros are not part of the extension, so they may have several versions."""
+    command = ["cargo", "tree", "--locked", "--offline", "--workspace", "--edges", "normal,no-proc-macro", "--duplicates"]
+    done = subprocess.run([*command, "--depth", "0", "--prefix", "none"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines() if line} == SEVERAL_VERSIONS
