@@ -11,7 +11,9 @@ from importlib.util import find_spec
 import click
 
 from tb_mqtt_client import __version__
+from tb_mqtt_client.cli.agent import agent
 from tb_mqtt_client.cli.bench import bench
+from tb_mqtt_client.cli.config import config
 from tb_mqtt_client.cli.doctor import doctor
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.firmware import firmware
@@ -63,7 +65,7 @@ def emulator(arguments: tuple[str, ...]) -> int:
     return main(arguments)
 
 
-for _command in (send, store, watch, rpc, attributes, provision, claim, firmware, doctor, bench, demo, emulator):
+for _command in (send, agent, config, store, watch, rpc, attributes, provision, claim, firmware, doctor, bench, demo, emulator):
     tb_mqtt.add_command(_command)
 
 

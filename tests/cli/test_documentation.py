@@ -1,10 +1,13 @@
 """docs/cli.md describes every command, and every option, variable and key that it names exists."""
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
 import click
 
+from tb_mqtt_client.cli.agent_settings import AgentSettings
 from tb_mqtt_client.cli.failures import ExitCode
 from tb_mqtt_client.cli.settings import FILES_OF_SECRETS
 from tb_mqtt_client.common.config_loader import GatewayConfig
@@ -63,3 +66,12 @@ def test_documented_variables_and_keys_are_read(monkeypatch):
 def test_every_exit_code_is_documented():
     table = re.findall(r"^\| (\d+(?:, \d+)?) \|", DOCUMENT, re.MULTILINE)
     assert {int(code) for row in table for code in row.split(", ")} == set(ExitCode)
+
+
+def test_keys_of_the_agent_are_documented_with_their_defaults():
+    section = DOCUMENT.partition("\n## agent and config\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? *\|", section, re.MULTILINE)
+    assert [name for name, _ in rows] == [field.name for field in dataclasses.fields(AgentSettings)]
+    documented = {name: json.loads(default) if default else None for name, default in rows}
+    # Without a field for the time, "ts" is read.
+    assert documented == dataclasses.asdict(AgentSettings()) | {"ts_field": "ts"}

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -171,3 +172,29 @@ def test_systemd_accepts_the_unit(tmp_path):
     except FileNotFoundError:
         pytest.skip("there is no systemd here")
     assert "tb-device.service:" not in done.stderr
+
+
+# The agent.
+
+
+def test_the_configuration_of_the_agent_fits_its_unit(tmp_path):
+    unit = (FOLDER / "tb-agent.service").read_text()
+    settings = (FOLDER / "agent.toml").read_text()
+    [command] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    assert shlex.split(command)[1:] == ["agent", "--config", "/etc/tb-agent.toml"]
+    [directory] = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
+    [state] = re.findall(r"^StateDirectory=(.*)$", unit, re.MULTILINE)
+    document = tomllib.loads(settings)
+    assert document["agent"]["directory"] == directory
+    assert document["store"].startswith(f"/var/lib/{state}/")
+    # The same configuration with folders that exist here.
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "tb-agent.token").write_text("TOKEN")
+    here = (
+        settings.replace(directory, str(tmp_path / "spool")).replace("/etc/", f"{tmp_path}/").replace("/var/lib/", f"{tmp_path}/")
+    )
+    (tmp_path / "tb-agent.toml").write_text(here)
+    check = [sys.executable, "-m", "tb_mqtt_client", "config", "check", "--config", tmp_path / "tb-agent.toml"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, f"the directory {tmp_path / 'spool'}" in done.stdout) == (0, True), done.stderr

@@ -33,6 +33,9 @@ class SendOptions:
 class RecordConsumer(ABC):
     """Takes the records of one input."""
 
+    advice_on_times: str = NAME_THE_TIME
+    """How the user names the time of a record."""
+
     def __init__(self, options: SendOptions, terminal: Terminal) -> None:
         self._options = options
         self._terminal = terminal
@@ -76,7 +79,7 @@ class RecordConsumer(ABC):
                 "only the last value of a key in one millisecond is stored",
                 "warning",
             )
-            self._terminal.note(NAME_THE_TIME, "next")
+            self._terminal.note(self.advice_on_times, "next")
 
     async def _process(self, item: Parsed) -> None:
         if isinstance(item, Record):

@@ -42,6 +42,7 @@ class InputReader:
         self._parse = parse
         self._batch: Batch = []
         self._queue: asyncio.Queue[Batch | Exception | None] = asyncio.Queue(2)
+        self._is_reading = self._is_stopped = False
         self.bytes_read = 0
 
     async def batches(self) -> AsyncIterator[Batch]:
@@ -54,11 +55,26 @@ class InputReader:
         loop = asyncio.get_running_loop()
         # A daemon thread instead of an executor: reading from a terminal or pipe cannot be interrupted, and the exit of the
         # program must not wait for it.
+        self._is_reading = True
         threading.Thread(target=self._pump, args=(loop,), name="tb-mqtt input", daemon=True).start()
-        while (item := await self._queue.get()) is not None:
+        while (item := await self._next()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    async def stop(self) -> None:
+        """Read no further, and wait until the thread has ended, so that the descriptor can be closed.
+
+        A read that waits for data is not interrupted: this is for files, and for sockets that were shut down.
+        """
+        self._is_stopped = True
+        while self._is_reading:
+            await self._next()
+
+    async def _next(self) -> Batch | Exception | None:
+        item = await self._queue.get()
+        self._is_reading = isinstance(item, list)
+        return item
 
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
         def put(item: Batch | Exception | None) -> None:
@@ -71,6 +87,8 @@ class InputReader:
 
         def read() -> bytes:
             flush()
+            if self._is_stopped:
+                return b""
             chunk = os.read(self._descriptor, CHUNK)
             self.bytes_read += len(chunk)
             return chunk

@@ -23,13 +23,45 @@ MAX_PENDING = 10_000
 """Records that may be unacknowledged at a time: enough to fill the payloads, few enough to need little memory."""
 
 
+class RecordSender:
+    """Passes single records to a client."""
+
+    def __init__(self, client: DeviceClient, options: SendOptions) -> None:
+        self._client = client
+        self._options = options
+        self.sessions: dict[str, DeviceSession] = {}
+        """The sub-devices that were announced, by name."""
+
+    async def send(self, record: Record) -> asyncio.Future[PublishResult]:
+        """Pass a record to the client, and return the future of its result.
+
+        Raises:
+            ValueError: If the platform cannot store a value or a key of the record.
+        """
+        # Always in this form, because a key of the record may be called "ts".
+        timeseries = {"ts": record.ts, "values": record.values}
+        client = self._client
+        if record.device is not None and isinstance(client, GatewayClient):
+            session = self.sessions.get(record.device)
+            if session is None:
+                session, _ = await client.connect_device(record.device, self._options.device_profile)
+                self.sessions[record.device] = session
+            if self._options.attributes:
+                return await client.send_device_attributes(session, record.values, wait_for_publish=False)
+            return await client.send_device_timeseries(session, timeseries, wait_for_publish=False)
+        if self._options.attributes:
+            [delivery] = await client.send_attributes(record.values, wait_for_publish=False)
+        else:
+            [delivery] = await client.send_timeseries(timeseries, wait_for_publish=False)
+        return delivery
+
+
 class Sender(RecordConsumer):
     """Sends records through a connected client, and waits for their acknowledgements."""
 
     def __init__(self, client: DeviceClient, options: SendOptions, terminal: Terminal) -> None:
         super().__init__(options, terminal)
-        self._client = client
-        self._sessions: dict[str, DeviceSession] = {}
+        self._sender = RecordSender(client, options)
         self._pending = 0
         self._slots = asyncio.Semaphore(MAX_PENDING)
         self._all_settled = asyncio.Event()
@@ -56,7 +88,7 @@ class Sender(RecordConsumer):
                 await self._all_settled.wait()
         except TimeoutError:
             advice = "is the connection up? --verbose shows the log, and tb-mqtt doctor checks each step"
-            if self._sessions:
+            if self._sender.sessions:
                 # Unless the device is a gateway, the platform does not acknowledge its data for sub-devices
                 # (docs/platform_contract.md, section 4).
                 advice = f"is the device with these credentials marked as a gateway in ThingsBoard? {advice}"
@@ -69,7 +101,7 @@ class Sender(RecordConsumer):
     async def _accept(self, record: Record) -> None:
         await self._slots.acquire()
         try:
-            delivery = await self._send(record)
+            delivery = await self._sender.send(record)
         except ValueError:
             self._slots.release()
             raise
@@ -78,29 +110,6 @@ class Sender(RecordConsumer):
         if self._pending == 1:
             self._set_deadline()
         delivery.add_done_callback(self._settled)
-
-    async def _send(self, record: Record) -> asyncio.Future[PublishResult]:
-        """Pass a record to the client, and return the future of its result.
-
-        Raises:
-            ValueError: If the platform cannot store a value or a key of the record.
-        """
-        # Always in this form, because a key of the record may be called "ts".
-        timeseries = {"ts": record.ts, "values": record.values}
-        client = self._client
-        if record.device is not None and isinstance(client, GatewayClient):
-            session = self._sessions.get(record.device)
-            if session is None:
-                session, _ = await client.connect_device(record.device, self._options.device_profile)
-                self._sessions[record.device] = session
-            if self._options.attributes:
-                return await client.send_device_attributes(session, record.values, wait_for_publish=False)
-            return await client.send_device_timeseries(session, timeseries, wait_for_publish=False)
-        if self._options.attributes:
-            [delivery] = await client.send_attributes(record.values, wait_for_publish=False)
-        else:
-            [delivery] = await client.send_timeseries(timeseries, wait_for_publish=False)
-        return delivery
 
     def _settled(self, _delivery: asyncio.Future[PublishResult]) -> None:
         self._slots.release()

@@ -26,6 +26,8 @@ CREDENTIALS = ("access_token", "username", "password")
 SECRETS = ("access_token", "password", "private_key_password")
 PATHS = ("ca_cert", "client_cert", "private_key")
 FILES_OF_SECRETS = {"token_file": "access_token", "password_file": "password", "private_key_password_file": "private_key_password"}
+AGENT_TABLE: str = "agent"
+"""The table with the settings of ``tb-mqtt agent``, which is not a profile."""
 LIMITS_TIMEOUT = 5.0
 """Seconds to wait for the server's limits: short, because the user is waiting."""
 
@@ -219,6 +221,8 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
         if not isinstance(path, str):
             raise CommandError(f"{_place(options)}: {name} must be a path, not of type {type(path).__name__}", ExitCode.USAGE)
         profile[name] = str(folder / path)
+    if "store" in profile:
+        profile["store"] = _store_in(folder, profile["store"])
     for name, secret in FILES_OF_SECRETS.items():
         if (path := profile.pop(name, None)) is not None:
             if secret in profile:
@@ -233,24 +237,28 @@ def _from_file(options: ConnectionOptions, redactor: Redactor) -> dict[str, Any]
     return profile
 
 
+def _store_in(folder: Path, store: Any) -> Any:
+    """Return the store of a file with its path relative to the folder of the file. What is not a store is refused later."""
+    match store:
+        case str(path) if path:
+            return str(folder / path)
+        case {"path": str(path)} if path:
+            return store | {"path": str(folder / path)}
+    return store
+
+
 def _profile(path: Path, name: str | None) -> dict[str, Any]:
     """Return one profile of a file: the table with the given name, or the keys outside any table.
 
     Raises:
         CommandError: If the file cannot be read, is not TOML, or does not contain the profile.
     """
-    try:
-        # Some editors on Windows start a file with a byte order mark.
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
-    except ValueError as error:
-        raise CommandError(f"--config: {path} is not valid TOML: {error}", ExitCode.USAGE) from error
+    document = _document(path)
     # The value of an option may be a table, too.
     options = GatewayConfig.option_names()
-    profiles = {key: value for key, value in document.items() if isinstance(value, dict) and key not in options}
+    profiles = {key: value for key, value in document.items() if isinstance(value, dict) and key not in {*options, AGENT_TABLE}}
     if name is None:
-        plain: Mapping[str, Any] = {key: value for key, value in document.items() if key not in profiles}
+        plain: Mapping[str, Any] = {key: value for key, value in document.items() if key not in {*profiles, AGENT_TABLE}}
         if not plain and profiles:
             raise CommandError(f"--config: {path} has profiles only", ExitCode.USAGE, f"give --profile {'|'.join(profiles)}")
         return dict(plain)
@@ -258,3 +266,25 @@ def _profile(path: Path, name: str | None) -> dict[str, Any]:
         there_are = ", ".join(profiles) or "none"
         raise CommandError(f"--profile: {path} has no [{name}]", ExitCode.USAGE, f"its profiles: {there_are}")
     return dict(profiles[name])
+
+
+def table_of(path: Path, name: str) -> dict[str, Any]:
+    """Return a table of a file; an empty one if there is none.
+
+    Raises:
+        CommandError: If the file cannot be read, is not TOML, or has another value with this name.
+    """
+    found = _document(path).get(name, {})
+    if not isinstance(found, dict):
+        raise CommandError(f"--config: {name!r} in {path} must be a table: [{name}]", ExitCode.USAGE)
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        # Some editors on Windows start a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CommandError(f"--config: {path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
+    except ValueError as error:
+        raise CommandError(f"--config: {path} is not valid TOML: {error}", ExitCode.USAGE) from error
