@@ -62,7 +62,7 @@ class TableSum:
         """
         self.delivery: DeliveryFuture = asyncio.get_running_loop().create_future()
         """The future of the result of all parts."""
-        self.datapoints = 0
+        self.datapoints: int = 0
         """Datapoints that were accepted."""
         self._sum: PublishResult | None = None
         self._empty = topic, qos
