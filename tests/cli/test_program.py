@@ -136,7 +136,8 @@ async def test_token_file_keeps_the_token_out_of_the_process_list(tb_mqtt, emula
     emulator.on_publish = lambda publish: (arrived.set(), Verdict.ignore())[1] if publish.topic.endswith("/telemetry") else None
     del device["TB_ACCESS_TOKEN"]
     process = await tb_mqtt.start("send", "a=1", "--token-file", str(tmp_path / "token"), env=device)
-    await arrived.wait()
+    async with asyncio.timeout(60):
+        await arrived.wait()
     listed = await asyncio.to_thread(Path(f"/proc/{process.pid}/cmdline").read_bytes)
     # Nothing is acknowledged: it would wait for that before it ends.
     process.kill()

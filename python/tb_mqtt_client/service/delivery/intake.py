@@ -234,7 +234,8 @@ class Intake:
             NotConnectedError: The client was stopped meanwhile.
         """
         await asyncio.sleep(0)
-        self._turn_at = self._accepted + self._sends_until_accept
+        # While shares are watched, each send passes here, also after one that was dropped.
+        self._turn_at = self._accepted + (0 if self.watches_share else self._sends_until_accept)
         if self._closed:
             # Nothing would resolve the future of a send.
             self.require_open()
