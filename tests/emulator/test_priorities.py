@@ -64,7 +64,9 @@ async def test_sends_of_other_threads_have_a_priority_and_expire(emulator, clien
     loop = asyncio.get_running_loop()
 
     def send(priority, expires_after=None):
-        sends = [(client.encode_timeseries({f"{priority} {number}": 1}), loop.create_future()) for number in range(2)]
+        # Datapoints with the same timestamp are packed together.
+        data = [{"ts": number * 10 + len(priority), "values": {f"{priority} {number}": 1}} for number in range(2)]
+        sends = [(client.encode_timeseries(one), loop.create_future()) for one in data]
         client.submit_many(sends, priority=priority, expires_after=expires_after)
         return [receiver for _, receiver in sends]
 
