@@ -41,7 +41,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
-# A line below each public name says where to import it from; the module that defines it matters to nobody else.
+# A line below each public name says where to import it from. Readers do not need the module that defines it.
 add_module_names = False
 
 # References to names of this package must resolve, unless they are private or type variables. Python's own documentation is not

@@ -6,8 +6,14 @@ import errno
 import os
 import shutil
 
+from tb_mqtt_client.common.exceptions import StoreFullError
 from tb_mqtt_client.entities.store import Store
 from tb_mqtt_client.service.store.log import SendLog
+
+
+def full_error(options: Store) -> StoreFullError:
+    """Return the error of a send that does not fit in the store with these options."""
+    return StoreFullError(options.path, options.max_bytes, options.min_free)
 
 
 class Bounds:

@@ -18,7 +18,7 @@ from tb_mqtt_client.service.delivery.backlog import BacklogLeft
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.send_store import StoredQueues
 from tb_mqtt_client.service.delivery.work_item import FUTURE, QueuedUplink
-from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.bounds import Bounds, full_error
 from tb_mqtt_client.service.store.due import DueSends
 from tb_mqtt_client.service.store.forks import watch_forks
 from tb_mqtt_client.service.store.group_commit import GroupCommit
@@ -351,7 +351,7 @@ class DiskStore:
 
     def full_error(self) -> StoreFullError:
         """Return the error of a send that does not fit and does not wait."""
-        return StoreFullError(self.options.path, self.options.max_bytes, self.options.min_free)
+        return full_error(self.options)
 
     async def make_space(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
         """Wait, raise or drop until a send fits, as the user chose. Return False if the send itself is to be dropped.

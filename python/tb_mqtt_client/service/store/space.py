@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from tb_mqtt_client.common.exceptions import StoreFullError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.entities.store import Store, WhenFull
-from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.bounds import Bounds, full_error
 from tb_mqtt_client.service.store.due import drop_due
 from tb_mqtt_client.service.store.group_commit import GroupCommit
 from tb_mqtt_client.service.store.log import DroppedSend, SendLog
@@ -90,12 +89,12 @@ class StoreSpace:
             if self._log.backlog_sends and await self._dropped_by(partial(drop_due, self._log, options.max_age)):
                 continue
             if options.on_full is WhenFull.RAISE:
-                raise StoreFullError(options.path, options.max_bytes, options.min_free)
+                raise full_error(options)
             if options.on_full is WhenFull.DROP_NEWEST:
                 return False
             if nbytes > options.max_bytes // LARGEST_PART:
                 # It would wait forever, or drop everything else for nothing.
-                raise StoreFullError(options.path, options.max_bytes, options.min_free)
+                raise full_error(options)
             if options.on_full is WhenFull.DROP_OLDEST and await self._drop_oldest(nbytes, release_oldest):
                 continue
             if self._waiters is None:

@@ -6,10 +6,9 @@ from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.exceptions import StoreFullError
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.entities.store import Store
-from tb_mqtt_client.service.store.bounds import Bounds
+from tb_mqtt_client.service.store.bounds import Bounds, full_error
 from tb_mqtt_client.service.store.native_log import open_log, owner_of
 
 FILE_BYTES = 8 * 2**20
@@ -82,7 +81,7 @@ class StoreWriter:
             return
         nbytes = sum(uplink.nbytes for uplink in uplinks)
         if not self._bounds.fits(nbytes):
-            raise StoreFullError(self._options.path, self._options.max_bytes, self._options.min_free)
+            raise full_error(self._options)
         self._bounds.check(nbytes)
         accepted = now_ms()
         sends = [(uplink, number, accepted, 0, 0) for number, uplink in enumerate(uplinks, self._log.next_number)]
