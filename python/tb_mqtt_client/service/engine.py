@@ -646,6 +646,8 @@ class Engine:
 
     async def accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
         """Accept a send, and return the future of its result, see ``Intake.accept``."""
+        # Not every caller has called ``try_accept`` before.
+        self.require_started()
         return await self.intake.accept(encoded, terms)
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:

@@ -188,9 +188,7 @@ class FirmwareUpdater(Component):
             now = self._last_report_ts = max(now, self._last_report_ts + 1)
         data = {"ts": now, "values": values}
         try:
-            encoded = self._engine.encode_timeseries(data)
-            if self._engine.try_accept(encoded, None) is None:
-                await self._engine.accept(encoded, None)
+            await self._engine.accept(self._engine.encode_timeseries(data), None)
         except (BackpressureException, NotConnectedError) as error:
             # The update continues: an installed image stays installed even if its state cannot be reported.
             logger.warning("The state of an update was not reported to the platform: %s. Not sent: %s", error, values)
