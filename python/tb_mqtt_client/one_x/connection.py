@@ -15,9 +15,9 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.one_x.core import Answer, DeviceCore
-from tb_mqtt_client.one_x.publish_info import SentMessage
+from tb_mqtt_client.one_x.publish_info import Pending, RecordInfo, SentMessage
 from tb_mqtt_client.service.life_cycle import ClientState
-from tb_mqtt_client.sync.pending import Delivery, PendingResult
+from tb_mqtt_client.sync.pending import Delivery, PendingResult, Waiters
 from tb_mqtt_client.sync.runtime import Runtime
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Connection:
         """
         self.core = core
         self.runtime: Runtime = Runtime(core)
+        self.waiters: Waiters = self.runtime.waiters
         self.get_timeout = get_timeout
         self.forgives_refusals = forgives_refusals
         self._is_released = False
@@ -121,10 +122,10 @@ class Connection:
         self.core.submit(uplink, delivery, None)
         return SentMessage(delivery, self)
 
-    def send_record(self, device: str, record: dict[str, Any]) -> SentMessage | None:
+    def send_record(self, device: str, record: dict[str, Any]) -> RecordInfo | None:
         """Send one record of telemetry with a time, see ``DeviceCore.send_record``; return None if it needs the ordinary way."""
-        delivery: Delivery = PendingResult(self.runtime.waiters)
-        return SentMessage(delivery, self) if self.core.send_record(device, record, delivery) else None
+        info = RecordInfo(self)
+        return info if self.core.send_record(device, record, info) else None
 
     def deliver(self, make: Callable[[], Coroutine[Any, Any, DeliveryFuture]]) -> SentMessage:
         """Queue a message, and return it.
@@ -186,7 +187,7 @@ class Connection:
 
     # Waiting, see ``Waiting``.
 
-    def wait(self, delivery: Delivery) -> bool:
+    def wait(self, delivery: Pending) -> bool:
         """Wait for a result; only for a moment if nothing was acknowledged since the last wait that was too long.
 
         The IoT Gateway waits for each of thousands of messages in turn. If the server acknowledges nothing, only the first one of

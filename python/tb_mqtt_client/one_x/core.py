@@ -60,9 +60,10 @@ class DeviceCore(DeviceClient):
                 return False
             identity = session.identity
         engine = self._engine
+        if not engine.life.accepts_sends:
+            return False
         try:
             uplink = EncodedUplink.timeseries(record, 0, identity, True)
-            engine.require_accepting()
             engine.message_service.submissions.put(uplink, receiver)
         except (ValueError, TypeError, NotConnectedError):
             return False

@@ -413,8 +413,7 @@ class TBDeviceMqttClient:
         connection = self._connection
         if connection is None or type(telemetry) is not dict or type(telemetry.get("ts")) is not int or "metadata" in telemetry:
             return None
-        message = connection.send_record(device, telemetry)
-        return None if message is None else TBPublishInfo([message])
+        return connection.send_record(device, telemetry)
 
     def _send(self, encoded: Encoded, device: str) -> TBPublishInfo:
         connection = self._connection

@@ -111,7 +111,6 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         )
         self._gw_subscriptions: dict[int, str] = {}
         """The subscribed topics. SDK 1.x removed them when they were acknowledged; the IoT Gateway looks for two of them."""
-        self._identities: dict[str, DeviceIdentity] = {}
         self._sub_device_updates = AttributeSubscriptions()
         self.devices_server_side_rpc_request_handler: Callable[..., Any] | None = None
         self.device_disconnect_callback: Callable[..., Any] | None = None

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode, ReasonCode
 from tb_mqtt_client.one_x import settings
-from tb_mqtt_client.sync.pending import Delivery
+from tb_mqtt_client.sync.pending import Waiters
 
 _CODES: Final[dict[int, int]] = {
     LocalReasonCode.NOT_DELIVERED: 7,
@@ -31,11 +31,33 @@ class Waiting(Protocol):
     def forgives_refusals(self) -> bool:
         """Whether data that the platform will never take has the code 0, because the program would send it again forever."""
 
-    def wait(self, delivery: Delivery) -> bool:
+    @property
+    def waiters(self) -> Waiters:
+        """Wakes the threads that wait for results."""
+
+    def wait(self, delivery: Pending) -> bool:
         """Wait for a result for a limited time, and return whether it is there."""
 
     def not_yet(self) -> int:
         """Return the code of a message whose result is not there in time."""
+
+
+class Pending(Protocol):
+    """The pending result of a send."""
+
+    def done(self) -> bool:
+        """Return whether the result is there; never waits."""
+
+    def result(self, timeout: float | None = None) -> PublishResult:
+        """Wait for the result, and return it; raise ``TimeoutError`` after ``timeout`` seconds."""
+
+
+def code_of(result: PublishResult, waiting: Waiting) -> int:
+    """Return the code that a result has in ``TBPublishInfo``."""
+    code = result.reason_code
+    if code == 0 or (code > 0 and waiting.forgives_refusals):
+        return 0
+    return _CODES.get(code, 13)
 
 
 class SentMessage:
@@ -43,14 +65,14 @@ class SentMessage:
 
     __slots__ = ("_delivery", "_waiting")
 
-    def __init__(self, delivery: Delivery, waiting: Waiting) -> None:
+    def __init__(self, delivery: Pending, waiting: Waiting) -> None:
         self._delivery = delivery
         self._waiting = waiting
 
     @property
     def rc(self) -> int:
         """The code of the result; 0 while there is none."""
-        return self._code(self._delivery.result(0)) if self._delivery.done() else 0
+        return code_of(self._delivery.result(0), self._waiting) if self._delivery.done() else 0
 
     @property
     def mid(self) -> int:
@@ -85,13 +107,7 @@ class SentMessage:
         if not delivery.done() and not self._waiting.wait(delivery):
             return self._waiting.not_yet()
         result = delivery.result(0)
-        return self._code(result) if result.reason_code else 0
-
-    def _code(self, result: PublishResult) -> int:
-        code = result.reason_code
-        if code == 0 or (code > 0 and self._waiting.forgives_refusals):
-            return 0
-        return _CODES.get(code, 13)
+        return code_of(result, self._waiting) if result.reason_code else 0
 
 
 class RefusedMessage:
@@ -206,6 +222,68 @@ class TBPublishInfo:
 
     def _messages(self) -> Sequence[Any]:
         return self.message_info if isinstance(self.message_info, list) else [self.message_info]
+
+
+class RecordInfo(TBPublishInfo):
+    """The result of a record that is sent as it is. Most sends are such records, so this one object is everything that one makes.
+
+    It is the receiver of the result, and the pending result of its only message.
+    """
+
+    __slots__ = ("_result", "_waiting")
+
+    def __init__(self, waiting: Waiting) -> None:
+        """Wait for the result of a send."""
+        self._waiting = waiting
+        self._result: PublishResult | None = None
+
+    @property
+    def message_info(self) -> Any:
+        """A list with the message."""
+        return [SentMessage(self, self._waiting)]
+
+    def get(self) -> int:
+        """As ``TBPublishInfo.get``."""
+        result = self._result
+        if result is None:
+            if not self._waiting.wait(self):
+                return self._waiting.not_yet()
+            result = self.result(0)
+        return code_of(result, self._waiting) if result.reason_code else 0
+
+    def is_settled(self) -> bool:
+        """Return whether the result is there; never waits."""
+        return self._result is not None
+
+    def done(self) -> bool:
+        """Return whether the result is there; never waits."""
+        return self._result is not None
+
+    def cancelled(self) -> bool:
+        """Return False: the result is always wanted."""
+        return False
+
+    def result(self, timeout: float | None = None) -> PublishResult:
+        """Wait for the result, and return it.
+
+        Args:
+            timeout: Seconds; ``None`` for no limit.
+
+        Raises:
+            TimeoutError: The result is not there in time.
+            RuntimeError: This thread runs an event loop, which must not be blocked, or the client is broken.
+        """
+        if self._result is None:
+            self._waiting.waiters.wait(self, timeout)
+        assert self._result is not None
+        return self._result
+
+    def set_result(self, result: PublishResult, /) -> None:
+        """Take the result; the client calls this in its event loop."""
+        self._result = result
+        waiters = self._waiting.waiters
+        if not waiters.is_due:
+            waiters.schedule()
 
 
 class SentMessages:

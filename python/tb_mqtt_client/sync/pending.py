@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 from contextvars import Context, copy_context
 from threading import Lock, get_ident
 from time import monotonic
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from tb_mqtt_client.common.async_utils import seconds_or_none
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -39,6 +39,13 @@ class _Failure:
         self.error = error
 
 
+class Awaited(Protocol):
+    """A result that the event loop sets, and that then calls ``Waiters.schedule`` unless ``is_due`` is true."""
+
+    def done(self) -> bool:
+        """Return True if the result is there; never waits."""
+
+
 class Waiters:
     """Wakes the threads that wait for the results of one client."""
 
@@ -52,7 +59,7 @@ class Waiters:
         self.is_due: bool = False
         """Whether the event loop will wake the threads whose results are there."""
         self._lock = Lock()
-        self._waiting: list[tuple[PendingResult[Any], Lock]] = []
+        self._waiting: list[tuple[Awaited, Lock]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._broken = ""
@@ -117,7 +124,7 @@ class Waiters:
                 "and GatewayClient), or call it in another thread, for example with asyncio.to_thread"
             )
 
-    def wait(self, result: PendingResult[Any], timeout: float | None, *, is_short: bool = False) -> None:
+    def wait(self, result: Awaited, timeout: float | None, *, is_short: bool = False) -> None:
         """Wait until a result is there. For ``is_short`` see ``require_may_wait``.
 
         Raises:

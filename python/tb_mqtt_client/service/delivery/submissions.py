@@ -149,7 +149,27 @@ class Submissions:
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or the data is not on disk by
                 then; it is in memory, and is sent and written nevertheless.
         """
-        if not self._intake.waits_for_disk:
+        intake, entries, capacity, nbytes = self._intake, self._entries, self._capacity, uplink.nbytes
+        crossing = len(entries)
+        # Most sends need not wait, and pass without a further call. The comparisons are those of `_seems_full`.
+        if (
+            terms is None
+            and not intake.waits_for_disk
+            and not intake.watches_share
+            and self._waiting is None
+            and crossing < MAX_CROSSING
+            and crossing * nbytes <= MAX_CROSSING_BYTES
+            and capacity.sends + crossing < capacity.max_sends
+            and capacity.nbytes + nbytes <= capacity.max_bytes
+        ):
+            entry = (uplink, receiver, terms)
+            entries.append(entry)
+            if not self._woken:
+                self._wake(self.accept_now)
+            if self._closed:
+                self._refuse(entry)
+            return
+        if not intake.waits_for_disk:
             self._put(uplink, receiver, timeout, terms)
             return
         _require_no_running_loop("With the durability 'always', a send waits for the disk")
