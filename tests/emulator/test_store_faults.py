@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import threading
+from types import SimpleNamespace
 
 import pytest
 from device_peer import make_client
@@ -122,6 +123,18 @@ async def test_sends_that_wait_for_space_go_on_when_others_are_acknowledged_befo
     assert all(result.is_successful() for result in results)
     assert client.health()["store"]["commits"] == 0
     await client.stop()
+
+
+@pytest.mark.parametrize("free", [0, 4096])
+async def test_a_connected_client_sends_while_other_files_take_all_space(emulator, path, monkeypatch, free):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    client = make_client(emulator, store={"path": path, "min_free": 0, "durability": "always"})
+    await client.connect()
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(*[client.send_timeseries({f"k{number}": "x" * 5000}) for number in range(50)])
+    assert all(result.is_successful() for result in results)
+    await client.stop()
+    assert client.statistics.acknowledged == 50
 
 
 async def test_sends_that_leave_memory_are_counted_once(emulator, path, disk):

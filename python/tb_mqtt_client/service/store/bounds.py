@@ -29,14 +29,11 @@ class Bounds:
 
     def fits(self, nbytes: int) -> bool:
         """Return whether this number of bytes may be written, in addition to what is on disk."""
-        if self._log.disk_bytes + nbytes > self._max_bytes:
-            return False
-        return self._free is None or self._free - nbytes >= self._min_free
+        return self.is_within_max_bytes(nbytes) and (self._free is None or self._free - nbytes >= self._min_free)
 
-    @property
-    def lacks_free_space(self) -> bool:
-        """Whether other files leave less of the file system free than the store has to."""
-        return self._free is not None and self._free < self._min_free
+    def is_within_max_bytes(self, nbytes: int) -> bool:
+        """Return whether the store may take this number of bytes in addition, if the file system has them."""
+        return self._log.disk_bytes + nbytes <= self._max_bytes
 
     def measure(self) -> None:
         """Find out how much of the file system is free. Run in the thread of the store."""

@@ -74,7 +74,10 @@ class StoreSpace:
             return False
         if bounds.fits(unwritten + nbytes):
             return True
-        return bounds.lacks_free_space and unwritten <= WHILE_FULL_BYTES and self._is_online() and not self._log.backlog_sends
+        if not bounds.is_within_max_bytes(unwritten + nbytes):
+            return False
+        # Other files take the space.
+        return unwritten <= WHILE_FULL_BYTES and self._is_online() and not self._log.backlog_sends
 
     async def make(self, nbytes: int, release_oldest: Callable[[], int]) -> bool:
         """Wait, raise or drop until a send fits or the log is closed. Return False if the send itself is to be dropped.
