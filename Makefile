@@ -10,6 +10,7 @@ KILLS ?= 500
 FUZZ_SECONDS ?= 60
 GATEWAY ?=
 WRITE ?=
+SDK2 ?=
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -111,11 +112,26 @@ fmt: $(STAMPS)/group-lint rust-toolchain ## Fix what the linters can fix
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto ## Run the benchmarks (BENCH_ARGS="-k import" for some); WRITE=1 updates README.md and docs/performance.md
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto peers ## Run the benchmarks (BENCH_ARGS="-k import" for some); WRITE=1 updates README.md and docs/performance.md; SDK2=path adds SDK 2.0
 	@mkdir -p .benchmarks
-	$(BIN)/python -m pytest $(if $(findstring benches/,$(BENCH_ARGS)),,benches) $(BENCH_ARGS) --benchmark-json=.benchmarks/latest.json
-	$(BIN)/python benches/report.py .benchmarks/latest.json $(if $(filter 1,$(WRITE)),--write)
+	@# A row that fails, such as that of a peer that is not installed, must not hide the others.
+	failed=0; $(BIN)/python -m pytest $(if $(findstring benches/,$(BENCH_ARGS)),,benches) $(BENCH_ARGS) \
+	  --benchmark-json=.benchmarks/latest.json || failed=$$?; \
+	$(BIN)/python benches/report.py .benchmarks/latest.json $(if $(filter 1,$(WRITE)),--write) && exit $$failed
 	$(if $(filter 1,$(WRITE)),$(BIN)/python benches/pictures.py .benchmarks/latest.json docs/performance)
+
+# Programs to compare with, each in an environment of its own: an SDK has modules with the names of this package, and the SDK 1.x brings
+# its own build of paho-mqtt. A peer that cannot be installed is reported by its rows.
+PEERS := $(VENV)/peers
+
+.PHONY: peers
+peers: $(STAMPS)/peer-sdk1 $(STAMPS)/peer-mqtt $(if $(SDK2),$(STAMPS)/peer-sdk2)
+
+$(STAMPS)/peer-%: pyproject.toml | $(STAMPS)/venv
+	@echo "Installing programs to compare with into $(PEERS)/$* ..."
+	@rm -rf $(PEERS)/$* && $(PYTHON) -m venv --without-pip $(PEERS)/$*
+	@$(PIP) --python $(PEERS)/$* install --group peer-$* $(if $(filter sdk2,$*),$(SDK2)) && touch $@ || { \
+	  echo "It cannot be installed, so its rows will fail." >&2; rm -rf $(PEERS)/$*; }
 
 # The flags that cargo-fuzz passes, without the sanitizers, which need a nightly compiler.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -1,6 +1,8 @@
 """Rules of all benchmarks: a release build, the same garbage collector settings for all peers, and a checked result."""
 
 import gc
+import statistics
+import time
 
 import pytest
 
@@ -31,9 +33,23 @@ def measure(benchmark):
         assert correct(work()), f"{peer} gave a wrong result for {case}"
         benchmark.group = case
         benchmark.extra_info.update(peer=peer, correct=True, **facts)
-        return benchmark(work)
+        measured = benchmark(work)
+        benchmark.extra_info["cpu_seconds"] = cpu_seconds(work)
+        return measured
 
     return run
+
+
+def cpu_seconds(work, rounds=5, shortest=0.01):
+    """Return the CPU time of one call of a function: the median of some rounds, which are not too short to measure."""
+    found = []
+    for _ in range(rounds):
+        calls, began = 0, time.process_time()
+        while time.process_time() - began < shortest:
+            work()
+            calls += 1
+        found.append((time.process_time() - began) / calls)
+    return statistics.median(found)
 
 
 @pytest.fixture

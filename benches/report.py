@@ -21,13 +21,19 @@ README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One case: its peer and unit, its target, and whether more is better."""
+    """One case: its peer and unit, its target, and whether more is better.
+
+    ``by`` names the fact that is compared in place of the time, such as ``cpu_seconds``. The peer of an optional row needs sources
+    that the user has to give.
+    """
 
     case: str
     peer: str | None
     unit: str
     target: float
     more_is_better: bool
+    by: str | None = None
+    optional: bool = False
 
 
 ROWS = [
@@ -35,6 +41,17 @@ ROWS = [
     Row("dicts to payloads: gateway, 10,000 sends of 10 datapoints, 50 devices", "orjson.dumps", "x its throughput", 0.75, True),
     Row("dicts to payloads: device, 10,000 sends of 10 datapoints", "orjson.dumps", "x its throughput", 0.75, True),
     Row("dicts to payloads: device, one send of 100,000 datapoints", "orjson.dumps", "x its throughput", 0.75, True),
+    Row("dicts to payloads: gateway, 1000 sends of 100 datapoints, 50 devices", "SDK 1.13", "x its throughput", 10.0, True),
+    Row(
+        "dicts to payloads: gateway, 1000 sends of 100 datapoints, 50 devices",
+        "SDK 2.0",
+        "x its throughput",
+        10.0,
+        True,
+        optional=True,
+    ),
+    Row("dicts to payloads: device, 10,000 sends of 10 datapoints", "SDK 1.13", "x its throughput", 10.0, True),
+    Row("dicts to payloads: device, 10,000 sends of 10 datapoints", "SDK 2.0", "x its throughput", 10.0, True, optional=True),
     Row("entries to payloads: gateway, 1000 sends of 100 datapoints, 50 devices", "orjson.dumps", "x its throughput", 0.75, True),
     Row("entries to payloads: gateway, 10,000 sends of 10 datapoints, 50 devices", "orjson.dumps", "x its throughput", 0.75, True),
     Row("entries to payloads: device, 10,000 sends of 10 datapoints", "orjson.dumps", "x its throughput", 0.75, True),
@@ -66,6 +83,39 @@ ROWS = [
     Row("gateway, 10 devices, 1000 entries per send", "by hand", "x its datapoints per second", 0.6, True),
     Row("CPU time of a send of one datapoint, not awaited, to its acknowledgement", None, "µs", 2.6, False),
     Row("CPU time of an enqueued send of one datapoint, to its acknowledgement", None, "µs", 2.0, False),
+    Row("device, one datapoint per send, not awaited", "paho-mqtt", "x its sends per second", 3.0, True),
+    Row("device, one datapoint per send, not awaited", "aiomqtt", "x its sends per second", 3.0, True),
+    Row("device, one datapoint per send, not awaited", "SDK 1.13", "x its sends per second", 5.0, True),
+    Row("device, one datapoint per send, not awaited", "SDK 1.13", "x its sends of a CPU second", 10.0, True, "cpu_seconds"),
+    Row(
+        "device, one datapoint per send, not awaited",
+        "SDK 2.0",
+        "x its sends of a CPU second",
+        10.0,
+        True,
+        "cpu_seconds",
+        optional=True,
+    ),
+    Row("gateway, 200 devices, a dict of 10 keys per send, not awaited", "paho-mqtt", "x its datapoints per second", 3.0, True),
+    Row("gateway, 200 devices, a dict of 10 keys per send, not awaited", "aiomqtt", "x its datapoints per second", 3.0, True),
+    Row("gateway, 200 devices, a dict of 10 keys per send, not awaited", "SDK 1.13", "x its datapoints per second", 5.0, True),
+    Row(
+        "gateway, 200 devices, a dict of 10 keys per send, not awaited",
+        "SDK 1.13",
+        "x its datapoints of a CPU second",
+        10.0,
+        True,
+        "cpu_seconds",
+    ),
+    Row(
+        "gateway, 200 devices, a dict of 10 keys per send, not awaited",
+        "SDK 2.0",
+        "x its datapoints of a CPU second",
+        10.0,
+        True,
+        "cpu_seconds",
+        optional=True,
+    ),
     Row("latency of one awaited send, p50", "by hand", "x its time", 1.5, False),
     Row("10,000 sub-devices announced and streaming", "100 sub-devices", "x the time of a datapoint", 1.5, False),
     Row(
@@ -132,14 +182,29 @@ class Results:
             self._by_peer[one["group"], one["extra_info"]["peer"]] = one
 
     def number(self, row):
-        native = self._value(row.case, "native")
+        native = self._value(row, "native")
         if row.peer is None:
             return native
-        peer = self._value(row.case, row.peer)
+        peer = self._value(row, row.peer)
         return peer / native if row.more_is_better else native / peer
+
+    def has(self, case, peer):
+        return (case, peer) in self._by_peer
+
+    def cpu(self, row, count):
+        """Return the CPU time of this package and of the peer for one datapoint or send, as ``count`` says; empty if unknown."""
+        shown = []
+        for peer in ("native", row.peer) if row.peer else ("native",):
+            facts = self._by_peer[row.case, peer]["extra_info"]
+            if "cpu_seconds" not in facts or not facts.get(count):
+                return ""
+            shown.append(nanoseconds(1e9 * facts["cpu_seconds"] / facts[count]))
+        return " / ".join(shown)
 
     def missing(self, row):
         """Return a line for each benchmark that a row needs and that is not in the results."""
+        if row.optional and not self.has(row.case, row.peer):
+            return []
         peers = ("native",) if row.peer is None else ("native", row.peer)
         return [f"{row.case} ({peer})" for peer in peers if (row.case, peer) not in self._by_peer]
 
@@ -148,31 +213,43 @@ class Results:
         cases = {row.case for row in ROWS} | THROUGHPUT.keys() | LATENCY.keys()
         return sorted(f"{case} ({peer})" for case, peer in self._by_peer if case not in cases)
 
-    def _value(self, case, peer):
-        """Return the number that a benchmark computed itself, in the row's unit, or its median time."""
-        found = self._by_peer[case, peer]
+    def _value(self, row, peer):
+        """Return the fact of a row, or the number that a benchmark computed itself, in the row's unit, or its median time."""
+        found = self._by_peer[row.case, peer]
+        if row.by is not None:
+            return found["extra_info"][row.by]
         return found["extra_info"].get("value", found["stats"]["median"])
 
 
 def table(results):
-    lines = ["| case | peer | measured | target | |", "|---|---|---|---|---|"]
+    lines = ["| case | peer | measured | target | | CPU of a datapoint | CPU of a send |", "|---|---|---|---|---|---:|---:|"]
     for row in ROWS:
-        if results.missing(row):
+        bound = "at least" if row.more_is_better else "at most"
+        if row.peer and results.has(row.case, "native") and not results.has(row.case, row.peer):
+            if not row.optional:
+                lines.append(f"| {row.case} | `{row.peer}` | peer not measured | {bound} {row.target:g} | **missed** | | |")
+            continue
+        if results.missing(row) or not results.has(row.case, "native"):
             continue
         number = results.number(row)
         reached = number >= row.target if row.more_is_better else number <= row.target
-        bound = "at least" if row.more_is_better else "at most"
         shown = f"{number:.0f}" if number >= 100 else f"{number:.2f}"
         peer = f"`{row.peer}`" if row.peer else ""
+        cpu = f"{results.cpu(row, 'datapoints')} | {results.cpu(row, 'calls')}"
         mark = "met" if reached else "**missed**"
-        lines.append(f"| {row.case} | {peer} | {shown} {row.unit} | {bound} {row.target:g} | {mark} |")
+        lines.append(f"| {row.case} | {peer} | {shown} {row.unit} | {bound} {row.target:g} | {mark} | {cpu} |")
     return "\n".join(lines)
 
 
 def highlights(results):
     """Return the list of ratios for the README."""
-    rows = {row.case: row for row in ROWS}
+    # The first row of a case is that of the program by hand.
+    rows = {row.case: row for row in reversed(ROWS)}
     return "\n".join(f"- {line.format(f'**{results.number(rows[case]):.2f} ×**')}" for case, line in HIGHLIGHTS.items())
+
+
+def nanoseconds(value):
+    return f"{value / 1000:.1f} us" if value >= 1000 else f"{value:.0f} ns"
 
 
 def table_of_sizes(curves):
@@ -240,7 +317,7 @@ def main():
     sizes = "" if without_sizes else table_of_sizes(curves)
     latencies = "" if without_latencies else table_of_latencies(curves)
     print(*filter(None, (ratios, sizes, latencies)), sep="\n\n")
-    missing = [line for row in ROWS for line in results.missing(row)] + without_sizes + without_latencies
+    missing = list(dict.fromkeys(line for row in ROWS for line in results.missing(row))) + without_sizes + without_latencies
     unknown = results.unknown()
     if missing:
         print("\nNot in these results:", *missing, sep="\n  ")

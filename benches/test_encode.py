@@ -56,7 +56,7 @@ def test_dict_to_uplink(measure, case, peer):
         def correct(data):
             return orjson.loads(data) == VALUES
 
-    measure(case, peer, work, correct, calls=len(calls))
+    measure(case, peer, work, correct, calls=len(calls), datapoints=10 * len(calls))
 
 
 @pytest.mark.parametrize("peer", ["native", "plain class"])
@@ -71,4 +71,4 @@ def test_entries(measure, peer):
 
     key, value = ENTRIES[-1]
     correct = partial(lambda entry: (entry.key, entry.value, entry.ts) == (key, value, FIRST_TS))
-    measure(case, peer, work, correct, calls=len(ENTRIES))
+    measure(case, peer, work, correct, calls=len(ENTRIES), datapoints=len(ENTRIES))

@@ -73,7 +73,7 @@ def test_packing(measure, case, peer):
     form, calls, datapoints, devices, gateway = CASES[case]
     corpus = telemetry(calls, datapoints, devices)
     document = corpus.grouped if gateway else corpus.grouped["device 0"]
-    facts = {"datapoints": calls * datapoints}
+    facts = {"datapoints": calls * datapoints, "calls": calls}
     if peer == "native":
         work = packing_work(form, corpus.calls, gateway)
         measure(case, peer, work, partial(same_points, corpus.grouped, gateway), **facts)
@@ -89,4 +89,4 @@ def test_packing_against_the_reference(measure, peer):
     corpus = telemetry(20, 10, 5)
     implementation = _native if peer == "native" else reference
     work = partial(pack, implementation, uplinks(implementation, corpus.calls, True), True)
-    measure(case, peer, work, partial(same_points, corpus.grouped, True), datapoints=200)
+    measure(case, peer, work, partial(same_points, corpus.grouped, True), datapoints=200, calls=20)

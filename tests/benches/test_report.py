@@ -31,11 +31,18 @@ def project(tmp_path):
 
 
 def benchmark(group, peer, **facts):
-    return {"name": group, "group": group, "stats": {"median": 0.5}, "extra_info": {"peer": peer, "correct": True} | facts}
+    return {
+        "name": group,
+        "group": group,
+        "stats": {"median": 0.5},
+        "extra_info": {"peer": peer, "correct": True, "cpu_seconds": 0.25} | facts,
+    }
 
 
 def everything(rows):
-    found = [benchmark(row.case, peer) for row in rows for peer in ("native", row.peer) if peer is not None]
+    # Several rows may compare one case with different peers.
+    pairs = dict.fromkeys((row.case, peer) for row in rows for peer in ("native", row.peer) if peer is not None)
+    found = [benchmark(case, peer) for case, peer in pairs]
     percentiles = {"50": 0.001, "99": 0.002}
     for peer in ("native", "by hand"):
         for kind in ("device", "gateway"):
@@ -75,6 +82,35 @@ def test_partial_results_print_partial_tables(project, rows):
     for line in ("throughput, device (native)", "latency at a rate (by hand)", f"{rows[0].case} (native)"):
         assert f"\n  {line}\n" in done.stdout + "\n"
     assert f"\n  {one.case}" not in done.stdout
+
+
+def test_a_missing_peer_is_a_visible_failure_of_its_rows(project, rows):
+    one = next(row for row in rows if row.peer == "SDK 1.13" and row.by is None)
+    benchmarks = [found for found in everything(rows) if (found["group"], found["extra_info"]["peer"]) != (one.case, one.peer)]
+    done = report(project, benchmarks, "--write")
+    assert done.returncode == 1
+    assert f"| {one.case} | `{one.peer}` | peer not measured | at least {one.target:g} | **missed** |" in done.stdout
+    assert f"Not in these results:\n  {one.case} ({one.peer})\n" in done.stdout
+
+
+def test_the_peer_that_needs_sources_may_be_missing(project, rows):
+    optional = {(row.case, row.peer) for row in rows if row.optional}
+    assert {peer for _, peer in optional} == {"SDK 2.0"}
+    benchmarks = [found for found in everything(rows) if (found["group"], found["extra_info"]["peer"]) not in optional]
+    done = report(project, benchmarks, "--write")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SDK 2.0" not in done.stdout
+
+
+def test_cpu_time_is_beside_the_ratio(project, rows):
+    one = next(row for row in rows if row.by == "cpu_seconds")
+    facts = {"datapoints": 1000, "calls": 100}
+    pair = [benchmark(one.case, "native", **facts), benchmark(one.case, one.peer, **facts | {"cpu_seconds": 0.5})]
+    done = report(project, pair)
+    assert (
+        f"| {one.case} | `{one.peer}` | 2.00 {one.unit} | at least {one.target:g} | **missed** | 250.0 us / 500.0 us |"
+        in done.stdout
+    )
 
 
 def test_renamed_case_is_reported_and_nothing_is_written(project, rows):

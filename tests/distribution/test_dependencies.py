@@ -34,7 +34,11 @@ NOT_DECLARED = {
     ("one_x.paho_names", "paho"): "a program that uses further names of paho has installed it",
 }
 # Imported by files of the tests that run in environments of their own, each with the reason.
-IN_OTHER_ENVIRONMENTS = {"thingsboard-gateway": "make gateway-test installs it"}
+IN_OTHER_ENVIRONMENTS = {
+    "thingsboard-gateway": "make gateway-test installs it",
+    "aiomqtt": "make bench installs it",
+    "paho": "make bench installs it",
+}
 SDK_1X_MODULES = {path.stem for path in (ROOT / "python").glob("*.py")}
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+WORKER: Path = Path(__file__).with_name("worker.py")
+"""Measures this package, serializers and SDKs."""
 INTERPRETERS: tuple[str, ...] = ("bin/python", "Scripts/python.exe")
 
 
@@ -22,6 +24,8 @@ class Peer:
     interpreter: str = sys.executable
     path: tuple[str, ...] = ()
     """Folders from which it is imported first."""
+    worker: Path = WORKER
+    """The program that measures it."""
 
     @property
     def has_limits(self) -> bool:

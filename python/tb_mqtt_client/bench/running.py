@@ -17,7 +17,6 @@ from tb_mqtt_client.bench.corpus import Corpus, Points, difference, points_of
 from tb_mqtt_client.bench.peers import Peer
 from tb_mqtt_client.bench.sink import DEVICE, GATEWAY
 
-WORKER: Path = Path(__file__).with_name("worker.py")
 LINE: int = 2**28
 """The longest line of a process, in bytes: the datapoints that an emulator has received."""
 
@@ -192,7 +191,7 @@ async def _started(peer: Peer, wrapper: tuple[str, ...]) -> AsyncIterator[tuple[
         # The folders there may contain this package.
         environment.pop("PYTHONPATH", None)
     pipe = asyncio.subprocess.PIPE
-    command = (*wrapper, peer.interpreter, str(WORKER))
+    command = (*wrapper, peer.interpreter, str(peer.worker))
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, limit=LINE)
     assert process.stderr is not None
     errors = asyncio.create_task(process.stderr.read())
