@@ -11,6 +11,8 @@ FUZZ_SECONDS ?= 60
 GATEWAY ?=
 WRITE ?=
 SDK2 ?=
+# `full` measures the queue up to ten million datapoints.
+export GROWTH ?=
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -1,4 +1,4 @@
-"""The results of test_sizes.py and test_latency.py as numbers for pictures and tables."""
+"""The results of test_sizes.py, test_latency.py and test_growth.py as numbers for pictures and tables."""
 
 import json
 from collections import defaultdict
@@ -6,6 +6,14 @@ from collections import defaultdict
 THROUGHPUT = {"throughput, device": "size", "throughput, gateway": "size"}
 LATENCY = {"latency, one send at a time": None, "latency at a rate": "rate"}
 """Groups of benchmarks, and the fact of each benchmark by which they are drawn."""
+GROWTH = {
+    "linear in the datapoints of a send, 100 to 100,000": "datapoints of a send",
+    "flat in the number of devices, 1 to 100,000": "devices of a gateway",
+    "flat in the number of keys, 1 to 10,000": "keys of a device",
+    "flat in the length of the queue, from 1000 datapoints": "queued datapoints",
+    "flat in the limit of a payload, 1 kB to 1 MB": "bytes of a payload",
+}
+"""Cases of test_growth.py, and what grows in each."""
 PEERS = {"native": "tb_mqtt_client", "by hand": "by hand: orjson and gmqtt"}
 
 
@@ -21,6 +29,10 @@ class Curves:
         """Return ``{peer: {x: benchmark}}`` by rising x, the name of a fact; without it, there is one benchmark per peer."""
         found = self._found(group, x)
         return {peer: {position: found[peer, position] for position in _positions(found)} for peer in PEERS}
+
+    def points(self, case):
+        """Return ``[(size, seconds), ...]`` of a case of ``GROWTH``; empty if it was not measured."""
+        return [tuple(point) for one in self._groups.get(case, ()) for point in one["extra_info"]["points"]]
 
     def missing(self, groups):
         """Return a line for each benchmark that tables and pictures of these groups need and that is not in the results."""

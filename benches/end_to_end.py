@@ -118,8 +118,8 @@ class Ours:
     async def round_trip(self, data):
         return await self._client.send_timeseries(data)
 
-    async def stop(self):
-        await self._client.stop()
+    async def stop(self, **options):
+        await self._client.stop(**options)
 
 
 class HandWritten:

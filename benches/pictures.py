@@ -1,4 +1,4 @@
-"""Draw pytest-benchmark's results of test_sizes.py and test_latency.py.
+"""Draw pytest-benchmark's results of test_sizes.py, test_latency.py and test_growth.py.
 
 python benches/pictures.py RESULTS.json FOLDER [--format png]
 """
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from curves import PEERS, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
+from curves import GROWTH, PEERS, Curves, amount, datapoints_per_second, milliseconds, percentiles_of
 
 INK = "#7a7f87"
 """Readable on white and on black, because the pictures have a transparent background."""
@@ -150,7 +150,31 @@ def draw_rates(axes, curves):
     axes.set_ylabel("milliseconds")
 
 
-PICTURES = {"throughput": throughput, "latency": latency}
+def growth(results):
+    """Draw the time of a datapoint while one size grows: a horizontal line is linear growth of the whole."""
+    figure = Figure(figsize=(11, 7.4))
+    panels = figure.subplots(2, 3).flat
+    drawn = []
+    for axes, (case, grows) in zip(panels, GROWTH.items(), strict=False):
+        points = results.points(case)
+        sizes, taken = [size for size, _ in points], [1e9 * seconds for _, seconds in points]
+        line(axes, "native", sizes, taken)
+        logarithmic(axes.xaxis, sizes, axes.set_xscale)
+        axes.set_title(case.partition(" ")[0])
+        axes.set_xlabel(grows)
+        axes.set_ylabel("ns of a datapoint")
+        axes.set_ylim(0, 1.25 * max(taken))
+        drawn.append(axes)
+    for axes in figure.axes:
+        if axes not in drawn:
+            axes.set_visible(False)
+    note = "CPU time of a datapoint from dicts to payloads, or to the queue, while one size grows. Lower is better."
+    figure.text(0.5, 0.012, note, ha="center", va="bottom", fontsize=10)
+    figure.tight_layout(rect=(0, 0.04, 1, 1), w_pad=2, h_pad=2.5)
+    return figure
+
+
+PICTURES = {"throughput": throughput, "latency": latency, "growth": growth}
 
 
 def main():

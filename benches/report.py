@@ -156,6 +156,11 @@ ROWS = [
     Row("bytes written while connected, durability group", None, "bytes per byte of payload", 2.5, False),
     Row("bytes written while connected, durability spill", None, "bytes per byte of payload", 0.0, False),
     Row("age of live data at arrival while a backlog drains under a limit, p99", None, "s", 2.0, False),
+    Row("linear in the datapoints of a send, 100 to 100,000", None, "x between the times of a datapoint", 2.0, False),
+    Row("flat in the number of devices, 1 to 100,000", None, "x between the times of a datapoint", 2.0, False),
+    Row("flat in the number of keys, 1 to 10,000", None, "x between the times of a datapoint", 2.0, False),
+    Row("flat in the length of the queue, from 1000 datapoints", None, "x between the times of a datapoint", 2.0, False),
+    Row("flat in the limit of a payload, 1 kB to 1 MB", None, "x between the times of a datapoint", 2.0, False),
     Row("import of the package, with both clients", None, "ms", 150.0, False),
 ]
 
