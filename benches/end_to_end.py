@@ -148,17 +148,26 @@ class HandWritten:
     async def send(self, calls):
         datapoints = 0
         for name, data in calls:
-            while self._in_flight >= WINDOW:
-                self._window_open.clear()
-                await self._window_open.wait()
             datapoints += len(data["values"]) if isinstance(data, dict) else sum(len(record["values"]) for record in data)
             document = data if name is None else {name: data if isinstance(data, list) else [data]}
-            self._in_flight += 1
-            self._client.publish(self._topic, orjson.dumps(document), qos=1)
+            await self.publish_when_open(document)
+        await self.settled()
+        return datapoints
+
+    async def publish_when_open(self, document):
+        """Publish a document, or bytes that are ready, once the window has space."""
+        while self._in_flight >= WINDOW:
+            self._window_open.clear()
+            await self._window_open.wait()
+        self._in_flight += 1
+        payload = document if isinstance(document, bytes) else orjson.dumps(document)
+        self._client.publish(self._topic, payload, qos=1)
+
+    async def settled(self):
+        """Wait until everything is acknowledged."""
         while self._in_flight:
             self._window_open.clear()
             await self._window_open.wait()
-        return datapoints
 
     async def round_trip(self, data):
         return await self.send([(None, data)])

@@ -18,6 +18,8 @@ from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from tb_mqtt_client import DeviceClient, GatewayClient, GatewayConfig
+from tb_mqtt_client.cli.column_sender import send_columns
+from tb_mqtt_client.cli.columns import ColumnFile, ColumnFormat, Columns, format_of
 from tb_mqtt_client.cli.consumer import SendOptions
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, output_options
@@ -52,7 +54,7 @@ class Source:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["ndjson", "csv"]),
+    type=click.Choice(["ndjson", "csv", *(form.value for form in ColumnFormat)]),
     help="Format of the records.  [default: by the file's ending, else ndjson]",
 )
 @click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Character between the cells of a CSV row.")
@@ -112,7 +114,8 @@ def send(
 
     A value that is valid JSON (21.5, true, [1,2], "7") is sent as JSON, any other as text. NDJSON: one object per line,
     {"temperature": 21.5}, with its time as {"ts": 1700000000000, "values": {...}} or beside the values. CSV: a header, then
-    one row per record; an empty cell is not a value. Times are milliseconds since the epoch, or ISO 8601 with an offset
+    one row per record; an empty cell is not a value. Parquet and Arrow files (extra "table") have a column per key.
+    Times are milliseconds since the epoch, or ISO 8601 with an offset
     from UTC.
 
     At the end it prints the totals, in datapoints. The exit code is 0 only if the server acknowledged all of them and
@@ -140,6 +143,15 @@ def send(
         if path is None and (sys.stdin is None or sys.stdin.isatty()):
             raise click.UsageError("nothing to send: give KEY=VALUE, or --file FILE (- for standard input)")
         device_field = (device_field or DEVICE_FIELD) if gateway else None
+        column_format = ColumnFormat(form) if form in set(ColumnFormat) else None if form else format_of(path)
+        if column_format is not None:
+            given = {"--attributes": attributes, "--skip-bad": skip_bad, "--store": store_path is not None}
+            columns = Columns(ts_field, unit, not no_guess_ts, device_field)
+            file = _column_file(
+                path, column_format, columns, device_profile, [name for name, is_given in given.items() if is_given]
+            )
+            settings = load(connection, terminal.redactor, GatewayConfig)
+            return run(_send_columns(GatewayClient if gateway else DeviceClient, settings, file, timeout, terminal))
         fields = Fields(device_field, ts_field, unit, guess_ts=not no_guess_ts, timeless=attributes)
         source = Source([], path or "-", _parser(form, path, delimiter, fields))
     settings = load(connection, terminal.redactor, GatewayConfig)
@@ -148,6 +160,14 @@ def send(
         return run(_store(store_path, settings, source, options, terminal))
     client_class = GatewayClient if gateway else DeviceClient
     return run(_send(client_class, settings, source, options, terminal))
+
+
+def _column_file(path: str | None, form: ColumnFormat, columns: Columns, profile: str, unavailable: list[str]) -> ColumnFile:
+    if unavailable:
+        raise click.UsageError(f"{unavailable[0]} is not available for files of the format {form}")
+    if path is None or path == "-":
+        raise click.UsageError(f"--format {form} needs --file FILE; such a file cannot be read from standard input")
+    return ColumnFile(path, form, columns, profile)
 
 
 def _from_arguments(
@@ -214,6 +234,30 @@ async def _send(
             attributes=options.attributes,
             failed=failed,
         )
+        if totals.statistics.connections:
+            totals.show(terminal)
+    return totals.exit_code()
+
+
+async def _send_columns(
+    client_class: type[DeviceClient], settings: Settings, file: ColumnFile, timeout: float, terminal: Terminal
+) -> ExitCode:
+    client = client_class(settings.config)
+    began = time.monotonic()
+    failed = True
+    try:
+        async with connected(client, settings):
+            with terminal.progress("sending", None, _Acknowledged(client)):
+                await send_columns(client, file, timeout)
+        failed = False
+    except asyncio.CancelledError:
+        # The user ended the command, which is not a failure.
+        failed = False
+        raise
+    finally:
+        # Printed after a failure and after Ctrl-C too, as in `_send`.
+        seconds = time.monotonic() - began
+        totals = Totals(client.statistics, file.rows, 0, 0, seconds, attributes=False, failed=failed)
         if totals.statistics.connections:
             totals.show(terminal)
     return totals.exit_code()
