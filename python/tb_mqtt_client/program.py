@@ -6,34 +6,55 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
+from typing import cast
 
 import click
 
 from tb_mqtt_client import __version__
-from tb_mqtt_client.cli.agent import agent
-from tb_mqtt_client.cli.bench import bench
-from tb_mqtt_client.cli.config import config
-from tb_mqtt_client.cli.doctor import doctor
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
-from tb_mqtt_client.cli.firmware import firmware
-from tb_mqtt_client.cli.provision import provision
-from tb_mqtt_client.cli.requests import attributes, claim, rpc
 from tb_mqtt_client.cli.secrets import Redactor
-from tb_mqtt_client.cli.send import send
-from tb_mqtt_client.cli.store import store
 from tb_mqtt_client.cli.terminal import Terminal, visible
-from tb_mqtt_client.cli.watch import watch
 
 EPILOG = """Exit codes: 0 everything done and acknowledged; 1 something refused, or the response is an error; 2 options or input
 unusable; 3 no connection; 4 no response in time; 5 acknowledged, but lines were skipped or datapoints superseded; 130 Ctrl-C;
 143 SIGTERM."""
 
+_MODULES = {
+    "agent": "agent",
+    "attributes": "requests",
+    "bench": "bench",
+    "claim": "requests",
+    "config": "config",
+    "doctor": "doctor",
+    "firmware": "firmware",
+    "provision": "provision",
+    "rpc": "requests",
+    "send": "send",
+    "store": "store",
+    "watch": "watch",
+}
+"""The module of each command in ``tb_mqtt_client.cli``."""
+
 # The demo and the emulator parse their own options, including --help.
 _FORWARDED = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Program(click.Group):
+    """Imports a command when it is run or described: importing all of them takes longer than a short command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *_MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _MODULES.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        return cast("click.Command", getattr(import_module(f"tb_mqtt_client.cli.{module}"), cmd_name))
+
+
+@click.group(cls=_Program, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tb-mqtt")
 def tb_mqtt() -> None:
     """Connect to ThingsBoard over MQTT as a device or as a gateway.
@@ -44,7 +65,7 @@ def tb_mqtt() -> None:
     """
 
 
-@click.command(context_settings=_FORWARDED, add_help_option=False)
+@tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int:
     """Send this machine's metrics through a gateway (demo --help)."""
@@ -56,17 +77,13 @@ def demo(arguments: tuple[str, ...]) -> int:
     return main(arguments)
 
 
-@click.command(context_settings=_FORWARDED, add_help_option=False)
+@tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> int:
     """Emulate ThingsBoard's MQTT endpoint (emulator --help)."""
     from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
 
     return main(arguments)
-
-
-for _command in (send, agent, config, store, watch, rpc, attributes, provision, claim, firmware, doctor, bench, demo, emulator):
-    tb_mqtt.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
 def commands(group=program, path=()):
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         yield (*path, name), command

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 from command_line import finished
 
@@ -17,7 +18,7 @@ from tb_mqtt_client.emulator import Verdict
 from tb_mqtt_client.program import main
 from tb_mqtt_client.program import tb_mqtt as program
 
-COMMANDS = sorted(program.commands)
+COMMANDS = program.list_commands(click.Context(program))
 SECRET = "s3cret-of-a-device"
 
 
@@ -46,6 +47,21 @@ async def test_usage_errors_are_short(tb_mqtt, arguments):
     assert (done.code, done.out) == (2, "")
     assert 0 < len(done.err.splitlines()) <= 5
     assert "Traceback" not in done.err
+
+
+def test_a_command_imports_no_other():
+    """The other commands take longer to import than all that a short command needs."""
+    imported = """
+import sys
+from tb_mqtt_client.program import main
+assert main(["watch", "--help"]) == 0
+print(*sorted(name for name in sys.modules if name.startswith("tb_mqtt_client.")), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True, timeout=60)
+    modules = set(done.stderr.split())
+    assert "tb_mqtt_client.cli.watch" in modules
+    others = {f"tb_mqtt_client.cli.{name}" for name in ("agent", "bench", "doctor", "send", "store")}
+    assert not modules & (others | {"tb_mqtt_client.emulator"})
 
 
 def test_script_runs_the_module():
