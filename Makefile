@@ -34,6 +34,8 @@ FUZZ_CRATE := --manifest-path rust/core/fuzz/Cargo.toml
 # Use one interpreter for every build; otherwise cargo would recompile PyO3 for each of them.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# The tests start hundreds of programs. Without bytecode files, each of them would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Use
 
