@@ -23,7 +23,7 @@ SHELL := bash
 
 VENV := .venv
 # All extras of the package, so that the tests cover them. Separated by spaces: a comma would end an argument of `call`.
-EXTRAS := agent cli demo firmware http metrics proxy table
+EXTRAS := agent cli demo firmware http metrics otel proxy table
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 from contextlib import asynccontextmanager
 
 import pytest
 from command_line import finished
+
+# Windows has no limits of this kind.
+resource = pytest.importorskip("resource") if os.name == "posix" else None
 
 
 @pytest.fixture
@@ -161,6 +165,26 @@ async def test_files_that_are_moved_into_the_directory_are_delivered(service, em
         (spool / "2.tmp").rename(spool / "2.ndjson")
         await until(lambda: points(emulator) == [("a", 1), ("a", 2)])
         await until(lambda: list(spool.iterdir()) == [])
+
+
+@pytest.mark.skipif(resource is None or not hasattr(resource, "prlimit"), reason="limits of another process are set on Linux only")
+async def test_a_connection_waits_while_the_agent_has_no_descriptors(service, emulator, tmp_path):
+    path = tmp_path / "agent.sock"
+    async with service('socket = "agent.sock"') as process:
+        await until(path.exists)
+        # The first connection shows that everything else is open.
+        await write(path, '{"ts": 1700000000000, "values": {"a": 1}}')
+        used = {int(name) for name in os.listdir(f"/proc/{process.pid}/fd")}
+        allowed = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        lowest_free = next(number for number in range(1000) if number not in used)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (lowest_free, allowed[1]))
+        answer = asyncio.ensure_future(write(path, '{"ts": 1700000000001, "values": {"a": 2}}'))
+        async with asyncio.timeout(60):
+            while b"has to wait: Too many open files" not in (line := await process.stderr.readline()):
+                assert line, "the agent has ended"
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, allowed)
+        assert await answer == {"records": 1, "bad_lines": 0}
+        await until(lambda: points(emulator) == [("a", 1), ("a", 2)])
 
 
 async def test_programs_write_to_the_socket(service, emulator, tmp_path):

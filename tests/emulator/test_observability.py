@@ -259,3 +259,26 @@ async def test_notices_about_many_devices_leave_one_log_line(emulator, caplog):
             await asyncio.sleep(0)
         await client.stop()
     assert len([record for record in loud(caplog) if "is disconnected" in record.getMessage()]) == 1
+
+
+async def test_the_age_of_waiting_data_is_known_until_it_is_published(emulator):
+    async with asyncio.timeout(30):
+        client = DeviceClient(config(emulator))
+        await client.connect()
+        await emulator.stop()
+        assert client.health()["oldest_seconds"] is None
+        deliveries = [client.enqueue_timeseries({"a": 1}, priority=name) for name in ("low", "high", "normal") * 2]
+        first = client.health()["oldest_seconds"]
+        assert first >= 0
+        await asyncio.sleep(0.1)
+        deliveries.append(client.enqueue_timeseries({"a": 3}))
+        assert first + 0.05 < client.health()["oldest_seconds"]
+        await emulator.start()
+        for delivery in deliveries:
+            assert (await delivery).is_successful()
+        health = client.health()
+        assert health["oldest_seconds"] is None
+        delays = health["delays"]
+        assert delays["queue"]["count"] == delays["puback"]["count"] == health["messages_acknowledged"]
+        assert delays["queue"]["seconds"] > 0.1
+        await client.stop()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tb_mqtt_client
 from tb_mqtt_client import ConnectionEvent, GatewayClient
-from tb_mqtt_client.metrics import _BY_REASON, _METRICS, _SINCE, PREFIX
+from tb_mqtt_client.exported_metrics import HISTOGRAMS, METRICS
+from tb_mqtt_client.metrics import PREFIX
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
 HEALTH, _, EVENTS = DOCUMENT.partition("## Metrics")[0].partition("\n## Connection events")
@@ -37,4 +38,4 @@ def test_the_table_of_events_has_all_events_with_all_fields():
 def test_the_metrics_on_the_page_exist():
     named = set(re.findall(rf"\b{PREFIX}(\w+?)(?:_total)?\b", DOCUMENT))
     assert len(named) >= 5
-    assert named <= {described.name for described in (*_METRICS, _BY_REASON, _SINCE)}
+    assert named <= {one.name for one in (*METRICS, *HISTOGRAMS)}

@@ -7,7 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tb_mqtt_client.metrics import _BY_REASON, _METRICS, ClientMetrics
+from tb_mqtt_client.exported_metrics import METRICS
+from tb_mqtt_client.metrics import ClientMetrics
+from tb_mqtt_client.service.delivery.delays import Delays
 from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES, DeliveryCounter, Statistics
 
 
@@ -15,7 +17,7 @@ class FakeClient:
     def __init__(self, client_id, statistics=None, **others):
         self.statistics = statistics or Statistics()
         self.others = {"client_id": client_id, "host": "h", "port": 1883, "connected": True, "ready": True, "limited": False}
-        self.others |= {"since": 1_700_000_000_500} | others
+        self.others |= {"since": 1_700_000_000_500, "oldest_seconds": None, "delays": Delays().as_dict()} | others
 
     def health(self):
         return self.others | self.statistics.as_dict()
@@ -31,14 +33,15 @@ def samples(registry):
     found = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:
-            key = (sample.name, sample.labels["client_id"], *([code] if (code := sample.labels.get("reason_code")) else []))
+            own = [sample.labels[name] for name in ("reason_code", "limit", "le") if name in sample.labels]
+            key = (sample.name, sample.labels["client_id"], *own)
             assert key not in found
             found[key] = sample.value
     return found
 
 
 def test_every_number_of_the_statistics_is_a_metric():
-    shown = {described.field for described in _METRICS} | {_BY_REASON.field}
+    shown = {metric.field for metric in METRICS}
     numbers = {one.name for one in fields(Statistics)} - {"last_disconnect"}
     assert numbers <= shown
 
@@ -50,6 +53,7 @@ def test_names_follow_the_conventions_of_prometheus(registry):
         assert family.documentation
         for sample in family.samples:
             assert sample.name.endswith("_total") == (family.type == "counter")
+            assert sample.name.endswith(("_bucket", "_count", "_sum")) == (family.type == "histogram")
         if "seconds" in family.name or "bytes" in family.name:
             assert family.name.endswith(("_seconds", "_bytes"))
 
@@ -126,3 +130,26 @@ def test_the_shown_end_states_add_up_to_the_accepted_datapoints(registry):
     values = [found.get((f"{name}_total", "a"), found.get((name, "a"))) for name in names.values()]
     assert sum(values) == found["tb_mqtt_client_accepted_datapoints_total", "a"] == 100
     assert str(statistics) == "accepted=100 acknowledged=30 rejected=10 dropped=5 undelivered=5 queued=30 in_flight=20"
+
+
+def test_learned_limits_the_age_and_the_delays_are_shown(registry):
+    delays = Delays()
+    delays.queue.observe(0.2)
+    delays.queue.observe(4000.0)
+    learned = {"limit": "device telemetry datapoints", "per_second": 98.0, "estimate": 100.0, "source": "PUBACK", "refusals": 3}
+    limits = {"max_payload_size": 65_507, "learned": [learned, learned | {"limit": "device messages", "per_second": None}]}
+    store = {"bytes": 7, "unwritten_sends": 1, "backlog_sends": 2, "commits": 5, "error": "the disk is full"}
+    client = FakeClient("a", limits=limits, oldest_seconds=12.5, delays=delays.as_dict(), store=store)
+    ClientMetrics(client, FakeClient("b", store=None), registry=registry)
+    found = samples(registry)
+    prefix = "tb_mqtt_client_"
+    assert found[f"{prefix}learned_limit_per_second", "a", "device telemetry datapoints"] == 98
+    assert (f"{prefix}learned_limit_per_second", "a", "device messages") not in found
+    assert found[f"{prefix}learned_limit_refusals_total", "a", "device messages"] == 3
+    assert (found[f"{prefix}oldest_datapoint_seconds", "a"], found[f"{prefix}oldest_datapoint_seconds", "b"]) == (12.5, 0)
+    assert found[f"{prefix}queue_delay_seconds_bucket", "a", "0.25"] == 1
+    assert found[f"{prefix}queue_delay_seconds_bucket", "a", "3600"] == 1
+    assert found[f"{prefix}queue_delay_seconds_bucket", "a", "+Inf"] == found[f"{prefix}queue_delay_seconds_count", "a"] == 2
+    assert found[f"{prefix}queue_delay_seconds_sum", "a"] == 4000.2
+    assert (found[f"{prefix}store_bytes", "a"], found[f"{prefix}store_failing", "a"]) == (7, 1)
+    assert (f"{prefix}store_bytes", "b") not in found

@@ -13,6 +13,7 @@ from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.lanes import LaneQueue
 from tb_mqtt_client.service.delivery.receipts import Receipts
@@ -42,7 +43,8 @@ class Queues:
         self.counter = DeliveryCounter()
         self.capacity = QueueCapacity(max_sends, max_bytes)
         receipts = Receipts(FutureMap(), self.counter, self.capacity)
-        self.intake = Intake(AsyncDeque(), self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest, None)
+        parts = AsyncDeque(), self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest, None
+        self.intake = Intake(*parts, AcceptTimes(lambda: None))
         self.submissions = Submissions(self.intake, self.capacity, policy, own_tasks())
         self.intake.open()
         self.submissions.open()

@@ -67,7 +67,7 @@ async def _agent(settings: Settings, options: AgentSettings, once: float | None,
         async with service:
             terminal.note(f"reading {options.source}, for {settings.target}")
             if options.socket is not None:
-                await serve_socket(options.socket, options.parser(), forwarder)
+                await serve_socket(options.socket, options.parser(), forwarder, terminal)
             elif options.directory is not None:
                 await read_directory(options, forwarder, terminal, once=once is not None)
             else:

@@ -26,6 +26,10 @@ DONE: str = ".done"
 """The ending of files that were read."""
 BAD: str = ".bad"
 """The ending of files with bad lines."""
+NO_DESCRIPTORS: tuple[int, ...] = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of accept() that end when this process or others close something. The connection waits meanwhile (accept(2))."""
+PAUSE_SECONDS: float = 1.0
+"""Seconds until the next accept() after such an error, which no event ends."""
 
 
 async def read_standard_input(parse: Parse, forwarder: Forwarder) -> None:
@@ -36,7 +40,7 @@ async def read_standard_input(parse: Parse, forwarder: Forwarder) -> None:
 # The socket.
 
 
-async def serve_socket(path: str, parse: Parse, forwarder: Forwarder) -> None:
+async def serve_socket(path: str, parse: Parse, forwarder: Forwarder, terminal: Terminal) -> None:
     """Forward what programs write to a UNIX socket, until this is cancelled.
 
     A connection is one input. When the program has closed its side for writing, and its records are on disk, it gets a line:
@@ -49,10 +53,31 @@ async def serve_socket(path: str, parse: Parse, forwarder: Forwarder) -> None:
     with _listening(path) as server:
         try:
             while True:
-                connection, _ = await asyncio.get_running_loop().sock_accept(server)
+                connection = await _accept(server, path, terminal)
                 tasks.start(_serve(connection, parse, forwarder), "input of a socket", runs_callbacks=False)
         finally:
             await tasks.end_all()
+
+
+async def _accept(server: socket.socket, path: str, terminal: Terminal) -> socket.socket:
+    """Return the next connection. Failures that concern one connection, or will pass, are reported."""
+    is_reported = False
+    while True:
+        try:
+            connection, _ = await asyncio.get_running_loop().sock_accept(server)
+        except OSError as error:
+            if error.errno == errno.ECONNABORTED:
+                terminal.note(f"A program closed its connection to {path} before it was accepted", "warning")
+                continue
+            if error.errno not in NO_DESCRIPTORS:
+                raise
+            if not is_reported:
+                is_reported = True
+                why = f"{error.strerror}; trying again every {PAUSE_SECONDS:g} s"
+                terminal.note(f"A connection to {path} has to wait: {why}", "warning")
+            await asyncio.sleep(PAUSE_SECONDS)
+            continue
+        return connection
 
 
 async def _serve(connection: socket.socket, parse: Parse, forwarder: Forwarder) -> None:

@@ -273,8 +273,7 @@ class Engine:
 
     def health(self) -> dict[str, Any]:
         """Return the current state as JSON values: ``health_snapshot``, the client's id and state, and its server."""
-        pace = self.message_service.backlog_pace
-        state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics, pace)
+        state = health_snapshot(self.mqtt_manager, self.admission, self._limits, self.statistics, self.message_service)
         state["store"] = None if self.store is None else self.store.health()
         server = self.session_setup.server or next(iter(self.config.servers()), None)
         host, port = (None, self.config.port) if server is None else (server.host, server.port)

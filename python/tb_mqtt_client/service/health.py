@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tb_mqtt_client.service.delivery.admission import Admission
-from tb_mqtt_client.service.delivery.backlog import BacklogPace
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
+from tb_mqtt_client.service.message_service import MessageService
 from tb_mqtt_client.service.mqtt_manager import MQTTManager
 
 
 def health_snapshot(
-    manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics, backlog: BacklogPace
+    manager: MQTTManager, admission: Admission, limits: SessionLimits, statistics: Statistics, messages: MessageService
 ) -> dict[str, Any]:
     """Return all fields of ``Statistics``, and the state of the connection.
 
@@ -27,6 +27,8 @@ def health_snapshot(
       use), ``estimate`` (of the limit, per second), ``source`` (the refusal that it was learned from) and ``refusals`` (their
       number).
     - ``backlog``: see ``BacklogPace.state``.
+    - ``oldest_seconds``: the age of the oldest datapoint that waits to be published; ``None`` if none waits.
+    - ``delays``: see ``Delays`` and ``DelayHistogram.as_dict``.
     """
     end = manager.last_end
     return {
@@ -38,7 +40,9 @@ def health_snapshot(
         "limited": admission.limited,
         "paused_seconds": admission.backpressure.remaining(),
         "limits": limits_snapshot(admission, limits),
-        "backlog": backlog.state(),
+        "backlog": messages.backlog_pace.state(),
+        "oldest_seconds": messages.oldest_seconds(),
+        "delays": messages.delays.as_dict(),
         **statistics.as_dict(),
     }
 

@@ -29,6 +29,7 @@ from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.backlog import BacklogLeft, BacklogPace, total_of
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.delays import AcceptTimes, Delays
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.intake import Intake
@@ -123,10 +124,12 @@ class MessageService:
         self._clock = clock
         self._expiry = Expiry(clock, self._expire)
         self._expired_in_queues = 0
+        self._accept_times = AcceptTimes(self._oldest_number)
+        self.delays: Delays = Delays()
+        """How long acknowledged messages waited in the queue and for their PUBACK."""
         self.backlog_pace: BacklogPace = BacklogPace(self._backlog_left, admission.applying_limit, clock)
         """Measures how the backlog is sent."""
-        device_queue = self._new_queue()
-        self._device_queue = device_queue
+        self._device_queue = self._new_queue()
         self._store = store
         self.intake: Intake = self._make_intake(queue_policy)
         """Accepts sends."""
@@ -142,7 +145,9 @@ class MessageService:
         context = WorkerContext(Publisher(mqtt_manager, admission, self.counter), self._check, self._give_up)
         self._uplink_context = replace(context, check=self._check_just_packed)
         self._retry_by_qos = RetryQueueWorker("retry by QoS", AsyncDeque(), context, wait_announced=self._wait_announced)
-        self._outcomes = Outcomes(self._receipts, futures, self.counter, admission, self._retry_by_qos, self._publish_service_again)
+        self._outcomes = Outcomes(
+            self._receipts, futures, self.counter, admission, self._retry_by_qos, self._publish_service_again, self.delays
+        )
         self.suspects: Suspects = self._outcomes.suspects
         """Messages that may have ended a connection."""
         self._suspect_worker = SuspectWorker(
@@ -152,7 +157,7 @@ class MessageService:
         # A queue of their own: after a reconnect there may be thousands, and the response to an RPC must not wait behind them.
         self._announcements = MessageQueueWorker("announcements", AsyncDeque(), context)
         self.device_uplink: UplinkQueueWorker = self._uplink_worker(
-            "device uplink", device_queue, device_packer(futures), device_qos
+            "device uplink", self._device_queue, device_packer(futures), device_qos
         )
         """Drains the device uplink queue."""
         self._gateway_uplink: UplinkQueueWorker | None = None
@@ -169,7 +174,8 @@ class MessageService:
 
     def _make_intake(self, policy: QueuePolicy) -> Intake:
         initial, own, take_oldest = self._initial, self._device_queue, self._take_oldest
-        parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest, self._expiry
+        times = self._accept_times
+        parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest, self._expiry, times
         if self._store is None:
             return Intake(*parts)
         self._store.attach(self)
@@ -203,6 +209,7 @@ class MessageService:
             on_suspicious_ts=self._timestamp_advice.note,
             on_expired=self._expire,
             on_backlog_sent=self.backlog_pace.note_sent,
+            accept_times=self._accept_times,
             clock=self._clock,
         )
 
@@ -364,6 +371,23 @@ class MessageService:
         if not isinstance(first, tuple):
             return None
         return (0, first[NUMBER]), lambda: cast("QueuedUplink", self._initial.take_now())
+
+    def _oldest_number(self) -> int | None:
+        """Return the number of the oldest send of which nothing is packed, the backlog apart; ``None`` if there is none."""
+        return min([oldest[0][1] for lane in LIVE if (oldest := self._oldest((lane,))) is not None], default=None)
+
+    def oldest_seconds(self) -> float | None:
+        """Return the age of the oldest datapoint that waits to be published, in memory or in a store; ``None`` if none waits.
+
+        Data that waits to be published again counts, data in flight does not.
+        """
+        number = self._oldest_number()
+        times = [None if number is None else self._accept_times.of_number(number)]
+        retried, packed = self._retry_by_qos, [item for worker in self._uplink_workers for item in worker.unsent]
+        times += [item.accepted_at for item in (*packed, *retried.unsent, *retried.queue.items_now(), *self.suspects.all())]
+        ages = [self._accept_times.age(accepted) for accepted in times if accepted is not None]
+        of_backlog = self.backlog_pace.oldest_seconds()
+        return max([*ages, of_backlog] if of_backlog is not None else ages, default=None)
 
     def terms(self, priority: Any, expires_after: Any) -> SendTerms | None:
         """Return the terms of a send, see `send_terms`."""

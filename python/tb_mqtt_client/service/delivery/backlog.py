@@ -104,7 +104,6 @@ class BacklogPace:
         A value that is not known is ``None``.
         """
         now, left = self._seconds(), self._left()
-        age = max(0.0, (self._wall_clock() - left.oldest_ms) / 1000) if left.oldest_ms else None
         self._forget_old(now)
         rate = eta = None
         if self._samples and now - self._samples[0].seconds >= SAMPLE_SECONDS:
@@ -116,11 +115,18 @@ class BacklogPace:
             "sends": left.sends,
             "datapoints": left.datapoints,
             "bytes": left.nbytes,
-            "oldest_seconds": age,
+            "oldest_seconds": self._age_of(left),
             "per_second": rate,
             "eta_seconds": eta,
             "limit": self._limit() if left.sends else None,
         }
+
+    def oldest_seconds(self) -> float | None:
+        """Return the age of the oldest send of the backlog; ``None`` if that is not known."""
+        return self._age_of(self._left())
+
+    def _age_of(self, left: BacklogLeft) -> float | None:
+        return max(0.0, (self._wall_clock() - left.oldest_ms) / 1000) if left.oldest_ms else None
 
     def _forget_old(self, now: float) -> None:
         samples = self._samples

@@ -15,6 +15,7 @@ from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.lanes import LaneQueue
 from tb_mqtt_client.service.delivery.receipts import Receipts
@@ -38,6 +39,7 @@ class Intake:
         sends_a_turn: int,
         take_oldest: Callable[[], QueuedUplink | None],
         expiry: Expiry,
+        accept_times: AcceptTimes,
     ) -> None:
         """Create the intake of a client.
 
@@ -51,6 +53,7 @@ class Intake:
             sends_a_turn: The number of sends after which the other tasks of the event loop run.
             take_oldest: Removes the oldest send of the lowest priority of which no data is packed from its queue, and returns it.
             expiry: Watches sends that expire.
+            accept_times: Gets to know when some of the sends are accepted.
         """
         self._initial_queue = initial_queue
         self._device_queue = device_queue
@@ -68,8 +71,15 @@ class Intake:
         self._take_oldest = take_oldest
         self._expiry = expiry
         self._accepted = 0
+        self._accept_times = accept_times
+        self._marking: asyncio.TimerHandle | None = None
+        # The number of the last send that was marked, which those after it share.
+        self._marked = 0
         self._create_future: Callable[[], DeliveryFuture] = _no_loop
         self._create_delivery: Callable[[], Delivery | DeliveryFuture] = _no_loop
+        self._create_unmarked: tuple[Callable[[], DeliveryFuture], Callable[[], Delivery | DeliveryFuture]] = _no_loop, _no_loop
+        self._loop: asyncio.AbstractEventLoop
+        self._is_mark_due = False
         self._failure = ""
         self.waits_for_disk: bool = False
         """Whether a send of another thread waits until it is on disk or has its result."""
@@ -83,15 +93,23 @@ class Intake:
 
     def open(self) -> None:
         """Accept sends of the running loop."""
+        self._open_with(_future_maker(asyncio.get_running_loop()), Delivery)
+
+    def _open_with(
+        self, create_future: Callable[[], DeliveryFuture], create_delivery: Callable[[], Delivery | DeliveryFuture]
+    ) -> None:
         self._failure = ""
-        self._create_future = _future_maker(asyncio.get_running_loop())
-        self._create_delivery = Delivery
+        self._create_unmarked = create_future, create_delivery
+        self._loop = asyncio.get_running_loop()
+        self._stop_marking()
+        self._mark_next()
         self._closed = False
         self._capacity.open()
 
     def close(self) -> None:
         """Let callers that wait for capacity raise ``NotConnectedError``."""
         self._closed = True
+        self._stop_marking()
         self._capacity.close()
         if self._sub_devices is not None:
             self._sub_devices.wake()
@@ -99,9 +117,9 @@ class Intake:
     def fail(self, failure: str) -> None:
         """Accept nothing until ``open``: sends raise ``NotConnectedError`` with this text."""
         self._failure = failure
+        self.close()
         # In place of a check at each send, which would cost time while nothing has failed.
         self._create_future = self._create_delivery = self._refuse
-        self.close()
 
     @property
     def has_failed(self) -> bool:
@@ -119,6 +137,41 @@ class Intake:
 
     def _refuse(self) -> NoReturn:
         raise NotConnectedError(self._failure)
+
+    # Marks: one send in a while is noted with its time. No other send may cost time for that, so what creates its future does it.
+
+    def _mark_next(self) -> None:
+        """Have the next send marked."""
+        self._marking = None
+        self._is_mark_due = True
+        self._create_future, self._create_delivery = self._create_marked_future, self._create_marked_delivery
+
+    def _create_marked_future(self) -> DeliveryFuture:
+        self.mark_if_due()
+        return self._create_future()
+
+    def _create_marked_delivery(self) -> Delivery | DeliveryFuture:
+        self.mark_if_due()
+        return self._create_delivery()
+
+    def mark_if_due(self) -> None:
+        """Note the time of the next send, unless that of another one was noted a moment ago."""
+        if not self._is_mark_due:
+            return
+        self._is_mark_due = False
+        self._create_future, self._create_delivery = self._create_unmarked
+        self._mark()
+        self._marking = self._loop.call_later(self._accept_times.interval, self._mark_next)
+
+    def _mark(self) -> None:
+        self._marked = self._accepted + 1
+        self._accept_times.mark(self._marked)
+
+    def _stop_marking(self) -> None:
+        self._is_mark_due = False
+        if self._marking is not None:
+            self._marking.cancel()
+            self._marking = None
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait.
@@ -311,6 +364,7 @@ class Intake:
     async def _take_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for capacity, and accept a send, see ``wait_for``."""
         await self._capacity.take(encoded.nbytes)
+        self.mark_if_due()
         self._queue(encoded, receipt, terms)
 
     def leave_undelivered(self, encoded: EncodedUplink, receipt: SendReceipt, _terms: SendTerms | None) -> None:
@@ -378,7 +432,7 @@ class Intake:
         counter.accepted += datapoints
         counter.queued += datapoints
         self._accepted += 1
-        number = self._accepted if self._is_numbered else 0
+        number = self._accepted if self._is_numbered else self._marked
         uplink: QueuedUplink = encoded, receipt, number, terms
         if terms is not None or self._device_queue.has_lanes:
             self._put(uplink)

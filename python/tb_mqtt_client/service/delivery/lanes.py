@@ -386,6 +386,11 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         self._left()
         return taken
 
+    def firsts_now(self) -> list[QueuedUplink]:
+        """Return the oldest sends of each lane, which stay in the queue."""
+        firsts = [lane.sends[0] for lane in self._lanes.values() if lane.sends]
+        return [*firsts, self.backlog.first_to_drop()] if self.backlog.sends else firsts
+
     def first_now(self) -> QueuedUplink | None:
         """Return the first send of ``items_now``, which stays in the queue; ``None`` if there is none."""
         return next((self._lanes[lane].sends[0] for lane in IN_ORDER if self._lanes[lane].sends), None)

@@ -20,6 +20,7 @@ from tb_mqtt_client.constants.reason_codes import (
     reason_name,
 )
 from tb_mqtt_client.service.delivery.admission import Admission
+from tb_mqtt_client.service.delivery.delays import Delays
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
@@ -50,6 +51,7 @@ class Outcomes:
         admission: Admission,
         retry: RetryQueueWorker,
         publish_service_again: Callable[[WorkItem], None],
+        delays: Delays,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create the object of one client.
@@ -61,6 +63,7 @@ class Outcomes:
             admission: Learns limits from refusals.
             retry: Publishes messages with datapoints again.
             publish_service_again: Queues a message without datapoints before all others of its queue.
+            delays: Counts how long acknowledged messages took.
             clock: Returns monotonic seconds.
         """
         self._receipts = receipts
@@ -69,6 +72,7 @@ class Outcomes:
         self._admission = admission
         self._retry = retry
         self._publish_service_again = publish_service_again
+        self._delays = delays
         self.sub_devices: SubDeviceFilter | None = None
         """The component of a gateway that holds data of sub-devices back; None for a plain device."""
         self._log = OccasionalLog(logger)
@@ -93,6 +97,7 @@ class Outcomes:
         if reason_code == 0:
             if item.has_datapoints:
                 self._counter.acknowledge(item.datapoints)
+                self._delays.acknowledged(item)
             if self._admission.backpressure.has_paused:
                 self._admission.backpressure.notify_acknowledged()
             self._receipts.resolve(item, reason_code)
@@ -342,6 +347,7 @@ def part_of(item: WorkItem, payload: Payload, sub_devices: SubDeviceFilter | Non
     part = WorkItem(message, [asyncio.get_running_loop().create_future()], total)
     part.packed, part.devices, part.superseded = payload, payload.devices, total - payload.datapoints
     part.payload_limit, part.losses, part.certainty = item.payload_limit, item.losses, item.certainty
+    part.accepted_at = item.accepted_at
     if item.device is not None:
         assert sub_devices is not None
         [packed_for] = payload.device_identities()

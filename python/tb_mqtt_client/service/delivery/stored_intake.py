@@ -36,14 +36,14 @@ class StoredIntake(Intake):
         self.waits_for_disk: bool = store.waits
         self._release_oldest = release_oldest
         self._clock = clock
+        self._marks_next_number = False
         self._line = asyncio.Lock()
         self._in_line = 0
         """How many callers wait for space in the store or for capacity, or take it after those."""
 
     def open(self) -> None:
         """Accept sends of the running loop; the store is open."""
-        super().open()
-        self._create_future = self._create_delivery = self._store.create_delivery
+        self._open_with(self._store.create_delivery, self._store.create_delivery)
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it waits neither for capacity nor for the disk, see ``Intake.try_accept``."""
@@ -92,6 +92,7 @@ class StoredIntake(Intake):
     async def _take_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> None:
         """Wait for space in the store and for capacity, and accept a send of another thread."""
         if await self._take_capacity(encoded.nbytes):
+            self.mark_if_due()
             self._queue(encoded, receipt, terms)
         else:
             self._drop_new(encoded, receipt)
@@ -109,6 +110,9 @@ class StoredIntake(Intake):
         else:
             expires_ms = terms.expires_ms(self._clock(), now_ms())
             receipt, number = self._store.accept(encoded, delivery, terms.stored_priority, expires_ms)
+        if self._marks_next_number:
+            self._marks_next_number = False
+            self._accept_times.mark(number)
         if until_stored is not None:
             self._store.when_safe(delivery).add_done_callback(until_stored.note_stored)
         self._counter.accept(encoded.datapoints)
@@ -119,6 +123,10 @@ class StoredIntake(Intake):
             self._store.release([uplink])
         else:
             self._put(uplink)
+
+    def _mark(self) -> None:
+        # The store numbers the sends.
+        self._marks_next_number = True
 
     def _share_changed(self, checks_each: bool) -> None:
         super()._share_changed(checks_each)

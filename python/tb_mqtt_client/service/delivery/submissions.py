@@ -90,6 +90,8 @@ class Submissions:
             # The task of ``_wait_for_capacity`` continues.
             return
         entries, accept = self._entries, self._intake.accept_for
+        if entries and not self._closed:
+            self._intake.mark_if_due()
         for _ in range(len(entries)):
             try:
                 entry = entries.popleft()

@@ -13,8 +13,9 @@ from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.service.delivery.terms import SendTerms
 
 QueuedUplink: TypeAlias = tuple[EncodedUplink, SendReceipt, int, SendTerms | None]
-"""An accepted send: its datapoints, the receipt of its result (the future, or an object of the store), its place among all sends,
-if the queue policy or the store needs that, and its terms, if it has any. A plain tuple: there may be a million of them."""
+"""An accepted send: its datapoints, the receipt of its result (the future, or an object of the store), its place among all sends
+(that of an earlier send, unless the queue policy or the store needs its own), and its terms, if it has any. A plain tuple: there
+may be a million of them."""
 ENCODED: Final = 0
 FUTURE: Final = 1
 NUMBER: Final = 2
@@ -48,6 +49,10 @@ class WorkItem:
     certainty: Certainty = Certainty.NEVER_SENT
     """What earlier publishes of the message, or of the one that it is a part of, mean for the data. A publish in flight does not
     change this, because its outcome will."""
+    accepted_at: float | None = None
+    """When the oldest send of the message was accepted, in monotonic seconds; ``None`` if that is not known."""
+    published_at: float | None = None
+    """When the message was published last, in monotonic seconds."""
     stamp: object = None
     """The totals of published traffic when the message was published, see `LearnedLimits`."""
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, g
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.lanes import BatchBounds, LaneQueue
 from tb_mqtt_client.service.delivery.packing import PackedBatch, UplinkPacker
@@ -126,6 +128,7 @@ class Publisher:
             return wait
         if item.has_datapoints:
             self.counter.publish(item.datapoints, item.superseded, item.message.payload_size, item.payload_limit)
+            item.published_at = time.monotonic()
         try:
             self.transport.publish_now(item)
         except BaseException:
@@ -327,6 +330,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         on_suspicious_ts: Callable[[int], None],
         on_expired: Callable[[list[QueuedUplink]], None],
         on_backlog_sent: Callable[[int], None],
+        accept_times: AcceptTimes,
         clock: Callable[[], int],
     ) -> None:
         """Create a worker.
@@ -344,6 +348,7 @@ class UplinkQueueWorker(MessageQueueWorker):
             on_suspicious_ts: Called with a timestamp that is not likely to be in milliseconds.
             on_expired: Called with sends that turned out to be expired when a batch was taken.
             on_backlog_sent: Called with the number of datapoints of the backlog that were taken for a batch.
+            accept_times: Knows when sends were accepted.
             clock: Returns monotonic nanoseconds.
         """
         super().__init__(name, queue, context)
@@ -359,6 +364,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._on_suspicious_ts = on_suspicious_ts
         self._on_expired = on_expired
         self._on_backlog_sent = on_backlog_sent
+        self._accept_times = accept_times
         self._clock = clock
         self._oversized_log = OccasionalLog(logger)
 
@@ -373,7 +379,8 @@ class UplinkQueueWorker(MessageQueueWorker):
     def _take_batch(self) -> list[WorkItem]:
         """Pack queued sends; return the messages."""
         limits = self._admission.payload_limits(of_sub_devices=self.packer.of_sub_devices)
-        uplinks, nbytes = self._pop_lanes(limits) if self.lanes.has_lanes else self._pop_batch(limits)
+        firsts = self.lanes.firsts_now() if self.lanes.has_lanes else None
+        uplinks, nbytes = self._pop_batch(limits) if firsts is None else self._pop_lanes(limits)
         try:
             batch = self.packer.pack(uplinks, self._qos, limits, self._admission.changes)
         except BaseException as error:
@@ -395,7 +402,16 @@ class UplinkQueueWorker(MessageQueueWorker):
                     terms.end()
         if batch.is_remarkable:
             self._report(batch)
+        if batch.items:
+            accepted_at = self._accept_times.of_first(uplinks[:1] if firsts is None else self._taken(firsts))
+            for item in batch.items:
+                item.accepted_at = accepted_at
         return batch.items
+
+    def _taken(self, firsts: list[QueuedUplink]) -> list[QueuedUplink]:
+        """Return those of the first sends of the lanes that are not there any more."""
+        left = {id(uplink) for uplink in self.lanes.firsts_now()}
+        return [uplink for uplink in firsts if id(uplink) not in left]
 
     def _report(self, batch: PackedBatch) -> None:
         """Count and log datapoints of a batch that are rejected, or that the platform stores differently."""
