@@ -9,6 +9,7 @@ SOAK_SECONDS ?= 600
 KILLS ?= 500
 FUZZ_SECONDS ?= 60
 GATEWAY ?=
+RUNS ?= 3
 WRITE ?=
 SDK2 ?=
 # `full` measures the queue up to ten million datapoints.
@@ -78,7 +79,12 @@ wheel-test: distributions $(STAMPS)/group-test ## Test only the wheels, in clean
 .PHONY: gateway-test
 gateway-test: $(STAMPS)/group-test ## Test with the official IoT Gateway, which is installed from the package index
 	@$(MAKE) --no-print-directory wheel GATEWAY=1
-	GATEWAY_WHEEL="$$(echo $(CURDIR)/dist/*+core.*.whl)" $(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
+	GATEWAY_WHEEL="$$(echo $(CURDIR)/dist/*+core.*.whl)" $(BIN)/python -m pytest tests/gateway $(or $(PYTEST_ARGS),$(IN_PROCESSES))
+
+.PHONY: gateway-speed
+gateway-speed: $(STAMPS)/group-test ## Measure the official IoT Gateway on this package, on SDK 1.x and with a client that sends nothing (RUNS=1 is the short form)
+	@$(MAKE) --no-print-directory wheel GATEWAY=1
+	GATEWAY_WHEEL="$$(echo $(CURDIR)/dist/*+core.*.whl)" $(BIN)/python tests/gateway/speed.py --runs $(RUNS)
 
 .PHONY: lint
 lint: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-lint ## Check formatting, lints and types of both languages, the stub, the workflow files and the docs

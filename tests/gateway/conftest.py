@@ -7,7 +7,7 @@ import pytest
 from gateway_application import WHEEL, Application, install
 
 sys.path.append(str(Path(__file__).parents[1] / "compat" / "one_x"))
-from one_x_platform import PlatformThread
+from watched_platform import WatchedPlatform
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def environment():
 @pytest.fixture
 def platform_thread(request):
     """Run an emulator; a test may choose its options."""
-    platform = PlatformThread(**getattr(request, "param", {}))
+    platform = WatchedPlatform(**getattr(request, "param", {}))
     yield platform
     platform.stop()
 
@@ -30,8 +30,8 @@ def start(environment, platform_thread, tmp_path):
     """Return a function that starts the application."""
     started = []
 
-    def start(platform=platform_thread, **options):
-        started.append(Application(environment, platform, tmp_path, **options).start())
+    def start(link=None, **options):
+        started.append(Application(environment, platform_thread, tmp_path, link=link, **options).start())
         return started[-1]
 
     yield start

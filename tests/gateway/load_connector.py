@@ -1,5 +1,7 @@
 """A connector for the IoT Gateway: sends known telemetry of some devices once, and answers RPC. Runs in the application."""
 
+import os
+from pathlib import Path
 from threading import Event, Thread
 
 from thingsboard_gateway.connectors.connector import Connector
@@ -23,6 +25,9 @@ class LoadConnector(Connector, Thread):
 
     def run(self):
         config = self._config
+        if "LOAD_STARTED" in os.environ:
+            # A measurement begins here.
+            Path(os.environ["LOAD_STARTED"]).touch()
         for number in range(1, config["rounds"] + 1):
             for device in range(config["devices"]):
                 data = ConvertedData(f"load {device}", "load")

@@ -96,7 +96,7 @@ def test_nothing_passes_for_3_seconds(platform_thread, loaded):
     link = FaultyLink(platform_thread.host, platform_thread.port)
     platform_thread.run(link.__aenter__())
     try:
-        application = loaded(platform=link)
+        application = loaded(link=link)
 
         async def pause(pauses):
             link.freeze() if pauses else link.thaw()
@@ -173,12 +173,37 @@ def test_announced_limits_are_kept(platform_thread, start):
     assert_nothing_is_lost_or_doubled(platform_thread, application)
 
 
+class Refusals:
+    """Counts for each datapoint in how many refused messages it was."""
+
+    def __init__(self, emulator):
+        self.of_point = Counter()
+        self._published = {}
+        emulator.on_publish, emulator.on_send = self._publish, self._send
+
+    def _publish(self, publish):
+        if publish.topic == TELEMETRY:
+            self._published[publish.packet_id] = publish
+
+    def _send(self, sending):
+        publish = self._published.pop(int.from_bytes(sending.packet[2:4]), None) if sending.kind == "PUBACK" else None
+        # Without a reason code, the message was accepted.
+        if publish is not None and sending.packet[4:5] >= b"\x80":
+            for name, records in publish.json().items():
+                for record in records:
+                    self.of_point.update((name, record["ts"], key, value) for key, value in record["values"].items())
+
+
 def test_limits_of_the_tenant_are_learned(platform_thread, start):
-    """The platform stores the devices of a message up to the limit and refuses the message, so that some arrive again."""
+    """The platform stores the devices of a message up to the limit and refuses the message: only these devices arrive again."""
     platform_thread.emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="500:1"))
+    refusals = Refusals(platform_thread.emulator)
     application = start(**LIMITED)
     application.wait_until(lambda: has_everything(platform_thread, application))
     assert application.interrupt() == 0
+    for name, points in datapoints(platform_thread, application).items():
+        for point, times in Counter(points).items():
+            assert times - 1 <= refusals.of_point[(name, *point)], (name, point)
 
 
 @pytest.mark.parametrize("is_stored", [False, True])

@@ -14,8 +14,8 @@ from tb_mqtt_client.constants.reason_codes import reason_name
 from tb_mqtt_client.one_x import settings
 from tb_mqtt_client.one_x.publish_info import RefusedMessage, SentMessage, TBPublishInfo
 
-GET_TIMEOUT = 3.0
-"""Seconds that ``get`` waits: the application waits for it before it ends."""
+GET_TIMEOUT = 2.0
+"""Seconds that ``get`` waits: the application waits for it before it ends, and has to end within 5 s."""
 GRACE = 30.0
 """Seconds without a connection after which the application is notified. Earlier, it would send packs again for nothing."""
 MOST_SETTLED = 8

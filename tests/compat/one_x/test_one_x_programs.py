@@ -1,6 +1,8 @@
 """Programs for SDK 1.x, in the forms of its examples, run as processes of their own against the emulator."""
 
+import json
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,7 @@ import textwrap
 import pytest
 import trustme
 
-from tb_mqtt_client.emulator import OtaPackage
+from tb_mqtt_client.emulator import OtaPackage, X509Credentials
 
 BEGIN = """
 import logging, os, signal, sys, time
@@ -30,7 +32,13 @@ def start(platform_thread, tmp_path):
         environment = {**os.environ, "HOST": platform_thread.host, "PORT": str(platform_thread.port), "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-W", "error", "-c", BEGIN + textwrap.dedent(program)]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
         )
         started.append(process)
         return process
@@ -40,6 +48,7 @@ def start(platform_thread, tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+        process.stdin.close()
 
 
 def wait_for(process, line):
@@ -249,17 +258,181 @@ def test_ctrl_c_ends_a_program_that_waits(start):
     assert "disconnected" in result_of(program)
 
 
-def test_a_program_uses_tls(start, tmp_path, platform_thread):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    client = authority.issue_cert("device")
-    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+def tls_of_server(authority):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("provisioned").cert_chain_pems[0].bytes().decode()
+OVER_TLS = {"ssl_context": tls_of_server(AUTHORITY)}
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Write the certificates of server and client to the folder of the program, and return that of the client."""
+    AUTHORITY.cert_pem.write_to_path(tmp_path / "mqttserver.pub.pem")
+    issued = AUTHORITY.issue_cert("client")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "mqttclient.nopass.pem")
+    return X509Credentials(issued.cert_chain_pems[0].bytes().decode())
+
+
+@pytest.mark.parametrize("platform_thread", [OVER_TLS], indirect=True)
+def test_a_program_uses_tls_with_a_certificate(platform_thread, start, certificate):
+    platform_thread.emulator.add_device(certificate, "by certificate")
+    program = start("""
+        client = TBDeviceMqttClient(HOST, PORT)
+        client.connect(tls=True, ca_certs="mqttserver.pub.pem", cert_file="mqttclient.nopass.pem")
+        result = client.send_telemetry({"temperature": 41.9, "humidity": 69})
+        print(result.get() == TBPublishInfo.TB_ERR_SUCCESS)
+        client.disconnect()
+    """)
+    assert "True" in result_of(program)
+    assert sorted(platform_thread.values("by certificate")) == [("humidity", 69), ("temperature", 41.9)]
+
+
+@pytest.mark.parametrize("platform_thread", [OVER_TLS], indirect=True)
+def test_a_gateway_program_uses_tls_with_a_token(platform_thread, start, certificate):
+    program = start("""
+        gateway = TBGatewayMqttClient(HOST, PORT, "GATEWAY")
+        gateway.connect(tls=True, ca_certs="mqttserver.pub.pem")
+        gateway.gw_connect_device("Example Name")
+        gateway.gw_send_telemetry("Example Name", {"temperature": 41.9})
+        gateway.gw_disconnect_device("Example Name")
+        gateway.disconnect()
+    """)
+    result_of(program)
+    assert platform_thread.values("Example Name") == [("temperature", 41.9)]
+    assert not platform_thread.emulator.device("Example Name").connected
+
+
+@pytest.mark.parametrize("platform_thread", [OVER_TLS], indirect=True)
+def test_connect_of_a_program_raises_if_the_server_is_not_trusted(platform_thread, start):
     program = start("""
         client = TBDeviceMqttClient(HOST, PORT, "TOKEN")
         try:
-            client.connect(tls=True, ca_certs="ca.pem", cert_file="client.pem")
+            client.connect(tls=True)
         except OSError as error:
-            # The emulator of this test does not speak TLS.
             print(type(error).__mro__)
     """)
-    assert "OSError" in result_of(program)
+    assert "ssl.SSLError" in result_of(program)
+
+
+def test_a_program_sends_what_its_machine_does_as_often_as_the_platform_says(platform_thread, start):
+    """The period is a shared attribute, which is requested at the start and changed by an update; an RPC request has a response."""
+    platform_thread.emulator.device("device").shared_attributes.update({"uploadFrequency": 1000})
+    program = start("""
+        uploadFrequency, changed = 5, Event()
+        client = None
+
+        def on_server_side_rpc_request(request_id, request_body):
+            if request_body["method"] == "getCPULoad":
+                client.send_rpc_reply(request_id, {"CPU load": 7})
+
+        def sync_state(result, exception=None):
+            global uploadFrequency
+            if exception is not None:
+                print("Exception: " + str(exception))
+            else:
+                uploadFrequency = result["shared"]["uploadFrequency"]
+                changed.set()
+
+        def on_upload_frequency_change(value, error):
+            global uploadFrequency
+            uploadFrequency = value["uploadFrequency"]
+            changed.set()
+
+        client = TBDeviceMqttClient(HOST, PORT, username="TOKEN")
+        client.connect()
+        client.request_attributes(shared_keys=["uploadFrequency"], callback=sync_state)
+        client.subscribe_to_attribute("uploadFrequency", on_upload_frequency_change)
+        client.set_server_side_rpc_request_handler(on_server_side_rpc_request)
+        client.send_attributes({"ip_address": "127.0.0.1", "macaddress": "02:00"}).get()
+        while not client.stopped:
+            assert changed.wait(30)
+            changed.clear()
+            client.send_telemetry({"cpu_usage": 1.5, "period": uploadFrequency}).get()
+            print("sent", uploadFrequency)
+    """)
+    wait_for(program, "sent 1000")
+    assert platform_thread.emulator.device("device").attributes == {"ip_address": "127.0.0.1", "macaddress": "02:00"}
+    assert platform_thread.run(platform_thread.emulator.call_rpc("device", "getCPULoad", {})) == {"CPU load": 7}
+    platform_thread.run(platform_thread.emulator.set_shared_attributes("device", {"uploadFrequency": 1}))
+    wait_for(program, "sent 1")
+    assert platform_thread.values() == [("cpu_usage", 1.5), ("period", 1000), ("cpu_usage", 1.5), ("period", 1)]
+
+
+def test_a_gateway_program_lets_a_device_be_claimed(platform_thread, start):
+    program = start("""
+        client = TBGatewayMqttClient(HOST, PORT, "GATEWAY")
+        client.connect()
+        rc = client.gw_claim(device_name="TEST DEVICE", secret_key="TEST", duration=30000).get()
+        if rc == 0:
+            print("Claiming request was sent.")
+        client.stop()
+        client.disconnect()
+    """)
+    assert "Claiming request was sent." in result_of(program)
+    [claim] = platform_thread.emulator.device("TEST DEVICE").claims
+    assert (claim.secret_key, claim.duration_ms) == ("TEST", 30000)
+
+
+def test_a_gateway_program_requests_attributes_of_its_devices(platform_thread, start):
+    program = start("""
+        answers, done = [], Event()
+
+        def callback(result, exception, *extra):
+            if exception is not None:
+                print("Exception: " + str(exception))
+            answers.append((result["device"], result.get("value", result.get("values")), *extra))
+            if len(answers) == 3:
+                done.set()
+
+        gateway = TBGatewayMqttClient(HOST, PORT, "GATEWAY")
+        gateway.connect()
+        gateway.gw_connect_device("Test Device A2", "boiler").get()
+        gateway.gw_send_attributes("Test Device A2", {"atr1": 1, "atr2": True}).get()
+        print("ready")
+        sys.stdin.readline()
+        gateway.gw_request_shared_attributes("Test Device A2", ["limit"], callback)
+        gateway.gw_request_client_attributes("Test Device A2", ["atr1", "atr2"], callback)
+        gateway.gw_request_client_attributes("Test Device A2", ["atr1"], (callback, "extra"))
+        assert done.wait(30)
+        print(sorted(answers, key=str))
+        gateway.disconnect()
+    """)
+    wait_for(program, "ready")
+    platform_thread.run(platform_thread.emulator.set_shared_attributes("Test Device A2", {"limit": 5}))
+    output, _ = program.communicate("\n", timeout=60)
+    assert "[('Test Device A2', 1, 'extra'), ('Test Device A2', 5), ('Test Device A2', {'atr1': 1, 'atr2': True})]" in output, (
+        output
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "credentials"),
+    [
+        ("", {"credentialsType": "ACCESS_TOKEN"}),
+        ("access_token='chosen'", {"credentialsType": "ACCESS_TOKEN", "credentialsValue": "chosen"}),
+        (
+            "username='user', password='word', client_id='id'",
+            {
+                "credentialsType": "MQTT_BASIC",
+                "credentialsValue": {"userName": "user", "password": "word", "clientId": "id"},
+            },
+        ),
+        (f"hash={CERTIFICATE!r}", {"credentialsType": "X509_CERTIFICATE", "credentialsValue": CERTIFICATE}),
+    ],
+)
+def test_a_program_is_provisioned_with_credentials_of_each_kind(platform_thread, start, arguments, credentials):
+    program = start(f"""
+        import json
+        found = TBDeviceMqttClient.provision(HOST, "KEY", "SECRET", PORT, device_name="new one", {arguments})
+        print(json.dumps(found))
+    """)
+    found = json.loads(result_of(program).splitlines()[-1])
+    assert found["status"] == "SUCCESS"
+    assert credentials.items() <= found.items()
