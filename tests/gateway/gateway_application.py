@@ -17,8 +17,8 @@ FOLDER = Path(os.environ.get("GATEWAY_FOLDER", "target/gateway")).absolute()
 CONNECTOR = Path(__file__).with_name("load_connector.py")
 SECONDS = 180
 """A limit for waiting, so that a defect cannot block the tests."""
-STOP_SECONDS = 5
-"""A limit for the end of the application after Ctrl-C, in every case."""
+STOP_SECONDS = 5 * min(3, max(1, os.getloadavg()[0] / (os.cpu_count() or 1)))
+"""A limit for the end of the application after Ctrl-C: 5 s in every case, and more on a machine that has other work, too."""
 INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 """A shell that starts the tests in the background lets them ignore Ctrl-C, and their programs inherit that."""
 

@@ -90,12 +90,14 @@ def main():
     print(*(line for line in version.splitlines() if line.startswith(("tb-mqtt", "thingsboard"))), sep="\n")
     print(f"load of the machine {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, {runs} runs, environments in {FOLDER}")
     for case in CASES:
+        print(f"\n{case.name} (load {os.getloadavg()[0]:.1f})", flush=True)
         found = {client: [] for client in CLIENTS}
         for _ in range(runs):
             for client in CLIENTS:
-                found[client].append(measure(sdk if client == "SDK 1.13" else ours, client, case))
+                speed, cpu = measure(sdk if client == "SDK 1.13" else ours, client, case)
+                print(f"    {client}: {speed:,.0f} datapoints/s, {cpu * 1e6:.1f} us", flush=True)
+                found[client].append((speed, cpu))
         medians = {client: [statistics.median(column) for column in zip(*rows, strict=True)] for client, rows in found.items()}
-        print(f"\n{case.name} (load {os.getloadavg()[0]:.1f})")
         for client, (speed, cpu) in medians.items():
             print(f"  {client:28} {speed:8,.0f} datapoints/s  {cpu * 1e6:5.1f} us of CPU each")
         own = medians["this package"]

@@ -84,6 +84,10 @@ class ApplicationInfo(TBPublishInfo):
             self._when_read(self)
         return code
 
+    def is_done(self) -> bool:
+        """Return whether ``get`` returns 0 whenever it is called."""
+        return self.is_settled() and super().get() == 0
+
     def refusals(self) -> list[tuple[int, str]]:
         """Return datapoints and reason of each message that the platform refused."""
         results = [one.result for one in self.message_info if isinstance(one, SentMessage)]
@@ -108,7 +112,12 @@ class ApplicationSends:
         self._lock = threading.Lock()
         self._sent: dict[str, list[ApplicationInfo]] = {}
         self._unread: set[ApplicationInfo] = set()
-        """Those of sub-devices whose result was not read as 0. The application does not read all results of its own telemetry."""
+        """Telemetry of sub-devices whose result was not read as 0."""
+        self._others: set[ApplicationInfo] = set()
+        """Attributes, and telemetry of the gateway itself: the application may never read their results, but sends a pack with them
+        again if one of them is not 0."""
+        self._attributes: dict[str, ApplicationInfo] = {}
+        """The last attributes of each device."""
 
     def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
         """Send the part of telemetry that is neither in flight nor acknowledged without the application knowing it.
@@ -132,8 +141,7 @@ class ApplicationSends:
         with self._lock:
             sent = self._sent.setdefault(device, [])
             sent.append(info)
-            if device:
-                self._unread.add(info)
+            (self._unread if device else self._others).add(info)
             settled = [one for one in sent if one.is_settled()] if len(sent) > MOST_SETTLED else []
             for one in settled[:-MOST_SETTLED]:
                 sent.remove(one)
@@ -143,7 +151,15 @@ class ApplicationSends:
     def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
         """Send attributes. They have no time, so that a second send of the same values changes nothing on the platform."""
         keys = [repr(key) for one in _dicts(data) for key in one]
-        return ApplicationInfo(_messages(send(data)), data, lambda info: self._report(device, info, keys))
+        info = ApplicationInfo(_messages(send(data)), data, lambda info: self._read(device, info, keys))
+        with self._lock:
+            earlier = self._attributes.pop(device, None)
+            if earlier is not None:
+                # The application sends a pack again without reading its results, and the later result stands for both.
+                self._others.discard(earlier)
+            self._attributes[device] = info
+            self._others.add(info)
+        return info
 
     def _without_taken(self, device: str, data: Any) -> tuple[Any, list[ApplicationInfo]]:
         """Return the data without what an earlier send has taken, and the earlier sends that have some of it."""
@@ -177,10 +193,17 @@ class ApplicationSends:
         with self._lock:
             is_first, info.is_read = not info.is_read, True
             self._unread.discard(info)
-            if not self._unread:
+            self._others.discard(info)
+            if not self._unread and not self._waits_for_others():
                 self._sent.clear()
+                self._attributes.clear()
         if is_first:
             self._report(device, info, keys)
+
+    def _waits_for_others(self) -> bool:
+        """Return whether a result may be read as another one than 0, apart from those of telemetry of sub-devices."""
+        self._others = {info for info in self._others if not info.is_done()}
+        return bool(self._others)
 
     def _report(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
         for datapoints, reason in info.refusals():

@@ -137,6 +137,35 @@ def test_a_pack_of_which_only_a_part_is_done_arrives_once(platform_thread, app):
     assert stored(platform_thread) == expected(1)
 
 
+def test_telemetry_arrives_once_if_only_the_attributes_of_its_pack_are_late(platform_thread, app, monkeypatch):
+    """The application reads all results, those of attributes last, and sends the whole pack again."""
+    monkeypatch.setattr(app.client._connection, "get_timeout", 0.01)
+    withheld = []
+
+    def withhold(publish):
+        if publish.topic != "v1/gateway/attributes":
+            return None
+        withheld.append(publish)
+        return Verdict.ignore()
+
+    platform_thread.emulator.on_publish = withhold
+    telemetry, attributes = app.send_pack(pack(1)), app.client.gw_send_attributes("meter 1", {"serial": 5})
+    for one in (one for info in telemetry for one in info.message_info):
+        one.wait_for_publish(SECONDS)
+    assert [info.get() for info in telemetry] == [0] * 3
+    assert attributes.get() == -1
+    again, attributes = app.send_pack(pack(1)), app.client.gw_send_attributes("meter 1", {"serial": 5})
+    platform_thread.run(end_the_hole(platform_thread.emulator))
+    for one in attributes.message_info:
+        one.wait_for_publish(SECONDS)
+    assert [info.get() for info in [*again, attributes]] == [0] * 4
+    assert stored(platform_thread) == expected(1)
+    assert withheld
+    assert platform_thread.emulator.device("meter 1").attributes == {"serial": 5}
+    # The application is done with the pack: nothing is kept of it.
+    assert not app.client._application._sent
+
+
 def test_another_value_of_the_same_time_and_key_is_sent(platform_thread, app):
     values = [1, True, 1.0, "1", 1]
     for value in values:

@@ -26,13 +26,13 @@ class Given:
 GIVEN = Given(Path(os.environ["GIVEN"]), int(os.environ["GIVEN_AT"]))
 
 
-def telemetry(_client, _device, telemetry, *_):
+def telemetry(_client, _device, telemetry, **_):
     records = telemetry if isinstance(telemetry, list) else [telemetry]
     GIVEN.add(sum(len(record.get("values", record)) for record in records))
     return DONE
 
 
-def attributes(*_):
+def attributes(*_, **_options):
     return DONE
 
 
