@@ -10,11 +10,10 @@ from tb_mqtt_client import sync
 ONLY_ASYNCIO = {
     # For programs that bring their own threads; the synchronous clients use them themselves.
     "submit", "submit_many", "encode_timeseries", "encode_attributes", "encode_device_timeseries", "encode_device_attributes",
+    "encode_timeseries_of_devices",
     "require_accepting", "report_callback_error", "connects_in_background", "accepts_names",
     # All methods of the synchronous clients are plain functions, and return a `Delivery` with `wait=False`.
     "enqueue_timeseries", "enqueue_attributes", "enqueue_device_timeseries", "enqueue_device_attributes",
-    # A call for each device costs threads little: their sends cross to the event loop together.
-    "send_timeseries_of_devices",
     # Names of SDK 2.0, which had no synchronous client.
     "send_telemetry", "SUBSCRIPTIONS_TIMEOUT",
 }  # fmt: skip

@@ -223,6 +223,32 @@ class Runtime(User):
         self._core.submit_many(sends, limit.left(), priority=priority, expires_after=expires_after)
         return self._result(delivery, limit, topic, sum(uplink.nbytes for uplink in uplinks)) if wait else delivery
 
+    def send_each(
+        self,
+        uplinks: Sequence[EncodedUplink],
+        topic: str,
+        wait: bool,
+        timeout: float | None,
+        priority: Priority | PriorityName = Priority.NORMAL,
+        expires_after: float | None = None,
+    ) -> list[PublishResult] | list[Delivery]:
+        """Send encoded data, each with a result of its own, as ``send`` does.
+
+        Returns:
+            The results, or the pending results if ``wait`` is false, in the same order.
+        """
+        if self._broken:
+            raise RuntimeError(self._broken)
+        if wait:
+            self.waiters.require_may_wait()
+        limit = Limit(timeout)
+        deliveries: list[Delivery] = [PendingResult(self.waiters) for _ in uplinks]
+        sends = zip(uplinks, deliveries, strict=True)
+        self._core.submit_many(sends, limit.left(), priority=priority, expires_after=expires_after)
+        if not wait:
+            return deliveries
+        return [self._result(one, limit, topic, uplink.nbytes) for uplink, one in zip(uplinks, deliveries, strict=True)]
+
     def _result(self, delivery: Delivery, limit: Limit, topic: str, size: int) -> PublishResult:
         try:
             return delivery.result(limit.left())

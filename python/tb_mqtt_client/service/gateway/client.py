@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -601,6 +601,23 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
         """
         return self._sub_devices.encode_timeseries(device_session, data, metadata)
+
+    def encode_timeseries_of_devices(self, data: Sequence[tuple[DeviceSession, Any]]) -> list[EncodedUplink]:
+        """Encode timeseries of several sub-devices for ``submit_many``. Any thread may call this.
+
+        Args:
+            data: Session and data of each device, as for ``encode_device_timeseries``.
+
+        Returns:
+            The encoded data of each device, in the same order.
+
+        Raises:
+            ValueError: The platform cannot store the data of a device, which a note of the error names; also
+                ``UnsupportedValueError``.
+            NoDeviceSessionError: A session is not a ``DeviceSession``; also a ``TypeError``.
+            DeviceNotConnectedError: A device is not one of this gateway, or no longer; also a ``ValueError``.
+        """
+        return self._sub_devices.encode_timeseries_of_sessions(data)
 
     def encode_device_attributes(self, device_session: DeviceSession, data: Any) -> EncodedUplink:
         """Encode client attributes of a sub-device for ``submit``. Any thread may call this.

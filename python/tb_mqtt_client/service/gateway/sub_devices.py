@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
@@ -258,16 +258,19 @@ class SubDevices(Component):
         self._engine.require_started()
         if not isinstance(data, Mapping) or not data:
             raise ValueError(f"data must be a dict of at least one device and its data, not {data!r}")
-        sessions = [self.session_of(device) for device in data]
-        for session in sessions:
+        return self.encode_timeseries_of_sessions([(self.session_of(device), values) for device, values in data.items()])
+
+    def encode_timeseries_of_sessions(self, data: Sequence[tuple[DeviceSession, Any]]) -> list[EncodedUplink]:
+        """Encode timeseries of several devices; any thread may call this."""
+        for session, _ in data:
             self.require_own(session)
         now = self._engine.stamp()
-        calls = [(session.identity, values) for session, values in zip(sessions, data.values(), strict=True)]
+        calls = [(session.identity, values) for session, values in data]
         encoded = EncodedUplink.timeseries_of_devices(calls, now, self._config.round_floats)
         if now is None:
             encoded = [self._engine.unstamped(one) for one in encoded]
             now = now_ms()
-        for session in sessions:
+        for session, _ in data:
             session.last_seen_at = now
         return encoded
 
