@@ -74,7 +74,7 @@ def measure(environment, client, case):
             if not path:
                 for device in application.names:
                     if set(platform.stored(device)) != application.expected:
-                        raise RuntimeError(f"{client}, {case.name}: the data of {device} is not what was sent")
+                        raise RuntimeError(f"{client}, {case.name}: other data of {device} arrived")
         finally:
             application.kill()
             platform.stop()
