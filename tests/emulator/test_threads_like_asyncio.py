@@ -70,14 +70,12 @@ async def test_the_same_errors_are_raised(emulator, device, threads, data):
     assert threads.statistics.accepted == device.statistics.accepted == 0
 
 
-@pytest.mark.parametrize("data", [data for data in DATA.values() if isinstance(data, dict)])
-async def test_a_record_of_sdk_1_arrives_as_that_of_asyncio(emulator, device, data):
+@pytest.mark.parametrize("data", [*(data for data in DATA.values() if isinstance(data, dict)), DATA["several records"]])
+async def test_records_of_sdk_1_arrive_as_those_of_asyncio(emulator, device, data):
     emulator.add_device("ONE", "by SDK 1.x")
     client = tb_device_mqtt.TBDeviceMqttClient(emulator.host, emulator.port, "ONE")
     await asyncio.to_thread(client.connect)
-    if not isinstance(data["ts"], int):
-        data = data | {"ts": AT}
-    if any(isinstance(value, Decimal) for value in data["values"].values()):
+    if isinstance(data, dict) and any(isinstance(value, Decimal) for value in data["values"].values()):
         # SDK 1.x did not accept these.
         data = data | {"values": {"a": 1.5}}
     try:

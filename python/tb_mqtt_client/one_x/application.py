@@ -68,20 +68,21 @@ class Refusals:
 class ApplicationInfo(TBPublishInfo):
     """The result of a send of the application."""
 
-    __slots__ = ("_when_read", "data", "is_read")
+    __slots__ = ("_sends", "data", "device", "is_read")
 
-    def __init__(self, messages: list[Any], data: Any, when_read: Callable[[ApplicationInfo], None]) -> None:
-        """Keep the messages, the data that they carry, and what to call when ``get`` has returned 0."""
-        super().__init__(messages)
+    def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
+        """Keep the messages, the device and the data that they carry, and the sends that are told when ``get`` has returned 0."""
+        self.message_info = messages
+        self.device: str = device
         self.data: Any = data
         self.is_read: bool = False
-        self._when_read = when_read
+        self._sends = sends
 
     def get(self) -> int:
         """Return what ``TBPublishInfo.get`` returns; with 0, the application is done with the data."""
         code = super().get()
         if code == 0:
-            self._when_read(self)
+            self._sends.read(self)
         return code
 
     def is_done(self) -> bool:
@@ -137,7 +138,7 @@ class ApplicationSends:
                 rest, earlier = self._without_taken(device, data)
         messages = [] if rest == [] else _messages(send(rest))
         messages += [message for info in earlier for message in info.message_info]
-        info = ApplicationInfo(messages, data, lambda info: self._read(device, info, _keys(data)))
+        info = ApplicationInfo(messages, device, data, self)
         with self._lock:
             sent = self._sent.setdefault(device, [])
             sent.append(info)
@@ -150,8 +151,7 @@ class ApplicationSends:
 
     def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
         """Send attributes. They have no time, so that a second send of the same values changes nothing on the platform."""
-        keys = [repr(key) for one in _dicts(data) for key in one]
-        info = ApplicationInfo(_messages(send(data)), data, lambda info: self._read(device, info, keys))
+        info = ApplicationInfo(_messages(send(data)), device, data, self)
         with self._lock:
             earlier = self._attributes.pop(device, None)
             if earlier is not None:
@@ -189,7 +189,8 @@ class ApplicationSends:
                 rest.append(record)
         return rest, list(dict.fromkeys(known.values()))
 
-    def _read(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
+    def read(self, info: ApplicationInfo) -> None:
+        """Note that the application has read a result as 0."""
         with self._lock:
             is_first, info.is_read = not info.is_read, True
             self._unread.discard(info)
@@ -197,17 +198,15 @@ class ApplicationSends:
             if not self._unread and not self._waits_for_others():
                 self._sent.clear()
                 self._attributes.clear()
-        if is_first:
-            self._report(device, info, keys)
+        if is_first and (refusals := info.refusals()):
+            keys = _keys(info.data)
+            for datapoints, reason in refusals:
+                self.refusals.report(info.device, datapoints, keys, reason)
 
     def _waits_for_others(self) -> bool:
         """Return whether a result may be read as another one than 0, apart from those of telemetry of sub-devices."""
         self._others = {info for info in self._others if not info.is_done()}
         return bool(self._others)
-
-    def _report(self, device: str, info: ApplicationInfo, keys: list[str]) -> None:
-        for datapoints, reason in info.refusals():
-            self.refusals.report(device, datapoints, keys, reason)
 
 
 def _messages(info: TBPublishInfo) -> list[Any]:

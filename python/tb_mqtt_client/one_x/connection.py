@@ -122,8 +122,8 @@ class Connection:
         self.core.submit(uplink, delivery, None)
         return SentMessage(delivery, self)
 
-    def send_record(self, device: str, record: dict[str, Any]) -> RecordInfo | None:
-        """Send one record of telemetry with a time, see ``DeviceCore.send_record``; return None if it needs the ordinary way."""
+    def send_record(self, device: str, record: Any) -> RecordInfo | None:
+        """Send records of telemetry with a time, see ``DeviceCore.send_record``; return None if they need the ordinary way."""
         info = RecordInfo(self)
         return info if self.core.send_record(device, record, info) else None
 
@@ -208,7 +208,13 @@ class Connection:
 
     def _is_stalled(self) -> bool:
         """Return whether nothing was acknowledged since a wait that was too long."""
-        return self._settled_at_timeout is not None and self._settled_at_timeout == self._settled()
+        if self._settled_at_timeout is None:
+            return False
+        if self._settled_at_timeout == self._settled():
+            return True
+        # Asking again would cost each of the following waits a look at the event loop.
+        self._settled_at_timeout = None
+        return False
 
     def _settled(self) -> int:
         """Return how many datapoints the platform has acknowledged or refused."""

@@ -41,12 +41,12 @@ class DeviceCore(DeviceClient):
         super().__init__(config)
         self.set_rpc_request_callback(_respond_later)
 
-    def send_record(self, device: str, record: dict[str, Any], receiver: SendReceipt) -> bool:
-        """Send one record of telemetry with a time, with as few calls as possible: most sends of programs are such records.
+    def send_record(self, device: str, record: Any, receiver: SendReceipt) -> bool:
+        """Send records of telemetry with a time, with as few calls as possible: most sends of programs are such records.
 
         Args:
             device: An empty text, or the name of a sub-device.
-            record: ``{"ts": integer, "values": {key: value}}``.
+            record: ``{"ts": integer, "values": {key: value}}``, or a list of these.
             receiver: Gets the result.
 
         Returns:

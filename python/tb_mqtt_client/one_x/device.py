@@ -44,7 +44,7 @@ from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
 from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, SentMessages, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
-from tb_mqtt_client.one_x.times import Times
+from tb_mqtt_client.one_x.times import Times, are_plain_records
 from tb_mqtt_client.one_x.uplinks import Encoded, encode_attributes, encode_timeseries
 from tb_mqtt_client.one_x.values import dumps
 from tb_mqtt_client.service.requests.raw import raw_message
@@ -409,9 +409,9 @@ class TBDeviceMqttClient:
             _require_qos(quality_of_service)
 
     def _send_record(self, device: str, telemetry: Any) -> TBPublishInfo | None:
-        """Send telemetry if it is one record with a time and with values that need no conversion; return None otherwise."""
+        """Send telemetry if all of it has a time, and values that need no conversion; return None otherwise."""
         connection = self._connection
-        if connection is None or type(telemetry) is not dict or type(telemetry.get("ts")) is not int or "metadata" in telemetry:
+        if connection is None or not are_plain_records(telemetry):
             return None
         return connection.send_record(device, telemetry)
 

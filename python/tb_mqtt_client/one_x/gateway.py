@@ -265,12 +265,13 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
-        if self._application is None and device and (info := self._send_record(device, telemetry)) is not None:
-            return info
-        send = partial(self._send_telemetry_of, device)
-        return send(telemetry) if self._application is None else self._application.telemetry(device, telemetry, send)
+        if self._application is None:
+            return self._send_telemetry_of(device, telemetry)
+        return self._application.telemetry(device, telemetry, partial(self._send_telemetry_of, device))
 
     def _send_telemetry_of(self, device: str, telemetry: Any) -> TBPublishInfo:
+        if device and (info := self._send_record(device, telemetry)) is not None:
+            return info
         time = self._times.of(device, telemetry)
         info = self._send_of(device, partial(encode_timeseries, telemetry, time, refuses_types=self._refuses_types))
         return self._times.sent(device, time, info)

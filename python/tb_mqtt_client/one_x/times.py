@@ -29,6 +29,19 @@ def lacks_time(data: Any) -> bool:
     return False
 
 
+def are_plain_records(data: Any) -> bool:
+    """Return whether all data is in records with an integer as time and without metadata, so that it can be sent as it is."""
+    if type(data) is dict:
+        return type(data.get("ts")) is int and "metadata" not in data
+    if type(data) is not list or not data:
+        return False
+    # A generator would take longer than the sends of most packs.
+    for record in data:  # noqa: SIM110
+        if type(record) is not dict or type(record.get("ts")) is not int or "metadata" in record:
+            return False
+    return True
+
+
 class Times:
     """The times of the telemetry of one client."""
 
