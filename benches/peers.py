@@ -37,7 +37,7 @@ def installed(name):
     return Peer(LIBRARIES[name], name, str(interpreter), worker=BY_HAND)
 
 
-def measure_peer(benchmark, case, name, work, sends, *, rounds, limits=None, broker=None):
+def measure_peer(benchmark, case, name, work, sends, *, rounds, limits=None, broker=None, program=None):
     """Measure a peer, and record the medians of the wall time and of the CPU time of its rounds.
 
     Args:
@@ -49,8 +49,9 @@ def measure_peer(benchmark, case, name, work, sends, *, rounds, limits=None, bro
         rounds: Measured rounds.
         limits: The limits of payloads.
         broker: Where ``send`` sends to.
+        program: The program of the peer; ``None`` for one that ``installed`` finds.
     """
-    peer = installed(name)
+    peer = program or installed(name)
     corpus = corpus_of((device, data if isinstance(data, list) else [data]) for device, data in sends)
 
     async def measured():
