@@ -71,7 +71,7 @@ class ApplicationInfo(TBPublishInfo):
     __slots__ = ("_sends", "data", "device", "is_read")
 
     def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
-        """Keep the messages, the device and the data that they carry, and the sends that are told when ``get`` has returned 0."""
+        """Keep the messages, their device and data, and the sends that are notified when ``get`` has returned 0."""
         self.message_info = messages
         self.device: str = device
         self.data: Any = data
