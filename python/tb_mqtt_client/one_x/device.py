@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.config_loader import DeviceConfig
@@ -56,6 +56,9 @@ EVENT_SECONDS = 5.0
 DEFAULT_QOS = 1
 SERVER_CLOSED = 0x80
 """The reason code of a connection that ended without a reason code: an unspecified error."""
+
+
+Config = TypeVar("Config", bound=DeviceConfig)
 
 
 class TBDeviceMqttClient:
@@ -152,7 +155,19 @@ class TBDeviceMqttClient:
 
     def _make_core(self, options: dict[str, Any]) -> DeviceCore:
         """Return the asyncio client that does the work."""
-        return DeviceCore(DeviceConfig(options))
+        return DeviceCore(self._config(DeviceConfig, options))
+
+    def _config(self, kind: type[Config], options: dict[str, Any]) -> Config:
+        """Return the configuration of a client.
+
+        Credentials and TLS are those of the program, as in SDK 1.x: environment variables for them belong to other clients.
+        """
+        config = kind(options)
+        config.access_token = config.ca_cert = config.client_cert = config.private_key = None
+        config.username, config.password = self._credentials["username"], self._credentials["password"]
+        config.client_id = self._credentials["client_id"]
+        config.use_system_ca = False
+        return config
 
     def _options(self, keepalive: int) -> dict[str, Any]:
         client = self._client

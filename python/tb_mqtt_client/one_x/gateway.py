@@ -116,7 +116,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         self.device_disconnect_callback: Callable[..., Any] | None = None
 
     def _make_core(self, options: dict[str, Any]) -> DeviceCore:
-        return GatewayCore(GatewayConfig(options))
+        return GatewayCore(self._config(GatewayConfig, options))
 
     def _new_connection(self, core: DeviceCore) -> Connection:
         is_application = self._application is not None

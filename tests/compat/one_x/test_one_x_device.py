@@ -17,6 +17,7 @@ from tb_device_mqtt import (
     TBQoSException,
     TBTimeoutException,
 )
+from tb_gateway_mqtt import TBGatewayMqttClient
 from tb_mqtt_client.emulator import OtaPackage, RateLimits, SessionLimits, Verdict
 
 # Sends and their results.
@@ -184,6 +185,24 @@ def test_a_message_is_like_that_of_paho(device):
 
 
 # The connection.
+
+
+@pytest.mark.parametrize(
+    ("kind", "token", "name"), [(TBDeviceMqttClient, "TOKEN", "device"), (TBGatewayMqttClient, "GATEWAY", "gateway")]
+)
+def test_the_credentials_of_the_program_win_over_the_environment(platform_thread, monkeypatch, kind, token, name):
+    """Other clients of the process may be configured by the environment."""
+    platform_thread.emulator.add_device("OTHER", "other")
+    for variable, value in {"ACCESS_TOKEN": "OTHER", "PASSWORD": "word", "CLIENT_ID": "id", "CA_CERT": "none.pem"}.items():
+        for prefix in ("TB_", "TB_GW_"):
+            monkeypatch.setenv(f"{prefix}{variable}", value)
+    client = kind(platform_thread.host, platform_thread.port, token)
+    client.connect(**FAST)
+    try:
+        assert client.send_telemetry({"a": 1}).get() == 0
+    finally:
+        client.disconnect()
+    assert platform_thread.values(name) == [("a", 1)]
 
 
 def test_connect_raises_if_the_server_is_not_reachable():
