@@ -16,6 +16,8 @@ from tb_mqtt_client.one_x.publish_info import RefusedMessage, SentMessage, TBPub
 
 GET_TIMEOUT = 2.0
 """Seconds that ``get`` waits: the application waits for it before it ends, and has to end within 5 s."""
+MORE_WITH_PROGRESS = 1.0
+"""Seconds that it waits in addition while the platform acknowledges data: each send of a pack that is large takes longer."""
 GRACE = 30.0
 """Seconds without a connection after which the application is notified. Earlier, it would send packs again for nothing."""
 MOST_SETTLED = 8

@@ -48,6 +48,7 @@ class Connection:
         on_message: Callable[[str, bytes], None],
         *,
         get_timeout: float = GET_TIMEOUT,
+        more_with_progress: float = 0.0,
         forgives_refusals: bool = False,
     ) -> None:
         """Create a connection that is not established.
@@ -57,12 +58,14 @@ class Connection:
             on_event: Called with each connection event, in the thread for callbacks.
             on_message: Called with topic and payload of each message, in the thread for callbacks.
             get_timeout: Seconds that ``get`` waits for a result.
+            more_with_progress: Seconds that it waits in addition if something was acknowledged meanwhile.
             forgives_refusals: See ``Waiting``.
         """
         self.core = core
         self.runtime: Runtime = Runtime(core)
         self.waiters: Waiters = self.runtime.waiters
         self.get_timeout = get_timeout
+        self.more_with_progress = more_with_progress
         self.forgives_refusals = forgives_refusals
         self._is_released = False
         self._settled_at_timeout: int | None = None
@@ -198,11 +201,20 @@ class Connection:
         is_stalled = self._is_stalled()
         if is_stalled and monotonic() < self._rests_until:
             return delivery.done()
+        before = self._settled() if self.more_with_progress else 0
+        if self._has_result(delivery, MOMENT if is_stalled else self.get_timeout):
+            return True
+        if self.more_with_progress and self._settled() != before and self._has_result(delivery, self.more_with_progress):
+            return True
+        self._settled_at_timeout = self._settled()
+        self._rests_until = monotonic() + REST
+        return False
+
+    @staticmethod
+    def _has_result(delivery: Pending, seconds: float) -> bool:
         try:
-            delivery.result(MOMENT if is_stalled else self.get_timeout)
+            delivery.result(seconds)
         except TimeoutError:
-            self._settled_at_timeout = self._settled()
-            self._rests_until = monotonic() + REST
             return False
         return True
 
@@ -218,8 +230,8 @@ class Connection:
 
     def _settled(self) -> int:
         """Return how many datapoints the platform has acknowledged or refused."""
-        statistics = self.runtime.call(lambda: self.core.statistics)
-        return statistics.acknowledged + statistics.rejected
+        # In whatever order they are read: the sum only has to differ if something was settled meanwhile.
+        return self.core.settled_datapoints
 
     def not_yet(self) -> int:
         """Return -1 (again) with a session, and 4 (not connected) without one."""

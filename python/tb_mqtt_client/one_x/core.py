@@ -72,6 +72,12 @@ class DeviceCore(DeviceClient):
     def _session_of(self, device: str) -> DeviceSession | None:
         """Return None: a device has no sub-devices."""
 
+    @property
+    def settled_datapoints(self) -> int:
+        """How many datapoints the platform has acknowledged or refused; any thread may read it."""
+        counter = self._engine.message_service.counter
+        return counter.acknowledged + counter.rejected
+
     def tap(self, tap: Tap) -> None:
         """Call a function with each message of the platform."""
         self._engine.mqtt_manager.inbound.tap("#", tap)

@@ -125,6 +125,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             self._connection_event,
             self._client.received,
             get_timeout=application.GET_TIMEOUT if is_application else GET_TIMEOUT,
+            more_with_progress=application.MORE_WITH_PROGRESS if is_application else 0.0,
             forgives_refusals=is_application,
         )
 

@@ -1,5 +1,7 @@
 """What the IoT Gateway sees of this package: lost connections, packs that it sends again, and data that is refused."""
 
+import itertools
+
 import pytest
 from one_x_platform import FAST, SECONDS, Calls
 
@@ -135,6 +137,23 @@ def test_a_pack_of_which_only_a_part_is_done_arrives_once(platform_thread, app):
     while any(info.get() for info in again):
         pass
     assert stored(platform_thread) == expected(1)
+
+
+@pytest.mark.parametrize(("settled", "code"), [(itertools.count(), 0), (itertools.repeat(5), -1)], ids=["progress", "none"])
+def test_get_waits_longer_only_while_the_platform_acknowledges(platform_thread, app, monkeypatch, settled, code):
+    """Without progress, the application must be able to end soon."""
+    connection = app.client._connection
+    monkeypatch.setattr(connection, "get_timeout", 0.01)
+    monkeypatch.setattr(connection, "more_with_progress", SECONDS)
+    monkeypatch.setattr(connection, "_settled", lambda: next(settled))
+
+    def delay(publish):
+        if publish.topic != "v1/gateway/telemetry":
+            return None
+        return Verdict.delay(0.5) if code == 0 else Verdict.ignore()
+
+    platform_thread.emulator.on_publish = delay
+    assert app.client.gw_send_telemetry("meter", {"ts": 1, "values": {"a": 1}}).get() == code
 
 
 def test_telemetry_arrives_once_if_only_the_attributes_of_its_pack_are_late(platform_thread, app, monkeypatch):
