@@ -27,6 +27,7 @@ _MODULES = {
     "bench": "bench",
     "claim": "requests",
     "config": "config",
+    "diag": "diag",
     "doctor": "doctor",
     "firmware": "firmware",
     "provision": "provision",
@@ -68,22 +69,22 @@ def tb_mqtt() -> None:
 @tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int:
-    """Send this machine's metrics through a gateway (demo --help)."""
+    """Send this machine's metrics through a gateway."""
     if find_spec("psutil") is None:
         raise CommandError("The demo needs the package psutil: pip install psutil", ExitCode.USAGE)
     # Imported here because its dependencies may be missing.
     from tb_mqtt_client.demo.program import main  # noqa: PLC0415
 
-    return main(arguments)
+    return main(arguments, program="tb-mqtt demo")
 
 
 @tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> int:
-    """Emulate ThingsBoard's MQTT endpoint (emulator --help)."""
+    """Emulate ThingsBoard's MQTT endpoint."""
     from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
 
-    return main(arguments)
+    return main(arguments, program="tb-mqtt emulator")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

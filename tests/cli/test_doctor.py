@@ -120,6 +120,7 @@ async def test_unknown_host_name_is_found(tb_mqtt):
         "status": "skipped",
         "finding": "not tried",
         "advice": "",
+        "topic": None,
     }
 
 

@@ -81,7 +81,8 @@ async def test_a_name_server_that_does_not_respond_is_a_timeout(monkeypatch):
     resolve_as(monkeypatch, {"tb.test": None})
     error = await raised_by_connect({"host": "tb.test", "connect_timeout": SHORT})
     assert isinstance(error, TimeoutError)
-    assert str(error) == "tb.test:1883: the name 'tb.test' was not resolved within 0.2 s; check this machine's DNS settings"
+    text = "tb.test:1883: the name 'tb.test' was not resolved within 0.2 s; check this machine's DNS settings"
+    assert str(error) == f"{text} [troubleshooting: name-server-does-not-respond]"
 
 
 async def test_a_closed_port_is_named():

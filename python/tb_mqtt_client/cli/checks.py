@@ -19,7 +19,7 @@ from tb_mqtt_client.cli.certificates import Certificate, Handshake, shake_hands,
 from tb_mqtt_client.cli.failures import COMMAND_LINE, explain
 from tb_mqtt_client.cli.settings import Settings
 from tb_mqtt_client.common.exceptions import ConnectionLostError, ConnectionRefusedByServer, TBMQTTError
-from tb_mqtt_client.common.network.connection_failure import Cause, Failure
+from tb_mqtt_client.common.network.connection_failure import Cause, Failure, Topic
 from tb_mqtt_client.common.network.happy_eyeballs import ATTEMPT_DELAY, AddressInfo, connect_first, resolve
 from tb_mqtt_client.common.network.route import Step
 from tb_mqtt_client.constants.reason_codes import ReasonCode
@@ -50,14 +50,16 @@ class Finding:
     status: str
     finding: str
     advice: str = ""
+    topic: Topic | None = None
+    """The section of docs/troubleshooting.md about a bad finding."""
 
 
 class StepFailed(Exception):
     """A step failed, so the later steps are not possible. It is a finding, not an error of the program."""
 
-    def __init__(self, step: str, finding: str, advice: str) -> None:
-        super().__init__(finding)
-        self.finding: Finding = Finding(step, BAD, finding, advice)
+    def __init__(self, step: str, cause: Cause, addition: str = "") -> None:
+        super().__init__(cause.finding)
+        self.finding: Finding = Finding(step, BAD, f"{cause.finding}{addition}", cause.advice, cause.topic)
 
 
 class Examination:
@@ -72,6 +74,8 @@ class Examination:
         [self._route] = config.routes()
         self._route = replace(self._route, timeout=STEP_SECONDS)
         self._server = server
+        self.health: dict[str, Any] | None = None
+        """``health()`` of the client that was tested; ``None`` if no step needed one."""
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield the finding of each step. After a bad finding, the remaining steps are skipped."""
@@ -113,6 +117,7 @@ class Examination:
             async for finding in self._session(client, connect):
                 yield finding
         finally:
+            self.health = client.health()
             await client.stop()
 
     def _settings_finding(self) -> Finding:
@@ -137,7 +142,7 @@ class Examination:
                 found = await resolve(self._server.host, self._server.port)
         except (OSError, UnicodeError) as error:
             cause = self._failed(Step.NAME, error)
-            raise StepFailed("name", cause.finding, cause.advice) from error
+            raise StepFailed("name", cause) from error
         # Keep each address once, in the order in which a connection tries them.
         return list({str(info[4][0]): info for info in reversed(found)}.values())[::-1]
 
@@ -156,7 +161,7 @@ class Examination:
         port = self._server.port
         if not good:
             cause = self._failed(Step.TCP, next(iter(errors.values())))
-            raise StepFailed("TCP", f"{cause.finding} ({', '.join(errors)})", cause.advice)
+            raise StepFailed("TCP", cause, f" ({', '.join(errors)})")
         text = f"{', '.join(str(info[4][0]) for info in good)} accepts connections on port {port}"
 
         def connect() -> Awaitable[socket.socket]:
@@ -180,9 +185,10 @@ class Examination:
                 (await connect()).close()
         except OSError as error:
             cause = self._failed(Step.PROXY, error)
-            raise StepFailed("TCP", cause.finding, cause.advice) from error
+            raise StepFailed("TCP", cause) from error
         except ModuleNotFoundError as missing:
-            raise StepFailed("TCP", f"{proxy} cannot be used", str(missing)) from missing
+            cause = Cause(f"{proxy} cannot be used", str(missing), Topic.PROXY_NOT_REACHED)
+            raise StepFailed("TCP", cause) from missing
         return connect, Finding("TCP", GOOD, f"{proxy} connects to {self._server}")
 
     async def _handshake(self, connect: Connect) -> Handshake:
@@ -193,7 +199,7 @@ class Examination:
         except OSError as error:
             cause = self._failed(Step.TLS, error)
             certificate = await self._describe_certificate(connect) if isinstance(error, ssl.SSLCertVerificationError) else ""
-            raise StepFailed("TLS", f"{cause.finding}{certificate}", cause.advice) from error
+            raise StepFailed("TLS", cause, certificate) from error
 
     async def _describe_certificate(self, connect: Connect) -> str:
         """Describe a certificate that did not verify, or return an empty text if it cannot be read."""
@@ -220,11 +226,11 @@ class Examination:
                 await client.connect()
         except ConnectionRefusedByServer as refusal:
             yield protocol_finding(refusal.protocol_version)
-            cause = explain(refusal)
-            raise StepFailed("credentials", cause.finding, cause.advice) from refusal
+            raise StepFailed("credentials", explain(refusal)) from refusal
         except TimeoutError as error:
             advice = "check that this is an MQTT port; --verbose shows the server's packets, if any"
-            raise StepFailed("protocol", f"no session within {self._settings.connect_timeout:g} s", advice) from error
+            finding = f"no session within {self._settings.connect_timeout:g} s"
+            raise StepFailed("protocol", Cause(finding, advice, Topic.NO_CONNACK)) from error
         except (OSError, TBMQTTError) as error:
             raise await self._no_session(error, client.health(), connect) from error
         health = client.health()
@@ -235,14 +241,15 @@ class Examination:
 
     async def _no_session(self, error: Exception, health: dict[str, Any], connect: Connect) -> StepFailed:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
-            return StepFailed("credentials", f"accepted, but {TAKEN_OVER}", ONE_EACH)
+            return StepFailed("credentials", Cause(f"accepted, but {TAKEN_OVER}", ONE_EACH, Topic.SESSION_TAKEN_OVER))
         if health["connections"]:
-            return StepFailed("protocol", f"the session ended immediately: {health['last_disconnect']}", "check the server's log")
+            finding = f"the session ended immediately: {health['last_disconnect']}"
+            return StepFailed("protocol", Cause(finding, "check the server's log", Topic.SESSION_ENDED))
         if not self._config.use_tls() and await self._speaks_tls(connect):
             cause = Failure.of(self._route, Step.MQTT, error).speaks_tls(COMMAND_LINE)
-            return StepFailed("protocol", cause.finding, cause.advice)
+            return StepFailed("protocol", cause)
         cause = explain(error)
-        return StepFailed("protocol", f"no reply to CONNECT: {cause.finding}", cause.advice)
+        return StepFailed("protocol", replace(cause, finding=f"no reply to CONNECT: {cause.finding}"))
 
     async def _speaks_tls(self, connect: Connect) -> bool:
         try:
@@ -253,7 +260,7 @@ class Examination:
 
     def _credentials_finding(self, health: dict[str, Any]) -> Finding:
         if health["last_disconnect_code"] == ReasonCode.SESSION_TAKEN_OVER:
-            return Finding("credentials", WARNING, f"accepted, but {TAKEN_OVER}", ONE_EACH)
+            return Finding("credentials", WARNING, f"accepted, but {TAKEN_OVER}", ONE_EACH, Topic.SESSION_TAKEN_OVER)
         role = "; the device is a gateway" if health["limits"]["gateway"] else ""
         if self._settings.origin_of_credentials or self._config.client_cert:
             return Finding("credentials", GOOD, f"accepted{role}")
@@ -273,7 +280,8 @@ class Examination:
             await client.send_rpc_request(request, timeout=STEP_SECONDS)
         except ConnectionLostError:
             advice = "a proxy or load balancer in front of the platform has a lower limit: raise it"
-            return Finding("payload size", BAD, f"{text}; but a {size:,}-byte test packet ended the connection", advice)
+            finding = f"{text}; but a {size:,}-byte test packet ended the connection"
+            return Finding("payload size", BAD, finding, advice, Topic.PACKETS_TOO_LARGE)
         except TimeoutError:
             return Finding(
                 "payload size",
@@ -323,7 +331,7 @@ def clock_finding(now: datetime, certificate: Certificate | None) -> Finding:
     text = f"this machine's clock shows {now:%Y-%m-%d %H:%M:%S} UTC"
     if now < EARLIEST:
         advice = "set it: data without a time is stored under this time, and certificates do not verify"
-        return Finding("clock", BAD, f"{text}, which is wrong", advice)
+        return Finding("clock", BAD, f"{text}, which is wrong", advice, Topic.WRONG_CLOCK)
     advice = "compare it with a clock that you trust: data without a time is stored under this time"
     if certificate is None:
         return Finding("clock", SKIPPED, f"{text}; MQTT does not carry the server's time", advice)

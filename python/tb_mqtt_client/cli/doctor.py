@@ -60,3 +60,5 @@ def _show(finding: Finding, terminal: Terminal) -> None:
     if finding.advice:
         advice = terminal.marked(terminal.out, "next", clean(finding.advice))
         terminal.line(Text(" " * (_WIDTH + 4)).append_text(advice))
+    if finding.topic:
+        terminal.line(f"{'':{_WIDTH + 6}}(docs/troubleshooting.md#{finding.topic})")

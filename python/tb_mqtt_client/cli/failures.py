@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from tb_mqtt_client.common.network.connection_failure import LOOK_CLOSER, Cause, OptionNames, failure_of
+from tb_mqtt_client.common.network.connection_failure import LOOK_CLOSER, Cause, OptionNames, Topic, failure_of
 
 COMMAND_LINE = OptionNames(
     token="--token-file FILE, TB_ACCESS_TOKEN, or access_token in --config FILE",
@@ -61,5 +61,5 @@ def explain(error: Exception) -> Cause:
     if failure is not None:
         return failure.cause(COMMAND_LINE)
     if isinstance(error, TimeoutError):
-        return Cause("the server did not respond in time", f"a firewall may drop the packets; {LOOK_CLOSER}")
-    return Cause(str(error) or type(error).__name__, LOOK_CLOSER)
+        return Cause("the server did not respond in time", f"a firewall may drop the packets; {LOOK_CLOSER}", Topic.NO_REPLY)
+    return Cause(str(error) or type(error).__name__, LOOK_CLOSER, Topic.OTHER)

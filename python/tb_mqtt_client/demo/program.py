@@ -39,13 +39,14 @@ class Endpoint:
     """Returns the platform's own count of datapoints. ``None`` for a real server, which does not report it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m tb_mqtt_client.demo") -> int:
     """Run the demo and return its exit code.
 
     Args:
         arguments: The arguments, without the program's name. ``None``: those of the process.
+        program: The name in the help and in errors.
     """
-    options = _options(arguments)
+    options = _options(arguments, program)
     console, errors = Console(), Console(stderr=True)
     try:
         outcome = run(_run(options, console), sigterm_exit_code=143)
@@ -155,9 +156,9 @@ async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
         yield Endpoint(config, lambda: emulator.counters.datapoints)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tb_mqtt_client.demo",
+        prog=program,
         description="Send this machine's metrics through a GatewayClient, and count every datapoint on both sides.",
     )
     parser.add_argument("--host", help="a ThingsBoard server (default: a built-in emulator)")

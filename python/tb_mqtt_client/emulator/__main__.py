@@ -17,6 +17,7 @@ from tb_mqtt_client.emulator.platform import NEWEST, VERSIONS
 from tb_mqtt_client.emulator.provisioning import STRATEGIES
 from tb_mqtt_client.emulator.server import Emulator
 
+PROGRAM = "python -m tb_mqtt_client.emulator"
 _DESCRIPTION = """\
 Emulate ThingsBoard's MQTT endpoint, for trying clients. The emulator behaves like the platform and keeps
 everything in memory only. It prints connections and publishes as they arrive, and reads commands while it runs: type
@@ -69,11 +70,16 @@ def _print(line: str) -> None:
         print(line, flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 when stopped by the user, 2 when the emulator could not start."""
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run the command and return its exit code: 0 when stopped by the user, 2 when the emulator could not start.
+
+    Args:
+        arguments: The arguments, without the program's name. ``None``: those of the process.
+        program: The name in the help and in errors.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = _parser()
+    parser = _parser(program)
     parsed = parser.parse_args(arguments)
     for option in ("tls_key", "tls_client_ca"):
         if getattr(parsed, option) is not None and parsed.tls_certificate is None:
@@ -191,9 +197,9 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tb_mqtt_client.emulator",
+        prog=program,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
