@@ -533,7 +533,7 @@ class MessageService:
             places.append(self._sub_devices.remove_uplink)
         item = next((found for remove_first in places if (found := remove_first(is_it)) is not None), None)
         if not isinstance(item, tuple):
-            return False
+            return self._store is not None and self._store.withdraw(future)
         self.intake.drop(item)
         self._note_drained()
         return True

@@ -534,7 +534,7 @@ class DeviceClient:
 
         Returns:
             True if the data was still queued. It is not sent, and its result has the reason code -2 (dropped). The queue is
-            searched for it. Data that a store has on disk only, because the queue was full, is not found.
+            searched for it. Data that only a store has, because the queue was full, is also withdrawn.
 
         Raises:
             RuntimeError: This thread runs an event loop.

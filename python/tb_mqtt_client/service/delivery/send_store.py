@@ -106,6 +106,13 @@ class SendStore(Protocol):
     def release(self, uplinks: list[QueuedUplink]) -> None:
         """Note that these sends have left memory. Those that are not on disk yet leave it when they are."""
 
+    def withdraw(self, future: object) -> bool:
+        """Remove a send that has left memory, and resolve it as dropped. Return False if there is no such send.
+
+        Args:
+            future: The future of the send, or what the program got in its place.
+        """
+
     def read_more(self) -> None:
         """Note that what ``StoredQueues.bytes_set_aside`` returns has changed."""
 

@@ -98,6 +98,8 @@ class DiskStore:
         self._left = 0
         """The number of sends that have left memory, if none of them was lost to damage since."""
         self._futures = ReleasedFutures()
+        self._withdrawn: set[int] = set()
+        """Numbers of withdrawn sends that the log does not know as settled, so that it may still return them."""
         self._is_forked = False
         """Whether this is a process that was forked while the store was open."""
 
@@ -192,6 +194,7 @@ class DiskStore:
         self._now = _Open(thread, log, commits, replay, space, due)
         watch_forks(self)
         self._left = log.backlog_sends
+        self._withdrawn.clear()
         self._apply_online()
         if log.damaged_places:
             logger.error(
@@ -363,6 +366,8 @@ class DiskStore:
 
     def _written(self) -> None:
         """Note that a commit has ended."""
+        if self._withdrawn and self._now is not None:
+            self._withdrawn = self._now.commits.not_noted(self._withdrawn)
         self._take_behind()
         self._note_space()
 
@@ -509,10 +514,36 @@ class DiskStore:
         """Forget the future of a send: nothing waits for it any more."""
         self._futures.let_go(delivery)
 
+    def withdraw(self, future: object) -> bool:
+        """Remove a send that has left memory, and resolve it as dropped. Return False if there is no such send."""
+        parts, delivery = self._now, self._futures.find(future)
+        if parts is None or self._keeps or delivery is None:
+            return False
+        number = delivery.number
+        self._futures.take(number)
+        self._left -= 1
+        self._withdrawn.add(number)
+        parts.commits.settle(number)
+        self._queues.counter.drop(delivery.datapoints)
+        _resolve(delivery, LocalReasonCode.DROPPED, Certainty.NEVER_SENT)
+        self._note_space()
+        return True
+
+    def _without_withdrawn(self, parts: _Open, sends: list[StoredSend]) -> list[StoredSend]:
+        wanted = []
+        for send in sends:
+            if send[1] in self._withdrawn:
+                parts.replay.settled(send[0].nbytes)
+            else:
+                wanted.append(send)
+        return wanted
+
     def _replayed(self, sends: list[StoredSend]) -> None:
         parts = self._now
         if parts is None or self._keeps:
             return
+        if self._withdrawn:
+            sends = self._without_withdrawn(parts, sends)
         self._left -= len(sends)
         self._note_lost(parts)
         if not sends:
@@ -545,6 +576,8 @@ class DiskStore:
         if self._now is None:
             # The results of these sends are decided.
             return
+        if self._withdrawn:
+            dropped = [send for send in dropped if send[0] not in self._withdrawn]
         self._left -= len(dropped)
         for number, datapoints, has_expired in dropped:
             self._queues.counter.drop(datapoints)

@@ -135,6 +135,8 @@ class GroupCommit:
             self._wake(number)
             return
         number = self._unstamped.forget(number)
+        if self._behind:
+            self._behind.discard(number)
         send = self._accepted.pop(number, None)
         if send is not None:
             self.unwritten_bytes -= send[0].nbytes
@@ -145,8 +147,6 @@ class GroupCommit:
             self._settled.append(number)
             if self._timer is None and self._may_schedule:
                 self._schedule_settled()
-            if self._behind:
-                self._behind.discard(number)
         if self._waiters:
             self._wake(number)
 
@@ -278,6 +278,10 @@ class GroupCommit:
         if not self._is_closed:
             self._schedule(self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
+
+    def not_noted(self, numbers: set[int]) -> set[int]:
+        """Return which of these settled numbers the log does not know yet. Call this when no commit is running."""
+        return numbers.intersection(self._settled)
 
     @property
     def holds_unstamped(self) -> bool:

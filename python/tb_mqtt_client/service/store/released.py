@@ -29,6 +29,18 @@ class ReleasedFutures:
         self._held.pop(delivery.number, None)
         self._unheld.pop(delivery.number, None)
 
+    def find(self, future: object) -> StoredDelivery | None:
+        """Return the future of a send that has left memory; ``None`` if it is not of one.
+
+        Args:
+            future: The future, or what the program has in its place.
+        """
+        if isinstance(future, StoredDelivery):
+            known = self._held.get(future.number) or self._unheld.get(future.number)
+            return known if known is future else None
+        # Only a held future passes its result on.
+        return next((delivery for delivery in self._held.values() if delivery.receiver is future), None)
+
     def take(self, number: int) -> StoredDelivery | None:
         """Remove and return the future of a send; ``None`` if the program does not refer to it."""
         return self._held.pop(number, None) or self._unheld.pop(number, None)
