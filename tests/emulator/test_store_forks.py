@@ -111,3 +111,49 @@ async def test_a_child_does_not_keep_the_lock(tmp_path):
         assert out == ["1"]
     finally:
         parent.stdout.close()
+
+
+async def test_a_child_of_a_synchronous_client(tmp_path):
+    """Its methods raise an error, the child can use another store, and the parent's store is not disturbed."""
+    out = await asyncio.to_thread(
+        run,
+        """
+        from tb_mqtt_client import StoreInUseError
+        from tb_mqtt_client.sync import DeviceClient
+
+        def synchronous(path):
+            store = {"path": path, "durability": "always", "min_free": 0}
+            return DeviceClient({"host": "127.0.0.1", "port": 1, "access_token": "T", "store": store})
+
+        one = synchronous(PATH)
+        one.start()
+        one.send_timeseries({"a": 1}, wait=False)
+        child = os.fork()
+        if child == 0:
+            for use in (one.start, one.flush, one.stop, lambda: one.send_timeseries({"child": 1}, wait=False)):
+                try:
+                    use()
+                except RuntimeError as error:
+                    print("child" in str(error), flush=True)
+            try:
+                synchronous(PATH).start()
+            except StoreInUseError:
+                print("in use", flush=True)
+            with_own = synchronous(PATH + " of child")
+            with_own.start()
+            with_own.send_timeseries({"b": 1}, wait=False)
+            with_own.stop()
+            print(with_own.statistics.kept, flush=True)
+            sys.exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        one.send_timeseries({"c": 1}, wait=False)
+        one.stop()
+        print(one.statistics.kept, flush=True)
+        again = synchronous(PATH)
+        again.start()
+        print(again.statistics.recovered, flush=True)
+        again.stop()
+        """,
+        tmp_path / "queue",
+    )
+    assert out == ["True"] * 4 + ["in use", "1", "2", "2"]

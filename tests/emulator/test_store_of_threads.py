@@ -4,6 +4,7 @@ import asyncio
 import errno
 import threading
 
+import pyarrow as pa
 import pytest
 from device_peer import FAST
 
@@ -11,6 +12,7 @@ from engine_parts import engine_of
 from reference.store_log import Disk
 from tb_mqtt_client import Certainty, NotConnectedError, QueueFullError
 from tb_mqtt_client.emulator import Verdict
+from tb_mqtt_client.service.store.contents import StoreContents
 from tb_mqtt_client.sync import DeviceClient, GatewayClient
 
 SECONDS = 60
@@ -89,6 +91,24 @@ async def test_always_returns_when_the_send_is_on_disk(emulator, make, disk, tmp
     disk.blocked.set()
     delivery = await sending
     assert on_disk == [[1]]
+    assert not delivery.done()
+    await asyncio.to_thread(client.stop)
+    assert delivery.result(SECONDS).certainty is Certainty.KEPT
+
+
+@pytest.mark.parametrize("kind", [DeviceClient, GatewayClient])
+async def test_always_returns_when_all_parts_of_a_table_are_on_disk(emulator, make, monkeypatch, kind):
+    """Also without waiting for the result, and in the file that another program can read."""
+    monkeypatch.setattr("tb_mqtt_client.service.delivery.tables.DATAPOINTS_A_PART", 10)
+    await emulator.stop()
+    client = make(kind)
+    await asyncio.to_thread(client.start)
+    table = pa.table({"ts": list(range(1, 101)), "kwh": list(range(100)), "meter": ["A", "B"] * 50})
+    columns = {"device": "meter"} if kind is GatewayClient else {}
+    delivery = await asyncio.to_thread(client.send_table, table, wait=False, **columns)
+    with StoreContents(client.health()["store"]["path"]) as contents:
+        assert contents.datapoints == (100 if columns else 200)
+    assert client.health()["store"]["unwritten_sends"] == 0
     assert not delivery.done()
     await asyncio.to_thread(client.stop)
     assert delivery.result(SECONDS).certainty is Certainty.KEPT
