@@ -7,6 +7,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
 KILLS ?= 500
+STORE_MIB ?= 1024
 FUZZ_SECONDS ?= 60
 GATEWAY ?=
 RUNS ?= 3
@@ -166,6 +167,10 @@ soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_S
 .PHONY: soak-kills
 soak-kills: $(STAMPS)/native ## Kill devices and gateways with a store, KILLS=500 times for each durability; everything reported as safe has to arrive
 	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --rounds $(KILLS)
+
+.PHONY: soak-store
+soak-store: $(STAMPS)/native ## Fill a store of STORE_MIB=1024, kill the program, and send all of it with another one; checks totals and memory
+	PYTHONPATH=tests $(BIN)/python tests/soak/large_store.py --mebibytes $(STORE_MIB)
 
 ##@ Other
 
