@@ -212,6 +212,46 @@ async def test_a_backlog_that_exceeds_the_limits_of_the_platform(emulator, optio
     await later.stop()
 
 
+async def test_a_send_of_which_one_message_is_acknowledged(emulator, options):
+    """It stays in the store as a whole: what was acknowledged is sent again, and counts as recovered, but not as kept."""
+    emulator.max_payload_size = 10_000
+    sent = asyncio.Event()
+    published = []
+
+    def acknowledge_first(publish):
+        if not publish.topic.endswith("telemetry"):
+            return None
+        published.append(publish)
+        if len(published) == 1:
+            return None
+        sent.set()
+        return Verdict.ignore(store=False)
+
+    emulator.on_publish = acknowledge_first
+    client = make_client(emulator, store=options, max_inflight_messages=1)
+    await client.connect()
+    delivery = await send(client, {f"k{number:02}": "x" * 1000 for number in range(30)})
+    async with asyncio.timeout(60):
+        await sent.wait()
+    await client.stop(timeout=0)
+    first = len(arrived(emulator))
+    now = client.statistics
+    assert 0 < first < 30
+    assert (now.accepted, now.acknowledged, now.kept) == (30, first, 30 - first)
+    assert delivery.result().certainty is Certainty.KEPT
+    assert adds_up(client)
+    emulator.on_publish = None
+    later = make_client(emulator, store=options)
+    await later.connect()
+    assert later.statistics.recovered == 30
+    await all_delivered(later)
+    assert later.statistics.acknowledged == 30
+    assert len(set(arrived(emulator))) == 30
+    assert len(arrived(emulator)) == 30 + first
+    await later.stop()
+    await nothing_is_left(lambda: make_client(emulator, store=options))
+
+
 async def test_a_backlog_for_a_platform_with_smaller_messages(emulator, options):
     """Sends that were stored under other limits are split, and a datapoint that fits in no message is rejected."""
     client = await offline(emulator, options)
