@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import random
-import re
 import resource
 import stat
 import sys
@@ -307,31 +306,6 @@ async def test_another_credential_or_platform_does_not_get_the_data(emulator, op
     assert arrived(emulator) == ["a"]
 
 
-async def test_another_process_has_the_store(emulator, options):
-    program = (
-        "import asyncio, sys\n"
-        "from tb_mqtt_client import DeviceClient\n"
-        "async def main():\n"
-        f"    await DeviceClient({{'host': '127.0.0.1', 'port': 1, 'access_token': 'TOKEN', 'store': {options!r}}}).start()\n"
-        "    print('ready', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env=environment)
-    try:
-        assert await process.stdout.readline() == b"ready\n"
-        with pytest.raises(StoreInUseError, match=re.escape(str(process.pid))):
-            await make_client(emulator, store=options).connect()
-    finally:
-        process.kill()
-        await process.wait()
-    # The lock ends with the process.
-    client = make_client(emulator, store={**options, "path": options["path"] + "2"})
-    await client.connect()
-    await client.stop()
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
 async def test_a_read_only_directory(emulator, options, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -357,9 +331,9 @@ async def test_something_else_at_the_path(emulator, tmp_path):
 async def test_a_full_store(emulator, options, on_full, outcome):
     client = await offline(emulator, options | {"max_bytes": 2**20, "on_full": on_full})
     deliveries, raised, waiting = [], 0, None
-    for number in range(300):
+    for number in range(150):
         sending = asyncio.ensure_future(send(client, {f"k{number:03}": "x" * 10_000}))
-        done, _ = await asyncio.wait([sending], timeout=2 if on_full == "wait" else 60)
+        done, _ = await asyncio.wait([sending], timeout=0.5 if on_full == "wait" else 60)
         if not done:
             waiting = sending
             break
@@ -731,8 +705,8 @@ async def test_too_little_free_space(emulator, options):
     assert client.statistics.kept == 0
 
 
-@pytest.mark.parametrize("sub_devices", [0, 20])
-@pytest.mark.parametrize("durability", ["group", "always"])
+# `make soak-kills` has all combinations.
+@pytest.mark.parametrize(("durability", "sub_devices"), [("group", 0), ("always", 20)])
 async def test_kills(tmp_path, durability, sub_devices):
     reported, recovered = await kill_rounds(tmp_path / "queue", durability, 4, seed=None, sub_devices=sub_devices)
     # The kills must have hit data that only the store had.

@@ -79,7 +79,7 @@ async def test_two_processes(emulator, options):
         assert await first.stdout.readline() == b"50\n"
         second = make_client(emulator, store=options)
         for _ in range(3):
-            with pytest.raises(StoreInUseError):
+            with pytest.raises(StoreInUseError, match=str(first.pid)):
                 await second.start()
     finally:
         first.kill()

@@ -137,6 +137,30 @@ async def test_a_connected_client_sends_while_other_files_take_all_space(emulato
     assert client.statistics.acknowledged == 50
 
 
+@pytest.mark.parametrize("memory", [3, 1000])
+async def test_files_that_are_removed_while_the_store_is_open(emulator, tmp_path, caplog, memory):
+    """As by a program that cleans up: nothing seems to be on disk any more, and everything is sent from memory."""
+    queue = tmp_path / "queue"
+    options = {"path": str(queue), "min_free": 0, "commit_interval": 0.001}
+    client = await offline(emulator, options, max_queued_messages=memory)
+    before = [await send(client, {f"before {number}": 1}) for number in range(6)]
+    await client.flush()
+    for file in queue.iterdir():
+        file.unlink()
+    after = await send(client, {"after": 1}) if memory > 6 else None
+    if after is not None:
+        with pytest.raises(OSError, match="were removed while it was open"):
+            await client.flush()
+        assert not after.stored.done()
+        assert "were removed" in client.health()["store"]["error"]
+    await client.stop()
+    assert "were removed while it was open" in caplog.text
+    deliveries = before if after is None else [*before, after]
+    assert {(one.result().reason_code, one.result().certainty) for one in deliveries} == {(-1, Certainty.NEVER_SENT)}
+    assert (client.statistics.kept, client.statistics.undelivered) == (0, len(deliveries))
+    assert adds_up(client)
+
+
 async def test_sends_that_leave_memory_are_counted_once(emulator, path, disk):
     client = await offline(emulator, {"path": path, "min_free": 0}, max_queued_messages=5)
     for number in range(5):

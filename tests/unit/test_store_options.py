@@ -37,6 +37,7 @@ def test_the_environment(monkeypatch):
         ({"path": "queue", "size": 1}, "store has the unknown key 'size'"),
         ({"path": ""}, "path must be"),
         ({"path": 7}, "path must be"),
+        ({"path": "a\0b"}, "path must not contain NUL"),
         ({"path": "queue", "max_bytes": 1000}, "max_bytes must be .* at least 1048576, not 1000"),
         ({"path": "queue", "max_bytes": True}, "max_bytes"),
         ({"path": "queue", "min_free": -1}, "min_free"),

@@ -67,6 +67,8 @@ class Store:
         """
         if not isinstance(self.path, str | os.PathLike) or not os.fspath(self.path):
             raise ValueError(f"store: path must be a str that names a directory, not {self.path!r}")
+        if "\0" in os.fspath(self.path):
+            raise ValueError(f"store: path must not contain NUL: {self.path!r}")
         self._set("path", os.fspath(self.path))
         self._set("max_bytes", _bytes("max_bytes", self.max_bytes, MIB))
         self._set("min_free", _bytes("min_free", self.min_free, 0))

@@ -16,14 +16,20 @@ def full_error(options: Store) -> StoreFullError:
     return StoreFullError(options.path, options.max_bytes, options.min_free)
 
 
+LOCK_FILE = "lock"
+"""The file that is there as long as a store is open."""
+
+
 class Bounds:
-    """Compares the files of a log, and what is about to be written, with the options of the store."""
+    """Compares the files of a log, and what is about to be written, with the options of the store and with the file system."""
 
     def __init__(self, store: Store, log: SendLog) -> None:
         self._path = store.path
         self._max_bytes = store.max_bytes
         self._min_free = store.min_free
         self._log = log
+        self._lock_file = os.path.join(store.path, LOCK_FILE)
+        self._identity = self._identity_now()
         self._free: int | None = None
         """Free bytes of the file system when a commit was last written."""
 
@@ -35,6 +41,24 @@ class Bounds:
         """Return whether the store may take this number of bytes in addition, if the file system has them."""
         return self._log.disk_bytes + nbytes <= self._max_bytes
 
+    def _identity_now(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._lock_file)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def check_place(self) -> None:
+        """Check that the files of the store are those that were opened. Run in the thread of the store.
+
+        Whatever is written to files that were removed is lost, without an error of the system.
+
+        Raises:
+            OSError: They were removed or replaced, as by a program that cleans up old files.
+        """
+        if self._identity_now() != self._identity:
+            raise OSError(errno.ESTALE, "the files of the store were removed while it was open", self._path)
+
     def measure(self) -> None:
         """Find out how much of the file system is free. Run in the thread of the store."""
         self._free = shutil.disk_usage(self._path).free
@@ -43,8 +67,9 @@ class Bounds:
         """Measure, and refuse a commit that leaves too little free. Run in the thread of the store.
 
         Raises:
-            OSError: There is less free space than ``min_free``, or it cannot be found out.
+            OSError: There is less free space than ``min_free``, or it cannot be found out; or the files were removed.
         """
+        self.check_place()
         self.measure()
         if self._free is not None and self._free - nbytes < self._min_free:
             text = f"{self._free} bytes are free, and min_free is {self._min_free}"

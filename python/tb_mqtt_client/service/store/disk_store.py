@@ -232,6 +232,7 @@ class DiskStore:
         self._closed_by = self._loop.time() + CLOSE_SECONDS
         try:
             async with asyncio.timeout_at(self._closed_by):
+                await parts.commits.check_place()
                 await parts.commits.flush()
         except TimeoutError:
             logger.error("The store %s was not written within %g s: what it lacks is undelivered", self.options.path, CLOSE_SECONDS)  # noqa: TRY400
@@ -252,7 +253,7 @@ class DiskStore:
         parts.due.close()
         parts.space.close()
         self._leave_unwritten(parts)
-        self._keep_released()
+        self._keep_released(parts)
         parts.commits.wake_all()
         closing = parts.thread.run(parts.log.close)
         closed_by, self._closed_by = self._closed_by, None
@@ -278,12 +279,17 @@ class DiskStore:
         # A disk that has not responded may still write the send, and the next client would send it.
         return Certainty.UNKNOWN if parts.commits.is_being_written(number) else Certainty.NEVER_SENT
 
-    def _keep_released(self) -> None:
+    def _keep_released(self, parts: _Open) -> None:
         """Resolve the futures of sends that have left memory."""
         counter = self._queues.counter
-        counter.keep(counter.queued)
+        if parts.commits.has_lost_files:
+            counter.leave_undelivered(counter.queued)
+            outcome = LocalReasonCode.NOT_DELIVERED, Certainty.NEVER_SENT
+        else:
+            counter.keep(counter.queued)
+            outcome = LocalReasonCode.KEPT, Certainty.KEPT
         for delivery in self._futures.take_all():
-            _resolve(delivery, LocalReasonCode.KEPT, Certainty.KEPT)
+            _resolve(delivery, *outcome)
 
     # Accepting, see `SendStore`.
 

@@ -75,6 +75,8 @@ class GroupCommit:
         """Whether the next accepted send has to schedule a commit: none is running or scheduled, except one for settled sends."""
         self._writes = True
         self._is_closed = False
+        self.has_lost_files: bool = False
+        """Whether the files were removed while they were open, so that no send is on disk."""
         self.unwritten_bytes: int = 0
         """Encoded bytes of the accepted sends that are not on disk."""
         self.commits: int = 0
@@ -152,7 +154,7 @@ class GroupCommit:
 
     def is_on_disk(self, number: int) -> bool:
         """Return whether an unsettled send is on disk."""
-        if number in self._unstamped:
+        if number in self._unstamped or self.has_lost_files:
             return False
         number = self._unstamped.number_in_log(number)
         return number not in self._accepted and number not in self._committing
@@ -314,6 +316,17 @@ class GroupCommit:
                     raise error
             else:
                 await asyncio.wait([running])
+
+    async def check_place(self) -> None:
+        """Check that the files are still there.
+
+        Raises:
+            OSError: They were removed, so no send counts as on disk any more.
+        """
+        checking = self._thread.run(self._bounds.check_place)
+        await asyncio.wait([checking])
+        self.has_lost_files = checking.exception() is not None
+        checking.result()
 
     @property
     def has_unwritten(self) -> bool:
