@@ -213,7 +213,7 @@ async def test_a_backlog_that_exceeds_the_limits_of_the_platform(emulator, optio
 
 
 async def test_a_send_of_which_one_message_is_acknowledged(emulator, options):
-    """It stays in the store as a whole: what was acknowledged is sent again, and counts as recovered, but not as kept."""
+    """It stays in the store as a whole: acknowledged data is sent again, and counts as recovered, but not as kept."""
     emulator.max_payload_size = 10_000
     sent = asyncio.Event()
     published = []
