@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tb_mqtt_client import Priority, TelemetryMetadata
+from tb_mqtt_client.cli.details import Details
 from tb_mqtt_client.cli.reading import numbered_lines
 from tb_mqtt_client.cli.records import BadLine, Fields, Record, from_arguments, from_csv, from_ndjson, typed
 
@@ -49,6 +51,22 @@ def test_ndjson_record_names_its_sub_device():
     ]
 
 
+def test_ndjson_record_in_the_form_of_an_export():
+    line = (
+        '{"device":"A","ts":5,"profile":"meter","metadata":{"connector":"opc","receivedTs":4},"priority":"high",'
+        '"expires":"2026-01-31T12:00:00Z","values":{"a":1}}'
+    )
+    details = Details("meter", TelemetryMetadata("opc", 4), Priority.HIGH, 1769860800000)
+    assert ndjson(line, WITH_DEVICE) == [Record(1, "A", 5, {"a": 1}, details)]
+    assert ndjson('{"priority":"low","values":{"a":1}}') == [Record(1, None, None, {"a": 1}, Details(priority=Priority.LOW))]
+
+
+def test_fields_of_an_export_are_values_in_another_form():
+    [record] = ndjson('{"priority":"high","profile":"p","expires":5,"metadata":{"x":1},"values":3}')
+    assert record.values == {"priority": "high", "profile": "p", "expires": 5, "metadata": {"x": 1}, "values": 3}
+    assert record.details == Details()
+
+
 @pytest.mark.parametrize(
     ("line", "fields", "reason"),
     [
@@ -70,6 +88,20 @@ def test_ndjson_record_names_its_sub_device():
         (b'{"device":"","a":1}', WITH_DEVICE, "must be a name, not ''"),
         (b'{"device":"A"}', WITH_DEVICE, "it has no values"),
         (b'{"ts":1,"a":1}', ATTRIBUTES, "the field 'ts': attributes have no time"),
+        (b'{"priority":"urgent","values":{"a":1}}', PLAIN, "the field 'priority' must be one of high, normal, low, not 'urgent'"),
+        (b'{"priority":["high"],"values":{"a":1}}', PLAIN, "the field 'priority' must be one of high"),
+        (b'{"expires":"soon","values":{"a":1}}', PLAIN, "the field 'expires': 'soon' is not a valid time"),
+        (b'{"profile":"p","values":{"a":1}}', PLAIN, "the field 'profile' is only for records of sub-devices"),
+        (b'{"metadata":{},"values":{"a":1}}', PLAIN, "the field 'metadata' is only for records of sub-devices"),
+        (b'{"device":"D","profile":7,"values":{"a":1}}', WITH_DEVICE, "the field 'profile' must be a name, not 7"),
+        (b'{"device":"D","metadata":7,"values":{"a":1}}', WITH_DEVICE, "the field 'metadata' must be an object with connector"),
+        (b'{"device":"D","metadata":{"connector":"c"},"values":{"a":1}}', WITH_DEVICE, "the field 'metadata' must be an object"),
+        (
+            b'{"device":"D","metadata":{"connector":"c","receivedTs":-1},"values":{"a":1}}',
+            WITH_DEVICE,
+            "the field 'metadata': received_ts must be",
+        ),
+        (b'{"metadata":{},"values":{"a":1}}', ATTRIBUTES, "the field 'metadata': attributes have no metadata"),
     ],
 )
 def test_bad_ndjson_line_is_reported_with_the_reason(line, fields, reason):

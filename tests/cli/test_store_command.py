@@ -136,8 +136,8 @@ async def test_export_telemetry(tb_mqtt, queue, tmp_path):
     assert done.lines == [
         {"ts": 5, "values": {"a": 1, "b": "ü"}},
         {"ts": 6, "values": {"a": 2.5}},
-        {"device": "meter 1", "ts": 7, "values": {"kwh": 1}},
-        {"device": "meter 1", "ts": 8, "values": {"kwh": [1, {"x": None}]}},
+        {"device": "meter 1", "ts": 7, "profile": "meter", "values": {"kwh": 1}},
+        {"device": "meter 1", "ts": 8, "profile": "meter", "values": {"kwh": [1, {"x": None}]}},
     ]
     assert "export --own and --sub-devices into two files" in done.err
 
@@ -156,7 +156,7 @@ async def test_export_attributes(tb_mqtt, queue):
     done = await tb_mqtt("store", "export", str(queue), "--attributes")
     assert done.lines == [
         {"values": {"serial": 7}},
-        {"device": "meter 1", "values": {"state": "on", "mode": {"values": 1}}},
+        {"device": "meter 1", "profile": "meter", "values": {"state": "on", "mode": {"values": 1}}},
     ]
 
 
@@ -182,6 +182,81 @@ async def test_what_export_prints_can_be_sent(tb_mqtt, queue, emulator, device, 
     attributes = await tb_mqtt("store", "export", str(queue), "--sub-devices", "--attributes")
     assert (await tb_mqtt("send", "--gateway", "--attributes", input=attributes.out, env=gateway)).code == 0
     assert emulator.device("meter 1").attributes == {"state": "on", "mode": {"values": 1}}
+
+
+def detailed(now):
+    """Return sends with everything that the log keeps of one: (uplink, number, accepted, priority, expiry)."""
+    expires = now + 3_600_000
+    other = DeviceIdentity("meter 2", "default")
+    return [
+        (EncodedUplink.timeseries({"ts": 5, "values": {"kwh": 1}}, 0, METER, True, ('opc "ü"\n', now)), 1, now, 0, 0),
+        (EncodedUplink.timeseries({"ts": 6, "values": {"kwh": 2}}, 0, METER, True, ("opc", 7)), 2, now, 2, expires),
+        (EncodedUplink.timeseries({"ts": 7, "values": {"alarm": True, "values": {"ts": 1}}}, 0, other), 3, now, 1, expires),
+        (EncodedUplink.timeseries({"ts": 8, "values": {"kwh": 2**70}}, 0, other), 4, now, 0, 0),
+        (EncodedUplink.attributes({"mode": "eco"}, METER), 5, now, 1, 0),
+        (EncodedUplink.attributes({"mode": 1e22}, other), 6, now, 0, expires),
+    ]
+
+
+@pytest.fixture
+def detailed_queue(tmp_path):
+    now = time.time_ns() // 1_000_000
+    log = StoreLog.open(str(tmp_path / "queue"), OWNER)
+    log.commit(detailed(now), [])
+    log.close()
+    return tmp_path / "queue", now
+
+
+async def test_export_with_metadata_priority_and_expiry(tb_mqtt, detailed_queue):
+    queue, now = detailed_queue
+    metadata = {"connector": 'opc "ü"\n', "receivedTs": now}
+    expires = now + 3_600_000
+    telemetry = (await tb_mqtt("store", "export", str(queue))).lines
+    assert sorted(telemetry, key=lambda line: line["ts"]) == [
+        {"device": "meter 1", "ts": 5, "profile": "meter", "metadata": metadata, "values": {"kwh": 1}},
+        {
+            "device": "meter 1",
+            "ts": 6,
+            "profile": "meter",
+            "metadata": {"connector": "opc", "receivedTs": 7},
+            "priority": "low",
+            "expires": expires,
+            "values": {"kwh": 2},
+        },
+        {"device": "meter 2", "ts": 7, "priority": "high", "expires": expires, "values": {"alarm": True, "values": {"ts": 1}}},
+        {"device": "meter 2", "ts": 8, "values": {"kwh": 2**70}},
+    ]
+    assert (await tb_mqtt("store", "export", str(queue), "--attributes")).lines == [
+        {"device": "meter 1", "profile": "meter", "priority": "high", "values": {"mode": "eco"}},
+        {"device": "meter 2", "expires": expires, "values": {"mode": 1e22}},
+    ]
+
+
+async def test_an_export_that_is_stored_again_is_the_same(tb_mqtt, detailed_queue, gateway, tmp_path):
+    queue, _ = detailed_queue
+    for option in ((), ("--attributes",)):
+        exported = await tb_mqtt("store", "export", str(queue), *option)
+        copy = str(tmp_path / f"copy{len(option)}")
+        stored = await tb_mqtt("send", "--store", copy, "--gateway", "--ts-unit", "ms", *option, env=gateway, input=exported.out)
+        assert stored.code == 0
+        assert (await tb_mqtt("store", "export", copy, *option)).out == exported.out
+
+
+async def test_an_export_is_sent_with_its_metadata_and_without_what_has_expired(tb_mqtt, detailed_queue, emulator, gateway):
+    queue, now = detailed_queue
+    exported = (await tb_mqtt("store", "export", str(queue))).lines
+    for line in exported:
+        if line["ts"] == 7:
+            line["expires"] = now - 1000
+    again = "".join(f"{json.dumps(line)}\n" for line in exported)
+    sent = await tb_mqtt("send", "--gateway", "--ts-unit", "ms", "--json", env=gateway, input=again)
+    assert (sent.code, sums(sent)) == (1, {"acknowledged": 3, "dropped": 2})
+    assert emulator.device("meter 1").profile == "meter"
+    assert emulator.device("meter 2").profile == "default"
+    assert [(point.ts, point.value) for point in emulator.device("meter 1").telemetry] == [(5, 1), (6, 2)]
+    described = [(one["connector"], one["receivedTs"]) for one in emulator.device("meter 1").metadata]
+    assert described == [('opc "ü"\n', now), ("opc", 7)]
+    assert [point.ts for point in emulator.device("meter 2").telemetry] == [8]
 
 
 async def test_names_of_devices_cannot_act_on_the_terminal(tb_mqtt, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tb_mqtt_client.cli.details import FIELDS, METADATA, NO_DETAILS, Details, read_details
 from tb_mqtt_client.cli.times import DEFAULT_FIELD, Guess, Unit, candidates_for_time, guess, parse_ts
 
 
@@ -24,6 +25,7 @@ class Record:
     ts: int | None
     """Milliseconds since the epoch; ``None`` if the line has no time."""
     values: dict[str, Any]
+    details: Details = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def from_ndjson(lines: Iterable[tuple[int, bytes]], fields: Fields) -> Iterator[
     """Parse lines that contain one JSON object each.
 
     The forms are ``{"temperature": 21.5}``, ``{"ts": 1700000000000, "temperature": 21.5}`` and
-    ``{"ts": 1700000000000, "values": {"temperature": 21.5}}``. The name of a sub-device is a field next to ``ts``.
+    ``{"ts": 1700000000000, "values": {"temperature": 21.5}}``. The name of a sub-device is a field next to ``ts``. Next to
+    ``values``, the fields of `Details` are read, too.
 
     Args:
         lines: The lines and their numbers.
@@ -210,11 +213,23 @@ def _record(line: int, content: dict[str, Any], fields: Fields, times: _TimeExtr
             found = "is missing" if device is None else f"must be a name, not {device!r}"
             raise _BadRecordError(f"the field {fields.device!r} with the device's name {found}")
     ts = times.extract(content)
-    if content.keys() == {"values"} and isinstance(content["values"], dict):
-        content = content["values"]
+    details = NO_DETAILS
+    if isinstance(content.get("values"), dict) and content.keys() - FIELDS == {"values"}:
+        values = content.pop("values")
+        details = _details(content, fields, device)
+        content = values
     if not content:
         raise _BadRecordError("it has no values")
-    return Record(line, device, ts, content)
+    return Record(line, device, ts, content, details)
+
+
+def _details(content: dict[str, Any], fields: Fields, device: str | None) -> Details:
+    if METADATA in content and fields.timeless:
+        raise _BadRecordError(f"the field {METADATA!r}: attributes have no metadata")
+    try:
+        return read_details(content, has_device=device is not None)
+    except ValueError as error:
+        raise _BadRecordError(str(error)) from None
 
 
 _JSON_NAMES = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}

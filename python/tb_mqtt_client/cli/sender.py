@@ -15,12 +15,15 @@ from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.reading import Batch
 from tb_mqtt_client.cli.records import Record
 from tb_mqtt_client.cli.terminal import Terminal, counted
+from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.reason_codes import reason_name
 from tb_mqtt_client.service.delivery.statistics import DELIVERY_STATES
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
 
 MAX_PENDING = 10_000
 """Records that may be unacknowledged at a time: enough to fill the payloads, few enough to need little memory."""
+ALREADY_EXPIRED = 1e-9
+"""Seconds until values expire that have expired before they are sent: a client accepts only positive ones."""
 
 
 class RecordSender:
@@ -40,20 +43,39 @@ class RecordSender:
         """
         # Always in this form, because a key of the record may be called "ts".
         timeseries = {"ts": record.ts, "values": record.values}
-        client = self._client
+        client, details = self._client, record.details
+        priority, expires_after = details.priority, _seconds_until(details.expires_ms)
         if record.device is not None and isinstance(client, GatewayClient):
             session = self.sessions.get(record.device)
             if session is None:
-                session, _ = await client.connect_device(record.device, self._options.device_profile)
+                session, _ = await client.connect_device(record.device, details.profile or self._options.device_profile)
                 self.sessions[record.device] = session
             if self._options.attributes:
-                return await client.send_device_attributes(session, record.values, wait_for_publish=False)
-            return await client.send_device_timeseries(session, timeseries, wait_for_publish=False)
+                return await client.send_device_attributes(
+                    session, record.values, wait_for_publish=False, priority=priority, expires_after=expires_after
+                )
+            return await client.send_device_timeseries(
+                session,
+                timeseries,
+                wait_for_publish=False,
+                metadata=details.metadata,
+                priority=priority,
+                expires_after=expires_after,
+            )
         if self._options.attributes:
-            [delivery] = await client.send_attributes(record.values, wait_for_publish=False)
+            [delivery] = await client.send_attributes(
+                record.values, wait_for_publish=False, priority=priority, expires_after=expires_after
+            )
         else:
-            [delivery] = await client.send_timeseries(timeseries, wait_for_publish=False)
+            [delivery] = await client.send_timeseries(
+                timeseries, wait_for_publish=False, priority=priority, expires_after=expires_after
+            )
         return delivery
+
+
+def _seconds_until(expires_ms: int) -> float | None:
+    """Return ``expires_after`` for values that expire at a time; they are dropped, and counted, if that is over."""
+    return max((expires_ms - now_ms()) / 1000, ALREADY_EXPIRED) if expires_ms else None
 
 
 class Sender(RecordConsumer):

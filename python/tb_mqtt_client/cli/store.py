@@ -11,11 +11,13 @@ from typing import Any
 
 import click
 
+from tb_mqtt_client.cli.details import write_details
 from tb_mqtt_client.cli.drain import drain
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
 from tb_mqtt_client.cli.options import Command, output_options
 from tb_mqtt_client.cli.terminal import Terminal, counted
 from tb_mqtt_client.service.store.contents import StoreContents, StoredRecord, StoredSend
+from tb_mqtt_client.service.store.log import PRIORITIES
 
 AGES = (
     (60, "under 1 minute"),
@@ -25,6 +27,8 @@ AGES = (
     (None, "1 week and more"),
 )
 """Upper bounds of the groups of ages in seconds, and their names."""
+DEFAULT_PROFILE = "default"
+"""The profile of sub-devices for which the program gave none."""
 CONNECTED_DEVICE = "(connected device)"
 
 
@@ -250,7 +254,8 @@ def export(path: str, attributes: bool, devices: tuple[str, ...], sub_devices: b
       tb-mqtt store export queue --attributes | tb-mqtt send --attributes
 
     Each line is {"device": NAME, "ts": MS, "values": {...}}, without the device for data of the connected device, and
-    without ts for attributes.
+    without ts for attributes. If a send has more than these, its lines have it next to the values: profile, metadata,
+    priority, and expires (a time).
     """  # noqa: D301  # \b is click's own mark
     if own + sub_devices + bool(devices) > 1:
         raise click.UsageError("--own, --sub-devices and --device: give only one of them")
@@ -268,9 +273,9 @@ def export(path: str, attributes: bool, devices: tuple[str, ...], sub_devices: b
             for sends in contents.batches(attributes=lane):
                 chosen = [send for send in sends if is_wanted(send.device)]
                 kinds.update(send.device is None for send in chosen)
-                records = [record for send in chosen for record in _records(send, attributes=attributes)]
-                exported += len(records)
-                terminal.documents(map(_document, records))
+                documents = [document for send in chosen for document in _documents(send, attributes=attributes)]
+                exported += len(documents)
+                terminal.documents(documents)
         if len(kinds) > 1:
             terminal.note(
                 "the export has data of the connected device and of sub-devices, which send reads separately: "
@@ -289,8 +294,14 @@ def _records(send: StoredSend, *, attributes: bool) -> Iterable[StoredRecord]:
     return () if record is None else (record,)
 
 
-def _document(record: StoredRecord) -> dict[str, Any]:
-    document: dict[str, Any] = {} if record.device is None else {"device": record.device}
-    if record.ts is not None:
-        document["ts"] = record.ts
-    return document | {"values": record.values}
+def _documents(send: StoredSend, *, attributes: bool) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a send."""
+    # Data for this profile is sent without naming it.
+    profile = None if send.profile == DEFAULT_PROFILE else send.profile
+    metadata = None if attributes else send.metadata()
+    details = write_details(profile, metadata, PRIORITIES[send.priority], send.expires_ms)
+    for record in _records(send, attributes=attributes):
+        document: dict[str, Any] = {} if record.device is None else {"device": record.device}
+        if record.ts is not None:
+            document["ts"] = record.ts
+        yield document | details | {"values": record.values}

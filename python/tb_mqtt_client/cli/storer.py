@@ -45,13 +45,16 @@ class Storer(RecordConsumer):
             await self._batch_ended()
 
     async def _accept(self, record: Record) -> None:
-        options, device = self._options, record.device
-        if options.attributes:
-            self._writer.add_attributes(record.values, device, options.device_profile)
+        details, device = record.details, record.device
+        profile = details.profile or self._options.device_profile
+        if self._options.attributes:
+            self._writer.add_attributes(record.values, device, profile, details.priority, details.expires_ms)
         else:
             # The time is always given, because a key of the record may be called "ts".
             timeseries = {"ts": now_ms() if record.ts is None else record.ts, "values": record.values}
-            self._writer.add_timeseries(timeseries, device, options.device_profile)
+            self._writer.add_timeseries(
+                timeseries, device, profile, details.priority, details.expires_ms, metadata=details.metadata
+            )
 
     async def _batch_ended(self) -> None:
         try:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tb_mqtt_client._native import EncodedUplink, StoreLog
+from tb_mqtt_client._native import EncodedUplink, StoreLog, pack_timeseries
 from tb_mqtt_client.service.store.log import ATTRIBUTES, HIGH, LOW, NORMAL
 
 QUARANTINE = "quarantine"
 """The folder of a store with the bytes that could not be read."""
+LARGEST_PAYLOAD = 2**40
+"""Bytes of a payload into which any send fits."""
 READ_BYTES = 2**20
 """Encoded bytes that are read at a time."""
 READ_SENDS = 10_000
@@ -37,13 +40,33 @@ class StoredSend(NamedTuple):
     accepted_ms: int
     """When it was accepted, in milliseconds since the epoch."""
     priority: int
+    """An index of ``PRIORITIES``."""
     expires_ms: int
+    """When it expires, in milliseconds since the epoch; 0 for never."""
 
     @property
     def device(self) -> str | None:
         """The name of the sub-device; ``None`` for the connected device."""
         device = self.uplink.device
         return None if device is None else device.name
+
+    @property
+    def profile(self) -> str | None:
+        """The profile of the sub-device; ``None`` for the connected device."""
+        device = self.uplink.device
+        return None if device is None else device.profile
+
+    def metadata(self) -> dict[str, Any] | None:
+        """Return ``connector`` and ``receivedTs`` of the timeseries of a sub-device; ``None`` if they have no metadata."""
+        uplink = self.uplink
+        if not uplink.has_device or not uplink.timeseries_count:
+            return None
+        # Only packed records show it.
+        [payload, *_] = pack_timeseries([uplink], gateway=True, max_size=LARGEST_PAYLOAD, now_ms=0).payloads
+        [[record, *_]] = json.loads(payload.data).values()
+        if "ts" not in record or "metadata" not in record:
+            return None
+        return {name: value for name, value in record["metadata"].items() if name != "publishedTs"}
 
     def timeseries(self) -> Iterator[StoredRecord]:
         """Yield the timeseries of the send as records, in order."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from tb_mqtt_client._native import EncodedUplink
+from tb_mqtt_client.constants.option_values import Priority
 
 StoredSend: TypeAlias = tuple[EncodedUplink, int, int, int, int]
 """A send: the datapoints, its number, when it was accepted in milliseconds since the epoch, its priority (0 normal, 1 high, 2 low),
 and when it expires in milliseconds since the epoch (0 for never)."""
-HIGH_PRIORITY = 1
-"""The priority of a send of high priority."""
+PRIORITIES: Final = (Priority.NORMAL, Priority.HIGH, Priority.LOW)
+"""The priorities of sends, each at the index that stands for it in the log."""
+HIGH_PRIORITY: Final = PRIORITIES.index(Priority.HIGH)
+"""The priority of a send of high priority in the log."""
 DroppedSend: TypeAlias = tuple[int, int, bool]
 """A send that was dropped: its number, its datapoints, and whether it had expired."""
 ATTRIBUTES, HIGH, NORMAL, LOW = "attributes", "high", "normal", "low"

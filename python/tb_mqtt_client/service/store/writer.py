@@ -7,8 +7,11 @@ from typing import Any
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.constants.option_values import Priority
+from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.entities.store import Store
 from tb_mqtt_client.service.store.bounds import Bounds, full_error
+from tb_mqtt_client.service.store.log import PRIORITIES
 from tb_mqtt_client.service.store.native_log import open_log, owner_of
 
 FILE_BYTES = 8 * 2**20
@@ -34,7 +37,8 @@ class StoreWriter:
         self._round_floats = config.round_floats
         self._log = open_log(options.path, owner_of(config), FILE_BYTES, waits=waits)
         self._bounds = Bounds(options, self._log)
-        self._collected: list[EncodedUplink] = []
+        self._collected: list[tuple[EncodedUplink, int, int]] = []
+        """The sends with their priority and expiry, as the log has them."""
         self._devices: dict[tuple[str, str], DeviceIdentity] = {}
         self.written: int = 0
         """Datapoints that were written."""
@@ -44,22 +48,42 @@ class StoreWriter:
         """Datapoints in the store that no client has sent."""
         return self._log.backlog_datapoints
 
-    def add_timeseries(self, data: Any, device: str | None, profile: str) -> None:
+    def add_timeseries(
+        self,
+        data: Any,
+        device: str | None,
+        profile: str,
+        priority: Priority = Priority.NORMAL,
+        expires_ms: int = 0,
+        *,
+        metadata: TelemetryMetadata | None = None,
+    ) -> None:
         """Collect timeseries.
 
         Args:
             data: What ``DeviceClient.send_timeseries`` accepts.
             device: The name of a sub-device; ``None`` for the connected device.
             profile: The profile of the sub-device, if it is new.
+            priority: The priority with which the next client sends the data.
+            expires_ms: When the data expires, in milliseconds since the epoch; 0 for never.
+            metadata: Of a sub-device's timeseries, see ``GatewayClient.send_device_timeseries``.
 
         Raises:
             ValueError: The platform cannot store a key, a value or a time.
         """
-        self._collected.append(EncodedUplink.timeseries(data, now_ms(), self._identity(device, profile), self._round_floats))
+        described = None if metadata is None else (metadata.connector, metadata.received_ts)
+        identity = self._identity(device, profile)
+        encoded = EncodedUplink.timeseries(data, now_ms(), identity, self._round_floats, described)
+        self._collect(encoded, priority, expires_ms)
 
-    def add_attributes(self, data: Any, device: str | None, profile: str) -> None:
+    def add_attributes(
+        self, data: Any, device: str | None, profile: str, priority: Priority = Priority.NORMAL, expires_ms: int = 0
+    ) -> None:
         """Collect client attributes, see ``add_timeseries``."""
-        self._collected.append(EncodedUplink.attributes(data, self._identity(device, profile), self._round_floats))
+        self._collect(EncodedUplink.attributes(data, self._identity(device, profile), self._round_floats), priority, expires_ms)
+
+    def _collect(self, encoded: EncodedUplink, priority: Priority, expires_ms: int) -> None:
+        self._collected.append((encoded, PRIORITIES.index(priority), expires_ms))
 
     def _identity(self, name: str | None, profile: str) -> DeviceIdentity | None:
         if name is None:
@@ -76,18 +100,21 @@ class StoreWriter:
             StoreFullError: It does not fit in the store.
             OSError: The disk failed, or has too little free space.
         """
-        uplinks = self._collected
-        if not uplinks:
+        collected = self._collected
+        if not collected:
             return
-        nbytes = sum(uplink.nbytes for uplink in uplinks)
+        nbytes = sum(uplink.nbytes for uplink, _, _ in collected)
         if not self._bounds.fits(nbytes):
             raise full_error(self._options)
         self._bounds.check(nbytes)
         accepted = now_ms()
-        sends = [(uplink, number, accepted, 0, 0) for number, uplink in enumerate(uplinks, self._log.next_number)]
+        sends = [
+            (uplink, number, accepted, priority, expires_ms)
+            for number, (uplink, priority, expires_ms) in enumerate(collected, self._log.next_number)
+        ]
         self._log.commit(sends, [])
         self._log.release([number for _, number, _, _, _ in sends])
-        self.written += sum(uplink.datapoints for uplink in uplinks)
+        self.written += sum(uplink.datapoints for uplink, _, _ in collected)
         self._collected = []
 
     def close(self) -> None:
