@@ -89,7 +89,7 @@ async def service():
 
 async def test_expired_data_is_dropped_and_never_sent_without_a_connection(service):
     encoded = EncodedUplink.timeseries({"a": 1, "b": 2}, 0)
-    expires = await service.intake.accept(encoded, service.terms("normal", 0.001))
+    expires = await service.intake.accept(encoded, service.terms("normal", 0.1))
     stays = service.intake.try_accept(encoded)
     result = await expires
     assert (result.reason_code, result.reason) == (LocalReasonCode.EXPIRED, "expired")
