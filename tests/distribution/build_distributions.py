@@ -84,9 +84,15 @@ def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path
         return only(out, "*.whl")
 
     one_of_a_kind = {interpreter.suffix: interpreter for interpreter in found}
+    first, *others = one_of_a_kind
+    wheels = {first: wheel(first)}
+    for suffix in others:
+        # Most crates do not depend on the Python, and compiling them takes longer than all else. The time of a file says that it is fresh.
+        if not cargo_folder(folder, suffix).exists():
+            shutil.copytree(cargo_folder(folder, first), cargo_folder(folder, suffix), copy_function=shutil.copy2)
     # In parallel, because the last step of each build, whole-program optimisation, uses one core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(one_of_a_kind, pool.map(wheel, one_of_a_kind), strict=True))
+        return wheels | dict(zip(others, pool.map(wheel, others), strict=True))
 
 
 def build_as_pip_does(folder: Path) -> None:

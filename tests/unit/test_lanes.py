@@ -143,7 +143,7 @@ def test_the_share_is_exact_to_one_batch_and_one_send(share, live, backlog):
 
 @given(
     share=st.sampled_from([0.25, 0.5, 0.75]),
-    arrivals=st.lists(st.integers(0, 250), min_size=20, max_size=60),
+    arrivals=st.lists(st.integers(0, 250), min_size=10, max_size=25),
 )
 def test_under_a_limit_live_data_is_young_and_the_backlog_keeps_its_share(share, arrivals):
     """One batch is admitted for each tick of a fake clock, at the beginning of which live data arrives."""
