@@ -22,6 +22,8 @@ __all__ = [
     "DataEntry",
     "DeviceIdentity",
     "EncodedUplink",
+    "GatheredSends",
+    "Gathering",
     "NotAStoreError",
     "PackedUplinks",
     "Payload",
@@ -506,8 +508,82 @@ class PackedUplinks:
     def is_one_to_one(self) -> bool:
         """Whether every uplink of the batch is in exactly one payload, and no datapoint is in none."""
 
+@final
+class Gathering:
+    """A queue of sends of the connected device, each with the receipt of its result, without an object for each send.
+
+    It accepts sends while its allowance lasts, and counts them until it is asked for the counts. Nothing is called on receipts.
+    Objects of this class take part in Python's garbage collection.
+    """
+
+    def __new__(cls, round_floats: bool = True) -> Gathering:
+        """Create an empty queue without an allowance.
+
+        Args:
+            round_floats: As for ``EncodedUplink.timeseries``.
+        """
+
+    def push(self, data: object, now_ms: int, receipt: Any, /) -> int:
+        """Encode timeseries, and queue them if the allowance covers them.
+
+        Args:
+            data: As for ``EncodedUplink.timeseries``.
+            now_ms: Timestamp of datapoints that have none, in milliseconds since the epoch.
+            receipt: Any object, which is kept with the send.
+
+        Returns:
+            The number of queued sends, or 0 if the allowance does not cover the send. If it covers no send at all, the data is not
+            read.
+
+        Raises:
+            ValueError: The platform cannot store the data (also ``UnsupportedValueError``).
+        """
+
+    def allow(self, sends: int, nbytes: int) -> None:
+        """Replace the allowance.
+
+        Args:
+            sends: The number of sends that may be queued from now on.
+            nbytes: Their encoded bytes, at most.
+        """
+
+    @property
+    def sends_allowed(self) -> int:
+        """The number of sends that may still be queued."""
+
+    def take_added(self) -> tuple[int, int, int]:
+        """Return how many sends, encoded bytes and datapoints were queued since the last call of this method."""
+
+    def take(self, sends: int, nbytes: int, datapoints: int) -> GatheredSends:
+        """Remove and return the oldest sends: as many as reach one of the bounds, and at least one, if there is one.
+
+        Args:
+            sends: A number of sends.
+            nbytes: A number of encoded bytes.
+            datapoints: A number of datapoints.
+        """
+
+    def __len__(self) -> int: ...
+
+@final
+class GatheredSends:
+    """Sends that were taken from a ``Gathering``, which can be packed like a sequence of uplinks."""
+
+    @property
+    def receipts(self) -> list[Any]:
+        """The receipts of the sends, in their order."""
+
+    @property
+    def nbytes(self) -> int:
+        """Encoded bytes of all of them."""
+
+    def encoded(self) -> list[EncodedUplink]:
+        """Return a copy of the datapoints of each send."""
+
+    def __len__(self) -> int: ...
+
 def pack_timeseries(
-    uplinks: Sequence[EncodedUplink],
+    uplinks: Sequence[EncodedUplink] | GatheredSends,
     *,
     gateway: bool,
     max_size: int,
@@ -548,7 +624,7 @@ def pack_timeseries(
     """
 
 def pack_attributes(
-    uplinks: Sequence[EncodedUplink],
+    uplinks: Sequence[EncodedUplink] | GatheredSends,
     *,
     gateway: bool,
     max_size: int,

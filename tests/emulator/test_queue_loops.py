@@ -8,6 +8,7 @@ from device_peer import NoException, make_client
 
 from engine_parts import engine_of, sub_devices_of
 from tb_mqtt_client import ClaimRequest, NotConnectedError
+from tb_mqtt_client._native import GatheredSends
 from tb_mqtt_client.emulator import Verdict
 
 STATES = ("acknowledged", "rejected", "dropped", "undelivered", "queued", "in_flight")
@@ -74,6 +75,8 @@ def assert_sum(client):
 
 def is_poison(item):
     """Whether an argument of the failing function is the poison, or a list with it."""
+    if isinstance(item, GatheredSends):
+        return is_poison(item.encoded())
     if isinstance(item, list):
         return any(map(is_poison, item))
     return getattr(item[0] if isinstance(item, tuple) else item, "datapoints", 0) == 7

@@ -163,6 +163,7 @@ class Engine:
             max_queued_sends=config.max_queued_messages,
             max_queued_bytes=config.max_queued_bytes,
             device_qos=config.qos,
+            round_floats=config.round_floats,
             queue_policy=config.queue_policy,
             store=self.store,
             timestamps=config.timestamps,
@@ -261,6 +262,7 @@ class Engine:
     def statistics(self) -> Statistics:
         """Counts of all datapoints by state, and of connections and received messages."""
         manager = self.mqtt_manager
+        self.intake.count_gathered()
         return self.message_service.counter.snapshot(
             queued_sends=self.message_service.capacity.sends + (0 if self.store is None else self.store.backlog_sends),
             in_flight_messages=manager.in_flight,
@@ -635,6 +637,31 @@ class Engine:
             return None
         return self.message_service.terms(priority, expires_after)
 
+    def gather(self, data: Any) -> DeliveryFuture | None:
+        """Encode timeseries of the device, and accept them if nothing has to be decided about the send, see ``Intake.push``.
+
+        Returns:
+            The future of the result; None if the send has to pass ``gather_in_turn``.
+        """
+        intake = self.intake
+        # As in `try_accept`. Another thread or loop gets its error in `gather_in_turn`.
+        if intake.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
+            future = intake.create_future()
+            queued = intake.push(data, time.time_ns() // 1_000_000, future)
+            if queued > 1 or (queued and intake.wake_worker()):
+                return future
+        return None
+
+    async def gather_in_turn(self, data: Any) -> DeliveryFuture | None:
+        """Let the other tasks of the event loop run, if it is their turn, and then do what ``gather`` does.
+
+        Returns:
+            The future of the result; None if the send has to pass ``encode_timeseries`` and ``try_accept``.
+        """
+        self.require_started()
+        # A test may set the clock of the client.
+        return self.gather(data) if self.stamp is now_ms and await self.intake.begin_gathering_in_turn() else None
+
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
         # Called at every send, so asyncio.get_running_loop(), which makes a system call, is not used. A forked child therefore
@@ -648,6 +675,26 @@ class Engine:
         # Not every caller has called ``try_accept`` before.
         self.require_started()
         return await self.intake.accept(encoded, terms)
+
+    def gather_delivery(self, data: Any) -> Delivery | DeliveryFuture | None:
+        """Do what ``gather`` does, for a function that does not wait.
+
+        Returns:
+            The pending result; None if the send has to pass ``encode_timeseries`` and ``enqueue``.
+        """
+        intake = self.intake
+        if not (intake.gathers and get_ident() == self._thread and self._is_loop_running()) and not self._begin_gathering():
+            return None
+        delivery = intake.create_delivery()
+        queued = intake.push(data, time.time_ns() // 1_000_000, delivery)
+        if not queued and self._begin_gathering():
+            # As many sends as make a turn are gathered, and a plain function does not have to give one.
+            queued = intake.push(data, time.time_ns() // 1_000_000, delivery)
+        return delivery if queued > 1 or (queued and intake.wake_worker()) else None
+
+    def _begin_gathering(self) -> bool:
+        self.require_started()
+        return self.stamp is now_ms and self.intake.begin_gathering()
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
         """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""
@@ -751,6 +798,8 @@ class Engine:
         self.events.connected(server, manager.mqtt_version, limits, manager.connections)
 
     def _state_changed(self, _old: ClientState, state: ClientState) -> None:
+        if not state.accepts_sends:
+            self.intake.stop_gathering()
         if state is ClientState.STOPPED:
             self.events.stopped()
 

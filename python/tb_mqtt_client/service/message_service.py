@@ -36,6 +36,7 @@ from tb_mqtt_client.service.delivery.intake import Intake
 from tb_mqtt_client.service.delivery.lanes import DROPPED_FIRST, LIVE, LaneQueue, Oldest, is_undecided
 from tb_mqtt_client.service.delivery.outcomes import Outcomes
 from tb_mqtt_client.service.delivery.packing import UplinkPacker, device_packer, queued_uplink, sub_device_packer
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.send_store import SendStore
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
@@ -82,6 +83,7 @@ class MessageService:
         max_queued_sends: int = 1_000_000,
         max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
         device_qos: int = 1,
+        round_floats: bool = True,
         queue_policy: QueuePolicy = QueuePolicy.WAIT,
         store: SendStore | None = None,
         timestamps: TimestampSource = TimestampSource.CLIENT,
@@ -100,6 +102,7 @@ class MessageService:
             max_queued_sends: Sends that may be queued.
             max_queued_bytes: Encoded bytes that may be queued.
             device_qos: The QoS of the device's own telemetry and attributes.
+            round_floats: Whether floats are rounded that the platform would store as text.
             queue_policy: What happens to a send when the queues are full.
             store: Keeps the sends on disk; ``None`` if they are in memory only.
             timestamps: Whether telemetry may be sent without a timestamp.
@@ -112,7 +115,7 @@ class MessageService:
         self._admission = admission
         self._futures = futures
         self._timestamp_advice = TimestampAdvice(logger)
-        self._device_clock = device_clock
+        self._device_clock, self._store = device_clock, store
         self._sends_a_batch = sys.maxsize if timestamps is TimestampSource.CLIENT else UNSTAMPED_SENDS_A_BATCH
         self.counter: DeliveryCounter = DeliveryCounter()
         """Counts the datapoints by state."""
@@ -129,8 +132,13 @@ class MessageService:
         """How long acknowledged messages waited in the queue and for their PUBACK."""
         self.backlog_pace: BacklogPace = BacklogPace(self._backlog_left, admission.applying_limit, clock)
         """Measures how the backlog is sent."""
-        self._device_queue = self._new_queue()
-        self._store = store
+        # The store, the clock of the device and the dropping of old sends need each send.
+        is_each_needed = store is not None or device_clock is not None or queue_policy is QueuePolicy.DROP_OLDEST
+        self._device_queue: LaneQueue = self._new_queue(
+            None
+            if is_each_needed or timestamps is not TimestampSource.CLIENT
+            else PlainSends(self.capacity, self.counter, round_floats=round_floats)
+        )
         self.intake: Intake = self._make_intake(queue_policy)
         """Accepts sends."""
         self.submissions: Submissions = Submissions(self.intake, self.capacity, queue_policy, tasks)
@@ -177,7 +185,7 @@ class MessageService:
         times = self._accept_times
         parts = initial, own, self.capacity, self.counter, self._receipts, policy, SENDS_A_TURN, take_oldest, self._expiry, times
         if self._store is None:
-            return Intake(*parts)
+            return Intake(*parts, self._device_queue.plain)
         self._store.attach(self)
         return StoredIntake(*parts, store=self._store, release_oldest=self._release_oldest, clock=self._clock)
 

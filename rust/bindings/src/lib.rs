@@ -5,6 +5,7 @@
 mod buckets;
 mod convert;
 mod entries;
+mod gathering;
 mod keys;
 mod other_values;
 mod packing;
@@ -37,7 +38,7 @@ fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// The module does not need the interpreter's lock. All classes are frozen: their objects are only shared. Those that change,
-/// `DataEntry`, `TokenBuckets`, `StoreLog` and `TableReader`, keep their state in a mutex. No Python code runs while a mutex is
+/// `DataEntry`, `Gathering`, `TokenBuckets`, `StoreLog` and `TableReader`, keep their state in a mutex. No Python code runs while a mutex is
 /// locked. `take_all` locks several at once, in the same order in every thread, and `StoreLog` locks its counts while its log is
 /// locked, never the other way round.
 #[pymodule(gil_used = false)]
@@ -54,6 +55,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<entries::TimeseriesEntry>()?;
     module.add_class::<uplinks::DeviceIdentity>()?;
     module.add_class::<uplinks::EncodedUplink>()?;
+    module.add_class::<gathering::Gathering>()?;
+    module.add_class::<gathering::GatheredSends>()?;
     module.add_class::<packing::Payload>()?;
     module.add_class::<packing::PackedUplinks>()?;
     module.add_function(wrap_pyfunction!(packing::pack_timeseries, module)?)?;

@@ -14,6 +14,7 @@ use tb_mqtt_core::sink::Layout;
 use tb_mqtt_core::uplink::Uplink;
 
 use crate::convert::{value_error, wrong_type};
+use crate::gathering::GatheredSends;
 use crate::uplinks::{DeviceIdentity, EncodedUplink};
 
 /// One MQTT payload and the uplinks that its datapoints came from.
@@ -112,19 +113,28 @@ fn pairs(attribution: &Attribution) -> Vec<(usize, usize)> {
 }
 
 /// The uplinks of a sequence, kept alive while the core reads them.
-struct Batch<'py>(Vec<Bound<'py, EncodedUplink>>);
+enum Batch<'py> {
+    Objects(Vec<Bound<'py, EncodedUplink>>),
+    Gathered(Bound<'py, GatheredSends>),
+}
 
 impl<'py> Batch<'py> {
     fn new(uplinks: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(gathered) = uplinks.cast::<GatheredSends>() {
+            return Ok(Self::Gathered(gathered.clone()));
+        }
         let one = |(index, uplink): (usize, PyResult<Bound<'py, PyAny>>)| {
             let wrong = |uplink| wrong_type("uplinks", index, "EncodedUplink", &uplink);
             uplink?.cast_into::<EncodedUplink>().map_err(|error| wrong(error.into_inner()))
         };
-        uplinks.try_iter()?.enumerate().map(one).collect::<PyResult<_>>().map(Self)
+        uplinks.try_iter()?.enumerate().map(one).collect::<PyResult<_>>().map(Self::Objects)
     }
 
     fn uplinks(&self) -> Vec<&Uplink> {
-        self.0.iter().map(|uplink| &uplink.get().0).collect()
+        match self {
+            Self::Objects(uplinks) => uplinks.iter().map(|uplink| &uplink.get().0).collect(),
+            Self::Gathered(gathered) => gathered.get().uplinks.iter().collect(),
+        }
     }
 }
 

@@ -222,7 +222,7 @@ impl EncodedUplink {
 
     #[getter]
     fn datapoints(&self) -> usize {
-        self.0.timeseries.count() + self.0.attribute_count()
+        self.0.datapoints()
     }
 
     #[getter]
@@ -271,7 +271,7 @@ impl EncodedUplink {
     }
 }
 
-fn timestamp_of_now(now_ms: Option<i64>) -> PyResult<Timestamp> {
+pub fn timestamp_of_now(now_ms: Option<i64>) -> PyResult<Timestamp> {
     now_ms.map_or(Ok(Timestamp::NONE), |now_ms| {
         let end = Timestamp::END;
         Timestamp::new(now_ms).ok_or_else(|| {
@@ -291,7 +291,7 @@ fn of_device(error: PyErr, device: &Bound<'_, DeviceIdentity>) -> PyErr {
     }
 }
 
-fn encode_telemetry(data: &Bound<'_, PyAny>, now: Timestamp, round_floats: bool) -> PyResult<Points> {
+pub fn encode_telemetry(data: &Bound<'_, PyAny>, now: Timestamp, round_floats: bool) -> PyResult<Points> {
     with_encoder(Numbers::new(round_floats), |encoder| {
         if let Ok(dict) = data.cast_exact::<PyDict>() {
             add_telemetry_dict(dict, now, encoder)?;

@@ -4,12 +4,13 @@
 //! disk.
 //!
 //! A datapoint passes through these modules: [`json`] writes key and value once, with numbers converted by [`numbers`]; [`points`]
-//! holds them; [`uplink`] adds the device; [`group`] puts the datapoints of one device and timestamp side by side; [`pack`] copies
+//! holds them; [`uplink`] adds the device; [`gathering`] queues the sends of a device; [`group`] puts the datapoints of one device and timestamp side by side; [`pack`] copies
 //! them into payloads; [`attribution`] records which uplinks a payload acknowledges; [`repack`] cuts a payload for tighter limits;
 //! [`buckets`] limits when they may be sent. `table` (feature `arrow`) makes points from the columns of a table.
 
 pub mod attribution;
 pub mod buckets;
+pub mod gathering;
 pub mod group;
 pub mod inline;
 pub mod json;

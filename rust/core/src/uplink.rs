@@ -129,6 +129,12 @@ impl Uplink {
         self.attributes().map_or(0, Points::count)
     }
 
+    /// Return the number of datapoints.
+    #[must_use]
+    pub fn datapoints(&self) -> usize {
+        self.timeseries.count() + self.attribute_count()
+    }
+
     /// Return the number of encoded bytes.
     #[must_use]
     pub fn nbytes(&self) -> usize {

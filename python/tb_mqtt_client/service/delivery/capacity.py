@@ -38,6 +38,9 @@ class QueueCapacity:
         """The encoded bytes of the queued sends."""
         self.set_aside: Callable[[], int] = lambda: 0
         """Returns how many queued sends do not count for others: they may stay queued for any time, or are bounded elsewhere."""
+        self.recall: Callable[[], None] = _nothing
+        """Called when capacity that is lent is needed. It must call ``end_loan``."""
+        self._is_lent = False
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
 
@@ -58,6 +61,8 @@ class QueueCapacity:
 
     def try_take(self, nbytes: int) -> bool:
         """Take capacity for one send of ``nbytes`` encoded bytes; return False if there is none, or if callers wait for it."""
+        if self._is_lent and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
+            self.recall()
         # The first part of `_fits` is repeated here to save a call at every send.
         if self._waiting or (
             self.sends and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes) and not self._fits(nbytes)
@@ -69,6 +74,8 @@ class QueueCapacity:
 
     def has_room(self, nbytes: int, sends: int = 1) -> bool:
         """Return whether ``sends`` sends of ``nbytes`` encoded bytes in total could be taken now."""
+        if self._is_lent:
+            self.recall()
         return not self._waiting and self.sends + sends - 1 < self.max_sends and self._fits(nbytes)
 
     async def take(self, nbytes: int) -> None:
@@ -96,6 +103,39 @@ class QueueCapacity:
         self.sends += sends
         self.nbytes += nbytes
 
+    def lend(self, sends: int) -> tuple[int, int]:
+        """Set capacity aside that sends may take without asking, until ``end_loan``.
+
+        It is below the marks of HIGH, so nothing has to be decided about these sends. There is one loan at a time.
+
+        Args:
+            sends: The number of sends, at most.
+
+        Returns:
+            The number of sends and of encoded bytes; 0 sends if the queues are nearly full or callers wait.
+        """
+        if self.is_high or self._waiting:
+            return 0, 0
+        sends = max(0, min(sends, self._next_sends - self.sends))
+        # The other half is for sends that do not use the loan.
+        nbytes = max(0, (self._next_bytes - self.nbytes) // 2)
+        self._next_sends -= sends
+        self._next_bytes -= nbytes
+        self._is_lent = True
+        return sends, nbytes
+
+    def take_lent(self, sends: int, nbytes: int) -> None:
+        """Count sends that took capacity of the loan."""
+        self.take_anyway(sends, nbytes)
+        self._next_sends += sends
+        self._next_bytes += nbytes
+
+    def end_loan(self) -> None:
+        """Free the capacity that was lent and is not taken."""
+        if self._is_lent:
+            self._is_lent = False
+            self._next_sends, self._next_bytes = self._high_marks()
+
     def give_back(self, sends: int, nbytes: int) -> None:
         """Free the capacity of sends that left the queues, ``nbytes`` in total."""
         self.sends -= sends
@@ -114,6 +154,8 @@ class QueueCapacity:
         self.on_fill_changed()
 
     def _fits(self, nbytes: int) -> bool:
+        if self._is_lent:
+            self.recall()
         if not self.is_high and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
             self._set_high(True)
         if self.sends < self.max_sends and self.nbytes + nbytes <= self.max_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
@@ -18,6 +18,7 @@ from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.lanes import LaneQueue
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
@@ -40,6 +41,7 @@ class Intake:
         take_oldest: Callable[[], QueuedUplink | None],
         expiry: Expiry,
         accept_times: AcceptTimes,
+        plain: PlainSends | None = None,
     ) -> None:
         """Create the intake of a client.
 
@@ -54,6 +56,7 @@ class Intake:
             take_oldest: Removes the oldest send of the lowest priority of which no data is packed from its queue, and returns it.
             expiry: Watches sends that expire.
             accept_times: Gets to know when some of the sends are accepted.
+            plain: The youngest sends of `device_queue`, for ``gather``; None if something has to be decided or done for each send.
         """
         self._initial_queue = initial_queue
         self._device_queue = device_queue
@@ -75,12 +78,28 @@ class Intake:
         self._marking: asyncio.TimerHandle | None = None
         # The number of the last send that was marked, which those after it share.
         self._marked = 0
-        self._create_future: Callable[[], DeliveryFuture] = _no_loop
-        self._create_delivery: Callable[[], Delivery | DeliveryFuture] = _no_loop
         self._create_unmarked: tuple[Callable[[], DeliveryFuture], Callable[[], Delivery | DeliveryFuture]] = _no_loop, _no_loop
         self._loop: asyncio.AbstractEventLoop
         self._is_mark_due = False
+        self.create_future: Callable[[], DeliveryFuture] = _no_loop
+        """Creates the receipt of a send. It raises if the queues have failed."""
+        self.create_delivery: Callable[[], Delivery | DeliveryFuture] = _no_loop
+        """Creates the receipt of a send that a plain function makes."""
         self._failure = ""
+        self._plain = plain
+        self.may_gather: bool = plain is not None
+        """Whether sends of the connected device may be gathered at all."""
+        if plain is not None:
+            self.push: Callable[[Any, int, SendReceipt], int] = plain.push
+            """Encodes timeseries and accepts them while ``gathers`` is true. Returns the number of gathered sends; 0 if gathering
+            has to begin again, or if the send has to be accepted in another way, because something has to be decided about it."""
+            capacity.recall = self.stop_gathering
+        self.gathers: bool = False
+        """Whether nothing has to be decided about timeseries of the connected device that have no terms."""
+        self.gathers_in_turn: bool = False
+        """Whether that is true, and the other tasks of the event loop do not have to run before the next send."""
+        # How many sends could be gathered when that began.
+        self._lent_sends = 0
         self.waits_for_disk: bool = False
         """Whether a send of another thread waits until it is on disk or has its result."""
         self.watches_share: bool = False
@@ -110,6 +129,7 @@ class Intake:
         """Let callers that wait for capacity raise ``NotConnectedError``."""
         self._closed = True
         self._stop_marking()
+        self.stop_gathering()
         self._capacity.close()
         if self._sub_devices is not None:
             self._sub_devices.wake()
@@ -119,7 +139,7 @@ class Intake:
         self._failure = failure
         self.close()
         # In place of a check at each send, which would cost time while nothing has failed.
-        self._create_future = self._create_delivery = self._refuse
+        self.create_future = self.create_delivery = self._refuse
 
     @property
     def has_failed(self) -> bool:
@@ -144,26 +164,30 @@ class Intake:
         """Have the next send marked."""
         self._marking = None
         self._is_mark_due = True
-        self._create_future, self._create_delivery = self._create_marked_future, self._create_marked_delivery
+        self.create_future, self.create_delivery = self._create_marked_future, self._create_marked_delivery
 
     def _create_marked_future(self) -> DeliveryFuture:
         self.mark_if_due()
-        return self._create_future()
+        return self.create_future()
 
     def _create_marked_delivery(self) -> Delivery | DeliveryFuture:
         self.mark_if_due()
-        return self._create_delivery()
+        return self.create_delivery()
 
     def mark_if_due(self) -> None:
         """Note the time of the next send, unless that of another one was noted a moment ago."""
         if not self._is_mark_due:
             return
         self._is_mark_due = False
-        self._create_future, self._create_delivery = self._create_unmarked
+        self.create_future, self.create_delivery = self._create_unmarked
         self._mark()
         self._marking = self._loop.call_later(self._accept_times.interval, self._mark_next)
 
     def _mark(self) -> None:
+        if self._plain is not None:
+            self._accepted += self._lent_sends - self._plain.sends_allowed
+            self._lent_sends = self._plain.sends_allowed
+            self._plain.number_next(self._accepted + 1)
         self._marked = self._accepted + 1
         self._accept_times.mark(self._marked)
 
@@ -172,6 +196,46 @@ class Intake:
         if self._marking is not None:
             self._marking.cancel()
             self._marking = None
+
+    def wake_worker(self) -> bool:
+        """Let the worker of the device uplink queue run after a send was gathered in an empty queue; return True."""
+        self._device_queue.filled.set()
+        return True
+
+    def begin_gathering(self) -> bool:
+        """Return whether ``push`` may be called by a function that does not wait, from now on."""
+        self.stop_gathering()
+        if self._plain is not None and not (self._closed or self.watches_share or self._device_queue.has_lanes):
+            self._plain.number_next(self._marked)
+            left = self._turn_at - self._accepted
+            self._lent_sends = self._plain.open(left if left > 0 else self._sends_a_turn)
+            self.gathers = self._lent_sends > 0
+            self.gathers_in_turn = self.gathers and left > 0
+        return self.gathers
+
+    async def begin_gathering_in_turn(self) -> bool:
+        """Return whether ``push`` may be called by a coroutine from now on, after the turn of other tasks if it is time for that.
+
+        Raises:
+            NotConnectedError: The client was stopped meanwhile.
+        """
+        self.stop_gathering()
+        if self._accepted >= self._turn_at:
+            await self._give_turn()
+        self.begin_gathering()
+        return self.gathers_in_turn
+
+    def count_gathered(self) -> None:
+        """Count all sends that were accepted, so that the counters and the capacity are exact."""
+        if self._plain is not None:
+            self._plain.count()
+
+    def stop_gathering(self) -> None:
+        """Have all sends pass the other ways, until gathering begins again."""
+        if self._plain is not None:
+            self._accepted += self._lent_sends - self._plain.close()
+            self.gathers = self.gathers_in_turn = False
+            self._lent_sends = 0
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait.
@@ -189,7 +253,7 @@ class Intake:
         if self._accepted >= self._turn_at:
             return None
         # Before the capacity is taken: this raises if the queues have failed.
-        future = self._create_future()
+        future = self.create_future()
         if not self._capacity.try_take(encoded.nbytes):
             return None
         self._queue(encoded, future, terms)
@@ -210,7 +274,7 @@ class Intake:
         """
         if self.watches_share and self._policy in {QueuePolicy.WAIT, QueuePolicy.RAISE} and self.is_share_used_up(encoded):
             raise self.share_used_up(encoded)
-        delivery = self._create_delivery()
+        delivery = self.create_delivery()
         if not self.accept_for(encoded, delivery, terms):
             raise self.full()
         return delivery
@@ -288,6 +352,7 @@ class Intake:
         """
         await asyncio.sleep(0)
         # While shares are watched, each send passes here, also after one that was dropped.
+        self.stop_gathering()
         self._turn_at = self._accepted + (0 if self.watches_share else self._sends_until_accept)
         if self._closed:
             # Nothing would resolve the future of a send.
@@ -296,6 +361,7 @@ class Intake:
 
     def _share_changed(self, checks_each: bool) -> None:
         """Have all sends pass ``accept``, which looks for refused devices, or one in ``sends_a_turn``."""
+        self.stop_gathering()
         self.watches_share = checks_each
         self._sends_until_accept = 1 if checks_each else self._sends_a_turn
         self._turn_at = min(self._turn_at, self._accepted + self._sends_until_accept - 1)
@@ -402,7 +468,7 @@ class Intake:
         return True
 
     def _dropped(self, encoded: EncodedUplink, reason_code: LocalReasonCode = LocalReasonCode.DROPPED) -> DeliveryFuture:
-        future = self._create_future()
+        future = self.create_future()
         self._drop_new(encoded, future, reason_code)
         return future
 
@@ -418,7 +484,7 @@ class Intake:
 
     def _accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
         try:
-            future = self._create_future()
+            future = self.create_future()
         except NotConnectedError:
             self._capacity.give_back(1, encoded.nbytes)
             raise
@@ -444,6 +510,8 @@ class Intake:
 
     def _put(self, uplink: QueuedUplink) -> None:
         encoded, _, _, terms = uplink
+        if self.gathers and terms is not None:
+            self.stop_gathering()
         if terms is not None and terms.expires_at:
             self._expiry.add(uplink)
         if self._sub_devices is not None and encoded.has_device:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from operator import is_
+from operator import is_, itemgetter
 from typing import Final, Protocol, TypeAlias
 
-from tb_mqtt_client._native import DeviceIdentity
+from tb_mqtt_client._native import DeviceIdentity, GatheredSends
 from tb_mqtt_client.common.queue import AsyncDeque
-from tb_mqtt_client.service.delivery.terms import BACKLOG_TERMS, Lane
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
+from tb_mqtt_client.service.delivery.terms import BACKLOG_TERMS, Lane, SendTerms
 from tb_mqtt_client.service.delivery.work_item import ENCODED, NUMBER, TERMS, QueuedUplink
 
 LEAST_SHARE: Final = 0.05
@@ -33,6 +34,9 @@ LIVE: Final = tuple(lane for lane in DROPPED_FIRST if lane is not Lane.BACKLOG)
 
 Oldest: TypeAlias = tuple[tuple[int, int], Callable[[], QueuedUplink]]
 """The place of a send in the order of dropping, the first one first, and a function that takes the send from its queue."""
+
+
+_terms_of: Callable[[QueuedUplink], SendTerms | None] = itemgetter(TERMS)
 
 
 def lane_of(uplink: QueuedUplink) -> Lane:
@@ -302,10 +306,12 @@ class Contest:
 class LaneQueue(AsyncDeque[QueuedUplink]):
     """The queue of an uplink worker. Sends without terms use the base class as if there were no lanes."""
 
-    def __init__(self, *, backlog_share: float = 0.5, backlog_first: bool = False) -> None:
+    def __init__(self, plain: PlainSends | None = None, *, backlog_share: float = 0.5, backlog_first: bool = False) -> None:
         """Create an empty queue.
 
         Args:
+            plain: The youngest sends of the lane of normal priority, as long as nothing but packing needs them; ``None`` if all
+                sends are queued here.
             backlog_share: The share of the backlog while live data could use everything.
             backlog_first: Whether nothing is taken from the other lanes before the backlog is empty.
         """
@@ -313,6 +319,10 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         self.backlog: BacklogSends = BacklogSends(in_order=backlog_first)
         """Sends that were read back from a store."""
         self._high, self._normal, self._low = Sends(deque()), Sends(self._items), Sends(deque())
+        self.plain: PlainSends | None = plain
+        """The youngest sends of the lane of normal priority."""
+        # Looked at without a call, as each send and each round of the worker does.
+        self._gathered: Sized = () if plain is None else plain.gathering
         self._lanes: dict[Lane, Sends] = {
             Lane.HIGH: self._high,
             Lane.NORMAL: self._normal,
@@ -324,25 +334,53 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             self._order: Side = Contest(self.backlog, Contest(self._high, live, LEAST_SHARE), 0.0)
         else:
             self._order = Contest(self._high, Contest(live, self.backlog, backlog_share), LEAST_SHARE)
-        self.normal: deque[QueuedUplink] = self._items
-        """The lane of normal priority. While ``has_lanes`` is false, there is no other."""
-        self.pop_normal: Callable[[int], list[QueuedUplink]] = super().pop_now
-        """What ``pop_now`` does while ``has_lanes`` is false, with a call less."""
         self._has_terms = False
         self.has_lanes: bool = False
         """Whether sends have to be taken with ``take_batch``: there are several lanes, or sends that expire."""
 
     def __len__(self) -> int:
         if not self.has_lanes:
-            return len(self._items)
-        return sum([len(lane.sends) for lane in self._lanes.values()])
+            return len(self._items) + len(self._gathered)
+        return sum([len(lane.sends) for lane in self._lanes.values()], len(self._gathered))
 
     def is_empty(self) -> bool:
         """Return whether nothing is queued."""
-        return not self._items and (not self.has_lanes or self._order.is_empty())
+        return not (self._items or self._gathered) and (not self.has_lanes or self._order.is_empty())
+
+    @property
+    def first_plain_number(self) -> int | None:
+        """The number of the oldest plain send; None if there is none."""
+        return self.plain.first_number if self.plain is not None and self._gathered else None
+
+    def take_plain(self, sends: int, nbytes: int, datapoints: int) -> tuple[GatheredSends, int] | None:
+        """Remove the oldest sends, as many as reach one of the bounds, if all sends are plain ones.
+
+        Returns:
+            The sends, and the number of the first one; ``None`` if there are other sends, or if there is none.
+        """
+        plain = self.plain
+        if plain is None or not self._gathered or self._items or self.has_lanes:
+            return None
+        number = plain.first_number
+        taken = plain.take(sends, nbytes, datapoints)
+        if not self._gathered:
+            self.filled.clear()
+        return taken, number
+
+    def take_in_plain(self) -> None:
+        """Move the plain sends to their lane, because something other than packing needs them, or a send goes behind them."""
+        if self._gathered:
+            assert self.plain is not None
+            self._items.extend(self.plain.take_uplinks())
+
+    def append(self, uplink: QueuedUplink) -> None:
+        """Queue a send without terms at the end, while ``has_lanes`` is false."""
+        self.take_in_plain()
+        super().append(uplink)
 
     def put(self, uplink: QueuedUplink) -> None:
         """Queue a send at the end of its lane. ``append`` is for sends without terms while ``has_lanes`` is false."""
+        self.take_in_plain()
         if self.backlog.attribute_sends and uplink[ENCODED].attribute_count:
             # Attributes keep their order: the platform stores the value that arrives last.
             encoded, future, number, terms = uplink
@@ -352,8 +390,13 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
 
     def append_all(self, items: Iterable[QueuedUplink]) -> None:
         """Queue sends at the end of their lanes."""
-        for uplink in items:
-            self.put(uplink)
+        uplinks = list(items)
+        if self.has_lanes or any(map(_terms_of, uplinks)):
+            for uplink in uplinks:
+                self.put(uplink)
+        else:
+            self.take_in_plain()
+            super().append_all(uplinks)
 
     def prepend_all(self, items: list[QueuedUplink]) -> None:
         """Queue sends at the front of their lanes; the first of each lane comes out first."""
@@ -372,12 +415,14 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
 
     def items_now(self) -> list[QueuedUplink]:
         """Return all sends, which stay in the queue: lane by lane, and those of equal priority in their order."""
+        self.take_in_plain()
         return [uplink for lane in IN_ORDER for uplink in self._lanes[lane].sends]
 
     def pop_now(self, count: int) -> list[QueuedUplink]:
         """Remove and return at most ``count`` sends in the order of ``items_now``."""
+        self.take_in_plain()
         if not self.has_lanes:
-            return self.pop_normal(count)
+            return super().pop_now(count)
         taken: list[QueuedUplink] = []
         for lane in IN_ORDER:
             sends = self._lanes[lane]
@@ -388,11 +433,13 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
 
     def firsts_now(self) -> list[QueuedUplink]:
         """Return the oldest sends of each lane, which stay in the queue."""
+        self.take_in_plain()
         firsts = [lane.sends[0] for lane in self._lanes.values() if lane.sends]
         return [*firsts, self.backlog.first_to_drop()] if self.backlog.sends else firsts
 
     def first_now(self) -> QueuedUplink | None:
         """Return the first send of ``items_now``, which stays in the queue; ``None`` if there is none."""
+        self.take_in_plain()
         return next((self._lanes[lane].sends[0] for lane in IN_ORDER if self._lanes[lane].sends), None)
 
     def take_batch(self, bounds: BatchBounds, now: int) -> Batch:
@@ -403,6 +450,7 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             now: The time of the client's monotonic clock, in nanoseconds.
         """
         batch = Batch(bounds, now)
+        self.take_in_plain()
         self._order.take(1.0, batch)
         self._left()
         return batch
@@ -413,10 +461,13 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
             sends = self._lanes[lane]
             if sends.sends:
                 return _place(lane, sends.first_to_drop()), partial(self._take_first_to_drop, sends)
+            if lane is Lane.NORMAL and (number := self.first_plain_number) is not None:
+                return (-lane, number), self._take_oldest_plain
         return None
 
     def remove_first(self, matches: Callable[[QueuedUplink], bool]) -> QueuedUplink | None:
         """Remove and return the first send of ``items_now`` that matches; ``None`` if none does."""
+        self.take_in_plain()
         for lane in IN_ORDER:
             sends = self._lanes[lane]
             found = next((uplink for uplink in sends.sends if matches(uplink)), None)
@@ -433,6 +484,7 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
 
     def remove_all(self, matches: Callable[[QueuedUplink], bool]) -> list[QueuedUplink]:
         """Remove and return all sends that match, in the order of ``items_now``."""
+        self.take_in_plain()
         found = [uplink for lane in IN_ORDER for uplink in self._lanes[lane].remove_all(matches)]
         self._left()
         return found
@@ -441,6 +493,10 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         uplink = sends.take_first_to_drop()
         self._left()
         return uplink
+
+    def _take_oldest_plain(self) -> QueuedUplink:
+        self.take_in_plain()
+        return self._take_first_to_drop(self._normal)
 
     def _left(self) -> None:
         """Note that sends have left."""

@@ -10,7 +10,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import NamedTuple
 
-from tb_mqtt_client._native import EncodedUplink, PackedUplinks, pack_attributes, pack_timeseries
+from tb_mqtt_client._native import EncodedUplink, GatheredSends, PackedUplinks, pack_attributes, pack_timeseries
 from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -74,7 +74,9 @@ class UplinkPacker:
         self._futures = future_map
         self.of_sub_devices = of_sub_devices
 
-    def pack(self, uplinks: Sequence[QueuedUplink], qos: int, limits: PayloadLimits, checked: int = -1) -> PackedBatch:
+    def pack(
+        self, uplinks: Sequence[QueuedUplink] | GatheredSends, qos: int, limits: PayloadLimits, checked: int = -1
+    ) -> PackedBatch:
         """Write timeseries, then attributes, into as few payloads as the limits allow.
 
         Args:
@@ -86,9 +88,14 @@ class UplinkPacker:
         Returns:
             The messages, and datapoints that fit in none.
         """
-        encoded = list(map(_encoded_of, uplinks))
-        if self.stamped is not None:
-            encoded = list(map(self.stamped, encoded))
+        encoded: list[EncodedUplink] | GatheredSends
+        send_futures: list[SendReceipt]
+        if isinstance(uplinks, GatheredSends):
+            encoded, send_futures = uplinks, uplinks.receipts
+        else:
+            encoded, send_futures = list(map(_encoded_of, uplinks)), list(map(_receipt_of, uplinks))
+            if self.stamped is not None:
+                encoded = list(map(self.stamped, encoded))
         packings = self._packings()
         # All payloads are written first: after an error, no send may wait for a message that is never published.
         packed = [
@@ -101,7 +108,6 @@ class UplinkPacker:
             )
             for pack in packings
         ]
-        send_futures = list(map(_receipt_of, uplinks))
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tb_mqtt_client._native import GatheredSends
 from tb_mqtt_client.common.async_utils import is_cancelled, wait_for_set
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.queue import AsyncDeque
@@ -25,6 +26,7 @@ from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.lanes import BatchBounds, LaneQueue
 from tb_mqtt_client.service.delivery.packing import PackedBatch, UplinkPacker
 from tb_mqtt_client.service.delivery.payload_limits import PayloadLimits
+from tb_mqtt_client.service.delivery.plain_sends import queued_uplinks
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.transport import Transport
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink, WorkItem
@@ -380,10 +382,11 @@ class UplinkQueueWorker(MessageQueueWorker):
         """Pack queued sends; return the messages."""
         limits = self._admission.payload_limits(of_sub_devices=self.packer.of_sub_devices)
         firsts = self.lanes.firsts_now() if self.lanes.has_lanes else None
-        uplinks, nbytes = self._pop_batch(limits) if firsts is None else self._pop_lanes(limits)
+        uplinks, nbytes, number = self._take_sends(limits)
         try:
             batch = self.packer.pack(uplinks, self._qos, limits, self._admission.changes)
         except BaseException as error:
+            uplinks = queued_uplinks(uplinks, number) if isinstance(uplinks, GatheredSends) else list(uplinks)
             is_hopeless = isinstance(error, Exception) and self.failures.failed(error, uplinks)
             if not is_hopeless:
                 # Back in their places, so that they are found there if this loop ends.
@@ -396,22 +399,39 @@ class UplinkQueueWorker(MessageQueueWorker):
         if self.failures.at_most < sys.maxsize:
             self.failures.succeeded()
         self._capacity.give_back(len(uplinks), nbytes)
-        if self.lanes.has_lanes:
+        if not isinstance(uplinks, GatheredSends) and self.lanes.has_lanes:
             for _, _, _, terms in uplinks:
                 if terms is not None:
                     terms.end()
         if batch.is_remarkable:
             self._report(batch)
         if batch.items:
-            accepted_at = self._accept_times.of_first(uplinks[:1] if firsts is None else self._taken(firsts))
+            accepted_at = self._accepted_at(uplinks, firsts, number)
             for item in batch.items:
                 item.accepted_at = accepted_at
         return batch.items
+
+    def _accepted_at(
+        self, uplinks: Sequence[QueuedUplink] | GatheredSends, firsts: list[QueuedUplink] | None, number: int
+    ) -> float | None:
+        """Return when the oldest send of a batch was accepted, by its number or by the first sends of the lanes."""
+        if isinstance(uplinks, GatheredSends):
+            return self._accept_times.of_number(number)
+        return self._accept_times.of_first(uplinks[:1] if firsts is None else self._taken(firsts))
 
     def _taken(self, firsts: list[QueuedUplink]) -> list[QueuedUplink]:
         """Return those of the first sends of the lanes that are not there any more."""
         left = {id(uplink) for uplink in self.lanes.firsts_now()}
         return [uplink for uplink in firsts if id(uplink) not in left]
+
+    def _take_sends(self, limits: PayloadLimits) -> tuple[Sequence[QueuedUplink] | GatheredSends, int, int]:
+        """Take the sends of a batch; return them, their encoded bytes, and the number of the first one if they are gathered."""
+        if self.lanes.has_lanes:
+            return *self._pop_lanes(limits), 0
+        if (plain := self._take_plain(limits)) is not None:
+            gathered, number = plain
+            return gathered, gathered.nbytes, number
+        return *self._pop_batch(limits), 0
 
     def _report(self, batch: PackedBatch) -> None:
         """Count and log datapoints of a batch that are rejected, or that the platform stores differently."""
@@ -453,20 +473,35 @@ class UplinkQueueWorker(MessageQueueWorker):
             nbytes = min(nbytes, link)
         return BatchBounds(nbytes, max(1.0, datapoints), messages if of_sub_devices else math.inf, at_most)
 
+    def _batch_bytes(self, limits: PayloadLimits) -> tuple[int, bool]:
+        """Return how many encoded bytes fill a batch of several sends, and whether the link bounds them."""
+        budget = BATCH_PAYLOADS * limits.max_payload_size
+        # At QoS 0 the speed of the link is unknown.
+        link = self._transport.batch_bytes if self._qos else None
+        return (link, True) if link is not None and link < budget else (budget, False)
+
+    def _take_plain(self, limits: PayloadLimits) -> tuple[GatheredSends, int] | None:
+        """Take as many plain sends as fill a batch, see ``LaneQueue.take_plain``."""
+        # The first send is taken on any link.
+        budget, _ = self._batch_bytes(limits)
+        max_datapoints = BATCH_PAYLOADS_LIMITED * limits.max_datapoints if limits.max_datapoints else sys.maxsize
+        return self.lanes.take_plain(min(self.failures.at_most, self._sends_a_batch), budget, max_datapoints)
+
     def _pop_batch(self, limits: PayloadLimits) -> tuple[list[QueuedUplink], int]:
         """Take as many sends as fill a batch; return them and their encoded bytes."""
-        budget, at_once = BATCH_PAYLOADS * limits.max_payload_size, 100
-        left = len(self.lanes.normal)
+        self.lanes.take_in_plain()
+        at_once = 100
+        left = len(self.lanes)
         at_most = min(self.failures.at_most, self._sends_a_batch)
-        # At QoS 0 the speed of the link is unknown, and a single send is packed on any link.
-        link = self._transport.batch_bytes if self._qos and left > 1 else None
-        if is_bounded := link is not None and link < budget:
+        budget, is_bounded = self._batch_bytes(limits)
+        # A single send is packed on any link.
+        if is_bounded and left > 1:
             # A hundred sends may take minutes on a slow link: the size of the first one shows how many fit.
-            budget, at_once = link, 1
+            at_once = 1
         capacity = self._capacity
         if left == capacity.sends and capacity.nbytes <= budget and left <= at_most and not limits.max_datapoints:
             # All queued sends are here, and their bytes are known.
-            return self.lanes.pop_normal(left), capacity.nbytes
+            return self.lanes.pop_now(left), capacity.nbytes
         max_datapoints = sys.maxsize
         if limits.max_datapoints:
             # The messages of a batch wait for tokens, and data that is sent meanwhile cannot join them.
@@ -474,7 +509,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         uplinks: list[QueuedUplink] = []
         nbytes = datapoints = 0
         while nbytes < budget and datapoints < max_datapoints and len(uplinks) < at_most and left:
-            taken = self.lanes.pop_normal(min(at_once, at_most - len(uplinks)))
+            taken = self.lanes.pop_now(min(at_once, at_most - len(uplinks)))
             left -= len(taken)
             uplinks += taken
             nbytes += sum([encoded.nbytes for encoded, _, _, _ in taken])

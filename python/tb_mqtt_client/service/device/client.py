@@ -336,8 +336,11 @@ class DeviceClient:
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
         engine = self._engine
-        # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        if priority is NORMAL and expires_after is None and timeout is None:
+            delivery = engine.gather(data) or (engine.intake.may_gather and await engine.gather_in_turn(data))
+            if delivery:
+                return await delivery if wait_for_publish else [delivery]
+        terms = engine.terms(priority, expires_after)
         encoded = engine.encode_timeseries(data)
         delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
         if not wait_for_publish:
@@ -531,8 +534,9 @@ class DeviceClient:
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
         engine = self._engine
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
-        return engine.enqueue(engine.encode_timeseries(data), terms)
+        if engine.intake.may_gather and priority is NORMAL and expires_after is None and (delivery := engine.gather_delivery(data)):
+            return delivery
+        return engine.enqueue(engine.encode_timeseries(data), engine.terms(priority, expires_after))
 
     def enqueue_attributes(
         self, attributes: Any, *, priority: Priority | PriorityName = Priority.NORMAL, expires_after: float | None = None

@@ -1,0 +1,113 @@
+"""Sends of the connected device about which nothing has to be decided: they are encoded straight into a native queue.
+
+The rule: what may be queued here is lent by the capacity, so that no bound has to be checked, and nothing counted, for each send.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+
+from tb_mqtt_client._native import GatheredSends, Gathering
+from tb_mqtt_client.service.delivery.capacity import QueueCapacity
+from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
+from tb_mqtt_client.service.delivery.work_item import QueuedUplink
+
+
+class PlainSends:
+    """The youngest sends of the device uplink queue, which have no terms and no place in an order of dropping."""
+
+    def __init__(self, capacity: QueueCapacity, counter: DeliveryCounter, *, round_floats: bool) -> None:
+        """Create an empty queue, which is closed.
+
+        Args:
+            capacity: Lends capacity for the sends.
+            counter: Counts the datapoints.
+            round_floats: Whether floats are rounded that the platform would store as text.
+        """
+        self.gathering: Gathering = Gathering(round_floats)
+        """The sends, whose number is all that others may look at."""
+        # Numbers of sends, each with how many sends have it, the oldest first.
+        self._numbers: deque[list[int]] = deque()
+        self._capacity = capacity
+        self._counter = counter
+        self.push = self.gathering.push
+        """Encodes timeseries and queues them, see ``Gathering.push``: returns 0 if what was lent is used up."""
+
+    @property
+    def sends_allowed(self) -> int:
+        """How many sends may still be queued."""
+        return self.gathering.sends_allowed
+
+    @property
+    def first_number(self) -> int:
+        """The number of the oldest send, see `QueuedUplink`; there must be one."""
+        self.count()
+        return self._numbers[0][0]
+
+    def number_next(self, number: int) -> None:
+        """Give a number to the sends that are queued from now on."""
+        self.count()
+        if not self._numbers or self._numbers[-1][1]:
+            self._numbers.append([number, 0])
+        else:
+            self._numbers[-1][0] = number
+
+    def open(self, sends: int) -> int:
+        """Let sends be queued until ``close``; return how many, which is 0 if the queues are nearly full.
+
+        Args:
+            sends: The number of sends, at most.
+        """
+        sends, nbytes = self._capacity.lend(sends)
+        self.gathering.allow(sends, nbytes)
+        return sends
+
+    def close(self) -> int:
+        """Let nothing more be queued; return how many sends could have been."""
+        unused = self.gathering.sends_allowed
+        self.gathering.allow(0, 0)
+        self.count()
+        self._capacity.end_loan()
+        return unused
+
+    def count(self) -> None:
+        """Count the sends that were queued since they were counted last."""
+        sends, nbytes, datapoints = self.gathering.take_added()
+        if sends:
+            if not self._numbers:
+                self._numbers.append([0, 0])
+            self._numbers[-1][1] += sends
+            self._capacity.take_lent(sends, nbytes)
+            self._counter.accept(datapoints)
+
+    def take(self, sends: int = sys.maxsize, nbytes: int = sys.maxsize, datapoints: int = sys.maxsize) -> GatheredSends:
+        """Remove and return the oldest sends, as many as reach one of the bounds."""
+        self.count()
+        gathered = self.gathering.take(sends, nbytes, datapoints)
+        self._forget_numbers(len(gathered))
+        return gathered
+
+    def take_uplinks(self) -> list[QueuedUplink]:
+        """Remove all sends, and return them as other queues have them."""
+        self.count()
+        numbers = [number for number, sends in self._numbers for _ in range(sends)]
+        gathered = self.take()
+        encoded, receipts = gathered.encoded(), gathered.receipts
+        return [(one, receipt, number, None) for one, receipt, number in zip(encoded, receipts, numbers, strict=True)]
+
+    def _forget_numbers(self, sends: int) -> None:
+        """Forget the numbers of the oldest sends, which were taken."""
+        numbers = self._numbers
+        while sends:
+            taken = min(sends, numbers[0][1])
+            numbers[0][1] -= taken
+            sends -= taken
+            # The last number stays for the sends that are queued next.
+            if not numbers[0][1] and len(numbers) > 1:
+                numbers.popleft()
+
+
+def queued_uplinks(gathered: GatheredSends, number: int) -> list[QueuedUplink]:
+    """Return sends as other queues have them, with the number of the first one."""
+    return [(encoded, receipt, number, None) for encoded, receipt in zip(gathered.encoded(), gathered.receipts, strict=True)]
