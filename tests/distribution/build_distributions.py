@@ -87,7 +87,7 @@ def build(folder: Path, found: list[interpreters.Interpreter]) -> dict[str, Path
     first, *others = one_of_a_kind
     wheels = {first: wheel(first)}
     for suffix in others:
-        # Most crates do not depend on the Python, and compiling them takes longer than all else. The time of a file says that it is fresh.
+        # Most crates do not depend on the Python, and compiling them takes longer than all else. Cargo goes by the times of files.
         if not cargo_folder(folder, suffix).exists():
             shutil.copytree(cargo_folder(folder, first), cargo_folder(folder, suffix), copy_function=shutil.copy2)
     # In parallel, because the last step of each build, whole-program optimisation, uses one core.

@@ -99,8 +99,8 @@ def sdist_faults(files: dict[str, bytes], sources: set[str]) -> Iterator[str]:
     for name in sorted(needed - set(files)):
         yield f"{name} is missing"
     for name in files:
-        # Cargo includes the tests of a crate.
-        if name not in needed and not name.startswith("rust/core/tests/"):
+        # Cargo includes the tests and the README of a crate.
+        if name not in needed and not name.startswith(("rust/core/tests/", "rust/core/README.md")):
             yield f"{name} does not belong there"
     yield from metadata_faults(files["PKG-INFO"])
 

@@ -39,6 +39,8 @@ IN_OTHER_ENVIRONMENTS = {
     "aiomqtt": "make bench installs it",
     "paho": "make bench installs it",
 }
+# Packages that several distributions share, and which of these brings a module below them.
+SHARED = {"opentelemetry.sdk": "opentelemetry-sdk", "opentelemetry": "opentelemetry-api"}
 SDK_1X_MODULES = {path.stem for path in (ROOT / "python").glob("*.py")}
 
 
@@ -65,6 +67,9 @@ FOR_TESTS = named(PYPROJECT["dependency-groups"]["test"] + PYPROJECT["dependency
 
 def distribution(module):
     """Return the distribution that contains a module; ``None`` for the standard library."""
+    for shared, found in SHARED.items():
+        if module == shared or module.startswith(f"{shared}."):
+            return found
     top = module.partition(".")[0]
     return None if top in sys.stdlib_module_names else normal(DISTRIBUTIONS.get(top, [top])[0])
 
@@ -83,8 +88,8 @@ def used_by_the_package():
 def used_by_tests_and_benches():
     files = [path for folder in DEV_FOLDERS for path in (ROOT / folder).rglob("*.py")]
     own = {path.stem for path in files} | {folder.name for path in files for folder in path.parents} | {PACKAGE} | SDK_1X_MODULES
-    tops = {imported.partition(".")[0] for path in files for imported in imports("", path)}
-    return {distribution(top) for top in tops - own} - {None}
+    modules = {imported for path in files for imported in imports("", path)}
+    return {distribution(module) for module in modules if module.partition(".")[0] not in own} - {None}
 
 
 USED = used_by_the_package()

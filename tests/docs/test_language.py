@@ -90,7 +90,8 @@ def incomplete_docstrings(text: str) -> list[str]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node) or ""
             if re.match(UNCLEAR, docstring):
-                found.append(f"{node.body[0].lineno}: {docstring[:40]!r}: better say what it does, in a sentence that is clear alone")
+                better = "better say what it does, in a sentence that is clear alone"
+                found.append(f"{node.body[0].lineno}: {docstring[:40]!r}: {better}")
     return found
 
 

@@ -83,10 +83,10 @@ async def test_a_child_does_not_keep_the_lock(tmp_path):
             await one.start()
             await (await one.send_timeseries({"a": 1}, wait_for_publish=False))[0].stored
             if os.fork() == 0:
-                print("child", flush=True)
+                os.write(1, b"child\\n")  # in one piece, which print() is not with PYTHONUNBUFFERED
                 sys.stdin.read()
                 os._exit(0)
-            print("parent", flush=True)
+            os.write(1, b"parent\\n")
             os._exit(0)
         sys.stdin = os.fdopen(0)
         asyncio.run(main())
@@ -111,6 +111,8 @@ async def test_a_child_does_not_keep_the_lock(tmp_path):
         assert out == ["1"]
     finally:
         parent.stdout.close()
+        parent.kill()
+        parent.wait()
 
 
 async def test_a_child_of_a_synchronous_client(tmp_path):
