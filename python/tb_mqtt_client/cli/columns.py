@@ -77,9 +77,9 @@ class ColumnFile:
         except (OSError, pyarrow.ArrowInvalid) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CommandError(f"{path} cannot be read: {reason}", ExitCode.USAGE) from error
-        self.ts = columns.ts or self._time_column()
+        self.ts: str = columns.ts or self._time_column()
         """The column with the time."""
-        self.profile = None if columns.device is None else self._unused_name("profile")
+        self.profile: str | None = None if columns.device is None else self._unused_name("profile")
         """The column with the profile of sub-devices, which is added to those of the file."""
 
     def _open(self, path: str, form: ColumnFormat) -> tuple[Any, Iterator[Any]]:

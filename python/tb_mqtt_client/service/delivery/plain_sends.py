@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from tb_mqtt_client._native import GatheredSends, Gathering
+from tb_mqtt_client.common.async_utils import SendReceipt
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink
@@ -31,7 +34,7 @@ class PlainSends:
         self._numbers: deque[list[int]] = deque()
         self._capacity = capacity
         self._counter = counter
-        self.push = self.gathering.push
+        self.push: Callable[[Any, int, SendReceipt], int] = self.gathering.push
         """Encodes timeseries and queues them, see ``Gathering.push``: returns 0 if what was lent is used up."""
 
     @property
