@@ -119,7 +119,7 @@ async def test_cells_of_a_notebook(emulator, monkeypatch):
     for name, value in address(emulator).items():
         monkeypatch.setenv(name, value)
     section = PAGE.partition("## Jupyter")[2].partition("\n## ")[0]
-    cells = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    cells = re.findall(r"```python shape\n(.*?)```", section, re.DOTALL)
     assert len(cells) == 3
     names = {}
     for cell in cells:
