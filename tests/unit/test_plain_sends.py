@@ -261,3 +261,12 @@ async def test_each_send_has_the_number_of_a_mark_before_it(takes):
         queues.take((1, 10**6, 10**6))
     assert numbers == marked
     assert queues.queue.first_plain_number is None
+
+
+@pytest.mark.parametrize("has_plain", [True, False])
+async def test_closed_queues_still_make_receipts(has_plain):
+    """A send that was waiting when the client was stopped gets one, for its result."""
+    queues = await queues_with(0, has_plain=has_plain)
+    queues.intake.close()
+    assert not queues.intake.create_future().done()
+    assert not queues.intake.create_delivery().done()

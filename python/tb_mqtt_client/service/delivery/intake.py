@@ -193,6 +193,7 @@ class Intake:
 
     def _stop_marking(self) -> None:
         self._is_mark_due = False
+        self.create_future, self.create_delivery = self._create_unmarked
         if self._marking is not None:
             self._marking.cancel()
             self._marking = None
