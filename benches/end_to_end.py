@@ -21,13 +21,13 @@ def expected(calls):
     }
 
 
-class Listener:
-    """Subscribes to the telemetry that the broker receives: ``{(device, ts, key): value}``; ``None`` is the device itself."""
+class Subscriber:
+    """Subscribes to a topic, and has ``_receive`` called with each message."""
+
+    TOPIC = "v1/devices/me/telemetry"
 
     def __init__(self, broker):
         self._broker = broker
-        self.received = {}
-        self._wanted = 0
         self._complete = asyncio.Event()
 
     async def __aenter__(self):
@@ -36,12 +36,23 @@ class Listener:
         self._client.on_message = self._receive
         self._client.on_subscribe = lambda *_: subscribed.set()
         await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/#", qos=1)
+        self._client.subscribe(self.TOPIC, qos=1)
         await subscribed.wait()
         return self
 
     async def __aexit__(self, *_):
         await self._client.disconnect()
+
+
+class Listener(Subscriber):
+    """Subscribes to the telemetry that the broker receives: ``{(device, ts, key): value}``; ``None`` is the device itself."""
+
+    TOPIC = "v1/#"
+
+    def __init__(self, broker):
+        super().__init__(broker)
+        self.received = {}
+        self._wanted = 0
 
     async def until(self, count):
         self._wanted = count

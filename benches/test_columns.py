@@ -7,10 +7,9 @@ from functools import partial
 import orjson
 import pyarrow as pa
 import pytest
-from gmqtt import Client as GmqttClient
 
 from corpora import FIRST_TS
-from end_to_end import HandWritten, Ours
+from end_to_end import HandWritten, Ours, Subscriber
 from tb_mqtt_client._native import TableReader, pack_timeseries
 
 ROWS = 1_000_000
@@ -62,27 +61,14 @@ def test_payloads(measure, columns, peer):
     measure(case, peer, work, correct, datapoints=10 * ROWS)
 
 
-class Checked:
+class Checked(Subscriber):
     """Subscribes to telemetry, and compares each record with the row that has its time."""
 
     def __init__(self, broker, columns):
-        self._broker, self._columns = broker, columns
+        super().__init__(broker)
+        self._columns = columns
         self.is_same = True
         self._seen = bytearray(ROWS)
-        self._complete = asyncio.Event()
-
-    async def __aenter__(self):
-        subscribed = asyncio.Event()
-        self._client = GmqttClient("listener")
-        self._client.on_message = self._receive
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/devices/me/telemetry", qos=1)
-        await subscribed.wait()
-        return self
-
-    async def __aexit__(self, *_):
-        await self._client.disconnect()
 
     async def until_complete(self):
         await self._complete.wait()

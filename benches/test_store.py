@@ -12,10 +12,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from gmqtt import Client as GmqttClient
 
 from corpora import FIRST_TS, sixteen_places, telemetry
-from end_to_end import Listener, Ours, expected
+from end_to_end import Listener, Ours, Subscriber, expected
 from tb_mqtt_client import TimeseriesEntry
 from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits
 
@@ -218,27 +217,13 @@ DATAPOINTS = 10_000_000
 DRAINS = 3
 
 
-class Records:
+class Records(Subscriber):
     """Subscribes to the telemetry of the device, and counts the datapoints of each record that the programs send."""
 
     def __init__(self, broker):
-        self._broker = broker
+        super().__init__(broker)
         self._datapoints = bytearray(DATAPOINTS // 10)
         self._missing = DATAPOINTS
-        self._complete = asyncio.Event()
-
-    async def __aenter__(self):
-        subscribed = asyncio.Event()
-        self._client = GmqttClient("records")
-        self._client.on_message = self._receive
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        await self._client.connect(self._broker.host, self._broker.port)
-        self._client.subscribe("v1/devices/me/telemetry", qos=1)
-        await subscribed.wait()
-        return self
-
-    async def __aexit__(self, *_):
-        await self._client.disconnect()
 
     def _receive(self, _client, _topic, payload, _qos, _properties):
         for record in orjson.loads(payload):

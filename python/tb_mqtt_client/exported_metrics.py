@@ -193,21 +193,30 @@ HISTOGRAMS = (
 )
 
 
-class ClientsByLabels:
-    """The clients that are exported. Other threads may read it while it changes."""
+class ExportedClients:
+    """The clients that an exporter shows. Other threads may collect while it changes."""
 
-    def __init__(self) -> None:
-        """Start without a client."""
+    def __init__(self, *clients: Observed) -> None:
+        """Show some clients.
+
+        Args:
+            *clients: The clients to show; ``add()`` adds more.
+
+        Raises:
+            ValueError: Two clients have equal labels.
+        """
         self._clients: dict[tuple[str, ...], Observed] = {}
+        for client in clients:
+            self.add(client)
 
     def add(self, client: Observed) -> None:
-        """Add a client.
+        """Show a client.
 
         Args:
             client: A ``DeviceClient`` or ``GatewayClient``.
 
         Raises:
-            ValueError: Another client with the same client id, host and port is there.
+            ValueError: Another client with the same client id, host and port is already exported.
         """
         labels = _labels(client.health())
         if self._clients.get(labels, client) is not client:
@@ -216,20 +225,20 @@ class ClientsByLabels:
         self._clients = self._clients | {labels: client}
 
     def remove(self, client: Observed) -> None:
-        """Remove a client.
+        """Stop showing a client.
 
         Args:
             client: A client that was added.
 
         Raises:
-            ValueError: It is not there.
+            ValueError: If the client is not shown.
         """
         left = {labels: one for labels, one in self._clients.items() if one is not client}
         if len(left) == len(self._clients):
             raise ValueError("client was not added to these metrics")
         self._clients = left
 
-    def snapshots(self) -> Iterable[tuple[tuple[str, ...], dict[str, Any]]]:
+    def _snapshots(self) -> Iterable[tuple[tuple[str, ...], dict[str, Any]]]:
         """Return the labels and the current health of each client."""
         return [(labels, client.health()) for labels, client in self._clients.items()]
 

@@ -16,13 +16,13 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tb_mqtt_client.exported_metrics import HISTOGRAMS, LABELS, METRICS, ClientsByLabels, Kind, Observed
+from tb_mqtt_client.exported_metrics import HISTOGRAMS, LABELS, METRICS, ExportedClients, Kind, Observed
 
 PREFIX = "tb_mqtt_client_"
 _FAMILIES: dict[Kind, Callable[..., Any]] = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily}
 
 
-class ClientMetrics(Collector):
+class ClientMetrics(ExportedClients, Collector):
     """The metrics of any number of clients in one registry.
 
     A scrape may run in any thread. Each number is exact. If the event loop runs in another thread, the sum of the states
@@ -39,34 +39,10 @@ class ClientMetrics(Collector):
         Raises:
             ValueError: If the registry already has a ``ClientMetrics``, or if two clients have equal labels.
         """
-        self._clients = ClientsByLabels()
+        super().__init__(*clients)
         self._registry = registry
-        for client in clients:
-            self.add(client)
         if registry is not None:
             registry.register(self)
-
-    def add(self, client: Observed) -> None:
-        """Show a client.
-
-        Args:
-            client: A ``DeviceClient`` or ``GatewayClient``.
-
-        Raises:
-            ValueError: Another client with the same client id, host and port is already exported.
-        """
-        self._clients.add(client)
-
-    def remove(self, client: Observed) -> None:
-        """Stop showing a client.
-
-        Args:
-            client: A client that was added.
-
-        Raises:
-            ValueError: If the client is not shown.
-        """
-        self._clients.remove(client)
 
     def close(self) -> None:
         """Unregister these metrics from their registry."""
@@ -80,7 +56,7 @@ class ClientMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with the current values of all clients."""
-        return self._families(self._clients.snapshots())
+        return self._families(self._snapshots())
 
     @staticmethod
     def _families(snapshots: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> Iterable[Metric]:

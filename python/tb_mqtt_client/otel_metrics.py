@@ -18,7 +18,7 @@ from tb_mqtt_client.exported_metrics import (
     HISTOGRAMS,
     LABELS,
     METRICS,
-    ClientsByLabels,
+    ExportedClients,
     ExportedHistogram,
     ExportedMetric,
     Kind,
@@ -29,7 +29,7 @@ PREFIX = "tb_mqtt_client."
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
-class OpenTelemetryMetrics:
+class OpenTelemetryMetrics(ExportedClients):
     """The metrics of any number of clients in one meter provider.
 
     The names are those of Prometheus with the prefix ``tb_mqtt_client.``, without ``_total``. A delay is a counter ``..._bucket``
@@ -46,9 +46,7 @@ class OpenTelemetryMetrics:
         Raises:
             ValueError: Two clients have equal labels.
         """
-        self._clients = ClientsByLabels()
-        for client in clients:
-            self.add(client)
+        super().__init__(*clients)
         meter = get_meter("tb_mqtt_client", __version__, meter_provider)
         for metric in METRICS:
             _instrument(meter, metric.kind, metric.name, metric.help, partial(self._observe, metric))
@@ -58,45 +56,23 @@ class OpenTelemetryMetrics:
             _instrument(meter, Kind.COUNTER, f"{name}_count", text, partial(self._observe_delays, histogram, "count"))
             _instrument(meter, Kind.COUNTER, f"{name}_sum", text, partial(self._observe_delays, histogram, "seconds"))
 
-    def add(self, client: Observed) -> None:
-        """Show a client.
-
-        Args:
-            client: A ``DeviceClient`` or ``GatewayClient``.
-
-        Raises:
-            ValueError: Another client with the same client id, host and port is already exported.
-        """
-        self._clients.add(client)
-
-    def remove(self, client: Observed) -> None:
-        """Stop showing a client.
-
-        Args:
-            client: A client that was added.
-
-        Raises:
-            ValueError: If the client is not shown.
-        """
-        self._clients.remove(client)
-
     def _observe(self, metric: ExportedMetric, _options: CallbackOptions) -> list[Observation]:
         return [
             Observation(value, dict(zip((*LABELS, *metric.labels), (*labels, *own_labels), strict=True)))
-            for labels, health in self._clients.snapshots()
+            for labels, health in self._snapshots()
             for own_labels, value in metric.values(health)
         ]
 
     def _observe_buckets(self, histogram: ExportedHistogram, _options: CallbackOptions) -> list[Observation]:
         observations = []
-        for labels, health in self._clients.snapshots():
+        for labels, health in self._snapshots():
             delays: dict[str, Any] = histogram.read(health)
             for bound, count in (*delays["buckets"].items(), ("+Inf", delays["count"])):
                 observations.append(Observation(count, _attributes(labels) | {"le": bound}))
         return observations
 
     def _observe_delays(self, histogram: ExportedHistogram, field: str, _options: CallbackOptions) -> list[Observation]:
-        snapshots = self._clients.snapshots()
+        snapshots = self._snapshots()
         return [Observation(histogram.read(health)[field], _attributes(labels)) for labels, health in snapshots]
 
 

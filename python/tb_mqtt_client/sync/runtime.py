@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import DeliveryFuture, seconds_or_none
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.service.device.client import DeviceClient
@@ -212,15 +212,9 @@ class Runtime(User):
             raise ValueError("uplinks must not be empty")
         if len(uplinks) == 1:
             return self.send(uplinks[0], topic, wait, timeout, priority, expires_after)
-        if self._broken:
-            raise RuntimeError(self._broken)
-        if wait:
-            self.waiters.require_may_wait()
-        limit = Limit(timeout)
         delivery: Delivery = PendingResult(self.waiters)
         joined = Joined(delivery, len(uplinks))
-        sends = [(uplink, joined.part()) for uplink in uplinks]
-        self._core.submit_many(sends, limit.left(), priority=priority, expires_after=expires_after)
+        limit = self._submit_all([(uplink, joined.part()) for uplink in uplinks], wait, timeout, priority, expires_after)
         return self._result(delivery, limit, topic, sum(uplink.nbytes for uplink in uplinks)) if wait else delivery
 
     def send_each(
@@ -237,17 +231,29 @@ class Runtime(User):
         Returns:
             The results, or the pending results if ``wait`` is false, in the same order.
         """
+        deliveries: list[Delivery] = [PendingResult(self.waiters) for _ in uplinks]
+        sends = list(zip(uplinks, deliveries, strict=True))
+        limit = self._submit_all(sends, wait, timeout, priority, expires_after)
+        if not wait:
+            return deliveries
+        return [self._result(delivery, limit, topic, uplink.nbytes) for uplink, delivery in sends]
+
+    def _submit_all(
+        self,
+        sends: Sequence[tuple[EncodedUplink, SendReceipt]],
+        wait: bool,
+        timeout: float | None,
+        priority: Priority | PriorityName,
+        expires_after: float | None,
+    ) -> Limit:
+        """Hand sends over to the loop's thread; return what is left of the timeout."""
         if self._broken:
             raise RuntimeError(self._broken)
         if wait:
             self.waiters.require_may_wait()
         limit = Limit(timeout)
-        deliveries: list[Delivery] = [PendingResult(self.waiters) for _ in uplinks]
-        sends = zip(uplinks, deliveries, strict=True)
         self._core.submit_many(sends, limit.left(), priority=priority, expires_after=expires_after)
-        if not wait:
-            return deliveries
-        return [self._result(one, limit, topic, uplink.nbytes) for uplink, one in zip(uplinks, deliveries, strict=True)]
+        return limit
 
     def _result(self, delivery: Delivery, limit: Limit, topic: str, size: int) -> PublishResult:
         try:
