@@ -19,6 +19,7 @@ from tb_mqtt_client.service.delivery.lanes import LaneQueue
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.submissions import MAX_CROSSING, Submissions
+from tb_mqtt_client.service.delivery.terms import Lane, SendTerms
 
 
 class Receiver:
@@ -35,6 +36,15 @@ class Receiver:
         self.results.append(result)
 
 
+class SubDevices:
+    """What the intake asks the component for sub-devices."""
+
+    is_share_used_up = False
+
+    def watch_share(self, on_change):
+        self.on_change = on_change
+
+
 class Queues:
     """An intake with its queue, as a client has them."""
 
@@ -43,7 +53,8 @@ class Queues:
         self.counter = DeliveryCounter()
         self.capacity = QueueCapacity(max_sends, max_bytes)
         receipts = Receipts(FutureMap(), self.counter, self.capacity)
-        parts = AsyncDeque(), self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest, None
+        self.initial_queue = AsyncDeque()
+        parts = self.initial_queue, self.queue, self.capacity, self.counter, receipts, policy, 500, self._take_oldest, None
         self.intake = Intake(*parts, AcceptTimes(lambda: None))
         self.submissions = Submissions(self.intake, self.capacity, policy, own_tasks())
         self.intake.open()
@@ -112,6 +123,70 @@ async def test_threads_keep_their_order():
     assert len(values) == 2000
     for first in (0, 1000, 2000, 3000):
         assert [value for value in values if first <= value < first + 1000] == list(range(first, first + 500))
+
+
+def marks(queues):
+    """Note the sends about which something is decided one by one."""
+    decided = []
+    accept = queues.intake.accept_for
+    queues.intake.accept_for = lambda *entry: (decided.append(entry[0].timeseries_entries()[0].value), accept(*entry))[1]
+    return decided
+
+
+async def test_only_sends_about_which_something_has_to_be_decided_are_accepted_one_by_one():
+    queues = Queues(max_sends=10)
+    decided = marks(queues)
+    for value in range(9):
+        queues.submissions.put(send(value), Receiver(), terms=SendTerms(Lane.HIGH) if value == 1 else None)
+    await asyncio.sleep(0)
+    # From the one with a priority on, the queue has lanes.
+    assert queues.values == [1, 0, *range(2, 9)]
+    assert decided == list(range(1, 9))
+    assert (queues.counter.accepted, queues.counter.queued, queues.capacity.sends) == (9, 9, 9)
+    assert queues.capacity.nbytes == sum(encoded.nbytes for encoded, _, _, _ in queues.queue.items_now())
+
+
+async def test_sends_are_accepted_together_below_the_marks_of_the_capacity():
+    queues = Queues(max_sends=10)
+    decided = marks(queues)
+    for value in range(10):
+        queues.submissions.put(send(value), Receiver())
+    await asyncio.sleep(0)
+    assert (queues.values, decided) == (list(range(10)), [8])
+    assert queues.capacity.is_high
+
+
+async def test_bytes_bound_what_is_accepted_together():
+    nbytes = send(0).nbytes
+    queues = Queues(max_bytes=10 * nbytes)
+    decided = marks(queues)
+    for value in range(9):
+        queues.submissions.put(send(value), Receiver())
+    await asyncio.sleep(0)
+    assert (queues.values, decided) == (list(range(9)), [8])
+    assert queues.capacity.nbytes == 9 * nbytes
+
+
+async def test_sends_of_sub_devices_are_routed():
+    queues = Queues()
+    queues.intake.plug_in(SubDevices())
+    device = DeviceIdentity("A")
+    for value in range(4):
+        queues.submissions.put(send(value, device if value % 2 else None), Receiver())
+    await asyncio.sleep(0)
+    routed = [encoded.timeseries_entries()[0].value for encoded, _, _, _ in queues.initial_queue.items_now()]
+    assert (queues.values, routed) == ([0, 2], [1, 3])
+
+
+async def test_an_entry_may_be_taken_back_while_others_are_accepted():
+    queues = Queues()
+    entries = queues.submissions._entries
+    for value in range(3):
+        queues.submissions.put(send(value), Receiver())
+    taken = queues.submissions._take_entries()
+    next(taken)
+    entries.pop()
+    assert [entry[0].timeseries_entries()[0].value for entry in taken] == [1]
 
 
 async def test_a_caller_waits_while_the_queue_is_full():

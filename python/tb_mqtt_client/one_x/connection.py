@@ -15,7 +15,7 @@ from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
 from tb_mqtt_client.entities.connection_event import ConnectionEvent
 from tb_mqtt_client.one_x.core import Answer, DeviceCore
-from tb_mqtt_client.one_x.publish_info import Pending, RecordInfo, SentMessage
+from tb_mqtt_client.one_x.publish_info import Pending, SentMessage
 from tb_mqtt_client.service.life_cycle import ClientState
 from tb_mqtt_client.sync.pending import Delivery, PendingResult, Waiters
 from tb_mqtt_client.sync.runtime import Runtime
@@ -124,11 +124,6 @@ class Connection:
         delivery: Delivery = PendingResult(self.runtime.waiters)
         self.core.submit(uplink, delivery, None)
         return SentMessage(delivery, self)
-
-    def send_record(self, device: str, record: Any) -> RecordInfo | None:
-        """Send records of telemetry with a time, see ``DeviceCore.send_record``; return None if they need the ordinary way."""
-        info = RecordInfo(self)
-        return info if self.core.send_record(device, record, info) else None
 
     def deliver(self, make: Callable[[], Coroutine[Any, Any, DeliveryFuture]]) -> SentMessage:
         """Queue a message, and return it.

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
-from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
-from tb_mqtt_client.common.config_loader import DeviceConfig
+from tb_mqtt_client.common.async_utils import DeliveryFuture
+from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.entities.data.attribute_entry import AttributeEntry
@@ -19,6 +19,8 @@ from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
+from tb_mqtt_client.one_x.publish_info import RecordInfo, Waiting
+from tb_mqtt_client.one_x.times import are_plain_records
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.client import GatewayClient
 from tb_mqtt_client.service.gateway.device_session import DeviceSession
@@ -40,37 +42,38 @@ class DeviceCore(DeviceClient):
     def __init__(self, config: DeviceConfig) -> None:
         super().__init__(config)
         self.set_rpc_request_callback(_respond_later)
+        self._life = self._engine.life
+        self._submissions = self._engine.message_service.submissions
+        self.find_session: Callable[[str], DeviceSession | None] = _no_session
+        """Returns the session of a sub-device; ``None`` if it is not announced."""
 
-    def send_record(self, device: str, record: Any, receiver: SendReceipt) -> bool:
+    def send_record(self, device: str, record: Any, waiting: Waiting) -> RecordInfo | None:
         """Send records of telemetry with a time, with as few calls as possible: most sends of programs are such records.
 
         Args:
             device: An empty text, or the name of a sub-device.
             record: ``{"ts": integer, "values": {key: value}}``, or a list of these.
-            receiver: Gets the result.
+            waiting: How the result is waited for.
 
         Returns:
-            False if the record needs the ordinary way: the device is not announced, a value has to be converted or refused, or
-            nothing may be sent. Nothing was sent then.
+            The result; ``None`` if the data needs the ordinary way, and nothing was sent: it has another form, the device is not
+            announced, a value has to be converted or refused, or nothing may be sent.
         """
+        if not self._life.accepts_sends or not are_plain_records(record):
+            return None
         identity = None
         if device:
-            session = self._session_of(device)
+            session = self.find_session(device)
             if session is None:
-                return False
+                return None
             identity = session.identity
-        engine = self._engine
-        if not engine.life.accepts_sends:
-            return False
         try:
             uplink = EncodedUplink.timeseries(record, 0, identity, True)
-            engine.message_service.submissions.put(uplink, receiver)
+            info = RecordInfo(waiting)
+            self._submissions.put(uplink, info)
         except (ValueError, TypeError, NotConnectedError):
-            return False
-        return True
-
-    def _session_of(self, device: str) -> DeviceSession | None:
-        """Return None: a device has no sub-devices."""
+            return None
+        return info
 
     @property
     def settled_datapoints(self) -> int:
@@ -154,6 +157,10 @@ def _respond_later(*_: object) -> Any:
     return RESPOND_LATER
 
 
+def _no_session(_device: str) -> None:
+    """Return the session of a sub-device of a device, which has none."""
+
+
 def _values(entries: list[AttributeEntry]) -> dict[str, Any]:
     return {entry.key: entry.value for entry in entries}
 
@@ -161,10 +168,10 @@ def _values(entries: list[AttributeEntry]) -> dict[str, Any]:
 class GatewayCore(GatewayClient, DeviceCore):
     """A gateway whose messages and requests, and those of its sub-devices, are those of SDK 1.x."""
 
-    def _session_of(self, device: str) -> DeviceSession | None:
-        """Return the session of a sub-device, or None if the device is not announced."""
-        # Reading the sessions of the event loop is safe here: the dicts are never replaced while they are read.
-        return self.device_manager.get_by_name(device)
+    def __init__(self, config: GatewayConfig) -> None:
+        super().__init__(config)
+        # Reading the sessions of the event loop is safe in other threads: the dicts are never replaced while they are read.
+        self.find_session = self.device_manager.get_by_name
 
     async def announced_session(self, name: str) -> DeviceSession:
         """Return the session of a sub-device, and announce the device if there is none.

@@ -44,7 +44,7 @@ from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
 from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, SentMessages, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
-from tb_mqtt_client.one_x.times import Times, are_plain_records
+from tb_mqtt_client.one_x.times import Times
 from tb_mqtt_client.one_x.uplinks import Encoded, encode_attributes, encode_timeseries
 from tb_mqtt_client.one_x.values import dumps
 from tb_mqtt_client.service.requests.raw import raw_message
@@ -394,7 +394,8 @@ class TBDeviceMqttClient:
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
         self._check_qos(quality_of_service)
-        if (info := self._send_record("", telemetry)) is not None:
+        connection = self._connection
+        if connection is not None and (info := connection.core.send_record("", telemetry, connection)) is not None:
             return info
         time = self._times.of("", telemetry)
         return self._times.sent("", time, self._send(encode_timeseries(telemetry, time, refuses_types=self._refuses_types), ""))
@@ -422,13 +423,6 @@ class TBDeviceMqttClient:
     def _check_qos(self, quality_of_service: int | None) -> None:
         if quality_of_service is not None and quality_of_service not in (0, 1):
             _require_qos(quality_of_service)
-
-    def _send_record(self, device: str, telemetry: Any) -> TBPublishInfo | None:
-        """Send telemetry if all of it has a time, and values that need no conversion; return None otherwise."""
-        connection = self._connection
-        if connection is None or not are_plain_records(telemetry):
-            return None
-        return connection.send_record(device, telemetry)
 
     def _send(self, encoded: Encoded, device: str) -> TBPublishInfo:
         connection = self._connection

@@ -215,7 +215,7 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         core, connection = self._gateway_core(), self._connection
         if core is None or connection is None:
             raise NotConnectedError("connect() was not called")
-        session = core._session_of(device)
+        session = core.find_session(device)
         if session is None:
             session = connection.run(partial(core.announced_session, device))
         return session.identity
@@ -265,14 +265,18 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
             TypeError: A value cannot be written as JSON; not in the IoT Gateway, which would skip other data then.
             TBQoSException: ``quality_of_service`` is neither 0 nor 1.
         """
-        self._check_qos(quality_of_service)
+        if quality_of_service != 1:
+            self._check_qos(quality_of_service)
         if self._application is None:
             return self._send_telemetry_of(device, telemetry)
         return self._application.telemetry(device, telemetry, partial(self._send_telemetry_of, device))
 
     def _send_telemetry_of(self, device: str, telemetry: Any) -> TBPublishInfo:
-        if device and (info := self._send_record(device, telemetry)) is not None:
-            return info
+        connection = self._connection
+        if device and connection is not None:
+            sent = connection.core.send_record(device, telemetry, connection)
+            if sent is not None:
+                return sent
         time = self._times.of(device, telemetry)
         info = self._send_of(device, partial(encode_timeseries, telemetry, time, refuses_types=self._refuses_types))
         return self._times.sent(device, time, info)

@@ -72,6 +72,13 @@ class QueueCapacity:
         self.nbytes += nbytes
         return True
 
+    def undecided_room(self) -> tuple[int, int]:
+        """Return how many sends and encoded bytes ``take_anyway`` may take without anything to decide; 0 sends if callers wait.
+
+        It is below the marks of HIGH, or below the maxima if the queues are high, and does not contain what is lent.
+        """
+        return (0 if self._waiting else self._next_sends - self.sends), self._next_bytes - self.nbytes
+
     def has_room(self, nbytes: int, sends: int = 1) -> bool:
         """Return whether ``sends`` sends of ``nbytes`` encoded bytes in total could be taken now."""
         if self._is_lent:

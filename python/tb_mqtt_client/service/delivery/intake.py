@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
@@ -24,6 +24,11 @@ from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
+
+T = TypeVar("T")
+
+Submission = tuple[EncodedUplink, SendReceipt, SendTerms | None]
+"""An encoded send of another thread, where its result goes, and its terms, if it has any."""
 
 
 class Intake:
@@ -389,6 +394,52 @@ class Intake:
         return True
 
     # Sends of other threads, see `Submissions`.
+
+    def accept_plain(self, entries: Iterator[Submission | T]) -> Submission | T | None:
+        """Accept sends of an iterator, until there is one about which something has to be decided, or an object that is not a send.
+
+        Programs with threads send much at a time, and each of these sends passes nothing but this loop.
+
+        Returns:
+            The first object that is not accepted; ``None`` at the end of the iterator. A send has to go to ``accept_for``.
+        """
+        if not self._may_accept_plain():
+            return next(entries, None)
+        sends_left, bytes_left = self._capacity.undecided_room()
+        number, has_sub_devices = self._marked, self._sub_devices is not None
+        own: list[QueuedUplink] = []
+        of_sub_devices: list[QueuedUplink] = []
+        datapoints = 0
+        left = bytes_left
+        refused = None
+        for entry in entries:
+            if not isinstance(entry, tuple) or entry[2] is not None or sends_left <= 0:
+                refused = entry
+                break
+            encoded, receipt, _ = entry
+            if encoded.nbytes > left:
+                refused = entry
+                break
+            left -= encoded.nbytes
+            sends_left -= 1
+            datapoints += encoded.datapoints
+            if has_sub_devices and encoded.has_device:
+                of_sub_devices.append((encoded, receipt, number, None))
+            else:
+                own.append((encoded, receipt, number, None))
+        accepted = len(own) + len(of_sub_devices)
+        self._accepted += accepted
+        self._capacity.take_anyway(accepted, bytes_left - left)
+        self._counter.accept(datapoints)
+        if own:
+            self._device_queue.append_all(own)
+        if of_sub_devices:
+            self._initial_queue.append_all(of_sub_devices)
+        return refused
+
+    def _may_accept_plain(self) -> bool:
+        """Return whether nothing has to be decided about sends without terms for which there is capacity."""
+        return not (self._is_numbered or self.watches_share or self._device_queue.has_lanes)
 
     def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send whose result goes to ``receipt``, or drop it by the queue policy.

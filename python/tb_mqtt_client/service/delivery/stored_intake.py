@@ -85,6 +85,10 @@ class StoredIntake(Intake):
             self._release_oldest()
         return super().enqueue(encoded, terms)
 
+    def _may_accept_plain(self) -> bool:
+        """Return False: each send is written to the store."""
+        return False
+
     def accept_for(self, encoded: EncodedUplink, receipt: SendReceipt, terms: SendTerms | None) -> bool:
         """Accept a send of another thread if it does not wait, see ``Intake.accept_for``."""
         return not self._in_line and self._store.has_space(encoded.nbytes) and super().accept_for(encoded, receipt, terms)

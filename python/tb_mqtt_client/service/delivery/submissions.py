@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Event
 from time import monotonic
@@ -18,7 +18,7 @@ from tb_mqtt_client.common.exceptions import NotConnectedError, QueueFullError
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
-from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.intake import Intake, Submission
 from tb_mqtt_client.service.delivery.terms import SendTerms
 from tb_mqtt_client.service.delivery.until_stored import UntilStored
 
@@ -26,9 +26,6 @@ MAX_CROSSING = 10_000
 """Sends that may cross to the event loop at a time; further callers wait, which lets the loop run."""
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
 """Encoded bytes that may cross at a time, if all sends are as large as the one that is checked."""
-
-Submission = tuple[EncodedUplink, SendReceipt, SendTerms | None]
-"""An encoded send, where its result goes, and its terms, if it has any."""
 
 
 class Submissions:
@@ -89,23 +86,34 @@ class Submissions:
         if self._waiting is not None:
             # The task of ``_wait_for_capacity`` continues.
             return
-        entries, accept = self._entries, self._intake.accept_for
-        if entries and not self._closed:
+        if self._entries and not self._closed:
             self._intake.mark_if_due()
+        entries = self._take_entries()
+        while self._waiting is None:
+            entry = next(entries, None) if self._closed else self._intake.accept_plain(entries)
+            if entry is None:
+                return
+            self._accept_one(entry)
+
+    def _take_entries(self) -> Iterator[Submission | Event]:
+        """Remove and yield the entries that are there now."""
+        entries = self._entries
         for _ in range(len(entries)):
             try:
-                entry = entries.popleft()
+                yield entries.popleft()
             except IndexError:
                 # A caller took its entry back meanwhile.
                 return
-            if isinstance(entry, Event):
-                entry.set()
-            elif self._closed:
-                self._intake.leave_undelivered(*entry)
-            elif not accept(*entry):
-                self._waiting = self._tasks.keep(self._wait_for_capacity(entry), "submissions", may_return=True)
-                self._waiting.add_done_callback(self._waited)
-                return
+
+    def _accept_one(self, entry: Submission | Event) -> None:
+        """Accept a send, or let its task wait for capacity; wake a caller that waits until the entries before it are accepted."""
+        if isinstance(entry, Event):
+            entry.set()
+        elif self._closed:
+            self._intake.leave_undelivered(*entry)
+        elif not self._intake.accept_for(*entry):
+            self._waiting = self._tasks.keep(self._wait_for_capacity(entry), "submissions", may_return=True)
+            self._waiting.add_done_callback(self._waited)
 
     async def _wait_for_capacity(self, submission: Submission) -> None:
         """Accept a send as soon as there is capacity for it. Younger sends wait behind it."""
