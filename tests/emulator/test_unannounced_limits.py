@@ -1,6 +1,7 @@
 """Limits that the platform enforces without announcing them, and limits of the user, over real sockets."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -42,6 +43,63 @@ async def test_gateway_messages_get_smaller_until_the_tenant_limit_allows_them(e
     assert all({point.ts for point in emulator.device(f"device {number}").telemetry} == {
         1_700_000_000_000 + record for record in range(10)
     } for number in range(10))  # fmt: skip
+
+
+class Publishes:
+    """Keeps the telemetry messages of a gateway, and which of them the platform acknowledged as stored."""
+
+    def __init__(self, emulator):
+        self.messages = []
+        self._by_id = {}
+        emulator.on_publish, emulator.on_send = self._publish, self._send
+
+    def _publish(self, publish):
+        if publish.topic == "v1/gateway/telemetry":
+            points = {
+                (device, record["ts"], key)
+                for device, sent in publish.json().items()
+                for record in sent
+                for key in record["values"]
+            }
+            self._by_id[publish.packet_id] = message = [points, False]
+            self.messages.append(message)
+
+    def _send(self, sending):
+        message = self._by_id.pop(int.from_bytes(sending.packet[2:4]), None) if sending.kind == "PUBACK" else None
+        if message is not None:
+            message[1] = sending.packet[4:5] < b"\x80"
+
+
+async def send_to_a_limited_tenant(emulator, config, **options):
+    """Send 800 datapoints of 8 devices to a tenant with 500 per second. Return the datapoints that arrived more than once."""
+    emulator.limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="500:1"))
+    async with GatewayClient(config("GATEWAY", **QUICK, **options)) as client:
+        sessions = [(await client.connect_device(f"device {number}", wait_for_publish=True))[0] for number in range(8)]
+        futures = [await client.send_device_timeseries(session, records(10), wait_for_publish=False) for session in sessions]
+        async with asyncio.timeout(SOME_TIME):
+            await asyncio.gather(*futures)
+    names = [f"device {number}" for number in range(8)]
+    arrived = Counter((name, point.ts, point.key) for name in names for point in emulator.device(name).telemetry)
+    assert len(arrived) == 800
+    return {point for point, times in arrived.items() if times > 1}
+
+
+@pytest.mark.parametrize("combine", [True, False])
+async def test_only_data_that_the_platform_has_stored_without_acknowledging_it_arrives_twice(emulator, config, combine):
+    """Messages of one device do not avoid it: what was accepted before a refusal is not acknowledged, either."""
+    publishes = Publishes(emulator)
+    doubled = await send_to_a_limited_tenant(emulator, config, combine_devices=combine)
+    assert doubled
+    acknowledged = set()
+    for points, is_stored in publishes.messages:
+        assert not points & acknowledged
+        if is_stored:
+            acknowledged |= points
+
+
+async def test_nothing_arrives_twice_with_limits_of_the_user_below_those_of_the_tenant(emulator, config):
+    assert not await send_to_a_limited_tenant(emulator, config, rate_limits={"telemetry_datapoints": "400:1"})
+    assert not emulator.counters.refusals
 
 
 @pytest.mark.parametrize("version", [5, 4])

@@ -25,10 +25,13 @@ class LoadConnector(Connector, Thread):
 
     def run(self):
         config = self._config
-        if "LOAD_STARTED" in os.environ:
-            # A measurement begins here.
-            Path(os.environ["LOAD_STARTED"]).touch()
         for number in range(1, config["rounds"] + 1):
+            if number == 2 and "LOAD_GO" in os.environ:
+                # A measurement begins when the application has connected all devices, one after the other.
+                while not Path(os.environ["LOAD_GO"]).exists():
+                    if self._stopped.wait(0.01):
+                        return
+                Path(os.environ["LOAD_STARTED"]).touch()
             for device in range(config["devices"]):
                 data = ConvertedData(f"load {device}", "load")
                 values = {DatapointKey(f"key{key}"): number * 100 + key for key in range(config["keys"])}

@@ -12,7 +12,7 @@ from typing import Any
 
 from tb_mqtt_client.constants.reason_codes import reason_name
 from tb_mqtt_client.one_x import settings
-from tb_mqtt_client.one_x.publish_info import RefusedMessage, SentMessage, TBPublishInfo
+from tb_mqtt_client.one_x.publish_info import RecordInfo, RefusedMessage, SentMessage, TBPublishInfo, Waiting
 
 GET_TIMEOUT = 2.0
 """Seconds that ``get`` waits: the application waits for it before it ends, and has to end within 5 s."""
@@ -67,18 +67,17 @@ class Refusals:
             )
 
 
-class ApplicationInfo(TBPublishInfo):
+class ApplicationResult(TBPublishInfo):
     """The result of a send of the application."""
 
-    __slots__ = ("_sends", "data", "device", "is_read")
-
-    def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
-        """Keep the messages, their device and data, and the sends that are notified when ``get`` has returned 0."""
-        self.message_info = messages
-        self.device: str = device
-        self.data: Any = data
-        self.is_read: bool = False
-        self._sends = sends
+    __slots__ = ()
+    device: str
+    """The sub-device, or an empty text."""
+    data: Any
+    """The data of the send."""
+    is_read: bool
+    """Whether the application has read the result as 0."""
+    _sends: ApplicationSends
 
     def get(self) -> int:
         """Return what ``TBPublishInfo.get`` returns; with 0, the application is done with the data."""
@@ -107,22 +106,59 @@ class ApplicationInfo(TBPublishInfo):
         return True
 
 
+class ApplicationInfo(ApplicationResult):
+    """The result of a send of any form."""
+
+    __slots__ = ("_sends", "data", "device", "is_read")
+
+    def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
+        """Keep the messages, their device and data, and the sends that are notified when ``get`` has returned 0."""
+        self.message_info = messages
+        self.device = device
+        self.data = data
+        self.is_read = False
+        self._sends = sends
+
+
+class ApplicationRecord(ApplicationResult, RecordInfo):
+    """The result of telemetry that is sent as it is, which is most of what the application sends."""
+
+    __slots__ = ("_sends", "data", "device", "is_read")
+
+    def __init__(self, waiting: Waiting, device: str, data: Any, sends: ApplicationSends) -> None:
+        """Wait for the result of a send."""
+        super().__init__(waiting)
+        self.device = device
+        self.data = data
+        self.is_read = False
+        self._sends = sends
+
+    def refusals(self) -> list[tuple[int, str]]:
+        """Return datapoints and reason if the platform refused the message."""
+        result = self._result
+        return [] if result is None or result.reason_code <= 0 else super().refusals()
+
+
 class ApplicationSends:
     """The sends of the application, until it has read that all of them are done: it sends a pack again if one result is not 0."""
 
     def __init__(self) -> None:
         self.refusals: Refusals = Refusals()
         self._lock = threading.Lock()
-        self._sent: dict[str, list[ApplicationInfo]] = {}
-        self._unread: set[ApplicationInfo] = set()
+        self._sent: dict[str, list[ApplicationResult]] = {}
+        self._unread: set[ApplicationResult] = set()
         """Telemetry of sub-devices whose result was not read as 0."""
-        self._others: set[ApplicationInfo] = set()
+        self._others: set[ApplicationResult] = set()
         """Attributes, and telemetry of the gateway itself: the application may never read their results, but sends a pack with them
         again if one of them is not 0."""
-        self._attributes: dict[str, ApplicationInfo] = {}
+        self._attributes: dict[str, ApplicationResult] = {}
         """The last attributes of each device."""
 
-    def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
+    def may_have_sent(self, device: str) -> bool:
+        """Return whether earlier telemetry of a device may be the same as telemetry that is to be sent."""
+        return device in self._sent
+
+    def telemetry(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationResult:
         """Send the part of telemetry that is neither in flight nor acknowledged without the application knowing it.
 
         Args:
@@ -134,13 +170,19 @@ class ApplicationSends:
             The result of all of the data.
         """
         rest = data
-        earlier: list[ApplicationInfo] = []
-        if device in self._sent:
+        earlier: list[ApplicationResult] = []
+        if self.may_have_sent(device):
             with self._lock:
                 rest, earlier = self._without_taken(device, data)
         messages = [] if rest == [] else _messages(send(rest))
         messages += [message for info in earlier for message in info.message_info]
         info = ApplicationInfo(messages, device, data, self)
+        self.note(info)
+        return info
+
+    def note(self, info: ApplicationResult) -> None:
+        """Keep the result of telemetry until the application has read it."""
+        device = info.device
         with self._lock:
             sent = self._sent.setdefault(device, [])
             sent.append(info)
@@ -149,9 +191,8 @@ class ApplicationSends:
             for one in settled[:-MOST_SETTLED]:
                 sent.remove(one)
                 self._unread.discard(one)
-        return info
 
-    def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationInfo:
+    def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationResult:
         """Send attributes. They have no time, so that a second send of the same values changes nothing on the platform."""
         info = ApplicationInfo(_messages(send(data)), device, data, self)
         with self._lock:
@@ -163,14 +204,14 @@ class ApplicationSends:
             self._others.add(info)
         return info
 
-    def _without_taken(self, device: str, data: Any) -> tuple[Any, list[ApplicationInfo]]:
+    def _without_taken(self, device: str, data: Any) -> tuple[Any, list[ApplicationResult]]:
         """Return the data without what an earlier send has taken, and the earlier sends that have some of it."""
-        taken: dict[Point, tuple[Any, ApplicationInfo]] = {}
+        taken: dict[Point, tuple[Any, ApplicationResult]] = {}
         for info in self._sent.get(device, ()):
             for point, value in _points(info.data):
                 taken[point] = (value, info)
         given = dict(_points(data))
-        known: dict[Point, ApplicationInfo] = {}
+        known: dict[Point, ApplicationResult] = {}
         for point, value in given.items():
             if point in taken and _is_same(taken[point][0], value) and taken[point][1].is_taken():
                 known[point] = taken[point][1]
@@ -191,10 +232,10 @@ class ApplicationSends:
                 rest.append(record)
         return rest, list(dict.fromkeys(known.values()))
 
-    def read(self, info: ApplicationInfo) -> None:
+    def read(self, info: ApplicationResult) -> None:
         """Note that the application has read a result as 0."""
         with self._lock:
-            is_first, info.is_read = not info.is_read, True
+            is_first, info.is_read = not info.is_read, True  # type: ignore[misc]  # a slot of the subclasses
             self._unread.discard(info)
             self._others.discard(info)
             if not self._unread and not self._waits_for_others():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
-from tb_mqtt_client.common.async_utils import DeliveryFuture
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
 from tb_mqtt_client.common.config_loader import DeviceConfig, GatewayConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
@@ -19,7 +19,6 @@ from tb_mqtt_client.entities.data.attribute_request import AttributeRequest
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RESPOND_LATER
 from tb_mqtt_client.entities.gateway.gateway_attribute_request import GatewayAttributeRequest
-from tb_mqtt_client.one_x.publish_info import RecordInfo, Waiting
 from tb_mqtt_client.one_x.times import are_plain_records
 from tb_mqtt_client.service.device.client import DeviceClient
 from tb_mqtt_client.service.gateway.client import GatewayClient
@@ -47,33 +46,31 @@ class DeviceCore(DeviceClient):
         self.find_session: Callable[[str], DeviceSession | None] = _no_session
         """Returns the session of a sub-device; ``None`` if it is not announced."""
 
-    def send_record(self, device: str, record: Any, waiting: Waiting) -> RecordInfo | None:
+    def send_record(self, device: str, record: Any, receiver: SendReceipt) -> bool:
         """Send records of telemetry with a time, with as few calls as possible: most sends of programs are such records.
 
         Args:
             device: An empty text, or the name of a sub-device.
             record: ``{"ts": integer, "values": {key: value}}``, or a list of these.
-            waiting: How the result is waited for.
+            receiver: Gets the result.
 
         Returns:
-            The result; ``None`` if the data needs the ordinary way, and nothing was sent: it has another form, the device is not
-            announced, a value has to be converted or refused, or nothing may be sent.
+            False if the data needs the ordinary way, and nothing was sent: it has another form, the device is not announced, a
+            value has to be converted or refused, or nothing may be sent.
         """
         if not self._life.accepts_sends or not are_plain_records(record):
-            return None
+            return False
         identity = None
         if device:
             session = self.find_session(device)
             if session is None:
-                return None
+                return False
             identity = session.identity
         try:
-            uplink = EncodedUplink.timeseries(record, 0, identity, True)
-            info = RecordInfo(waiting)
-            self._submissions.put(uplink, info)
+            self._submissions.put(EncodedUplink.timeseries(record, 0, identity, True), receiver)
         except (ValueError, TypeError, NotConnectedError):
-            return None
-        return info
+            return False
+        return True
 
     @property
     def settled_datapoints(self) -> int:

@@ -41,7 +41,7 @@ from tb_mqtt_client.one_x.core import DeviceCore
 from tb_mqtt_client.one_x.paho_client import ConnectFlags, DisconnectFlags, PahoClient
 from tb_mqtt_client.one_x.paho_names import MQTTErrorCode, ReasonCodes
 from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
-from tb_mqtt_client.one_x.publish_info import NotSentMessage, RefusedMessage, SentMessages, TBPublishInfo
+from tb_mqtt_client.one_x.publish_info import NotSentMessage, RecordInfo, RefusedMessage, SentMessages, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
 from tb_mqtt_client.one_x.times import Times
@@ -395,7 +395,7 @@ class TBDeviceMqttClient:
         """
         self._check_qos(quality_of_service)
         connection = self._connection
-        if connection is not None and (info := connection.core.send_record("", telemetry, connection)) is not None:
+        if connection is not None and connection.core.send_record("", telemetry, info := RecordInfo(connection)):
             return info
         time = self._times.of("", telemetry)
         return self._times.sent("", time, self._send(encode_timeseries(telemetry, time, refuses_types=self._refuses_types), ""))

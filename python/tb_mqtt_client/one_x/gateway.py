@@ -11,7 +11,7 @@ from tb_mqtt_client.common.config_loader import GatewayConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.entities.connection_event import ClientFailed, Connected, ConnectionEvent, ConnectionLost, ConnectRefused
 from tb_mqtt_client.one_x import application, settings
-from tb_mqtt_client.one_x.application import ApplicationSends
+from tb_mqtt_client.one_x.application import ApplicationRecord, ApplicationSends
 from tb_mqtt_client.one_x.connection import GET_TIMEOUT, Connection
 from tb_mqtt_client.one_x.constants import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
@@ -25,7 +25,7 @@ from tb_mqtt_client.one_x.constants import (
 from tb_mqtt_client.one_x.core import DeviceCore, GatewayCore
 from tb_mqtt_client.one_x.device import TBDeviceMqttClient, pass_on, show_limits
 from tb_mqtt_client.one_x.paho_names import MQTTErrorCode
-from tb_mqtt_client.one_x.publish_info import RefusedMessage, TBPublishInfo
+from tb_mqtt_client.one_x.publish_info import RecordInfo, RefusedMessage, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
 from tb_mqtt_client.one_x.uplinks import encode_attributes, encode_timeseries
@@ -267,16 +267,20 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         """
         if quality_of_service != 1:
             self._check_qos(quality_of_service)
-        if self._application is None:
+        application, connection = self._application, self._connection
+        if application is None:
             return self._send_telemetry_of(device, telemetry)
-        return self._application.telemetry(device, telemetry, partial(self._send_telemetry_of, device))
+        if connection is not None and device and not application.may_have_sent(device):
+            record = ApplicationRecord(connection, device, telemetry, application)
+            if connection.core.send_record(device, telemetry, record):
+                application.note(record)
+                return record
+        return application.telemetry(device, telemetry, partial(self._send_telemetry_of, device))
 
     def _send_telemetry_of(self, device: str, telemetry: Any) -> TBPublishInfo:
         connection = self._connection
-        if device and connection is not None:
-            sent = connection.core.send_record(device, telemetry, connection)
-            if sent is not None:
-                return sent
+        if connection is not None and device and connection.core.send_record(device, telemetry, record := RecordInfo(connection)):
+            return record
         time = self._times.of(device, telemetry)
         info = self._send_of(device, partial(encode_timeseries, telemetry, time, refuses_types=self._refuses_types))
         return self._times.sent(device, time, info)

@@ -16,6 +16,8 @@ BEGIN = """
 import logging, os, signal, sys, time
 # A shell that starts the tests in the background lets them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Without a buffer, each print is several writes, between which another thread may print.
+sys.stdout.reconfigure(line_buffering=True)
 from threading import Event
 from tb_device_mqtt import TBDeviceMqttClient, TBPublishInfo
 from tb_gateway_mqtt import TBGatewayMqttClient
@@ -29,7 +31,7 @@ def start(platform_thread, tmp_path):
     started = []
 
     def start(program):
-        environment = {**os.environ, "HOST": platform_thread.host, "PORT": str(platform_thread.port), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "HOST": platform_thread.host, "PORT": str(platform_thread.port)}
         command = [sys.executable, "-W", "error", "-c", BEGIN + textwrap.dedent(program)]
         process = subprocess.Popen(
             command,
@@ -230,7 +232,6 @@ def test_a_gateway_program_serves_devices(platform_thread, start):
         telemetry_array = {"temperature": 42, "humidity": 24}
         assert gateway.gw_send_telemetry("Test Device A1", telemetry_array).get() == TBPublishInfo.TB_ERR_SUCCESS
         gateway.gw_request_client_attributes("Test Device A1", ["atr3"], attributes)
-        print("ready")
         while True:
             time.sleep(1)
     """)

@@ -11,19 +11,20 @@ DONE = TBPublishInfo([])
 
 
 class Given:
-    """Counts datapoints, and makes a file when there are enough."""
+    """Counts datapoints, and makes a file whenever one of some numbers is reached."""
 
-    def __init__(self, path, total):
-        self._path, self._total, self._count, self._lock = path, total, 0, threading.Lock()
+    def __init__(self, path, numbers):
+        self._path, self._numbers, self._count, self._lock = path, numbers, 0, threading.Lock()
 
     def add(self, datapoints):
         with self._lock:
             before, self._count = self._count, self._count + datapoints
-            if before < self._total <= self._count:
-                self._path.touch()
+            for number in self._numbers:
+                if before < number <= self._count:
+                    Path(f"{self._path}{number}").touch()
 
 
-GIVEN = Given(Path(os.environ["GIVEN"]), int(os.environ["GIVEN_AT"]))
+GIVEN = Given(os.environ["GIVEN"], [int(number) for number in os.environ["GIVEN_AT"].split(",")])
 
 
 def telemetry(_client, _device, telemetry, **_):
