@@ -6,13 +6,13 @@ of standard error; INTERVAL, the seconds between two samples (default: 10).
 """
 
 import asyncio
-import json
 import logging
 import logging.handlers
 import os
 import random
 
 from tb_mqtt_client import DeviceClient, run
+from tb_mqtt_client.health_server import HealthServer
 from tb_mqtt_client.systemd import SystemdService
 
 INTERVAL = float(os.environ.get("INTERVAL", "10"))
@@ -34,25 +34,11 @@ async def sample(client: DeviceClient) -> None:
         await asyncio.sleep(INTERVAL)
 
 
-async def serve_health(client: DeviceClient) -> asyncio.Server:
-    """Respond to every HTTP request with the client's state: 200 if it accepts data, and 503 if it does not."""
-
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        status = "200 OK" if client.state.accepts_sends else "503 Service Unavailable"
-        body = json.dumps(client.health()).encode()
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
-        await writer.drain()
-        writer.close()
-
-    return await asyncio.start_server(respond, "127.0.0.1", int(os.environ.get("HEALTH_PORT", "8080")))
-
-
 async def main() -> None:
     configure_logging()
     client = DeviceClient({"store": os.environ.get("TB_STORE", "store")})
-    async with SystemdService(client, stop_timeout=20), await serve_health(client):
+    port = int(os.environ.get("HEALTH_PORT", "8080"))
+    async with HealthServer(client, port=port), SystemdService(client, stop_timeout=20):
         logger.info("started")
         await sample(client)
 

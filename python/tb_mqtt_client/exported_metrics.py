@@ -17,6 +17,8 @@ LABELS = ("client_id", "host", "port")
 
 Values = list[tuple[tuple[str, ...], float]]
 """The values of a metric, each with the values of the metric's own labels."""
+Snapshot = tuple[tuple[str, ...], dict[str, Any]]
+"""The labels of a client, and its ``health()``."""
 
 
 class Observed(Protocol):
@@ -238,7 +240,7 @@ class ExportedClients:
             raise ValueError("client was not added to these metrics")
         self._clients = left
 
-    def _snapshots(self) -> Iterable[tuple[tuple[str, ...], dict[str, Any]]]:
+    def _snapshots(self) -> Iterable[Snapshot]:
         """Return the labels and the current health of each client."""
         return [(labels, client.health()) for labels, client in self._clients.items()]
 

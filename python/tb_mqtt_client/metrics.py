@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tb_mqtt_client.exported_metrics import HISTOGRAMS, LABELS, METRICS, ExportedClients, Kind, Observed
+from tb_mqtt_client.exported_metrics import HISTOGRAMS, LABELS, METRICS, ExportedClients, Kind, Observed, Snapshot
 
 PREFIX = "tb_mqtt_client_"
 _FAMILIES: dict[Kind, Callable[..., Any]] = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily}
@@ -59,7 +59,7 @@ class ClientMetrics(ExportedClients, Collector):
         return self._families(self._snapshots())
 
     @staticmethod
-    def _families(snapshots: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> Iterable[Metric]:
+    def _families(snapshots: Iterable[Snapshot]) -> Iterable[Metric]:
         for metric in METRICS:
             family = _FAMILIES[metric.kind](PREFIX + metric.name, metric.help, labels=(*LABELS, *metric.labels))
             for labels, health in snapshots:

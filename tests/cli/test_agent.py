@@ -243,6 +243,16 @@ async def test_an_unusable_table_is_refused(agent, spool, table, text):
     assert (done.code, text in done.err) == (2, True), done.err
 
 
+async def test_a_port_for_health_checks_must_be_usable(agent):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = await agent(f'socket = "agent.sock"\nhealth_port = {port}')
+    assert (done.code, f"health_port: 127.0.0.1:{port} cannot be used" in done.err) == (2, True), done.err
+    assert "Traceback" not in done.err
+    done = await agent("health_port = 70000")
+    assert (done.code, "health_port must be between 1 and 65535, not 70000" in done.err) == (2, True), done.err
+
+
 async def test_once_needs_input_that_ends(agent):
     done = await agent('socket = "agent.sock"', "--once")
     assert (done.code, "--once needs input that ends" in done.err) == (2, True), done.err

@@ -1,5 +1,6 @@
 """``tb-mqtt diag``: the archive has what a report needs, and no secret in any form."""
 
+import asyncio
 import base64
 import io
 import json
@@ -44,6 +45,38 @@ async def test_the_archive_has_findings_health_and_log(tb_mqtt, emulator, device
     assert json.loads(found["configuration.json"])["options"]["access_token"] == "***"
     assert b"Connected to" in found["log.txt"]
     assert json.loads(found["errors.json"]) == []
+
+
+async def test_the_health_of_a_running_agent_is_in_the_archive(tb_mqtt, emulator, device, unused_tcp_port, tmp_path):
+    (tmp_path / "agent.toml").write_text(f'store = "store"\n\n[agent]\nsocket = "agent.sock"\nhealth_port = {unused_tcp_port}\n')
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    arguments = ["diag", "--config", "agent.toml"]
+    agent = await tb_mqtt.start("agent", "--config", "agent.toml", env=device, cwd=tmp_path)
+    try:
+        async with asyncio.timeout(60):
+            while emulator.device("device").counters.connections < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        done = await tb_mqtt(*arguments, "-o", "1.tar.gz", "--health", "http://127.0.0.1:1/x?y", env=device, cwd=tmp_path)
+    finally:
+        agent.terminate()
+        await agent.communicate()
+    assert done.code == 0, done.err
+    running = json.loads(members(tmp_path / "1.tar.gz")["running.json"])
+    assert (running[url]["status"], running[url]["health"]["state"]) == (200, "open")
+    # Asked before the sessions of diag, which end that of the agent.
+    assert running[url]["health"]["connections"] == 1
+    assert "refused" in running["http://127.0.0.1:1/x?y"]["error"]
+    assert "http://127.0.0.1:1/x?y: " in done.err
+    # The agent has ended.
+    done = await tb_mqtt(*arguments, "-o", "2.tar.gz", "--no-connect", env=device, cwd=tmp_path)
+    assert (done.code, "refused" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "https://localhost:80", "http://:80", "http://localhost:x", "http://localhost:0"])
+async def test_a_url_that_cannot_be_used_is_an_error_at_once(tb_mqtt, device, tmp_path, url):
+    done = await tb_mqtt("diag", "--no-connect", "--health", url, env=device, cwd=tmp_path)
+    assert (done.code, f"{url!r} is not a URL of the form http://HOST:PORT" in done.err) == (2, True), done.err
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("connects", [True, False])

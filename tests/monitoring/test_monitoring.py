@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client import DeviceClient, GatewayClient, otel_metrics
 from tb_mqtt_client.emulator import Emulator
 from tb_mqtt_client.exported_metrics import HISTOGRAMS, METRICS, Kind
 from tb_mqtt_client.metrics import PREFIX, ClientMetrics
@@ -179,6 +179,53 @@ async def test_opentelemetry_has_the_same_numbers(tmp_path):
         await device.stop()
         await gateway.stop()
     provider.shutdown()
+
+
+class CountedHealth:
+    """A client whose numbers change with each call of ``health()``."""
+
+    def __init__(self):
+        self.calls = 0
+        self._health = DeviceClient({"host": "localhost", "access_token": "T", "client_id": "c"}).health()
+
+    def health(self):
+        self.calls += 1
+        return self._health | {"accepted": self.calls, "acknowledged": self.calls}
+
+
+def sums(reader):
+    found = collected(reader)
+    return [found[name][1][0][1] for name in ("accepted_datapoints", "acknowledged_datapoints")]
+
+
+def test_a_collection_of_opentelemetry_reads_one_snapshot():
+    first, second = InMemoryMetricReader(), InMemoryMetricReader()
+    provider = MeterProvider([first, second])
+    client = CountedHealth()
+    OpenTelemetryMetrics(client, meter_provider=provider)
+    before = client.calls
+    for number, reader in enumerate((first, first, second, first, second, second), before + 1):
+        assert sums(reader) == [number, number]
+    assert client.calls == before + 6
+    provider.shutdown()
+
+
+def test_an_instrument_that_is_collected_again_later_has_current_numbers(monkeypatch):
+    callbacks = {}
+    monkeypatch.setattr(otel_metrics, "_instrument", lambda _meter, _kind, name, _text, callback: callbacks.update({name: callback}))
+    now = [0.0]
+    monkeypatch.setattr(otel_metrics.time, "monotonic", lambda: now[0])
+    client = CountedHealth()
+    OpenTelemetryMetrics(client)
+
+    def read(name):
+        return callbacks[name](None)[0].value
+
+    first = read("accepted_datapoints")
+    # The other instrument was not part of the collection that took the snapshot.
+    now[0] = otel_metrics.MAX_AGE
+    assert read("acknowledged_datapoints") == first + 1
+    assert read("accepted_datapoints") == first + 1
 
 
 def collected(reader):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import click
 
@@ -17,6 +18,7 @@ from tb_mqtt_client.cli.options import SECONDS, Command, connection_options, out
 from tb_mqtt_client.cli.settings import ConnectionOptions, Settings, load
 from tb_mqtt_client.cli.terminal import Terminal, counted
 from tb_mqtt_client.common.exceptions import NotConnectedError, StoreError, StoreInUseError
+from tb_mqtt_client.health_server import HealthServer
 from tb_mqtt_client.systemd import SystemdService
 
 
@@ -64,7 +66,11 @@ async def _agent(settings: Settings, options: AgentSettings, once: float | None,
     service = SystemdService(client, stop_timeout=options.stop_timeout)
     connect_error: str | None = None
     try:
-        async with service:
+        async with AsyncExitStack() as stack:
+            # A timer needs no health check, and the port may be in use by the service.
+            if options.health_port is not None and once is None:
+                await _serve_health(client, options.health_port, stack)
+            await stack.enter_async_context(service)
             terminal.note(f"reading {options.source}, for {settings.target}")
             if options.socket is not None:
                 await serve_socket(options.socket, options.parser(), forwarder, terminal)
@@ -79,6 +85,13 @@ async def _agent(settings: Settings, options: AgentSettings, once: float | None,
     finally:
         _show(client, forwarder, terminal)
     return _exit_code(client, forwarder, connect_error) if once is not None else ExitCode.DONE
+
+
+async def _serve_health(client: DeviceClient, port: int, stack: AsyncExitStack) -> None:
+    try:
+        await stack.enter_async_context(HealthServer(client, port=port))
+    except OSError as error:
+        raise CommandError(f"health_port: 127.0.0.1:{port} cannot be used: {error.strerror}", ExitCode.USAGE) from error
 
 
 async def _deliver(client: DeviceClient, timeout: float) -> str | None:

@@ -46,6 +46,8 @@ class AgentSettings:
     """The unit of times that are numbers. ``None``: milliseconds, or nanoseconds in the line protocol."""
     stop_timeout: float = 20.0
     """Seconds that the agent sends on after SIGTERM. What is left then stays in the store."""
+    health_port: int | None = None
+    """The TCP port on 127.0.0.1 for health checks; ``None`` for none."""
 
     def parser(self) -> Parse:
         """Return what parses the lines of an input."""
@@ -89,6 +91,8 @@ def agent_settings(path: str | None) -> AgentSettings:
         raise CommandError(f"{where}: socket and directory: give only one of them", ExitCode.USAGE)
     if settings.stop_timeout <= 0:
         raise CommandError(f"{where}: stop_timeout must be a positive number of seconds", ExitCode.USAGE)
+    if settings.health_port is not None and not 0 < settings.health_port <= 65535:
+        raise CommandError(f"{where}: health_port must be between 1 and 65535, not {settings.health_port}", ExitCode.USAGE)
     folder = Path(path).parent
 
     def in_folder(name: str | None) -> str | None:

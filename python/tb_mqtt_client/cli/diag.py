@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -22,8 +23,10 @@ from typing import Any
 import click
 
 from tb_mqtt_client import __version__
+from tb_mqtt_client.cli.agent_settings import agent_settings
 from tb_mqtt_client.cli.checks import BAD, Examination
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
+from tb_mqtt_client.cli.health_request import checked_url, health_of
 from tb_mqtt_client.cli.options import Command, connection_options, output_options
 from tb_mqtt_client.cli.running import run
 from tb_mqtt_client.cli.secrets import Redactor
@@ -45,6 +48,7 @@ versions.json       versions of this package, Python, the packages that it uses,
 configuration.json  the options of the client, without secrets, and where they come from
 doctor.json         the findings of tb-mqtt doctor for each server
 health.json         health() of the session of each server that doctor tested
+running.json        health() of running programs: of the agent with health_port, and of those that were named with --health
 errors.json         warnings and errors in the log of these sessions
 log.txt             the whole log of these sessions, at the level DEBUG
 included/           the ends of the files that were named with --include
@@ -54,26 +58,51 @@ included/           the ends of the files that were named with --include
 @click.command(cls=Command)
 @click.option("-o", "--output", metavar="FILE", help="The archive.  [default: tb-mqtt-diag-TIME.tar.gz in this folder]")
 @click.option("--include", metavar="FILE", multiple=True, help="A log or another text file to add, without secrets; repeatable.")
-@click.option("--no-connect", is_flag=True, help="Do not connect: no findings of doctor, and no health.")
+@click.option(
+    "--health",
+    "health_urls",
+    metavar="URL",
+    multiple=True,
+    help="Where a running program serves its health, such as http://127.0.0.1:8080; repeatable.",
+)
+@click.option("--no-connect", is_flag=True, help="Do not connect to the server: no findings of doctor.")
 @connection_options
 @output_options
-def diag(output: str | None, include: tuple[str, ...], no_connect: bool, connection: ConnectionOptions, terminal: Terminal) -> int:
+def diag(
+    output: str | None,
+    include: tuple[str, ...],
+    health_urls: tuple[str, ...],
+    no_connect: bool,
+    connection: ConnectionOptions,
+    terminal: Terminal,
+) -> int:
     """Write what a report about a problem needs into one archive: versions, configuration, findings, health and log.
 
     Secrets are never in it: access token, passwords and the credentials of a proxy are replaced by *** in every file. It
     connects as doctor does, so a program that is connected with the same credentials loses its session for a moment.
     """
     settings = load(connection, terminal.redactor)
+    urls = [checked_url(url) for url in health_urls]
+    if (port := agent_settings(connection.config).health_port) is not None:
+        urls.append(f"http://127.0.0.1:{port}")
     included = [(Path(name), _end_of(name)) for name in include]
-    return run(_diagnose(settings, included, output, terminal, connects=not no_connect))
+    return run(_diagnose(settings, included, urls, output, terminal, connects=not no_connect))
 
 
 async def _diagnose(
-    settings: Settings, included: list[tuple[Path, str]], output: str | None, terminal: Terminal, *, connects: bool
+    settings: Settings,
+    included: list[tuple[Path, str]],
+    urls: list[str],
+    output: str | None,
+    terminal: Terminal,
+    *,
+    connects: bool,
 ) -> ExitCode:
     path = Path(output or time.strftime("tb-mqtt-diag-%Y%m%d-%H%M%S.tar.gz"))
     findings: list[dict[str, Any]] = []
     health: dict[str, Any] = {}
+    # First, because a program with the same credentials loses its session when doctor connects.
+    running = {url: await asyncio.to_thread(health_of, url) for url in urls}
     with _captured_log() as lines:
         for server in settings.config.servers() if connects else []:
             examination = Examination(settings, server)
@@ -85,6 +114,8 @@ async def _diagnose(
     archive.add("configuration.json", _configuration(settings))
     archive.add("doctor.json", findings)
     archive.add("health.json", health)
+    if running:
+        archive.add("running.json", running)
     archive.add("errors.json", [line for level, line in lines if level >= logging.WARNING])
     archive.add_text("log.txt", "".join(f"{line}\n" for _, line in lines))
     for number, (file, text) in enumerate(included, 1):
@@ -96,6 +127,9 @@ async def _diagnose(
         return ExitCode.DONE
     for described in bad:
         terminal.note(f"{described['server']}: {described['step']}: {described['finding']}", "bad")
+    for url, response in running.items():
+        if "error" in response:
+            terminal.note(f"{url}: {response['error']}", "warning")
     terminal.line(f"{path}: {', '.join(archive.names)}")
     return ExitCode.DONE
 
