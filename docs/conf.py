@@ -28,6 +28,13 @@ root_doc = "docs/index"
 html_theme = "furo"
 html_title = f"tb_mqtt_client {release}"
 html_copy_source = False
+# The licence names no holder of a copyright.
+html_show_copyright = False
+# Nothing links to lists of all names and modules: the reference has a page by task, and there is a search.
+html_use_index = False
+html_domain_indices = False
+# The one of the theme underlines imported modules as if they were links.
+pygments_dark_style = "monokai"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 # The sections of a page are in the table of contents beside it, so the sidebar has pages only.
@@ -119,6 +126,9 @@ def adapt(_app: Any, document: str, source: list[str]) -> None:
     )
     if document == root_doc:
         source[0] += contents(source[0], "reference/index", "Changelog <../CHANGELOG>")
+    elif document == "README":
+        # Its page has the name that the index and the sidebar use.
+        source[0] = source[0].replace("# tb_mqtt_client\n", "# Getting started\n", 1)
     elif document == "docs/decisions/index":
         source[0] += contents(source[0])
     elif document == "docs/reference/index":
@@ -143,7 +153,7 @@ def contents(index: str, *others: str) -> str:
 
 
 def every_module(below: str) -> str:
-    """Return directives for the modules below a subpackage that no page names and no other ``every-module`` covers."""
+    """Return a section for each module below a subpackage that no page names and no other ``every-module`` covers."""
     pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.rst"))
     parts = [part for part in re.findall(r"^\.\. every-module:: (.+)$", pages, re.MULTILINE) if part.startswith(f"{below}.")]
     found = []
@@ -151,7 +161,7 @@ def every_module(below: str) -> str:
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         in_other_part = any(name.startswith(f"{part}.") for part in parts)
         if path.stem != "__init__" and not in_other_part and f".. automodule:: tb_mqtt_client.{name}\n" not in pages:
-            found.append(f".. automodule:: tb_mqtt_client.{name}\n")
+            found.append(f"{name}\n{'-' * len(name)}\n\n.. automodule:: tb_mqtt_client.{name}\n")
     return "\n".join(found)
 
 

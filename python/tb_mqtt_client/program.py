@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 import traceback
@@ -14,6 +15,7 @@ import click
 
 from tb_mqtt_client import __version__
 from tb_mqtt_client.cli.failures import CommandError, ExitCode
+from tb_mqtt_client.cli.forwarded import Forwarded
 from tb_mqtt_client.cli.secrets import Redactor
 from tb_mqtt_client.cli.terminal import Terminal, visible
 
@@ -37,9 +39,6 @@ _MODULES = {
     "watch": "watch",
 }
 """The module of each command in ``tb_mqtt_client.cli``."""
-
-# The demo and the emulator parse their own options, including --help.
-_FORWARDED = {"ignore_unknown_options": True, "help_option_names": []}
 
 
 class _Program(click.Group):
@@ -66,25 +65,39 @@ def tb_mqtt() -> None:
     """
 
 
-@tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(arguments: tuple[str, ...]) -> int:
-    """Send this machine's metrics through a gateway."""
+# The imports in these functions are of packages that may be missing, and of modules that the other commands do not need.
+
+
+def _run_demo(arguments: Sequence[str]) -> int:
     if find_spec("psutil") is None:
         raise CommandError("The demo needs the package psutil: pip install psutil", ExitCode.USAGE)
-    # Imported here because its dependencies may be missing.
     from tb_mqtt_client.demo.program import main  # noqa: PLC0415
 
     return main(arguments, program="tb-mqtt demo")
 
 
-@tb_mqtt.command(context_settings=_FORWARDED, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def emulator(arguments: tuple[str, ...]) -> int:
-    """Emulate ThingsBoard's MQTT endpoint."""
-    from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415  # the other commands do not need it
+def _demo_parser() -> argparse.ArgumentParser | None:
+    if find_spec("psutil") is None:
+        return None
+    from tb_mqtt_client.demo.program import argument_parser  # noqa: PLC0415
+
+    return argument_parser("tb-mqtt demo")
+
+
+def _run_emulator(arguments: Sequence[str]) -> int:
+    from tb_mqtt_client.emulator.__main__ import main  # noqa: PLC0415
 
     return main(arguments, program="tb-mqtt emulator")
+
+
+def _emulator_parser() -> argparse.ArgumentParser:
+    from tb_mqtt_client.emulator.__main__ import argument_parser  # noqa: PLC0415
+
+    return argument_parser("tb-mqtt emulator")
+
+
+tb_mqtt.add_command(Forwarded("demo", _run_demo, _demo_parser, short_help="Send this machine's metrics through a gateway."))
+tb_mqtt.add_command(Forwarded("emulator", _run_emulator, _emulator_parser, short_help="Emulate ThingsBoard's MQTT endpoint."))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ async def completions(tb_mqtt, *words):
     line = {"COMP_WORDS": " ".join(("tb-mqtt", *words)), "COMP_CWORD": str(len(words))}
     done = await tb_mqtt(env={"_TB_MQTT_COMPLETE": "bash_complete"} | line)
     assert (done.code, done.err) == (0, "")
-    return [row.partition(",")[2] for row in done.out.splitlines()]
+    return [row.partition(",")[2] for row in done.out.splitlines() if row]
 
 
 async def test_commands_and_options_are_completed(tb_mqtt):
@@ -32,6 +32,17 @@ async def test_commands_and_options_are_completed(tb_mqtt):
     assert await completions(tb_mqtt, "store", "ins") == ["inspect"]
     assert await completions(tb_mqtt, "doctor", "--tok") == ["--token-file", "--token"]
     assert await completions(tb_mqtt, "doctor", "--mqtt-version", "") == ["5", "3.1.1"]
+
+
+async def test_options_of_the_demo_and_the_emulator_are_completed(tb_mqtt):
+    assert await completions(tb_mqtt, "emulator", "--tls-c") == ["--tls-certificate", "--tls-client-ca"]
+    assert await completions(tb_mqtt, "emulator", "--port", "0", "--any") == ["--any-token"]
+    assert await completions(tb_mqtt, "emulator", "--server-version", "4.2") == ["4.2", "4.2.1"]
+    # "" stands for the shell's own completion of files.
+    assert await completions(tb_mqtt, "emulator", "--tls-key", "") == [""]
+    assert await completions(tb_mqtt, "emulator", "--device", "") == []
+    assert {"--help", "--points", "--duration"} <= set(await completions(tb_mqtt, "demo", "--"))
+    assert await completions(tb_mqtt, "demo", "x") == []
 
 
 @pytest.mark.parametrize("command", ["emulator", "demo"])

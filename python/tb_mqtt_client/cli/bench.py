@@ -53,7 +53,7 @@ class Options:
     timeout: float
 
 
-@click.group()
+@click.group(short_help="Measure this package with data of your shape.")
 def bench() -> None:
     """Measure this package with data of your shape, and compare it with other programs.
 

@@ -55,7 +55,7 @@ included/           the ends of the files that were named with --include
 """
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write an archive for a report about a problem.")
 @click.option("-o", "--output", metavar="FILE", help="The archive.  [default: tb-mqtt-diag-TIME.tar.gz in this folder]")
 @click.option("--include", metavar="FILE", multiple=True, help="A log or another text file to add, without secrets; repeatable.")
 @click.option(

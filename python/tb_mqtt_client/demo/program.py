@@ -156,7 +156,12 @@ async def _endpoint(options: argparse.Namespace) -> AsyncIterator[Endpoint]:
         yield Endpoint(config, lambda: emulator.counters.datapoints)
 
 
-def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def argument_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the demo's options.
+
+    Args:
+        program: The name in the help and in errors.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         description="Send this machine's metrics through a GatewayClient, and count every datapoint on both sides.",
@@ -169,6 +174,11 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     parser.add_argument(
         "--devices", type=_count, help="number of sub-devices; parts of this machine are repeated if there are not enough"
     )
+    return parser
+
+
+def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argument_parser(program)
     options = parser.parse_args(arguments)
     if options.devices == 0:
         parser.error("--devices: at least 1")

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = _parser(program)
+    parser = argument_parser(program)
     parsed = parser.parse_args(arguments)
     for option in ("tls_key", "tls_client_ca"):
         if getattr(parsed, option) is not None and parsed.tls_certificate is None:
@@ -197,7 +197,12 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def argument_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the command.
+
+    Args:
+        program: The name in the help and in errors.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         description=_DESCRIPTION,
