@@ -60,7 +60,7 @@ docs: $(STAMPS)/native $(STAMPS)/group-docs ## Build the guides and the API refe
 ##@ Check
 
 .PHONY: test
-test: $(STAMPS)/native $(STAMPS)/group-test mosquitto $(if $(PYTEST_ARGS),,distributions) ## Run all tests: Rust, Python with the release build, wheels (PYTEST_ARGS="-k ..." skips the wheels)
+test: $(STAMPS)/native $(STAMPS)/group-test programs $(if $(PYTEST_ARGS),,distributions) ## Run all tests: Rust, Python with the release build, wheels (PYTEST_ARGS="-k ..." skips the wheels)
 	cargo test --workspace --quiet
 	cargo test $(FUZZ_CRATE) --target-dir target --quiet
 	$(if $(PYTEST_ARGS),,$(WITH_WHEELS)) $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(IN_PROCESSES))
@@ -123,7 +123,7 @@ fmt: $(STAMPS)/group-lint rust-toolchain ## Fix what the linters can fix
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench mosquitto peers ## Run the benchmarks (BENCH_ARGS="-k import" for some); WRITE=1 updates README.md and docs/performance.md; SDK2=path adds SDK 2.0
+bench: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-bench programs peers ## Run the benchmarks (BENCH_ARGS="-k import" for some); WRITE=1 updates README.md and docs/performance.md; SDK2=path adds SDK 2.0
 	@mkdir -p .benchmarks
 	@# A row that fails, such as that of a peer that is not installed, must not hide the others.
 	failed=0; $(BIN)/python -m pytest $(if $(findstring benches/,$(BENCH_ARGS)),,benches) $(BENCH_ARGS) \
@@ -240,18 +240,25 @@ rust-toolchain:
 	@command -v cargo >/dev/null || { \
 	  echo "Rust is required to build the extension, but 'cargo' is not on PATH (see rust-version in Cargo.toml)." >&2; exit 1; }
 
-# The broker for the tests and benchmarks; they need no other system package.
+# The broker for the tests and benchmarks; they need no other system package. Tests with further programs are skipped where these are
+# missing; CI installs them: Prometheus loads the alert rules and the dashboard, and shells complete the command line.
 
-.PHONY: mosquitto
-mosquitto:
-	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null && exit; \
+SYSTEM_PROGRAMS := mosquitto $(if $(filter true,$(CI)),prometheus zsh fish)
+
+.PHONY: programs
+programs:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=(); \
+	for program in $(SYSTEM_PROGRAMS); do command -v $$program >/dev/null || missing+=($$program); done; \
+	[ "$${#missing[@]}" = 0 ] && exit; \
 	command -v apt-get >/dev/null || { \
-	  echo "The tests and benchmarks need the Mosquitto broker; install it with your package manager." >&2; exit 1; }; \
+	  echo "The tests and benchmarks need these programs; install them with your package manager: $${missing[*]}" >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then as_root=(); \
 	elif sudo -n true 2>/dev/null; then as_root=(sudo -n); \
-	else echo "The tests and benchmarks need the Mosquitto broker; run: sudo apt-get install -y mosquitto" >&2; exit 1; fi; \
-	echo "Installing mosquitto ..."; \
-	install() { "$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto 2>&1; }; \
+	else echo "The tests and benchmarks need more programs; run: sudo apt-get install -y $${missing[*]}" >&2; exit 1; fi; \
+	echo "Installing $${missing[*]} ..."; \
+	install() { "$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" 2>&1; }; \
 	output=$$(install) || { "$${as_root[@]}" apt-get update -qq && output=$$(install); } || { echo "$$output" >&2; exit 1; }; \
-	: "The package starts a system service, but the tests start their own brokers."; \
-	if [ -d /run/systemd/system ]; then "$${as_root[@]}" systemctl disable --now --quiet mosquitto || true; fi
+	: "The packages start system services, but the tests start their own processes."; \
+	if [ -d /run/systemd/system ]; then \
+	  for program in "$${missing[@]}"; do "$${as_root[@]}" systemctl disable --now --quiet $$program 2>/dev/null || true; done; \
+	fi
