@@ -35,7 +35,13 @@ class Terminal:
     def __init__(self, shell, folder):
         self._screen, slave = pty.openpty()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("TB_", "_TB_"))}
-        environment |= {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "xterm", "PS1": "$ ", "LC_ALL": "C.UTF-8"}
+        environment |= {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "TERM": "xterm",
+            "PS1": "$ ",
+            "LC_ALL": "C.UTF-8",
+        }
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
         self._process = subprocess.Popen(
             SHELLS[shell],

@@ -201,7 +201,9 @@ def test_a_collection_of_opentelemetry_reads_one_snapshot():
 
 def test_an_instrument_that_is_collected_again_later_has_current_numbers(monkeypatch):
     callbacks = {}
-    monkeypatch.setattr(otel_metrics, "_instrument", lambda _meter, _kind, name, _text, callback: callbacks.update({name: callback}))
+    monkeypatch.setattr(
+        otel_metrics, "_instrument", lambda _meter, _kind, name, _text, callback: callbacks.update({name: callback})
+    )
     now = [0.0]
     monkeypatch.setattr(otel_metrics.time, "monotonic", lambda: now[0])
     client = CountedHealth()

@@ -110,7 +110,7 @@ async def test_dashboard_and_alerts_have_data(server):
         values = await server.get(f"label/{label}/values", **{"match[]": selected})
         assert values, query
     async with asyncio.timeout(60):
-        while not (rules := await evaluated_rules(server)):
+        while not (rules := await evaluated_rules(server)):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
     assert len(rules) == len(yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"])
     assert [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []

@@ -1,4 +1,4 @@
-"""Commands of ``tb-mqtt`` that are programs of their own, with argparse: they print their help, and shells complete their options."""
+"""Commands of ``tb-mqtt`` that are programs with argparse: they print their own help, and shells complete their options."""
 
 from __future__ import annotations
 
