@@ -74,8 +74,8 @@ class OpenTelemetryMetrics(ExportedClients):
     def _snapshot_for(self, instrument: str) -> Iterable[Snapshot]:
         """Return the snapshot of the collection that an instrument is part of.
 
-        A meter provider calls the callback of each instrument once in a collection, and reports neither its begin nor its end. So
-        an instrument that has read the current snapshot belongs to another collection, for the same or for another reader.
+        A meter provider calls the callback of each instrument once in a collection, and reports neither the start nor the end
+        of it. So an instrument that has read the current snapshot belongs to another collection, for the same or for another reader.
         """
         with self._lock:
             now = time.monotonic()
