@@ -25,6 +25,8 @@ def configure_logging() -> None:
         # At most 6 MB: the current file and five older ones.
         handler = logging.handlers.RotatingFileHandler(path, maxBytes=1_000_000, backupCount=5)
     logging.basicConfig(level="INFO", handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # The MQTT library logs each subscription.
+    logging.getLogger("gmqtt").setLevel("WARNING")
 
 
 async def sample(client: DeviceClient) -> None:

@@ -75,7 +75,7 @@ class OpenTelemetryMetrics(ExportedClients):
         """Return the snapshot of the collection that an instrument is part of.
 
         A meter provider calls the callback of each instrument once in a collection, and reports neither the start nor the end
-        of it. So an instrument that has read the current snapshot belongs to another collection, for the same or for another reader.
+        of it. So an instrument that has read the current snapshot belongs to another collection, of any reader.
         """
         with self._lock:
             now = time.monotonic()

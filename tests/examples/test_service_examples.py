@@ -157,7 +157,7 @@ async def test_the_steps_of_the_container_image(emulator, environment, tmp_path)
 
 
 def test_the_python_of_the_image_is_supported():
-    [version] = re.findall(r"^FROM python:([0-9.]+)-slim$", DOCKERFILE, re.MULTILINE)
+    [version] = re.findall(r"^ARG PYTHON=([0-9.]+)\nFROM python:\$\{PYTHON\}-slim$", DOCKERFILE, re.MULTILINE)
     metadata = (EXAMPLES.parent / "pyproject.toml").read_text()
     assert f'"Programming Language :: Python :: {version}"' in metadata
 
