@@ -508,9 +508,58 @@ class PackedUplinks:
     def is_one_to_one(self) -> bool:
         """Whether every uplink of the batch is in exactly one payload, and no datapoint is in none."""
 
+class ResultSlot:
+    """The place of one send's result. Objects of this class take part in Python's garbage collection."""
+
+    def __new__(cls) -> ResultSlot:
+        """Create an empty slot."""
+
+    @property
+    def outcome(self) -> Any:
+        """The result; ``None`` as long as there is none."""
+
+    def done(self) -> bool:
+        """Return whether there is a result."""
+
+    def put(self, result: object) -> bool:
+        """Put the result into the slot; return False, and change nothing, if there is one already."""
+
+    def watch(self) -> bool:
+        """Have ``settle`` and ``settle_each`` leave this slot to their caller from now on; return False if that was so before."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether ``watch`` was called."""
+
+def settle(receipts: list[Any], result: object, /) -> list[Any]:
+    """Put one result into all slots that are empty and that nothing watches.
+
+    Args:
+        receipts: Slots and other objects.
+        result: The result of all of them.
+
+    Returns:
+        The other receipts, for which the caller does what is necessary.
+    """
+
+def settle_each(receipts: list[Any], datapoints: list[int], results: dict[int, Any], /) -> list[tuple[Any, Any]]:
+    """Put results into all slots that are empty and that nothing watches.
+
+    Args:
+        receipts: Slots and other objects.
+        datapoints: The number of datapoints of each.
+        results: The result of sends with each of these numbers.
+
+    Returns:
+        The other receipts, for which the caller does what is necessary, with the result of each.
+
+    Raises:
+        KeyError: There is no result for a number.
+    """
+
 @final
 class Gathering:
-    """A queue of sends of the connected device, each with the receipt of its result, without an object for each send.
+    """A queue of sends, each with the receipt of its result, without an object for each send.
 
     It accepts sends while its allowance lasts, and counts them until it is asked for the counts. Nothing is called on receipts.
     Objects of this class take part in Python's garbage collection.
@@ -523,13 +572,14 @@ class Gathering:
             round_floats: As for ``EncodedUplink.timeseries``.
         """
 
-    def push(self, data: object, now_ms: int, receipt: Any, /) -> int:
+    def push(self, data: object, now_ms: int, receipt: Any, device: DeviceIdentity | None = None, /) -> int:
         """Encode timeseries, and queue them if the allowance covers them.
 
         Args:
             data: As for ``EncodedUplink.timeseries``.
             now_ms: Timestamp of datapoints that have none, in milliseconds since the epoch.
             receipt: Any object, which is kept with the send.
+            device: The sub-device of the data; ``None`` for the connected device.
 
         Returns:
             The number of queued sends, or 0 if the allowance does not cover the send. If it covers no send at all, the data is not

@@ -45,6 +45,8 @@ MAY_IMPORT_NATIVE_CORE = (
     "constants.json_typing",
     "entities.data",
     "common.mqtt_message",
+    "common.delivery",
+    "common.async_utils",
     "common.rate_limit",
     "service.base_message_splitter",
     "service.formats",

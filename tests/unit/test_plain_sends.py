@@ -5,120 +5,16 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_queues import Queues
 
 from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, QueueFullError
 from tb_mqtt_client._native import EncodedUplink
-from tb_mqtt_client.common.async_utils import FutureMap
-from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.constants.option_values import Priority, QueuePolicy
-from tb_mqtt_client.service.delivery.capacity import QueueCapacity
-from tb_mqtt_client.service.delivery.delays import AcceptTimes
-from tb_mqtt_client.service.delivery.expiry import Expiry
-from tb_mqtt_client.service.delivery.intake import Intake
-from tb_mqtt_client.service.delivery.lanes import BatchBounds, LaneQueue
-from tb_mqtt_client.service.delivery.plain_sends import PlainSends
-from tb_mqtt_client.service.delivery.receipts import Receipts
-from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.terms import send_terms
-from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE, NUMBER
+from tb_mqtt_client.service.delivery.work_item import NUMBER
 
 POLICIES = [QueuePolicy.RAISE, QueuePolicy.DROP_NEWEST]
-TURN = 4
-
-
-class Queues:
-    """The device uplink queue with its intake. Receipts are compared by the numbers of their sends."""
-
-    def __init__(self, policy, max_sends, max_bytes, *, has_plain):
-        self.counter, self.capacity = DeliveryCounter(), QueueCapacity(max_sends, max_bytes)
-        self.fills = []
-        self.capacity.on_fill_changed = lambda: self.fills.append((self.capacity.is_high, self.capacity.sends))
-        plain = PlainSends(self.capacity, self.counter, round_floats=True) if has_plain else None
-        self.queue = LaneQueue(plain)
-        self.plain = plain
-        self.receipts = Receipts(FutureMap(), self.counter, self.capacity)
-        parts = AsyncDeque(), self.queue, self.capacity, self.counter, self.receipts, policy, TURN
-        self.intake = Intake(*parts, lambda: None, Expiry(lambda: 0, self.leave), AcceptTimes(lambda: None), plain)
-        self.intake.open()
-        self.numbers = {}
-        self.gathered = 0
-
-    def leave(self, uplinks):
-        for uplink in uplinks:
-            self.intake.drop(uplink)
-
-    async def gather(self, data, *, is_light=False):
-        """Do what `Engine.gather_delivery`, or `Engine.gather` and `Engine.gather_in_turn` do."""
-        intake = self.intake
-        for _ in range(2):
-            if is_light:
-                may_push = intake.gathers or intake.begin_gathering()
-            else:
-                may_push = intake.gathers_in_turn or await intake.begin_gathering_in_turn()
-            if not may_push:
-                return None
-            receipt = intake.create_delivery() if is_light else intake.create_future()
-            if queued := intake.push(data, 0, receipt):
-                if queued == 1:
-                    intake.wake_worker()
-                return receipt
-            intake.stop_gathering()
-        return None
-
-    async def send(self, number, data, terms):
-        """Send as `send_timeseries` and `enqueue_timeseries` do; return whether it was accepted."""
-        is_light = number % 2
-        receipt = None
-        if terms is None:
-            receipt = await self.gather(data, is_light=is_light)
-            self.gathered += receipt is not None
-        try:
-            if receipt is None:
-                encoded = EncodedUplink.timeseries(data, 0, None, True)
-                if is_light:
-                    receipt = self.intake.enqueue(encoded, terms)
-                else:
-                    receipt = self.intake.try_accept(encoded, terms) or await self.intake.accept(encoded, terms)
-        except QueueFullError:
-            return False
-        self.numbers[receipt] = number
-        return receipt.done()
-
-    def take(self, bounds):
-        """Take a batch, as a worker does; return the numbers of its sends."""
-        if self.queue.has_lanes:
-            taken = self.queue.take_batch(BatchBounds(bounds[1], bounds[2], sends=bounds[0]), 0)
-            uplinks, nbytes = taken.uplinks, taken.nbytes
-        elif (plain := self.queue.take_plain(*bounds)) is not None:
-            taken, _ = plain
-            self.capacity.give_back(len(taken), taken.nbytes)
-            return [self.numbers[receipt] for receipt in taken.receipts]
-        else:
-            self.queue.take_in_plain()
-            uplinks, sums = [], (0, 0, 0)
-            while not self.queue.is_empty() and all(one < bound for one, bound in zip(sums, bounds, strict=True)):
-                uplinks.append(self.queue.take_now())
-                encoded = [uplink[ENCODED] for uplink in uplinks]
-                sums = len(uplinks), sum([one.nbytes for one in encoded]), sum([one.datapoints for one in encoded])
-            nbytes = sums[1]
-        self.capacity.give_back(len(uplinks), nbytes)
-        return self.of(uplinks)
-
-    def of(self, uplinks):
-        return [self.numbers[uplink[FUTURE]] for uplink in uplinks]
-
-    def withdraw(self, number):
-        uplink = self.queue.remove_first(lambda uplink: self.numbers[uplink[FUTURE]] == number)
-        if uplink is not None:
-            self.intake.drop(uplink)
-        return uplink is not None
-
-    def state(self):
-        self.intake.count_gathered()
-        counts = self.counter.snapshot()
-        sums = counts.accepted, counts.queued, counts.dropped, self.capacity.sends, self.capacity.nbytes, self.capacity.is_high
-        return (*sums, len(self.queue), self.queue.is_empty(), self.queue.filled.is_set(), self.fills)
 
 
 data = st.dictionaries(st.sampled_from("abc"), st.integers(0, 10**6) | st.text("xyz", max_size=40), min_size=1)
@@ -146,12 +42,7 @@ async def step(queues, number, kind, argument):
     if kind == "low":
         return await queues.send(number, argument, send_terms(Priority.LOW, None, lambda: 0))
     if kind == "attributes":
-        try:
-            receipt = queues.intake.enqueue(EncodedUplink.attributes({"a": argument}, None, True))
-        except QueueFullError:
-            return "full"
-        queues.numbers[receipt] = number
-        return receipt.done()
+        return queues.send_attributes(number, argument)
     if kind == "take":
         return queues.take(argument)
     if kind == "return":
@@ -210,7 +101,7 @@ async def test_sends_are_gathered():
 
 async def test_other_sends_find_the_capacity_that_was_lent():
     queues = await queues_with(2, max_sends=10)
-    assert queues.intake.gathers
+    assert queues.plain.gathers
     attributes = EncodedUplink.attributes({"a": 1}, None, True)
     for _ in range(8):
         queues.intake.enqueue(attributes)
@@ -227,17 +118,14 @@ async def test_other_sends_find_the_capacity_that_was_lent():
 async def test_sends_about_which_something_is_decided_are_not_gathered(options):
     service = engine_of(DeviceClient({"host": "localhost", "access_token": "TOKEN"} | options)).message_service
     service.open()
-    for _ in range(3):
-        assert not service.intake.gathers
-        await service.intake.accept(EncodedUplink.timeseries({"a": 1}, 0, None, True))
-    assert not service.intake.gathers
+    assert service.intake.plain is None
 
 
 async def test_closed_queues_gather_nothing():
     queues = await queues_with(3)
     queues.intake.close()
-    assert await queues.gather({"a": 1}, is_light=True) is None
-    assert not queues.intake.gathers
+    assert await queues.send_plain({"a": 1}, None, is_light=True) is None
+    assert not queues.plain.gathers
     assert queues.counter.accepted == queues.capacity.sends == 3
 
 

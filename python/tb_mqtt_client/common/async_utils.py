@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import Protocol
 
+from tb_mqtt_client._native import settle, settle_each
 from tb_mqtt_client.common.publish_result import PublishResult
 
 DeliveryFuture = asyncio.Future[PublishResult]
@@ -171,19 +172,20 @@ class FutureMap:
 
 
 def _resolve_whole_sends(parents: list[SendReceipt], datapoints: int | list[int], result: PublishResult | None) -> None:
-    """Resolve the futures of sends that are in one message. Those with equally many datapoints get the same object."""
+    """Resolve the futures of sends that are in one message. Those with equally many datapoints get the same object.
+
+    Native code resolves most of what plain functions have returned, which costs less than two calls for each.
+    """
     if isinstance(datapoints, int):
         own_result = _with_datapoints(result, datapoints)
-        for parent in parents:
+        for parent in settle(parents, own_result):
             if not parent.done():
-                parent.set_result(own_result)  # type: ignore[arg-type]  # None is published behaviour, see `child_resolved`
+                parent.set_result(own_result)
         return
-    results: dict[int, PublishResult | None] = {}
-    for parent, count in zip(parents, datapoints, strict=True):
-        if count not in results:
-            results[count] = _with_datapoints(result, count)
+    results = {count: _with_datapoints(result, count) for count in set(datapoints)}
+    for parent, one_result in settle_each(parents, datapoints, results):
         if not parent.done():
-            parent.set_result(results[count])  # type: ignore[arg-type]
+            parent.set_result(one_result)
 
 
 def _with_datapoints(result: PublishResult | None, datapoints: int) -> PublishResult | None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tb_mqtt_client._native import ResultSlot
 from tb_mqtt_client.common.publish_result import PublishResult
 
-_PENDING: Any = object()
-"""The result of a send whose outcome is not known yet."""
 
-
-class Delivery:
+class Delivery(ResultSlot):
     """The pending ``PublishResult`` of a send, returned by ``enqueue_timeseries`` and similar methods.
 
     It can be awaited any number of times, also by several tasks. Discarding it, and cancelling a task that awaits it, change
@@ -21,15 +19,15 @@ class Delivery:
     ``asyncio.ensure_future(delivery)``.
     """
 
-    __slots__ = ("__weakref__", "_result", "_waiting")
+    # The result itself is in the slot, where native code puts the same one for all sends of a message.
+    __slots__ = ("__weakref__", "_waiting")
 
-    def __init__(self) -> None:
-        self._result: PublishResult = _PENDING
-        self._waiting: list[asyncio.Future[None]] | None = None
+    if TYPE_CHECKING:
+        _waiting: list[asyncio.Future[None]]
 
     def done(self) -> bool:
         """Return True if the outcome is known."""
-        return self._result is not _PENDING
+        return super().done()
 
     def cancelled(self) -> bool:
         """Return False: a send cannot be cancelled; ``client.withdraw`` removes one that is still queued."""
@@ -41,9 +39,10 @@ class Delivery:
         Raises:
             asyncio.InvalidStateError: The outcome is not known yet.
         """
-        if self._result is _PENDING:
+        if not self.done():
             raise asyncio.InvalidStateError("the outcome of this send is not known yet: await it, or ask done() first")
-        return self._result
+        outcome: PublishResult = self.outcome
+        return outcome
 
     def exception(self) -> None:
         """Return None: the outcome of a send is a result, never an exception.
@@ -69,9 +68,11 @@ class Delivery:
 
     def __await__(self) -> Generator[Any, None, PublishResult]:
         """Wait until the outcome is known, and return the result."""
-        if self._result is _PENDING:
+        outcome: PublishResult = self.outcome
+        if outcome is None and not self.done():
             yield from self._new_waiter()
-        return self._result
+            outcome = self.outcome
+        return outcome
 
     def set_result(self, result: PublishResult, /) -> None:
         """Set the outcome of the send; the client calls this, once.
@@ -79,11 +80,11 @@ class Delivery:
         Raises:
             asyncio.InvalidStateError: The outcome is set already.
         """
-        if self._result is not _PENDING:
+        if not self.put(result):
             raise asyncio.InvalidStateError("the outcome of this send is set already")
-        self._result = result
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
+        if self.is_watched:
+            waiting = self._waiting
+            del self._waiting
             for waiter in waiting:
                 # A task that was cancelled has cancelled its waiter.
                 if not waiter.done():
@@ -91,13 +92,14 @@ class Delivery:
 
     def _new_waiter(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._waiting is None:
-            self._waiting = []
-        self._waiting.append(waiter)
+        if self.watch():
+            self._waiting = [waiter]
+        else:
+            self._waiting.append(waiter)
         return waiter
 
     def __repr__(self) -> str:
-        return f"<Delivery {self._result!r}>" if self.done() else "<Delivery pending>"
+        return f"<Delivery {self.outcome!r}>" if self.done() else "<Delivery pending>"
 
 
 def _call(callback: Callable[[Delivery], object], delivery: Delivery, _waiter: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any
 
-from tb_mqtt_client._native import EncodedUplink, TableReader
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
 from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.delivery import Delivery
@@ -33,6 +33,7 @@ from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
 from tb_mqtt_client.service.delivery.intake import Intake
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.delivery.tables import Rows, TableSum, send_parts
 from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
@@ -637,30 +638,34 @@ class Engine:
             return None
         return self.message_service.terms(priority, expires_after)
 
-    def gather(self, data: Any) -> DeliveryFuture | None:
-        """Encode timeseries of the device, and accept them if nothing has to be decided about the send, see ``Intake.push``.
+    def gather(self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None) -> DeliveryFuture | None:
+        """Encode timeseries straight into a queue if nothing has to be decided about the send.
+
+        Args:
+            plain: The queue.
+            data: As for ``DeviceClient.send_timeseries``.
+            now: The current time, in milliseconds since the epoch.
+            device: The sub-device of the data; None for the device itself.
 
         Returns:
-            The future of the result; None if the send has to pass ``gather_in_turn``.
+            The future of the result; None if ``begin_gathering`` has to be called first, because ``gathers_in_turn`` is false, or
+            if the send has to be accepted in another way.
         """
-        intake = self.intake
-        # As in `try_accept`. Another thread or loop gets its error in `gather_in_turn`.
-        if intake.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
-            future = intake.create_future()
-            queued = intake.push(data, time.time_ns() // 1_000_000, future)
-            if queued > 1 or (queued and intake.wake_worker()):
+        # As in `try_accept`. Another thread or loop gets its error in `begin_gathering`.
+        if plain.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
+            future = self.intake.create_future()
+            if queued := plain.push(data, now, future, device):
+                if queued == 1:
+                    plain.filled.set()
                 return future
+            plain.close()
         return None
 
-    async def gather_in_turn(self, data: Any) -> DeliveryFuture | None:
-        """Let the other tasks of the event loop run, if it is their turn, and then do what ``gather`` does.
-
-        Returns:
-            The future of the result; None if the send has to pass ``encode_timeseries`` and ``try_accept``.
-        """
+    async def begin_gathering(self, plain: PlainSends) -> bool:
+        """Let the other tasks of the event loop run, if it is their turn; return whether ``gather`` may accept sends then."""
         self.require_started()
         # A test may set the clock of the client.
-        return self.gather(data) if self.stamp is now_ms and await self.intake.begin_gathering_in_turn() else None
+        return self.stamp is now_ms and await self.intake.begin_gathering_in_turn(plain)
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
@@ -676,25 +681,28 @@ class Engine:
         self.require_started()
         return await self.intake.accept(encoded, terms)
 
-    def gather_delivery(self, data: Any) -> Delivery | DeliveryFuture | None:
+    def gather_delivery(
+        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None
+    ) -> Delivery | DeliveryFuture | None:
         """Do what ``gather`` does, for a function that does not wait.
 
         Returns:
-            The pending result; None if the send has to pass ``encode_timeseries`` and ``enqueue``.
+            The pending result; None if the send has to pass ``enqueue``.
         """
-        intake = self.intake
-        if not (intake.gathers and get_ident() == self._thread and self._is_loop_running()) and not self._begin_gathering():
+        if not (plain.gathers and get_ident() == self._thread and self._is_loop_running()) and not self._begin_now(plain):
             return None
-        delivery = intake.create_delivery()
-        queued = intake.push(data, time.time_ns() // 1_000_000, delivery)
-        if not queued and self._begin_gathering():
+        delivery = self.intake.create_delivery()
+        queued = plain.push(data, now, delivery, device)
+        if not queued and self._begin_now(plain):
             # As many sends as make a turn are gathered, and a plain function does not have to give one.
-            queued = intake.push(data, time.time_ns() // 1_000_000, delivery)
-        return delivery if queued > 1 or (queued and intake.wake_worker()) else None
+            queued = plain.push(data, now, delivery, device)
+        if queued == 1:
+            plain.filled.set()
+        return delivery if queued else None
 
-    def _begin_gathering(self) -> bool:
+    def _begin_now(self, plain: PlainSends) -> bool:
         self.require_started()
-        return self.stamp is now_ms and self.intake.begin_gathering()
+        return self.stamp is now_ms and self.intake.begin_gathering(plain)
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
         """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""

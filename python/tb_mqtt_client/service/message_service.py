@@ -111,9 +111,7 @@ class MessageService:
             backlog_share: The share of the backlog while live data could use everything that the limits admit.
             clock: Returns monotonic nanoseconds.
         """
-        self._mqtt_manager = mqtt_manager
-        self._admission = admission
-        self._futures = futures
+        self._mqtt_manager, self._admission, self._futures = mqtt_manager, admission, futures
         self._timestamp_advice = TimestampAdvice(logger)
         self._device_clock, self._store = device_clock, store
         self._sends_a_batch = sys.maxsize if timestamps is TimestampSource.CLIENT else UNSTAMPED_SENDS_A_BATCH
@@ -123,7 +121,7 @@ class MessageService:
         """How much may be queued."""
         self._receipts = Receipts(futures, self.counter, self.capacity)
         self._initial: AsyncDeque[Queued] = AsyncDeque()
-        self._new_queue = partial(LaneQueue, backlog_share=backlog_share, backlog_first=replay is Replay.IN_ORDER)
+        self._queue_options: dict[str, Any] = {"backlog_share": backlog_share, "backlog_first": replay is Replay.IN_ORDER}
         self._clock = clock
         self._expiry = Expiry(clock, self._expire)
         self._expired_in_queues = 0
@@ -134,11 +132,9 @@ class MessageService:
         """Measures how the backlog is sent."""
         # The store, the clock of the device and the dropping of old sends need each send.
         is_each_needed = store is not None or device_clock is not None or queue_policy is QueuePolicy.DROP_OLDEST
-        self._device_queue: LaneQueue = self._new_queue(
-            None
-            if is_each_needed or timestamps is not TimestampSource.CLIENT
-            else PlainSends(self.capacity, self.counter, round_floats=round_floats)
-        )
+        has_plain = not is_each_needed and timestamps is TimestampSource.CLIENT
+        self._plain_options = {"round_floats": round_floats} if has_plain else None
+        self._device_queue: LaneQueue = self._new_queue()
         self.intake: Intake = self._make_intake(queue_policy)
         """Accepts sends."""
         self.submissions: Submissions = Submissions(self.intake, self.capacity, queue_policy, tasks)
@@ -180,6 +176,12 @@ class MessageService:
         refused = 0 if self._sub_devices is None else self._sub_devices.held_for_refused
         return refused + sum([len(worker.lanes.backlog.sends) for worker in self._uplink_workers])
 
+    def _new_queue(self) -> LaneQueue:
+        """Return the queue of an uplink worker."""
+        options = self._plain_options
+        plain = None if options is None else PlainSends(self.capacity, self.counter, **options)
+        return LaneQueue(plain, **self._queue_options)
+
     def _make_intake(self, policy: QueuePolicy) -> Intake:
         initial, own, take_oldest = self._initial, self._device_queue, self._take_oldest
         times = self._accept_times
@@ -195,9 +197,10 @@ class MessageService:
         Call this before ``start``.
         """
         self._sub_devices = self._outcomes.sub_devices = sub_devices
-        self.intake.plug_in(sub_devices)
+        queue = self._new_queue()
+        self.intake.plug_in(sub_devices, queue.plain)
         # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
-        self._gateway_uplink = self._uplink_worker("gateway uplink", self._new_queue(), sub_device_packer(self._futures), 1)
+        self._gateway_uplink = self._uplink_worker("gateway uplink", queue, sub_device_packer(self._futures), 1)
         self._uplink_workers.append(self._gateway_uplink)
 
     def _uplink_worker(self, name: str, queue: LaneQueue, packer: UplinkPacker, qos: int) -> UplinkQueueWorker:

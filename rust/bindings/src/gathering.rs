@@ -9,11 +9,11 @@ use tb_mqtt_core::gathering::{self, Allowance, Amount};
 use tb_mqtt_core::points::Timestamp;
 use tb_mqtt_core::uplink::Uplink;
 
-use crate::uplinks::{EncodedUplink, encode_telemetry, timestamp_of_now};
+use crate::uplinks::{DeviceIdentity, EncodedUplink, encode_telemetry, shared, timestamp_of_now};
 
 type Queue = gathering::Gathering<Py<PyAny>>;
 
-/// A queue of sends of the connected device, see `gathering::Gathering`.
+/// A queue of sends, see `gathering::Gathering`.
 ///
 /// While it is locked, no Python code runs and no Python object is made or freed. Receipts are only kept.
 #[pyclass(frozen, module = "tb_mqtt_client._native")]
@@ -36,13 +36,19 @@ impl Gathering {
         Self { queue: Mutex::default(), round_floats }
     }
 
-    #[pyo3(signature = (data, now_ms, receipt, /))]
-    fn push(&self, data: &Bound<'_, PyAny>, now_ms: i64, receipt: Bound<'_, PyAny>) -> PyResult<usize> {
+    #[pyo3(signature = (data, now_ms, receipt, device = None, /))]
+    fn push(
+        &self,
+        data: &Bound<'_, PyAny>,
+        now_ms: i64,
+        receipt: Bound<'_, PyAny>,
+        device: Option<&Bound<'_, DeviceIdentity>>,
+    ) -> PyResult<usize> {
         if self.lock().is_closed() {
             return Ok(0);
         }
         let timeseries = encode_telemetry(data, timestamp_of_now(Some(now_ms))?, self.round_floats)?;
-        let uplink = Uplink { device: None, timeseries, extras: None, main_timestamp: Timestamp::NONE };
+        let uplink = Uplink { device: shared(device), timeseries, extras: None, main_timestamp: Timestamp::NONE };
         let mut queue = self.lock();
         Ok(if queue.push(uplink, receipt.unbind()) { queue.len() } else { 0 })
     }

@@ -9,6 +9,7 @@ mod gathering;
 mod keys;
 mod other_values;
 mod packing;
+mod results;
 mod store;
 #[cfg(feature = "arrow")]
 mod table;
@@ -57,6 +58,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<uplinks::EncodedUplink>()?;
     module.add_class::<gathering::Gathering>()?;
     module.add_class::<gathering::GatheredSends>()?;
+    module.add_class::<results::ResultSlot>()?;
+    module.add_function(wrap_pyfunction!(results::settle, module)?)?;
+    module.add_function(wrap_pyfunction!(results::settle_each, module)?)?;
     module.add_class::<packing::Payload>()?;
     module.add_class::<packing::PackedUplinks>()?;
     module.add_function(wrap_pyfunction!(packing::pack_timeseries, module)?)?;

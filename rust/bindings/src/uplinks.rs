@@ -70,7 +70,7 @@ pub struct EncodedUplink(pub Uplink);
 
 type Device<'a> = Option<&'a Bound<'a, DeviceIdentity>>;
 
-fn shared(device: Device<'_>) -> Option<Arc<Identity>> {
+pub fn shared(device: Device<'_>) -> Option<Arc<Identity>> {
     device.map(|device| Arc::clone(&device.get().0))
 }
 

@@ -39,8 +39,8 @@ class QueueCapacity:
         self.set_aside: Callable[[], int] = lambda: 0
         """Returns how many queued sends do not count for others: they may stay queued for any time, or are bounded elsewhere."""
         self.recall: Callable[[], None] = _nothing
-        """Called when capacity that is lent is needed. It must call ``end_loan``."""
-        self._is_lent = False
+        """Called when capacity that is lent is needed. It must end all loans."""
+        self._loans = 0
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
 
@@ -61,7 +61,7 @@ class QueueCapacity:
 
     def try_take(self, nbytes: int) -> bool:
         """Take capacity for one send of ``nbytes`` encoded bytes; return False if there is none, or if callers wait for it."""
-        if self._is_lent and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
+        if self._loans and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
             self.recall()
         # The first part of `_fits` is repeated here to save a call at every send.
         if self._waiting or (
@@ -81,7 +81,7 @@ class QueueCapacity:
 
     def has_room(self, nbytes: int, sends: int = 1) -> bool:
         """Return whether ``sends`` sends of ``nbytes`` encoded bytes in total could be taken now."""
-        if self._is_lent:
+        if self._loans:
             self.recall()
         return not self._waiting and self.sends + sends - 1 < self.max_sends and self._fits(nbytes)
 
@@ -111,37 +111,44 @@ class QueueCapacity:
         self.nbytes += nbytes
 
     def lend(self, sends: int) -> tuple[int, int]:
-        """Set capacity aside that sends may take without asking, until ``end_loan``.
+        """Set capacity aside that the sends of one queue may take without asking, until ``end_loan``.
 
-        It is below the marks of HIGH, so nothing has to be decided about these sends. There is one loan at a time.
+        It is below the marks of HIGH, so nothing has to be decided about these sends.
 
         Args:
             sends: The number of sends, at most.
 
         Returns:
-            The number of sends and of encoded bytes; 0 sends if the queues are nearly full or callers wait.
+            The number of sends and of encoded bytes. Both are 0 if nothing is lent: the queues are nearly full, or callers wait.
         """
         if self.is_high or self._waiting:
             return 0, 0
-        sends = max(0, min(sends, self._next_sends - self.sends))
+        sends = min(sends, self._next_sends - self.sends)
         # The other half is for sends that do not use the loan.
-        nbytes = max(0, (self._next_bytes - self.nbytes) // 2)
+        nbytes = (self._next_bytes - self.nbytes) // 2
+        if sends <= 0 or nbytes <= 0:
+            return 0, 0
         self._next_sends -= sends
         self._next_bytes -= nbytes
-        self._is_lent = True
+        self._loans += 1
         return sends, nbytes
 
     def take_lent(self, sends: int, nbytes: int) -> None:
-        """Count sends that took capacity of the loan."""
+        """Count sends that took capacity of a loan."""
         self.take_anyway(sends, nbytes)
         self._next_sends += sends
         self._next_bytes += nbytes
 
-    def end_loan(self) -> None:
-        """Free the capacity that was lent and is not taken."""
-        if self._is_lent:
-            self._is_lent = False
-            self._next_sends, self._next_bytes = self._high_marks()
+    def end_loan(self, sends: int, nbytes: int) -> None:
+        """End a loan.
+
+        Args:
+            sends: The number of sends that were lent and not taken.
+            nbytes: The encoded bytes that were lent and not taken.
+        """
+        self._loans -= 1
+        self._next_sends += sends
+        self._next_bytes += nbytes
 
     def give_back(self, sends: int, nbytes: int) -> None:
         """Free the capacity of sends that left the queues, ``nbytes`` in total."""
@@ -161,7 +168,7 @@ class QueueCapacity:
         self.on_fill_changed()
 
     def _fits(self, nbytes: int) -> bool:
-        if self._is_lent:
+        if self._loans:
             self.recall()
         if not self.is_high and (self.sends >= self._next_sends or self.nbytes + nbytes > self._next_bytes):
             self._set_high(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
@@ -61,7 +61,7 @@ class Intake:
             take_oldest: Removes the oldest send of the lowest priority of which no data is packed from its queue, and returns it.
             expiry: Watches sends that expire.
             accept_times: Gets to know when some of the sends are accepted.
-            plain: The youngest sends of `device_queue`, for ``gather``; None if something has to be decided or done for each send.
+            plain: The plain sends of `device_queue`; None if something has to be decided or done for each send.
         """
         self._initial_queue = initial_queue
         self._device_queue = device_queue
@@ -91,28 +91,29 @@ class Intake:
         self.create_delivery: Callable[[], Delivery | DeliveryFuture] = _no_loop
         """Creates the receipt of a send that a plain function makes."""
         self._failure = ""
-        self._plain = plain
-        self.may_gather: bool = plain is not None
-        """Whether sends of the connected device may be gathered at all."""
+        self.plain: PlainSends | None = plain
+        """The sends of the connected device about which nothing has to be decided, while there are such sends."""
+        self.plain_of_sub_devices: PlainSends | None = None
+        """Those of sub-devices."""
+        self._gathering: list[PlainSends] = []
         if plain is not None:
-            self.push: Callable[[Any, int, SendReceipt], int] = plain.push
-            """Encodes timeseries and accepts them while ``gathers`` is true. Returns the number of gathered sends; 0 if gathering
-            has to begin again, or if the send has to be accepted in another way, because something has to be decided about it."""
-            capacity.recall = self.stop_gathering
-        self.gathers: bool = False
-        """Whether nothing has to be decided about timeseries of the connected device that have no terms."""
-        self.gathers_in_turn: bool = False
-        """Whether that is true, and the other tasks of the event loop do not have to run before the next send."""
-        # How many sends could be gathered when that began.
-        self._lent_sends = 0
+            self._gather_in(plain)
         self.waits_for_disk: bool = False
         """Whether a send of another thread waits until it is on disk or has its result."""
         self.watches_share: bool = False
         """Whether the capacity that data of refused sub-devices may take is nearly used up."""
 
-    def plug_in(self, sub_devices: SubDeviceFilter) -> None:
-        """Bound the capacity that data of refused sub-devices may take."""
+    def plug_in(self, sub_devices: SubDeviceFilter, plain: PlainSends | None) -> None:
+        """Bound the capacity that data of refused sub-devices may take.
+
+        Args:
+            sub_devices: Knows what is held back.
+            plain: The plain sends of the gateway uplink queue; None if something has to be decided or done for each send.
+        """
         self._sub_devices = sub_devices
+        self.plain_of_sub_devices = plain
+        if plain is not None:
+            self._gather_in(plain)
         sub_devices.watch_share(self._share_changed)
 
     def open(self) -> None:
@@ -189,10 +190,9 @@ class Intake:
         self._marking = self._loop.call_later(self._accept_times.interval, self._mark_next)
 
     def _mark(self) -> None:
-        if self._plain is not None:
-            self._accepted += self._lent_sends - self._plain.sends_allowed
-            self._lent_sends = self._plain.sends_allowed
-            self._plain.number_next(self._accepted + 1)
+        self.count_gathered()
+        for plain in self._gathering:
+            plain.number_next(self._accepted + 1)
         self._marked = self._accepted + 1
         self._accept_times.mark(self._marked)
 
@@ -203,45 +203,51 @@ class Intake:
             self._marking.cancel()
             self._marking = None
 
-    def wake_worker(self) -> bool:
-        """Let the worker of the device uplink queue run after a send was gathered in an empty queue; return True."""
-        self._device_queue.filled.set()
-        return True
+    # Plain sends: their queue accepts them natively, as many as were lent to it.
 
-    def begin_gathering(self) -> bool:
-        """Return whether ``push`` may be called by a function that does not wait, from now on."""
-        self.stop_gathering()
-        if self._plain is not None and not (self._closed or self.watches_share or self._device_queue.has_lanes):
-            self._plain.number_next(self._marked)
-            left = self._turn_at - self._accepted
-            self._lent_sends = self._plain.open(left if left > 0 else self._sends_a_turn)
-            self.gathers = self._lent_sends > 0
-            self.gathers_in_turn = self.gathers and left > 0
-        return self.gathers
+    def _gather_in(self, plain: PlainSends) -> None:
+        self._gathering.append(plain)
+        plain.on_counted = self._note_gathered
+        self._capacity.recall = self.stop_gathering
 
-    async def begin_gathering_in_turn(self) -> bool:
-        """Return whether ``push`` may be called by a coroutine from now on, after the turn of other tasks if it is time for that.
+    def _note_gathered(self, sends: int) -> None:
+        self._accepted += sends
+
+    def begin_gathering(self, plain: PlainSends) -> bool:
+        """Return whether ``push`` of a queue may be called by a function that does not wait, from now on."""
+        plain.close()
+        if self._closed or self.watches_share or plain.blocked:
+            return False
+        # A send that goes directly to its queue must not overtake those that are not routed yet.
+        if plain is self.plain_of_sub_devices and not self._initial_queue.is_empty():
+            return False
+        self.count_gathered()
+        plain.number_next(self._marked)
+        # Each queue may gather as many as are left: a turn has a few more sends if a gateway sends data of its own, too.
+        left = self._turn_at - self._accepted
+        return plain.open(left if left > 0 else self._sends_a_turn, in_turn=left > 0)
+
+    async def begin_gathering_in_turn(self, plain: PlainSends) -> bool:
+        """Return whether ``push`` of a queue may be called by a coroutine, after the turn of other tasks if it is time for that.
 
         Raises:
             NotConnectedError: The client was stopped meanwhile.
         """
-        self.stop_gathering()
+        plain.close()
         if self._accepted >= self._turn_at:
             await self._give_turn()
-        self.begin_gathering()
-        return self.gathers_in_turn
+        self.begin_gathering(plain)
+        return plain.gathers_in_turn
 
     def count_gathered(self) -> None:
         """Count all sends that were accepted, so that the counters and the capacity are exact."""
-        if self._plain is not None:
-            self._plain.count()
+        for plain in self._gathering:
+            plain.count()
 
     def stop_gathering(self) -> None:
         """Have all sends pass the other ways, until gathering begins again."""
-        if self._plain is not None:
-            self._accepted += self._lent_sends - self._plain.close()
-            self.gathers = self.gathers_in_turn = False
-            self._lent_sends = 0
+        for plain in self._gathering:
+            plain.close()
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None = None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait.
@@ -556,23 +562,26 @@ class Intake:
             self._put(uplink)
         # What `_put` does with most sends, without a further call.
         elif self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append(uplink)
+            self._route(uplink)
         else:
             self._device_queue.append(uplink)
 
     def _put(self, uplink: QueuedUplink) -> None:
         encoded, _, _, terms = uplink
-        if self.gathers and terms is not None:
-            self.stop_gathering()
         if terms is not None and terms.expires_at:
             self._expiry.add(uplink)
         if self._sub_devices is not None and encoded.has_device:
-            self._initial_queue.append(uplink)
+            self._route(uplink)
         # All other sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
         elif terms is None and not self._device_queue.has_lanes:
             self._device_queue.append(uplink)
         else:
             self._device_queue.put(uplink)
+
+    def _route(self, uplink: QueuedUplink) -> None:
+        if (plain := self.plain_of_sub_devices) is not None and plain.gathers:
+            plain.close()
+        self._initial_queue.append(uplink)
 
     async def _take_capacity(self, nbytes: int) -> bool:
         """Take capacity, in the order of the callers; return False if the send is to be dropped."""

@@ -323,6 +323,8 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         """The youngest sends of the lane of normal priority."""
         # Looked at without a call, as each send and each round of the worker does.
         self._gathered: Sized = () if plain is None else plain.gathering
+        if plain is not None:
+            plain.filled = self.filled
         self._lanes: dict[Lane, Sends] = {
             Lane.HIGH: self._high,
             Lane.NORMAL: self._normal,
@@ -409,7 +411,10 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         terms = uplink[TERMS]
         if terms is None:
             return Lane.NORMAL
-        self.has_lanes = True
+        if not self.has_lanes:
+            self.has_lanes = True
+            if self.plain is not None:
+                self.plain.block()
         self._has_terms = self._has_terms or terms.lane is not Lane.BACKLOG or terms.expires_at > 0
         return terms.lane
 
@@ -503,6 +508,8 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         if not self._has_terms and not self.backlog.sends:
             # Only the backlog needed lanes, and is gone.
             self.has_lanes = False
+            if self.plain is not None:
+                self.plain.blocked = False
         self._wake()
 
 

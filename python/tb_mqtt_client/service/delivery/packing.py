@@ -90,13 +90,15 @@ class UplinkPacker:
         """
         encoded: list[EncodedUplink] | GatheredSends
         send_futures: list[SendReceipt]
+        packings = self._packings()
         if isinstance(uplinks, GatheredSends):
             encoded, send_futures = uplinks, uplinks.receipts
+            # These have no attributes.
+            packings = packings[:1]
         else:
             encoded, send_futures = list(map(_encoded_of, uplinks)), list(map(_receipt_of, uplinks))
             if self.stamped is not None:
                 encoded = list(map(self.stamped, encoded))
-        packings = self._packings()
         # All payloads are written first: after an error, no send may wait for a message that is never published.
         packed = [
             pack(
@@ -114,7 +116,7 @@ class UplinkPacker:
         register_shares, register_whole_sends = self._futures.register_shares, self._futures.register_whole_sends
         # Unless a batch has a send that is in several messages, no send has to be counted on its own.
         are_whole = [payloads.is_one_to_one for payloads in packed if payloads.payloads or payloads.oversized] == [True]
-        for (topic, route), payloads in zip(self._topics, packed, strict=True):
+        for (topic, route), payloads in zip(self._topics, packed, strict=False):
             for payload in payloads.payloads:
                 future: DeliveryFuture = create_future()
                 parents, shares = payload.of_sources(send_futures)
@@ -146,13 +148,13 @@ class UplinkPacker:
         # Last, when the future of every send waits for all messages that carry its data.
         for oversized in all_oversized:
             self._futures.child_resolved(oversized.future)
-        (rounded, stored_as_text), (more_rounded, more_stored_as_text) = [payloads.conversions for payloads in packed]
-        rounded, stored_as_text = rounded + more_rounded, stored_as_text + more_stored_as_text
+        rounded = sum([payloads.conversions[0] for payloads in packed])
+        stored_as_text = sum([payloads.conversions[1] for payloads in packed])
         suspicious_ts = [payloads.suspicious_ts for payloads in packed if payloads.suspicious_ts is not None]
         is_remarkable = bool(all_oversized or suspicious_ts or rounded or stored_as_text)
         return PackedBatch(items, all_oversized, rounded, stored_as_text, suspicious_ts, is_remarkable)
 
-    def _packings(self) -> tuple[Packing, Packing]:
+    def _packings(self) -> tuple[Packing, ...]:
         if not self.of_sub_devices:
             return pack_timeseries, pack_attributes
         # Telemetry with metadata contains the time of its publishing, which has to be estimated when the payload is written.

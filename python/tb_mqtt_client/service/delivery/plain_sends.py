@@ -1,16 +1,17 @@
-"""Sends of the connected device about which nothing has to be decided: they are encoded straight into a native queue.
+"""Sends about which nothing has to be decided: they are encoded straight into a native queue.
 
 The rule: what may be queued here is lent by the capacity, so that no bound has to be checked, and nothing counted, for each send.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tb_mqtt_client._native import GatheredSends, Gathering
+from tb_mqtt_client._native import DeviceIdentity, GatheredSends, Gathering
 from tb_mqtt_client.common.async_utils import SendReceipt
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
@@ -18,7 +19,7 @@ from tb_mqtt_client.service.delivery.work_item import QueuedUplink
 
 
 class PlainSends:
-    """The youngest sends of the device uplink queue, which have no terms and no place in an order of dropping."""
+    """The youngest sends of an uplink queue, which have no terms and no place in an order of dropping."""
 
     def __init__(self, capacity: QueueCapacity, counter: DeliveryCounter, *, round_floats: bool) -> None:
         """Create an empty queue, which is closed.
@@ -34,13 +35,19 @@ class PlainSends:
         self._numbers: deque[list[int]] = deque()
         self._capacity = capacity
         self._counter = counter
-        self.push: Callable[[Any, int, SendReceipt], int] = self.gathering.push
+        self._lent_sends = self._lent_bytes = 0
+        self.push: Callable[[Any, int, SendReceipt, DeviceIdentity | None], int] = self.gathering.push
         """Encodes timeseries and queues them, see ``Gathering.push``: returns 0 if what was lent is used up."""
-
-    @property
-    def sends_allowed(self) -> int:
-        """How many sends may still be queued."""
-        return self.gathering.sends_allowed
+        self.gathers: bool = False
+        """Whether sends may be queued by a function that does not wait."""
+        self.gathers_in_turn: bool = False
+        """Whether that is true, and the other tasks of the event loop do not have to run before the next send."""
+        self.blocked: bool = False
+        """Whether no sends may be queued, because the queue has lanes."""
+        self.filled: asyncio.Event
+        """That of the queue; to be set when a send is the first one here."""
+        self.on_counted: Callable[[int], None]
+        """Called with the number of sends that were counted."""
 
     @property
     def first_number(self) -> int:
@@ -56,23 +63,32 @@ class PlainSends:
         else:
             self._numbers[-1][0] = number
 
-    def open(self, sends: int) -> int:
-        """Let sends be queued until ``close``; return how many, which is 0 if the queues are nearly full.
+    def open(self, sends: int, *, in_turn: bool) -> bool:
+        """Let sends be queued until ``close``; return False if the queues are nearly full.
 
         Args:
             sends: The number of sends, at most.
+            in_turn: The value of ``gathers_in_turn`` meanwhile.
         """
-        sends, nbytes = self._capacity.lend(sends)
-        self.gathering.allow(sends, nbytes)
-        return sends
+        self._lent_sends, self._lent_bytes = self._capacity.lend(sends)
+        self.gathering.allow(self._lent_sends, self._lent_bytes)
+        self.gathers = self._lent_sends > 0
+        self.gathers_in_turn = self.gathers and in_turn
+        return self.gathers
 
-    def close(self) -> int:
-        """Let nothing more be queued; return how many sends could have been."""
-        unused = self.gathering.sends_allowed
+    def close(self) -> None:
+        """Let nothing more be queued, and give back what was lent."""
+        if not self.gathers:
+            return
+        self.gathers = self.gathers_in_turn = False
         self.gathering.allow(0, 0)
         self.count()
-        self._capacity.end_loan()
-        return unused
+        self._capacity.end_loan(self._lent_sends, self._lent_bytes)
+
+    def block(self) -> None:
+        """Let nothing be queued until ``blocked`` is false again."""
+        self.blocked = True
+        self.close()
 
     def count(self) -> None:
         """Count the sends that were queued since they were counted last."""
@@ -81,8 +97,11 @@ class PlainSends:
             if not self._numbers:
                 self._numbers.append([0, 0])
             self._numbers[-1][1] += sends
+            self._lent_sends -= sends
+            self._lent_bytes -= nbytes
             self._capacity.take_lent(sends, nbytes)
             self._counter.accept(datapoints)
+            self.on_counted(sends)
 
     def take(self, sends: int = sys.maxsize, nbytes: int = sys.maxsize, datapoints: int = sys.maxsize) -> GatheredSends:
         """Remove and return the oldest sends, as many as reach one of the bounds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal, Self, overload
@@ -336,9 +337,13 @@ class DeviceClient:
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
         engine = self._engine
-        if priority is NORMAL and expires_after is None and timeout is None:
-            delivery = engine.gather(data) or (engine.intake.may_gather and await engine.gather_in_turn(data))
-            if delivery:
+        plain = engine.intake.plain
+        if priority is NORMAL and expires_after is None and timeout is None and plain is not None:
+            now = time.time_ns() // 1_000_000
+            delivery = engine.gather(plain, data, now)
+            if delivery is None and not plain.gathers_in_turn and await engine.begin_gathering(plain):
+                delivery = engine.gather(plain, data, now)
+            if delivery is not None:
                 return await delivery if wait_for_publish else [delivery]
         terms = engine.terms(priority, expires_after)
         encoded = engine.encode_timeseries(data)
@@ -534,8 +539,11 @@ class DeviceClient:
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
         engine = self._engine
-        if engine.intake.may_gather and priority is NORMAL and expires_after is None and (delivery := engine.gather_delivery(data)):
-            return delivery
+        plain = engine.intake.plain
+        if priority is NORMAL and expires_after is None and plain is not None:
+            delivery = engine.gather_delivery(plain, data, time.time_ns() // 1_000_000)
+            if delivery is not None:
+                return delivery
         return engine.enqueue(engine.encode_timeseries(data), engine.terms(priority, expires_after))
 
     def enqueue_attributes(

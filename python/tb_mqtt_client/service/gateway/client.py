@@ -242,8 +242,14 @@ class GatewayClient(DeviceClient):
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
         engine = self._engine
-        # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        plain = engine.intake.plain_of_sub_devices
+        if priority is NORMAL and expires_after is None and metadata is None and not wait_for_publish and plain is not None:
+            gathered = self._sub_devices.gather(plain, device_session, data)
+            if gathered is None and not plain.gathers_in_turn and await engine.begin_gathering(plain):
+                gathered = self._sub_devices.gather(plain, device_session, data)
+            if gathered is not None:
+                return gathered
+        terms = engine.terms(priority, expires_after)
         encoded = self._sub_devices.encode_timeseries_for(device_session, data, metadata)
         delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
         if not wait_for_publish:
@@ -456,9 +462,14 @@ class GatewayClient(DeviceClient):
                 devices takes half of the queue.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        engine = self._engine
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
-        return engine.enqueue(self._sub_devices.encode_timeseries_for(device_session, data, metadata), terms)
+        engine, sub_devices = self._engine, self._sub_devices
+        plain = engine.intake.plain_of_sub_devices
+        if priority is NORMAL and expires_after is None and metadata is None and plain is not None:
+            gathered = sub_devices.gather_delivery(plain, device_session, data)
+            if gathered is not None:
+                return gathered
+        terms = engine.terms(priority, expires_after)
+        return engine.enqueue(sub_devices.encode_timeseries_for(device_session, data, metadata), terms)
 
     def enqueue_device_attributes(
         self,

@@ -168,6 +168,10 @@ class DeviceGate:
         """Return True if data of a device may be published: the device is neither being announced nor refused."""
         return device not in self._held and device not in self._refused
 
+    def is_free(self, device: DeviceIdentity) -> bool:
+        """Return True if data of a device may be queued for packing as it is: nothing is to be decided about the device."""
+        return not self.watches or (self.lets_pass(device) and device not in self._moved)
+
     def fails(self, device: DeviceIdentity) -> bool:
         """Return True if a device was refused temporarily, and is to be announced again."""
         return self.current(device) in self._failed

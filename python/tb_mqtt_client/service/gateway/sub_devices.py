@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
 from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.config_loader import GatewayConfig
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSessionError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
@@ -19,6 +21,7 @@ from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisc
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
 from tb_mqtt_client.entities.gateway.gateway_claim_request import GatewayClaimRequest
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.tables import Rows, TableSum, send_parts
 from tb_mqtt_client.service.engine import Component, Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
@@ -60,6 +63,7 @@ class SubDevices(Component):
         self.traffic: SubDeviceTraffic = SubDeviceTraffic(service, DeviceGate(share), self.format, keep_alive.acknowledged)
         self.traffic.identity_of_found = self._identity_of_found
         service.plug_in(self.traffic)
+        self._gate = self.traffic.gate
         self.announcer: Announcer = Announcer(config, self.format, service, self.traffic, self.manager, report, keep_alive)
         self.downlink: GatewayDownlink = GatewayDownlink(
             self.event_dispatcher,
@@ -218,6 +222,33 @@ class SubDevices(Component):
         encoded = EncodedUplink.attributes(data, device_session.identity, self._config.round_floats)
         device_session.last_seen_at = now_ms()
         return encoded
+
+    def gather(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> DeliveryFuture | None:
+        """Encode timeseries of a device straight into the gateway uplink queue if nothing has to be decided about the send.
+
+        Returns:
+            The future of the result; None as for ``Engine.gather``.
+        """
+        now = time.time_ns() // 1_000_000
+        identity = self._free_device(device, now)
+        return None if identity is None else self._engine.gather(plain, data, now, identity)
+
+    def gather_delivery(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
+        """Do what ``gather`` does, for a function that does not wait; None if the send has to pass ``Engine.enqueue``."""
+        now = time.time_ns() // 1_000_000
+        identity = self._free_device(device, now)
+        return None if identity is None else self._engine.gather_delivery(plain, data, now, identity)
+
+    def _free_device(self, device: DeviceSession | str, now: int) -> DeviceIdentity | None:
+        """Note that data is sent for a device; return the device if nothing has to be decided about it, and None otherwise."""
+        session = self.manager.get_by_name(device) if isinstance(device, str) and self.accepts_names else device
+        if not isinstance(session, DeviceSession) or session.manager is not self.manager:
+            return None
+        identity = session.identity
+        if not self._gate.is_free(identity):
+            return None
+        session.last_seen_at = now
+        return identity
 
     def encode_timeseries_for(self, device: DeviceSession | str, data: Any, metadata: TelemetryMetadata | None) -> EncodedUplink:
         """Encode timeseries of a device, in the event loop; a name that is not known is announced if that is allowed."""
