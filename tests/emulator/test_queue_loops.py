@@ -58,6 +58,8 @@ async def sender(client, make_gateway, where):
     gateway = with_short_pauses(make_gateway())
     await gateway.connect()
     session, _ = await gateway.connect_device("D1", wait_for_publish=True)
+    # Otherwise only data of devices that are being announced, refused or renamed is routed.
+    sub_devices_of(gateway).traffic.gate.is_free = lambda _: False
     yield Sender(gateway, session)
     await gateway.stop()
 

@@ -150,7 +150,10 @@ class GatewayQueues(Queues):
         self.rejections = []
         share = RefusedShare(max_sends, max_bytes, TURN)
         self.traffic = SubDeviceTraffic(self, DeviceGate(share), JsonGatewayFormat(), lambda _: None)
-        self.intake.plug_in(self.traffic, self.plain)
+        if not has_plain:
+            # All sends are routed.
+            self.traffic.is_free = lambda _: False
+        self.intake.plug_in(self.traffic, self.queue)
         self.queue_uplinks = self.queue.append_all
 
     def is_free(self, device):

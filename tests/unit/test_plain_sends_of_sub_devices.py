@@ -114,13 +114,15 @@ async def test_sends_of_free_devices_need_no_routing():
 
 async def test_a_send_does_not_overtake_one_that_is_not_routed_yet():
     queues = await queues_with(A)
+    queues.traffic.hold(B)
     queues.send_attributes(1, 5, B)
     await queues.send(2, {"a": 2}, None, A)
     assert len(queues.initial) == 2
     queues.route()
     await queues.send(3, {"a": 3}, None, A)
     assert queues.gathered == 2
-    assert queues.of(queues.queue.items_now()) == [0, 1, 2, 3]
+    assert queues.of(queues.queue.items_now()) == [0, 2, 3]
+    assert queues.held() == [1]
 
 
 async def test_data_of_one_held_device_does_not_stop_the_others():

@@ -198,7 +198,7 @@ class MessageService:
         """
         self._sub_devices = self._outcomes.sub_devices = sub_devices
         queue = self._new_queue()
-        self.intake.plug_in(sub_devices, queue.plain)
+        self.intake.plug_in(sub_devices, queue)
         # Always QoS 1: at QoS 0 the server answers with an unsolicited PUBACK (docs/platform_contract.md, section 4).
         self._gateway_uplink = self._uplink_worker("gateway uplink", queue, sub_device_packer(self._futures), 1)
         self._uplink_workers.append(self._gateway_uplink)

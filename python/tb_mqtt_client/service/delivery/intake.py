@@ -23,7 +23,7 @@ from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
 from tb_mqtt_client.service.delivery.terms import SendTerms
-from tb_mqtt_client.service.delivery.work_item import Queued, QueuedUplink
+from tb_mqtt_client.service.delivery.work_item import ENCODED, Queued, QueuedUplink
 
 T = TypeVar("T")
 
@@ -95,6 +95,7 @@ class Intake:
         """The sends of the connected device about which nothing has to be decided, while there are such sends."""
         self.plain_of_sub_devices: PlainSends | None = None
         """Those of sub-devices."""
+        self._sub_device_queue: LaneQueue = device_queue
         self._gathering: list[PlainSends] = []
         if plain is not None:
             self._gather_in(plain)
@@ -103,15 +104,16 @@ class Intake:
         self.watches_share: bool = False
         """Whether the capacity that data of refused sub-devices may take is nearly used up."""
 
-    def plug_in(self, sub_devices: SubDeviceFilter, plain: PlainSends | None) -> None:
-        """Bound the capacity that data of refused sub-devices may take.
+    def plug_in(self, sub_devices: SubDeviceFilter, queue: LaneQueue) -> None:
+        """Accept sends of sub-devices, and bound the capacity that data of refused ones may take.
 
         Args:
             sub_devices: Knows what is held back.
-            plain: The plain sends of the gateway uplink queue; None if something has to be decided or done for each send.
+            queue: The queue for sends about whose device nothing has to be decided.
         """
         self._sub_devices = sub_devices
-        self.plain_of_sub_devices = plain
+        self._sub_device_queue = queue
+        self.plain_of_sub_devices = plain = queue.plain
         if plain is not None:
             self._gather_in(plain)
         sub_devices.watch_share(self._share_changed)
@@ -562,7 +564,7 @@ class Intake:
             self._put(uplink)
         # What `_put` does with most sends, without a further call.
         elif self._sub_devices is not None and encoded.has_device:
-            self._route(uplink)
+            self._queue_of_sub_device(uplink, self._sub_devices)
         else:
             self._device_queue.append(uplink)
 
@@ -571,16 +573,21 @@ class Intake:
         if terms is not None and terms.expires_at:
             self._expiry.add(uplink)
         if self._sub_devices is not None and encoded.has_device:
-            self._route(uplink)
-        # All other sends have the same queue, so they need no routing, which would delay them by a turn of the event loop.
-        elif terms is None and not self._device_queue.has_lanes:
-            self._device_queue.append(uplink)
+            self._queue_of_sub_device(uplink, self._sub_devices)
         else:
-            self._device_queue.put(uplink)
+            self._device_queue.add(uplink)
 
-    def _route(self, uplink: QueuedUplink) -> None:
-        if (plain := self.plain_of_sub_devices) is not None and plain.gathers:
-            plain.close()
+    def _queue_of_sub_device(self, uplink: QueuedUplink, sub_devices: SubDeviceFilter) -> None:
+        """Queue a send of a sub-device for packing, or for routing if something has to be decided about its device.
+
+        Routing delays a send by a turn of the event loop. A send must not overtake those that wait for it.
+        """
+        device = uplink[ENCODED].device
+        if self._initial_queue.is_empty() and device is not None and sub_devices.is_free(device):
+            self._sub_device_queue.add(uplink)
+            return
+        if self.plain_of_sub_devices is not None:
+            self.plain_of_sub_devices.close()
         self._initial_queue.append(uplink)
 
     async def _take_capacity(self, nbytes: int) -> bool:

@@ -390,6 +390,13 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         self._lanes[self._enter(uplink)].append(uplink)
         self.filled.set()
 
+    def add(self, uplink: QueuedUplink) -> None:
+        """Queue a send at the end of its lane, whatever its terms are."""
+        if self.has_lanes or uplink[TERMS] is not None:
+            self.put(uplink)
+        else:
+            self.append(uplink)
+
     def append_all(self, items: Iterable[QueuedUplink]) -> None:
         """Queue sends at the end of their lanes."""
         uplinks = list(items)

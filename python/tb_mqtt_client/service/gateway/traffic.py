@@ -64,6 +64,10 @@ class SubDeviceTraffic:
         """Call `on_change` whenever the share changes, with whether each send has to be checked against it."""
         self.gate.share.on_change = on_change
 
+    def is_free(self, device: DeviceIdentity) -> bool:
+        """Return whether nothing has to be decided about the data of a device."""
+        return self.gate.is_free(device)
+
     def is_refused(self, device: DeviceIdentity) -> bool:
         """Return whether a device was refused and is to be announced again."""
         return self.gate.fails(device)
