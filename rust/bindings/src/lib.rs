@@ -39,9 +39,9 @@ fn validate_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// The module does not need the interpreter's lock. All classes are frozen: their objects are only shared. Those that change,
-/// `DataEntry`, `Gathering`, `TokenBuckets`, `StoreLog` and `TableReader`, keep their state in a mutex; a
-/// `ResultSlot` is filled once. No Python code runs while a mutex is locked. `take_all` locks several at once, in the same order in every thread, and `StoreLog` locks its counts while its log is
-/// locked, never the other way round.
+/// `DataEntry`, `Gathering`, `TokenBuckets`, `StoreLog` and `TableReader`, keep their state in a mutex; a `ResultSlot` is filled
+/// once. No Python code runs while a mutex is locked. `take_all` locks several at once, in the same order in every thread, and
+/// `StoreLog` locks its counts while its log is locked, never the other way round.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
