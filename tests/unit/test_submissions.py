@@ -167,15 +167,19 @@ async def test_bytes_bound_what_is_accepted_together():
     assert queues.capacity.nbytes == 9 * nbytes
 
 
-async def test_sends_of_sub_devices_are_routed():
-    queues = Queues()
-    queues.intake.plug_in(SubDevices())
+@pytest.mark.parametrize("are_free", [False, True], ids=["undecided", "free"])
+async def test_sends_of_sub_devices_are_routed_if_something_has_to_be_decided(are_free):
+    queues, queue = Queues(), LaneQueue()
+    sub_devices = SubDevices()
+    sub_devices.are_all_free = are_free
+    queues.intake.plug_in(sub_devices, queue)
     device = DeviceIdentity("A")
     for value in range(4):
         queues.submissions.put(send(value, device if value % 2 else None), Receiver())
     await asyncio.sleep(0)
-    routed = [encoded.timeseries_entries()[0].value for encoded, _, _, _ in queues.initial_queue.items_now()]
-    assert (queues.values, routed) == ([0, 2], [1, 3])
+    placed = [[one[0].timeseries_entries()[0].value for one in place.items_now()] for place in (queues.initial_queue, queue)]
+    assert queues.values == [0, 2]
+    assert placed == ([[], [1, 3]] if are_free else [[1, 3], []])
 
 
 async def test_an_entry_may_be_taken_back_while_others_are_accepted():
@@ -323,6 +327,9 @@ async def test_data_of_a_refused_device_waits_only_for_its_share():
         def watch_share(self, on_change):
             self.on_change = on_change
 
+        def is_free(self, _device):
+            return False
+
         def is_refused(self, device):
             return device.name == "refused"
 
@@ -330,7 +337,7 @@ async def test_data_of_a_refused_device_waits_only_for_its_share():
             await self.changed.wait()
 
     share = Share()
-    queues.intake.plug_in(share)
+    queues.intake.plug_in(share, LaneQueue())
     share.on_change(True)
     refused, other = DeviceIdentity("refused"), DeviceIdentity("other")
     waiting = asyncio.ensure_future(asyncio.to_thread(queues.submissions.put, send(0, refused), Receiver()))

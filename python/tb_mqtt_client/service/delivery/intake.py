@@ -442,7 +442,7 @@ class Intake:
         if own:
             self._device_queue.append_all(own)
         if of_sub_devices:
-            self._initial_queue.append_all(of_sub_devices)
+            self._queue_all_of_sub_devices(of_sub_devices)
         return refused
 
     def _may_accept_plain(self) -> bool:
@@ -585,10 +585,20 @@ class Intake:
         device = uplink[ENCODED].device
         if self._initial_queue.is_empty() and device is not None and sub_devices.is_free(device):
             self._sub_device_queue.add(uplink)
-            return
+        else:
+            self._leave_to_routing([uplink])
+
+    def _queue_all_of_sub_devices(self, uplinks: list[QueuedUplink]) -> None:
+        """Queue sends of sub-devices without terms, see ``_queue_of_sub_device``."""
+        if self._initial_queue.is_empty() and self._sub_devices is not None and self._sub_devices.are_all_free:
+            self._sub_device_queue.append_all(uplinks)
+        else:
+            self._leave_to_routing(uplinks)
+
+    def _leave_to_routing(self, uplinks: list[QueuedUplink]) -> None:
         if self.plain_of_sub_devices is not None:
             self.plain_of_sub_devices.close()
-        self._initial_queue.append(uplink)
+        self._initial_queue.append_all(uplinks)
 
     async def _take_capacity(self, nbytes: int) -> bool:
         """Take capacity, in the order of the callers; return False if the send is to be dropped."""

@@ -38,6 +38,10 @@ class SubDeviceFilter(Protocol):
     def watch_share(self, on_change: Callable[[bool], None]) -> None:
         """Call `on_change` whenever the share changes, with whether each send has to be checked against it."""
 
+    @property
+    def are_all_free(self) -> bool:
+        """Whether nothing has to be decided about the data of any device."""
+
     def is_free(self, device: DeviceIdentity) -> bool:
         """Return whether nothing has to be decided about the data of a device, which may be queued for packing as it is."""
 

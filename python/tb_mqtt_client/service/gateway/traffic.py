@@ -64,6 +64,11 @@ class SubDeviceTraffic:
         """Call `on_change` whenever the share changes, with whether each send has to be checked against it."""
         self.gate.share.on_change = on_change
 
+    @property
+    def are_all_free(self) -> bool:
+        """Whether nothing has to be decided about the data of any device."""
+        return not self.gate.watches
+
     def is_free(self, device: DeviceIdentity) -> bool:
         """Return whether nothing has to be decided about the data of a device."""
         return self.gate.is_free(device)
