@@ -15,9 +15,12 @@ from tb_mqtt_client.one_x import settings
 from tb_mqtt_client.one_x.publish_info import RecordInfo, RefusedMessage, SentMessage, TBPublishInfo, Waiting
 
 GET_TIMEOUT = 2.0
-"""Seconds that ``get`` waits: the application waits for it before it ends, and has to end within 5 s."""
-MORE_WITH_PROGRESS = 1.0
+"""Seconds that ``get`` waits. The application waits for it before it disconnects, and has to end within 5 s of Ctrl-C: the sum of
+``GET_TIMEOUT``, ``MORE_WITH_PROGRESS`` and ``STOP_TIMEOUT`` has to leave time for its other work, and for a callback that runs."""
+MORE_WITH_PROGRESS = 0.5
 """Seconds that it waits in addition while the platform acknowledges data: each send of a pack that is large takes longer."""
+STOP_TIMEOUT = 1.0
+"""Seconds for which ``disconnect`` sends queued data, which is at most the pack that the application sent last."""
 GRACE = 30.0
 """Seconds without a connection after which the application is notified. Earlier, it would send packs again for nothing."""
 MOST_SETTLED = 8

@@ -49,6 +49,7 @@ class Connection:
         *,
         get_timeout: float = GET_TIMEOUT,
         more_with_progress: float = 0.0,
+        stop_timeout: float = STOP_TIMEOUT,
         forgives_refusals: bool = False,
     ) -> None:
         """Create a connection that is not established.
@@ -59,6 +60,7 @@ class Connection:
             on_message: Called with topic and payload of each message, in the thread for callbacks.
             get_timeout: Seconds that ``get`` waits for a result.
             more_with_progress: Seconds that it waits in addition if something was acknowledged meanwhile.
+            stop_timeout: Seconds for which ``disconnect`` sends queued data.
             forgives_refusals: See ``Waiting``.
         """
         self.core = core
@@ -66,6 +68,7 @@ class Connection:
         self.waiters: Waiters = self.runtime.waiters
         self.get_timeout = get_timeout
         self.more_with_progress = more_with_progress
+        self.stop_timeout = stop_timeout
         self.forgives_refusals = forgives_refusals
         self._is_released = False
         self._settled_at_timeout: int | None = None
@@ -95,7 +98,7 @@ class Connection:
     def disconnect(self) -> None:
         """Send queued data for a short time, and close the connection; the rest is undelivered."""
         is_stalled = self.forgives_refusals and (not self.is_open or self._is_stalled())
-        self._end(STALLED_STOP_TIMEOUT if is_stalled else STOP_TIMEOUT)
+        self._end(STALLED_STOP_TIMEOUT if is_stalled else self.stop_timeout)
 
     def _end(self, seconds: float) -> None:
         try:

@@ -12,7 +12,7 @@ from tb_mqtt_client.common.exceptions import NotConnectedError
 from tb_mqtt_client.entities.connection_event import ClientFailed, Connected, ConnectionEvent, ConnectionLost, ConnectRefused
 from tb_mqtt_client.one_x import application, settings
 from tb_mqtt_client.one_x.application import ApplicationRecord, ApplicationSends
-from tb_mqtt_client.one_x.connection import GET_TIMEOUT, Connection
+from tb_mqtt_client.one_x.connection import Connection
 from tb_mqtt_client.one_x.constants import (
     GATEWAY_ATTRIBUTES_REQUEST_TOPIC,
     GATEWAY_ATTRIBUTES_RESPONSE_TOPIC,
@@ -119,14 +119,16 @@ class TBGatewayMqttClient(TBDeviceMqttClient):
         return GatewayCore(self._config(GatewayConfig, options))
 
     def _new_connection(self, core: DeviceCore) -> Connection:
-        is_application = self._application is not None
+        if self._application is None:
+            return super()._new_connection(core)
         return Connection(
             core,
             self._connection_event,
             self._client.received,
-            get_timeout=application.GET_TIMEOUT if is_application else GET_TIMEOUT,
-            more_with_progress=application.MORE_WITH_PROGRESS if is_application else 0.0,
-            forgives_refusals=is_application,
+            get_timeout=application.GET_TIMEOUT,
+            more_with_progress=application.MORE_WITH_PROGRESS,
+            stop_timeout=application.STOP_TIMEOUT,
+            forgives_refusals=True,
         )
 
     def _process(self, event: ConnectionEvent) -> None:
