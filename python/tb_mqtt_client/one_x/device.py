@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -43,6 +44,7 @@ from tb_mqtt_client.one_x.paho_names import MQTTErrorCode, ReasonCodes
 from tb_mqtt_client.one_x.provisioning import ProvisionClient, provision_request
 from tb_mqtt_client.one_x.publish_info import NotSentMessage, RecordInfo, RefusedMessage, SentMessages, TBPublishInfo
 from tb_mqtt_client.one_x.rate_limits import RateLimit, parse_windows
+from tb_mqtt_client.one_x.splitting import split_message
 from tb_mqtt_client.one_x.subscriptions import AttributeSubscriptions
 from tb_mqtt_client.one_x.times import Times
 from tb_mqtt_client.one_x.uplinks import Encoded, encode_attributes, encode_timeseries
@@ -344,7 +346,8 @@ class TBDeviceMqttClient:
 
     def _on_disconnect(self, client: Any, userdata: Any, disconnect_flags: Any, reason: Any = None, properties: Any = None) -> None:
         self._is_reported_connected = False
-        settings.log.warning("Disconnected from %s:%d: %s", self._host, self._port, reason)
+        level = logging.INFO if reason == 0 else logging.WARNING
+        settings.log.log(level, "Disconnected from %s:%d: %s", self._host, self._port, reason)
 
     def max_inflight_messages_set(self, inflight: int) -> None:
         """Set how many messages may be unacknowledged at a time, from the next ``connect`` on.
@@ -423,6 +426,11 @@ class TBDeviceMqttClient:
     def _check_qos(self, quality_of_service: int | None) -> None:
         if quality_of_service is not None and quality_of_service not in (0, 1):
             _require_qos(quality_of_service)
+
+    @staticmethod
+    def _split_message(message_pack: Any, datapoints_max_count: int, max_payload_size: int) -> list[dict[str, Any]]:
+        """Cut telemetry into messages. Some programs use this private method; the client does not, see ``split_message``."""
+        return split_message(message_pack, datapoints_max_count, max_payload_size)
 
     def _send(self, encoded: Encoded, device: str) -> TBPublishInfo:
         connection = self._connection

@@ -79,7 +79,7 @@ def encode_attributes(
         TypeError: A value has a type that SDK 1.x did not accept, either.
     """
     encoded = Encoded()
-    for one in _dicts(data):
+    for one in dicts(data):
         try:
             encoded.uplinks.append(EncodedUplink.attributes(one, device, round_floats))
         except (ValueError, TypeError):
@@ -89,7 +89,7 @@ def encode_attributes(
     return encoded
 
 
-def _dicts(data: Any) -> Iterator[Mapping[Any, Any]]:
+def dicts(data: Any) -> Iterator[Mapping[Any, Any]]:
     if isinstance(data, Mapping):
         yield data
     elif isinstance(data, list | tuple):
@@ -101,7 +101,7 @@ def _encode_records(
 ) -> Encoded:
     encoded = Encoded()
     by_metadata: dict[Metadata | None, list[dict[str, Any]]] = {}
-    for record in _dicts(data):
+    for record in dicts(data):
         has_time = "ts" in record and isinstance(record.get("values"), Mapping)
         values = _storable(record["values"] if has_time else record, encoded.refused, refuses_types)
         if not values:
