@@ -11,9 +11,10 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use simulated::{Dice, Simulated, State};
-use tb_mqtt_core::points::{PointsBuilder, Timestamp};
+use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::store::segment::file_name;
 use tb_mqtt_core::store::{Lane, Log, Settings, StoreError};
+use tb_mqtt_core::uplink::Extras;
 use world::{described, open, path, random_send, read_all};
 
 /// Sends of one commit.
@@ -264,8 +265,8 @@ fn reading_only_changes_nothing() {
     assert_eq!(files(&disk.state()), files(&state));
 }
 
-/// Make a store of one segment with commits of one send of about 5000 bytes each.
-fn large_sends(closed: bool) -> (Simulated, PathBuf) {
+/// Make a store of one segment with commits of one send of about 5000 bytes each, all of one lane.
+fn large_sends(lane: Lane, closed: bool) -> (Simulated, PathBuf) {
     let disk = Simulated::default();
     let mut log = open(&disk, 1 << 20).expect("a new store");
     for number in 1..=20 {
@@ -273,9 +274,19 @@ fn large_sends(closed: bool) -> (Simulated, PathBuf) {
         let mut builder = PointsBuilder::default();
         builder.push_encoded(Timestamp::NONE, b"\"k\"", point.as_bytes()).unwrap_or_else(|_| panic!("too large"));
         let mut send = random_send(&mut Dice::new(number), number);
-        send.uplink.timeseries = builder.finish();
+        let points = builder.finish();
+        send.uplink.timeseries = Points::default();
         send.uplink.extras = None;
-        send.priority = 0;
+        if lane == Lane::Attributes {
+            send.uplink.extras = Some(Box::new(Extras { attributes: points, metadata: None }));
+        } else {
+            send.uplink.timeseries = points;
+        }
+        send.priority = match lane {
+            Lane::Normal | Lane::Attributes => 0,
+            Lane::High => 1,
+            Lane::Low => 2,
+        };
         log.commit(&[world::borrowed(&send)], &[]).expect("no fault");
     }
     if closed {
@@ -287,18 +298,20 @@ fn large_sends(closed: bool) -> (Simulated, PathBuf) {
 /// A sector that can never be read costs the sends in it, wherever it is, and the store opens.
 #[test]
 fn an_unreadable_sector() {
-    for sector in [1, 5, 12] {
+    let lanes_and_sectors = Lane::ALL.into_iter().flat_map(|lane| [1, 5, 12, 20].map(|sector| (lane, sector)));
+    for (lane, sector) in lanes_and_sectors {
         for closed in [true, false] {
-            let (disk, file) = large_sends(closed);
+            let (disk, file) = large_sends(lane, closed);
             disk.break_sectors(&file, sector * 4096..(sector + 1) * 4096);
             let mut log = open(&disk, 1 << 20).expect("the rest can be read");
             let mut numbers = Vec::new();
             for _ in 0..200 {
                 // Reading raises the error a few times, before it gives up.
-                let Ok(sends) = log.read(&[Lane::Normal], 10_000, 1) else { continue };
+                let Ok(sends) = log.read(&[lane], 100_000, 10) else { continue };
                 numbers.extend(sends.iter().map(|send| send.number));
             }
-            assert!((18..20).contains(&numbers.len()), "{numbers:?}");
+            assert!((18..20).contains(&numbers.len()), "{lane:?}, sector {sector}: {numbers:?}");
+            assert!(numbers.is_sorted_by(|first, second| first < second), "each send once: {numbers:?}");
             assert!(log.damage().places > 0 && log.damage().bytes > 0);
             log.close().expect("it can be written");
             let log = open(&disk, 1 << 20).expect("it opens again");
@@ -310,7 +323,7 @@ fn an_unreadable_sector() {
 /// A disk that cannot be read at all is not damage of the files on it.
 #[test]
 fn an_unreadable_disk() {
-    let (disk, file) = large_sends(false);
+    let (disk, file) = large_sends(Lane::Normal, false);
     disk.break_sectors(&file, 0..u64::MAX);
     assert!(matches!(open(&disk, 1 << 20).err(), Some(StoreError::Io(..))));
 }

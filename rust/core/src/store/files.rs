@@ -5,6 +5,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+/// How often something is tried before it counts as broken.
+pub(super) const ATTEMPTS: u32 = 3;
+
 /// A file system. Tests have one that fails and loses power.
 pub trait FileSystem: Send + Sync {
     /// An open file.

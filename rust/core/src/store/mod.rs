@@ -10,8 +10,10 @@
 //! segment that is missing or too short is noticed when the log is opened.
 
 pub mod chunk;
+mod error;
 pub mod files;
 pub mod frame;
+mod index;
 pub mod intervals;
 pub mod log;
 mod reading;
@@ -21,7 +23,8 @@ mod verify;
 pub mod wire;
 
 pub use chunk::{LANES, Lane, StoredSend, Totals};
+pub use error::StoreError;
 pub use files::{Disk, FileSystem, StoreFile};
-pub use log::{Damage, Log, Settings, StoreError};
+pub use log::{Damage, Log, Settings};
 pub use reading::{Dropped, Due};
 pub use verify::{DeviceTotals, Fault, Report};

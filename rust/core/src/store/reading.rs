@@ -2,87 +2,17 @@
 //!
 //! A segment's index, a list of its sends, is made of the tables when the segment is needed, and only a few are kept.
 
-use std::io;
-
-use super::chunk::{LANES, Lane, StoredSend, Table, Totals, Written};
-use super::files::{FileSystem, StoreFile, read_full_at};
-use super::frame::{HEADER, Header, checksum};
-use super::log::{Held, Log, Segment, SegmentLane, StoreError, failed};
+use super::chunk::{LANES, Lane, StoredSend, Table, Totals};
+use super::error::{StoreError, failed};
+use super::files::{ATTEMPTS, FileSystem};
+use super::frame::HEADER;
+use super::index::{Chunk, Entry, Index, frame_end};
+use super::log::{Held, Log, Segment, SegmentLane};
 use super::segment::{Step, Walk};
 use crate::uplink::Uplink;
 
 /// Number of indices that are kept. Two lanes may be read alternately.
 const KEPT: usize = 2;
-
-/// How often a place is read before it counts as damaged.
-pub(super) const ATTEMPTS: u32 = 3;
-
-/// A send in an index.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub number: u64,
-    pub accepted: i64,
-    /// Where its chunk begins.
-    chunk: u32,
-    pub datapoints: u32,
-    pub bytes: u32,
-}
-
-impl Entry {
-    pub(super) fn totals(&self) -> Totals {
-        Totals::of_one(self.datapoints, self.bytes)
-    }
-
-    fn held(&self, segment: u64, lane: Lane) -> Held {
-        let Self { number, accepted, datapoints, bytes, .. } = *self;
-        Held::new(segment, lane, Written { number, accepted, datapoints, bytes, expires: 0 })
-    }
-}
-
-/// The sends of one segment.
-pub(super) struct Index<F> {
-    segment: u64,
-    file: F,
-    /// Where the part that is not indexed begins.
-    end: u64,
-    /// By lane, in the order of numbers.
-    pub lanes: [Vec<Entry>; LANES],
-}
-
-/// The chunk that was read last.
-struct Chunk {
-    segment: u64,
-    offset: u64,
-    payload: Vec<u8>,
-    table: Vec<u8>,
-}
-
-/// What was read last.
-pub(super) struct Cache<F> {
-    indices: Vec<Index<F>>,
-    chunk: Option<Chunk>,
-    /// The segment and place of the last failure, and the number of failures there.
-    failure: (u64, u64, u32),
-}
-
-impl<F> Default for Cache<F> {
-    fn default() -> Self {
-        Self { indices: Vec::new(), chunk: None, failure: (0, 0, 0) }
-    }
-}
-
-impl<F> Cache<F> {
-    /// Return the indices.
-    pub(super) fn indices(&self) -> &[Index<F>] {
-        &self.indices
-    }
-
-    /// Drop what belongs to a segment.
-    pub(super) fn forget(&mut self, segment: u64) {
-        self.indices.retain(|index| index.segment != segment);
-        self.chunk.take_if(|chunk| chunk.segment == segment);
-    }
-}
 
 /// Sends of one chunk, and the bytes of their datapoints.
 type Part = (Vec<StoredSend<Uplink>>, u64);
@@ -374,7 +304,7 @@ impl<F: FileSystem> Log<F> {
                 continue;
             };
             for entry in &wanted {
-                self.held.insert(entry.number, entry.held(run.segment, lane));
+                self.held.insert(entry.number, Held::new(run.segment, lane, entry.written()));
                 self.cursor[index] = entry.number + 1;
             }
             self.backlog[index].subtract(totals);
@@ -387,7 +317,7 @@ impl<F: FileSystem> Log<F> {
     fn entries(&self, run: Run) -> impl Iterator<Item = Entry> {
         let lane = run.lane.index();
         let (live, held) = (&self.live[lane], &self.held);
-        let index = self.cache.indices.iter().find(|index| index.segment == run.segment);
+        let index = self.cache.of(run.segment);
         let entries = index.map_or(&[][..], |index| &index.lanes[lane][run.first..]);
         entries.iter().filter(|entry| live.contains(entry.number) && !held.contains_key(&entry.number)).copied()
     }
@@ -469,7 +399,7 @@ impl<F: FileSystem> Log<F> {
     /// Set the acceptance time of the oldest released send of a segment, after its first sends changed.
     fn update_oldest(&mut self, segment: u64, lane: Lane) {
         let cursor = self.cursor[lane.index()];
-        let Some(index) = self.cache.indices.iter().find(|index| index.segment == segment) else { return };
+        let Some(index) = self.cache.of(segment) else { return };
         let first = index.lanes[lane.index()].partition_point(|entry| entry.number < cursor);
         let run = Run { lane, segment, first, number: cursor, until: u64::MAX };
         let oldest = self.entries(run).next().map(|entry| entry.accepted);
@@ -507,29 +437,15 @@ impl<F: FileSystem> Log<F> {
                 if indices.len() >= KEPT {
                     indices.remove(0);
                 }
-                let mut index = Index { segment, file, end: 0, lanes: Default::default() };
-                for (lane, entries) in index.lanes.iter_mut().enumerate() {
-                    let sends = self.segments.get(&segment).map_or(0, |segment| segment.lanes[lane].summary.all.sends);
-                    // A row of a table has seven bytes or more, whatever a damaged footer says.
-                    entries.reserve_exact(usize::try_from(sends.min(length / 7)).unwrap_or(0));
-                }
-                index
+                let sends = self.segments.get(&segment).map_or([0; LANES], Segment::sends);
+                Index::new(segment, file, length, sends)
             }
         };
-        let counts = [index.lanes[0].len(), index.lanes[1].len()];
-        let mut found = self.extend(&mut index, length, false);
-        if found.is_err() && self.failed_too_often(segment, index.end) {
-            index.lanes.iter_mut().zip(counts).for_each(|(lane, count)| lane.truncate(count));
-            found = self.extend(&mut index, length, true);
-        }
-        let bad = match found {
-            Ok(bad) => bad,
-            Err(error) => return Err(failed("cannot read", &path)(error)),
-        };
-        index.end = length;
-        for lane in &mut index.lanes {
-            lane.sort_by_key(|entry| entry.number);
-        }
+        let voids = self.voids.get(&segment);
+        let bad = index.extend(length, voids, false).or_else(|error| {
+            if self.cache.failed_too_often(segment, index.end) { index.extend(length, voids, true) } else { Err(error) }
+        });
+        let bad = bad.map_err(failed("cannot read", &path))?;
         for &(start, end) in &bad {
             self.set_aside(segment, Some(&index.file), start, end);
         }
@@ -543,28 +459,6 @@ impl<F: FileSystem> Log<F> {
             self.recount(slot);
         }
         Ok(slot)
-    }
-
-    fn extend(&self, index: &mut Index<F::File>, length: u64, around: bool) -> io::Result<Vec<(u64, u64)>> {
-        let voids = self.voids.get(&index.segment);
-        let mut walk = Walk::new(&index.file, index.segment, index.end..length, voids, false);
-        walk.around = around;
-        let mut bad = Vec::new();
-        while let Some(step) = walk.step()? {
-            match step {
-                Step::Frame(offset, Header { kind, .. }) => {
-                    let Some(lane) = kind.lane() else { continue };
-                    let lane = &mut index.lanes[lane.index()];
-                    let before = lane.len();
-                    if index_chunk(&walk.table, offset, lane).is_none() {
-                        lane.truncate(before);
-                        bad.push((offset, offset + walk.table.len() as u64));
-                    }
-                }
-                Step::Bad(start, end) => bad.push((start, end)),
-            }
-        }
-        Ok(bad)
     }
 
     /// Count the unsettled sends of a segment again after damage, by its index.
@@ -596,17 +490,6 @@ impl<F: FileSystem> Log<F> {
         self.recount(self.cache.indices.len() - 1);
     }
 
-    /// Whether reading at a place failed so often that it counts as damaged.
-    fn failed_too_often(&mut self, segment: u64, offset: u64) -> bool {
-        let failure = &mut self.cache.failure;
-        if (failure.0, failure.1) == (segment, offset) {
-            failure.2 += 1;
-        } else {
-            *failure = (segment, offset, 1);
-        }
-        failure.2 >= ATTEMPTS
-    }
-
     /// Decode some sends of a chunk. `None` if the chunk is damaged.
     fn decode(
         &mut self,
@@ -615,63 +498,15 @@ impl<F: FileSystem> Log<F> {
         wanted: &[Entry],
     ) -> Result<Option<Vec<StoredSend<Uplink>>>, StoreError> {
         if self.cache.chunk.as_ref().is_none_or(|chunk| (chunk.segment, chunk.offset) != (segment, offset)) {
-            let Some(index) = self.cache.indices.iter().find(|index| index.segment == segment) else { return Ok(None) };
-            match read_chunk(&index.file, segment, offset) {
-                Ok(Some((payload, table))) => self.cache.chunk = Some(Chunk { segment, offset, payload, table }),
+            let Some(index) = self.cache.of(segment) else { return Ok(None) };
+            match Chunk::read(&index.file, segment, offset) {
+                Ok(Some(chunk)) => self.cache.chunk = Some(chunk),
                 Ok(None) => return Ok(None),
-                Err(_) if self.failed_too_often(segment, offset) => return Ok(None),
+                Err(_) if self.cache.failed_too_often(segment, offset) => return Ok(None),
                 Err(error) => return Err(failed("cannot read", &self.file(segment))(error)),
             }
         }
         let Some(chunk) = &self.cache.chunk else { return Ok(None) };
-        Ok(sends_of(chunk, wanted))
+        Ok(chunk.sends(wanted))
     }
-}
-
-fn sends_of(chunk: &Chunk, wanted: &[Entry]) -> Option<Vec<StoredSend<Uplink>>> {
-    let mut table = Table::new(&chunk.table)?;
-    let mut sends = Vec::with_capacity(wanted.len());
-    for entry in wanted {
-        while table.next_row()??.number != entry.number {}
-        sends.push(table.send(&chunk.payload)?);
-    }
-    Some(sends)
-}
-
-/// Append the sends of a chunk to an index.
-fn index_chunk(table: &[u8], offset: u64, entries: &mut Vec<Entry>) -> Option<()> {
-    let mut rows = Table::new(table)?;
-    let chunk = u32::try_from(offset).ok()?;
-    while let Some(row) = rows.next_row() {
-        let row = row?;
-        let (number, accepted, datapoints, bytes) = (row.number, row.accepted, row.datapoints, row.bytes);
-        entries.push(Entry { number, accepted, chunk, datapoints, bytes });
-    }
-    Some(())
-}
-
-fn header_at(file: &impl StoreFile, segment: u64, offset: u64) -> io::Result<Option<Header>> {
-    let mut bytes = [0; HEADER];
-    read_full_at(file, &mut bytes, offset)?;
-    Ok(Header::from_bytes(&bytes, segment, offset))
-}
-
-fn frame_end(file: &impl StoreFile, segment: u64, offset: u64) -> Option<u64> {
-    header_at(file, segment, offset).ok().flatten().map(|header| offset + header.frame_length())
-}
-
-/// Read and check the payload and the table of a chunk.
-fn read_chunk(file: &impl StoreFile, segment: u64, offset: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let Some(header) = header_at(file, segment, offset)? else { return Ok(None) };
-    // It was in the file when the index was made.
-    if offset + header.frame_length() > file.length()? {
-        return Ok(None);
-    }
-    let mut payload = vec![0; header.payload as usize];
-    let mut table = vec![0; header.table as usize];
-    let start = offset + HEADER as u64;
-    let complete = read_full_at(file, &mut payload, start)? == payload.len()
-        && read_full_at(file, &mut table, start + payload.len() as u64)? == table.len();
-    let sound = checksum(&payload) == header.payload_checksum && checksum(&table) == header.table_checksum;
-    Ok((complete && sound).then_some((payload, table)))
 }

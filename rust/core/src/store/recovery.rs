@@ -9,10 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::chunk::{LANES, Lane, Table, Totals, Written};
+use super::error::{StoreError, failed};
 use super::files::{FileSystem, StoreFile, read_full_at, write_all_at};
 use super::frame::{Header, Kind, MARKER};
 use super::intervals::IntervalSet;
-use super::log::{Log, Segment, Settings, StoreError, add_live, failed};
+use super::log::{Log, Segment, Settings, add_live};
 use super::segment::{
     End, FORMAT, Head, LaneSummary, Listed, Step, Walk, file_name, number_of, number_of_tombstone, read_footer,
 };
@@ -383,7 +384,7 @@ impl<F: FileSystem> Log<F> {
             }
             if partly {
                 let slot = self.index_surely(number)?;
-                let index = &self.cache.indices()[slot];
+                let index = &self.cache.indices[slot];
                 let Some(segment) = self.segments.get_mut(&number) else { continue };
                 for lane in 0..LANES {
                     let live = index.lanes[lane].iter().filter(|entry| self.live[lane].contains(entry.number));

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::chunk::{LANES, Lane, Totals, Written};
-use super::files::{StoreFile, read_full_at};
+use super::files::{ATTEMPTS, StoreFile, read_full_at};
 use super::frame::{HEADER, Header, Kind, MARKER, checksum};
 use super::intervals::IntervalSet;
-use super::reading::ATTEMPTS;
 use super::wire::{Reader, put, put_bytes, put_intervals, put_signed};
 
 /// The version of the format of heads, frames and chunks, the only one that this module reads.

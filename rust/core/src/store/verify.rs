@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::chunk::{Lane, Table, Totals};
+use super::error::{StoreError, failed};
 use super::files::{FileSystem, read_full_at};
 use super::frame::HEADER;
-use super::log::{Log, StoreError, failed};
+use super::log::Log;
 use super::segment::{Step, Walk, file_name};
 use crate::points::Points;
 
