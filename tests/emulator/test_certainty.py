@@ -92,7 +92,7 @@ async def test_parts_of_a_message_that_was_lost_are_unknown():
             if publish.topic != TELEMETRY:
                 return None
             parts.append(publish)
-            return Verdict.ignore() if len(parts) > 1 else Verdict.refuse(0x99)
+            return Verdict.ignore() if len(parts) > 1 else Verdict.refuse(0x87)
 
         client = make_client(emulator, reconnect_delay_min=0.1, reconnect_delay_max=0.1, max_inflight_messages=2)
         await client.connect()
@@ -103,7 +103,7 @@ async def test_parts_of_a_message_that_was_lost_are_unknown():
         await until(lambda: len(parts) > 2)
         await client.stop(timeout=0)
     assert {(await future).certainty for future in futures} == {Certainty.UNKNOWN}
-    assert {(await future).reason_code for future in futures} == {0x99, -1}
+    assert {(await future).reason_code for future in futures} == {0x87, -1}
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])

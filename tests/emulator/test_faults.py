@@ -226,7 +226,7 @@ async def test_defect_02_contract_9_nothing_is_resent_on_a_live_connection(emula
     await client.stop()
 
 
-FINAL = [0x80, 0x83, 0x87, 0x90, 0x91, 0x95, 0x99]
+FINAL = [0x83, 0x87, 0x90, 0x91, 0x95, 0x99]
 
 
 @pytest.mark.parametrize("code", FINAL)
@@ -318,6 +318,40 @@ async def test_a_refused_payload_with_several_devices_is_resent_in_parts(emulato
     assert_sum(client)
     assert len(stored(emulator.device("good"))) == len(stored(emulator.device("fine"))) == 200
     assert "bad" not in emulator.devices or stored(emulator.device("bad")) == {}
+    await client.stop()
+
+
+@pytest.mark.parametrize("code", [0x83, 0x95, 0x99])
+@pytest.mark.parametrize("send", ["send_timeseries", "send_attributes"])
+async def test_a_refused_payload_with_several_sends_is_resent_in_parts(emulator, code, send):
+    """Only the send with the bad value is rejected, for example with a string that is longer than the platform allows."""
+    emulator.on_publish = lambda publish: Verdict.refuse(code) if b"bad" in publish.payload else None
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    values = ["bad" if number == 17 else number for number in range(40)]
+    calls = [asyncio.create_task(getattr(client, send)({f"k{number}": value})) for number, value in enumerate(values)]
+    results = await asyncio.gather(*calls)
+    assert [result.reason_code for result in results] == [code if value == "bad" else 0 for value in values]
+    assert client.statistics.rejected_by_reason == {code: 1}
+    assert client.statistics.messages_acknowledged > 1
+    assert_sum(client)
+    device = emulator.device("device")
+    arrived = {point.key for point in device.telemetry} | set(device.attributes)
+    assert arrived == {f"k{number}" for number in range(40)} - {"k17"}
+    await client.stop()
+
+
+async def test_a_send_in_a_refused_message_and_another_one_is_delivered(emulator):
+    """The second part of a large send is in one message with the bad send."""
+    emulator.on_publish = lambda publish: Verdict.refuse(0x99) if b"bad" in publish.payload else None
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    limit = client.max_payload_size
+    large = {f"k{number}": "x" * 500 for number in range(limit // 500 + 10)}
+    calls = [asyncio.create_task(client.send_timeseries(data)) for data in (large, {"a": "bad"})]
+    good, bad = await asyncio.gather(*calls)
+    assert (good.reason_code, good.datapoints_count) == (0, len(large))
+    assert (bad.reason_code, bad.datapoints_count) == (0x99, 1)
     await client.stop()
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from engine_parts import engine_of
-from tb_mqtt_client import DeviceClient, GatewayClient
+from tb_mqtt_client import Certainty, DeviceClient, GatewayClient
 from tb_mqtt_client.emulator import ConnectVerdict, Verdict
 from tb_mqtt_client.entities.data.claim_request import ClaimRequest
 from tb_mqtt_client.service.delivery.suspects import STRIKES
@@ -72,6 +72,54 @@ async def test_a_bad_sub_device_is_found_among_others(emulator, make):
         async with asyncio.timeout(SOME_TIME):
             results = await asyncio.gather(*futures)
     assert [result.reason_code for result in results] == [0x80 if number == 3 else 0 for number in range(10)]
+
+
+async def send_of_ten_devices(client, bad=None):
+    """Return the results of a send for each device."""
+    sessions = [(await client.connect_device(f"device {number}", wait_for_publish=True))[0] for number in range(10)]
+    futures = [
+        await client.send_device_timeseries(session, {"a": POISON if number == bad else number}, wait_for_publish=False)
+        for number, session in enumerate(sessions)
+    ]
+    async with asyncio.timeout(SOME_TIME):
+        return await asyncio.gather(*futures)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_data_arrives_although_the_platform_failed_to_take_it(emulator, make, closes):
+    """While its message queue is away, the platform refuses data of sub-devices with 0x80 and closes the connection."""
+    failures = iter(range(15))
+    emulator.on_publish = lambda publish: (
+        Verdict.refuse(0x80, closes=closes)
+        if publish.topic == "v1/gateway/telemetry" and next(failures, None) is not None
+        else None
+    )
+    async with make(GatewayClient, "GATEWAY") as client:
+        results = await send_of_ten_devices(client)
+    assert next(failures, None) is None
+    assert {result.reason_code for result in results} == {0}
+    assert client.statistics.rejected == 0
+    assert client.statistics.backpressure_pauses > 1
+    for number in range(10):
+        assert [point.value for point in emulator.device(f"device {number}").telemetry] == [number]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_data_is_rejected_if_the_platform_fails_only_for_it(emulator, make, closes):
+    emulator.on_publish = judge_poison(Verdict.refuse(0x80, closes=closes))
+    async with make(GatewayClient, "GATEWAY") as client:
+        session, _ = await client.connect_device("another", wait_for_publish=True)
+
+        async def send_other_data():
+            while not sending.done():
+                await client.send_device_timeseries(session, {"b": 1})
+
+        sending = asyncio.create_task(send_of_ten_devices(client, bad=3))
+        await send_other_data()
+        results = await sending
+    assert [result.reason_code for result in results] == [0x80 if number == 3 else 0 for number in range(10)]
+    assert results[3].certainty is Certainty.UNKNOWN
+    assert client.statistics.rejected == 1
 
 
 async def test_a_suspect_is_published_after_the_announcement_of_its_device(emulator, make):

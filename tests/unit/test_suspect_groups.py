@@ -205,3 +205,32 @@ async def test_a_suspect_can_be_removed_but_not_during_its_trial():
     sends.suspects.end()
     assert sends.suspects.clear() == [second]
     assert sends.suspects.is_empty()
+
+
+def test_a_message_is_to_blame_for_a_failure_if_others_are_taken_for_a_minute():
+    sends = Sends()
+    item = sends.item([1])
+    blamed = []
+    for _ in range(5):
+        blamed.append((sends.suspects.blames(item), item.strikes))
+        sends.now += 25
+    assert blamed == [(False, 0), (False, 1), (False, 2), (True, 3), (True, 4)]
+
+
+def test_a_message_is_not_to_blame_in_less_than_a_minute():
+    sends = Sends()
+    item = sends.item([1])
+    for _ in range(10):
+        assert not sends.suspects.blames(item)
+        sends.now += 6
+    assert sends.suspects.blames(item)
+
+
+def test_no_message_is_to_blame_while_the_server_takes_no_other():
+    sends = Sends()
+    sends.others = itertools.repeat(7)
+    item = sends.item([1])
+    for _ in range(100):
+        assert not sends.suspects.blames(item)
+        sends.now += 60
+    assert item.strikes == 0

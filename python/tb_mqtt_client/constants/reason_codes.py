@@ -92,7 +92,12 @@ FIRST_FAILURE: Final = 0x80
 """The lowest reason code of MQTT 5 that is a failure (section 2.4)."""
 
 QUOTA_REFUSALS: Final = frozenset({ReasonCode.MESSAGE_RATE_TOO_HIGH, ReasonCode.QUOTA_EXCEEDED})
-"""Refusals of a PUBLISH that are temporary: the client publishes it again when the limits allow it. All others are final."""
+"""Refusals of a PUBLISH that are temporary: the client publishes it again when the limits allow it."""
+
+DATA_REFUSALS: Final = frozenset(
+    {ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, ReasonCode.PACKET_TOO_LARGE, ReasonCode.PAYLOAD_FORMAT_INVALID}
+)
+"""Refusals of a PUBLISH for something in its payload: a part of its data may be accepted."""
 
 BLAMING_DISCONNECTS: Final = frozenset(
     {

@@ -92,14 +92,14 @@ class ClientFailed(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True)
 class PublishingPaused(ConnectionEvent):
-    """The server enforced a limit, and the client publishes nothing for a while."""
+    """The server enforced a limit or failed to take a message, and the client publishes nothing for a while."""
 
     seconds: float
     """Seconds until publishing continues."""
     reason: str
     """What the server did."""
     limit: str
-    """The limit that was probably exceeded."""
+    """The limit that was probably exceeded, or that there was none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A pause of all publishing, after the server refused a message for a quota."""
+"""A pause of all publishing, after the server refused a message for a quota or failed to take it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LONGEST_DELAY = 60.0
 """Seconds of the longest pause, unless the first one is longer."""
 UNKNOWN_LIMIT = "one that the server did not announce, such as the tenant's"
 """In place of a limit's name."""
+NO_LIMIT = "none: its message queue or its database may be away"
+"""In place of a limit's name, after a failure of the server."""
 
 
 def _ignore(_seconds: float, _cause: str, _limit: str) -> None: ...
@@ -24,7 +26,7 @@ class BackpressureController:
     """Pauses that double while the server refuses all messages.
 
     The learned limits decide how fast publishing continues afterwards. A pause is for quotas for which no rate is slow enough,
-    because they are used up for hours, such as the API usage of a tenant.
+    because they are used up for hours, such as the API usage of a tenant, and for failures of the server.
     """
 
     def __init__(
@@ -70,6 +72,14 @@ class BackpressureController:
             limit: The limit that was probably exceeded.
         """
         self._pause(delay_seconds, "the server ended the connection for a limit", limit)
+
+    def notify_failure(self, delay_seconds: float | None = None) -> None:
+        """Pause, because the server failed while it processed a message.
+
+        Args:
+            delay_seconds: The length of this pause, in place of the growing one.
+        """
+        self._pause(delay_seconds, "the server failed to take a message", NO_LIMIT)
 
     def notify_acknowledged(self) -> None:
         """Start over with the length of the first pause: the server accepts messages."""

@@ -14,6 +14,7 @@ from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, OccasionalLog, get_logger
 from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.constants.reason_codes import (
+    DATA_REFUSALS,
     LIMITING_DISCONNECTS,
     QUOTA_REFUSALS,
     ReasonCode,
@@ -78,8 +79,9 @@ class Outcomes:
         self._log = OccasionalLog(logger)
         self.suspects: Suspects = Suspects(self._halve, lambda: counter.messages_acknowledged)
         """Messages that may have ended a connection."""
-        self._quota_refusal = False
-        """Whether the server refused a message of this session for a quota, after which it ends the connection."""
+        self._refused_for_now = False
+        """Whether the server refused a message of this session for a quota or for a failure of its own, after which it ends the
+        connection."""
         self._quota_notice = False
         """Whether the server sent a notice about a quota. Servers before 4.2.1 do that instead of refusing a message."""
         self._clock = clock
@@ -108,12 +110,12 @@ class Outcomes:
             # the platform would end the connection (docs/platform_contract.md, section 4).
             self._receipts.resolve(item, reason_code)
         elif reason_code in QUOTA_REFUSALS:
-            self._refused_for_now(item, reason_code)
-        elif self._send_refused_in_parts(item):
+            self._over_quota(item, reason_code)
+        elif self._send_refused_in_parts(item, reason_code):
             self._counter.take_back(item.datapoints, item.superseded)
-            logger.debug(
-                "%r was refused (%s): the data of its devices is sent one device at a time", item, reason_name(reason_code)
-            )
+            logger.debug("%r was refused (%s): its data is sent again in parts", item, reason_name(reason_code))
+        elif item.has_datapoints and reason_code == ReasonCode.UNSPECIFIED_ERROR and not self.suspects.blames(item):
+            self._failed_for_now(item, reason_code)
         else:
             self._refused(item, reason_code)
 
@@ -122,12 +124,20 @@ class Outcomes:
         self._quota_notice = True
         self._admission.backpressure.notify_quota_exceeded()
 
-    def _send_refused_in_parts(self, item: WorkItem) -> bool:
-        item.note_refused()
-        return self.send_in_parts(item)
+    def _send_refused_in_parts(self, item: WorkItem, reason_code: int) -> bool:
+        """Replace a refused message by one for each device, or that of one device by its halves, as far as that may help.
 
-    def _refused_for_now(self, item: WorkItem, reason_code: int) -> None:
-        self._quota_refusal = True
+        Otherwise bad data of one send would also cost the sends whose data is in the same message.
+        """
+        item.note_refused()
+        if item.devices > 1 or reason_code not in DATA_REFUSALS:
+            return self.send_in_parts(item)
+        halves = self._halve(item, False)
+        self._retry.put(halves)
+        return bool(halves)
+
+    def _over_quota(self, item: WorkItem, reason_code: int) -> None:
+        self._refused_for_now = True
         item.note_refused()
         self._admission.refused(item, f"PUBACK {reason_name(reason_code)}")
         limit = self._admission.likely_limit(item)
@@ -141,6 +151,19 @@ class Outcomes:
             self._publish_service_again(item)
         else:
             self._receipts.resolve(item, reason_code)
+
+    def _failed_for_now(self, item: WorkItem, reason_code: int) -> None:
+        self._refused_for_now = True
+        item.note_failed()
+        text = "The platform failed to take %r, and it is sent again: %s"
+        self._log.warn_of(("failed", reason_code), text, item, reason_name(reason_code))
+        self._admission.backpressure.notify_failure()
+        self._counter.take_back(item.datapoints, item.superseded)
+        if item.strikes and self.suspects.free_places():
+            # The platform also ends the connection of a gateway: the message must not hold up the others again and again.
+            self.suspects.add([item], self.suspects.interval)
+        else:
+            self._retry.put([item])
 
     def _refused(self, item: WorkItem, reason_code: int) -> None:
         text = "The platform rejected %r: %s"
@@ -171,7 +194,7 @@ class Outcomes:
             self._reject(self.suspects.failed(end), end)
             if is_suspicious(end):
                 items = self._without_suspects(items, end)
-        self._quota_refusal = self._quota_notice = False
+        self._refused_for_now = self._quota_notice = False
         self._last_of_qos_0 = None
         uplinks = [item for item in items if item.has_datapoints]
         if uplinks:
@@ -181,7 +204,7 @@ class Outcomes:
 
     def _is_for_limit(self, items: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether the connection ended because a limit was exceeded; if so, learn that limit."""
-        if self._quota_refusal:
+        if self._refused_for_now:
             return True
         if end.expected:
             return False
@@ -226,13 +249,13 @@ class Outcomes:
 
     def _is_for_known_announcement(self, items: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether an announcement that ended connections before was in flight, and is the likeliest cause of this end."""
-        if self._quota_refusal or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
+        if self._refused_for_now or self._quota_notice or end.expected or isinstance(end.error, TimeoutError):
             return False
         return any(map(ends_connections, items)) and (is_suspicious(end) or end.reason_code in LIMITING_DISCONNECTS)
 
     def _may_be_for_announcement(self, items: list[WorkItem], end: SessionEnd) -> bool:
         """Return whether announcements are as likely as a limit to be the reason for the end of the connection."""
-        if self._quota_refusal or self._quota_notice or end.expected:
+        if self._refused_for_now or self._quota_notice or end.expected:
             return False
         over_limit = over_limit_candidates(items, end.reason_code)
         return not over_limit or over_limit[0].is_announcement

@@ -3,7 +3,8 @@
 The rule: problems of the server never reject data. A message is rejected only if it repeatedly ends the connection while it is the
 only one in flight, in sessions in which the server acknowledges other messages, over at least a minute. All other messages are
 published meanwhile. A message with datapoints is rejected only if other messages with datapoints were acknowledged since it became
-a suspect: a server that has lost its message queue or its database still acknowledges requests and announcements.
+a suspect: a server that has lost its message queue or its database still acknowledges requests and announcements. The same is
+true for a message that the server refuses for a failure of its own.
 """
 
 from __future__ import annotations
@@ -117,10 +118,25 @@ class Suspects:
                 self.groups.remove(group)
         return left
 
-    def add(self, items: list[WorkItem]) -> None:
-        """Make one group of messages that were in flight together."""
+    def add(self, items: list[WorkItem], seconds: float = 0.0) -> None:
+        """Make one group of messages that were in flight together; its trial begins after some seconds at the earliest."""
         if items:
-            self._append(Group(items, data_before=self._data_acknowledged()))
+            self._append(Group(items, not_before=self._clock() + seconds, data_before=self._data_acknowledged()))
+
+    def blames(self, item: WorkItem) -> bool:
+        """Count a refusal of a message for a failure of the server; return whether the message is the cause of it.
+
+        The platform refuses data of sub-devices in this way while its message queue is away, and whenever something unexpected
+        happens (docs/platform_contract.md, section 4). The message is the cause if the server has taken other data between several
+        such refusals, over at least a minute.
+        """
+        now, acknowledged = self._clock(), self._data_acknowledged()
+        if item.first_failure is None:
+            item.first_failure = now
+        elif acknowledged > item.data_before:
+            item.strikes += 1
+        item.data_before = acknowledged
+        return item.strikes >= STRIKES and now - item.first_failure >= self.interval * (STRIKES - 1)
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message that matches and is not in flight; ``None`` if none does."""

@@ -46,6 +46,12 @@ class WorkItem:
     """Whether the message is published again if its connection ends before the acknowledgement."""
     losses = 0
     """Connections that ended while the message was in flight, and possibly because of it."""
+    strikes = 0
+    """Refusals for a failure of the platform that the message may have caused, see `Suspects.blames`."""
+    first_failure: float | None = None
+    """Monotonic seconds of the first refusal for a failure of the platform."""
+    data_before = 0
+    """The number of messages with datapoints that the server had acknowledged at the last of these refusals."""
     certainty: Certainty = Certainty.NEVER_SENT
     """What earlier publishes of the message, or of the one that it is a part of, mean for the data. A publish in flight does not
     change this, because its outcome will."""
@@ -116,6 +122,10 @@ class WorkItem:
             self.certainty = Certainty.UNKNOWN
         elif self.certainty is Certainty.NEVER_SENT:
             self.certainty = Certainty.REFUSED
+
+    def note_failed(self) -> None:
+        """Note that the platform failed while it processed the message."""
+        self.certainty = Certainty.UNKNOWN
 
     def result(self, reason_code: int) -> PublishResult:
         """Return the result of the message."""
