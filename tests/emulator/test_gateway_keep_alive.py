@@ -63,7 +63,9 @@ async def test_the_keep_alives_of_many_devices_share_a_message(emulator, start):
     for name in names:
         await announced(gateway, name)
     await until(wire, names)
-    assert len(wire.of("attributes")) < 20
+    messages = wire.of("attributes")
+    # The first devices may have their second turn before the last ones are announced.
+    assert len(messages) < sum(map(len, messages)) / 3
 
 
 @pytest.mark.parametrize("ending", ["disconnected", "deleted", "renamed"])
