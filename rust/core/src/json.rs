@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::numbers::{MAX_PLACES, Numbers, PLAIN};
-use crate::short::{HIGH, ONES, SHORT, any_marked, append_with, place};
+use crate::short::{SHORT, any_marked, append_with, place};
+use crate::small::{self, ROOM, Room, escaped};
 
 /// Deepest nesting of lists and dicts in one value.
 pub const MAX_DEPTH: usize = 128;
@@ -330,7 +331,7 @@ fn not_text<N: Node>(key: &N) -> Refusal {
 
 #[inline]
 fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Refusal> {
-    if write_reading(value, &mut out.bytes) {
+    if append_small(&mut out.bytes, |room| small::reading(value, room)) {
         return Ok(());
     }
     // One comparison answers two questions: whether it is finite, and whether the platform stores it as a number.
@@ -344,49 +345,6 @@ fn write_float(mut value: f64, out: &mut Output, depth: usize) -> Result<(), Ref
     }
     append_number(zmij::Buffer::new().format_finite(value), &mut out.bytes);
     Ok(())
-}
-
-/// Append a float that has at most four decimal places and not many digits before them, as most readings have. Return whether it was
-/// appended; no other float, NaN, infinity or zero is.
-///
-/// No two decimals of up to 15 digits are nearest to the same float, so the one that is found is the shortest form, without the zeros
-/// at its end.
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::float_cmp,
-    reason = "fewer than 10^15 units, and the comparison is the check"
-)]
-fn write_reading(value: f64, out: &mut Vec<u8>) -> bool {
-    const UNITS: u64 = 10_000;
-    const UNITS_IN_ONE: f64 = UNITS as f64;
-    const MOST_UNITS: f64 = 1e15;
-    let scaled = value * UNITS_IN_ONE;
-    if scaled.is_nan() || scaled.abs() >= MOST_UNITS {
-        return false;
-    }
-    let units = (scaled + 0.5_f64.copysign(scaled)) as i64;
-    if units == 0 || units as f64 / UNITS_IN_ONE != value {
-        return false;
-    }
-    let (whole, fraction) = (units.unsigned_abs() / UNITS, units.unsigned_abs() % UNITS);
-    let mut buffer = itoa::Buffer::new();
-    let whole = buffer.format(whole).as_bytes();
-    let digits =
-        [fraction / 1000, fraction / 100 % 10, fraction / 10 % 10, fraction % 10].map(|digit| b'0' + digit as u8);
-    let zeros =
-        if fraction % 100 == 0 { if fraction % 1000 == 0 { 3 } else { 2 } } else { usize::from(fraction % 10 == 0) };
-    append_with::<LONGEST_NUMBER>(out, |room| {
-        room[0] = b'-';
-        let sign = usize::from(units < 0);
-        place(whole, room, sign);
-        let point = sign + whole.len();
-        room[point] = b'.';
-        room[point + 1..point + 5].copy_from_slice(&digits);
-        point + 5 - zeros
-    });
-    true
 }
 
 #[inline]
@@ -408,7 +366,18 @@ fn write_unusual_short_float(value: f32, out: &mut Output, depth: usize) -> Resu
 /// Append an integer as digits.
 #[inline]
 pub fn write_int(value: i64, out: &mut Vec<u8>) {
-    append_number(itoa::Buffer::new().format(value), out);
+    if !append_small(out, |room| small::int(value, room)) {
+        append_number(itoa::Buffer::new().format(value), out);
+    }
+}
+
+/// Append what `place` puts into a room. Return whether it is anything.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+fn append_small(out: &mut Vec<u8>, place: impl FnOnce(&mut Room) -> usize) -> bool {
+    let start = out.len();
+    append_with::<ROOM>(out, place);
+    out.len() > start
 }
 
 /// Append the text of a number, which has at most 24 bytes.
@@ -440,16 +409,6 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(bytes);
         out.push(b'"');
     }
-}
-
-/// Mark the bytes of a word that must be escaped.
-#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
-#[inline(always)]
-fn escaped(word: u64) -> u64 {
-    // Each difference sets the highest bit of a byte below a limit. A borrow comes only from a byte that is marked itself.
-    let control_or_quote = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
-    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-    (control_or_quote | backslash) & !word & HIGH
 }
 
 #[cold]

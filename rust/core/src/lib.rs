@@ -22,6 +22,7 @@ pub mod points;
 pub mod repack;
 pub mod short;
 pub mod sink;
+pub mod small;
 pub mod store;
 #[cfg(feature = "arrow")]
 pub mod table;

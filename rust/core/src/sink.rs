@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::group::{Around, DeviceView, Kind};
 use crate::json::write_int;
 use crate::points::{Point, PointIter, Points, PointsBuilder, Timestamp, TooLarge};
+use crate::short::append_with;
+use crate::small::{self, ROOM};
 use crate::uplink::{Extras, Identity, Uplink};
 
 /// The brackets of a payload.
@@ -38,7 +40,7 @@ impl Layout {
             (Kind::Attributes, _) => return 0,
             (Kind::Timeseries, None) => 2,
             (Kind::Timeseries, Some(millis)) => {
-                let digits = itoa::Buffer::new().format(millis).len();
+                let digits = digits_of(millis);
                 RECORD_OPEN.len() + digits + RECORD_VALUES.len() + 2
             }
         };
@@ -56,6 +58,42 @@ impl Layout {
 pub const RECORD_OPEN: &[u8] = b"{\"ts\":";
 /// Text after the timestamp of a record.
 pub const RECORD_VALUES: &[u8] = b",\"values\":{";
+
+/// Return the number of bytes of a timestamp.
+#[inline]
+fn digits_of(millis: i64) -> usize {
+    // Times from the year 2001 on, and before 2286.
+    if (1_000_000_000_000..10_000_000_000_000).contains(&millis) {
+        return 13;
+    }
+    itoa::Buffer::new().format(millis).len()
+}
+
+/// Append the text before the points of a record with a timestamp.
+#[inline]
+fn write_record_start(millis: i64, first: bool, out: &mut Vec<u8>) {
+    const OPEN: usize = RECORD_OPEN.len();
+    const VALUES: usize = RECORD_VALUES.len();
+    let comma = usize::from(!first);
+    let mut room = [0; ROOM];
+    let digits = small::int(millis, &mut room);
+    if digits == 0 {
+        out.extend_from_slice(if first { b"" } else { b"," });
+        out.extend_from_slice(RECORD_OPEN);
+        write_int(millis, out);
+        out.extend_from_slice(RECORD_VALUES);
+        return;
+    }
+    append_with::<{ 1 + OPEN + ROOM + VALUES }>(out, |start| {
+        start[0] = b',';
+        start[comma..comma + OPEN].copy_from_slice(RECORD_OPEN);
+        let at = comma + OPEN;
+        start[at..at + ROOM].copy_from_slice(&room);
+        let values = at + digits;
+        start[values..values + VALUES].copy_from_slice(RECORD_VALUES);
+        values + VALUES
+    });
+}
 
 /// Receives the records of one payload after another.
 pub trait Sink<'a> {
@@ -118,15 +156,9 @@ impl<'a, T, F: FnMut(&[u8]) -> T> Sink<'a> for JsonSink<F> {
         let timestamp = around.timestamp.millis();
         let out = &mut self.out;
         if self.layout.kind == Kind::Timeseries {
-            if !first {
-                out.push(b',');
-            }
-            if let Some(millis) = timestamp {
-                out.extend_from_slice(RECORD_OPEN);
-                write_int(millis, out);
-                out.extend_from_slice(RECORD_VALUES);
-            } else {
-                out.push(b'{');
+            match timestamp {
+                Some(millis) => write_record_start(millis, first, out),
+                None => out.extend_from_slice(if first { b"{" } else { b",{" }),
             }
         }
         for point in points {

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, StringViewArray};
 use proptest::prelude::*;
+use serde_json::Value;
 use tb_mqtt_core::points::PointsBuilder;
 use tb_mqtt_core::table::{DeviceRows, Roles, Table};
 
@@ -80,7 +81,78 @@ fn errors_name_the_column_and_the_row_of_the_table() {
     assert_eq!(refusal, "ts: the table has no column \"t\"; its columns: a");
 }
 
+/// Numbers as devices have them, and any others.
+fn floats() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        (-1_000_000_000_000_i64..1_000_000_000_000, 0..7_u32).prop_map(|(units, places)| {
+            #[expect(clippy::cast_precision_loss, reason = "decimals are wanted, not exact numbers")]
+            let units = units as f64;
+            units / f64::from(10_u32.pow(places))
+        }),
+        prop::num::f64::NORMAL | prop::num::f64::ZERO,
+    ]
+}
+
 proptest! {
+    #[test]
+    fn values_of_all_lengths_are_written_as_json(
+        rows in prop::collection::vec(
+            (
+                prop::option::of(floats()),
+                prop::option::of(prop_oneof![any::<i64>(), -100_000_000_i64..100_000_000, -20_i64..20]),
+                prop::option::of(prop_oneof!["[a-z\"\\\\\n\u{e9}\u{20ac}]{0,40}", "[ -~]{0,14}"]),
+                prop::option::of(any::<bool>()),
+            ),
+            1..30,
+        ),
+        cut in 0..5_usize,
+        key_length in 1..60_usize,
+    ) {
+        let long_key = "k".repeat(key_length);
+        let texts: Vec<Option<&str>> = rows.iter().map(|row| row.2.as_deref()).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("t", ints((TS..).take(rows.len()))),
+            ("f", Arc::new(rows.iter().map(|row| row.0).collect::<Float64Array>())),
+            ("i", Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>())),
+            ("s", Arc::new(StringArray::from(texts.clone()))),
+            ("w", Arc::new(StringViewArray::from(texts))),
+            (&long_key, Arc::new(rows.iter().map(|row| row.3).collect::<BooleanArray>())),
+        ];
+        // A slice has its values somewhere inside of the memory of its columns.
+        let cut = cut.min(rows.len() - 1);
+        let batch = batch(columns).slice(cut, rows.len() - cut);
+        let table = Table::new(&batch.schema(), roles()).expect("columns of these types can be sent");
+        let mut builder = PointsBuilder::default();
+        let parts = table.encode(&batch, 0..batch.num_rows(), 0, &mut builder, false).expect("a sound table");
+        let points = parts.iter().flat_map(|part| part.points.iter());
+        let found: Vec<(i64, String)> = points
+            .map(|(ts, point)| (ts.millis().unwrap_or_default(), String::from_utf8_lossy(point.bytes()).into_owned()))
+            .collect();
+        let mut expected = Vec::new();
+        for ((float, int, text, flag), ts) in rows.iter().zip(TS..).skip(cut) {
+            let json = [
+                ("f", float.map(Value::from)),
+                ("i", int.map(Value::from)),
+                ("s", text.clone().map(Value::from)),
+                ("w", text.clone().map(Value::from)),
+                (&long_key, flag.map(Value::from)),
+            ];
+            expected.extend(json.into_iter().filter_map(|(key, value)| Some((ts, key, value?))));
+        }
+        prop_assert_eq!(found.len(), expected.len());
+        for ((found_ts, point), (ts, key, value)) in found.iter().zip(expected) {
+            prop_assert_eq!(*found_ts, ts);
+            let json = point.strip_prefix(&format!("\"{key}\":")).and_then(|rest| rest.strip_suffix(','));
+            let json = json.expect("a point of the key");
+            if value.is_f64() {
+                // The same float; which of its forms is the shortest is tested with the writer of floats.
+                prop_assert_eq!(serde_json::from_str::<Value>(json).expect("a number"), value);
+            } else {
+                prop_assert_eq!(json, value.to_string());
+            }
+        }
+    }
+
     #[test]
     fn parts_have_the_same_points_for_each_device(
         devices in prop::collection::vec(prop::sample::select(vec!["x", "y", "z"]), 1..40),

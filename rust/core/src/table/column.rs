@@ -9,15 +9,21 @@ use arrow_array::types::{
     Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, BooleanArray, LargeStringArray, StringArray, StringViewArray};
-use arrow_buffer::{NullBuffer, i256};
+use arrow_buffer::{ArrowNativeType, NullBuffer, i256};
 use arrow_schema::{DataType, TimeUnit};
 
 use super::time::{date, date_of_millis, long_times, moment, short_times, time_of_day, timestamps};
 use crate::json::{Node, Shape, Text};
+use crate::numbers::PLAIN;
+use crate::short::{SHORT, any_marked, place};
+use crate::small::{self, Room, escaped};
 
 /// The types of columns with values, for errors.
 pub(super) const SUPPORTED: &str = "numbers, decimals, booleans, text, dates, times, timestamps, and dictionaries, lists, structs \
                                     and maps of these, where maps have keys that are text";
+
+/// Room for a value that [`Column::place_longer`] places: a text of [`SHORT`] bytes in quotes.
+pub(super) const LONGER: usize = SHORT + 2;
 
 /// One column, or the parts of one.
 pub(super) struct Column<'a> {
@@ -107,14 +113,11 @@ impl<'a> Column<'a> {
     /// Whether a row has no value.
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
-        self.may_be_null && self.is_null_there(row)
+        self.may_be_null && (self.nulls.is_some_and(|nulls| nulls.is_null(row)) || self.refers_to_null(row))
     }
 
     #[inline(never)]
-    fn is_null_there(&self, row: usize) -> bool {
-        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            return true;
-        }
+    fn refers_to_null(&self, row: usize) -> bool {
         match &self.values {
             Values::Null => true,
             Values::Dictionary(parts) => parts[1].is_null(parts[0].index(row)),
@@ -144,6 +147,65 @@ impl<'a> Column<'a> {
             Values::Dictionary(parts) => parts[1].text(parts[0].index(row)),
             Values::Name(name) => Some(name),
             _ => None,
+        }
+    }
+
+    /// Place the JSON of a row that is not null, if it is short and easily made. Return its length, or 0.
+    #[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+    #[inline(always)]
+    pub fn place(&self, row: usize, room: &mut Room) -> usize {
+        match &self.values {
+            Values::Float64(numbers) => small::reading(numbers[row], room),
+            Values::Int64(numbers) => small::int(numbers[row], room),
+            Values::Text(texts) => {
+                let offsets = texts.value_offsets();
+                place_text(texts.value_data(), offsets[row].as_usize(), offsets[row + 1].as_usize(), room)
+            }
+            Values::Bool(values) => small::boolean(values.value(row), room),
+            Values::Int32(numbers) => small::int(numbers[row].into(), room),
+            Values::LargeText(texts) => {
+                let offsets = texts.value_offsets();
+                place_text(texts.value_data(), offsets[row].as_usize(), offsets[row + 1].as_usize(), room)
+            }
+            Values::TextView(texts) => place_view(texts.views()[row], room),
+            Values::Int16(numbers) => small::int(numbers[row].into(), room),
+            Values::Int8(numbers) => small::int(numbers[row].into(), room),
+            Values::UInt8(numbers) => small::int(numbers[row].into(), room),
+            Values::UInt16(numbers) => small::int(numbers[row].into(), room),
+            Values::UInt32(numbers) => small::int(numbers[row].into(), room),
+            _ => 0,
+        }
+    }
+
+    /// Place the JSON of a row that is not null, if it is a number or a text of not many bytes. Return its length, or 0.
+    #[inline(never)]
+    pub fn place_longer(&self, row: usize, room: &mut [u8; LONGER]) -> usize {
+        match &self.values {
+            Values::Float64(numbers) if PLAIN.contains(&numbers[row].abs()) => {
+                place_number(zmij::Buffer::new().format_finite(numbers[row]), room)
+            }
+            Values::Float32(numbers) if PLAIN.contains(&f64::from(numbers[row].abs())) => {
+                place_number(zmij::Buffer::new().format_finite(numbers[row]), room)
+            }
+            Values::Int64(numbers) => place_number(itoa::Buffer::new().format(numbers[row]), room),
+            Values::UInt64(numbers) if i64::try_from(numbers[row]).is_ok() => {
+                place_number(itoa::Buffer::new().format(numbers[row]), room)
+            }
+            Values::Text(_) | Values::LargeText(_) | Values::TextView(_) => match self.text(row).map(str::as_bytes) {
+                Some(text) if text.len() <= SHORT && !any_marked(text, escaped) => {
+                    room[0] = b'"';
+                    place(text, room, 1);
+                    room[text.len() + 1] = b'"';
+                    text.len() + 2
+                }
+                _ => 0,
+            },
+            Values::Dictionary(parts) => {
+                let (values, index) = (&parts[1], parts[0].index(row));
+                let length = room.first_chunk_mut().map_or(0, |room| values.place(index, room));
+                if length > 0 { length } else { values.place_longer(index, room) }
+            }
+            _ => 0,
         }
     }
 
@@ -288,6 +350,29 @@ fn decimal(number: &str, scale: i8) -> String {
     let padded = format!("{digits:0>width$}", width = places + 1);
     let (whole, fraction) = padded.split_at(padded.len() - places);
     format!("{sign}{whole}.{fraction}")
+}
+
+/// Place the text between two indexes of the texts of a column, if it is short.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+fn place_text(texts: &[u8], start: usize, end: usize, room: &mut Room) -> usize {
+    // The bytes are those of the text and of texts that follow. At the end of all texts there are not enough.
+    texts.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| small::string(*bytes, end - start, room))
+}
+
+/// Place the text of a view, if the view has all of it: its length in the lower 32 bits, and at most 12 bytes.
+#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "only the lower bits are the length")]
+fn place_view(view: u128, room: &mut Room) -> usize {
+    const LONGEST: u32 = 12;
+    let length = view as u32;
+    if length > LONGEST { 0 } else { small::string((view >> u32::BITS).to_le_bytes(), length.as_usize(), room) }
+}
+
+fn place_number(text: &str, room: &mut [u8; LONGER]) -> usize {
+    place(text.as_bytes(), room, 0);
+    text.len()
 }
 
 /// One value of a column.

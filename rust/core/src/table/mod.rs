@@ -1,9 +1,11 @@
 //! Encodes tables whose data is in Arrow's columns, without an object for each datapoint.
 //!
 //! A [`Table`] knows the meaning of each column, and encodes the rows of one record batch after the other into the points that an
-//! ordinary send has. [`column`] reads the columns, [`time`] writes dates and times.
+//! ordinary send has. [`column`] reads the columns, [`line`] writes the datapoints of a row, [`time`] writes
+//! dates and times.
 
 mod column;
+mod line;
 mod time;
 
 use std::fmt::{self, Display};
@@ -19,6 +21,7 @@ use crate::numbers::Numbers;
 use crate::points::{Points, PointsBuilder, Timestamp, TooLarge};
 
 use column::{Cell, Column, SUPPORTED};
+use line::{Key, Line};
 use time::Times;
 
 /// The names of the columns that are not values.
@@ -69,45 +72,10 @@ impl From<TooLarge> for TableRefusal {
     }
 }
 
-/// Longest `"key":` that is copied with a fixed size.
-const SHORT_PREFIX: usize = 32;
-
-/// A column with one key's values.
-#[derive(Debug)]
-struct KeyColumn {
-    index: usize,
-    /// The encoded key with a colon.
-    prefix: Vec<u8>,
-    /// The same, with a fixed size, if it is not longer.
-    fixed: [u8; SHORT_PREFIX],
-}
-
-impl KeyColumn {
-    fn new(index: usize, prefix: Vec<u8>) -> Self {
-        let mut fixed = [0; SHORT_PREFIX];
-        if let Some(start) = fixed.get_mut(..prefix.len()) {
-            start.copy_from_slice(&prefix);
-        }
-        Self { index, prefix, fixed }
-    }
-
-    #[inline]
-    fn write_prefix(&self, out: &mut Vec<u8>) {
-        if self.prefix.len() <= SHORT_PREFIX {
-            // A copy of a fixed size is faster than one of the exact size.
-            let end = out.len() + self.prefix.len();
-            out.extend_from_slice(&self.fixed);
-            out.truncate(end);
-        } else {
-            out.extend_from_slice(&self.prefix);
-        }
-    }
-}
-
 #[derive(Debug)]
 enum Form {
     /// One column for each key.
-    Wide(Vec<KeyColumn>),
+    Wide(Vec<Key>),
     /// One datapoint a row: the indexes of the columns with its key and its value.
     Long(usize, usize),
 }
@@ -229,7 +197,7 @@ impl Table {
 }
 
 /// Return the columns that are not among `others`.
-fn key_columns(names: &[String], others: &[Option<usize>]) -> Result<Vec<KeyColumn>, TableRefusal> {
+fn key_columns(names: &[String], others: &[Option<usize>]) -> Result<Vec<Key>, TableRefusal> {
     let mut columns = Vec::new();
     for (index, name) in names.iter().enumerate().filter(|(index, _)| !others.contains(&Some(*index))) {
         if names[..index].contains(name) {
@@ -238,7 +206,7 @@ fn key_columns(names: &[String], others: &[Option<usize>]) -> Result<Vec<KeyColu
         let mut prefix = Vec::new();
         key::write(name, &mut prefix)
             .map_err(|refusal| TableRefusal::new(format_args!("Invalid key {name:?}: {refusal}")))?;
-        columns.push(KeyColumn::new(index, prefix));
+        columns.push(Key::new(index, &prefix));
     }
     if columns.is_empty() {
         return Err(TableRefusal::new("the table has no column with values"));
@@ -248,7 +216,7 @@ fn key_columns(names: &[String], others: &[Option<usize>]) -> Result<Vec<KeyColu
 
 /// Columns with values, in the form of the table.
 enum Values<'a> {
-    Wide(Vec<(&'a KeyColumn, Column<'a>)>),
+    Wide(Vec<(&'a Key, Column<'a>)>),
     Long(Column<'a>, Column<'a>),
 }
 
@@ -283,7 +251,7 @@ impl<'a> Part<'a> {
     fn values(&self) -> Result<Values<'a>, TableRefusal> {
         match &self.table.form {
             Form::Wide(columns) => {
-                let with_values = |key: &'a KeyColumn| Ok((key, self.column(key.index)?));
+                let with_values = |key: &'a Key| Ok((key, self.column(key.column())?));
                 columns.iter().map(with_values).collect::<Result<_, _>>().map(Values::Wide)
             }
             Form::Long(key, value) => Ok(Values::Long(self.texts("key", *key)?, self.column(*value)?)),
@@ -328,9 +296,10 @@ impl<'a> Part<'a> {
     ) -> Result<(), TableRefusal> {
         match values {
             Values::Wide(columns) => {
+                let mut line = Line::new(columns.len());
                 for row in rows {
                     let timestamp = self.timestamp(row)?;
-                    builder.push_run(timestamp, |out| self.write_row(columns, row, out))?;
+                    builder.push_run(timestamp, |out| self.write_row(columns, row, &mut line, out))?;
                 }
             }
             Values::Long(keys, column) => {
@@ -361,8 +330,9 @@ impl<'a> Part<'a> {
     #[inline]
     fn write_row(
         &self,
-        columns: &[(&KeyColumn, Column<'a>)],
+        columns: &[(&Key, Column<'a>)],
         row: usize,
+        line: &mut Line,
         out: &mut Output,
     ) -> Result<usize, TableRefusal> {
         let mut count = 0;
@@ -370,13 +340,18 @@ impl<'a> Part<'a> {
             if column.is_null(row) {
                 continue;
             }
-            key.write_prefix(&mut out.bytes);
+            count += 1;
+            if line.put(key, column, row) {
+                continue;
+            }
+            line.append_to(&mut out.bytes);
+            key.append_to(&mut out.bytes);
             if let Err(refusal) = write_value(&Cell { column, row }, out) {
-                return Err(self.refused_value(key.index, row, &refusal));
+                return Err(self.refused_value(key.column(), row, &refusal));
             }
             out.bytes.push(b',');
-            count += 1;
         }
+        line.append_to(&mut out.bytes);
         Ok(count)
     }
 
