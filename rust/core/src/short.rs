@@ -39,6 +39,73 @@ pub fn append(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Append a text of 1 to [`SHORT`] bytes in quotes, and a colon if `COLON`, unless a byte of it is marked. Return whether it was
+/// appended. `N` is the length of the longest result. `marks` is as for [`any_marked`].
+///
+/// The bytes that are looked at are those that are copied, so they are read once.
+#[inline(always)]
+pub fn append_quoted<const N: usize, const COLON: bool>(
+    text: &[u8],
+    out: &mut Vec<u8>,
+    marks: impl Fn(u64) -> u64,
+) -> bool {
+    let of = |word: &[u8; 8]| marks(u64::from_ne_bytes(*word));
+    if let Some(done) = append_ends::<16, N, COLON>(text, out, |first, last| {
+        let of_two = |words: &[u8; 16]| words.as_chunks().0.iter().fold(0, |marked, word| marked | of(word));
+        of_two(first) | of_two(last)
+    }) {
+        return done;
+    }
+    if let Some(done) = append_ends::<8, N, COLON>(text, out, |first, last| of(first) | of(last)) {
+        return done;
+    }
+    let four = |first: &[u8; 4], last: &[u8; 4]| {
+        marks(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+    };
+    if let Some(done) = append_ends::<4, N, COLON>(text, out, four) {
+        return done;
+    }
+    if any_marked(text, marks) {
+        return false;
+    }
+    append_with::<N>(out, |room| {
+        place(text, room, 1);
+        quote::<N, COLON>(room, text.len())
+    });
+    true
+}
+
+/// Append a text as [`append_quoted`] does, if it is not shorter than a piece; none if it is.
+#[inline(always)]
+fn append_ends<const PIECE: usize, const N: usize, const COLON: bool>(
+    text: &[u8],
+    out: &mut Vec<u8>,
+    marks: impl Fn(&[u8; PIECE], &[u8; PIECE]) -> u64,
+) -> Option<bool> {
+    let (first, last) = ends::<PIECE>(text)?;
+    if marks(first, last) != 0 {
+        return Some(false);
+    }
+    append_with::<N>(out, |room| {
+        let end = 1 + text.len();
+        room[end - PIECE..end].copy_from_slice(last);
+        room[1..=PIECE].copy_from_slice(first);
+        quote::<N, COLON>(room, text.len())
+    });
+    Some(true)
+}
+
+/// Place the quotes around a text of this length, and the colon. Return the length of all of it.
+#[inline(always)]
+fn quote<const N: usize, const COLON: bool>(room: &mut [u8; N], length: usize) -> usize {
+    room[0] = b'"';
+    room[length + 1] = b'"';
+    if COLON {
+        room[length + 2] = b':';
+    }
+    length + 2 + usize::from(COLON)
+}
+
 /// Copy a text of at most [`SHORT`] bytes into a room, from `at` on.
 #[inline(always)]
 pub fn place<const N: usize>(text: &[u8], room: &mut [u8; N], at: usize) {

@@ -361,9 +361,8 @@ fn place_text(texts: &[u8], start: usize, end: usize, room: &mut Room) -> usize 
 }
 
 /// Place the text of a view, if the view has all of it: its length in the lower 32 bits, and at most 12 bytes.
-#[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
-#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "only the lower bits are the length")]
+#[inline]
 fn place_view(view: u128, room: &mut Room) -> usize {
     const LONGEST: u32 = 12;
     let length = view as u32;
