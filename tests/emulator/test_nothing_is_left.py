@@ -8,6 +8,7 @@ import sys
 import textwrap
 import weakref
 from contextlib import suppress
+from itertools import product
 
 import pytest
 from device_peer import FAST
@@ -206,8 +207,12 @@ async def test_a_stop_at_any_moment_of_connect_leaves_no_task(emulator, kind, bl
     assert contexts == []
 
 
-@CLIENTS
-@pytest.mark.parametrize("part", ["requests", "firmware_updater", "keeper", "mqtt_manager", "requests of sub-devices"])
+PARTS = ["requests", "firmware_updater", "keeper", "mqtt_manager"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [*product((DeviceClient, GatewayClient), PARTS), (GatewayClient, "requests of sub-devices")]
+)
 async def test_an_error_in_one_part_of_stop_does_not_prevent_the_end_of_others(emulator, kind, part):
     token = "TOKEN" if kind is DeviceClient else "GATEWAY"
     client = kind(FAST | {"host": emulator.host, "port": emulator.port, "access_token": token})
@@ -215,8 +220,6 @@ async def test_an_error_in_one_part_of_stop_does_not_prevent_the_end_of_others(e
     emulator.on_publish = lambda _: Verdict.ignore()
     futures = await client.send_timeseries({"a": 1}, wait_for_publish=False)
     if part == "requests of sub-devices":
-        if kind is DeviceClient:
-            pytest.skip("a part of gateways")
         owner = sub_devices_of(client).requests
     else:
         owner = getattr(client if part == "firmware_updater" else engine_of(client), part)
