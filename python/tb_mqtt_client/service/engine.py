@@ -638,7 +638,9 @@ class Engine:
             return None
         return self.message_service.terms(priority, expires_after)
 
-    def gather(self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None) -> DeliveryFuture | None:
+    def gather(
+        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None, *, is_awaited: bool = False
+    ) -> DeliveryFuture | None:
         """Encode timeseries straight into a queue if nothing has to be decided about the send.
 
         Args:
@@ -646,6 +648,7 @@ class Engine:
             data: As for ``DeviceClient.send_timeseries``.
             now: The current time, in milliseconds since the epoch.
             device: The sub-device of the data; None for the device itself.
+            is_awaited: Whether the caller awaits the result next.
 
         Returns:
             The future of the result; None if ``begin_gathering`` has to be called first, because ``gathers_in_turn`` is false, or
@@ -655,7 +658,7 @@ class Engine:
         if plain.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
             future = self.intake.create_future()
             if queued := plain.push(data, now, future, device):
-                if queued == 1:
+                if queued == 1 and not (is_awaited and plain.publish_at_once()):
                     plain.filled.set()
                 return future
             plain.close()

@@ -46,6 +46,8 @@ class PlainSends:
         """Whether no sends may be queued, because the queue has lanes."""
         self.filled: asyncio.Event
         """That of the queue; to be set when a send is the first one here."""
+        self.publish_at_once: Callable[[], bool]
+        """Publishes the only send if it seems to be sent alone; returns whether the queue is empty then."""
         self.on_counted: Callable[[int], None]
         """Called with the number of sends that were counted."""
 

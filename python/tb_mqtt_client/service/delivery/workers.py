@@ -196,10 +196,10 @@ class MessageQueueWorker:
 
     async def _work(self) -> None:
         """Do one round: take a batch when it may be published, and publish it."""
+        # Another worker may have taken the queued items.
+        while not (self.unsent or self.queue.filled.is_set()):
+            await self.queue.filled.wait()
         if not self.unsent:
-            # Another worker may have taken the queued items.
-            while not self.queue.filled.is_set():
-                await self.queue.filled.wait()
             # Taken as late as possible: data that gathers while the window is full is sent together.
             if not self._is_ready():
                 await self._wait_ready()
@@ -369,6 +369,32 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._accept_times = accept_times
         self._clock = clock
         self._oversized_log = OccasionalLog(logger)
+        self._last_batch_sends = 0
+        if queue.plain is not None:
+            queue.plain.publish_at_once = self._publish_at_once
+
+    def _publish_at_once(self) -> bool:
+        """Publish a queued send in its caller's turn if it seems to be sent alone; return whether the queue is empty now.
+
+        If a program awaits one send after the other, a send can only lose time in a queue. If the last batch had several sends,
+        this one is probably the first of several, too, and they share a message.
+        """
+        if self._last_batch_sends != 1 or not (self._transport.idle.is_set() and self._is_ready()) or self.unsent:
+            return False
+        # With QoS 0, the send would be over before its caller waits, and the other tasks of the event loop would rarely run.
+        if not self._qos:
+            return False
+        is_done = False
+        try:
+            self.unsent.extend(self._take_batch())
+            while self.unsent and not self._publish_first():
+                pass
+            is_done = not self.unsent and self.queue.is_empty()
+        finally:
+            if not is_done:
+                # The loop continues with what is left, also after an interrupt.
+                self.queue.filled.set()
+        return is_done
 
     def _is_ready(self) -> bool:
         return self._nothing_older.is_set() and self._writable.is_set()
@@ -398,7 +424,8 @@ class UplinkQueueWorker(MessageQueueWorker):
             return []
         if self.failures.at_most < sys.maxsize:
             self.failures.succeeded()
-        self._capacity.give_back(len(uplinks), nbytes)
+        self._last_batch_sends = len(uplinks)
+        self._capacity.give_back(self._last_batch_sends, nbytes)
         if not isinstance(uplinks, GatheredSends) and self.lanes.has_lanes:
             for _, _, _, terms in uplinks:
                 if terms is not None:

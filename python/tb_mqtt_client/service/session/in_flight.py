@@ -245,9 +245,11 @@ class InFlightWindow:
         state = in_flight == 0, has_room, has_room and not self.reserved, service_writable
         # Most publishes and acknowledgements do not change an event.
         if state != self._state:
+            events = self.idle, self.has_room, self.writable, self.service_writable
+            for event, before, value in zip(events, self._state, state, strict=True):
+                if value is not before:
+                    _set(event, value)
             self._state = state
-            for event, value in zip((self.idle, self.has_room, self.writable, self.service_writable), state, strict=True):
-                _set(event, value)
 
 
 def _set(event: asyncio.Event, value: bool) -> None:
