@@ -209,11 +209,7 @@ class Intake:
 
     def _gather_in(self, plain: PlainSends) -> None:
         self._gathering.append(plain)
-        plain.on_counted = self._note_gathered
         self._capacity.recall = self.stop_gathering
-
-    def _note_gathered(self, sends: int) -> None:
-        self._accepted += sends
 
     def begin_gathering(self, plain: PlainSends) -> bool:
         """Return whether ``push`` of a queue may be called by a function that does not wait, from now on."""
@@ -235,7 +231,7 @@ class Intake:
         Raises:
             NotConnectedError: The client was stopped meanwhile.
         """
-        plain.close()
+        self.count_gathered()
         if self._accepted >= self._turn_at:
             await self._give_turn()
         self.begin_gathering(plain)
@@ -244,7 +240,7 @@ class Intake:
     def count_gathered(self) -> None:
         """Count all sends that were accepted, so that the counters and the capacity are exact."""
         for plain in self._gathering:
-            plain.count()
+            self._accepted += plain.take_counted()
 
     def stop_gathering(self) -> None:
         """Have all sends pass the other ways, until gathering begins again."""

@@ -48,8 +48,7 @@ class PlainSends:
         """That of the queue; to be set when a send is the first one here."""
         self.publish_at_once: Callable[[], bool]
         """Publishes the only send if it seems to be sent alone; returns whether the queue is empty then."""
-        self.on_counted: Callable[[int], None]
-        """Called with the number of sends that were counted."""
+        self._newly_counted = 0
 
     @property
     def first_number(self) -> int:
@@ -103,7 +102,13 @@ class PlainSends:
             self._lent_bytes -= nbytes
             self._capacity.take_lent(sends, nbytes)
             self._counter.accept(datapoints)
-            self.on_counted(sends)
+            self._newly_counted += sends
+
+    def take_counted(self) -> int:
+        """Count the sends, and return how many were counted since the last call of this method."""
+        self.count()
+        sends, self._newly_counted = self._newly_counted, 0
+        return sends
 
     def take(self, sends: int = sys.maxsize, nbytes: int = sys.maxsize, datapoints: int = sys.maxsize) -> GatheredSends:
         """Remove and return the oldest sends, as many as reach one of the bounds."""

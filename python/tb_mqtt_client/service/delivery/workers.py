@@ -105,6 +105,9 @@ BATCH_PAYLOADS = 32
 BATCH_PAYLOADS_LIMITED = 4
 """The number of payloads in a batch while a limit of datapoints makes the payloads smaller."""
 
+SINGLE_SENDS = 3
+"""Batches of one send each, one after the other, after which a program seems to await each of its sends."""
+
 BATCH_SECONDS = 0.25
 """How long the limits may delay the last message of a batch whose sends come from several lanes."""
 LEAST_MESSAGES = 1e-3
@@ -369,17 +372,17 @@ class UplinkQueueWorker(MessageQueueWorker):
         self._accept_times = accept_times
         self._clock = clock
         self._oversized_log = OccasionalLog(logger)
-        self._last_batch_sends = 0
+        self._single_sends = 0
         if queue.plain is not None:
             queue.plain.publish_at_once = self._publish_at_once
 
     def _publish_at_once(self) -> bool:
         """Publish a queued send in its caller's turn if it seems to be sent alone; return whether the queue is empty now.
 
-        If a program awaits one send after the other, a send can only lose time in a queue. If the last batch had several sends,
-        this one is probably the first of several, too, and they share a message.
+        If a program awaits one send after the other, a send can only lose time in a queue. If one of the last batches had several
+        sends, this one is probably the first of several, too, and they share a message.
         """
-        if self._last_batch_sends != 1 or not (self._transport.idle.is_set() and self._is_ready()) or self.unsent:
+        if self._single_sends < SINGLE_SENDS or not (self._transport.idle.is_set() and self._is_ready()) or self.unsent:
             return False
         # With QoS 0, the send would be over before its caller waits, and the other tasks of the event loop would rarely run.
         if not self._qos:
@@ -424,8 +427,8 @@ class UplinkQueueWorker(MessageQueueWorker):
             return []
         if self.failures.at_most < sys.maxsize:
             self.failures.succeeded()
-        self._last_batch_sends = len(uplinks)
-        self._capacity.give_back(self._last_batch_sends, nbytes)
+        self._single_sends = self._single_sends + 1 if len(uplinks) == 1 else 0
+        self._capacity.give_back(len(uplinks), nbytes)
         if not isinstance(uplinks, GatheredSends) and self.lanes.has_lanes:
             for _, _, _, terms in uplinks:
                 if terms is not None:
