@@ -69,6 +69,15 @@ test: $(STAMPS)/native $(STAMPS)/group-test programs $(if $(PYTEST_ARGS),,distri
 # a debugger and the output of a test need that.
 IN_PROCESSES := -n 3 --dist worksteal
 
+.PHONY: table-test
+table-test: $(STAMPS)/native $(STAMPS)/group-test $(STAMPS)/group-tables ## Test with tables of polars, pandas and DuckDB, which take 300 MB
+	$(BIN)/python -m pytest tests/native/test_table_libraries.py $(PYTEST_ARGS)
+
+.PHONY: counts
+counts: SYSTEM_PROGRAMS := valgrind
+counts: $(STAMPS)/native programs ## Count the instructions of fixed workloads; fails if they are 3 % more than in benches/counts.json (WRITE=1 updates it)
+	@$(BIN)/python benches/counts.py $(if $(filter 1,$(WRITE)),--write)
+
 .PHONY: server-test
 server-test: $(STAMPS)/native $(STAMPS)/group-test ## Test against a running ThingsBoard: TB_URL=http://host:8080 TB_MQTT=host:1883 (see docs/server_tests.md)
 	$(BIN)/python -m pytest --thingsboard tests/server tests/contract $(PYTEST_ARGS)

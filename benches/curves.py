@@ -9,7 +9,7 @@ LATENCY = {"latency, one send at a time": None, "latency at a rate": "rate"}
 GROWTH = {
     "linear in the datapoints of a send, 100 to 100,000": "datapoints of a send",
     "flat in the number of devices, 1 to 100,000": "devices of a gateway",
-    "flat in the number of keys, 1 to 10,000": "keys of a device",
+    "flat in the number of keys, 10 to 10,000": "keys of a device",
     "flat in the length of the queue, from 1000 datapoints": "queued datapoints",
     "flat in the limit of a payload, 1 kB to 1 MB": "bytes of a payload",
 }

@@ -100,6 +100,30 @@ async def test_a_table_of_sub_devices(emulator, start_gateway, arrived):
     assert profiles == {f"m{number}": f"profile {number}" for number in range(3)}
 
 
+async def test_memory_stays_flat_in_a_table_of_many_batches(emulator, device, monkeypatch):
+    """Neither the source's batches nor accepted datapoints without a result pile up, however many batches there are."""
+    batch_rows, batches, most_bytes = 500, 200, 100_000
+    monkeypatch.setattr(tables, "MAX_PENDING_BYTES", most_bytes)
+    batch = numbers(batch_rows).to_batches()[0]
+    datapoints, nbytes = [], []
+
+    def note(_publish):
+        counted = device.statistics
+        datapoints.append(counted.queued + counted.in_flight)
+        nbytes.append(pa.total_allocated_bytes())
+
+    emulator.on_publish = note
+    before = pa.total_allocated_bytes()
+    made = (
+        pa.record_batch([pa.array(column.to_pylist()) for column in batch.columns], schema=batch.schema) for _ in range(batches)
+    )
+    result = await device.send_table(pa.RecordBatchReader.from_batches(batch.schema, made), ts="time")
+    assert result.datapoints_count == 2 * batch_rows * batches
+    # A datapoint has at least six bytes, `"a":0,`, and the last part may exceed the bound.
+    assert max(datapoints) <= most_bytes / 6 + 2 * batch_rows
+    assert max(nbytes) - before < 8 * batch.nbytes
+
+
 async def test_a_table_of_the_gateway_itself(start_gateway, arrived):
     gateway = await start_gateway()
     assert (await gateway.send_table(numbers(3), ts="time")).datapoints_count == 6

@@ -134,6 +134,14 @@ async def test_load(emulator, example):
     assert emulator.device("device").counters.telemetry_datapoints == 20_000
 
 
+async def test_send_table(emulator, example):
+    async with example("device/send_table.py", 25_000) as program:
+        output = await program.end()
+    # Three columns with values, of which one is missing in every tenth row.
+    assert "acknowledged: 72,500 datapoints in " in output
+    assert emulator.device("device").counters.telemetry_datapoints == 72_500
+
+
 async def test_operational_example(emulator, example):
     settings = {"period": 0.01, "target_temperature": 23, "unknown": 1}
     async with example("device/operational_example.py") as program:
