@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::numbers::{MAX_PLACES, Numbers, PLAIN};
-use crate::short::{SHORT, any_marked, append_quoted, append_with, place};
+use crate::short::{SHORT, any_marked, append_with, place};
 use crate::small::{self, ROOM, Room, escaped};
 
 /// Deepest nesting of lists and dicts in one value.
@@ -394,23 +394,21 @@ fn append_number(text: &str, out: &mut Vec<u8>) {
 #[inline]
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    if bytes.len() <= SHORT && append_quoted::<{ SHORT + 2 }, false>(bytes, out, escaped) {
-        return;
-    }
-    write_unusual_str(bytes, out);
-}
-
-/// Append a string that is long, or has a byte that must be escaped.
-#[inline(never)]
-fn write_unusual_str(bytes: &[u8], out: &mut Vec<u8>) {
     if any_marked(bytes, escaped) {
         write_escaped(bytes, out);
-        return;
+    } else if bytes.len() <= SHORT {
+        append_with::<{ SHORT + 2 }>(out, |room| {
+            room[0] = b'"';
+            place(bytes, room, 1);
+            room[bytes.len() + 1] = b'"';
+            bytes.len() + 2
+        });
+    } else {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
     }
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
-    out.extend_from_slice(bytes);
-    out.push(b'"');
 }
 
 #[cold]

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::json::write_str;
-use crate::short::{HIGH, ONES, SHORT, append_quoted};
+use crate::short::{HIGH, ONES, SHORT, any_marked, append_with, place};
 
 /// Longest key, in UTF-16 code units: characters beyond U+FFFF count as two.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -67,10 +67,18 @@ pub fn write_plain(key: &str, out: &mut Vec<u8>) -> bool {
         (control_or_quote | less_or_backslash | brace | word) & HIGH
     };
     let bytes = key.as_bytes();
-    if bytes.len() > SHORT || matches!(bytes, [] | [b' ', ..]) {
+    let length = bytes.len();
+    if length > SHORT || matches!(bytes, [] | [b' ', ..]) || any_marked(bytes, unusual) {
         return false;
     }
-    append_quoted::<{ SHORT + 3 }, true>(bytes, out, unusual)
+    append_with::<{ SHORT + 3 }>(out, |room| {
+        room[0] = b'"';
+        place(bytes, room, 1);
+        room[length + 1] = b'"';
+        room[length + 2] = b':';
+        length + 3
+    });
+    true
 }
 
 /// Append any key in quotes, and a colon.
