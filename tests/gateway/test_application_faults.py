@@ -170,7 +170,10 @@ def test_announced_limits_are_kept(platform_thread, start):
         gateway_rate_limits=RateLimits(messages="50:1", telemetry_messages="20:1", telemetry_datapoints="500:1")
     )
     application = start(**LIMITED)
-    assert_nothing_is_lost_or_doubled(platform_thread, application)
+    application.wait_until(lambda: has_everything(platform_thread, application))
+    assert application.interrupt() == 0
+    # A refusal would be the cause of data that arrives twice.
+    assert (platform_thread.emulator.counters.refusals, doubled(platform_thread, application)) == (0, 0)
 
 
 class Refusals:

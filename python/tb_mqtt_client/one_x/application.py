@@ -80,6 +80,8 @@ class ApplicationResult(TBPublishInfo):
     """The data of the send."""
     is_read: bool
     """Whether the application has read the result as 0."""
+    is_late: bool
+    """Whether the application has read another result: it sends its pack again."""
     _sends: ApplicationSends
 
     def get(self) -> int:
@@ -87,6 +89,8 @@ class ApplicationResult(TBPublishInfo):
         code = super().get()
         if code == 0:
             self._sends.read(self)
+        else:
+            self.is_late = True  # type: ignore[misc]  # a slot of the subclasses
         return code
 
     def is_done(self) -> bool:
@@ -108,32 +112,38 @@ class ApplicationResult(TBPublishInfo):
                 return False
         return True
 
+    def is_delivered(self) -> bool:
+        """Return whether all of the data is in flight, or acknowledged."""
+        return all(
+            isinstance(one, SentMessage) and (one.result is None or one.result.reason_code == 0) for one in self.message_info
+        )
+
 
 class ApplicationInfo(ApplicationResult):
     """The result of a send of any form."""
 
-    __slots__ = ("_sends", "data", "device", "is_read")
+    __slots__ = ("_sends", "data", "device", "is_late", "is_read")
 
     def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
         """Keep the messages, their device and data, and the sends that are notified when ``get`` has returned 0."""
         self.message_info = messages
         self.device = device
         self.data = data
-        self.is_read = False
+        self.is_read = self.is_late = False
         self._sends = sends
 
 
 class ApplicationRecord(ApplicationResult, RecordInfo):
     """The result of telemetry that is sent as it is, which is most of what the application sends."""
 
-    __slots__ = ("_sends", "data", "device", "is_read")
+    __slots__ = ("_sends", "data", "device", "is_late", "is_read")
 
     def __init__(self, waiting: Waiting, device: str, data: Any, sends: ApplicationSends) -> None:
         """Wait for the result of a send."""
         super().__init__(waiting)
         self.device = device
         self.data = data
-        self.is_read = False
+        self.is_read = self.is_late = False
         self._sends = sends
 
     def refusals(self) -> list[tuple[int, str]]:
@@ -196,8 +206,17 @@ class ApplicationSends:
                 self._unread.discard(one)
 
     def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationResult:
-        """Send attributes. They have no time, so that a second send of the same values changes nothing on the platform."""
-        info = ApplicationInfo(_messages(send(data)), device, data, self)
+        """Send attributes, unless they are the same as the last ones of the device, and some of the results were not read as 0.
+
+        They have no time, so that a second send of the same values changes nothing on the platform. But where limits are tight, a
+        second send with each attempt of the application would delay its last result, which it waits for, again and again.
+        """
+        earlier = self._attributes.get(device)
+        if earlier is not None and _is_same(earlier.data, data) and earlier.is_delivered():
+            messages = _messages(earlier)
+        else:
+            messages = _messages(send(data))
+        info = ApplicationInfo(messages, device, data, self)
         with self._lock:
             earlier = self._attributes.pop(device, None)
             if earlier is not None:
@@ -220,8 +239,9 @@ class ApplicationSends:
                 known[point] = taken[point][1]
         # The new result stands for the earlier sends that have nothing else.
         kept = [info for info in self._sent.get(device, ()) if any(point not in given for point, _ in _points(info.data))]
-        self._unread.difference_update(self._sent.get(device, ()))
-        self._unread.update(info for info in kept if device and not info.is_read)
+        waiting = self._unread if device else self._others
+        waiting.difference_update(self._sent.get(device, ()))
+        waiting.update(info for info in kept if not info.is_read)
         self._sent[device] = kept
         if not known:
             return data, []
@@ -250,8 +270,8 @@ class ApplicationSends:
                 self.refusals.report(info.device, datapoints, keys, reason)
 
     def _waits_for_others(self) -> bool:
-        """Return whether a result may be read as another one than 0, apart from those of telemetry of sub-devices."""
-        self._others = {info for info in self._others if not info.is_done()}
+        """Return whether a result was or may be read as another one than 0, apart from those of telemetry of sub-devices."""
+        self._others = {info for info in self._others if info.is_late or not info.is_done()}
         return bool(self._others)
 
 

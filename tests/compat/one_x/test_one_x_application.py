@@ -1,14 +1,16 @@
 """What the IoT Gateway sees of this package: lost connections, packs that it sends again, and data that is refused."""
 
+import asyncio
 import itertools
+import time
 
 import pytest
 from one_x_platform import FAST, SECONDS, Calls
 
 from tb_gateway_mqtt import TBGatewayMqttClient
-from tb_mqtt_client.emulator import ConnectVerdict, Verdict
+from tb_mqtt_client.emulator import ConnectVerdict, RateLimits, SessionLimits, Verdict
 from tb_mqtt_client.entities.connection_event import ConnectionLost
-from tb_mqtt_client.one_x import application
+from tb_mqtt_client.one_x import application, connection
 
 
 class Application:
@@ -183,6 +185,71 @@ def test_telemetry_arrives_once_if_only_the_attributes_of_its_pack_are_late(plat
     assert platform_thread.emulator.device("meter 1").attributes == {"serial": 5}
     # The application is done with the pack: nothing is kept of it.
     assert not app.client._application._sent
+
+
+def test_attributes_that_are_sent_again_while_they_are_in_flight_are_one_message(platform_thread, app):
+    """Otherwise each attempt of the application would delay the result that it waits for."""
+    received = []
+
+    def late(publish):
+        if publish.topic.endswith("gateway/attributes"):
+            received.append(publish.json())
+            return Verdict.delay(0.3)
+        return None
+
+    platform_thread.emulator.on_publish = late
+    first = app.client.gw_send_attributes("meter", {"a": 1})
+    while not received:
+        app.client._connection.runtime.run(lambda: asyncio.sleep(0.01))
+    again = app.client.gw_send_attributes("meter", {"a": 1})
+    other = app.client.gw_send_attributes("meter", {"a": True})
+    back = app.client.gw_send_attributes("meter", {"a": 1})
+    assert [info.get() for info in (first, again, other, back)] == [0] * 4
+    assert app.client.gw_send_attributes("meter", {"a": 1}).get() == 0
+    assert received[0] == {"meter": {"a": 1}}
+    # The values between, and the same ones that are sent after the acknowledgement, are sent.
+    assert received[-1] == {"meter": {"a": 1}}
+    assert 3 <= len(received) <= 4
+    assert platform_thread.emulator.device("meter").attributes == {"a": 1}
+
+
+def test_telemetry_arrives_once_if_the_attributes_of_its_pack_are_acknowledged_after_get(platform_thread, app, monkeypatch):
+    """The application reads the attributes as late, and the telemetry as done: it sends both again."""
+    monkeypatch.setattr(connection, "MOMENT", 0.01)
+    app.client._connection.get_timeout = app.client._connection.more_with_progress = 0.01
+    platform_thread.emulator.on_publish = lambda publish: Verdict.delay(0.2) if publish.topic.endswith("/attributes") else None
+    attributes = app.client.gw_send_attributes("meter 0", {"serial": 1})
+    assert attributes.get() != 0
+    while not attributes.is_settled():
+        app.client._connection.runtime.run(lambda: asyncio.sleep(0.01))
+    for _ in range(2):
+        infos = app.send_pack(pack(1))
+        while not all(info.is_settled() for info in infos):
+            app.client._connection.runtime.run(lambda: asyncio.sleep(0.01))
+        assert [info.get() for info in infos] == [0] * 3
+    assert app.client.gw_send_attributes("meter 0", {"serial": 1}).get() == 0
+    assert stored(platform_thread) == expected(1)
+    assert not app.client._application._sent
+
+
+TIGHT = SessionLimits(gateway_rate_limits=RateLimits(messages="100:1", telemetry_messages="5:1"))
+
+
+@pytest.mark.parametrize("platform_thread", [{"limits": TIGHT}], indirect=True)
+def test_a_pack_is_done_although_its_results_come_later_than_get_waits(platform_thread, app, monkeypatch):
+    """The application sends it again each time, and the limits allow fewer messages than it makes attempts."""
+    app.client._connection.get_timeout = app.client._connection.more_with_progress = 0.01
+    monkeypatch.setattr(connection, "MOMENT", 0.01)
+    received = []
+    platform_thread.emulator.on_publish = lambda publish: received.append(publish.topic)
+    end, codes = time.monotonic() + SECONDS, [4]
+    while any(codes) and time.monotonic() < end:
+        infos = [app.client.gw_send_attributes(f"meter {number}", {"serial": number}) for number in range(3)]
+        infos += app.send_pack(pack(1))
+        codes = [info.get() for info in infos]
+    assert codes == [0] * 6
+    assert received.count("v1/gateway/attributes") <= 3
+    assert stored(platform_thread) == expected(1)
 
 
 def test_another_value_of_the_same_time_and_key_is_sent(platform_thread, app):
