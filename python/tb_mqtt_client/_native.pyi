@@ -28,6 +28,7 @@ __all__ = [
     "PackedUplinks",
     "Payload",
     "RecoveredCounts",
+    "ResultSlot",
     "StoreError",
     "StoreFormatError",
     "StoreInUseError",
@@ -42,6 +43,8 @@ __all__ = [
     "dumps",
     "pack_attributes",
     "pack_timeseries",
+    "settle",
+    "settle_each",
     "split_attributes",
     "split_timeseries",
     "take_all",
@@ -508,6 +511,7 @@ class PackedUplinks:
     def is_one_to_one(self) -> bool:
         """Whether every uplink of the batch is in exactly one payload, and no datapoint is in none."""
 
+@disjoint_base
 class ResultSlot:
     """The place of one send's result. Objects of this class take part in Python's garbage collection."""
 

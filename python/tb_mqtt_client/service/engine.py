@@ -639,7 +639,7 @@ class Engine:
         return self.message_service.terms(priority, expires_after)
 
     def gather(
-        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None, *, is_awaited: bool = False
+        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None, is_awaited: bool = False
     ) -> DeliveryFuture | None:
         """Encode timeseries straight into a queue if nothing has to be decided about the send.
 

@@ -340,9 +340,9 @@ class DeviceClient:
         plain = engine.intake.plain
         if priority is NORMAL and expires_after is None and timeout is None and plain is not None:
             now = time.time_ns() // 1_000_000
-            delivery = engine.gather(plain, data, now, is_awaited=wait_for_publish)
+            delivery = engine.gather(plain, data, now, None, wait_for_publish)
             if delivery is None and not plain.gathers_in_turn and await engine.begin_gathering(plain):
-                delivery = engine.gather(plain, data, now, is_awaited=wait_for_publish)
+                delivery = engine.gather(plain, data, now, None, wait_for_publish)
             if delivery is not None:
                 return await delivery if wait_for_publish else [delivery]
         terms = engine.terms(priority, expires_after)
