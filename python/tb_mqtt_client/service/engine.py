@@ -667,8 +667,7 @@ class Engine:
     async def begin_gathering(self, plain: PlainSends) -> bool:
         """Let the other tasks of the event loop run, if it is their turn; return whether ``gather`` may accept sends then."""
         self.require_started()
-        # A test may set the clock of the client.
-        return self.stamp is now_ms and await self.intake.begin_gathering_in_turn(plain)
+        return await self.intake.begin_gathering_in_turn(plain)
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
@@ -705,7 +704,7 @@ class Engine:
 
     def _begin_now(self, plain: PlainSends) -> bool:
         self.require_started()
-        return self.stamp is now_ms and self.intake.begin_gathering(plain)
+        return self.intake.begin_gathering(plain)
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
         """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""
