@@ -170,8 +170,8 @@ fuzz: rust-toolchain ## Run each fuzz target of the core for a minute (FUZZ_SECO
 	done
 
 .PHONY: soak
-soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_SECONDS=...); checks totals on both sides and memory
-	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS)
+soak: $(STAMPS)/native ## Run ten minutes of random telemetry and faults (SOAK_SECONDS=...); checks totals on both sides and memory; STORE=1 keeps data on disk and restarts the client
+	PYTHONPATH=tests $(BIN)/python tests/soak/run.py --seconds $(SOAK_SECONDS) $(if $(STORE),--store)
 
 .PHONY: soak-kills
 soak-kills: $(STAMPS)/native ## Kill devices and gateways with a store, KILLS=500 times for each durability; everything reported as safe has to arrive

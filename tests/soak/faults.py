@@ -13,6 +13,7 @@ from tb_mqtt_client.emulator import Emulator, Publish, RateLimits, SessionLimits
 
 TELEMETRY, CONNECT = "v1/gateway/telemetry", "v1/gateway/connect"
 DISCONNECTS = (None, 0x00, 0x83, 0x8B, 0x8E, 0x97)
+UNSPECIFIED_ERROR = 0x80
 QUOTA_EXCEEDED = 0x97
 PAYLOAD_FORMAT_INVALID = 0x99
 """The only allowed reason for rejected data; network and server faults must not reject data."""
@@ -70,7 +71,7 @@ class Faults:
             self._cut, self._freeze, self._half_open, self._restart, self._delay_pubacks,
             self._swallow_puback, self._refuse_temporarily, self._refuse_permanently, self._disconnect, self._send_nonsense,
             self._close_all_connections, self._limit_without_notice, self._misreport_limits, self._slow_down, self._lose_an_address,
-            self._block_the_loop,
+            self._block_the_loop, self._fail_to_take,
         ]  # fmt: skip
         self._emulator.on_publish = self._judge
         while True:
@@ -142,6 +143,13 @@ class Faults:
         # The client does not retry a device whose connect message is refused permanently, so these are not refused.
         self._topics = (TELEMETRY,)
         self._once(lambda: Verdict.refuse(PAYLOAD_FORMAT_INVALID))
+
+    async def _fail_to_take(self) -> None:
+        """Take no data for a while, as without the platform's message queue."""
+        self._topics = (TELEMETRY,)
+        self._verdict = lambda: Verdict.refuse(UNSPECIFIED_ERROR, closes=True)
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._verdict, self._topics = None, (TELEMETRY, CONNECT)
 
     async def _disconnect(self) -> None:
         self._once(lambda: Verdict.close(self._random.choice(DISCONNECTS), store=self._random.random() < 0.5))

@@ -3,14 +3,19 @@
 Every row is compared with the sent row when it arrives, so that lost, altered and invented rows are found. Delivery is at least
 once: rows that arrive again after a fault are counted. The emulator runs in the measured process, so its records are removed as
 they arrive. The exit code is not zero if there is a problem.
+
+With ``--store``, the client keeps its data on disk, and now and then it is stopped and another one continues: what the stopped one
+has kept has to arrive, too.
 """
 
 import argparse
 import asyncio
 import random
 import sys
+import tempfile
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import psutil
@@ -19,7 +24,7 @@ from memory_in_use import InUse, in_use
 from two_addresses import NAME, TwoAddresses
 
 from faulty_link import FaultyLink
-from tb_mqtt_client import GatewayClient, PublishResult
+from tb_mqtt_client import Certainty, DeviceSession, GatewayClient, PublishResult
 from tb_mqtt_client.emulator import Emulator
 
 TOKEN = "soak-gateway"
@@ -29,6 +34,10 @@ LARGEST_SEND = 500
 SENDS_IN_FLIGHT = 2_000
 SECONDS_BETWEEN_LINES = 10.0
 WARM_UP_SHARE = 0.2
+SECONDS_OF_A_CLIENT = 5.0
+"""How long a client with a store lives, on average."""
+STOP_SECONDS = (0.0, 0.05, 3.0)
+"""How long a client with a store may go on sending while it is stopped."""
 IMPATIENT = {
     "reconnect_delay_min": 0.01,
     "reconnect_delay_max": 0.2,
@@ -53,6 +62,7 @@ class Ledger:
     sent: int = 0
     acknowledged: int = 0
     rejected: int = 0
+    kept: int = 0
     rows_again: int = 0
     problems: list[str] = field(default_factory=list)
     _open: dict[tuple[str, int], tuple[dict[str, object], set[str]]] = field(default_factory=dict)
@@ -73,8 +83,12 @@ class Ledger:
         missing.difference_update(values)
 
     def settle(self, name: str, rows: list[Row], result: PublishResult) -> None:
-        missing = [self._open.pop((name, row["ts"]))[1] for row in rows]
         count = sum(len(row["values"]) for row in rows)
+        if result.certainty is Certainty.KEPT:
+            # These rows stay open, because the next client sends them.
+            self.kept += count
+            return
+        missing = [self._open.pop((name, row["ts"]))[1] for row in rows]
         if result.is_successful():
             self.acknowledged += count
             if any(missing):
@@ -83,6 +97,12 @@ class Ledger:
             self.rejected += count
         if result.datapoints_count != count:
             self.problems.append(f"{result} for {count} datapoints")
+
+    def check_kept(self) -> None:
+        """Check that all open rows have arrived."""
+        lost = sum(len(missing) for _, missing in self._open.values())
+        if lost:
+            self.problems.append(f"{lost} datapoints that were kept never arrived")
 
 
 class Source:
@@ -119,10 +139,36 @@ def take(emulator: Emulator, names: list[str], ledger: Ledger) -> None:
             ledger.arrive(name, ts, values)
 
 
-async def soak(seconds: float, seed: int) -> list[str]:
+class Program:
+    """One client after the other. Without a store, there is only one."""
+
+    def __init__(self, port: int, store: str | None) -> None:
+        options: dict[str, object] = {"host": NAME, "port": port, "access_token": TOKEN}
+        self._options = options | IMPATIENT | ({} if store is None else {"store": store})
+        self.clients: list[GatewayClient] = []
+        self.sessions: list[DeviceSession] = []
+
+    async def begin(self, names: list[str], *, wait: bool = True) -> None:
+        """Begin with a new client."""
+        client = GatewayClient(self._options)
+        self.clients.append(client)
+        await (client.connect() if wait else client.start())
+        self.sessions = [(await client.connect_device(name, wait_for_publish=wait))[0] for name in names]
+
+    @property
+    def client(self) -> GatewayClient:
+        """The client that runs."""
+        return self.clients[-1]
+
+    def total(self, name: str) -> int:
+        """Return the sum of a number in the statistics of all clients."""
+        return sum(getattr(client.statistics, name) for client in self.clients)
+
+
+async def soak(seconds: float, seed: int, store: str | None) -> list[str]:
     """Run the soak and return the problems."""
     names = [f"soak {number}" for number in range(DEVICES)]
-    source, ledger, process = Source(seed), Ledger(), psutil.Process()
+    source, ledger, process, dice = Source(seed), Ledger(), psutil.Process(), random.Random(seed)
     warm: InUse | None = None
     async with (
         Emulator() as emulator,
@@ -130,9 +176,8 @@ async def soak(seconds: float, seed: int) -> list[str]:
         TwoAddresses(link.port) as addresses,
     ):
         emulator.add_gateway(TOKEN, name=GATEWAY)
-        client = GatewayClient({"host": NAME, "port": link.port, "access_token": TOKEN} | IMPATIENT)
-        await client.connect()
-        sessions = [(await client.connect_device(name, wait_for_publish=True))[0] for name in names]
+        program = Program(link.port, store)
+        await program.begin(names)
         waiting: deque[tuple[int, list[Row], asyncio.Future[PublishResult]]] = deque()
 
         async def check_next() -> None:
@@ -141,23 +186,33 @@ async def soak(seconds: float, seed: int) -> list[str]:
             take(emulator, names, ledger)
             ledger.settle(names[device], rows, result)
 
+        async def check_all() -> None:
+            while waiting:
+                await check_next()
+
         faults = Faults(seed, link, addresses, emulator, GATEWAY, IMPATIENT["ack_timeout"])
         breaking = asyncio.ensure_future(faults.run())
         began = line_at = time.monotonic()
+        next_client = began + dice.expovariate(1 / SECONDS_OF_A_CLIENT) if store is not None else float("inf")
         while (second := time.monotonic() - began) < seconds:
             device, rows = source.next_send()
             ledger.send(names[device], rows)
-            waiting.append((device, rows, await client.send_device_timeseries(sessions[device], rows, wait_for_publish=False)))
+            session = program.sessions[device]
+            waiting.append((device, rows, (await program.client.send_device_timeseries(session, rows, wait_for_publish=False))))
             if len(waiting) >= SENDS_IN_FLIGHT:
                 await check_next()
+            if time.monotonic() >= next_client:
+                await program.client.stop(timeout=dice.choice(STOP_SECONDS))
+                await check_all()
+                await program.begin(names, wait=False)
+                next_client = time.monotonic() + dice.expovariate(1 / SECONDS_OF_A_CLIENT)
             if warm is None and second >= seconds * WARM_UP_SHARE:
-                while waiting:
-                    await check_next()
+                await check_all()
                 warm = in_use()
             if time.monotonic() >= line_at:
                 line_at = time.monotonic() + min(SECONDS_BETWEEN_LINES, seconds / 20)
                 resident = process.memory_info().rss
-                reconnects = client.statistics.reconnects
+                reconnects = program.total("reconnects")
                 print(
                     f"{second:6.0f} s  {ledger.sent:>13,} datapoints  {resident / 2**20:7.1f} MiB  {reconnects:5} reconnects",
                     flush=True,
@@ -165,27 +220,37 @@ async def soak(seconds: float, seed: int) -> list[str]:
         breaking.cancel()
         [broken] = await asyncio.gather(breaking, return_exceptions=True)
         faults.end()
-        while waiting:
-            await check_next()
+        await check_all()
+        # With a store, a client that is stopped while its connection is lost keeps what it has.
+        while (left := program.client.statistics).queued or left.in_flight:
+            await asyncio.sleep(0.1)
         end = in_use()
-        await client.stop()
-        totals = client.statistics
+        await program.client.stop(timeout=None)
+        take(emulator, names, ledger)
+        ledger.check_kept()
 
+    totals = program.client.statistics
     print(f"{dict(faults.done)}\n{totals}\nin use with nothing queued: {warm} after warm-up, {end} at the end")
     print(
         f"{ledger.sent:,} datapoints sent, {ledger.acknowledged:,} acknowledged, {ledger.rejected:,} rejected, "
-        f"{ledger.rows_again:,} rows arrived again"
+        f"{ledger.kept:,} kept for the next one of {len(program.clients)} clients, {ledger.rows_again:,} rows arrived again"
     )
     problems = ledger.problems[:5]
     if not isinstance(broken, asyncio.CancelledError):
         problems.append(f"injecting faults failed: {broken!r}")
-    if totals.rejected_by_reason.keys() - {PAYLOAD_FORMAT_INVALID}:
-        problems.append(f"data was rejected because of a network or server fault: {totals.rejected_by_reason}")
-    if totals.accepted != ledger.sent or totals.acknowledged + totals.rejected != ledger.sent:
-        problems.append("the client and the soak counted different numbers of datapoints")
-    if totals.acknowledged < ledger.acknowledged:
-        problems.append("more datapoints have an acknowledged result than the client counted")
-    if warm is None or not is_flat(warm, end):
+    reasons = {reason for client in program.clients for reason in client.statistics.rejected_by_reason}
+    if reasons - {PAYLOAD_FORMAT_INVALID}:
+        problems.append(f"data was rejected because of a network or server fault: {reasons}")
+    counted = [program.total(name) for name in ("accepted", "acknowledged", "rejected", "kept", "recovered")]
+    accepted, acknowledged, rejected, kept, recovered = counted
+    if accepted != ledger.sent or acknowledged + rejected + kept != ledger.sent + recovered:
+        problems.append(f"the clients and the soak counted different numbers of datapoints: {counted}")
+    if recovered < kept:
+        problems.append(f"{kept} datapoints were kept, and only {recovered} recovered")
+    if acknowledged < ledger.acknowledged:
+        problems.append("more datapoints have an acknowledged result than the clients counted")
+    # With a store, the ledger remembers the rows that were kept.
+    if store is None and (warm is None or not is_flat(warm, end)):
         problems.append("memory is not flat")
     return problems
 
@@ -200,9 +265,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    parser.add_argument("--store", action="store_true", help="keep the data on disk, and stop clients now and then")
     options = parser.parse_args()
-    print(f"soak: {options.seconds:g} s, --seed {options.seed}")
-    problems = asyncio.run(soak(options.seconds, options.seed))
+    print(f"soak: {options.seconds:g} s, --seed {options.seed}{' --store' if options.store else ''}")
+    with ExitStack() as stack:
+        store = f"{stack.enter_context(tempfile.TemporaryDirectory())}/store" if options.store else None
+        problems = asyncio.run(soak(options.seconds, options.seed, store))
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
     return 1 if problems else 0
