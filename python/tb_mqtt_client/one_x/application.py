@@ -127,9 +127,10 @@ class ApplicationInfo(ApplicationResult):
     def __init__(self, messages: list[Any], device: str, data: Any, sends: ApplicationSends) -> None:
         """Keep the messages, their device and data, and the sends that are notified when ``get`` has returned 0."""
         self.message_info = messages
-        self.device = device
-        self.data = data
-        self.is_read = self.is_late = False
+        self.device: str = device
+        self.data: Any = data
+        self.is_read: bool = False
+        self.is_late: bool = False
         self._sends = sends
 
 
@@ -141,9 +142,10 @@ class ApplicationRecord(ApplicationResult, RecordInfo):
     def __init__(self, waiting: Waiting, device: str, data: Any, sends: ApplicationSends) -> None:
         """Wait for the result of a send."""
         super().__init__(waiting)
-        self.device = device
-        self.data = data
-        self.is_read = self.is_late = False
+        self.device: str = device
+        self.data: Any = data
+        self.is_read: bool = False
+        self.is_late: bool = False
         self._sends = sends
 
     def refusals(self) -> list[tuple[int, str]]:

@@ -168,7 +168,7 @@ class GatewayCore(GatewayClient, DeviceCore):
     def __init__(self, config: GatewayConfig) -> None:
         super().__init__(config)
         # Reading the sessions of the event loop is safe in other threads: the dicts are never replaced while they are read.
-        self.find_session = self.device_manager.get_by_name
+        self.find_session: Callable[[str], DeviceSession | None] = self.device_manager.get_by_name
 
     async def announced_session(self, name: str) -> DeviceSession:
         """Return the session of a sub-device, and announce the device if there is none.
