@@ -80,6 +80,7 @@ ROWS = [
     Row("ready uplinks to payloads: gateway, 20 sends of 10 datapoints", "reference", "x its throughput", 1.0, True),
     Row("taking tokens from a limit with two windows, one call", None, "ns", 200.0, False),
     Row("one million queued datapoints, 10 to a message", None, "bytes per datapoint", 64.0, False),
+    Row("100,000 sub-devices announced and streaming: memory", None, "bytes per sub-device", 1000.0, False),
     Row("device, one datapoint per send, not awaited", "by hand", "x its sends per second", 3.0, True),
     Row("gateway, 200 devices, a dict of 10 keys per send, not awaited", "by hand", "x its datapoints per second", 2.5, True),
     Row("gateway, 10 devices, 1000 entries per send", "by hand", "x its datapoints per second", 0.6, True),

@@ -32,6 +32,7 @@ class DeviceManager:
         self._sessions: dict[UUID, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}
         self._by_original_name: dict[str, DeviceSession] = {}
+        """The sessions of renamed devices."""
         self._by_former_name: dict[str, DeviceSession] = {}
 
     def register(self, device_name: str, device_profile: str = "default") -> DeviceSession:
@@ -48,7 +49,6 @@ class DeviceManager:
         session.shared_handlers = self.handlers
         self._sessions[session.device_info.device_id] = session
         self._by_name[device_name] = session
-        self._by_original_name[device_name] = session
         return session
 
     def unregister(self, device_id: UUID) -> None:
@@ -58,7 +58,7 @@ class DeviceManager:
             return
         session.manager = None
         del self._by_name[session.device_info.device_name]
-        del self._by_original_name[session.device_info.original_name]
+        self._by_original_name.pop(session.device_info.original_name, None)
         self._by_former_name = {name: other for name, other in self._by_former_name.items() if other is not session}
 
     def get_by_id(self, device_id: UUID) -> DeviceSession | None:
@@ -111,6 +111,7 @@ class DeviceManager:
         self._by_former_name[former_name] = session
         session.device_info.rename(new_name)
         self._by_name[new_name] = session
+        self._by_original_name[session.device_info.original_name] = session
 
     def set_attribute_update_callback(self, device_id: UUID, cb: AttributeUpdateCallback | None) -> None:
         """Call ``DeviceSession.set_attribute_update_callback`` for an id, if it is known."""
