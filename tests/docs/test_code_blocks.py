@@ -48,6 +48,18 @@ def test_the_scenarios_are_of_blocks_that_exist():
     assert not set(SCENARIOS) - headings
 
 
+def test_pages_say_what_their_programs_read():
+    """A program that names no server reads the environment, which its page has to set."""
+    silent = set()
+    for program in PROGRAMS:
+        connects = re.search(r"with \w+Client\(|\.connect\(\)|environ\[", program.source)
+        names_a_server = re.search(r"\bhost\b", program.source)
+        exported = any("export TB_HOST=" in block.source for block in read(program.block.document).blocks)
+        if connects and not names_a_server and not exported:
+            silent.add(program.block.name)
+    assert not silent
+
+
 def test_marks_are_known_and_rare():
     """Most blocks must be complete programs, because readers copy a single block."""
     python = [block for block in BLOCKS if block.language == "python"]
