@@ -220,7 +220,7 @@ def argument_parser(program: str) -> argparse.ArgumentParser:
     clients = parser.add_argument_group("devices and gateways")
     clients.add_argument("--device", action="append", default=[], metavar="TOKEN[=NAME]", help="add a device; repeatable")
     clients.add_argument("--gateway", action="append", default=[], metavar="TOKEN[=NAME]", help="add a gateway; repeatable")
-    clients.add_argument("--any-token", action="store_true", help="create a device for each unknown access token")
+    clients.add_argument("--any-token", action="store_true", help="create a device, not a gateway, for each unknown access token")
     clients.add_argument(
         "--provision",
         action="append",
