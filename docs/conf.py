@@ -37,6 +37,8 @@ html_domain_indices = False
 pygments_dark_style = "monokai"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+# Guides come first, and modules of the inside last.
+html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 # The sections of a page are in the table of contents beside it, so the sidebar has pages only.
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 
