@@ -51,3 +51,10 @@ def test_reference_by_task_names_every_public_name():
 def test_reference_by_task_names_existing_methods():
     for name, method in re.findall(r"``([A-Z]\w+)\.(\w+)``", REFERENCE):
         assert callable(getattr(getattr(tb_mqtt_client, name), method)), f"{name}.{method}"
+
+
+def test_the_search_knows_the_pages_that_it_puts_last():
+    project = re.search(r"project = /\^\((.+)\)\$/;", (DOCS / "search_scorer.js").read_text())[1]
+    outside, below = project.removesuffix(")").split(r"|docs\/(")
+    pages = [*outside.split("|"), *(f"docs/{name}" for name in below.split("|"))]
+    assert not [page for page in pages if not (ROOT / f"{page}.md").exists()]
