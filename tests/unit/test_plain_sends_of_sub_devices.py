@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from plain_queues import GatewayQueues
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
+from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.option_values import Priority, QueuePolicy
 from tb_mqtt_client.service.delivery.terms import send_terms
-from tb_mqtt_client.service.delivery.work_item import ENCODED
+from tb_mqtt_client.service.delivery.work_item import ENCODED, WorkItem
 
 DEVICES = A, B, C = [DeviceIdentity(name) for name in "ABC"]
 REFUSAL = PublishResult("v1/gateway/connect", 1, 1, 1, 0x87)
@@ -123,6 +124,16 @@ async def test_a_send_does_not_overtake_one_that_is_not_routed_yet():
     assert queues.gathered == 2
     assert queues.of(queues.queue.items_now()) == [0, 2, 3]
     assert queues.held() == [1]
+
+
+async def test_a_message_that_is_not_routed_yet_leaves_no_send_to_routing():
+    """A gateway that responds to RPC requests all the time has such messages all the time."""
+    queues = await queues_with(A)
+    queues.initial.append(WorkItem.of(MqttPublishMessage("v1/gateway/rpc", b"{}")))
+    await queues.send(1, {"a": 1}, None, B)
+    queues.send_attributes(2, 5, B)
+    assert (queues.gathered, len(queues.initial)) == (2, 1)
+    assert queues.of(queues.queue.items_now()) == [0, 1, 2]
 
 
 async def test_data_of_one_held_device_does_not_stop_the_others():

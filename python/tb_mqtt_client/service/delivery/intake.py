@@ -64,6 +64,7 @@ class Intake:
             plain: The plain sends of `device_queue`; None if something has to be decided or done for each send.
         """
         self._initial_queue = initial_queue
+        self._has_left_sends = False
         self._device_queue = device_queue
         self._capacity = capacity
         self._counter = counter
@@ -217,7 +218,7 @@ class Intake:
         if self._closed or self.watches_share or plain.blocked:
             return False
         # A send that goes directly to its queue must not overtake those that are not routed yet.
-        if plain is self.plain_of_sub_devices and not self._initial_queue.is_empty():
+        if plain is self.plain_of_sub_devices and self._have_sends_to_be_routed():
             return False
         self.count_gathered()
         plain.number_next(self._marked)
@@ -579,14 +580,14 @@ class Intake:
         Routing delays a send by a turn of the event loop. A send must not overtake those that wait for it.
         """
         device = uplink[ENCODED].device
-        if self._initial_queue.is_empty() and device is not None and sub_devices.is_free(device):
+        if not self._have_sends_to_be_routed() and device is not None and sub_devices.is_free(device):
             self._sub_device_queue.add(uplink)
         else:
             self._leave_to_routing([uplink])
 
     def _queue_all_of_sub_devices(self, uplinks: list[QueuedUplink]) -> None:
         """Queue sends of sub-devices without terms, see ``_queue_of_sub_device``."""
-        if self._initial_queue.is_empty() and self._sub_devices is not None and self._sub_devices.are_all_free:
+        if not self._have_sends_to_be_routed() and self._sub_devices is not None and self._sub_devices.are_all_free:
             self._sub_device_queue.append_all(uplinks)
         else:
             self._leave_to_routing(uplinks)
@@ -595,6 +596,15 @@ class Intake:
         if self.plain_of_sub_devices is not None:
             self.plain_of_sub_devices.close()
         self._initial_queue.append_all(uplinks)
+        self._has_left_sends = True
+
+    def _have_sends_to_be_routed(self) -> bool:
+        """Return whether sends were left to routing since the queue was last found empty.
+
+        Messages without datapoints, such as responses to RPC requests, may be in the queue at any time. Sends may overtake them.
+        """
+        self._has_left_sends = self._has_left_sends and not self._initial_queue.is_empty()
+        return self._has_left_sends
 
     async def _take_capacity(self, nbytes: int) -> bool:
         """Take capacity, in the order of the callers; return False if the send is to be dropped."""
