@@ -281,7 +281,8 @@ class PahoClient:
             ca_certs: Path of the authorities of the server's certificate; ``None`` for those of the system.
             certfile: Path of the client's certificate.
             keyfile: Path of its key; ``None`` if it is in ``certfile``.
-            cert_reqs: ``ssl.CERT_NONE`` and ``ssl.CERT_OPTIONAL`` do not verify the server. ``None`` verifies it.
+            cert_reqs: ``ssl.CERT_NONE`` does not verify the server. All others verify it: for a client, ``ssl.CERT_OPTIONAL`` is
+                as ``ssl.CERT_REQUIRED``.
             tls_version: Not used: the newest version that both sides support is negotiated.
             ciphers: The ciphers of TLS 1.2, as OpenSSL names them.
             keyfile_password: The password of an encrypted key.
@@ -293,9 +294,9 @@ class PahoClient:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if cert_reqs is not None and cert_reqs != ssl.CERT_REQUIRED:
+        if cert_reqs == ssl.CERT_NONE:
             context.check_hostname = False
-            context.verify_mode = cert_reqs
+            context.verify_mode = ssl.CERT_NONE
         if ca_certs is not None:
             context.load_verify_locations(ca_certs)
         else:
@@ -320,7 +321,7 @@ class PahoClient:
         """
         if self._ssl_context is None:
             raise ValueError("tls_set() must be called before tls_insecure_set()")
-        self._ssl_context.check_hostname = not value and self._ssl_context.verify_mode is ssl.CERT_REQUIRED
+        self._ssl_context.check_hostname = not value and self._ssl_context.verify_mode != ssl.CERT_NONE
 
     @property
     def _ssl_context(self) -> ssl.SSLContext | None:
