@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,7 +14,7 @@ from tb_mqtt_client.common.async_utils import DeliveryFuture
 from tb_mqtt_client.common.exceptions import ConnectionRefusedByServer
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.constants.reason_codes import LocalReasonCode
-from tb_mqtt_client.entities.connection_event import ConnectionEvent
+from tb_mqtt_client.entities.connection_event import ConnectionEvent, ConnectRefused
 from tb_mqtt_client.one_x.core import Answer, DeviceCore
 from tb_mqtt_client.one_x.publish_info import Pending, SentMessage
 from tb_mqtt_client.service.life_cycle import ClientState
@@ -86,7 +87,7 @@ class Connection:
         """
         self.runtime.start()
         try:
-            self.runtime.run(self.core.connect)
+            self.runtime.run(self._first_attempt)
         except (ConnectionRefusedByServer, TimeoutError):
             # Like paho, continue until the server accepts: an administrator may fix the cause.
             self.runtime.run(self.core.start)
@@ -94,6 +95,30 @@ class Connection:
             # No thread is left of an attempt that the program has to repeat.
             self._end(0)
             raise
+
+    async def _first_attempt(self) -> None:
+        """Connect, but wait for one attempt only: after a temporary refusal, the client continues in the background.
+
+        Raises:
+            TimeoutError: The server refuses the connection for now, or does not respond.
+            OSError: The attempt failed in another way.
+        """
+        is_waiting = True
+        async with asyncio.timeout(None) as limit:
+
+            async def go_on_after_refusal(event: ConnectionEvent) -> None:
+                if is_waiting and isinstance(event, ConnectRefused) and not event.permanent:
+                    # First, so that the attempts do not end when nothing waits for them.
+                    await self.core.start()
+                    if is_waiting:
+                        limit.reschedule(asyncio.get_running_loop().time())
+
+            remove = self.core.on_connection_event(go_on_after_refusal)
+            try:
+                await self.core.connect()
+            finally:
+                is_waiting = False
+                remove()
 
     def disconnect(self) -> None:
         """Send queued data for a short time, and close the connection; the rest is undelivered."""
