@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +31,7 @@ class Platform(ThreadingHTTPServer):
         self.changed = threading.Condition()
         self.requests = []
         self.answers = deque()
+        self.failures = deque()
         self.messages = {"attributes/updates": deque(), "rpc": deque()}
         self.shared = {}
         self.is_closing = False
@@ -103,7 +106,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(408) if message is None else self.reply(200, json.dumps(message).encode())
             return
         platform.note("GET", endpoint, query)
-        if endpoint == "firmware":
+        if platform.failures:
+            self.reply(platform.failures.popleft())
+        elif endpoint == "firmware":
             size, chunk = int(query.get("size", len(IMAGE))), int(query.get("chunk", 0))
             self.reply(200, IMAGE[size * chunk : size * (chunk + 1)])
         else:
@@ -185,6 +190,87 @@ def test_a_wrong_token_is_reported(platform, caplog):
     assert "WRONG" not in caplog.text
     with pytest.raises(requests.exceptions.HTTPError, match="401"):
         device.send_attributes({"a": 1})
+
+
+def test_the_connection_is_tested_with_an_empty_message(platform, device, caplog):
+    assert device.test_connection() is True
+    assert platform.requests == [("POST", "telemetry", {})]
+    platform.answers.append(503)
+    assert device.test_connection() is False
+    assert f"{platform.url} is not reachable: 503" in caplog.text
+    assert device._publisher is None
+
+
+def test_an_endpoint_is_requested_by_its_name(platform, device):
+    platform.shared = {"limit": 7}
+    assert device._get_data({"sharedKeys": "limit"}, "attributes") == {"shared": {"limit": 7}}
+    assert device._get_data(params={}, endpoint="attributes", timeout=5) == {"shared": {"limit": 7}}
+    assert platform.requests == [("GET", "attributes", {"sharedKeys": "limit"}), ("GET", "attributes", {})]
+    platform.failures.append(404)
+    with pytest.raises(requests.exceptions.HTTPError, match="404"):
+        device._get_data({}, "attributes")
+    assert device._publish_data({"method": "now"}, "rpc", 5) == {"method": "now"}
+    assert device._publish_data({"a": 1}, "attributes") == {}
+
+
+PROGRAM = """
+import logging, sys
+from datetime import datetime, timezone
+from threading import Event
+from tb_device_http import TBHTTPDevice
+
+logging.basicConfig(level=logging.WARNING)
+url = sys.argv[1]
+device = TBHTTPDevice.provision(host=url, device_name="My Device", device_key="KEY", device_secret="SECRET")
+print(device)
+assert device.connect()
+device.timeout = 10
+device.send_telemetry({"temp": 41}, timestamp=datetime(2024, 1, 1, tzinfo=timezone.utc), queued=False)
+for value in range(3):
+    device.send_telemetry({"queued": value}, timestamp=datetime(2024, 1, 2, tzinfo=timezone.utc))
+device.send_attributes({"active": True})
+print(device.request_attributes(client_keys=["active"], shared_keys=["limit"]))
+print(device.send_rpc(name="getTime", params={"zone": "UTC"}))
+updated, called = Event(), Event()
+
+def on_attributes(update):
+    print("update", update)
+    updated.set()
+
+def on_rpc(request):
+    device.send_rpc(name=request["method"], params={"done": True}, rpc_id=request["id"])
+    called.set()
+
+device.subscribe("attributes", on_attributes)
+device.subscribe("rpc", callback=on_rpc)
+assert updated.wait(30) and called.wait(30)
+device.unsubscribe("attributes")
+device.unsubscribe("rpc")
+device.stop_publish_worker()
+"""
+
+
+def test_a_program_uses_everything_and_ends(platform):
+    """A program in the forms of SDK 1.x, in a process of its own: nothing of it keeps the process alive."""
+    platform.shared = {"limit": 7}
+    platform.push("attributes/updates", {"limit": 8})
+    platform.push("rpc", {"id": 0, "method": "restart", "params": {}})
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, platform.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"<ThingsBoard ({platform.url}) HTTP device My Device>",
+        "{'shared': {'limit': 7}}",
+        "{'method': 'getTime'}",
+        "update {'limit': 8}",
+    ]
+    telemetry = [body for _, endpoint, body in platform.requests if endpoint == "telemetry"]
+    assert telemetry[0] == {}
+    assert {"ts": 1704067200000, "values": {"temp": 41}} in telemetry
+    queued = [body["values"]["queued"] for body in telemetry if "queued" in body.get("values", {})]
+    assert queued == [0, 1, 2]
+    assert ("POST", "attributes", {"active": True}) in platform.requests
+    assert ("POST", "rpc/0", {"method": "restart", "params": {"done": True}}) in platform.requests
 
 
 def test_rpc_in_both_directions(platform, device):
