@@ -1,6 +1,8 @@
 """What SDK 1.x documents of its limits, codes and checksums, as tables; see docs/differences-1x.md for what differs."""
 
 import hashlib
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -137,3 +139,18 @@ def test_checksums_of_firmware(algorithm, checksum):
 @pytest.mark.parametrize("arguments", [(None, "MD5", "00"), (IMAGE, None, "00"), (IMAGE, "MD5", None), (IMAGE, "ROT13", "00")])
 def test_a_checksum_that_cannot_be_verified_is_false(arguments):
     assert sdk_utils.verify_checksum(*arguments) is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("package",), ["--upgrade", "package"]),
+        (("package", "Upgrade"), ["--upgrade", "package"]),
+        (("package", "1.2"), ["package==1.2"]),
+    ],
+)
+def test_a_package_is_installed_with_pip_of_the_same_environment(monkeypatch, arguments, wanted):
+    commands = []
+    monkeypatch.setattr(subprocess, "check_call", lambda command, **_: commands.append(command))
+    sdk_utils.install_package(*arguments)
+    assert commands == [[sys.executable, "-m", "pip", "install", *wanted]]

@@ -446,6 +446,7 @@ def test_firmware_goes_to_the_callback(platform_thread, device):
     device.get_firmware_update()
     client, data, version = calls.wait(1)
     assert (client, data, version) == (device, image, "2")
+    assert (device.firmware_data, device.firmware_received) == (image, True)
     device.update_firmware_info("app", "2", TBFirmwareState.UPDATED)
     assert device.send_telemetry({"done": 1}).get() == 0
     assert device.current_firmware_info["current_fw_version"] == "2"
