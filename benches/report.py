@@ -358,7 +358,7 @@ def circumstances():
         platform.processor(),
     )
     return (
-        f"Medians of one run, release build, Python {platform.python_version()}, orjson {version('orjson')}, "
+        f"Medians, release build, Python {platform.python_version()}, orjson {version('orjson')}, "
         f"{platform.system()} on {platform.machine()} ({processor})."
     )
 
