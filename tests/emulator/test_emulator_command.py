@@ -159,15 +159,18 @@ async def test_prints_connections_and_publishes():
         async with raw_client(at) as client:
             await client.connect()
             client.publish("v1/devices/me/telemetry", b'{"text":"\x1b[31m\xc3\xa4\xff"}')
+            client.publish("v1/gateway/telemetry", "{}")
             await client.read()
         async with raw_client(at, 4) as client:
             await client.connect("GATEWAY")
             client.publish("v1/gateway/connect", '{"device":"A"}')
             await client.read()
-        assert await read(process, 8) == [
+        assert await read(process, 10) == [
             "refused a connection with 0x86: client id 'me', user name 'wrong'",
             "thermometer connected with MQTT 5",
             'thermometer -> v1/devices/me/telemetry {"text":"\\x1b[31m\u00e4\\xff"}',
+            "thermometer -> v1/gateway/telemetry {}",
+            "thermometer is not a gateway: its message on v1/gateway/telemetry is dropped, not acknowledged",
             "thermometer disconnected",
             "GATEWAY connected with MQTT 3.1.1",
             'GATEWAY -> v1/gateway/connect {"device":"A"}',
