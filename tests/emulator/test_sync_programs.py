@@ -216,7 +216,7 @@ if not pid:
         except RuntimeError as error:
             assert "child" in str(error), error
         else:
-            assert call is delivery.result and delivery.done(), call
+            assert call == delivery.result and delivery.done(), call
     with DeviceClient({"host": client.health()["host"], "port": client.health()["port"], "access_token": "CHILD"}) as own:
         assert own.send_timeseries({"ts": 1, "values": {"a": 1}}).is_successful()
     sys.exit(0)
