@@ -304,7 +304,7 @@ class Session(Connection):
     def _process(self, packet: PublishPacket, device: Device, verdict: Verdict | None) -> None:
         uplink, rest = classify(packet.topic)
         if packet.topic.startswith(GATEWAY_PREFIX) and not device.is_gateway:
-            # The platform drops it without a PUBACK (docs/platform_contract.md, section 4), and the program waits for ever.
+            # The platform drops it without a PUBACK (docs/platform_contract.md, section 4), and the program waits forever.
             if self.hooks.on_event is not None:
                 self.hooks.on_event(f"{device.name} is not a gateway: its message on {packet.topic} is dropped, not acknowledged")
             return
