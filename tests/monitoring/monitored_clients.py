@@ -33,7 +33,7 @@ async def busy_clients(port, store):
     for number in range(100):
         values = [{"ts": 1_700_000_000_000 + number * 400 + i, "values": {"temperature": i}} for i in range(400)]
         await earlier.send_timeseries(values, wait_for_publish=False)
-    # There is no platform yet, so everything is kept.
+    # The platform does not exist yet, so everything is kept.
     await earlier.stop(0)
     limits = SessionLimits(tenant_rate_limits=RateLimits(telemetry_datapoints="1000:1"))
     async with Emulator(port=port, limits=limits) as emulator:

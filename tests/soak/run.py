@@ -222,7 +222,7 @@ async def soak(seconds: float, seed: int, store: str | None) -> list[str]:
         faults.end()
         await check_all()
         # With a store, a client that is stopped while its connection is lost keeps what it has.
-        while (left := program.client.statistics).queued or left.in_flight:  # noqa: ASYNC110  # there is no event for this
+        while (left := program.client.statistics).queued or left.in_flight:  # noqa: ASYNC110  # no event says this
             await asyncio.sleep(0.1)
         end = in_use()
         await program.client.stop(timeout=None)

@@ -187,7 +187,7 @@ class GatewayQueues(Queues):
         self.receipts.rejected(uplink, announcement)
 
     def check_packed_again(self):
-        """There is no worker that has packed something."""
+        """Do nothing: no worker has packed anything."""
 
     def note_removed(self):
         """Nothing waits for empty queues."""

@@ -40,7 +40,7 @@ class PlayedPipeline:
         return item.devices > 1
 
     def check_packed_again(self):
-        """There is no worker that has packed something."""
+        """Do nothing: no worker has packed anything."""
 
     def note_removed(self):
         """Nothing waits for empty queues."""

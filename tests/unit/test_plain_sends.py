@@ -1,6 +1,5 @@
 """Sends that are encoded straight into a native queue are accepted, counted and ordered as all other sends are."""
 
-import asyncio
 
 import pytest
 from hypothesis import given, settings
@@ -53,13 +52,6 @@ async def step(queues, number, kind, argument):
     if kind == "withdraw":
         return queues.withdraw(argument)
     return queues.of(queues.queue.items_now())
-
-
-@pytest.fixture(scope="module")
-def runner():
-    """Run the examples of a test in one event loop, which saves most of the time."""
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 @settings(max_examples=200, deadline=None)

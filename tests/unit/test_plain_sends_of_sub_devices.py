@@ -1,8 +1,6 @@
 """Plain sends of sub-devices go directly to the gateway uplink queue, and are held back, moved and ordered as all others are."""
 
-import asyncio
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_queues import GatewayQueues
@@ -63,13 +61,6 @@ async def step(queues, number, kind, device, argument):
         case "hold" | "release" | "fail":
             getattr(traffic, kind)(device)
     return None
-
-
-@pytest.fixture(scope="module")
-def runner():
-    """Run the examples of a test in one event loop, which saves most of the time."""
-    with asyncio.Runner() as runner:
-        yield runner
 
 
 @settings(max_examples=200, deadline=None)

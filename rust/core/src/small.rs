@@ -99,7 +99,7 @@ pub fn string(bytes: [u8; 16], length: usize, room: &mut Room) -> usize {
     }
     let (halves, _) = bytes.as_chunks();
     let [low, high] = [0, 1].map(|half| u128::from(escaped(u64::from_le_bytes(halves[half]))));
-    // Marks of bytes after the string are shifted out, all of them if there is no byte.
+    // Shift out the marks of the bytes after the string; for an empty string, these are all marks.
     if (low | high << 64) << 16 << (8 * (LONGEST_STRING - length)) != 0 {
         return 0;
     }

@@ -73,13 +73,9 @@ class BackpressureController:
         """
         self._pause(delay_seconds, "the server ended the connection for a limit", limit)
 
-    def notify_failure(self, delay_seconds: float | None = None) -> None:
-        """Pause, because the server failed while it processed a message.
-
-        Args:
-            delay_seconds: The length of this pause, in place of the growing one.
-        """
-        self._pause(delay_seconds, "the server failed to take a message", NO_LIMIT)
+    def notify_failure(self) -> None:
+        """Pause, because the server failed while it processed a message."""
+        self._pause(None, "the server failed to take a message", NO_LIMIT)
 
     def notify_acknowledged(self) -> None:
         """Start over with the length of the first pause: the server accepts messages."""

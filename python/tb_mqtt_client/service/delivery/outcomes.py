@@ -133,7 +133,8 @@ class Outcomes:
         if item.devices > 1 or reason_code not in DATA_REFUSALS:
             return self.send_in_parts(item)
         halves = self._halve(item, False)
-        self._retry.put(halves)
+        if halves:
+            self._retry.put(halves)
         return bool(halves)
 
     def _over_quota(self, item: WorkItem, reason_code: int) -> None:

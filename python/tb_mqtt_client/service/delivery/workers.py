@@ -403,7 +403,7 @@ class UplinkQueueWorker(MessageQueueWorker):
         return self._nothing_older.is_set() and self._writable.is_set()
 
     async def _wait_ready(self) -> None:
-        while not (self._nothing_older.is_set() and self._writable.is_set()):
+        while not self._is_ready():
             await self._nothing_older.wait()
             await self._writable.wait()
 
