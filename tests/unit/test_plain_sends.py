@@ -1,6 +1,5 @@
 """Sends that are encoded straight into a native queue are accepted, counted and ordered as all other sends are."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,6 +1,5 @@
 """Plain sends of sub-devices go directly to the gateway uplink queue, and are held back, moved and ordered as all others are."""
 
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_queues import GatewayQueues
