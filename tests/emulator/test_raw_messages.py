@@ -1,6 +1,7 @@
 """Raw messages, withdrawing and announcing: what programs on top of the clients need, with both kinds of clients."""
 
 import asyncio
+import queue
 
 import pytest
 from device_peer import ATTRIBUTES, FAST, make_client
@@ -135,9 +136,11 @@ async def test_the_synchronous_clients_do_the_same(emulator):
 
     def device_program():
         with SyncDeviceClient(options | {"access_token": "TOKEN"}) as client:
-            received = []
-            remove = client.subscribe("v1/devices/me/rpc/response/+", lambda topic, payload: received.append((topic, payload)))
+            received = queue.Queue()
+            remove = client.subscribe("v1/devices/me/rpc/response/+", lambda topic, payload: received.put((topic, payload)))
             client.call_rpc("now")
+            # The callback runs in a thread of its own, perhaps after the call returned.
+            _, payload = received.get(timeout=30)
             assert client.publish("v1/devices/me/claim", b"{}").is_successful()
             assert client.publish("v1/devices/me/claim", b"{}", wait=False).result(30).is_successful()
             remove()
@@ -145,11 +148,11 @@ async def test_the_synchronous_clients_do_the_same(emulator):
             delivery = client.send_timeseries({"a": 1}, wait=False)
             assert client.withdraw(delivery)
             assert delivery.result(30).reason_code == LocalReasonCode.DROPPED
-            return received
+            assert received.empty()
+            return payload
 
     emulator.on_client_rpc = lambda *_: 7
-    [(_, payload)] = await asyncio.to_thread(device_program)
-    assert payload == b"7"
+    assert await asyncio.to_thread(device_program) == b"7"
 
     def gateway_program():
         with SyncGatewayClient(options | {"access_token": "GATEWAY", "announce_unknown_devices": True}) as gateway:

@@ -121,6 +121,8 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 delivery = client.send_timeseries({"ts": 2, "values": {"a": 1}}, wait=False)
 try:
+    # Not before: an interrupt inside the call above would leave no delivery to wait for.
+    print("waiting", flush=True)
     delivery.result()
 except KeyboardInterrupt:
     print("interrupted again", flush=True)
@@ -141,6 +143,7 @@ client.stop()
         program.signal(signal.SIGINT)
         await program.printed("interrupted")
         await published.get()
+        await program.printed("waiting")
         program.signal(signal.SIGINT)
         await program.printed("interrupted again")
         emulator.on_publish = None
