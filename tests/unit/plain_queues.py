@@ -7,6 +7,7 @@ from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import FutureMap
 from tb_mqtt_client.common.queue import AsyncDeque
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.service.call_guard import CallGuard
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.expiry import Expiry
@@ -16,10 +17,11 @@ from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.work_item import ENCODED, FUTURE
-from tb_mqtt_client.service.engine import Engine
 from tb_mqtt_client.service.formats.json_gateway import JsonGatewayFormat
 from tb_mqtt_client.service.gateway.gate import DeviceGate, RefusedShare
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
+from tb_mqtt_client.service.life_cycle import ClientState, LifeCycle
+from tb_mqtt_client.service.sends import Sends
 
 TURN = 4
 
@@ -27,12 +29,12 @@ TURN = 4
 class Queues:
     """The device uplink queue with its intake. Receipts are compared by the numbers of their sends."""
 
-    # What an engine does with plain sends.
+    # What a client does with plain sends.
     gather, begin_gathering, gather_delivery, _begin_now = (
-        Engine.gather,
-        Engine.begin_gathering,
-        Engine.gather_delivery,
-        Engine._begin_now,
+        Sends.gather,
+        Sends.begin_gathering,
+        Sends.gather_delivery,
+        Sends._begin_now,
     )
     stamp = staticmethod(now_ms)
 
@@ -50,13 +52,12 @@ class Queues:
         self.intake.open()
         self.numbers = {}
         self.gathered = 0
-        self._thread, self._is_loop_running = get_ident(), lambda: True
+        self._guard = CallGuard(LifeCycle())
+        self._guard.thread, self._guard.is_loop_running = get_ident(), lambda: True
+        self._guard.life.change(ClientState.CONNECTING)
 
     def new_queue(self):
         return LaneQueue(PlainSends(self.capacity, self.counter, round_floats=True) if self.has_plain else None)
-
-    def require_started(self):
-        """A client that is started does nothing."""
 
     def leave(self, uplinks):
         for uplink in uplinks:

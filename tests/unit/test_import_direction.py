@@ -14,6 +14,7 @@ SERVICE_ORDER = (
     "device",
     "ota",
     "engine",
+    "sends",
     "health",
     "connection_events",
     "message_service",
@@ -25,7 +26,7 @@ SERVICE_ORDER = (
     "formats",
 )
 """The parts of the service layer from the top down: a part imports itself and those after it."""
-SERVICE_TOOLS = ("base_message_splitter", "life_cycle")
+SERVICE_TOOLS = ("base_message_splitter", "call_guard", "life_cycle")
 """Modules that any part of the service layer may import, and that import no part of it above ``delivery``."""
 
 MAY_IMPORT_GMQTT = (
@@ -53,7 +54,7 @@ MAY_IMPORT_NATIVE_CORE = (
     "service.delivery",
     "service.store",
     "service.message_service",
-    "service.engine",
+    "service.sends",
     "service.device.client",
     "service.gateway",
     "sync.device",

@@ -105,7 +105,7 @@ class DeviceCore(DeviceClient):
         """
         message = MqttPublishMessage(topic, payload)
         message.device = device
-        return self._engine.send_message(message)
+        return self._sends.send_message(message)
 
     async def request_content(self, shared: list[str] | None, client: list[str] | None, answer: Answer) -> None:
         """Request attributes, and pass the content of the platform's response to a function.

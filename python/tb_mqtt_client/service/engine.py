@@ -6,38 +6,26 @@ import asyncio
 import logging
 import random
 import string
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from enum import IntEnum
 from functools import partial
-from threading import get_ident
 from typing import Any
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
-from tb_mqtt_client.common.async_utils import DeliveryFuture, FutureMap, SendReceipt, seconds_or_none
+from tb_mqtt_client.common.async_utils import FutureMap, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.common.exceptions import ConnectionLostError, NotConnectedError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
-from tb_mqtt_client.common.mqtt_message import MqttPublishMessage
-from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.common.rate_limit.backpressure_controller import BackpressureController
 from tb_mqtt_client.common.rate_limit.rate_limiter import RateLimiter, own_limits, unlimited
 from tb_mqtt_client.common.tasks import Tasks, report_failure
-from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.mqtt_topics import DEVICE_TELEMETRY_TOPIC
-from tb_mqtt_client.constants.option_values import ClockMode, Priority, Replay, TimestampSource
+from tb_mqtt_client.constants.option_values import ClockMode, Replay, TimestampSource
 from tb_mqtt_client.entities.server_address import ServerAddress
+from tb_mqtt_client.service.call_guard import CallGuard
 from tb_mqtt_client.service.connection_events import ConnectionEvents
 from tb_mqtt_client.service.delivery.admission import Admission
 from tb_mqtt_client.service.delivery.device_clock import DeviceClock
-from tb_mqtt_client.service.delivery.intake import Intake
-from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.statistics import Statistics
-from tb_mqtt_client.service.delivery.tables import Rows, TableSum, send_parts
-from tb_mqtt_client.service.delivery.terms import NORMAL, SendTerms
-from tb_mqtt_client.service.delivery.timestamps import check_unstamped, stamp_of
 from tb_mqtt_client.service.formats.json_device import JsonDeviceFormat
 from tb_mqtt_client.service.formats.json_session_limits import SessionLimits
 from tb_mqtt_client.service.formats.protocol import DeviceFormat
@@ -50,6 +38,7 @@ from tb_mqtt_client.service.requests.device import DeviceRequests
 from tb_mqtt_client.service.requests.dispatch import InboundDispatcher, InboundReport
 from tb_mqtt_client.service.requests.incoming import DeviceDownlink
 from tb_mqtt_client.service.requests.raw_subscriptions import RawSubscriptions
+from tb_mqtt_client.service.sends import Sends
 from tb_mqtt_client.service.session.keeper import Backoff, ConnectionKeeper
 from tb_mqtt_client.service.session.limits import apply_rate_limits
 from tb_mqtt_client.service.session.setup import COUNTED_TOPICS, RESPONSE_TOPICS, SessionSetup
@@ -108,12 +97,9 @@ class Engine:
         self.client_id: str = config.client_id or _random_client_id()
         self.max_payload_size: int | None = None
         """Bytes of the largest telemetry payload; ``None`` until connected."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_loop_running: Callable[[], bool] = bool
-        self._thread = 0
         self.life: LifeCycle = LifeCycle()
+        self.guard: CallGuard = CallGuard(self.life)
         self.tasks: Tasks = Tasks(self._task_failed)
-        self._failure = ""
         self._ending: asyncio.Task[None] | None = None
         self._goal = Goal.NONE
         self._end_requests = 0
@@ -130,9 +116,6 @@ class Engine:
         self.format: DeviceFormat = JsonDeviceFormat(config.rpc_reply)
         self.report: InboundReport = InboundReport()
         self.device_clock: DeviceClock | None = _device_clock(config)
-        self.stamp: Callable[[], int | None] = stamp_of(config.timestamps) if self.device_clock is None else self.device_clock.stamp
-        """Returns the timestamp of telemetry that is sent without one; ``None`` if the platform sets it, or the client when the
-        clock of the device is set: the data then needs ``unstamped``."""
         self.events: ConnectionEvents = ConnectionEvents(self.tasks, self.report)
         self.life.listeners.append(self._state_changed)
         self.mqtt_manager: MQTTManager = MQTTManager(
@@ -173,13 +156,12 @@ class Engine:
             backlog_share=config.backlog_share,
         )
         self.message_service.capacity.on_fill_changed = self._fill_changed
-        self.intake: Intake = self.message_service.intake
-        """Accepts sends."""
+        self.sends: Sends = Sends(config, self.guard, self.message_service, self.admission, self.device_clock)
         self.downlink: DeviceDownlink = DeviceDownlink(
             self.format,
             self.report,
             self.tasks,
-            self.send_message,
+            self.sends.send_message,
             self._count_server_side_rpc,
             config.rpc_callback_timeout,
         )
@@ -190,7 +172,7 @@ class Engine:
             self.mqtt_manager,
             self.report,
             self.tasks,
-            self.send_message,
+            self.sends.send_message,
             self.message_service.withdraw,
         )
         self.raw_subscriptions: RawSubscriptions = RawSubscriptions(self.mqtt_manager.inbound, self.report)
@@ -230,7 +212,7 @@ class Engine:
 
     async def subscribe(self, topic_filter: str, callback: Callback[None]) -> Callable[[], None]:
         """Call a function with messages of a topic, see ``DeviceClient.subscribe``."""
-        self._require_own_loop_if_used()
+        self.guard.require_own_loop_if_used()
         end = self.raw_subscriptions.add(topic_filter, callback)
 
         def remove() -> None:
@@ -263,7 +245,7 @@ class Engine:
     def statistics(self) -> Statistics:
         """Counts of all datapoints by state, and of connections and received messages."""
         manager = self.mqtt_manager
-        self.intake.count_gathered()
+        self.message_service.intake.count_gathered()
         return self.message_service.counter.snapshot(
             queued_sends=self.message_service.capacity.sends + (0 if self.store is None else self.store.backlog_sends),
             in_flight_messages=manager.in_flight,
@@ -309,10 +291,7 @@ class Engine:
 
     async def _want_connection(self) -> None:
         """Accept sends, and count attempts from now on; nothing changes if a connection is wanted already."""
-        self._loop = self._loop or asyncio.get_running_loop()
-        self._is_loop_running = self._loop.is_running
-        self._require_own_loop()
-        self._thread = get_ident()
+        self.guard.enter()
         if self._is_left_open:
             self._begin_end(Goal.FAILED)
         await self._wait_for_end()
@@ -347,14 +326,14 @@ class Engine:
 
     async def flush(self) -> None:
         """Write all accepted sends to the store, see ``DeviceClient.flush``."""
-        self._require_own_loop_if_used()
+        self.guard.require_own_loop_if_used()
         if self.store is not None:
             await self.store.flush()
 
     async def wait_connected(self, timeout: float | None) -> None:
         """Wait until a session is set up, see ``DeviceClient.wait_connected``."""
         limit = seconds_or_none(timeout)
-        self._require_own_loop_if_used()
+        self.guard.require_own_loop_if_used()
         try:
             async with asyncio.timeout(limit):
                 is_open = await self.life.wait_open()
@@ -362,7 +341,7 @@ class Engine:
             failure = self.events.last_failure or "the first attempt is still running"
             raise TimeoutError(f"the client is not connected after {limit:g} s: {failure}") from None
         if not is_open:
-            raise self._not_connected("wait_connected()")
+            raise self.guard.not_connected("wait_connected()")
 
     async def _wait_for_end(self) -> None:
         """Wait until a running end is over: it would end a new session, too.
@@ -382,7 +361,7 @@ class Engine:
     async def disconnect(self, timeout: float | None) -> None:
         """Drain the queues and close the connection, see ``DeviceClient.disconnect``."""
         limit = seconds_or_none(timeout)
-        self._require_own_loop_if_used()
+        self.guard.require_own_loop_if_used()
         if limit != 0 and self.life.state.wants_connection and self.keeper.is_running:
             try:
                 async with asyncio.timeout(limit):
@@ -396,7 +375,7 @@ class Engine:
     async def stop(self, timeout: float | None) -> None:
         """Drain the queues and close, see ``DeviceClient.stop``."""
         seconds_or_none(timeout)
-        self._require_own_loop_if_used()
+        self.guard.require_own_loop_if_used()
         self._end_requests += 1
         if not self.life.state.is_stopping:
             self._deadline = None
@@ -404,7 +383,7 @@ class Engine:
         self._begin_end(Goal.STOPPED)
         await self._ended()
         # Another caller may have connected the client again.
-        if self.life.state is ClientState.STOPPED and asyncio.get_running_loop() is self._loop:
+        if self.life.state is ClientState.STOPPED and asyncio.get_running_loop() is self.guard.loop:
             # A callback that stopped the client may still be running.
             await self.tasks.end_all()
 
@@ -550,8 +529,8 @@ class Engine:
     def _task_failed(self, task: asyncio.Task[Any], error: BaseException | None) -> None:
         """End the client, because one of its tasks ended unexpectedly: otherwise it would seem to work, and do nothing."""
         cause = "was cancelled" if task.cancelled() else "returned" if error is None else f"failed: {error!r}"
-        self._failure = f"the task {task.get_name()!r} of this client {cause}. connect() starts it again"
-        self.message_service.fail(self._failure)
+        self.guard.failure = f"the task {task.get_name()!r} of this client {cause}. connect() starts it again"
+        self.message_service.fail(self.guard.failure)
         if error is not None:
             report_failure(task, error)
         if not self.life.state.wants_connection:
@@ -562,235 +541,9 @@ class Engine:
             self._is_left_open = True
             self.life.change(ClientState.FAILED)
         else:
-            logger.error("The client closes its connection: %s", self._failure)
-            self.events.client_failed(self._failure)
+            logger.error("The client closes its connection: %s", self.guard.failure)
+            self.events.client_failed(self.guard.failure)
             self._begin_end(Goal.FAILED)
-
-    def encode_timeseries(self, data: Any) -> EncodedUplink:
-        """Encode timeseries of the device, in any thread."""
-        stamp = self.stamp
-        # In place of a call of the usual function, since every send passes here.
-        now = time.time_ns() // 1_000_000 if stamp is now_ms else stamp()
-        encoded = EncodedUplink.timeseries(data, now, None, self.config.round_floats)
-        if now is None:
-            encoded = self.unstamped(encoded)
-        return encoded
-
-    def encode_attributes(self, data: Any) -> EncodedUplink:
-        """Encode client attributes of the device, in any thread."""
-        return EncodedUplink.attributes(data, None, self.config.round_floats)
-
-    def submit(
-        self,
-        uplink: EncodedUplink,
-        receiver: SendReceipt,
-        timeout: float | None,
-        priority: Priority | str = Priority.NORMAL,
-        expires_after: float | None = None,
-    ) -> None:
-        """Accept a send in any thread, see ``DeviceClient.submit``."""
-        self.require_accepting()
-        self.message_service.submissions.put(uplink, receiver, timeout, self.terms(priority, expires_after))
-
-    def withdraw(self, delivery: object) -> bool:
-        """Remove a queued send, see ``DeviceClient.withdraw``."""
-        self._require_own_loop_if_used()
-        return self.message_service.withdraw_send(delivery)
-
-    def require_accepting(self) -> None:
-        """Raise ``NotConnectedError`` if nothing may be sent. Any thread may call this."""
-        if not self.life.accepts_sends:
-            raise self._not_connected("anything is sent")
-
-    def unstamped(self, encoded: EncodedUplink) -> EncodedUplink:
-        """Return timeseries as they are queued if ``stamp`` has returned ``None``.
-
-        Raises:
-            ValueError: The platform would misread a key of data without a timestamp.
-        """
-        if self.device_clock is None:
-            check_unstamped(encoded)
-            return encoded
-        return self.device_clock.hold(encoded)
-
-    async def send_table(
-        self, open_reader: Callable[[], TableReader], wait_for_publish: bool, priority: Priority | str, expires_after: float | None
-    ) -> PublishResult | list[DeliveryFuture]:
-        """Send a table of the device, and return what ``send_timeseries`` returns."""
-        terms = self.terms(priority, expires_after)
-        self.require_started()
-
-        async def accept(rows: Rows) -> tuple[EncodedUplink, DeliveryFuture]:
-            return await self.accept_part(rows[2], terms)
-
-        total = TableSum(DEVICE_TELEMETRY_TOPIC, self.config.qos)
-        return await send_parts(open_reader, accept, total, wait_for_publish)
-
-    async def accept_part(self, encoded: EncodedUplink, terms: SendTerms | None) -> tuple[EncodedUplink, DeliveryFuture]:
-        """Accept a part of a table. Return its datapoints as they are queued, and the future of their result."""
-        if self.stamp() is None:
-            encoded = self.unstamped(encoded)
-        return encoded, self.try_accept(encoded, terms) or await self.accept(encoded, terms)
-
-    def terms(self, priority: Priority | str, expires_after: float | None) -> SendTerms | None:
-        """Return the terms of a send, see ``send_terms``."""
-        if priority is NORMAL and expires_after is None:
-            return None
-        return self.message_service.terms(priority, expires_after)
-
-    def gather(
-        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None, is_awaited: bool = False
-    ) -> DeliveryFuture | None:
-        """Encode timeseries straight into a queue if nothing has to be decided about the send.
-
-        Args:
-            plain: The queue.
-            data: As for ``DeviceClient.send_timeseries``.
-            now: The current time, in milliseconds since the epoch.
-            device: The sub-device of the data; None for the device itself.
-            is_awaited: Whether the caller awaits the result next.
-
-        Returns:
-            The future of the result; None if ``begin_gathering`` has to be called first, because ``gathers_in_turn`` is false, or
-            if the send has to be accepted in another way.
-        """
-        # As in `try_accept`. Another thread or loop gets its error in `begin_gathering`.
-        if plain.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
-            future = self.intake.create_future()
-            if queued := plain.push(data, now, future, device):
-                if queued == 1 and not (is_awaited and plain.publish_at_once()):
-                    plain.filled.set()
-                return future
-            plain.close()
-        return None
-
-    async def begin_gathering(self, plain: PlainSends) -> bool:
-        """Let the other tasks of the event loop run, if it is their turn; return whether ``gather`` may accept sends then."""
-        self.require_started()
-        return await self.intake.begin_gathering_in_turn(plain)
-
-    def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
-        """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
-        # Called at every send, so asyncio.get_running_loop(), which makes a system call, is not used. A forked child therefore
-        # passes, because its copy of the loop claims to run; there asyncio refuses to await the result, and stop() raises.
-        if not (self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running()):
-            self.require_started()
-        return self.intake.try_accept(encoded, terms)
-
-    async def accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture:
-        """Accept a send, and return the future of its result, see ``Intake.accept``."""
-        # Not every caller has called ``try_accept`` before.
-        self.require_started()
-        return await self.intake.accept(encoded, terms)
-
-    def gather_delivery(
-        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None
-    ) -> Delivery | DeliveryFuture | None:
-        """Do what ``gather`` does, for a function that does not wait.
-
-        Returns:
-            The pending result; None if the send has to pass ``enqueue``.
-        """
-        if not (plain.gathers and get_ident() == self._thread and self._is_loop_running()) and not self._begin_now(plain):
-            return None
-        delivery = self.intake.create_delivery()
-        queued = plain.push(data, now, delivery, device)
-        if not queued and self._begin_now(plain):
-            # As many sends as make a turn are gathered, and a plain function does not have to give one.
-            queued = plain.push(data, now, delivery, device)
-        if queued == 1:
-            plain.filled.set()
-        return delivery if queued else None
-
-    def _begin_now(self, plain: PlainSends) -> bool:
-        self.require_started()
-        return self.intake.begin_gathering(plain)
-
-    def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
-        """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""
-        if not (self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running()):
-            self.require_started()
-        return self.intake.enqueue(encoded, terms)
-
-    async def wait_for(self, delivery: DeliveryFuture, topic: str, size: int, timeout: float | None) -> PublishResult:
-        """Return the result of a delivery, or one with reason code -1 after ``timeout`` seconds, when the data is still queued.
-
-        A cancelled caller, or one whose time is over, cancels the future, not the delivery.
-        """
-        if timeout is None or (limit := seconds_or_none(timeout)) is None:
-            return await delivery
-        try:
-            async with asyncio.timeout(limit):
-                return await delivery
-        except TimeoutError:
-            return pending_result(topic, self.config.qos, size)
-
-    async def wait_for_all(
-        self, deliveries: Sequence[DeliveryFuture], topic: str, sizes: Sequence[int], timeout: float
-    ) -> list[PublishResult]:
-        """Return the results of several deliveries after at most ``timeout`` seconds in all, see ``wait_for``."""
-        end = asyncio.get_running_loop().time() + timeout
-        results: list[PublishResult] = []
-        for delivery, size in zip(deliveries, sizes, strict=True):
-            left = max(0.0, end - asyncio.get_running_loop().time())
-            results.append(delivery.result() if delivery.done() else await self.wait_for(delivery, topic, size, left))
-        return results
-
-    def require_started(self) -> None:
-        """Raise ``NotConnectedError`` if nothing may be sent, and ``RuntimeError`` in another event loop."""
-        if self.life.accepts_sends and get_ident() == self._thread and self._is_loop_running():
-            return
-        if self.life.accepts_sends:
-            self._require_own_loop()
-        else:
-            raise self._not_connected("anything is sent")
-
-    def _not_connected(self, purpose: str) -> NotConnectedError:
-        """Return the error that says why the client does not connect, and what to call before its purpose."""
-        if self.life.state is ClientState.FAILED:
-            return NotConnectedError(self._failure)
-        if self.life.state is ClientState.NEW:
-            return NotConnectedError(f"connect() or start() must be called before {purpose}")
-        how = "disconnected" if self.life.state is ClientState.DISCONNECTED else "stopped"
-        return NotConnectedError(f"the client is {how}: connect() or start() must be called again before {purpose}")
-
-    def _require_own_loop_if_used(self) -> None:
-        if self.life.state not in {ClientState.NEW, ClientState.STOPPED}:
-            self._require_own_loop()
-
-    def _require_own_loop(self) -> None:
-        """Raise ``RuntimeError`` in another event loop: queues, events and futures belong to one loop."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "A client belongs to the event loop in which connect() or start() was called first: "
-                "create one client for each loop, or use asyncio.run_coroutine_threadsafe from another thread"
-            )
-
-    def send_message(self, message: MqttPublishMessage) -> DeliveryFuture:
-        """Queue a message without datapoints, and return the future of its result. Cancelling the future does not cancel the
-        message.
-
-        Raises:
-            ValueError: The message is too large for the session.
-            NotConnectedError: Nothing may be sent.
-        """
-        self.check_sendable(message)
-        # The platform has no QoS 2, and accepts no QoS 0 for sub-devices (docs/platform_contract.md,
-        # section 4).
-        message.qos = 0 if self.config.qos == 0 and message.is_device_message else 1
-        delivery: DeliveryFuture = asyncio.get_running_loop().create_future()
-        message.delivery_futures.append(delivery)
-        self.message_service.submit(message)
-        return delivery
-
-    def check_sendable(self, message: MqttPublishMessage) -> None:
-        """Raise ``ValueError`` for a message that is too large for this session, and ``NotConnectedError`` before ``connect()``."""
-        self.require_started()
-        limit = self.admission.payload_limits(of_sub_devices=False).payload_size(message.topic)
-        if message.payload_size > limit:
-            raise ValueError(
-                f"the payload for {message.topic} has {message.payload_size} bytes, and the platform accepts at most {limit}"
-            )
 
     def _count_server_side_rpc(self) -> None:
         """Count the PUBACK of a server-side RPC request as a message (docs/platform_contract.md, section 5)."""
@@ -809,7 +562,7 @@ class Engine:
 
     def _state_changed(self, _old: ClientState, state: ClientState) -> None:
         if not state.accepts_sends:
-            self.intake.stop_gathering()
+            self.message_service.intake.stop_gathering()
         if state is ClientState.STOPPED:
             self.events.stopped()
 

@@ -68,6 +68,7 @@ class DeviceClient:
             ValueError: An option is unknown or has a value that it cannot have.
         """
         self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
+        self._sends = self._engine.sends
         self.firmware_updater: FirmwareUpdater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
@@ -336,21 +337,21 @@ class DeviceClient:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        engine = self._engine
-        plain = engine.intake.plain
+        sends = self._sends
+        plain = sends.intake.plain
         if priority is NORMAL and expires_after is None and timeout is None and plain is not None:
             now = time.time_ns() // 1_000_000
-            delivery = engine.gather(plain, data, now, None, wait_for_publish)
-            if delivery is None and not plain.gathers_in_turn and await engine.begin_gathering(plain):
-                delivery = engine.gather(plain, data, now, None, wait_for_publish)
+            delivery = sends.gather(plain, data, now, None, wait_for_publish)
+            if delivery is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
+                delivery = sends.gather(plain, data, now, None, wait_for_publish)
             if delivery is not None:
                 return await delivery if wait_for_publish else [delivery]
-        terms = engine.terms(priority, expires_after)
-        encoded = engine.encode_timeseries(data)
-        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        terms = sends.terms(priority, expires_after)
+        encoded = sends.encode_timeseries(data)
+        delivery = sends.try_accept(encoded, terms) or await sends.accept(encoded, terms)
         if not wait_for_publish:
             return [delivery]
-        return await engine.wait_for(delivery, DEVICE_TELEMETRY_TOPIC, encoded.nbytes, timeout)
+        return await sends.wait_for(delivery, DEVICE_TELEMETRY_TOPIC, encoded.nbytes, timeout)
 
     @overload
     async def send_table(
@@ -430,7 +431,7 @@ class DeviceClient:
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
             NotImplementedError: The package was built without the cargo feature ``arrow``.
         """
-        return await self._engine.send_table(
+        return await self._sends.send_table(
             lambda: open_table(table, ts, key, value, None, None, self._engine.config.round_floats),
             wait_for_publish,
             priority,
@@ -504,14 +505,14 @@ class DeviceClient:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        engine = self._engine
+        sends = self._sends
         # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
-        encoded = engine.encode_attributes(attributes)
-        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        terms = None if priority is NORMAL and expires_after is None else sends.terms(priority, expires_after)
+        encoded = sends.encode_attributes(attributes)
+        delivery = sends.try_accept(encoded, terms) or await sends.accept(encoded, terms)
         if not wait_for_publish:
             return [delivery]
-        return await engine.wait_for(delivery, DEVICE_ATTRIBUTES_TOPIC, encoded.nbytes, timeout)
+        return await sends.wait_for(delivery, DEVICE_ATTRIBUTES_TOPIC, encoded.nbytes, timeout)
 
     def enqueue_timeseries(
         self, data: Any, *, priority: Priority | PriorityName = Priority.NORMAL, expires_after: float | None = None
@@ -538,13 +539,13 @@ class DeviceClient:
                 ``drop_newest`` this drops data instead.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        engine = self._engine
-        plain = engine.intake.plain
+        sends = self._sends
+        plain = sends.intake.plain
         if priority is NORMAL and expires_after is None and plain is not None:
-            delivery = engine.gather_delivery(plain, data, time.time_ns() // 1_000_000)
+            delivery = sends.gather_delivery(plain, data, time.time_ns() // 1_000_000)
             if delivery is not None:
                 return delivery
-        return engine.enqueue(engine.encode_timeseries(data), engine.terms(priority, expires_after))
+        return sends.enqueue(sends.encode_timeseries(data), sends.terms(priority, expires_after))
 
     def enqueue_attributes(
         self, attributes: Any, *, priority: Priority | PriorityName = Priority.NORMAL, expires_after: float | None = None
@@ -566,9 +567,9 @@ class DeviceClient:
             QueueFullError: The queues are full, see ``enqueue_timeseries``.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        engine = self._engine
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
-        return engine.enqueue(engine.encode_attributes(attributes), terms)
+        sends = self._sends
+        terms = None if priority is NORMAL and expires_after is None else sends.terms(priority, expires_after)
+        return sends.enqueue(sends.encode_attributes(attributes), terms)
 
     def encode_timeseries(self, data: Any) -> EncodedUplink:
         """Encode timeseries of the device for ``submit``. Any thread may call this.
@@ -582,7 +583,7 @@ class DeviceClient:
         Raises:
             ValueError: The platform cannot store the data; also ``UnsupportedValueError``.
         """
-        return self._engine.encode_timeseries(data)
+        return self._sends.encode_timeseries(data)
 
     def encode_attributes(self, attributes: Any) -> EncodedUplink:
         """Encode client attributes of the device for ``submit``. Any thread may call this.
@@ -596,7 +597,7 @@ class DeviceClient:
         Raises:
             ValueError: The platform cannot store the attributes; also ``UnsupportedValueError``.
         """
-        return self._engine.encode_attributes(attributes)
+        return self._sends.encode_attributes(attributes)
 
     def submit(
         self,
@@ -628,7 +629,7 @@ class DeviceClient:
             TimeoutError: The queues are still full after ``timeout`` seconds. The data is not sent. Or it is not on disk by then;
                 it is in memory, and is sent and written nevertheless.
         """
-        self._engine.submit(uplink, receiver, timeout, priority, expires_after)
+        self._sends.submit(uplink, receiver, timeout, priority, expires_after)
 
     def submit_many(
         self,
@@ -655,7 +656,7 @@ class DeviceClient:
             TimeoutError: The queues are still full after ``timeout`` seconds.
         """
         for uplink, receiver in sends:
-            self._engine.submit(uplink, receiver, timeout, priority, expires_after)
+            self._sends.submit(uplink, receiver, timeout, priority, expires_after)
 
     def require_accepting(self) -> None:
         """Check that sends are accepted. Any thread may call this.
@@ -663,7 +664,7 @@ class DeviceClient:
         Raises:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
-        self._engine.require_accepting()
+        self._engine.guard.require_accepting()
 
     def withdraw(self, delivery: DeliveryFuture) -> bool:
         """Withdraw data that is no longer wanted, unless it is being published.
@@ -678,7 +679,7 @@ class DeviceClient:
         Raises:
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``.
         """
-        return self._engine.withdraw(delivery)
+        return self._sends.withdraw(delivery)
 
     @overload
     async def publish(
@@ -714,10 +715,10 @@ class DeviceClient:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
         """
         message = raw_message(topic, payload)
-        delivery = self._engine.send_message(message)
+        delivery = self._sends.send_message(message)
         if not wait_for_publish:
             return delivery
-        return await self._engine.wait_for(delivery, topic, message.payload_size, timeout)
+        return await self._sends.wait_for(delivery, topic, message.payload_size, timeout)
 
     async def subscribe(self, topic_filter: str, callback: Callback[Any]) -> Callable[[], None]:
         """Call a function with each message of a topic, in addition to what the client does with it.
@@ -767,8 +768,8 @@ class DeviceClient:
         """
         _require("response", response, RPCResponse)
         message = self._engine.format.build_rpc_response(response)
-        return await self._engine.wait_for(
-            self._engine.send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT
+        return await self._sends.wait_for(
+            self._sends.send_message(message), message.topic, message.payload_size, self.DEFAULT_TIMEOUT
         )
 
     @overload
@@ -804,10 +805,10 @@ class DeviceClient:
         _require("claim_request", claim_request, ClaimRequest)
         seconds_or_none(timeout)
         message = self._engine.format.build_claim_request(claim_request)
-        delivery = self._engine.send_message(message)
+        delivery = self._sends.send_message(message)
         if not wait_for_publish:
             return delivery
-        return await self._engine.wait_for(delivery, DEVICE_CLAIM_TOPIC, message.payload_size, timeout)
+        return await self._sends.wait_for(delivery, DEVICE_CLAIM_TOPIC, message.payload_size, timeout)
 
     @overload
     async def send_rpc_request(

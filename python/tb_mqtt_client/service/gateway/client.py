@@ -131,7 +131,7 @@ class GatewayClient(DeviceClient):
         session, delivery = self._sub_devices.connect_device(message)
         if not wait_for_publish:
             return session, [delivery]
-        result = await self._engine.wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        result = await self._sends.wait_for(delivery, GATEWAY_CONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
         if result.reason_code == LocalReasonCode.NOT_DELIVERED:
             # Why the platform has not taken the device, which is announced again.
             result = self._sub_devices.announcer.refusal(session) or result
@@ -173,7 +173,7 @@ class GatewayClient(DeviceClient):
         delivery = self._sub_devices.disconnect_device(device_session)
         if not wait_for_publish:
             return device_session, [delivery]
-        return device_session, await self._engine.wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        return device_session, await self._sends.wait_for(delivery, GATEWAY_DISCONNECT_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
 
     @overload
     async def send_device_timeseries(
@@ -241,20 +241,20 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        engine = self._engine
-        plain = engine.intake.plain_of_sub_devices
+        sends = self._sends
+        plain = sends.intake.plain_of_sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and not wait_for_publish and plain is not None:
             gathered = self._sub_devices.gather(plain, device_session, data)
-            if gathered is None and not plain.gathers_in_turn and await engine.begin_gathering(plain):
+            if gathered is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
                 gathered = self._sub_devices.gather(plain, device_session, data)
             if gathered is not None:
                 return gathered
-        terms = engine.terms(priority, expires_after)
+        terms = sends.terms(priority, expires_after)
         encoded = self._sub_devices.encode_timeseries_for(device_session, data, metadata)
-        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        delivery = sends.try_accept(encoded, terms) or await sends.accept(encoded, terms)
         if not wait_for_publish:
             return delivery
-        return await engine.wait_for(delivery, GATEWAY_TELEMETRY_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
+        return await sends.wait_for(delivery, GATEWAY_TELEMETRY_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
 
     @overload
     async def send_table(
@@ -422,14 +422,14 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        engine = self._engine
+        sends = self._sends
         # In place of a call, since every send passes here.
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
+        terms = None if priority is NORMAL and expires_after is None else sends.terms(priority, expires_after)
         encoded = self._sub_devices.encode_attributes_for(device_session, data)
-        delivery = engine.try_accept(encoded, terms) or await engine.accept(encoded, terms)
+        delivery = sends.try_accept(encoded, terms) or await sends.accept(encoded, terms)
         if not wait_for_publish:
             return delivery
-        return await engine.wait_for(delivery, GATEWAY_ATTRIBUTES_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
+        return await sends.wait_for(delivery, GATEWAY_ATTRIBUTES_TOPIC, encoded.nbytes, self.OPERATIONAL_TIMEOUT)
 
     def enqueue_device_timeseries(
         self,
@@ -462,14 +462,14 @@ class GatewayClient(DeviceClient):
                 devices takes half of the queue.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        engine, sub_devices = self._engine, self._sub_devices
-        plain = engine.intake.plain_of_sub_devices
+        sends, sub_devices = self._sends, self._sub_devices
+        plain = sends.intake.plain_of_sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and plain is not None:
             gathered = sub_devices.gather_delivery(plain, device_session, data)
             if gathered is not None:
                 return gathered
-        terms = engine.terms(priority, expires_after)
-        return engine.enqueue(sub_devices.encode_timeseries_for(device_session, data, metadata), terms)
+        terms = sends.terms(priority, expires_after)
+        return sends.enqueue(sub_devices.encode_timeseries_for(device_session, data, metadata), terms)
 
     def enqueue_device_attributes(
         self,
@@ -499,9 +499,9 @@ class GatewayClient(DeviceClient):
             QueueFullError: As for ``enqueue_device_timeseries``.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        engine = self._engine
-        terms = None if priority is NORMAL and expires_after is None else engine.terms(priority, expires_after)
-        return engine.enqueue(self._sub_devices.encode_attributes_for(device_session, data), terms)
+        sends = self._sends
+        terms = None if priority is NORMAL and expires_after is None else sends.terms(priority, expires_after)
+        return sends.enqueue(self._sub_devices.encode_attributes_for(device_session, data), terms)
 
     @overload
     async def send_timeseries_of_devices(
@@ -561,14 +561,14 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: A device is not one of this gateway, or no longer; also a ``ValueError``.
             QueueFullError: The queues have no space for all of the data, and ``queue_policy`` is ``raise``. None of it is sent.
         """
-        engine = self._engine
-        terms = engine.terms(priority, expires_after)
+        sends = self._sends
+        terms = sends.terms(priority, expires_after)
         encoded = self._sub_devices.encode_timeseries_of(data)
-        deliveries = await engine.intake.accept_all(encoded, terms)
+        deliveries = await sends.intake.accept_all(encoded, terms)
         if not wait_for_publish:
             return dict(zip(data, deliveries, strict=True))
         sizes = [one.nbytes for one in encoded]
-        results = await engine.wait_for_all(deliveries, GATEWAY_TELEMETRY_TOPIC, sizes, self.OPERATIONAL_TIMEOUT)
+        results = await sends.wait_for_all(deliveries, GATEWAY_TELEMETRY_TOPIC, sizes, self.OPERATIONAL_TIMEOUT)
         return dict(zip(data, results, strict=True))
 
     @property
@@ -706,7 +706,7 @@ class GatewayClient(DeviceClient):
         self._sub_devices.requests.pass_to_session(request, response)
         if not wait_for_publish:
             return delivery
-        return await self._engine.wait_for(delivery, GATEWAY_ATTRIBUTES_REQUEST_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        return await self._sends.wait_for(delivery, GATEWAY_ATTRIBUTES_REQUEST_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
 
     async def request_device_attributes(
         self,
@@ -780,7 +780,7 @@ class GatewayClient(DeviceClient):
         delivery = self._sub_devices.send_claim_request(device_session, gateway_claim_request)
         if not wait_for_publish:
             return delivery
-        return await self._engine.wait_for(delivery, GATEWAY_CLAIM_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
+        return await self._sends.wait_for(delivery, GATEWAY_CLAIM_TOPIC, -1, self.OPERATIONAL_TIMEOUT)
 
     def rpc(self, *methods: str, devices: str | Iterable[str] | None = None) -> Callable[[F], F]:
         """Return a decorator: the function handles server-side RPC to sub-devices, or to the gateway's own device.

@@ -48,6 +48,7 @@ class SubDevices(Component):
 
     def __init__(self, engine: Engine, config: GatewayConfig) -> None:
         self._engine = engine
+        self._sends = engine.sends
         self._config = config
         self._has_warned_of_version = False
         self._combines_devices = config.combine_devices
@@ -71,7 +72,7 @@ class SubDevices(Component):
             self.manager,
             report,
             engine.tasks,
-            engine.send_message,
+            engine.sends.send_message,
             config.rpc_callback_timeout,
         )
         self.downlink.register_at(manager)
@@ -82,7 +83,7 @@ class SubDevices(Component):
             manager,
             report,
             engine.tasks,
-            engine.send_message,
+            engine.sends.send_message,
             service.withdraw,
         )
         notices = GatewayNotices(
@@ -128,7 +129,7 @@ class SubDevices(Component):
             NoDeviceSessionError: The argument is not a ``DeviceSession``.
             DeviceNotConnectedError: The session is not one of this gateway, or no longer.
         """
-        self._engine.require_started()
+        self._engine.guard.require_started()
         self.require_own(device_session)
 
     def session_of(self, device: DeviceSession | str) -> DeviceSession:
@@ -141,7 +142,7 @@ class SubDevices(Component):
         """
         if not isinstance(device, str):
             return device
-        self._engine.require_started()
+        self._engine.guard.require_started()
         if not self.accepts_names:
             raise NoDeviceSessionError(
                 f"device_session must be a DeviceSession, as connect_device returns, not {device!r}; "
@@ -175,7 +176,7 @@ class SubDevices(Component):
         if known is not None:
             message = DeviceConnectMessage.build(known.device_info.device_name, message.device_profile)
         publish = self.format.build_connect(message)
-        self._engine.check_sendable(publish)
+        self._sends.check_sendable(publish)
         session = known or self.manager.register(message.device_name, message.device_profile)
         if known is None:
             session.state = DeviceSessionState.DISCONNECTED
@@ -196,7 +197,7 @@ class SubDevices(Component):
     def disconnect_device(self, device_session: DeviceSession) -> DeliveryFuture:
         """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""
         message = DeviceDisconnectMessage.build(device_session.device_info.device_name)
-        delivery = self._engine.send_message(self.format.build_disconnect(message))
+        delivery = self._sends.send_message(self.format.build_disconnect(message))
         self.manager.unregister(device_session.device_info.device_id)
         self.requests.forget(device_session)
         self.announcer.forget(device_session)
@@ -208,10 +209,10 @@ class SubDevices(Component):
         self.require_own(device_session)
         if metadata is not None and not isinstance(metadata, TelemetryMetadata):
             raise TypeError(f"metadata must be a TelemetryMetadata, not {metadata!r}")
-        now, given = self._engine.stamp(), None if metadata is None else (metadata.connector, metadata.received_ts)
+        now, given = self._sends.stamp(), None if metadata is None else (metadata.connector, metadata.received_ts)
         encoded = EncodedUplink.timeseries(data, now, device_session.identity, self._config.round_floats, given)
         if now is None:
-            encoded = self._engine.unstamped(encoded)
+            encoded = self._sends.unstamped(encoded)
             now = now_ms()
         device_session.last_seen_at = now
         return encoded
@@ -231,13 +232,13 @@ class SubDevices(Component):
         """
         now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
-        return None if identity is None else self._engine.gather(plain, data, now, identity)
+        return None if identity is None else self._sends.gather(plain, data, now, identity)
 
     def gather_delivery(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
         """Do what ``gather`` does, for a function that does not wait; None if the send has to pass ``Engine.enqueue``."""
         now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
-        return None if identity is None else self._engine.gather_delivery(plain, data, now, identity)
+        return None if identity is None else self._sends.gather_delivery(plain, data, now, identity)
 
     def _free_device(self, device: DeviceSession | str, now: int) -> DeviceIdentity | None:
         """Note that data is sent for a device; return the device if nothing has to be decided about it, and None otherwise."""
@@ -252,22 +253,22 @@ class SubDevices(Component):
 
     def encode_timeseries_for(self, device: DeviceSession | str, data: Any, metadata: TelemetryMetadata | None) -> EncodedUplink:
         """Encode timeseries of a device, in the event loop; a name that is not known is announced if that is allowed."""
-        self._engine.require_started()
+        self._engine.guard.require_started()
         return self.encode_timeseries(self.session_of(device), data, metadata)
 
     async def send_table(
         self, open_reader: Callable[[], TableReader], wait_for_publish: bool, priority: Priority | str, expires_after: float | None
     ) -> PublishResult | list[DeliveryFuture]:
         """Send a table with timeseries of devices, and return its result, or a list with one future of it."""
-        engine = self._engine
-        terms = engine.terms(priority, expires_after)
-        engine.require_started()
+        sends = self._sends
+        terms = sends.terms(priority, expires_after)
+        self._engine.guard.require_started()
 
         async def accept(rows: Rows) -> tuple[EncodedUplink, DeliveryFuture]:
             name, profile, encoded = rows
             session = self._session_of_row(name or "", profile)
             session.last_seen_at = now_ms()
-            return await engine.accept_part(encoded.with_device(session.identity), terms)
+            return await sends.accept_part(encoded.with_device(session.identity), terms)
 
         return await send_parts(open_reader, accept, TableSum(GATEWAY_TELEMETRY_TOPIC, 1), wait_for_publish)
 
@@ -281,12 +282,12 @@ class SubDevices(Component):
 
     def encode_attributes_for(self, device: DeviceSession | str, data: Any) -> EncodedUplink:
         """Encode client attributes of a device, as ``encode_timeseries_for`` does."""
-        self._engine.require_started()
+        self._engine.guard.require_started()
         return self.encode_attributes(self.session_of(device), data)
 
     def encode_timeseries_of(self, data: Mapping[DeviceSession | str, Any]) -> list[EncodedUplink]:
         """Encode timeseries of several devices, in the event loop; names are announced as by ``encode_timeseries_for``."""
-        self._engine.require_started()
+        self._engine.guard.require_started()
         if not isinstance(data, Mapping) or not data:
             raise ValueError(f"data must be a dict of at least one device and its data, not {data!r}")
         return self.encode_timeseries_of_sessions([(self.session_of(device), values) for device, values in data.items()])
@@ -295,11 +296,11 @@ class SubDevices(Component):
         """Encode timeseries of several devices; any thread may call this."""
         for session, _ in data:
             self.require_own(session)
-        now = self._engine.stamp()
+        now = self._sends.stamp()
         calls = [(session.identity, values) for session, values in data]
         encoded = EncodedUplink.timeseries_of_devices(calls, now, self._config.round_floats)
         if now is None:
-            encoded = [self._engine.unstamped(one) for one in encoded]
+            encoded = [self._sends.unstamped(one) for one in encoded]
             now = now_ms()
         for session, _ in data:
             session.last_seen_at = now
@@ -309,7 +310,7 @@ class SubDevices(Component):
         """Queue a claim request once the session's device is announced. Return the future of the result."""
         message = self.format.build_claim_request(claim_request)
         message.device = device_session.identity
-        delivery = self._engine.send_message(message)
+        delivery = self._sends.send_message(message)
         device_session.update_last_seen()
         return delivery
 

@@ -42,6 +42,7 @@ class FirmwareUpdater(Component):
     def __init__(self, engine: Engine) -> None:
         """Take part in the life of an engine, as one of its components."""
         self._engine = engine
+        self._sends = engine.sends
         self.current_firmware_info: dict[str, Any] = _initial_info(PackageKind.FIRMWARE)
         self.current_software_info: dict[str, Any] = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
@@ -88,7 +89,7 @@ class FirmwareUpdater(Component):
             self._chunk_size(chunk_size),
             keep_watching,
         )
-        self._engine.require_started()
+        self._engine.guard.require_started()
         if self._task is not None and not self._task.done():
             raise RuntimeError("an update is running already: wait for it, or cancel it")
         return self._start(options, chunk_timeout)
@@ -183,12 +184,12 @@ class FirmwareUpdater(Component):
 
     async def _send(self, values: dict[str, Any]) -> None:
         """Send telemetry with a time that no earlier state has: the platform keeps only one value of a key and time."""
-        now = self._engine.stamp()
+        now = self._sends.stamp()
         if now is not None:
             now = self._last_report_ts = max(now, self._last_report_ts + 1)
         data = {"ts": now, "values": values}
         try:
-            await self._engine.accept(self._engine.encode_timeseries(data), None)
+            await self._sends.accept(self._sends.encode_timeseries(data), None)
         except (BackpressureException, NotConnectedError) as error:
             # The update continues: an installed image stays installed even if its state cannot be reported.
             logger.warning("The state of an update was not reported to the platform: %s. Not sent: %s", error, values)
