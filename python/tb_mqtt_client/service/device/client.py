@@ -39,6 +39,7 @@ from tb_mqtt_client.service.ota.updater import DEFAULT_CHUNK_TIMEOUT, FirmwareUp
 from tb_mqtt_client.service.requests.callbacks import Callback, require_callable
 from tb_mqtt_client.service.requests.handlers import F
 from tb_mqtt_client.service.requests.raw import raw_message
+from tb_mqtt_client.service.sends import Sends
 
 logger: ExtendedLogger = get_logger(__name__)
 
@@ -68,7 +69,7 @@ class DeviceClient:
             ValueError: An option is unknown or has a value that it cannot have.
         """
         self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
-        self._sends = self._engine.sends
+        self._sends: Sends = self._engine.sends
         self.firmware_updater: FirmwareUpdater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 

@@ -244,9 +244,9 @@ class GatewayClient(DeviceClient):
         sends = self._sends
         plain = sends.intake.plain_of_sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and not wait_for_publish and plain is not None:
-            gathered = self._sub_devices.gather(plain, device_session, data)
+            gathered = self._sub_devices.gather_for(plain, device_session, data)
             if gathered is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
-                gathered = self._sub_devices.gather(plain, device_session, data)
+                gathered = self._sub_devices.gather_for(plain, device_session, data)
             if gathered is not None:
                 return gathered
         terms = sends.terms(priority, expires_after)
@@ -465,7 +465,7 @@ class GatewayClient(DeviceClient):
         sends, sub_devices = self._sends, self._sub_devices
         plain = sends.intake.plain_of_sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and plain is not None:
-            gathered = sub_devices.gather_delivery(plain, device_session, data)
+            gathered = sub_devices.gather_delivery_for(plain, device_session, data)
             if gathered is not None:
                 return gathered
         terms = sends.terms(priority, expires_after)

@@ -37,6 +37,7 @@ from tb_mqtt_client.service.gateway.notices import GatewayNotices
 from tb_mqtt_client.service.gateway.requests import GatewayRequests
 from tb_mqtt_client.service.gateway.traffic import SubDeviceTraffic
 from tb_mqtt_client.service.message_service import SENDS_A_TURN
+from tb_mqtt_client.service.sends import Sends
 
 logger: ExtendedLogger = get_logger(__name__)
 
@@ -48,7 +49,7 @@ class SubDevices(Component):
 
     def __init__(self, engine: Engine, config: GatewayConfig) -> None:
         self._engine = engine
-        self._sends = engine.sends
+        self._sends: Sends = engine.sends
         self._config = config
         self._has_warned_of_version = False
         self._combines_devices = config.combine_devices
@@ -224,18 +225,18 @@ class SubDevices(Component):
         device_session.last_seen_at = now_ms()
         return encoded
 
-    def gather(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> DeliveryFuture | None:
+    def gather_for(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> DeliveryFuture | None:
         """Encode timeseries of a device straight into the gateway uplink queue if nothing has to be decided about the send.
 
         Returns:
-            The future of the result; None as for ``Engine.gather``.
+            The future of the result; None as for ``Sends.gather``.
         """
         now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
         return None if identity is None else self._sends.gather(plain, data, now, identity)
 
-    def gather_delivery(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
-        """Do what ``gather`` does, for a function that does not wait; None if the send has to pass ``Engine.enqueue``."""
+    def gather_delivery_for(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
+        """Do what ``gather_for`` does, for a function that does not wait; None if the send has to pass ``Sends.enqueue``."""
         now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
         return None if identity is None else self._sends.gather_delivery(plain, data, now, identity)

@@ -20,6 +20,7 @@ from tb_mqtt_client.service.ota.download import ATTEMPTS, DEFAULT_CHUNK_SIZE, Pa
 from tb_mqtt_client.service.ota.files import is_checksum, known_algorithm, new_checksum
 from tb_mqtt_client.service.ota.update import PackageUpdate, UpdateOptions, UpdateResult, current_info
 from tb_mqtt_client.service.requests.callbacks import Callback, call_reporting, require_callable
+from tb_mqtt_client.service.sends import Sends
 
 logger: ExtendedLogger = get_logger(__name__)
 
@@ -42,7 +43,7 @@ class FirmwareUpdater(Component):
     def __init__(self, engine: Engine) -> None:
         """Take part in the life of an engine, as one of its components."""
         self._engine = engine
-        self._sends = engine.sends
+        self._sends: Sends = engine.sends
         self.current_firmware_info: dict[str, Any] = _initial_info(PackageKind.FIRMWARE)
         self.current_software_info: dict[str, Any] = _initial_info(PackageKind.SOFTWARE)
         self._task: asyncio.Task[UpdateResult] | None = None
