@@ -62,7 +62,7 @@ async def test_sends_that_wait_for_a_connection_arrive_in_their_order(emulator):
     await client.start()
     sends = [{"ts": number + 1, "values": {"a": number}} for number in range(2000)]
     pending = [client.enqueue_timeseries(data) for data in sends[:1000]]
-    assert engine_of(client).intake.plain.gathers
+    assert engine_of(client).sends.intake.plain.gathers
     assert (client.statistics.accepted, client.statistics.queued_sends) == (1000, 1000)
     for data in sends[1000:]:
         pending += await client.send_timeseries(data, wait_for_publish=False)
