@@ -114,8 +114,8 @@ class Outcomes:
         elif self._send_refused_in_parts(item, reason_code):
             self._counter.take_back(item.datapoints, item.superseded)
             logger.debug("%r was refused (%s): its data is sent again in parts", item, reason_name(reason_code))
-        elif item.has_datapoints and reason_code == ReasonCode.UNSPECIFIED_ERROR and not self.suspects.blames(item):
-            self._failed_for_now(item, reason_code)
+        elif item.has_datapoints and reason_code == ReasonCode.UNSPECIFIED_ERROR:
+            self._failed(item, reason_code)
         else:
             self._refused(item, reason_code)
 
@@ -153,7 +153,11 @@ class Outcomes:
         else:
             self._receipts.resolve(item, reason_code)
 
-    def _failed_for_now(self, item: WorkItem, reason_code: int) -> None:
+    def _failed(self, item: WorkItem, reason_code: int) -> None:
+        self.suspects.count_failure(item)
+        if self.suspects.is_to_blame(item):
+            self._refused(item, reason_code)
+            return
         self._refused_for_now = True
         item.note_failed()
         text = "The platform failed to take %r, and it is sent again: %s"

@@ -123,20 +123,26 @@ class Suspects:
         if items:
             self._append(Group(items, not_before=self._clock() + seconds, data_before=self._data_acknowledged()))
 
-    def blames(self, item: WorkItem) -> bool:
-        """Count a refusal of a message for a failure of the server; return whether the message is the cause of it.
+    def count_failure(self, item: WorkItem) -> None:
+        """Count a refusal of a message for a failure of the server.
 
         The platform refuses data of sub-devices in this way while its message queue is away, and whenever something unexpected
-        happens (docs/platform_contract.md, section 4). The message is the cause if the server has taken other data between several
-        such refusals, over at least a minute.
+        happens (docs/platform_contract.md, section 4).
         """
-        now, acknowledged = self._clock(), self._data_acknowledged()
+        acknowledged = self._data_acknowledged()
         if item.first_failure is None:
-            item.first_failure = now
+            item.first_failure = self._clock()
         elif acknowledged > item.data_before:
             item.strikes += 1
         item.data_before = acknowledged
-        return item.strikes >= STRIKES and now - item.first_failure >= self.interval * (STRIKES - 1)
+
+    def is_to_blame(self, item: WorkItem) -> bool:
+        """Return whether a message is the cause of its failures: the server has taken other data between several of them, over at
+        least a minute.
+        """
+        if item.first_failure is None or item.strikes < STRIKES:
+            return False
+        return self._clock() - item.first_failure >= self.interval * (STRIKES - 1)
 
     def remove_first(self, matches: Callable[[WorkItem], bool]) -> WorkItem | None:
         """Remove and return a message that matches and is not in flight; ``None`` if none does."""

@@ -47,7 +47,7 @@ class WorkItem:
     losses = 0
     """Connections that ended while the message was in flight, and possibly because of it."""
     strikes = 0
-    """Refusals for a failure of the platform that the message may have caused, see `Suspects.blames`."""
+    """Refusals for a failure of the platform that the message may have caused, see `Suspects.count_failure`."""
     first_failure: float | None = None
     """Monotonic seconds of the first refusal for a failure of the platform."""
     data_before = 0
