@@ -75,6 +75,21 @@ def test_a_datapoint_that_is_too_large_has_a_message_of_its_own():
     assert [list(message["data"][0]["values"]) for message in messages] == [["a"], ["b"], ["c"]]
 
 
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"a": 1, "b": 2}],
+        [{"ts": 1, "values": {"aé": 1, "b": "x"}}],
+        [{"ts": 1, "values": {"a": 1}}, {"ts": 2, "values": {"a": 1}}],
+        [{"a": 1}, {"ts": 1, "values": {"a": 1}}],
+    ],
+)
+def test_a_message_may_be_as_large_as_the_limit(records):
+    largest = size({"data": records})
+    assert [message["data"] for message in split(records, 0, largest)] == [records]
+    assert len(split(records, 0, largest - 1)) == 2
+
+
 def test_the_data_of_the_caller_is_not_changed():
     pack = [{"ts": 1, "values": {"a": 1}}, {"ts": 1, "values": {"b": 2}}]
     split(pack, 1, 100)

@@ -9,7 +9,9 @@ from tb_mqtt_client.one_x.uplinks import dicts
 from tb_mqtt_client.one_x.values import dumps
 
 BRACKETS = 2
-"""Bytes of the list around the records of a message."""
+"""Bytes around the values of a record that has no time, and around the records of a message."""
+WITHOUT_RECORDS = BRACKETS - 1
+"""Bytes of a message without its records, each of which is counted with a comma: there is none behind the last one."""
 
 
 class _Group:
@@ -18,8 +20,8 @@ class _Group:
     def __init__(self, head: dict[str, Any]) -> None:
         self.head = head
         self.values: dict[Any, Any] = {}
-        # With the comma behind the record.
-        self.head_size = len(dumps(head | {"values": {}})) + 1 if head else BRACKETS + 1
+        # With the comma behind the record, and without one of those that are counted with its values.
+        self.head_size = len(dumps(head | {"values": {}})) if head else BRACKETS
 
     def record(self, values: dict[Any, Any]) -> dict[Any, Any]:
         return self.head | {"values": values} if self.head else values
@@ -44,7 +46,7 @@ class _Messages:
     def begin(self) -> None:
         """Begin to fill another message."""
         self.made.append({"data": [], "datapoints": 0})
-        self._size = BRACKETS
+        self._size = WITHOUT_RECORDS
 
     def add(self, record: dict[Any, Any], datapoints: int, size: int) -> None:
         """Add a record to the message that is being filled."""
@@ -56,7 +58,7 @@ class _Messages:
         """Add datapoints in as few records as the limits allow; datapoints that fit together stay together."""
         sizes = {key: len(dumps({key: value})) - 1 for key, value in group.values.items()}
         total = group.head_size + sum(sizes.values())
-        if not self.has_room(len(sizes), total) and self._fits(len(sizes), BRACKETS + total):
+        if not self.has_room(len(sizes), total) and self._fits(len(sizes), WITHOUT_RECORDS + total):
             self.begin()
         part: dict[Any, Any] = {}
         size = group.head_size
