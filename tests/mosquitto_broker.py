@@ -5,7 +5,6 @@ correct MQTT.
 """
 
 import os
-import random
 import shutil
 import socket
 import ssl
@@ -19,11 +18,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from network_peers import free_ports
+
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
-PORTS = 10_000, 32_768
-"""Linux assigns ports from 32,768 on, other systems from 49,152 on, to sockets that do not choose one."""
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05start"
 """MQTT 3.1.1, a clean session, the client id "start"."""
 INSTALL_COMMAND = "apt-get install -y mosquitto"
@@ -167,18 +166,6 @@ def _executable() -> str:
     return path
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports that the kernel does not assign, so that they stay free while a test has stopped its broker."""
-    # The generator of the module does not fit: Hypothesis gives it the same seed in all processes.
-    dice = random.SystemRandom()
-    free: set[int] = set()
-    while len(free) < count:
-        port = dice.randrange(*PORTS)
-        with suppress(OSError), socket.create_server((HOST, port)):
-            free.add(port)
-    return list(free)
-
-
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
@@ -206,7 +193,7 @@ def mosquitto(tmp_path: Path, certificates: Certificates) -> Iterator[Mosquitto]
     _executable()
     attempts = 3
     for attempt in range(1, attempts + 1):
-        broker = Mosquitto(tmp_path, certificates, HOST, *_free_ports(3))
+        broker = Mosquitto(tmp_path, certificates, HOST, *free_ports(3))
         try:
             broker.start()
             break

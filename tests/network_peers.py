@@ -3,8 +3,24 @@
 import asyncio
 import base64
 import contextlib
+import random
 import socket
 from contextlib import asynccontextmanager, contextmanager
+
+PORTS = 10_000, 32_768
+"""Linux assigns ports from 32,768 on, other systems from 49,152 on, to sockets that do not choose one."""
+
+
+def free_ports(count):
+    """Return ports for programs that are started later: no other program gets them from the system meanwhile."""
+    # The generator of the module does not fit: Hypothesis gives it the same seed in all processes.
+    dice = random.SystemRandom()
+    free = set()
+    while len(free) < count:
+        port = dice.randrange(*PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.add(port)
+    return list(free)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from network_peers import free_ports
+
 TOKEN = 'tok"en \\ mit ümlaut'
 """JSON and URLs escape some of its characters."""
 PROXY_PASSWORD = "proxy secret"
@@ -47,9 +49,10 @@ async def test_the_archive_has_findings_health_and_log(tb_mqtt, emulator, device
     assert json.loads(found["errors.json"]) == []
 
 
-async def test_the_health_of_a_running_agent_is_in_the_archive(tb_mqtt, emulator, device, unused_tcp_port, tmp_path):
-    (tmp_path / "agent.toml").write_text(f'store = "store"\n\n[agent]\nsocket = "agent.sock"\nhealth_port = {unused_tcp_port}\n')
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+async def test_the_health_of_a_running_agent_is_in_the_archive(tb_mqtt, emulator, device, tmp_path):
+    [port] = free_ports(1)
+    (tmp_path / "agent.toml").write_text(f'store = "store"\n\n[agent]\nsocket = "agent.sock"\nhealth_port = {port}\n')
+    url = f"http://127.0.0.1:{port}"
     arguments = ["diag", "--config", "agent.toml"]
     agent = await tb_mqtt.start("agent", "--config", "agent.toml", env=device, cwd=tmp_path)
     try:

@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from faulty_link import FaultyLink
+from network_peers import free_ports
 from tb_mqtt_client import ConnectionLostError, ConnectionRefusedByServer, DeviceClient, TBMQTTError
 from tb_mqtt_client.constants.provisioning import ProvisioningCredentialsType, ProvisioningResponseStatus
 from tb_mqtt_client.emulator import BasicCredentials, ConnectVerdict, Emulator, Verdict
@@ -207,9 +208,10 @@ async def test_a_refused_connection_raises(emulator):
         await DeviceClient.provision(request(emulator), timeout=None)
 
 
-async def test_a_closed_port_raises(unused_tcp_port):
+async def test_a_closed_port_raises():
+    [port] = free_ports(1)
     with pytest.raises(ConnectionRefusedError):
-        await DeviceClient.provision(ProvisioningRequest("127.0.0.1", TOKEN, unused_tcp_port))
+        await DeviceClient.provision(ProvisioningRequest("127.0.0.1", TOKEN, port))
 
 
 async def test_a_silent_server_leads_to_a_timeout(emulator):

@@ -29,9 +29,10 @@ def program(body, run="run(main())"):
 
 
 def sender(emulator, run="run(main())"):
-    """Return a program whose data stays queued until the acknowledgement of the first message."""
+    """Return a program whose data stays queued until ``acknowledge`` is called."""
     options = {"host": emulator.host, "port": emulator.port, "access_token": "TOKEN", "max_inflight_messages": 1}
-    emulator.on_publish = lambda publish: Verdict.delay(0.1) if publish.topic.endswith("/telemetry") else None
+    options |= {"reconnect_delay_min": 0.001, "reconnect_delay_max": 0.01}
+    emulator.on_publish = lambda publish: Verdict.ignore() if publish.topic.endswith("/telemetry") else None
     return program(
         f"""
         async with DeviceClient({options}) as client:
@@ -44,11 +45,17 @@ def sender(emulator, run="run(main())"):
     )
 
 
+async def acknowledge(emulator):
+    emulator.on_publish = None
+    await emulator.disconnect_device("TOKEN")
+
+
 @BOTH
 async def test_queued_data_is_delivered(emulator, number):
     async with running("-c", sender(emulator)) as child:
         assert await child.printed("acknowledged") == "acknowledged 0\n"
         child.signal(number)
+        await acknowledge(emulator)
         assert await child.ended() == CODES[number]
         assert ("KeyboardInterrupt" in child.errors) == (number == signal.SIGINT)
     assert len(emulator.device("device").telemetry) == SENDS
@@ -63,6 +70,7 @@ async def test_queued_data_is_delivered_with_uvloop(emulator, number, chosen):
     async with running("-c", source) as child:
         assert await child.printed("acknowledged") == "acknowledged 0\n"
         child.signal(number)
+        await acknowledge(emulator)
         assert await child.ended() == CODES[number]
     assert len(emulator.device("device").telemetry) == SENDS
 

@@ -106,7 +106,7 @@ async def test_a_send_of_an_earlier_process_expires(emulator, options):
 
 
 async def test_sends_become_too_old_without_a_session(emulator, options):
-    client = await offline(emulator, options | {"max_age": 1.0})
+    client = await offline(emulator, options)
     await send(client, {"old": 1})
     await client.stop()
     later = make_client(emulator, store=options | {"max_age": 1.0})

@@ -310,7 +310,12 @@ async def test_an_rpc_callback_that_is_too_slow(make, emulator):
     # This one waits behind the first callback, and is not called any more.
     assert "did not respond within" in (await responses.to(2, {"method": "m", "params": None}))[1]["error"]["message"]
     release.set()
-    assert (await responses.to(3, {"method": "m", "params": None}))[1] == {"result": True}
+    # A busy machine may be too slow for some of the next ones.
+    for request_id in range(3, 200):
+        _, response = await responses.to(request_id, {"method": "m", "params": None})
+        if "error" not in response:
+            break
+    assert response == {"result": True}
     await in_thread(client.stop)
 
 

@@ -13,6 +13,7 @@ import tomllib
 
 import pytest
 
+from network_peers import free_ports
 from programs import EXAMPLES, running
 
 FOLDER = EXAMPLES / "service"
@@ -24,9 +25,7 @@ TOKEN = "EXAMPLES_TOKEN"
 @pytest.fixture
 def environment(emulator, tmp_path):
     emulator.add_device(TOKEN, "device")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     return {
         "TB_HOST": emulator.host,
         "TB_PORT": emulator.port,

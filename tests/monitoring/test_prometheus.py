@@ -17,6 +17,7 @@ import yaml
 from monitored_clients import ALERTS, DASHBOARD, busy_clients, dashboard_expressions
 from prometheus_client import CollectorRegistry, start_http_server
 
+from network_peers import free_ports
 from tb_mqtt_client.metrics import ClientMetrics
 
 PROMETHEUS = shutil.which("prometheus")
@@ -76,13 +77,14 @@ async def _is_up(server):
 
 
 @pytest.fixture
-async def server(tmp_path, unused_tcp_port_factory):
+async def server(tmp_path):
+    closed, own = free_ports(2)
     registry = CollectorRegistry()
-    async with busy_clients(unused_tcp_port_factory(), tmp_path / "store") as clients:
+    async with busy_clients(closed, tmp_path / "store") as clients:
         metrics = ClientMetrics(*clients, registry=registry)
         http, thread = start_http_server(0, "127.0.0.1", registry)
         try:
-            async with prometheus(tmp_path, unused_tcp_port_factory(), http.server_port) as server:
+            async with prometheus(tmp_path, own, http.server_port) as server:
                 yield server
         finally:
             http.shutdown()

@@ -9,6 +9,7 @@ import pytest
 from one_x_platform import FAST, SECONDS, Calls
 
 import tb_device_mqtt
+from network_peers import free_ports
 from tb_device_mqtt import (
     RateLimit,
     TBDeviceMqttClient,
@@ -206,8 +207,7 @@ def test_the_credentials_of_the_program_win_over_the_environment(platform_thread
 
 
 def test_connect_raises_if_the_server_is_not_reachable():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    [port] = free_ports(1)
     client = TBDeviceMqttClient("127.0.0.1", port, "TOKEN")
     with pytest.raises(ConnectionRefusedError):
         client.connect()
