@@ -110,6 +110,41 @@ sent.wait()
         await running_program.end()
 
 
+@pytest.mark.parametrize("outcome", ["return 1", "raise LookupError('after the end')"])
+async def test_a_callback_may_return_after_the_end_of_the_event_loop(run, emulator, outcome):
+    """Its error is logged, and nothing else goes wrong."""
+    program = """
+import atexit
+called, ended = threading.Event(), threading.Event()
+def answer(_request):
+    called.set()
+    ended.wait()
+    OUTCOME
+@atexit.register
+def after_the_client():
+    # Exit handlers run in reverse order, and the client registers its own when it connects.
+    thread = client._runtime.callbacks.end()
+    ended.set()
+    thread.join()
+    print("ended", flush=True)
+DeviceClient.EXIT_TIMEOUT = 0.1
+client = DeviceClient(client._core._engine.config)
+client.set_rpc_request_callback(answer)
+client.connect()
+print("connected", flush=True)
+called.wait()
+"""
+    async with run(program.replace("OUTCOME", outcome)) as running_program:
+        await running_program.printed("connected")
+        assert await emulator.publish_to("TOKEN", "v1/devices/me/rpc/request/1", {"method": "m"})
+        assert (await running_program.end()).endswith("ended\n")
+        log = running_program.errors
+    assert "Event loop is closed" not in log
+    assert "Exception in thread" not in log
+    assert ("failed after the event loop of its client had ended" in log) == ("LookupError: after the end" in log)
+    assert ("LookupError" in log) == outcome.startswith("raise")
+
+
 @POSIX
 async def test_ctrl_c_during_a_blocking_call(run, emulator):
     """It raises at once, loses nothing, and the client can still be used."""

@@ -110,12 +110,12 @@ class CallbackThread:
             if job.outcome is None:
                 self._on_failure(repr(job.function), error)
             else:
-                self._resolve(job.outcome, None, error)
+                self._resolve(job, job.outcome, None, error)
         else:
             if job.outcome is not None:
-                self._resolve(job.outcome, result, None)
+                self._resolve(job, job.outcome, result, None)
 
-    def _resolve(self, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    def _resolve(self, job: _Job, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, Exception):
             wrapped = CallbackError(f"a callback raised {error!r}, which ends neither the program nor its thread")
             wrapped.__cause__ = error
@@ -124,7 +124,12 @@ class CallbackThread:
             wrapped = CallbackError("a callback raised StopIteration")
             wrapped.__cause__ = error
             error = wrapped
-        outcome.get_loop().call_soon_threadsafe(_set, outcome, result, error)
+        try:
+            outcome.get_loop().call_soon_threadsafe(_set, outcome, result, error)
+        except RuntimeError:
+            # The event loop is closed: the program has ended, and nothing waits for the result.
+            if error is not None:
+                self._on_failure(repr(job.function), error)
 
 
 def _set(outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -140,6 +140,9 @@ class Waiters:
         with self._lock:
             if result.done():
                 return
+            if self._broken:
+                # Since the check above; ``break_off`` has already woken the threads that waited.
+                raise RuntimeError(self._broken)
             self._waiting.append(waiter)
         try:
             turn.acquire(timeout=-1 if end is None else max(0.0, end - monotonic()))

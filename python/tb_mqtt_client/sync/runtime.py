@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt, seconds_or_none
+from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult, pending_result
 from tb_mqtt_client.constants.option_values import Priority, PriorityName
 from tb_mqtt_client.service.device.client import DeviceClient
@@ -22,6 +23,8 @@ from tb_mqtt_client.sync.loop_thread import LoopThread, User, shared_loop_thread
 from tb_mqtt_client.sync.pending import Delivery, Joined, PendingResult, Waiters, Work
 
 T = TypeVar("T")
+
+logger: ExtendedLogger = get_logger(__name__)
 
 EXIT_TIMEOUT = 10.0
 """Seconds for which a client that was not stopped sends its queued data when the program ends."""
@@ -290,7 +293,11 @@ class Runtime(User):
         self.callbacks.post(function, *arguments)
 
     def _callback_failed(self, what: str, error: BaseException) -> None:
-        self.waiters.call_soon(partial(self._core.report_callback_error, what, error), copy_context())
+        try:
+            self.waiters.call_soon(partial(self._core.report_callback_error, what, error), copy_context())
+        except RuntimeError:
+            # The next callbacks are called nevertheless.
+            logger.exception("The callback for %s failed after the event loop of its client had ended", what, exc_info=error)
 
 
 def _nothing_posted(*_: object) -> None: ...
