@@ -26,8 +26,8 @@ async def test_the_table_has_the_fields_of_health():
 
 def test_the_table_of_events_has_all_events_with_all_fields():
     shown = {
-        name: re.findall(r"`(\w+)`", fields)
-        for names, fields in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", EVENTS, re.MULTILINE)
+        name: re.findall(r"`(\w+)`", cell)
+        for names, cell in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", EVENTS, re.MULTILINE)
         for name in re.findall(r"`(\w+)`", names)
     }
     exported = [one for one in vars(tb_mqtt_client).values() if isinstance(one, type) and issubclass(one, ConnectionEvent)]

@@ -203,6 +203,37 @@ async def test_a_progress_callback_that_ends_the_client_cancels_the_update(emula
 
 
 @pytest.mark.parametrize("end", ["stop", "disconnect"])
+async def test_a_progress_callback_may_end_the_client_while_the_assignment_is_checked(emulator, platform, tmp_path, end):
+    """The request for the attributes fails then, and the callback still runs to its end."""
+    client = DeviceClient(config(emulator))
+    await client.connect()
+    await platform.assign("main.bin", "2.0", IMAGE)
+    checked, progress, judge = asyncio.Event(), [], emulator.on_publish
+
+    def leave_unanswered(publish):
+        if publish.topic.startswith("v1/devices/me/attributes/request/") and progress:
+            checked.set()
+            return DROP
+        return judge(publish)
+
+    async def on_progress(received, _size):
+        progress.append(received)
+        if received == 2000:
+            await platform.change(title="main.bin")
+            await checked.wait()
+            await getattr(client, end)()
+            progress.append("ended")
+
+    emulator.on_publish = leave_unanswered
+    task = await client.update_firmware(firmware_save_path=tmp_path, on_progress=on_progress, chunk_size=1000)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert progress[1:] == [2000, "ended"]
+    assert list(tmp_path.iterdir()) == []
+    await client.stop()
+
+
+@pytest.mark.parametrize("end", ["stop", "disconnect"])
 async def test_keep_watching_ends_with_a_client_that_a_callback_ends(emulator, platform, tmp_path, end):
     client = DeviceClient(config(emulator))
     await client.connect()

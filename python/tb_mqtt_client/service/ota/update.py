@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tb_mqtt_client.common.exceptions import TBMQTTError
+from tb_mqtt_client.common.exceptions import NotConnectedError, TBMQTTError
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.tasks import Tasks
 from tb_mqtt_client.constants.firmware import FirmwareStates, PackageKind
@@ -273,7 +273,13 @@ class PackageUpdate:
         try:
             while await _is_set_first(self._changed, task):
                 await self._settle()
-                await self._require_assigned(package)
+                try:
+                    await self._require_assigned(package)
+                except NotConnectedError:
+                    if not self._client_ended:
+                        raise
+                    # A callback ends the client. It runs to its end, and then the update is cancelled.
+                    break
             await task
         finally:
             task.cancel()

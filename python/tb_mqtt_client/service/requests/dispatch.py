@@ -253,7 +253,9 @@ class _Lane:
         try:
             await self._handler(topic, payload)
         except Exception as error:  # noqa: BLE001  # a defect of a handler must not delay later messages
-            context = {"message": f"Error in the tb-mqtt-client {self._name}", "exception": error, "task": asyncio.current_task()}
+            # Without the task: from Python 3.12 on, asyncio would call the exception handler in the context of that task, which is
+            # this one, and a context cannot be entered twice.
+            context = {"message": f"Error in the tb-mqtt-client {self._name}", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
 
