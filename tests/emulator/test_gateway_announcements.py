@@ -625,7 +625,8 @@ async def test_a_device_for_which_the_server_ends_the_connection_does_not_stop_o
 
 
 async def test_the_bounds_of_the_user_apply_to_an_announcement_that_ends_connections(emulator, start):
-    gateway, wire = await start(announce_attempts=2), Wire(emulator)
+    # Between two ends of a connection, a busy machine must have the time to send data of the other device.
+    gateway, wire = await start(announce_attempts=2, announce_delay_min=0.1, announce_delay_max=0.2), Wire(emulator)
     ending(wire, "bad", Verdict.close())
     bad, [connecting] = await gateway.connect_device("bad")
     data = await gateway.send_device_timeseries(bad, {"a": 1}, wait_for_publish=False)
