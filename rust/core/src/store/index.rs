@@ -133,17 +133,35 @@ impl Chunk {
     }
 }
 
+/// The released send of a lane with the smallest number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub number: u64,
+    pub segment: u64,
+    /// Another segment may have sends of the lane from this number on.
+    pub until: u64,
+}
+
+/// Most indices that are kept: every lane may be read in another segment.
+const KEPT: usize = LANES;
+
+/// More than two indices are kept only if they have at most this many sends together, so that they take at most 8 MiB.
+const KEPT_SENDS: u64 = 1 << 18;
+
 /// What was read last.
 pub(super) struct Cache<F> {
+    /// In the order of their last use.
     pub indices: Vec<Index<F>>,
     pub chunk: Option<Chunk>,
+    /// By lane, what was found last, so that no index is needed to compare lanes.
+    pub next: [Option<Next>; LANES],
     /// The segment and place of the last failure, and the number of failures there.
     failure: (u64, u64, u32),
 }
 
 impl<F> Default for Cache<F> {
     fn default() -> Self {
-        Self { indices: Vec::new(), chunk: None, failure: (0, 0, 0) }
+        Self { indices: Vec::new(), chunk: None, next: [None; LANES], failure: (0, 0, 0) }
     }
 }
 
@@ -153,9 +171,33 @@ impl<F> Cache<F> {
         self.indices.iter().find(|index| index.segment == segment)
     }
 
+    /// Remove and return the index of a segment.
+    pub(super) fn take(&mut self, segment: u64) -> Option<Index<F>> {
+        let slot = self.indices.iter().position(|index| index.segment == segment)?;
+        Some(self.indices.remove(slot))
+    }
+
+    /// Keep an index as the one that was used last. Return its place.
+    pub(super) fn put(&mut self, index: Index<F>) -> usize {
+        self.indices.push(index);
+        self.indices.len() - 1
+    }
+
+    /// Drop the indices that were not used for the longest time, so that there is room for one with this many sends.
+    pub(super) fn make_room(&mut self, sends: u64) {
+        let held = |index: &Index<F>| index.lanes.iter().map(|lane| lane.len() as u64).sum::<u64>();
+        let is_full = |indices: &[Index<F>]| {
+            let all = indices.iter().map(held).fold(sends, u64::saturating_add);
+            indices.len() >= KEPT || indices.len() > 1 && all > KEPT_SENDS
+        };
+        while is_full(&self.indices) {
+            self.indices.remove(0);
+        }
+    }
+
     /// Drop what belongs to a segment.
     pub(super) fn forget(&mut self, segment: u64) {
-        self.indices.retain(|index| index.segment != segment);
+        self.take(segment);
         self.chunk.take_if(|chunk| chunk.segment == segment);
     }
 

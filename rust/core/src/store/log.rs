@@ -304,6 +304,7 @@ impl<F: FileSystem> Log<F> {
             let lane = held.lane();
             self.backlog[lane].add(held.totals());
             self.cursor[lane] = self.cursor[lane].min(*number);
+            self.cache.next[lane].take_if(|next| *number < next.until);
             if let Some(segment) = self.segments.get_mut(&held.segment()) {
                 let lane = &mut segment.lanes[lane];
                 lane.oldest = Some(lane.oldest.map_or(held.accepted, |oldest| oldest.min(held.accepted)));

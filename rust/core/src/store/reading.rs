@@ -1,18 +1,16 @@
 //! Reading the backlog: the released sends, by rising numbers.
 //!
-//! A segment's index, a list of its sends, is made of the tables when the segment is needed, and only a few are kept.
+//! A segment's index, a list of its sends, is made of the tables when the segment is needed, and only a few are kept. Of each lane it is
+//! remembered which send comes next, so that reading several lanes together needs only the index of the segment that is read.
 
 use super::chunk::{LANES, Lane, StoredSend, Table, Totals};
 use super::error::{StoreError, failed};
 use super::files::{ATTEMPTS, FileSystem};
 use super::frame::HEADER;
-use super::index::{Chunk, Entry, Index, frame_end};
+use super::index::{Chunk, Entry, Index, Next, frame_end};
 use super::log::{Held, Log, Segment, SegmentLane};
 use super::segment::{Step, Walk};
 use crate::uplink::Uplink;
-
-/// Number of indices that are kept. Two lanes may be read alternately.
-const KEPT: usize = 2;
 
 /// Sends of one chunk, and the bytes of their datapoints.
 type Part = (Vec<StoredSend<Uplink>>, u64);
@@ -57,8 +55,6 @@ struct Run {
     segment: u64,
     /// Index of the first entry.
     first: usize,
-    /// Its number.
-    number: u64,
     /// Another segment, or another lane, may have sends from this number on.
     until: u64,
 }
@@ -324,24 +320,44 @@ impl<F: FileSystem> Log<F> {
 
     /// Find the released send of some lanes with the smallest number.
     fn first_run(&mut self, lanes: &[Lane]) -> Result<Option<Run>, StoreError> {
-        let mut runs = Vec::new();
-        for lane in lanes {
-            runs.extend(self.next_run(*lane)?);
+        loop {
+            let mut found = Vec::new();
+            for lane in lanes {
+                found.extend(self.next_of(*lane)?.map(|next| (*lane, next)));
+            }
+            found.sort_unstable_by_key(|(_, next)| next.number);
+            let Some(&(lane, Next { number, segment, mut until })) = found.first() else { return Ok(None) };
+            if let Some((_, other)) = found.get(1) {
+                // After damage, both lanes may have a number.
+                until = until.min(other.number.max(number + 1));
+            }
+            let slot = self.index(segment)?;
+            let entries = &self.cache.indices[slot].lanes[lane.index()];
+            let first = entries.partition_point(|entry| entry.number < number);
+            if entries.get(first).is_some_and(|entry| entry.number == number) {
+                return Ok(Some(Run { lane, segment, first, until }));
+            }
+            // It was damaged since it was found.
+            self.cache.next[lane.index()] = None;
         }
-        runs.sort_unstable_by_key(|run| run.number);
-        let mut runs = runs.into_iter();
-        let Some(mut first) = runs.next() else { return Ok(None) };
-        if let Some(other) = runs.next() {
-            // After damage, both lanes may have a number.
-            first.until = first.until.min(other.number.max(first.number + 1));
-            // Looking for the other one may have replaced the index.
-            self.index(first.segment)?;
-        }
-        Ok(Some(first))
     }
 
-    /// Find the released send of a lane with the smallest number.
-    fn next_run(&mut self, lane: Lane) -> Result<Option<Run>, StoreError> {
+    /// Find the released send of a lane with the smallest number, unless it is known.
+    fn next_of(&mut self, lane: Lane) -> Result<Option<Next>, StoreError> {
+        let index = lane.index();
+        let is_released = |number: u64| self.live[index].contains(number) && !self.held.contains_key(&number);
+        let known = self.cache.next[index].filter(|next| is_released(next.number));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let next = self.find_next(lane)?;
+        // So that what was passed over, such as held sends, is not looked at again.
+        self.cursor[index] = next.map_or(u64::MAX, |next| next.number);
+        self.cache.next[index] = next;
+        Ok(next)
+    }
+
+    fn find_next(&mut self, lane: Lane) -> Result<Option<Next>, StoreError> {
         let index = lane.index();
         let cursor = self.cursor[index];
         let bound = |(number, segment): (&u64, &Segment)| {
@@ -351,7 +367,7 @@ impl<F: FileSystem> Log<F> {
         };
         let mut bounds: Vec<_> = self.segments.iter().filter_map(bound).collect();
         bounds.sort_unstable();
-        let mut best: Option<Run> = None;
+        let mut best: Option<Next> = None;
         for (bound, segment) in bounds {
             if let Some(best) = &mut best
                 && bound > best.number
@@ -363,18 +379,13 @@ impl<F: FileSystem> Log<F> {
             let entries = &self.cache.indices[slot].lanes[index];
             let begin = entries.partition_point(|entry| entry.number < cursor);
             let live = &self.live[index];
-            let released = |entry: &Entry| live.contains(entry.number) && !self.held.contains_key(&entry.number);
-            let Some(first) = entries[begin..].iter().position(released).map(|place| begin + place) else { continue };
-            let number = entries[first].number;
+            let released = |entry: &&Entry| live.contains(entry.number) && !self.held.contains_key(&entry.number);
+            let Some(&Entry { number, .. }) = entries[begin..].iter().find(released) else { continue };
             match &mut best {
                 Some(best) if best.number <= number => best.until = best.until.min(number.max(best.number + 1)),
-                Some(other) => best = Some(Run { lane, segment, first, number, until: other.number }),
-                None => best = Some(Run { lane, segment, first, number, until: u64::MAX }),
+                Some(other) => best = Some(Next { number, segment, until: other.number }),
+                None => best = Some(Next { number, segment, until: u64::MAX }),
             }
-        }
-        if let Some(best) = best {
-            // Looking at other segments may have replaced it.
-            self.index(best.segment)?;
         }
         Ok(best)
     }
@@ -401,7 +412,7 @@ impl<F: FileSystem> Log<F> {
         let cursor = self.cursor[lane.index()];
         let Some(index) = self.cache.of(segment) else { return };
         let first = index.lanes[lane.index()].partition_point(|entry| entry.number < cursor);
-        let run = Run { lane, segment, first, number: cursor, until: u64::MAX };
+        let run = Run { lane, segment, first, until: u64::MAX };
         let oldest = self.entries(run).next().map(|entry| entry.accepted);
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.lanes[lane.index()].oldest = oldest;
@@ -419,25 +430,21 @@ impl<F: FileSystem> Log<F> {
 
     /// Return the place of a segment's index in the cache, and make or extend the index if needed.
     pub(super) fn index(&mut self, segment: u64) -> Result<usize, StoreError> {
-        let path = self.file(segment);
         let length = self.segments.get(&segment).map_or(0, |segment| segment.length);
-        let indices = &mut self.cache.indices;
-        let slot = indices.iter().position(|index| index.segment == segment);
-        let mut index = match slot {
-            Some(slot) if indices[slot].end >= length => return Ok(slot),
-            Some(slot) => indices.remove(slot),
+        let mut index = match self.cache.take(segment) {
+            Some(index) if index.end >= length => return Ok(self.cache.put(index)),
+            Some(index) => index,
             None => {
+                let path = self.file(segment);
                 let file = self.files.open(&path).map_err(failed("cannot open", &path))?;
-                // An index that was read to its end is of no use, and two large ones are a lot of memory.
+                // An index that was read to its end is of no use, and several large ones are a lot of memory.
                 let cursor = self.cursor;
                 let needed = |lane: usize, last: &Entry| last.number >= cursor[lane];
-                indices.retain(|index| {
+                self.cache.indices.retain(|index| {
                     (0..LANES).any(|lane| index.lanes[lane].last().is_some_and(|last| needed(lane, last)))
                 });
-                if indices.len() >= KEPT {
-                    indices.remove(0);
-                }
                 let sends = self.segments.get(&segment).map_or([0; LANES], Segment::sends);
+                self.cache.make_room(sends.iter().fold(0, |sum, sends| sum.saturating_add(*sends)));
                 Index::new(segment, file, length, sends)
             }
         };
@@ -445,16 +452,11 @@ impl<F: FileSystem> Log<F> {
         let bad = index.extend(length, voids, false).or_else(|error| {
             if self.cache.failed_too_often(segment, index.end) { index.extend(length, voids, true) } else { Err(error) }
         });
-        let bad = bad.map_err(failed("cannot read", &path))?;
+        let bad = bad.map_err(failed("cannot read", &self.file(segment)))?;
         for &(start, end) in &bad {
             self.set_aside(segment, Some(&index.file), start, end);
         }
-        let indices = &mut self.cache.indices;
-        if indices.len() >= KEPT {
-            indices.remove(0);
-        }
-        indices.push(index);
-        let slot = indices.len() - 1;
+        let slot = self.cache.put(index);
         if !bad.is_empty() {
             self.recount(slot);
         }
@@ -480,14 +482,13 @@ impl<F: FileSystem> Log<F> {
 
     /// Give up a chunk whose datapoints are damaged.
     fn lose_chunk(&mut self, segment: u64, chunk: u32, lane: Lane) {
-        let Some(slot) = self.cache.indices.iter().position(|index| index.segment == segment) else { return };
-        let mut index = self.cache.indices.remove(slot);
+        let Some(mut index) = self.cache.take(segment) else { return };
         let end = frame_end(&index.file, segment, chunk.into()).unwrap_or(u64::from(chunk) + HEADER as u64);
         self.set_aside(segment, Some(&index.file), chunk.into(), end);
         index.lanes[lane.index()].retain(|entry| entry.chunk != chunk);
         self.cache.chunk = None;
-        self.cache.indices.push(index);
-        self.recount(self.cache.indices.len() - 1);
+        let slot = self.cache.put(index);
+        self.recount(slot);
     }
 
     /// Decode some sends of a chunk. `None` if the chunk is damaged.

@@ -178,6 +178,8 @@ struct Machine {
     state: State,
     locked: bool,
     operations: u64,
+    /// How often each file was opened.
+    opened: BTreeMap<PathBuf, u64>,
     faults: BTreeMap<u64, Fault>,
     /// Bytes of a file that can never be read.
     unreadable: Option<(PathBuf, std::ops::Range<u64>)>,
@@ -233,6 +235,15 @@ impl Simulated {
 
     pub fn operations(&self) -> u64 {
         self.machine().operations
+    }
+
+    /// Return how often each file was opened since `forget_opened`.
+    pub fn opened(&self) -> BTreeMap<PathBuf, u64> {
+        self.machine().opened.clone()
+    }
+
+    pub fn forget_opened(&self) {
+        self.machine().opened.clear();
     }
 
     /// Let the operation with this number fail.
@@ -311,7 +322,9 @@ impl FileSystem for Simulated {
     }
 
     fn open(&self, path: &Path) -> io::Result<SimulatedFile> {
-        let inode = *self.simple(false)?.state.names.get(path).ok_or_else(missing)?;
+        let mut machine = self.simple(false)?;
+        let inode = *machine.state.names.get(path).ok_or_else(missing)?;
+        *machine.opened.entry(path.to_owned()).or_default() += 1;
         Ok(SimulatedFile { disk: self.clone(), inode })
     }
 
