@@ -774,7 +774,7 @@ class StoreFormatError(StoreError):
     """Another version of the package wrote the store."""
 
 class NotAStoreError(StoreError):
-    """The path is a file, or a directory with other files."""
+    """The path is a file, or a directory with other files, or a symbolic link in the way leads to nothing."""
 
 @final
 class RecoveredCounts:
@@ -847,13 +847,21 @@ class StoreLog:
                 the one that has opened the store, all methods but ``close`` raise it.
             StoreOwnerError: The store has another owner.
             StoreFormatError: The store has another format.
-            NotAStoreError: The path is a file, or a directory with other files; with ``read_only``, also if there is no store.
+            NotAStoreError: The path is a file, or a directory with other files; the path, its lock or a file of the store is a
+                symbolic link to something that does not exist; the lock is not a file. With ``read_only``, also if there is no
+                store.
             OSError: The file system failed. Nothing was lost by it.
             ValueError: ``max_segment_bytes`` is out of range.
         """
     @property
     def recovered(self) -> RecoveredCounts:
         """What was found when the store was opened."""
+    @property
+    def obstacles(self) -> list[str]:
+        """Names of the store's files that something else, such as a directory, had when the store was opened.
+
+        Each is a damaged place. It was moved to the folder ``quarantine``, except with ``read_only``.
+        """
     @property
     def owner(self) -> str:
         """The owner of the store."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,9 @@ from device_peer import make_client
 
 from engine_parts import engine_of
 from reference.store_log import Disk, ReferenceLog
-from store_kills import all_delivered
+from store_kills import all_delivered, take_arrived
 from tb_mqtt_client import Certainty
-from tb_mqtt_client.common.exceptions import StoreFullError
+from tb_mqtt_client.common.exceptions import NotAStoreError, StoreFullError
 
 
 @pytest.fixture
@@ -159,6 +160,34 @@ async def test_files_that_are_removed_while_the_store_is_open(emulator, tmp_path
     assert {(one.result().reason_code, one.result().certainty) for one in deliveries} == {(-1, Certainty.NEVER_SENT)}
     assert (client.statistics.kept, client.statistics.undelivered) == (0, len(deliveries))
     assert adds_up(client)
+
+
+async def test_a_directory_with_the_name_of_a_file(emulator, path, caplog):
+    """The client starts, says what is in the way, and sends what is in the store."""
+    client = await offline(emulator, path)
+    await send(client, {"a": 1})
+    await client.stop(timeout=0)
+    name = f"{9:020}.log"
+    (Path(path) / name).mkdir()
+    await emulator.start()
+    async with make_client(emulator, store=path) as client:
+        await all_delivered(client)
+        assert client.health()["store"]["damaged_places"] == 1
+    assert take_arrived(emulator) == {"a": 1}
+    [line] = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+    assert line.startswith(f"{name} in the store {path} is not a file")
+    assert (Path(path) / "quarantine" / f"{name}.0").is_dir()
+
+
+async def test_the_disk_of_a_store_is_not_mounted(emulator, tmp_path):
+    """The error says where the link leads, and the client connects when the disk is there."""
+    (tmp_path / "queue").symlink_to(tmp_path / "disk")
+    client = make_client(emulator, store=str(tmp_path / "queue"))
+    with pytest.raises(NotAStoreError, match=f"queue is a symbolic link to {tmp_path}/disk, which does not exist: mount or create"):
+        await client.connect()
+    (tmp_path / "disk").mkdir()
+    async with client:
+        assert client.health()["store"]["open"]
 
 
 async def test_sends_that_leave_memory_are_counted_once(emulator, path, disk):

@@ -50,6 +50,7 @@ class ReferenceLog:
         self._thread = None
         self.is_closed = False
         self.damaged_places = self.lost_datapoints = 0
+        self.obstacles = []
 
     def _enter(self):
         assert not self.is_closed, "a closed log is used"

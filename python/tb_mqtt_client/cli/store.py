@@ -222,11 +222,12 @@ def verify(path: str, terminal: Terminal) -> int:
                 }
             )
             return ExitCode.REFUSED if is_damaged else ExitCode.DONE
-        if contents.damaged_places:
-            text = f"{contents.damaged_bytes:,} bytes at {counted(contents.damaged_places, 'place')} cannot be read"
+        if places := contents.damaged_places - len(contents.obstacles):
+            text = f"{contents.damaged_bytes:,} bytes at {counted(places, 'place')} cannot be read"
             terminal.line(terminal.marked(terminal.out, "bad", text))
         for fault in result.faults:
-            text = f"{fault.file}: {fault.nbytes:,} bytes from {fault.offset:,} on: {fault.reason}"
+            where = f"{fault.nbytes:,} bytes from {fault.offset:,} on: " if fault.nbytes else ""
+            text = f"{fault.file}: {where}{fault.reason}"
             terminal.line(terminal.marked(terminal.out, "bad", text))
         summary = (
             f"{counted(result.files, 'file')}, {result.nbytes:,} bytes in {counted(result.frames, 'frame')} with correct "

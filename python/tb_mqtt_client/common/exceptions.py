@@ -213,7 +213,7 @@ class StoreFormatError(StoreError):
 
 
 class NotAStoreError(StoreError):
-    """There is something else at the path of the store."""
+    """There is something else at the path of the store, or a symbolic link in the way leads to nothing."""
 
 
 ExceptionCallback = Callable[[BaseException, Optional[dict[str, Any]]], None]  # noqa: UP045  # evaluated: the published alias

@@ -46,7 +46,7 @@ fn error_of(refusal: Refusal) -> PyErr {
         Refusal::Held(..) => StoreInUseError::new_err(text),
         Refusal::OtherOwner(..) => StoreOwnerError::new_err(text),
         Refusal::OtherFormat(..) => StoreFormatError::new_err(text),
-        Refusal::NotAStore(..) => NotAStoreError::new_err(text),
+        Refusal::NotAStore(..) | Refusal::DanglingLink(..) | Refusal::NotAFile(..) => NotAStoreError::new_err(text),
         Refusal::Argument(_) | Refusal::ReadOnly | Refusal::Closed => PyValueError::new_err(text),
         // With the number, Python chooses the subclass, such as PermissionError.
         Refusal::Io(action, error) => match error.raw_os_error() {
@@ -109,6 +109,8 @@ pub struct StoreLog {
     counts: Mutex<Counts>,
     /// The process that has opened it.
     process: u32,
+    #[pyo3(get)]
+    obstacles: Vec<String>,
     #[pyo3(get)]
     recovered: Py<RecoveredCounts>,
     #[pyo3(get)]
@@ -198,6 +200,7 @@ impl StoreLog {
         };
         Ok(Self {
             owner: log.owner().to_owned(),
+            obstacles: log.obstacles().to_vec(),
             log: Mutex::new(Some(log)),
             counts: Mutex::new(counts),
             process,

@@ -151,7 +151,9 @@ class StoreContents:
         self.disk_bytes: int = self._log.disk_bytes
         """Bytes of the files."""
         self.damaged_places: int = self._log.damaged_places
-        """The number of unreadable parts that were found while opening; `verify` does not list them again."""
+        """The number of unreadable parts that were found while opening; `verify` does not list them again, except `obstacles`."""
+        self.obstacles: list[str] = self._log.obstacles
+        """Those of these places that are not files; `verify` lists them."""
         self.damaged_bytes: int = self._log.damaged_bytes
         """Bytes of these parts."""
 

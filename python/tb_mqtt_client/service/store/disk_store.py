@@ -196,6 +196,9 @@ class DiskStore:
         self._left = log.backlog_sends
         self._withdrawn.clear()
         self._apply_online()
+        for name in log.obstacles:
+            text = "%s in the store %s is not a file: it is moved to the folder quarantine of the store, if that is possible"
+            logger.error(text, name, options.path)
         if log.damaged_places:
             logger.error(
                 "The store %s has %d damaged places (see its folder quarantine). Datapoints lost, as far as known: %d",

@@ -64,6 +64,10 @@ class SendLog(Protocol):
         """The number of damaged places that were found in the files."""
 
     @property
+    def obstacles(self) -> list[str]:
+        """Names of files of the store that something else had, such as a directory. It was moved to the quarantine."""
+
+    @property
     def lost_datapoints(self) -> int:
         """Datapoints of sends that were lost by damage."""
 

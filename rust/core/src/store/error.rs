@@ -17,6 +17,10 @@ pub enum StoreError {
     OtherFormat(PathBuf, u64),
     /// There is something else at the path.
     NotAStore(PathBuf, String),
+    /// A symbolic link leads to a path that does not exist.
+    DanglingLink(PathBuf, PathBuf),
+    /// Something has the name of a file that the store needs, and is not a file.
+    NotAFile(PathBuf),
     /// An argument cannot be used.
     Argument(String),
     /// The log was opened only to read it.
@@ -55,6 +59,15 @@ impl fmt::Display for StoreError {
             }
             Self::NotAStore(path, why) => {
                 write!(f, "{} is not a store: {why}; choose a new or empty directory", path.display())
+            }
+            Self::DanglingLink(path, target) => write!(
+                f,
+                "{} is a symbolic link to {}, which does not exist: mount or create the target, or remove the link",
+                path.display(),
+                target.display()
+            ),
+            Self::NotAFile(path) => {
+                write!(f, "{} is not a file, and the store needs one of this name: move it away", path.display())
             }
             Self::Argument(text) => f.write_str(text),
             Self::ReadOnly => f.write_str("the store was opened only to read it"),

@@ -8,12 +8,33 @@ use std::path::{Path, PathBuf};
 /// How often something is tried before it counts as broken.
 pub(super) const ATTEMPTS: u32 = 3;
 
+/// What a name stands for; a symbolic link stands for what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// Nothing.
+    Missing,
+    /// A file with bytes.
+    File,
+    /// A directory.
+    Directory,
+    /// A pipe, a socket or a device.
+    Special,
+    /// A symbolic link to this path, which does not exist.
+    DanglingLink(PathBuf),
+}
+
 /// A file system. Tests have one that fails and loses power.
 pub trait FileSystem: Send + Sync {
     /// An open file.
     type File: StoreFile;
     /// A held lock, released when it is dropped.
     type Lock: Send;
+
+    /// Return what a name stands for, without waiting for it: to open a pipe may take forever.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    fn kind(&self, path: &Path) -> io::Result<FileKind>;
 
     /// Create a directory and its missing parents, so that they survive a power cut. It may exist.
     ///
@@ -140,6 +161,18 @@ pub struct Disk;
 impl FileSystem for Disk {
     type File = File;
     type Lock = File;
+
+    fn kind(&self, path: &Path) -> io::Result<FileKind> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_file() => Ok(FileKind::File),
+            Ok(found) if found.is_dir() => Ok(FileKind::Directory),
+            Ok(_) => Ok(FileKind::Special),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(fs::read_link(path).map_or(FileKind::Missing, FileKind::DanglingLink))
+            }
+            Err(error) => Err(error),
+        }
+    }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let path = std::path::absolute(path)?;

@@ -183,6 +183,8 @@ pub struct Log<F: FileSystem> {
     pub(super) backlog: [Totals; LANES],
     pub(super) voids: Voids,
     pub(super) damage: Damage,
+    /// Names of files that something else has, such as a directory.
+    pub(super) obstacles: Vec<String>,
     /// Whether damage was found that no head has among its voids.
     pub(super) damage_is_new: bool,
     pub(super) cache: Cache<F::File>,
@@ -216,6 +218,7 @@ impl<F: FileSystem> Log<F> {
             backlog: Default::default(),
             voids: Voids::new(),
             damage: Damage::default(),
+            obstacles: Vec::new(),
             damage_is_new: false,
             cache: Cache::default(),
             frames: Frames::default(),
@@ -269,6 +272,12 @@ impl<F: FileSystem> Log<F> {
     #[must_use]
     pub fn damage(&self) -> Damage {
         self.damage
+    }
+
+    /// Return the names of files that something else had when the log was opened, such as a directory. Each is a damaged place.
+    #[must_use]
+    pub fn obstacles(&self) -> &[String] {
+        &self.obstacles
     }
 
     /// Write sends, and that numbers are settled, with one write and one sync. Sends that are settled are not written, and settled

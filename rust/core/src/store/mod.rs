@@ -24,7 +24,7 @@ pub mod wire;
 
 pub use chunk::{LANES, Lane, StoredSend, Totals};
 pub use error::StoreError;
-pub use files::{Disk, FileSystem, StoreFile};
+pub use files::{Disk, FileKind, FileSystem, StoreFile};
 pub use log::{Damage, Log, Settings};
 pub use reading::{Dropped, Due};
 pub use verify::{DeviceTotals, Fault, Report};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{LANES, Lane, Table, Totals, Written};
 use super::error::{StoreError, failed};
-use super::files::{FileSystem, StoreFile, read_full_at, write_all_at};
+use super::files::{FileKind, FileSystem, StoreFile, read_full_at, write_all_at};
 use super::frame::{Header, Kind, MARKER};
 use super::intervals::IntervalSet;
 use super::log::{Log, Segment, Settings, add_live};
@@ -43,6 +43,8 @@ enum HeaderState {
 struct Found {
     /// Numbers of the segments, in order.
     segments: Vec<u64>,
+    /// Numbers of segments whose names something else has, such as a directory.
+    obstacles: Vec<u64>,
     tombstones: BTreeSet<u64>,
     /// The latest end that is noted.
     end: Option<End>,
@@ -57,6 +59,7 @@ impl Found {
         let end = ends.pop();
         Self {
             segments: segments_in(names),
+            obstacles: Vec::new(),
             tombstones: names.iter().filter_map(|name| number_of_tombstone(name)).collect(),
             end,
             old_ends: ends.into_iter().map(End::name).collect(),
@@ -83,15 +86,35 @@ impl<F: FileSystem> Log<F> {
             (Some(lock), files.names(path).map_err(failed("cannot list", path))?)
         };
         let header = read_header(&files, path)?;
-        let found = Found::of(&names);
+        let mut found = Found::of(&names);
         let mut log = Self::empty(files, path, owner, settings, lock);
+        found.obstacles = log.obstacles_in(&found.segments)?;
+        found.segments.retain(|number| !found.obstacles.contains(number));
         let start = log.newest_head_of(&found.segments)?;
         log.check_owner(&header, start.as_ref().map(|(_, head)| head.owner.as_str()))?;
         log.recover(&found, start)?;
         if !settings.read_only {
-            log.repair(&header, &names, &found.old_ends);
+            log.repair(&header, &names, &found);
         }
         Ok(log)
+    }
+
+    /// Return the segments whose names something else has, such as a directory.
+    ///
+    /// # Errors
+    /// When one is a symbolic link to a file that does not exist: its data may be on a disk that is not mounted.
+    fn obstacles_in(&self, segments: &[u64]) -> Result<Vec<u64>, StoreError> {
+        let mut obstacles = Vec::new();
+        for &number in segments {
+            let path = self.file(number);
+            match self.files.kind(&path).map_err(failed("cannot open", &path))? {
+                // Another process may have removed it while this one reads.
+                FileKind::File | FileKind::Missing => {}
+                FileKind::Directory | FileKind::Special => obstacles.push(number),
+                FileKind::DanglingLink(target) => return Err(StoreError::DanglingLink(path, target)),
+            }
+        }
+        Ok(obstacles)
     }
 
     /// Return the newest segment with a sound head, and that head.
@@ -159,6 +182,11 @@ impl<F: FileSystem> Log<F> {
             self.next_number = head.next_number;
             // Also those of segments that are gone: if their removal was not synced, they come back with a power cut.
             (self.live, self.last, self.voids) = (head.live, head.last, head.voids);
+        }
+        for &number in &found.obstacles {
+            self.damage.places += 1;
+            self.damage_is_new = true;
+            self.obstacles.push(file_name(number));
         }
         let mut damaged = BTreeSet::new();
         for &number in &found.segments {
@@ -414,7 +442,7 @@ impl<F: FileSystem> Log<F> {
     }
 
     /// Write a missing header, and write down damage so that it is reported once.
-    fn repair(&mut self, header: &HeaderState, names: &[String], old_ends: &[String]) {
+    fn repair(&mut self, header: &HeaderState, names: &[String], found: &Found) {
         // None of this is needed to go on: what fails is tried again when the store is opened the next time.
         if !matches!(header, HeaderState::Owner(_)) {
             if matches!(header, HeaderState::Damaged) {
@@ -423,7 +451,14 @@ impl<F: FileSystem> Log<F> {
             }
             let _ = self.write_header(names);
         }
-        for name in old_ends {
+        for &number in &found.obstacles {
+            let name = file_name(number);
+            if self.quarantine(&name, &name).is_err() {
+                // No new segment can have this name.
+                self.last_segment = self.last_segment.max(number);
+            }
+        }
+        for name in &found.old_ends {
             let _ = self.files.remove(&self.path.join(name));
         }
         self.remove_settled_segments();
@@ -521,13 +556,13 @@ fn segments_in(names: &[String]) -> Vec<u64> {
 fn names_of<F: FileSystem>(files: &F, path: &Path, read_only: bool) -> Result<Vec<String>, StoreError> {
     let not_a_store = |why: &str| Err(StoreError::NotAStore(path.to_owned(), why.to_owned()));
     let names = match files.names(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if read_only { not_a_store("it does not exist") } else { Ok(Vec::new()) };
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return not_a_store("it is a file, not a directory");
-        }
-        names => names.map_err(failed("cannot list", path))?,
+        Ok(names) => names,
+        Err(error) => match obstacle_at(files, path) {
+            Some(obstacle) => return Err(obstacle),
+            None if error.kind() != io::ErrorKind::NotFound => return Err(failed("cannot list", path)(error)),
+            None if read_only => return not_a_store("it does not exist"),
+            None => return Ok(Vec::new()),
+        },
     };
     let of_log = |name: &String| End::of(name).is_some() || number_of_tombstone(name).is_some();
     if names.iter().any(|name| name == HEADER || of_log(name)) || !segments_in(&names).is_empty() {
@@ -549,21 +584,42 @@ fn json(text: &str) -> Vec<u8> {
     out
 }
 
-fn lock<F: FileSystem>(files: &F, path: &Path, note: &str, waits: bool) -> Result<F::Lock, StoreError> {
-    match files.create_directory(path) {
-        Ok(()) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) => {
-            return Err(StoreError::NotAStore(path.to_owned(), "it is a file, not a directory".to_owned()));
+/// Say what is in the way at the path of a store, or above it.
+fn obstacle_at<F: FileSystem>(files: &F, path: &Path) -> Option<StoreError> {
+    let mut above: Vec<_> = path.ancestors().collect();
+    above.reverse();
+    above.into_iter().find_map(|one| match files.kind(one) {
+        Ok(FileKind::DanglingLink(target)) => Some(StoreError::DanglingLink(one.to_owned(), target)),
+        Ok(FileKind::File | FileKind::Special) => {
+            let what = if one == path { "it is".to_owned() } else { format!("{} is", one.display()) };
+            Some(StoreError::NotAStore(path.to_owned(), format!("{what} a file, not a directory")))
         }
-        Err(error) => return Err(failed("cannot create", path)(error)),
-    }
+        // An error is raised by what comes next.
+        Ok(FileKind::Missing | FileKind::Directory) | Err(_) => None,
+    })
+}
+
+fn lock<F: FileSystem>(files: &F, path: &Path, note: &str, waits: bool) -> Result<F::Lock, StoreError> {
+    files
+        .create_directory(path)
+        .map_err(|error| obstacle_at(files, path).unwrap_or_else(|| failed("cannot create", path)(error)))?;
     let file = path.join(LOCK);
+    match files.kind(&file).map_err(failed("cannot lock", &file))? {
+        FileKind::File | FileKind::Missing => {}
+        FileKind::DanglingLink(target) => return Err(StoreError::DanglingLink(file, target)),
+        FileKind::Directory | FileKind::Special => return Err(StoreError::NotAFile(file)),
+    }
     let held = files.lock(&file, note, waits).map_err(failed("cannot lock", &file))?;
     held.map_err(|holder| StoreError::Held(path.to_owned(), holder.trim().to_owned()))
 }
 
 fn read_header<F: FileSystem>(files: &F, directory: &Path) -> Result<HeaderState, StoreError> {
     let path = directory.join(HEADER);
+    match files.kind(&path).map_err(failed("cannot open", &path))? {
+        FileKind::File | FileKind::Missing => {}
+        FileKind::Directory | FileKind::Special => return Ok(HeaderState::Damaged),
+        FileKind::DanglingLink(target) => return Err(StoreError::DanglingLink(path, target)),
+    }
     let file = match files.open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HeaderState::Missing),

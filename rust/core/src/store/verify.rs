@@ -85,6 +85,12 @@ impl<F: FileSystem> Log<F> {
     /// When the file system fails.
     pub fn verify(&self) -> Result<Report, StoreError> {
         let mut report = Report::default();
+        report.faults.extend(self.obstacles.iter().map(|name| Fault {
+            file: name.clone(),
+            offset: 0,
+            bytes: 0,
+            reason: "it is not a file",
+        }));
         for (&number, segment) in &self.segments {
             let path = self.file(number);
             let file = self.files.open(&path).map_err(failed("cannot open", &path))?;

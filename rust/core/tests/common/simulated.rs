@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tb_mqtt_core::store::{FileSystem, StoreFile};
+use tb_mqtt_core::store::{FileKind, FileSystem, StoreFile};
 
 const SECTOR: usize = 512;
 
@@ -302,6 +302,16 @@ impl Drop for Lock {
 impl FileSystem for Simulated {
     type File = SimulatedFile;
     type Lock = Lock;
+
+    fn kind(&self, path: &Path) -> io::Result<FileKind> {
+        let machine = self.simple(false)?;
+        let is_directory = machine.state.directories.iter().any(|one| one == path);
+        Ok(match machine.state.names.contains_key(path) {
+            true => FileKind::File,
+            false if is_directory => FileKind::Directory,
+            false => FileKind::Missing,
+        })
+    }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.simple(true)?;
