@@ -9,6 +9,7 @@ import ast
 import asyncio
 import inspect
 import logging
+from types import SimpleNamespace
 
 import pytest
 from gmqtt import Client, Message, MQTTConnectError
@@ -18,8 +19,11 @@ from gmqtt.mqtt.package import PublishPacket, SubscribePacket, UnsubscribePacket
 from gmqtt.mqtt.property import PROPERTIES, Property
 from gmqtt.mqtt.protocol import MQTTProtocol
 from gmqtt.storage import PersistentStorage
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tb_mqtt_client.common.mqtt import gmqtt_bases
+from tb_mqtt_client.common.mqtt.transport import publish_packet
 
 
 def parameters(function):
@@ -136,6 +140,23 @@ async def test_a_publish_packet_accepts_a_topic_of_str(client):
     message.topic, message.payload, message.payload_size = "a/b", b"{}", 2
     message.qos, message.retain, message.dup, message.properties = 1, False, False, {}
     assert PublishPacket.build_package(message, protocol)[1] == written_by_gmqtt
+
+
+@given(
+    topic=st.text(st.characters(codec="ascii"), max_size=60),
+    size=st.integers(0, 300) | st.sampled_from([16_370, 16_383, 16_384, 2_097_140, 2_097_152]),
+    qos=st.sampled_from([0, 1]),
+    retain=st.booleans(),
+    version=st.sampled_from([4, 5]),
+    last_id=st.integers(0, 65_534),
+)
+def test_a_publish_has_the_bytes_that_gmqtt_writes(topic, size, qos, retain, version, last_id):
+    """Also at the sizes at which the remaining length gets a further byte. gmqtt counts characters, so the topics are ASCII."""
+    message = Message(topic, b"x" * size, qos=qos, retain=retain)
+    message.properties = {}
+    ids = SimpleNamespace(next_id=lambda: last_id + 1)
+    packet_id, written = PublishPacket.build_package(message, SimpleNamespace(proto_ver=version, id_generator=ids))
+    assert publish_packet(topic, b"x" * size, qos, retain=retain, packet_id=packet_id, version=version) == written
 
 
 def test_gmqtt_reports_the_end_of_a_transport_as_an_empty_disconnect():

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     class MQTTProtocol(BaseMQTTProtocol):
         """Writes the packets of a client."""
 
+        id_generator: Any
+
+        def send_publish(self, message: Message) -> tuple[int | None, bytes]: ...
         def send_disconnect(self, reason_code: int = 0, **properties: Any) -> None: ...
 
     class MQTTConnection:

@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from tb_mqtt_client.common.mqtt.acknowledgements import PacketIds
-from tb_mqtt_client.common.mqtt.gmqtt_bases import BaseMQTTProtocol, MQTTConnection, MQTTProtocol
+from tb_mqtt_client.common.mqtt.gmqtt_bases import BaseMQTTProtocol, Message, MQTTConnection, MQTTProtocol
 from tb_mqtt_client.common.mqtt.keep_alive import KeepAlive
-from tb_mqtt_client.common.mqtt.packets import TYPE_BITS, NotMqttError, PacketReader, PacketType
+from tb_mqtt_client.common.mqtt.packets import CONTINUED, TYPE_BITS, NotMqttError, PacketReader, PacketType
 from tb_mqtt_client.constants.option_values import MQTT_5
 from tb_mqtt_client.constants.reason_codes import ReasonCode
 
@@ -50,6 +51,40 @@ MAX_PACKET_SIZE = 64 * 1024 * 1024
 """The largest packet in bytes that is accepted: enough for a firmware image in one message, and a bound for the memory used."""
 QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
 """The socket option; Linux only."""
+
+
+PUBLISH: Final = int(PacketType.PUBLISH)
+NO_PROPERTIES: Final = b"\0"
+
+
+def publish_packet(topic: str, payload: bytes, qos: int, *, retain: bool, packet_id: int | None, version: int) -> bytes:
+    """Write a PUBLISH without properties. gmqtt needs several times as long for the same bytes.
+
+    Args:
+        topic: The topic.
+        payload: The payload.
+        qos: 0 or 1.
+        retain: The retain flag.
+        packet_id: The packet id; None for QoS 0.
+        version: 5, or 4 for MQTT 3.1.1.
+    """
+    head, end = _topic_field(topic), NO_PROPERTIES if version >= MQTT_5 else b""
+    if packet_id is not None:
+        end = packet_id.to_bytes(2, "big") + end
+    first = bytearray((PUBLISH | qos << 1 | retain,))
+    # The remaining length (MQTT 5, section 1.5.5).
+    size = len(head) + len(end) + len(payload)
+    while size >= CONTINUED:
+        first.append(size & 0x7F | CONTINUED)
+        size >>= 7
+    first.append(size)
+    return b"".join((first, head, end, payload))
+
+
+@lru_cache(maxsize=64)
+def _topic_field(topic: str) -> bytes:
+    encoded = topic.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):
@@ -157,6 +192,19 @@ class ReadingProtocol(MQTTProtocol, asyncio.BufferedProtocol):
             self._connection.keep_alive.last_out = time.monotonic()
             self.written += len(data)
             self._transport.write(data)
+
+    def send_publish(self, message: Message) -> tuple[int | None, bytes]:
+        """Write a PUBLISH, and return its packet id (None for QoS 0) and the packet."""
+        if message.properties:
+            with_properties: tuple[int | None, bytes] = super().send_publish(message)
+            return with_properties
+        qos = message.qos
+        packet_id = self.id_generator.next_id() if qos else None
+        packet = publish_packet(
+            message.topic, message.payload, qos, retain=message.retain, packet_id=packet_id, version=self.proto_ver
+        )
+        self.write_data(packet)
+        return packet_id, packet
 
     def unsent_bytes(self) -> int:
         """Return the number of written bytes that have not reached the peer, as far as the system reports it."""
