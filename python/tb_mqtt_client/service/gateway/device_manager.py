@@ -29,7 +29,8 @@ class DeviceManager:
         """Makes the session of a new device. A program may set a subclass of ``DeviceSession`` before the first device."""
         self.handlers: SubDeviceHandlers = SubDeviceHandlers(sub_device_handlers)
         """The handlers of the gateway for RPC requests to sub-devices and for their attributes."""
-        self._sessions: dict[UUID, DeviceSession] = {}
+        # By `DeviceInfo.id_number`.
+        self._sessions: dict[int, DeviceSession] = {}
         self._by_name: dict[str, DeviceSession] = {}
         self._by_original_name: dict[str, DeviceSession] = {}
         """The sessions of renamed devices."""
@@ -47,13 +48,13 @@ class DeviceManager:
         session = self.make_session(DeviceInfo(device_name, device_profile))
         session.manager = self
         session.shared_handlers = self.handlers
-        self._sessions[session.device_info.device_id] = session
+        self._sessions[session.device_info.id_number] = session
         self._by_name[device_name] = session
         return session
 
     def unregister(self, device_id: UUID) -> None:
         """Remove a session, if the id is known."""
-        session = self._sessions.pop(device_id, None)
+        session = self._sessions.pop(device_id.int, None)
         if session is None:
             return
         session.manager = None
@@ -63,7 +64,7 @@ class DeviceManager:
 
     def get_by_id(self, device_id: UUID) -> DeviceSession | None:
         """Return the session of an id, or ``None``."""
-        return self._sessions.get(device_id)
+        return self._sessions.get(device_id.int)
 
     def get_by_name(self, device_name: str) -> DeviceSession | None:
         """Return the session of a current or else an original name, or ``None``."""
@@ -78,7 +79,7 @@ class DeviceManager:
 
     def is_connected(self, device_id: UUID) -> bool:
         """Return True if there is a session with this id."""
-        return device_id in self._sessions
+        return device_id.int in self._sessions
 
     def all(self) -> Iterable[DeviceSession]:
         """Return all sessions."""
@@ -87,7 +88,7 @@ class DeviceManager:
     @property
     def all_devices(self) -> dict[UUID, DeviceSession]:
         """All sessions by id."""
-        return dict(self._sessions)
+        return {session.device_info.device_id: session for session in self._sessions.values()}
 
     @property
     def connected_devices(self) -> set[DeviceSession]:

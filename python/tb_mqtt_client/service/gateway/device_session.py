@@ -241,7 +241,7 @@ class DeviceSession:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeviceSession):
             return NotImplemented
-        return self.device_info.device_id == other.device_info.device_id
+        return self.device_info.id_number == other.device_info.id_number
 
     def __hash__(self) -> int:
         return hash(self.device_info)
