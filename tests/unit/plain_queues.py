@@ -30,12 +30,7 @@ class Queues:
     """The device uplink queue with its intake. Receipts are compared by the numbers of their sends."""
 
     # What a client does with plain sends.
-    gather, begin_gathering, gather_delivery, _begin_now = (
-        Sends.gather,
-        Sends.begin_gathering,
-        Sends.gather_delivery,
-        Sends._begin_now,
-    )
+    begin_gathering, begin_gathering_now = Sends.begin_gathering, Sends.begin_gathering_now
     stamp = staticmethod(now_ms)
 
     def __init__(self, policy, max_sends, max_bytes, *, has_plain):
@@ -65,13 +60,17 @@ class Queues:
 
     async def send_plain(self, data, device, *, is_light):
         """Send as `send_timeseries` and `enqueue_timeseries` do; return the receipt of a gathered send."""
-        if self.plain is None:
+        plain = self.plain
+        if plain is None:
             return None
         if is_light:
-            return self.gather_delivery(self.plain, data, 0, device)
-        future = self.gather(self.plain, data, 0, device)
-        if future is None and not self.plain.gathers_in_turn and await self.begin_gathering(self.plain):
-            future = self.gather(self.plain, data, 0, device)
+            delivery = plain.gather_delivery(data, 0, device)
+            if delivery is None and self.begin_gathering_now(plain):
+                delivery = plain.gather_delivery(data, 0, device)
+            return delivery
+        future = plain.gather(data, 0, device)
+        if future is None and not plain.gathers_in_turn and await self.begin_gathering(plain):
+            future = plain.gather(data, 0, device)
         return future
 
     def is_free(self, _device):
@@ -155,6 +154,7 @@ class GatewayQueues(Queues):
             # All sends are routed.
             self.traffic.is_free = lambda _: False
         self.intake.plug_in(self.traffic, self.queue)
+        self.intake.open()
         self.queue_uplinks = self.queue.append_all
 
     def is_free(self, device):

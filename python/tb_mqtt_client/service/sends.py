@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any
 
-from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
+from tb_mqtt_client._native import EncodedUplink, TableReader
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt, seconds_or_none
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.delivery import Delivery
@@ -31,9 +31,8 @@ from tb_mqtt_client.service.message_service import MessageService
 class Sends:
     """Accepts the sends of one client.
 
-    A send of a coroutine is gathered (``gather``) if nothing has to be decided about it, and otherwise encoded and accepted
-    (``try_accept``, ``accept``); a plain function enqueues it (``gather_delivery``, ``enqueue``), and another thread submits it
-    (``submit``).
+    A send is gathered (``PlainSends``) if nothing has to be decided about it. Otherwise a coroutine encodes it and has it accepted
+    (``try_accept``, ``accept``), and a plain function enqueues it (``enqueue``). Another thread submits it (``submit``).
     """
 
     def __init__(
@@ -97,36 +96,14 @@ class Sends:
         return self._message_service.terms(priority, expires_after)
 
     async def begin_gathering(self, plain: PlainSends) -> bool:
-        """Let the other tasks of the event loop run, if it is their turn; return whether ``gather`` may accept sends then."""
+        """Return whether ``plain`` may gather sends of coroutines; if it is their turn, the other tasks of the loop run first."""
         self._guard.require_started()
-        return await self.intake.begin_gathering_in_turn(plain)
+        return self.intake.may_gather(plain) and await self.intake.begin_gathering_in_turn(plain)
 
-    def gather(
-        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None, is_awaited: bool = False
-    ) -> DeliveryFuture | None:
-        """Encode timeseries straight into a queue if nothing has to be decided about the send.
-
-        Args:
-            plain: The queue.
-            data: As for ``DeviceClient.send_timeseries``.
-            now: The current time, in milliseconds since the epoch.
-            device: The sub-device of the data; None for the device itself.
-            is_awaited: Whether the caller awaits the result next.
-
-        Returns:
-            The future of the result; None if ``begin_gathering`` has to be called first, because ``gathers_in_turn`` is false, or
-            if the send has to be accepted in another way.
-        """
-        guard = self._guard
-        # As in `try_accept`. Another thread or loop gets its error in `begin_gathering`.
-        if plain.gathers_in_turn and get_ident() == guard.thread and guard.is_loop_running():
-            future = self.intake.create_future()
-            if queued := plain.push(data, now, future, device):
-                if queued == 1 and not (is_awaited and plain.publish_at_once()):
-                    plain.filled.set()
-                return future
-            plain.close()
-        return None
+    def begin_gathering_now(self, plain: PlainSends) -> bool:
+        """Return whether ``plain`` may gather sends of functions that do not wait."""
+        self._guard.require_started()
+        return self.intake.begin_gathering(plain)
 
     def try_accept(self, encoded: EncodedUplink, terms: SendTerms | None) -> DeliveryFuture | None:
         """Accept a send if it does not have to wait, and return the future of its result; otherwise None: ``accept`` waits."""
@@ -166,30 +143,6 @@ class Sends:
             left = max(0.0, end - asyncio.get_running_loop().time())
             results.append(delivery.result() if delivery.done() else await self.wait_for(delivery, topic, size, left))
         return results
-
-    def gather_delivery(
-        self, plain: PlainSends, data: Any, now: int, device: DeviceIdentity | None = None
-    ) -> Delivery | DeliveryFuture | None:
-        """Do what ``gather`` does, for a function that does not wait.
-
-        Returns:
-            The pending result; None if the send has to pass ``enqueue``.
-        """
-        guard = self._guard
-        if not (plain.gathers and get_ident() == guard.thread and guard.is_loop_running()) and not self._begin_now(plain):
-            return None
-        delivery = self.intake.create_delivery()
-        queued = plain.push(data, now, delivery, device)
-        if not queued and self._begin_now(plain):
-            # As many sends as make a turn are gathered, and a plain function does not have to give one.
-            queued = plain.push(data, now, delivery, device)
-        if queued == 1:
-            plain.filled.set()
-        return delivery if queued else None
-
-    def _begin_now(self, plain: PlainSends) -> bool:
-        self._guard.require_started()
-        return self.intake.begin_gathering(plain)
 
     def enqueue(self, encoded: EncodedUplink, terms: SendTerms | None) -> Delivery | DeliveryFuture:
         """Accept a send without waiting, and return its pending result, see ``Intake.enqueue``."""

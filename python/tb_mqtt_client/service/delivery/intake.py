@@ -18,7 +18,7 @@ from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.lanes import LaneQueue
-from tb_mqtt_client.service.delivery.plain_sends import PlainSends
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends, thread_of
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
@@ -129,6 +129,9 @@ class Intake:
         self._failure = ""
         self._create_unmarked = create_future, create_delivery
         self._loop = asyncio.get_running_loop()
+        thread = thread_of(self._loop)
+        for plain in self._gathering:
+            plain.thread = thread
         self._stop_marking()
         self._mark_next()
         self._closed = False
@@ -148,7 +151,7 @@ class Intake:
         self._failure = failure
         self.close()
         # In place of a check at each send, which would cost time while nothing has failed.
-        self.create_future = self.create_delivery = self._refuse
+        self._create_with(self._refuse, self._refuse)
 
     @property
     def has_failed(self) -> bool:
@@ -173,7 +176,14 @@ class Intake:
         """Have the next send marked."""
         self._marking = None
         self._is_mark_due = True
-        self.create_future, self.create_delivery = self._create_marked_future, self._create_marked_delivery
+        self._create_with(self._create_marked_future, self._create_marked_delivery)
+
+    def _create_with(
+        self, create_future: Callable[[], DeliveryFuture], create_delivery: Callable[[], Delivery | DeliveryFuture]
+    ) -> None:
+        self.create_future, self.create_delivery = create_future, create_delivery
+        for plain in self._gathering:
+            plain.create_future, plain.create_delivery = create_future, create_delivery
 
     def _create_marked_future(self) -> DeliveryFuture:
         self.mark_if_due()
@@ -188,7 +198,7 @@ class Intake:
         if not self._is_mark_due:
             return
         self._is_mark_due = False
-        self.create_future, self.create_delivery = self._create_unmarked
+        self._create_with(*self._create_unmarked)
         self._mark()
         self._marking = self._loop.call_later(self._accept_times.interval, self._mark_next)
 
@@ -201,7 +211,7 @@ class Intake:
 
     def _stop_marking(self) -> None:
         self._is_mark_due = False
-        self.create_future, self.create_delivery = self._create_unmarked
+        self._create_with(*self._create_unmarked)
         if self._marking is not None:
             self._marking.cancel()
             self._marking = None
@@ -210,15 +220,20 @@ class Intake:
 
     def _gather_in(self, plain: PlainSends) -> None:
         self._gathering.append(plain)
+        plain.create_future, plain.create_delivery = self.create_future, self.create_delivery
         self._capacity.recall = self.stop_gathering
 
-    def begin_gathering(self, plain: PlainSends) -> bool:
-        """Return whether ``push`` of a queue may be called by a function that does not wait, from now on."""
-        plain.close()
+    def may_gather(self, plain: PlainSends) -> bool:
+        """Return whether ``begin_gathering`` can succeed."""
         if self._closed or self.watches_share or plain.blocked:
             return False
         # A send that goes directly to its queue must not overtake those that are not routed yet.
-        if plain is self.plain_of_sub_devices and self._have_sends_to_be_routed():
+        return plain is not self.plain_of_sub_devices or not self._have_sends_to_be_routed()
+
+    def begin_gathering(self, plain: PlainSends) -> bool:
+        """Return whether ``gather_delivery`` of a queue may queue sends from now on."""
+        plain.close()
+        if not self.may_gather(plain):
             return False
         self.count_gathered()
         plain.number_next(self._marked)
@@ -227,7 +242,7 @@ class Intake:
         return plain.open(left if left > 0 else self._sends_a_turn, in_turn=left > 0)
 
     async def begin_gathering_in_turn(self, plain: PlainSends) -> bool:
-        """Return whether ``push`` of a queue may be called by a coroutine, after the turn of other tasks if it is time for that.
+        """Return whether ``gather`` of a queue may queue sends from now on, after the turn of other tasks if it is time for that.
 
         Raises:
             NotConnectedError: The client was stopped meanwhile.

@@ -9,13 +9,23 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from threading import get_ident
+from typing import Any, Protocol, cast
 
 from tb_mqtt_client._native import DeviceIdentity, GatheredSends, Gathering
-from tb_mqtt_client.common.async_utils import SendReceipt
+from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
+from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink
+
+
+class RunningThread(Protocol):
+    """The thread of an event loop, as the loops of asyncio have it."""
+
+    @property
+    def _thread_id(self) -> int | None:
+        """The identity of the thread in which the loop runs; None while it does not run."""
 
 
 class PlainSends:
@@ -39,9 +49,15 @@ class PlainSends:
         self.push: Callable[[Any, int, SendReceipt, DeviceIdentity | None], int] = self.gathering.push
         """Encodes timeseries and queues them, see ``Gathering.push``: returns 0 if what was lent is used up."""
         self.gathers: bool = False
-        """Whether sends may be queued by a function that does not wait."""
+        """Whether ``gather_delivery`` may queue sends."""
         self.gathers_in_turn: bool = False
         """Whether that is true, and the other tasks of the event loop do not have to run before the next send."""
+        self.thread: RunningThread
+        """The thread of the event loop."""
+        self.create_future: Callable[[], DeliveryFuture]
+        """See ``Intake``."""
+        self.create_delivery: Callable[[], Delivery | DeliveryFuture]
+        """See ``Intake``."""
         self.blocked: bool = False
         """Whether no sends may be queued, because the queue has lanes."""
         self.filled: asyncio.Event
@@ -63,6 +79,42 @@ class PlainSends:
             self._numbers.append([number, 0])
         else:
             self._numbers[-1][0] = number
+
+    def gather(self, data: Any, now: int, device: DeviceIdentity | None = None, is_awaited: bool = False) -> DeliveryFuture | None:
+        """Encode timeseries straight into the queue if nothing has to be decided about the send.
+
+        Args:
+            data: As for ``DeviceClient.send_timeseries``.
+            now: The current time, in milliseconds since the epoch.
+            device: The sub-device of the data; None for the device itself.
+            is_awaited: Whether the caller awaits the result next.
+
+        Returns:
+            The future of the result; None if ``gathers_in_turn`` is false then, or if this is not the thread of the event loop.
+        """
+        # Every send passes here: asking the loop would take a call, and `asyncio.get_running_loop()` makes a system call.
+        if self.gathers_in_turn and self.thread._thread_id == get_ident():
+            future = self.create_future()
+            if queued := self.push(data, now, future, device):
+                if queued == 1 and not (is_awaited and self.publish_at_once()):
+                    self.filled.set()
+                return future
+            self.close()
+        return None
+
+    def gather_delivery(self, data: Any, now: int, device: DeviceIdentity | None = None) -> Delivery | DeliveryFuture | None:
+        """Do what ``gather`` does, for a function that does not wait.
+
+        Returns:
+            The pending result; None if ``Intake.begin_gathering`` has to be called first.
+        """
+        if self.gathers and self.thread._thread_id == get_ident():
+            delivery = self.create_delivery()
+            if queued := self.push(data, now, delivery, device):
+                if queued == 1:
+                    self.filled.set()
+                return delivery
+        return None
 
     def open(self, sends: int, *, in_turn: bool) -> bool:
         """Let sends be queued until ``close``; return False if the queues are nearly full.
@@ -140,3 +192,20 @@ class PlainSends:
 def queued_uplinks(gathered: GatheredSends, number: int) -> list[QueuedUplink]:
     """Return sends as other queues have them, with the number of the first one."""
     return [(encoded, receipt, number, None) for encoded, receipt in zip(gathered.encoded(), gathered.receipts, strict=True)]
+
+
+class _ThreadOfLoop:
+    """The thread of an event loop that does not have it as those of asyncio do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_running = loop.is_running
+        self._own_thread = get_ident()
+
+    @property
+    def _thread_id(self) -> int | None:
+        return self._own_thread if self._is_running() else None
+
+
+def thread_of(loop: asyncio.AbstractEventLoop) -> RunningThread:
+    """Return the thread of the running loop."""
+    return cast(RunningThread, loop) if hasattr(loop, "_thread_id") else _ThreadOfLoop(loop)

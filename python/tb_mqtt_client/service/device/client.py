@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from time import time_ns
 from typing import Any, Literal, Self, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -28,6 +28,7 @@ from tb_mqtt_client.entities.data.requested_attribute_response import RequestedA
 from tb_mqtt_client.entities.data.rpc_request import RPCRequest
 from tb_mqtt_client.entities.data.rpc_response import RPCResponse
 from tb_mqtt_client.service.connection_events import MAX_EVENTS
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.statistics import Statistics
 from tb_mqtt_client.service.delivery.tables import open_table
 from tb_mqtt_client.service.delivery.terms import NORMAL
@@ -70,6 +71,7 @@ class DeviceClient:
         """
         self._engine = Engine(config if isinstance(config, DeviceConfig) else DeviceConfig(config))
         self._sends: Sends = self._engine.sends
+        self._plain: PlainSends | None = self._sends.intake.plain
         self.firmware_updater: FirmwareUpdater = FirmwareUpdater(self._engine)
         """What ``update_firmware`` uses; says which firmware and software the device has."""
 
@@ -338,13 +340,12 @@ class DeviceClient:
             NotConnectedError: ``connect()`` was not called, or the client is stopped or has failed.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        sends = self._sends
-        plain = sends.intake.plain
+        sends, plain = self._sends, self._plain
         if priority is NORMAL and expires_after is None and timeout is None and plain is not None:
-            now = time.time_ns() // 1_000_000
-            delivery = sends.gather(plain, data, now, None, wait_for_publish)
+            now = time_ns() // 1_000_000
+            delivery = plain.gather(data, now, None, wait_for_publish)
             if delivery is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
-                delivery = sends.gather(plain, data, now, None, wait_for_publish)
+                delivery = plain.gather(data, now, None, wait_for_publish)
             if delivery is not None:
                 return await delivery if wait_for_publish else [delivery]
         terms = sends.terms(priority, expires_after)
@@ -540,10 +541,12 @@ class DeviceClient:
                 ``drop_newest`` this drops data instead.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        sends = self._sends
-        plain = sends.intake.plain
+        sends, plain = self._sends, self._plain
         if priority is NORMAL and expires_after is None and plain is not None:
-            delivery = sends.gather_delivery(plain, data, time.time_ns() // 1_000_000)
+            now = time_ns() // 1_000_000
+            delivery = plain.gather_delivery(data, now)
+            if delivery is None and sends.begin_gathering_now(plain):
+                delivery = plain.gather_delivery(data, now)
             if delivery is not None:
                 return delivery
         return sends.enqueue(sends.encode_timeseries(data), sends.terms(priority, expires_after))

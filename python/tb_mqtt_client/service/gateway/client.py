@@ -65,6 +65,7 @@ class GatewayClient(DeviceClient):
         gateway_config = _as_gateway_config(config)
         super().__init__(gateway_config)
         self._sub_devices = SubDevices(self._engine, gateway_config)
+        self._plain_of_sub_devices = self._sends.intake.plain_of_sub_devices
 
     @property
     def device_manager(self) -> DeviceManager:
@@ -241,16 +242,18 @@ class GatewayClient(DeviceClient):
             DeviceNotConnectedError: The device is not one of this gateway, or no longer; also a ``ValueError``.
             QueueFullError: The queues are full, and ``queue_policy`` is ``raise``.
         """
-        sends = self._sends
-        plain = sends.intake.plain_of_sub_devices
+        sends, plain, sub_devices = self._sends, self._plain_of_sub_devices, self._sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and not wait_for_publish and plain is not None:
-            gathered = self._sub_devices.gather_for(plain, device_session, data)
-            if gathered is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
-                gathered = self._sub_devices.gather_for(plain, device_session, data)
+            gathered = None
+            if plain.gathers_in_turn or await sends.begin_gathering(plain):
+                gathered = sub_devices.gather_for(plain, device_session, data)
+                if gathered is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
+                    # Once a turn: as many sends as make a turn were gathered.
+                    gathered = sub_devices.gather_for(plain, device_session, data)
             if gathered is not None:
                 return gathered
         terms = sends.terms(priority, expires_after)
-        encoded = self._sub_devices.encode_timeseries_for(device_session, data, metadata)
+        encoded = sub_devices.encode_timeseries_for(device_session, data, metadata)
         delivery = sends.try_accept(encoded, terms) or await sends.accept(encoded, terms)
         if not wait_for_publish:
             return delivery
@@ -462,8 +465,7 @@ class GatewayClient(DeviceClient):
                 devices takes half of the queue.
             RuntimeError: The running event loop is not the one of the first ``connect`` or ``start``, or none is running.
         """
-        sends, sub_devices = self._sends, self._sub_devices
-        plain = sends.intake.plain_of_sub_devices
+        sends, plain, sub_devices = self._sends, self._plain_of_sub_devices, self._sub_devices
         if priority is NORMAL and expires_after is None and metadata is None and plain is not None:
             gathered = sub_devices.gather_delivery_for(plain, device_session, data)
             if gathered is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from time import time_ns
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
@@ -229,17 +229,22 @@ class SubDevices(Component):
         """Encode timeseries of a device straight into the gateway uplink queue if nothing has to be decided about the send.
 
         Returns:
-            The future of the result; None as for ``Sends.gather``.
+            The future of the result; None as for ``PlainSends.gather``, or if something has to be decided.
         """
-        now = time.time_ns() // 1_000_000
+        now = time_ns() // 1_000_000
         identity = self._free_device(device, now)
-        return None if identity is None else self._sends.gather(plain, data, now, identity)
+        return None if identity is None else plain.gather(data, now, identity)
 
     def gather_delivery_for(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
         """Do what ``gather_for`` does, for a function that does not wait; None if the send has to pass ``Sends.enqueue``."""
-        now = time.time_ns() // 1_000_000
+        now = time_ns() // 1_000_000
         identity = self._free_device(device, now)
-        return None if identity is None else self._sends.gather_delivery(plain, data, now, identity)
+        if identity is None:
+            return None
+        delivery = plain.gather_delivery(data, now, identity)
+        if delivery is None and self._sends.begin_gathering_now(plain):
+            delivery = plain.gather_delivery(data, now, identity)
+        return delivery
 
     def _free_device(self, device: DeviceSession | str, now: int) -> DeviceIdentity | None:
         """Note that data is sent for a device; return the device if nothing has to be decided about it, and None otherwise."""
