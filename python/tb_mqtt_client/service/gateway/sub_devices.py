@@ -248,8 +248,10 @@ class SubDevices(Component):
 
     def _free_device(self, device: DeviceSession | str, now: int) -> DeviceIdentity | None:
         """Note that data is sent for a device; return the device if nothing has to be decided about it, and None otherwise."""
-        session = self.manager.get_by_name(device) if isinstance(device, str) and self.accepts_names else device
-        if not isinstance(session, DeviceSession) or session.manager is not self.manager:
+        session: DeviceSession | str | None = device
+        if not isinstance(session, DeviceSession):
+            session = self.manager.get_by_name(session) if isinstance(session, str) and self.accepts_names else None
+        if session is None or session.manager is not self.manager:
             return None
         identity = session.identity
         if not self._gate.is_free(identity):
