@@ -5,7 +5,9 @@ import datetime
 import enum
 import json
 import uuid
+from decimal import Decimal
 
+import numpy
 import orjson
 import pytest
 from hypothesis import given
@@ -177,3 +179,23 @@ def test_keys_of_all_types_become_text():
     encoded = encode_attributes({7: 1, 2.5: 2, True: 3, None: 4, key: 5, Mode.OFF: 6})
     [uplink] = encoded.uplinks
     assert [one.key for one in uplink.attribute_entries()] == ["7", "2.5", "true", "null", str(key), "0"]
+
+
+@pytest.mark.parametrize("beside", [1, (1, 2), {1: 2}, float("nan")], ids=["nothing", "a tuple", "a key", "NaN"])
+@pytest.mark.parametrize("value", [Decimal("1.50"), Decimal("-1E+3"), numpy.float32(0.5), numpy.int64(7), numpy.array([1, 2])])
+def test_types_that_only_the_core_knows(value, beside):
+    """They are sent as by the other clients, whatever is sent with them."""
+    assert json.loads(dumps(plain_value({"a": value, "b": beside})))["a"] == json.loads(dumps(value))
+    [[(_, key, sent), _]] = datapoints(encode_timeseries({"a": value, "b": beside}, NOW))
+    assert (key, sent) == ("a", json.loads(dumps(value)))
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("-Infinity")])
+def test_decimals_that_are_not_numbers_become_null(value):
+    """As floats do."""
+    assert plain_value([value]) == [None]
+
+
+def test_a_decimal_is_not_a_key():
+    with pytest.raises(TypeError, match="type Decimal cannot be written as JSON"):
+        plain_value({Decimal(1): 1})

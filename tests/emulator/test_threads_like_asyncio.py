@@ -75,9 +75,6 @@ async def test_records_of_sdk_1_arrive_as_those_of_asyncio(emulator, device, dat
     emulator.add_device("ONE", "by SDK 1.x")
     client = tb_device_mqtt.TBDeviceMqttClient(emulator.host, emulator.port, "ONE")
     await asyncio.to_thread(client.connect)
-    if isinstance(data, dict) and any(isinstance(value, Decimal) for value in data["values"].values()):
-        # SDK 1.x did not accept these.
-        data = data | {"values": {"a": 1.5}}
     try:
         result = await device.send_timeseries(data)
         info = await asyncio.to_thread(client.send_telemetry, data)

@@ -12,6 +12,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 from tb_mqtt_client._native import MAX_DEPTH, UnsupportedValueError
@@ -26,7 +27,8 @@ def plain_value(value: Any) -> Any:
     Args:
         value: A JSON value, or a value of another type that SDK 1.x accepts: a tuple, a ``datetime``, ``date`` or ``time``, which
             become ISO 8601 text, a ``UUID``, an enum member (its value), a dataclass instance (its public fields), or an instance
-            of a subclass of ``str``, ``int``, ``float``, ``list`` or ``dict``. NaN and infinities become ``None``.
+            of a subclass of ``str``, ``int``, ``float``, ``list`` or ``dict``. NaN and infinities become ``None``. Values that
+            only the core accepts, such as a ``Decimal`` and numpy's numbers and arrays, stay as they are.
 
     Returns:
         The value itself, or a new one. The given value is not changed.
@@ -55,7 +57,22 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911  # one for each kind
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
         return {name: _plain(getattr(value, name), depth + 1) for name in names}
+    if isinstance(value, Decimal) and not value.is_finite():
+        return None
+    if _is_for_core(value):
+        return value
     return _plain_scalar(value)
+
+
+def _is_for_core(value: Any) -> bool:
+    """Return whether a value has a type that SDK 1.x did not know, and that the core writes."""
+    if isinstance(value, str | int | float | date | time | uuid.UUID):
+        return False
+    try:
+        native_dumps(value)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _plain_scalar(value: Any) -> Any:
