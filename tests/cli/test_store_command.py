@@ -348,6 +348,15 @@ async def test_a_bad_line_does_not_cost_the_records_before_it(tb_mqtt, device, t
     assert (skipped.code, skipped.json["stored"], skipped.json["bad_lines"], skipped.json["in_store"]) == (5, 2, 1, 3)
 
 
+async def test_a_device_that_the_platform_can_never_have(tb_mqtt, device, tmp_path):
+    """Its records are bad lines, as they are without a store."""
+    records = '{"device":"a\\u0000b","values":{"a":1}}\n{"device":"meter","values":{"a":1}}\n'
+    arguments = ("--gateway", "--skip-bad", "--json")
+    done = await tb_mqtt("send", "--store", "queue", *arguments, env=device, input=records, cwd=tmp_path)
+    assert (done.code, done.json["stored"], done.json["bad_lines"]) == (5, 1, 1)
+    assert "line 1: Device name must not have a NUL" in done.err
+
+
 async def test_a_value_that_cannot_be_stored_on_the_platform(tb_mqtt, device, tmp_path):
     done = await tb_mqtt("send", "--store", "queue", "bad\tkey=1", env=device, cwd=tmp_path)
     assert done.code == 2

@@ -109,8 +109,9 @@ async def test_invalid_arguments_are_refused(emulator, gateway, session, name, a
         (("D1", ""), ValueError, "^Device profile must not be empty"),
         (("D1", 5), ValueError, "^Device profile must be a str, not 5"),
         (("\ud800",), ValueError, "surrogate"),
-        ((BIG,), ValueError, TOO_LARGE),
-        (("D1", BIG), ValueError, TOO_LARGE),
+        (("a\0",), ValueError, "^Device name must not have a NUL"),
+        ((BIG,), ValueError, "^Device name must have at most 255 UTF-16 code units"),
+        (("D1", BIG), ValueError, "^Device profile must have at most 255 UTF-16 code units"),
     ],
 )
 async def test_an_invalid_device_is_not_connected(emulator, gateway, arguments, error, text):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import random
@@ -10,6 +11,7 @@ import resource
 import stat
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from device_peer import make_client
@@ -18,6 +20,7 @@ from engine_parts import engine_of, running_tasks
 from reference.store_log import Disk
 from store_kills import all_delivered, kill_rounds
 from tb_mqtt_client import Certainty, ClientState, NotConnectedError, Store
+from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, StoreLog
 from tb_mqtt_client.common.exceptions import BackpressureException, StoreError, StoreFullError, StoreInUseError, StoreOwnerError
 from tb_mqtt_client.emulator import Verdict
 
@@ -411,6 +414,33 @@ async def test_data_of_sub_devices_after_a_restart(emulator, start_gateway, opti
     again, _ = await second.connect_device("meter", "electric")
     assert (await second.send_device_timeseries(again, {"b": 1})).is_successful()
     assert arrived(emulator, "meter") == ["a", "b"]
+
+
+def add_to_store(path, devices):
+    """Add a send of each device to a closed store."""
+    log = StoreLog.open(path, json.loads(Path(path, "store.json").read_text())["owner"])
+    log.commit(
+        [(EncodedUplink.timeseries({"a": 1}, 1000, device), number, 5, 0, 0) for number, device in enumerate(devices, 1)], []
+    )
+    log.close()
+
+
+@pytest.mark.parametrize("name", ["a\0b", " ", "x" * 256])
+async def test_data_of_a_device_that_the_platform_can_never_have(emulator, start_gateway, options, caplog, name):
+    """Earlier versions have stored it: it is rejected, and leaves the store. Other data, and devices with odd profiles, arrive."""
+    await (await start_gateway(store=options)).stop()
+    devices = [DeviceIdentity(name), DeviceIdentity("meter"), DeviceIdentity("odd", "a\0b"), DeviceIdentity(name)]
+    await asyncio.to_thread(add_to_store, options["path"], devices)
+    gateway = await start_gateway(store=options)
+    await all_delivered(gateway)
+    assert (gateway.statistics.recovered, gateway.statistics.acknowledged, gateway.statistics.rejected) == (4, 2, 2)
+    assert arrived(emulator, "meter") == arrived(emulator, "odd") == ["a"]
+    assert [repr(name)[:40] in record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [True]
+    await gateway.disconnect()
+    await gateway.connect()
+    await gateway.stop()
+    assert adds_up(gateway)
+    assert StoreLog.open(options["path"], "", read_only=True).backlog_sends == 0
 
 
 async def test_data_of_a_refused_device_is_not_in_the_way_of_other_data(emulator, start_gateway, options, monkeypatch):

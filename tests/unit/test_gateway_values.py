@@ -298,6 +298,30 @@ def test_invalid_names_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (" \t\u2003", "a character that is not white space"),
+        ("a\0b", "a NUL, which the platform cannot store: 'a"),
+        ("a\ud800", "lone surrogates, which UTF-8 cannot express: 'a"),
+        ("x" * 256, "at most 255 UTF-16 code units, which x{50}... exceeds"),
+        ("\U0001f600" * 128, "at most 255 UTF-16 code units"),
+    ],
+)
+def test_names_that_the_platform_can_never_have(wrong, text):
+    for build in (DeviceConnectMessage.build, DeviceDisconnectMessage.build):
+        with pytest.raises(ValueError, match=f"^Device name must .*{text}"):
+            build(wrong)
+    with pytest.raises(ValueError, match=f"^Device profile must .*{text}"):
+        DeviceConnectMessage.build("D1", wrong)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\U0001f600" * 127, " a ", "CO2 <ppm>", "a\nb"])
+def test_names_that_the_platform_may_have(name):
+    """Devices with markup in their names cannot be created today, but may be older than that rule."""
+    assert DeviceConnectMessage.build(name, name).to_payload_format() == {"device": name, "type": name}
+
+
+@pytest.mark.parametrize(
     ("connector", "received"), [("", 1), (None, 1), (b"c", 1), ("c", None), ("c", 1.5), ("c", True), ("c", -1), ("c", 2**63)]
 )
 def test_invalid_metadata_is_refused(connector, received):

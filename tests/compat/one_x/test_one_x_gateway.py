@@ -37,6 +37,16 @@ def test_devices_are_connected_with_their_profile(platform_thread, gateway):
     assert gateway.gw_disconnect_device("unknown").get() == 0
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\0b", "x" * 256, "\ud800"])
+def test_a_device_that_the_platform_can_never_have(gateway, caplog, name):
+    """Nothing is raised, because the IoT Gateway would skip the rest of its pack."""
+    for send in (gateway.gw_connect_device, lambda name: gateway.gw_send_telemetry(name, {"a": 1})):
+        caplog.clear()
+        assert send(name).get() == TBPublishInfo.TB_ERR_INVAL
+        assert "Device name must" in caplog.text
+    assert gateway.gw_send_telemetry("meter", {"a": 1}).get() == 0
+
+
 def test_data_of_devices_is_delivered_also_of_unknown_ones(platform_thread, gateway):
     gateway.gw_connect_device("meter", "energy")
     infos = [

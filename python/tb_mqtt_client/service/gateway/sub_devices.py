@@ -14,8 +14,9 @@ from tb_mqtt_client.common.exceptions import DeviceNotConnectedError, NoDeviceSe
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
 from tb_mqtt_client.common.publish_result import PublishResult
 from tb_mqtt_client.common.timing import now_ms
-from tb_mqtt_client.constants.mqtt_topics import GATEWAY_TELEMETRY_TOPIC
+from tb_mqtt_client.constants.mqtt_topics import GATEWAY_CONNECT_TOPIC, GATEWAY_TELEMETRY_TOPIC
 from tb_mqtt_client.constants.option_values import MQTT_5, Priority
+from tb_mqtt_client.constants.reason_codes import ReasonCode
 from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.device_disconnect_message import DeviceDisconnectMessage
 from tb_mqtt_client.entities.gateway.device_session_state import DeviceSessionState
@@ -139,7 +140,7 @@ class SubDevices(Component):
         Raises:
             NotConnectedError: ``connect()`` was not called, or the client is stopped.
             NoDeviceSessionError: The argument is a name, and the option ``announce_unknown_devices`` is not set.
-            ValueError: The name is empty, or too long for the server.
+            ValueError: The platform can never have a device of this name.
         """
         if not isinstance(device, str):
             return device
@@ -187,13 +188,34 @@ class SubDevices(Component):
         """Return the current name and profile of a device of which data was found in the store; announce it if it is not known."""
         session = self.manager.get_by_name(device.name)
         if session is None:
+            message = self._message_of_found(device)
+            if message is None:
+                return device
             logger.info("Announcing device %r, of which data was found in the store", device.name)
-            message = DeviceConnectMessage.build(device.name, device.profile)
-            session = self.manager.register(device.name, device.profile)
+            session = self.manager.register(device.name, message.device_profile)
             session.state = DeviceSessionState.DISCONNECTED
             # The result is for callers of `connect_device`; here it decides about the data.
             self.announcer.announce(session, self.format.build_connect(message))
         return session.identity
+
+    def _message_of_found(self, device: DeviceIdentity) -> DeviceConnectMessage | None:
+        """Return the announcement of a device of which data was found in the store; reject the data if there can be none.
+
+        Earlier versions of this package have accepted names that the platform can never have.
+        """
+        try:
+            return DeviceConnectMessage.build(device.name, device.profile)
+        except ValueError:
+            pass
+        try:
+            # Only the profile is wrong, which counts only if the device is new.
+            return DeviceConnectMessage.build(device.name)
+        except ValueError as error:
+            if self._gate.refusal(device) is None:
+                text = "The store has data of device %.60r, which the platform can never have. The data counts as rejected: %s"
+                logger.error(text, device.name, error)  # noqa: TRY400  # the reason is in the text
+                self.traffic.refuse(device, PublishResult(GATEWAY_CONNECT_TOPIC, 1, -1, -1, ReasonCode.PAYLOAD_FORMAT_INVALID))
+            return None
 
     def disconnect_device(self, device_session: DeviceSession) -> DeliveryFuture:
         """Announce to the platform that a device is gone, and forget its session. Return the future of the result."""

@@ -8,6 +8,7 @@ from tb_mqtt_client._native import DeviceIdentity, EncodedUplink
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.timing import now_ms
 from tb_mqtt_client.constants.option_values import Priority
+from tb_mqtt_client.entities.gateway.device_connect_message import DeviceConnectMessage
 from tb_mqtt_client.entities.gateway.telemetry_metadata import TelemetryMetadata
 from tb_mqtt_client.entities.store import Store
 from tb_mqtt_client.service.store.bounds import Bounds, full_error
@@ -69,7 +70,7 @@ class StoreWriter:
             metadata: Of a sub-device's timeseries, see ``GatewayClient.send_device_timeseries``.
 
         Raises:
-            ValueError: The platform cannot store a key, a value or a time.
+            ValueError: The platform cannot store a key, a value or a time, or can never have this device.
         """
         described = None if metadata is None else (metadata.connector, metadata.received_ts)
         identity = self._identity(device, profile)
@@ -90,7 +91,8 @@ class StoreWriter:
             return None
         identity = self._devices.get((name, profile))
         if identity is None:
-            identity = self._devices[name, profile] = DeviceIdentity(name, profile)
+            device = DeviceConnectMessage.build(name, profile)
+            identity = self._devices[name, profile] = DeviceIdentity(device.device_name, device.device_profile)
         return identity
 
     def write(self) -> None:
