@@ -27,12 +27,15 @@ def platform_thread(request):
 
 @pytest.fixture
 def start(environment, platform_thread, tmp_path):
-    """Return a function that starts the application."""
+    """Return a function that starts the application. ``before`` is called with it first, and may change its files."""
     started = []
 
-    def start(link=None, **options):
-        started.append(Application(environment, platform_thread, tmp_path, link=link, **options).start())
-        return started[-1]
+    def start(link=None, before=None, **options):
+        application = Application(environment, platform_thread, tmp_path, link=link, **options)
+        if before is not None:
+            before(application)
+        started.append(application.start())
+        return application
 
     yield start
     for application in started:

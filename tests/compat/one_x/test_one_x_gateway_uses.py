@@ -1,6 +1,7 @@
 """What the IoT Gateway does with the client and with ``client._client``, in its own order and forms."""
 
 import copy
+import importlib.util
 import inspect
 import logging
 import ssl
@@ -10,7 +11,7 @@ import pytest
 import trustme
 from one_x_platform import FAST, SECONDS, Calls
 
-from network_peers import HttpProxy, running, serving
+from network_peers import HttpProxy, SocksProxy, running, serving
 from tb_device_mqtt import ProvisionClient, RateLimit, TBDeviceMqttClient, TBPublishInfo
 from tb_gateway_mqtt import TBGatewayMqttClient
 from tb_mqtt_client.emulator import ConnectVerdict, RateLimits, SendVerdict, SessionLimits
@@ -131,13 +132,26 @@ def test_after_loop_stop_the_application_connects_again(platform_thread, clients
     assert platform_thread.emulator.counters.connections == 1
 
 
-def test_the_client_of_paho_connects_through_an_http_proxy(platform_thread, clients):
-    proxy = HttpProxy()
+@pytest.mark.parametrize(
+    ("proxy_type", "kind"),
+    [
+        (3, HttpProxy),
+        pytest.param(
+            2,
+            SocksProxy,
+            marks=pytest.mark.skipif(importlib.util.find_spec("python_socks") is None, reason="the extra proxy is not installed"),
+        ),
+    ],
+    ids=["HTTP", "SOCKS 5"],
+)
+def test_the_client_of_paho_connects_through_a_proxy(platform_thread, clients, proxy_type, kind):
+    proxy = kind("user:secret")
     context = running(proxy)
     platform_thread.run(context.__aenter__())
     try:
         client = application_client(platform_thread)
-        client._client.proxy_set(proxy_type=3, proxy_addr="127.0.0.1", proxy_port=proxy.port)
+        credentials = {"proxy_username": "user", "proxy_password": "secret"}
+        client._client.proxy_set(proxy_type=proxy_type, proxy_addr="127.0.0.1", proxy_port=proxy.port, **credentials)
         client.connect(**FAST)
         assert client.send_telemetry({"ts": 1, "values": {"a": 1}}).get() == 0
         client.disconnect()
