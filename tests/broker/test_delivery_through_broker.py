@@ -9,7 +9,7 @@ import pytest
 from broker_client import BrokerClient
 
 from engine_parts import engine_of
-from tb_mqtt_client import DeviceClient, GatewayClient, NotConnectedError
+from tb_mqtt_client import Connected, DeviceClient, GatewayClient, NotConnectedError
 
 
 class Subscriber(BrokerClient):
@@ -257,11 +257,15 @@ async def test_all_data_is_acknowledged_although_the_broker_is_killed_three_time
             if ts % 100 == 0:
                 await asyncio.sleep(0.001)
 
+    connected = asyncio.Queue()
+    client.on_connection_event(lambda event: connected.put_nowait(event) if isinstance(event, Connected) else None)
+
     async def kill():
         for _ in range(3):
             await asyncio.sleep(0.05)
             mosquitto.kill()
             await asyncio.to_thread(mosquitto.start)
+            await connected.get()
 
     await asyncio.gather(send(), kill())
     results = await asyncio.gather(*futures)

@@ -18,9 +18,9 @@ def adds_up(client):
 
 
 async def send_mixed(client, seed, count, *, priorities):
-    """Make sends of all kinds. Return their pending results, and the values that were withdrawn."""
+    """Make sends of all kinds. Return the pending results of timeseries and of attributes, and the values that were withdrawn."""
     chosen = random.Random(seed)
-    pending, withdrawn = {}, set()
+    pending, attributes, withdrawn = {}, [], set()
     for number in range(count):
         data = {"ts": number + 1, "values": {"a": number}}
         match chosen.choices(["await", "enqueue", "attributes", "withdraw", "low", "turn"], [40, 40, 3, 5, 4, 8])[0]:
@@ -29,7 +29,7 @@ async def send_mixed(client, seed, count, *, priorities):
             case "enqueue":
                 pending[number] = client.enqueue_timeseries(data)
             case "attributes":
-                client.enqueue_attributes({f"attribute {number}": number})
+                attributes.append(client.enqueue_attributes({f"attribute {number}": number}))
             case "withdraw":
                 pending[number] = client.enqueue_timeseries(data)
                 if client.withdraw(pending[number]):
@@ -38,17 +38,18 @@ async def send_mixed(client, seed, count, *, priorities):
                 pending[number] = client.enqueue_timeseries(data, priority="low")
             case _:
                 await asyncio.sleep(0)
-    return pending, withdrawn
+    return pending, attributes, withdrawn
 
 
 @pytest.mark.parametrize("priorities", [False, True], ids=["one priority", "priorities"])
 @pytest.mark.parametrize("seed", range(3))
 async def test_mixed_sends_arrive_once(emulator, seed, priorities):
     async with make_client(emulator) as client:
-        pending, withdrawn = await send_mixed(client, seed, 3000, priorities=priorities)
+        pending, attributes, withdrawn = await send_mixed(client, seed, 3000, priorities=priorities)
         results = {number: await one for number, one in pending.items()}
         assert {number for number, result in results.items() if not result.is_successful()} == withdrawn
         assert {result.datapoints_count for result in results.values()} == {1}
+        assert all([(await one).is_successful() for one in attributes])
         assert adds_up(client)
         assert len(engine_of(client).futures) == 0
         assert (client.statistics.queued, client.statistics.queued_sends) == (0, 0)

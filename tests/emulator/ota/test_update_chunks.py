@@ -16,7 +16,7 @@ from tb_mqtt_client.emulator import Emulator, RateLimits, SessionLimits, Verdict
 async def test_contract_9_ota_a_missing_chunk_is_requested_again(client, platform, tmp_path):
     platform.fault = once(DROP, Verdict.ignore())
     await platform.assign("main.bin", "2.0", IMAGE)
-    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.05)
+    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.2)
     assert result.path.read_bytes() == IMAGE
     assert platform.requests[2:7] == [(0, 1, 2, 1000), *[(0, 1, 3, 1000)] * 3, (0, 1, 4, 1000)]
     # The server does not acknowledge one of these requests.
@@ -26,7 +26,7 @@ async def test_contract_9_ota_a_missing_chunk_is_requested_again(client, platfor
 async def test_contract_9_ota_a_chunk_that_is_never_sent(client, emulator, platform, tmp_path):
     platform.fault = once(*[DROP] * 5)
     await platform.assign("main.bin", "2.0", IMAGE)
-    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.02)
+    result = await update(client, firmware_save_path=tmp_path, chunk_timeout=0.1)
     assert (result.state, result.error) == (FirmwareStates.FAILED, "chunk 3: the platform did not respond")
     await client.send_timeseries({"end": 1})
     assert subscriptions(emulator) == set()
