@@ -156,7 +156,7 @@ def test_by_default_announcements_are_repeated_without_end():
 
 async def test_a_caller_gets_the_reason_of_a_refusal_within_the_timeout(emulator, start, monkeypatch):
     gateway, wire = await start(announce_delay_min=NEVER), Wire(emulator)
-    monkeypatch.setattr(GatewayClient, "OPERATIONAL_TIMEOUT", 0.02)
+    monkeypatch.setattr(GatewayClient, "OPERATIONAL_TIMEOUT", 0.3)
     refusing(wire, 1)
     session, result = await gateway.connect_device("D1", wait_for_publish=True)
     assert (result.topic, result.reason_code, session.state) == ("v1/gateway/connect", 0x80, RECONNECTING)
