@@ -240,6 +240,35 @@ print(client.statistics.queued, client.statistics.in_flight)
 
 
 @POSIX
+async def test_interrupts_while_the_queue_is_full_do_not_disturb_the_event_loop(run, emulator):
+    """The interrupted thread waits for its turn most of the time, and a send may have been accepted although it raised."""
+    interrupted = """
+client.connect()
+interrupts, is_sending, deliveries = 0, False, []
+def interrupt(*_):
+    global interrupts, is_sending
+    if is_sending:
+        interrupts, is_sending = interrupts + 1, False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while interrupts < 1000:
+    try:
+        is_sending = True
+        while True:
+            deliveries.append(client.send_timeseries({"ts": 1, "values": {"a": 1}}, wait=False))
+    except KeyboardInterrupt:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert all(delivery.result(30).is_successful() for delivery in deliveries)
+client.stop()
+"""
+    async with run(interrupted, max_queued_messages=5) as program:
+        await program.end()
+        assert "Traceback" not in program.errors
+
+
+@POSIX
 async def test_a_forked_child(run, emulator):
     """The client of the parent raises an error in the child, a new one works, and the parent's is not disturbed."""
     emulator.add_device("CHILD", "child")

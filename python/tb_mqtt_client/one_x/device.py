@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from tb_mqtt_client._native import DeviceIdentity
 from tb_mqtt_client.common.config_loader import DeviceConfig
 from tb_mqtt_client.common.exceptions import NotConnectedError
+from tb_mqtt_client.common.turn import Turn
 from tb_mqtt_client.entities.connection_event import (
     ClientFailed,
     Connected,
@@ -139,7 +140,7 @@ class TBDeviceMqttClient:
         self._updates_firmware = False
         self._lock = threading.RLock()
         self._connecting = threading.Lock()
-        self._event_processed = threading.Event()
+        self._event_processed = Turn()
         self._callback_thread = 0
         self._connection: Connection | None = None
         self._is_reported_connected = False
@@ -230,7 +231,7 @@ class TBDeviceMqttClient:
                 self._connection.resume()
                 return
             self._connection = self._new_connection(self._make_core(self._options(keepalive)))
-            self._event_processed.clear()
+            self._event_processed = Turn()
             self._client.topics.open(self._connection.subscribe)
             try:
                 self._connection.connect()
@@ -286,7 +287,7 @@ class TBDeviceMqttClient:
             self._process(event)
         finally:
             if isinstance(event, Connected | ConnectRefused):
-                self._event_processed.set()
+                self._event_processed.give()
 
     def _process(self, event: ConnectionEvent) -> None:
         client = self._client

@@ -9,13 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from threading import Event
 from time import monotonic
 
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.common.async_utils import SendReceipt
 from tb_mqtt_client.common.exceptions import NotConnectedError, QueueFullError
 from tb_mqtt_client.common.tasks import Tasks
+from tb_mqtt_client.common.turn import Turn
 from tb_mqtt_client.constants.option_values import QueuePolicy
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.intake import Intake, Submission
@@ -32,7 +32,7 @@ class Submissions:
     """The sends that other threads have made, and that the event loop has not accepted yet.
 
     ``put`` uses a deque without a lock of its own: appending to it and taking from it are atomic. An entry that is not a tuple is
-    the event of a caller that waits until the entries before it are accepted.
+    the turn of a caller that waits until the entries before it are accepted.
     """
 
     def __init__(self, intake: Intake, capacity: QueueCapacity, policy: QueuePolicy, tasks: Tasks) -> None:
@@ -48,7 +48,7 @@ class Submissions:
         self._capacity = capacity
         self._policy = policy
         self._tasks = tasks
-        self._entries: deque[Submission | Event] = deque()
+        self._entries: deque[Submission | Turn] = deque()
         # Whether the loop will look at the entries. Cleared before it takes them, so that a later entry wakes it again.
         self._woken = False
         self._wake_loop: Callable[[Callable[[], None]], object] = _no_loop
@@ -75,8 +75,8 @@ class Submissions:
         self._closed = True
         while self._entries:
             entry = self._entries.popleft()
-            if isinstance(entry, Event):
-                entry.set()
+            if isinstance(entry, Turn):
+                entry.give()
             else:
                 self._intake.leave_undelivered(*entry)
 
@@ -95,7 +95,7 @@ class Submissions:
                 return
             self._accept_one(entry)
 
-    def _take_entries(self) -> Iterator[Submission | Event]:
+    def _take_entries(self) -> Iterator[Submission | Turn]:
         """Remove and yield the entries that are there now."""
         entries = self._entries
         for _ in range(len(entries)):
@@ -105,10 +105,10 @@ class Submissions:
                 # A caller took its entry back meanwhile.
                 return
 
-    def _accept_one(self, entry: Submission | Event) -> None:
+    def _accept_one(self, entry: Submission | Turn) -> None:
         """Accept a send, or let its task wait for capacity; wake a caller that waits until the entries before it are accepted."""
-        if isinstance(entry, Event):
-            entry.set()
+        if isinstance(entry, Turn):
+            entry.give()
         elif self._closed:
             self._intake.leave_undelivered(*entry)
         elif not self._intake.accept_for(*entry):
@@ -129,13 +129,13 @@ class Submissions:
         if not self._closed:
             self.accept_now()
 
-    def _start_waiting_for_share(self, uplink: EncodedUplink, turn: Event) -> None:
+    def _start_waiting_for_share(self, uplink: EncodedUplink, turn: Turn) -> None:
         if self._closed:
-            turn.set()
+            turn.give()
             return
         work = self._intake.wait_for_share(uplink)
         # Also set if the task is cancelled, at the end of the client.
-        self._tasks.start(work, "submission", runs_callbacks=False).add_done_callback(lambda _: turn.set())
+        self._tasks.start(work, "submission", runs_callbacks=False).add_done_callback(lambda _: turn.give())
 
     # In any thread.
 
@@ -201,7 +201,7 @@ class Submissions:
         self._entries.append(entry)
         turn = None
         if is_full:
-            turn = Event()
+            turn = Turn()
             self._entries.append(turn)
         if not self._woken:
             self._wake(self.accept_now)
@@ -248,7 +248,7 @@ class Submissions:
             # The event loop drops data.
             return
         _require_no_running_loop("The queue is full")
-        turn = Event()
+        turn = Turn()
         self._wake_loop(partial(self._start_waiting_for_share, uplink, turn))
         if not turn.wait(timeout):
             raise _still_full(timeout)
