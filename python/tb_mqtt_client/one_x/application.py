@@ -202,10 +202,11 @@ class ApplicationSends:
             sent = self._sent.setdefault(device, [])
             sent.append(info)
             (self._unread if device else self._others).add(info)
-            settled = [one for one in sent if one.is_settled()] if len(sent) > MOST_SETTLED else []
-            for one in settled[:-MOST_SETTLED]:
-                sent.remove(one)
-                self._unread.discard(one)
+            if len(sent) > MOST_SETTLED:
+                settled = [one for one in sent if one.is_settled()]
+                for one in settled[:-MOST_SETTLED]:
+                    sent.remove(one)
+                    self._unread.discard(one)
 
     def attributes(self, device: str, data: Any, send: Callable[[Any], TBPublishInfo]) -> ApplicationResult:
         """Send attributes, unless they are the same as the last ones of the device, and some of the results were not read as 0.
