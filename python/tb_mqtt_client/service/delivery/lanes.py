@@ -363,11 +363,10 @@ class LaneQueue(AsyncDeque[QueuedUplink]):
         plain = self.plain
         if plain is None or not self._gathered or self._items or self.has_lanes:
             return None
-        number = plain.first_number
         taken = plain.take(sends, nbytes, datapoints)
         if not self._gathered:
             self.filled.clear()
-        return taken, number
+        return taken
 
     def take_in_plain(self) -> None:
         """Move the plain sends to their lane, because something other than packing needs them, or a send goes behind them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
@@ -39,8 +38,7 @@ class Oversized(NamedTuple):
     future: DeliveryFuture
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBatch:
+class PackedBatch(NamedTuple):
     """The result of packing a batch of sends."""
 
     items: list[WorkItem]
@@ -99,23 +97,22 @@ class UplinkPacker:
             encoded, send_futures = list(map(_encoded_of, uplinks)), list(map(_receipt_of, uplinks))
             if self.stamped is not None:
                 encoded = list(map(self.stamped, encoded))
+        packed: list[PackedUplinks] = []
         # All payloads are written first: after an error, no send may wait for a message that is never published.
-        packed = [
-            pack(
+        for pack in packings:
+            payloads = pack(
                 encoded,
                 gateway=self.of_sub_devices,
                 max_size=limits.max_payload_size,
                 max_datapoints=limits.max_datapoints,
                 max_devices=limits.max_devices,
             )
-            for pack in packings
-        ]
+            packed.append(payloads)
         create_future = asyncio.get_running_loop().create_future
         items: list[WorkItem] = []
         all_oversized: list[Oversized] = []
         register_shares, register_whole_sends = self._futures.register_shares, self._futures.register_whole_sends
-        # Unless a batch has a send that is in several messages, no send has to be counted on its own.
-        are_whole = [payloads.is_one_to_one for payloads in packed if payloads.payloads or payloads.oversized] == [True]
+        are_whole = _are_whole(packed)
         for (topic, route), payloads in zip(self._topics, packed, strict=False):
             for payload in payloads.payloads:
                 future: DeliveryFuture = create_future()
@@ -139,26 +136,49 @@ class UplinkPacker:
                 item.packed = payload
                 item.checked = checked
                 items.append(item)
-            for index, key, size in payloads.oversized:
-                future = create_future()
-                register_shares(future, [(send_futures[index], 1)])
-                result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
-                future.set_result(result)
-                all_oversized.append(Oversized(key, result, future))
+            if payloads.oversized:
+                all_oversized += self._refuse(payloads, topic, qos, send_futures)
         # Last, when the future of every send waits for all messages that carry its data.
         for oversized in all_oversized:
             self._futures.child_resolved(oversized.future)
-        rounded = sum([payloads.conversions[0] for payloads in packed])
-        stored_as_text = sum([payloads.conversions[1] for payloads in packed])
-        suspicious_ts = [payloads.suspicious_ts for payloads in packed if payloads.suspicious_ts is not None]
-        is_remarkable = bool(all_oversized or suspicious_ts or rounded or stored_as_text)
-        return PackedBatch(items, all_oversized, rounded, stored_as_text, suspicious_ts, is_remarkable)
+        return _batch(items, all_oversized, packed)
+
+    def _refuse(self, payloads: PackedUplinks, topic: str, qos: int, send_futures: list[SendReceipt]) -> list[Oversized]:
+        """Return the datapoints that fit in no payload, with their results, for which their sends wait."""
+        found: list[Oversized] = []
+        for index, key, size in payloads.oversized:
+            future: DeliveryFuture = asyncio.get_running_loop().create_future()
+            self._futures.register_shares(future, [(send_futures[index], 1)])
+            result = PublishResult(topic, qos, -1, size, ReasonCode.PACKET_TOO_LARGE, 1)
+            future.set_result(result)
+            found.append(Oversized(key, result, future))
+        return found
 
     def _packings(self) -> tuple[Packing, ...]:
         if not self.of_sub_devices:
             return pack_timeseries, pack_attributes
         # Telemetry with metadata contains the time of its publishing, which has to be estimated when the payload is written.
         return partial(pack_timeseries, now_ms=now_ms()), pack_attributes
+
+
+def _are_whole(packed: list[PackedUplinks]) -> bool:
+    """Return True if each send of a batch is in one message, so that no send has to be counted on its own."""
+    if len(packed) == 1:
+        return packed[0].is_one_to_one
+    return [payloads.is_one_to_one for payloads in packed if payloads.payloads or payloads.oversized] == [True]
+
+
+def _batch(items: list[WorkItem], oversized: list[Oversized], packed: list[PackedUplinks]) -> PackedBatch:
+    rounded = stored_as_text = 0
+    suspicious_ts: list[int] = []
+    for payloads in packed:
+        conversions = payloads.conversions
+        rounded += conversions[0]
+        stored_as_text += conversions[1]
+        if payloads.suspicious_ts is not None:
+            suspicious_ts.append(payloads.suspicious_ts)
+    is_remarkable = bool(oversized or suspicious_ts or rounded or stored_as_text)
+    return PackedBatch(items, oversized, rounded, stored_as_text, suspicious_ts, is_remarkable)
 
 
 def device_packer(future_map: FutureMap) -> UplinkPacker:

@@ -162,18 +162,23 @@ class PlainSends:
         sends, self._newly_counted = self._newly_counted, 0
         return sends
 
-    def take(self, sends: int = sys.maxsize, nbytes: int = sys.maxsize, datapoints: int = sys.maxsize) -> GatheredSends:
-        """Remove and return the oldest sends, as many as reach one of the bounds."""
+    def take(self, sends: int = sys.maxsize, nbytes: int = sys.maxsize, datapoints: int = sys.maxsize) -> tuple[GatheredSends, int]:
+        """Remove the oldest sends, as many as reach one of the bounds; there must be one.
+
+        Returns:
+            The sends, and the number of the first one.
+        """
         self.count()
+        number = self._numbers[0][0]
         gathered = self.gathering.take(sends, nbytes, datapoints)
         self._forget_numbers(len(gathered))
-        return gathered
+        return gathered, number
 
     def take_uplinks(self) -> list[QueuedUplink]:
         """Remove all sends, and return them as other queues have them."""
         self.count()
         numbers = [number for number, sends in self._numbers for _ in range(sends)]
-        gathered = self.take()
+        gathered, _ = self.take()
         encoded, receipts = gathered.encoded(), gathered.receipts
         return [(one, receipt, number, None) for one, receipt, number in zip(encoded, receipts, numbers, strict=True)]
 

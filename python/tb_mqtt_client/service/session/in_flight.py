@@ -163,8 +163,10 @@ class InFlightWindow:
         """Set once the server has acknowledged a message since the session was set up."""
         self.reserved: bool = False
         """Whether only the holder of the reservation may publish."""
-        self._state = True, False, False, False
-        """Which of the events `idle`, `has_room`, `writable` and `service_writable` are set."""
+        self._is_open = False
+        self._is_idle = True
+        self._state = False, False, False
+        """Which of the events `has_room`, `writable` and `service_writable` are set."""
 
     def __len__(self) -> int:
         return len(self._items) + len(self._unwritten)
@@ -177,11 +179,13 @@ class InFlightWindow:
     def open(self) -> None:
         """Note that the session is set up."""
         self.opened.set()
+        self._is_open = True
         self._update()
 
     def close(self) -> list[WorkItem]:
         """Note that the session has ended, and return the messages that were in flight, in the order of their publishing."""
         self.opened.clear()
+        self._is_open = False
         self.worked.clear()
         self._socket_takes_more = True
         unacknowledged = [*self._items.values(), *self._unwritten]
@@ -239,13 +243,17 @@ class InFlightWindow:
 
     def _update(self) -> None:
         in_flight = len(self._items) + len(self._unwritten)
-        takes_more = self.opened.is_set() and self._socket_takes_more
+        takes_more = self._is_open and self._socket_takes_more
         has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
         service_writable = takes_more and not self.reserved and in_flight < self._service_limit
-        state = in_flight == 0, has_room, has_room and not self.reserved, service_writable
-        # Most publishes and acknowledgements do not change an event.
+        # Of programs that await each send, every publish and acknowledgement changes this.
+        if (is_idle := not in_flight) is not self._is_idle:
+            self._is_idle = is_idle
+            _set(self.idle, is_idle)
+        state = has_room, has_room and not self.reserved, service_writable
+        # Most publishes and acknowledgements change none of these.
         if state != self._state:
-            events = self.idle, self.has_room, self.writable, self.service_writable
+            events = self.has_room, self.writable, self.service_writable
             for event, before, value in zip(events, self._state, state, strict=True):
                 if value is not before:
                     _set(event, value)
