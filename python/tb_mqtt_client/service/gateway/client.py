@@ -835,7 +835,7 @@ class GatewayClient(DeviceClient):
 
     def health(self) -> dict[str, Any]:
         """Return the state as ``DeviceClient.health`` does, and ``devices``: the number of registered sub-devices."""
-        return super().health() | {"devices": len(self.device_manager.all_devices)}
+        return super().health() | {"devices": len(self.device_manager.all())}
 
 
 def _as_gateway_config(config: GatewayConfig | DeviceConfig | Mapping[str, Any] | None) -> GatewayConfig:

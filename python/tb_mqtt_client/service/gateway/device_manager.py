@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from uuid import UUID
 
 from tb_mqtt_client.common.logging_utils import ExtendedLogger, get_logger
@@ -81,7 +81,7 @@ class DeviceManager:
         """Return True if there is a session with this id."""
         return device_id.int in self._sessions
 
-    def all(self) -> Iterable[DeviceSession]:
+    def all(self) -> list[DeviceSession]:
         """Return all sessions."""
         return list(self._sessions.values())
 
