@@ -1,8 +1,9 @@
 """The workloads whose instructions `counts.py` counts. It runs below valgrind, so it imports as little as possible.
 
-python -I benches/counted.py EXTENSION
+python benches/counted.py EXTENSION PACKAGES
 
-A call of `validate_key` marks the end of a workload: valgrind writes the counts up to there, and begins to count again.
+PACKAGES is the folder in which pyarrow is installed. A call of `validate_key` marks the beginning or the end of a workload:
+valgrind writes the counts up to there, and begins to count again.
 """
 
 import importlib.util
@@ -37,6 +38,23 @@ def values(source):
     }
 
 
+def table(packages):
+    """Return a table of readings, counters, states and a flag."""
+    sys.path.append(packages)
+    # pyarrow does without it, and loading it takes seconds here.
+    sys.modules["numpy"] = None
+    arrow = importlib.import_module("pyarrow")
+
+    source = random.Random(6)
+    columns = {"time": [FIRST_TS + row for row in range(SENDS)]}
+    columns |= {f"level{number}": [round(source.uniform(-20, 80), 2) for _ in range(SENDS)] for number in range(3)}
+    columns |= {f"strokes{number}": [source.randrange(10**6) for _ in range(SENDS)] for number in range(3)}
+    columns |= {"phase": [source.choice(["on", "off", "idle"]) for _ in range(SENDS)]}
+    columns |= {"load": [source.uniform(0, 10) for _ in range(SENDS)]}
+    columns |= {"is_open": [source.random() < 0.1 for _ in range(SENDS)]}
+    return arrow.table(columns)
+
+
 def main():
     native = load(sys.argv[1])
     source = random.Random(5)
@@ -44,6 +62,7 @@ def main():
     texts = [json.dumps(one) for one in dicts]
     encode = native.EncodedUplink.timeseries
     devices = [native.DeviceIdentity(f"device {number}") for number in range(20)]
+    rows = table(sys.argv[2])
 
     def pack(uplinks, gateway):
         return native.pack_timeseries(uplinks, gateway=gateway, max_size=65_000, max_devices=0)
@@ -64,6 +83,17 @@ def main():
     def one_large_send_to_payloads():
         return pack([encode([{"ts": FIRST_TS + place, "values": one} for place, one in enumerate(dicts)], 0)], False)
 
+    def plain_sends_to_payloads():
+        queue = native.Gathering()
+        queue.allow(SENDS, 10**9)
+        for place, one in enumerate(dicts):
+            queue.push(one, FIRST_TS + place, None, devices[place % 20])
+        return pack(queue.take(SENDS, 10**9, 10**9), True)
+
+    def rows_of_a_table_to_payloads():
+        reader = native.TableReader(rows, "time")
+        return [pack([uplink for _, _, uplink in parts], False) for parts in iter(lambda: reader.read(2000), None)]
+
     def entries_to_uplinks():
         return [encode([native.TimeseriesEntry(key, value, FIRST_TS) for key, value in one.items()], 0) for one in dicts]
 
@@ -71,20 +101,22 @@ def main():
         buckets = native.TokenBuckets([(1000, 1.0), (50_000, 60.0)], 0)
         return [native.take_all([(buckets, 1)], place * 10_000_000) for place in range(SENDS)]
 
+    # Dicts with new keys come last: after them, the core encodes some thousand keys without looking whether it remembers them.
     work = [
         dicts_to_uplinks,
-        dicts_with_new_keys_to_uplinks,
         records_to_payloads_of_a_device,
         records_to_payloads_of_a_gateway,
         one_large_send_to_payloads,
+        plain_sends_to_payloads,
         entries_to_uplinks,
+        rows_of_a_table_to_payloads,
         tokens_of_a_limit,
+        dicts_with_new_keys_to_uplinks,
     ]
-    # Imports, type objects and the memory that is kept for the next send are no part of any workload.
     for one in work:
+        # Imports, type objects and the memory that is kept for the next send are no part of a workload.
         one()
-    native.validate_key("begin")
-    for one in work:
+        native.validate_key("begin")
         one()
         native.validate_key("end")
         print(one.__name__.replace("_", " "))

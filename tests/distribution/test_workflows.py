@@ -1,5 +1,6 @@
 """The workflow files build, test and publish the right files, as far as this can be checked without running them."""
 
+import json
 import os
 import re
 import tomllib
@@ -139,6 +140,17 @@ def test_ci_runs_the_common_script():
     [job] = CI["jobs"].values()
     assert job["steps"][-1] == {"run": ".ci/run"}
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_ci_counts_the_instructions_of_a_known_toolchain():
+    """`make counts` fails in CI without figures for its compiler and its `python3`, so a change of one needs new figures."""
+    assert "make counts" in (ROOT / ".ci" / "run").read_text().splitlines()
+    [job] = CI["jobs"].values()
+    [pythons] = [step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {})]
+    [rust] = [step["run"] for step in job["steps"] if step.get("name") == "Rust"]
+    [compiler] = set(re.findall(r"\b\d+\.\d+\.\d+\b", rust))
+    stored = [one["toolchain"] for one in json.loads((ROOT / "benches" / "counts.json").read_text())]
+    assert {"rustc": compiler, "python": pythons.split()[-1], "machine": "x86_64", "flags": ""} in stored
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "docs" / "packaging.md"], ids=lambda path: path.name)
