@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import in_turns
 from tb_mqtt_client import _native
 
 pytest_plugins = ["mosquitto_broker"]
@@ -27,10 +28,16 @@ def _quiet_collector():
 
 @pytest.fixture
 def measure(benchmark):
-    """Run one peer of one case; ``correct`` checks its result before anything is timed."""
+    """Run one peer of one case; ``correct`` checks its result before anything is timed.
 
-    def run(case, peer, work, correct, **facts):
+    ``in_turns_with`` is the name of the test module and the peer with which the row is measured in turns, see `in_turns`.
+    """
+
+    def run(case, peer, work, correct, in_turns_with=None, **facts):
         assert correct(work()), f"{peer} gave a wrong result for {case}"
+        if in_turns_with is not None:
+            module, other = in_turns_with
+            facts["in_turns"] = {other: in_turns.ratios(module, case)}
         benchmark.group = case
         benchmark.extra_info.update(peer=peer, correct=True, **facts)
         measured = benchmark(work)

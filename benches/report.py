@@ -8,6 +8,7 @@ Incomplete results are printed with a list of the missing benchmarks. Only compl
 import argparse
 import json
 import platform
+import statistics
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -231,8 +232,23 @@ class Results:
         native = self._value(row, "native")
         if row.peer is None:
             return native
+        if found := self.in_turns(row):
+            ratio = statistics.median(found)
+            return ratio if row.more_is_better else 1 / ratio
         peer = self._value(row, row.peer)
         return peer / native if row.more_is_better else native / peer
+
+    def in_turns(self, row):
+        """Return how many times faster this package is than the peer, for each process that measured both in turns."""
+        return self._by_peer[row.case, "native"]["extra_info"].get("in_turns", {}).get(row.peer)
+
+    def spread(self, row):
+        """Return the lowest and the highest of the numbers that `number` is the median of; empty if there is one."""
+        found = self.in_turns(row)
+        if not found:
+            return ""
+        low, high = (found[0], found[-1]) if row.more_is_better else (1 / found[-1], 1 / found[0])
+        return f" ({low:.2f} to {high:.2f})"
 
     def rate(self, row):
         """Return the datapoints per second of this package."""
@@ -294,7 +310,7 @@ def table(results):
         peer = f"`{row.peer}`" if row.peer else ""
         cpu = f"{results.cpu(row, 'datapoints')} | {results.cpu(row, 'calls')}"
         mark = "met" if reached else "**missed**"
-        lines.append(f"| {row.case} | {peer} | {shown} {unit} | {bound} {target} | {mark} | {cpu} |")
+        lines.append(f"| {row.case} | {peer} | {shown}{results.spread(row)} {unit} | {bound} {target} | {mark} | {cpu} |")
     return "\n".join(lines)
 
 

@@ -31,32 +31,37 @@ class PlainEntry:
         self.ts = ts
 
 
+def pair(case):
+    """Return the functions that are measured in turns."""
+    calls, encode, dumps = CASES[case], _native.EncodedUplink.timeseries, orjson.dumps
+
+    def native():
+        for values in calls:
+            uplink = encode(values, FIRST_TS)
+        return uplink
+
+    def peer():
+        for values in calls:
+            data = dumps(values)
+        return data
+
+    return native, peer
+
+
 @pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
 @pytest.mark.parametrize("case", CASES)
 def test_dict_to_uplink(measure, case, peer):
-    calls = CASES[case]
+    native, dumps = pair(case)
+    facts = {"calls": len(CASES[case]), "datapoints": 10 * len(CASES[case])}
+
+    def correct(uplink):
+        [payload] = _native.pack_timeseries([uplink], gateway=False, max_size=10_000).payloads
+        return orjson.loads(payload.data) == [{"ts": FIRST_TS, "values": VALUES}]
+
     if peer == "native":
-        encode = _native.EncodedUplink.timeseries
-
-        def work():
-            for values in calls:
-                uplink = encode(values, FIRST_TS)
-            return uplink
-
-        def correct(uplink):
-            [payload] = _native.pack_timeseries([uplink], gateway=False, max_size=10_000).payloads
-            return orjson.loads(payload.data) == [{"ts": FIRST_TS, "values": VALUES}]
+        measure(case, peer, native, correct, in_turns_with=("test_encode", "orjson.dumps"), **facts)
     else:
-
-        def work():
-            for values in calls:
-                data = orjson.dumps(values)
-            return data
-
-        def correct(data):
-            return orjson.loads(data) == VALUES
-
-    measure(case, peer, work, correct, calls=len(calls), datapoints=10 * len(calls))
+        measure(case, peer, dumps, lambda data: orjson.loads(data) == VALUES, **facts)
 
 
 @pytest.mark.parametrize("peer", ["native", "plain class"])

@@ -57,26 +57,52 @@ def same_points(grouped, gateway, payloads):
     return found == expected and all(len(payload) <= MAX_SIZE for payload in payloads)
 
 
+def queue_and_pack(calls, gateway):
+    """Put each send into a queue, which encodes it, and pack the queue, as a client does with sends that are not awaited."""
+    queue = _native.Gathering()
+    queue.allow(len(calls), 2**40)
+    push = queue.push
+    for device, data in calls:
+        push(data, 0, None, device)
+    return pack(_native, queue.take(len(calls), 2**40, 2**40), gateway)
+
+
 def packing_work(form, calls, gateway):
     """Return the measured function of the native core: what one form of the data still needs until it is payloads."""
+    if form == "dicts":
+        identities = {name: _native.DeviceIdentity(name) for name, _ in calls}
+        return partial(queue_and_pack, [(identities[name] if gateway else None, data) for name, data in calls], gateway)
     if form == "ready uplinks":
         return partial(pack, _native, uplinks(_native, calls, gateway), gateway)
-    if form == "entries":
-        calls = [(name, entries(_native, records)) for name, records in calls]
+    calls = [(name, entries(_native, records)) for name, records in calls]
     return lambda: pack(_native, uplinks(_native, calls, gateway), gateway)
+
+
+def data_of(case):
+    """Return the corpus of a case, and the dicts that the peer serializes."""
+    _, calls, datapoints, devices, gateway = CASES[case]
+    corpus = telemetry(calls, datapoints, devices)
+    return corpus, corpus.grouped if gateway else corpus.grouped["device 0"]
+
+
+def pair(case):
+    """Return the functions that are measured in turns."""
+    form, _, _, _, gateway = CASES[case]
+    corpus, document = data_of(case)
+    return packing_work(form, corpus.calls, gateway), partial(orjson.dumps, document)
 
 
 @pytest.mark.parametrize("peer", ["native", "orjson.dumps"])
 @pytest.mark.parametrize("case", CASES)
 def test_packing(measure, case, peer):
     """The peer serializes the same dicts as one document, whatever the native core starts from."""
-    form, calls, datapoints, devices, gateway = CASES[case]
-    corpus = telemetry(calls, datapoints, devices)
-    document = corpus.grouped if gateway else corpus.grouped["device 0"]
+    form, calls, datapoints, _, gateway = CASES[case]
+    corpus, document = data_of(case)
     facts = {"datapoints": calls * datapoints, "calls": calls}
     if peer == "native":
         work = packing_work(form, corpus.calls, gateway)
-        measure(case, peer, work, partial(same_points, corpus.grouped, gateway), **facts)
+        correct = partial(same_points, corpus.grouped, gateway)
+        measure(case, peer, work, correct, in_turns_with=("test_packing", "orjson.dumps"), **facts)
     else:
         work = partial(orjson.dumps, document)
         measure(case, peer, work, lambda data: orjson.loads(data) == document, **facts)
