@@ -1,9 +1,13 @@
-"""Sends tables with data in columns: in parts, which are ordinary sends, so that memory stays flat however large a table is."""
+"""Sends tables with data in columns: in parts, which are ordinary sends, so that memory stays flat however large a table is.
+
+While one part is sent, the next one is encoded in a thread without the interpreter's lock.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
@@ -106,6 +110,12 @@ class TableSum:
             self.delivery.set_result(self._sum or PublishResult(topic, qos, -1, 0, 0))
 
 
+def _read_part(reader: _native.TableReader) -> asyncio.Future[list[Rows] | None]:
+    """Begin to read the next part of a table in a thread. The future has its rows; none at the end of the table."""
+    read = partial(copy_context().run, reader.read, DATAPOINTS_A_PART)
+    return asyncio.get_running_loop().run_in_executor(None, read)
+
+
 async def send_parts(
     open_reader: Callable[[], _native.TableReader],
     accept: Callable[[Rows], Awaitable[tuple[EncodedUplink, DeliveryFuture]]],
@@ -115,7 +125,8 @@ async def send_parts(
     """Send a table in parts.
 
     Args:
-        open_reader: Opens the table. It is called, and the table is read, in a thread, because reading may compute the table.
+        open_reader: Opens the table. It is called, and the table is read, in a thread, because reading may compute the table. The
+            thread reads one part ahead, also of a table whose sending fails or is cancelled then.
         accept: Accepts the rows of one device, and returns their datapoints and the future of their result.
         total: The result of the table.
         wait_for_publish: Whether to wait for the results.
@@ -124,8 +135,10 @@ async def send_parts(
         The result of the table, or a list with one future of it.
     """
     reader = await asyncio.to_thread(open_reader)
+    ahead = _read_part(reader)
     try:
-        while (parts := await asyncio.to_thread(reader.read, DATAPOINTS_A_PART)) is not None:
+        while (parts := await ahead) is not None:
+            ahead = _read_part(reader)
             for rows in parts:
                 if wait_for_publish:
                     await total.wait_for_room()
@@ -134,5 +147,8 @@ async def send_parts(
         if total.datapoints:
             error.add_note(f"The first {total.datapoints:,} datapoints of the table were accepted before, and are delivered.")
         raise
+    finally:
+        # The thread ends with its part, which is no longer needed.
+        ahead.cancel()
     total.complete()
     return await total.delivery if wait_for_publish else [total.delivery]
