@@ -474,8 +474,9 @@ async def test_packed_data_that_waits_for_a_limit_is_held_if_its_device_is_refus
     states = States(sessions[0])
     await emulator.send_disconnect_notice("D1", 128)
     await states.until(LOST, RECONNECTING)
-    # The acknowledgement comes after the refusal.
+    # The acknowledgement comes after the refusal, and the next announcement after all data that was published before.
     await announced(gateway, "D3")
+    await announced(gateway, "D4")
     published = len(wire.of("telemetry"))
     await asyncio.gather(*futures[1::2])
     assert all("D1" not in document for document in wire.of("telemetry")[published + 1 :])
