@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tb_mqtt_core::attribution::Attribution;
-use tb_mqtt_core::group::{Kind, conversions};
+use tb_mqtt_core::group::Kind;
 use tb_mqtt_core::numbers::Conversions;
 use tb_mqtt_core::pack::{self, Limits, Packed, Part};
 use tb_mqtt_core::points::Timestamp;
@@ -181,10 +181,10 @@ fn each_in_one<T>(parts: &[Part<T>], uplinks: usize) -> bool {
 fn pack(uplinks: &Bound<'_, PyAny>, layout: Layout, limits: Limits, now_ms: Option<i64>) -> PyResult<PackedUplinks> {
     let (py, batch) = (uplinks.py(), Batch::new(uplinks)?);
     let uplinks = batch.uplinks();
-    let Conversions { rounded, as_text } = conversions(&uplinks, layout.kind);
     let keep = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
-    let Packed { parts, oversized, suspicious } =
+    let Packed { parts, oversized, suspicious, conversions } =
         pack::pack_into(&uplinks, layout, limits, now_ms, keep).map_err(value_error)?;
+    let Conversions { rounded, as_text } = conversions;
     let suspicious_ts = suspicious.and_then(Timestamp::millis);
     let is_one_to_one = oversized.is_empty() && each_in_one(&parts, uplinks.len());
     let payloads = parts.into_iter().map(|part| Py::new(py, Payload::new(layout, part))).collect::<PyResult<_>>()?;

@@ -104,14 +104,14 @@ pub struct GroupView<'g, 'a> {
 }
 
 impl<'a> Grouped<'a> {
-    /// Group the datapoints of one kind. `published` is the time of publishing in metadata, in milliseconds.
+    /// Group the datapoints of one kind. `published` is the time of publishing in metadata, in milliseconds, and `runs` the number of
+    /// runs, for which memory is needed.
     ///
     /// The platform gives all datapoints of a payload that have no timestamp the time at which the payload arrives, so a payload
     /// must not have two values of such a key. The second one is in the second group of devices, and so on: no payload has
     /// datapoints of two of them. Usually there is only one.
     #[must_use]
-    pub fn rounds(uplinks: &[&'a Uplink], kind: Kind, published: i64) -> Vec<Self> {
-        let runs = uplinks.iter().filter_map(|uplink| points_of(uplink, kind)).map(Points::run_count).sum();
+    pub fn rounds(uplinks: &[&'a Uplink], kind: Kind, published: i64, runs: usize) -> Vec<Self> {
         let mut rounds = vec![Round::default()];
         rounds[0].grouped.groups.reserve(runs);
         rounds[0].grouped.pieces.reserve(runs);
@@ -267,7 +267,8 @@ pub fn conversions(uplinks: &[&Uplink], kind: Kind) -> Conversions {
     uplinks.iter().filter_map(|uplink| points_of(uplink, kind)).map(Points::conversions).sum()
 }
 
-fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {
+/// Return the datapoints of one kind, if the uplink can have any.
+pub(crate) fn points_of(uplink: &Uplink, kind: Kind) -> Option<&Points> {
     match kind {
         Kind::Timeseries => Some(&uplink.timeseries),
         Kind::Attributes => uplink.attributes(),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use crate::attribution::Attribution;
-use crate::group::{Around, DeviceView, GroupView, Grouped, Kind, Piece};
+use crate::group::{self, Around, DeviceView, GroupView, Grouped, Kind, Piece};
+use crate::numbers::Conversions;
 use crate::points::{Point, PointIter, Timestamp};
 use crate::sink::{JsonSink, Layout, Sink, UplinkSink};
 use crate::uplink::{Identity, Uplink};
@@ -133,6 +134,8 @@ pub struct Packed<'a, T = Vec<u8>> {
     pub oversized: Vec<Oversized<'a>>,
     /// The first timestamp that is probably not in milliseconds.
     pub suspicious: Option<Timestamp>,
+    /// The conversions that were made when the datapoints were encoded.
+    pub conversions: Conversions,
 }
 
 /// Write payloads. `published` is the time of publishing in milliseconds; only uplinks with metadata need it.
@@ -160,12 +163,12 @@ pub fn pack_into<'a, T>(
     published: Option<i64>,
     keep: impl FnMut(&[u8]) -> T,
 ) -> Result<Packed<'a, T>, Misfit> {
-    check(uplinks, layout, published)?;
-    let rounds = Grouped::rounds(uplinks, layout.kind, published.unwrap_or_default());
+    let (runs, conversions) = survey(uplinks, layout, published)?;
+    let rounds = Grouped::rounds(uplinks, layout.kind, published.unwrap_or_default(), runs);
     let sink = JsonSink::new(layout, keep);
     let (parts, oversized) = Packer::new(layout, limits, sink, uplinks.len()).run(&rounds);
     let suspicious = rounds.iter().find_map(Grouped::suspicious_timestamp);
-    Ok(Packed { parts, oversized, suspicious })
+    Ok(Packed { parts, oversized, suspicious, conversions })
 }
 
 /// Cut uplinks into smaller ones, each of which fits in a payload if a datapoint of it does.
@@ -173,9 +176,9 @@ pub fn pack_into<'a, T>(
 /// # Errors
 /// When an uplink for a gateway payload has no device, or one has metadata.
 pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<Part<Uplink>>, Misfit> {
-    check(uplinks, layout, None)?;
+    let (runs, _) = survey(uplinks, layout, None)?;
     let limits = Limits { max_devices: 1, ..limits };
-    let rounds = Grouped::rounds(uplinks, layout.kind, 0);
+    let rounds = Grouped::rounds(uplinks, layout.kind, 0, runs);
     let (mut parts, oversized) = Packer::new(layout, limits, UplinkSink::new(layout.kind), uplinks.len()).run(&rounds);
     parts.extend(oversized.into_iter().map(|oversized| {
         let device = uplinks[oversized.uplink].device.as_ref().map(Arc::clone);
@@ -191,8 +194,11 @@ pub fn split(uplinks: &[&Uplink], layout: Layout, limits: Limits) -> Result<Vec<
     Ok(parts)
 }
 
-fn check(uplinks: &[&Uplink], layout: Layout, published: Option<i64>) -> Result<(), Misfit> {
+/// What is known of uplinks before they are grouped: the number of their runs, and the conversions of their datapoints. It is found in
+/// one pass, since the uplinks of a large batch are in no cache.
+fn survey(uplinks: &[&Uplink], layout: Layout, published: Option<i64>) -> Result<(usize, Conversions), Misfit> {
     let timeless = layout.kind == Kind::Timeseries && published.is_none();
+    let (mut runs, mut conversions) = (0, Conversions::default());
     for (index, uplink) in uplinks.iter().enumerate() {
         if layout.gateway && uplink.device.is_none() {
             return Err(Misfit::NoDevice(index));
@@ -200,8 +206,12 @@ fn check(uplinks: &[&Uplink], layout: Layout, published: Option<i64>) -> Result<
         if timeless && uplink.metadata().is_some() {
             return Err(Misfit::NoPublishTime(index));
         }
+        if let Some(points) = group::points_of(uplink, layout.kind) {
+            runs += points.run_count();
+            conversions = [conversions, points.conversions()].into_iter().sum();
+        }
     }
-    Ok(())
+    Ok((runs, conversions))
 }
 
 /// The open payload, which is being filled.
@@ -305,7 +315,12 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
                     if group.may_repeat_keys() {
                         self.add_repeating(device, group);
                     } else {
-                        group.pieces().for_each(|piece| self.add_stretch(device, group.around(), piece));
+                        let around = group.around();
+                        for piece in group.pieces() {
+                            if !self.add_whole(device, around, piece) {
+                                self.add_stretch(device, around, piece);
+                            }
+                        }
                     }
                     self.end_record();
                 }
@@ -426,6 +441,27 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         }
     }
 
+    /// Write a record with one piece, if that fits in the open device: most records do. Return whether it is written.
+    #[inline]
+    fn add_whole(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, piece: Piece<'a>) -> bool {
+        let (layout, limits, open) = (self.layout, self.limits, &mut self.open);
+        if open.device != Some(device.index()) || around.timestamp == Timestamp::NONE {
+            return false;
+        }
+        let first = open.records == 0;
+        // A record drops its last comma.
+        let size = open.size + layout.record_cost(around, first) + piece.bytes.len() - 1;
+        let datapoints = open.datapoints + piece.count;
+        if size > limits.max_size || datapoints > limits.max_datapoints {
+            return false;
+        }
+        self.sink.record(around, &[piece.bytes], first);
+        open.records += 1;
+        open.size = size;
+        self.attribute(piece.source, piece.count);
+        true
+    }
+
     /// Add points with different keys: together if they fit in one payload, otherwise in as many as they need.
     fn add_stretch(&mut self, device: DeviceView<'_, 'a>, around: Around<'_>, mut piece: Piece<'a>) {
         let mut torn = false;
@@ -475,6 +511,12 @@ impl<'a, S: Sink<'a>> Packer<'a, S> {
         let last_comma = usize::from(self.begin(device, around));
         self.stretches.push(points);
         self.open.size += points.len() - last_comma;
+        self.attribute(source, count);
+    }
+
+    /// Count datapoints that were appended to the open payload.
+    #[inline]
+    fn attribute(&mut self, source: usize, count: usize) {
         let place = self.open.attribution.append(self.place_of(source), source, self.open.datapoints, count);
         self.places[source] = (self.parts.len(), place);
         self.open.datapoints += count;

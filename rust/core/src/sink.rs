@@ -2,13 +2,14 @@
 //!
 //! One type counts the bytes of a record and one trait writes it, side by side, so that a payload's size and bytes agree.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::group::{Around, DeviceView, Kind};
 use crate::json::write_int;
 use crate::points::{Point, PointIter, Points, PointsBuilder, Timestamp, TooLarge};
 use crate::short::append_with;
-use crate::small::{self, ROOM};
+use crate::small;
 use crate::uplink::{Extras, Identity, Uplink};
 
 /// The brackets of a payload.
@@ -59,40 +60,68 @@ pub const RECORD_OPEN: &[u8] = b"{\"ts\":";
 /// Text after the timestamp of a record.
 pub const RECORD_VALUES: &[u8] = b",\"values\":{";
 
+/// Timestamps of 13 digits: times from the year 2001 on, and before 2286.
+const THIRTEEN_DIGITS: Range<i64> = 1_000_000_000_000..10_000_000_000_000;
+
 /// Return the number of bytes of a timestamp.
 #[inline]
 fn digits_of(millis: i64) -> usize {
-    // Times from the year 2001 on, and before 2286.
-    if (1_000_000_000_000..10_000_000_000_000).contains(&millis) {
+    if THIRTEEN_DIGITS.contains(&millis) {
         return 13;
     }
     itoa::Buffer::new().format(millis).len()
 }
 
-/// Append the text before the points of a record with a timestamp.
-#[inline]
-fn write_record_start(millis: i64, first: bool, out: &mut Vec<u8>) {
-    const OPEN: usize = RECORD_OPEN.len();
-    const VALUES: usize = RECORD_VALUES.len();
-    let comma = usize::from(!first);
-    let mut room = [0; ROOM];
-    let digits = small::int(millis, &mut room);
-    if digits == 0 {
+/// The text before the points of a record with a timestamp. Records follow each other in time, so a timestamp often has the digits of
+/// the one before it, except for the last four.
+#[derive(Debug, Default)]
+struct RecordStart {
+    /// The timestamp in the text without its last four digits.
+    upper: i64,
+    /// `,{"ts":1700000000000,"values":{`, and a byte more.
+    text: [u8; 32],
+}
+
+impl RecordStart {
+    const OPEN: usize = 1 + RECORD_OPEN.len();
+    const LAST_FOUR: usize = Self::OPEN + 9;
+    const VALUES: usize = Self::LAST_FOUR + 4;
+    const LENGTH: usize = Self::VALUES + RECORD_VALUES.len();
+
+    /// Append the text, with a comma before it unless the record is the first one.
+    #[inline]
+    fn append(&mut self, millis: i64, first: bool, out: &mut Vec<u8>) {
+        if first || !THIRTEEN_DIGITS.contains(&millis) {
+            Self::append_any(millis, first, out);
+            return;
+        }
+        let (upper, last_four) = (millis / 10_000, millis % 10_000);
+        if upper != self.upper {
+            self.set_upper(upper);
+        }
+        self.text[Self::LAST_FOUR..Self::VALUES].copy_from_slice(&small::four_digits(last_four.unsigned_abs()));
+        append_with::<32>(out, |room| {
+            *room = self.text;
+            Self::LENGTH
+        });
+    }
+
+    #[inline(never)]
+    fn set_upper(&mut self, upper: i64) {
+        self.upper = upper;
+        self.text[0] = b',';
+        self.text[1..Self::OPEN].copy_from_slice(RECORD_OPEN);
+        self.text[Self::OPEN..Self::LAST_FOUR].copy_from_slice(itoa::Buffer::new().format(upper).as_bytes());
+        self.text[Self::VALUES..Self::LENGTH].copy_from_slice(RECORD_VALUES);
+    }
+
+    #[inline(never)]
+    fn append_any(millis: i64, first: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(if first { b"" } else { b"," });
         out.extend_from_slice(RECORD_OPEN);
         write_int(millis, out);
         out.extend_from_slice(RECORD_VALUES);
-        return;
     }
-    append_with::<{ 1 + OPEN + ROOM + VALUES }>(out, |start| {
-        start[0] = b',';
-        start[comma..comma + OPEN].copy_from_slice(RECORD_OPEN);
-        let at = comma + OPEN;
-        start[at..at + ROOM].copy_from_slice(&room);
-        let values = at + digits;
-        start[values..values + VALUES].copy_from_slice(RECORD_VALUES);
-        values + VALUES
-    });
 }
 
 /// Receives the records of one payload after another.
@@ -118,6 +147,7 @@ pub trait Sink<'a> {
 pub struct JsonSink<F> {
     layout: Layout,
     out: Vec<u8>,
+    start: RecordStart,
     keep: F,
 }
 
@@ -125,7 +155,7 @@ impl<T, F: FnMut(&[u8]) -> T> JsonSink<F> {
     /// Make a sink for payloads of this layout. `keep` copies the bytes of each finished payload into the form that is needed.
     #[must_use]
     pub fn new(layout: Layout, keep: F) -> Self {
-        Self { layout, out: Vec::new(), keep }
+        Self { layout, out: Vec::new(), start: RecordStart::default(), keep }
     }
 
     /// The brackets around the records (`inner`) or around the payload. Without device entries the two are one.
@@ -157,7 +187,7 @@ impl<'a, T, F: FnMut(&[u8]) -> T> Sink<'a> for JsonSink<F> {
         let out = &mut self.out;
         if self.layout.kind == Kind::Timeseries {
             match timestamp {
-                Some(millis) => write_record_start(millis, first, out),
+                Some(millis) => self.start.append(millis, first, out),
                 None => out.extend_from_slice(if first { b"{" } else { b",{" }),
             }
         }
@@ -167,6 +197,10 @@ impl<'a, T, F: FnMut(&[u8]) -> T> Sink<'a> for JsonSink<F> {
         // The last point's comma.
         out.pop();
         if self.layout.kind == Kind::Timeseries {
+            if timestamp.is_some() && around.metadata.is_empty() {
+                out.extend_from_slice(b"}}");
+                return;
+            }
             if timestamp.is_some() {
                 out.push(b'}');
             }
@@ -242,5 +276,25 @@ impl<'a> Sink<'a> for UplinkSink {
             Kind::Attributes => (Points::default(), Some(Box::new(Extras { attributes: points, metadata: None }))),
         };
         Uplink { device: self.device.take(), timeseries, extras, main_timestamp: Timestamp::NONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_starts_with_its_own_timestamp() {
+        let beside = |millis: i64| [millis - 1, millis, millis + 1];
+        let round = [0, 1_700_000_000_000, 1_700_000_010_000, 1_699_999_990_000, 1_000_000_000_000, 10_000_000_000_000];
+        let others = [1_700_000_000_007, 1_700_000_000_070, 1_700_000_000_700, 1_700_000_007_000, i64::MIN / 2];
+        let mut start = RecordStart::default();
+        for millis in round.into_iter().flat_map(beside).chain(others) {
+            for (first, comma) in [(true, ""), (false, ",")] {
+                let mut out = Vec::new();
+                start.append(millis, first, &mut out);
+                assert_eq!(String::from_utf8_lossy(&out), format!("{comma}{{\"ts\":{millis},\"values\":{{"));
+            }
+        }
     }
 }

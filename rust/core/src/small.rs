@@ -140,6 +140,14 @@ fn store(bytes: [u8; 8], room: &mut Room, at: usize) {
     room[at..at + 8].copy_from_slice(&bytes);
 }
 
+/// Return a number below 10^4 as four digits.
+#[inline(always)]
+#[must_use]
+pub fn four_digits(number: u64) -> [u8; 4] {
+    let [first, last] = [number / 100, number % 100];
+    [first / 10, first % 10, last / 10, last % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or_default())
+}
+
 /// Return a number below 10^8 as eight digits, the first one in the lowest byte.
 #[inline(always)]
 fn eight_digits(number: u64) -> u64 {
@@ -197,6 +205,13 @@ mod tests {
     fn other_floats_are_not_placed() {
         for value in [0.0, -0.0, 0.000_01, 1.000_01, 1e8, 1e12, 1e300, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY] {
             assert_eq!(placed(|room| reading(value, room)), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn four_digits_have_zeros_before_them() {
+        for number in 0..10_000 {
+            assert_eq!(four_digits(number).as_slice(), format!("{number:04}").as_bytes());
         }
     }
 
