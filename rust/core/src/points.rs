@@ -332,6 +332,26 @@ impl fmt::Display for TooLarge {
     }
 }
 
+/// Where runs end that are being appended.
+#[derive(Debug)]
+pub struct Ends<'b>(&'b mut Vec<Run>);
+
+impl Ends<'_> {
+    /// End a run of some points, after so many bytes of all runs. A run without points is none.
+    ///
+    /// # Errors
+    /// When the uplink becomes too large.
+    #[inline]
+    pub fn push(&mut self, timestamp: Timestamp, count: usize, end: usize) -> Result<(), TooLarge> {
+        let count = u32::try_from(count).map_err(|_| TooLarge)?;
+        if let Some(count) = NonZeroU32::new(count) {
+            let end = u32::try_from(end).map_err(|_| TooLarge)?;
+            self.0.push(Run { timestamp, count, end });
+        }
+        Ok(())
+    }
+}
+
 /// The number of keys among which another one is found faster by comparing it with each of them than with a hash table.
 const FIRST_KEYS: usize = 16;
 
@@ -375,6 +395,18 @@ impl PointsBuilder {
             self.runs.push(Run { timestamp, count, end });
         }
         Ok(())
+    }
+
+    /// Append runs of points with different keys. `write` appends the points of all of them, and says where each run ends.
+    ///
+    /// # Errors
+    /// The error of `write`, or [`TooLarge`].
+    #[inline]
+    pub fn push_runs<E: From<TooLarge>>(
+        &mut self,
+        write: impl FnOnce(&mut Output, &mut Ends<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        write(&mut self.out, &mut Ends(&mut self.runs))
     }
 
     /// Append an encoded point: to the last run if this method began it, and timestamp and key allow it; otherwise to a new one.

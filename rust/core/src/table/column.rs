@@ -14,7 +14,7 @@ use arrow_schema::{DataType, TimeUnit};
 
 use super::time::{date, date_of_millis, long_times, moment, short_times, time_of_day, timestamps};
 use crate::json::{Node, Shape, Text};
-use crate::numbers::PLAIN;
+use crate::numbers::{Numbers, PLAIN};
 use crate::short::{SHORT, any_marked, place};
 use crate::small::{self, Room, escaped};
 
@@ -97,6 +97,30 @@ impl Bounds<'_> {
     }
 }
 
+/// Places short values of a column. It is called with a function that places the value of a row, as those of [`small`] do.
+pub(super) trait Placing {
+    /// What comes of it.
+    type Placed;
+
+    /// Place values.
+    fn with(self, place: impl Fn(usize, &mut Room) -> usize) -> Self::Placed;
+}
+
+/// Places one value, and returns its length, or 0.
+struct One<'r> {
+    row: usize,
+    room: &'r mut Room,
+}
+
+impl Placing for One<'_> {
+    type Placed = usize;
+
+    #[inline]
+    fn with(self, place: impl Fn(usize, &mut Room) -> usize) -> usize {
+        place(self.row, self.room)
+    }
+}
+
 impl<'a> Column<'a> {
     /// Read a column. The error is the type, or the type of a part, that is not supported.
     pub fn new(array: &'a dyn Array) -> Result<Self, DataType> {
@@ -150,40 +174,36 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Place the JSON of a row that is not null, if it is short and easily made. Return its length, or 0.
-    #[expect(clippy::inline_always, reason = "measured: it is called for every datapoint")]
-    #[inline(always)]
-    pub fn place(&self, row: usize, room: &mut Room) -> usize {
+    /// Let `placing` place the JSON of rows that are not null, if it is short and easily made.
+    pub fn with_place<P: Placing>(&self, placing: P) -> P::Placed {
         match &self.values {
-            Values::Float64(numbers) => small::reading(numbers[row], room),
-            Values::Int64(numbers) => small::int(numbers[row], room),
+            Values::Float64(numbers) => placing.with(|row, room| small::reading(numbers[row], room)),
+            Values::Int64(numbers) => placing.with(|row, room| small::int(numbers[row], room)),
             Values::Text(texts) => {
-                let offsets = texts.value_offsets();
-                place_text(texts.value_data(), offsets[row].as_usize(), offsets[row + 1].as_usize(), room)
+                let (offsets, data) = (texts.value_offsets(), texts.value_data());
+                placing.with(|row, room| place_text(data, offsets[row].as_usize(), offsets[row + 1].as_usize(), room))
             }
-            Values::Bool(values) => small::boolean(values.value(row), room),
-            Values::Int32(numbers) => small::int(numbers[row].into(), room),
+            Values::Bool(values) => placing.with(|row, room| small::boolean(values.value(row), room)),
+            Values::Int32(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
             Values::LargeText(texts) => {
-                let offsets = texts.value_offsets();
-                place_text(texts.value_data(), offsets[row].as_usize(), offsets[row + 1].as_usize(), room)
+                let (offsets, data) = (texts.value_offsets(), texts.value_data());
+                placing.with(|row, room| place_text(data, offsets[row].as_usize(), offsets[row + 1].as_usize(), room))
             }
-            Values::TextView(texts) => place_view(texts.views()[row], room),
-            Values::Int16(numbers) => small::int(numbers[row].into(), room),
-            Values::Int8(numbers) => small::int(numbers[row].into(), room),
-            Values::UInt8(numbers) => small::int(numbers[row].into(), room),
-            Values::UInt16(numbers) => small::int(numbers[row].into(), room),
-            Values::UInt32(numbers) => small::int(numbers[row].into(), room),
-            _ => 0,
+            Values::TextView(texts) => placing.with(|row, room| place_view(texts.views()[row], room)),
+            Values::Int16(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
+            Values::Int8(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
+            Values::UInt8(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
+            Values::UInt16(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
+            Values::UInt32(numbers) => placing.with(|row, room| small::int(numbers[row].into(), room)),
+            _ => placing.with(|_, _| 0),
         }
     }
 
     /// Place the JSON of a row that is not null, if it is a number or a text of not many bytes. Return its length, or 0.
     #[inline(never)]
-    pub fn place_longer(&self, row: usize, room: &mut [u8; LONGER]) -> usize {
+    pub fn place_longer(&self, row: usize, room: &mut [u8; LONGER], conversions: &mut Numbers) -> usize {
         match &self.values {
-            Values::Float64(numbers) if PLAIN.contains(&numbers[row].abs()) => {
-                place_number(zmij::Buffer::new().format_finite(numbers[row]), room)
-            }
+            Values::Float64(numbers) => place_float(numbers[row], room, conversions),
             Values::Float32(numbers) if PLAIN.contains(&f64::from(numbers[row].abs())) => {
                 place_number(zmij::Buffer::new().format_finite(numbers[row]), room)
             }
@@ -202,8 +222,8 @@ impl<'a> Column<'a> {
             },
             Values::Dictionary(parts) => {
                 let (values, index) = (&parts[1], parts[0].index(row));
-                let length = room.first_chunk_mut().map_or(0, |room| values.place(index, room));
-                if length > 0 { length } else { values.place_longer(index, room) }
+                let length = room.first_chunk_mut().map_or(0, |room| values.with_place(One { row: index, room }));
+                if length > 0 { length } else { values.place_longer(index, room, conversions) }
             }
             _ => 0,
         }
@@ -367,6 +387,17 @@ fn place_view(view: u128, room: &mut Room) -> usize {
     const LONGEST: u32 = 12;
     let length = view as u32;
     if length > LONGEST { 0 } else { small::string((view >> u32::BITS).to_le_bytes(), length.as_usize(), room) }
+}
+
+/// Place a float, by the rules of [`crate::json::write_value`]; nothing for one that is not finite.
+fn place_float(mut value: f64, room: &mut [u8; LONGER], conversions: &mut Numbers) -> usize {
+    if !PLAIN.contains(&value.abs()) {
+        if !value.is_finite() {
+            return 0;
+        }
+        value = conversions.unusual_float(value);
+    }
+    place_number(zmij::Buffer::new().format_finite(value), room)
 }
 
 fn place_number(text: &str, room: &mut [u8; LONGER]) -> usize {

@@ -1,11 +1,11 @@
 //! Encodes tables whose data is in Arrow's columns, without an object for each datapoint.
 //!
 //! A [`Table`] knows the meaning of each column, and encodes the rows of one record batch after the other into the points that an
-//! ordinary send has. [`column`] reads the columns, [`line`] writes the datapoints of a row, [`time`] writes
+//! ordinary send has. [`column`] reads the columns, [`block`] writes the datapoints of rows, [`time`] writes
 //! dates and times.
 
+mod block;
 mod column;
-mod line;
 mod time;
 
 use std::fmt::{self, Display};
@@ -18,10 +18,10 @@ use arrow_schema::{DataType, Schema};
 use crate::json::{Output, Refusal, write_value};
 use crate::key;
 use crate::numbers::Numbers;
-use crate::points::{Points, PointsBuilder, Timestamp, TooLarge};
+use crate::points::{Ends, Points, PointsBuilder, Timestamp, TooLarge};
 
+use block::{Block, Key, Row};
 use column::{Cell, Column, SUPPORTED};
-use line::{Key, Line};
 use time::Times;
 
 /// The names of the columns that are not values.
@@ -169,11 +169,11 @@ impl Table {
         let times = Times::new(batch.column(self.ts).as_ref())
             .map_err(|text| TableRefusal::unsupported(format_args!("ts: column {:?} {text}", self.names[self.ts])))?;
         let part = Part { table: self, batch: &batch, times, first_row };
-        let values = part.values()?;
+        let mut values = part.values()?;
         let mut encoded = Vec::new();
         let Some(devices) = self.device else {
             builder.begin(Numbers::new(round_floats));
-            part.encode(&values, 0..batch.num_rows(), builder)?;
+            part.encode(&mut values, 0..batch.num_rows(), builder)?;
             let points = builder.finish();
             if points.nbytes() > 0 {
                 encoded.push(DeviceRows { device: None, profile: None, points });
@@ -185,7 +185,7 @@ impl Table {
         for (device, rows) in part.rows_by_device(&devices)? {
             builder.begin(Numbers::new(round_floats));
             let profile = profiles.as_ref().and_then(|profiles| profiles.text(rows[0]));
-            part.encode(&values, rows.iter().copied(), builder)?;
+            part.encode(&mut values, rows.iter().copied(), builder)?;
             let points = builder.finish();
             if points.nbytes() > 0 {
                 let (device, profile) = (Some(device.to_owned()), profile.map(str::to_owned));
@@ -216,7 +216,8 @@ fn key_columns(names: &[String], others: &[Option<usize>]) -> Result<Vec<Key>, T
 
 /// Columns with values, in the form of the table.
 enum Values<'a> {
-    Wide(Vec<(&'a Key, Column<'a>)>),
+    /// With the memory in which rows are written.
+    Wide(Vec<(&'a Key, Column<'a>)>, Block),
     Long(Column<'a>, Column<'a>),
 }
 
@@ -252,7 +253,9 @@ impl<'a> Part<'a> {
         match &self.table.form {
             Form::Wide(columns) => {
                 let with_values = |key: &'a Key| Ok((key, self.column(key.column())?));
-                columns.iter().map(with_values).collect::<Result<_, _>>().map(Values::Wide)
+                let columns = columns.iter().map(with_values).collect::<Result<Vec<_>, TableRefusal>>()?;
+                let block = Block::new(&columns, self.batch.num_rows());
+                Ok(Values::Wide(columns, block))
             }
             Form::Long(key, value) => Ok(Values::Long(self.texts("key", *key)?, self.column(*value)?)),
         }
@@ -290,16 +293,21 @@ impl<'a> Part<'a> {
 
     fn encode(
         &self,
-        values: &Values<'a>,
-        rows: impl Iterator<Item = usize>,
+        values: &mut Values<'a>,
+        mut rows: impl Iterator<Item = usize>,
         builder: &mut PointsBuilder,
     ) -> Result<(), TableRefusal> {
         match values {
-            Values::Wide(columns) => {
-                let mut line = Line::new(columns.len());
-                for row in rows {
-                    let timestamp = self.timestamp(row)?;
-                    builder.push_run(timestamp, |out| self.write_row(columns, row, &mut line, out))?;
+            Values::Wide(columns, block) => {
+                let mut chosen = Vec::with_capacity(block.rows());
+                loop {
+                    chosen.extend(rows.by_ref().take(block.rows()));
+                    if chosen.is_empty() {
+                        break;
+                    }
+                    block.place(columns, &chosen);
+                    builder.push_runs(|out, ends| self.write_block(columns, &chosen, block, out, ends))?;
+                    chosen.clear();
                 }
             }
             Values::Long(keys, column) => {
@@ -326,33 +334,52 @@ impl<'a> Part<'a> {
         if let Form::Long(_, value) = self.table.form { value } else { 0 }
     }
 
-    /// Append the datapoints of a row, and return their number.
-    #[inline]
-    fn write_row(
+    /// Append the datapoints of rows whose short values are in a block.
+    fn write_block(
         &self,
         columns: &[(&Key, Column<'a>)],
-        row: usize,
-        line: &mut Line,
+        rows: &[usize],
+        block: &mut Block,
         out: &mut Output,
-    ) -> Result<usize, TableRefusal> {
-        let mut count = 0;
-        for (key, column) in columns {
-            if column.is_null(row) {
-                continue;
+        ends: &mut Ends<'_>,
+    ) -> Result<(), TableRefusal> {
+        for (line, &row) in rows.iter().enumerate() {
+            let timestamp = self.timestamp(row)?;
+            let (mut count, mut from) = (0, 0);
+            loop {
+                match block.put(columns, line, row, from, &mut out.numbers) {
+                    Row::Complete(more) => {
+                        count += more;
+                        break;
+                    }
+                    Row::Until(index, more) => {
+                        block.append_to(&mut out.bytes);
+                        self.write_other(&columns[index], row, out)?;
+                        count += more + 1;
+                        from = index + 1;
+                    }
+                }
             }
-            count += 1;
-            if line.put(key, column, row) {
-                continue;
-            }
-            line.append_to(&mut out.bytes);
-            key.append_to(&mut out.bytes);
-            if let Err(refusal) = write_value(&Cell { column, row }, out) {
-                return Err(self.refused_value(key.column(), row, &refusal));
-            }
-            out.bytes.push(b',');
+            ends.push(timestamp, count, out.bytes.len() + block.pending())?;
         }
-        line.append_to(&mut out.bytes);
-        Ok(count)
+        block.append_to(&mut out.bytes);
+        Ok(())
+    }
+
+    /// Append a datapoint that is long or takes more work.
+    #[inline(never)]
+    fn write_other(
+        &self,
+        (key, column): &(&Key, Column<'a>),
+        row: usize,
+        out: &mut Output,
+    ) -> Result<(), TableRefusal> {
+        key.append_to(&mut out.bytes);
+        if let Err(refusal) = write_value(&Cell { column, row }, out) {
+            return Err(self.refused_value(key.column(), row, &refusal));
+        }
+        out.bytes.push(b',');
+        Ok(())
     }
 
     fn write_key(&self, keys: &Column<'a>, row: usize, out: &mut Vec<u8>) -> Result<(), TableRefusal> {
