@@ -49,6 +49,19 @@ def test_keys_of_parsed_json_and_literals_in_turn():
             assert sent(values) == values, (part, number)
 
 
+def test_parsed_keys_at_the_places_of_others():
+    """New strings are compared with the keys that were at their places before, which may have escapes or be longer."""
+    for number in range(100):
+        assert sent({f"{number} {key}": key for key in range(10)}) == {f"{number} {key}": key for key in range(10)}
+    keys = ['a"b', 'a\\"b', "a\\\\b", "ab", "abc", "ä", "k" * 32, "k" * 31 + "l", "l" + "k" * 31, "k" * 45, "k" * 46]
+    source = random.Random(4)
+    for number in range(400):
+        # Now and then more keys than are compared.
+        chosen = source.sample(keys, source.randrange(1, len(keys))) + [f"more {key}" for key in range(70 * (number % 50 == 0))]
+        values = json.loads(json.dumps(dict.fromkeys(chosen, number)))
+        assert sent(values) == values
+
+
 def test_few_strings_are_kept_alive():
     gc.collect()
     before = sys.getallocatedblocks()

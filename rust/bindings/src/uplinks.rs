@@ -14,8 +14,7 @@ use tb_mqtt_core::points::{Points, PointsBuilder, Timestamp};
 use tb_mqtt_core::uplink::{Extras, Identity, Metadata, Uplink};
 
 use crate::convert::{
-    Encoder, PointRefusal, Value, at_this_moment, timestamp, value_error, with_encoder, write_key, write_point_value,
-    wrong_type,
+    Encoder, PointRefusal, Value, at_this_moment, timestamp, value_error, with_encoder, write_point_value, wrong_type,
 };
 use crate::entries::{AttributeEntry, DataEntry, TimeseriesEntry, published_size, with_entry};
 
@@ -377,12 +376,12 @@ fn add_values(values: &Bound<'_, PyDict>, timestamp: Timestamp, encoder: &mut En
     let Encoder { points, keys } = encoder;
     let awake = keys.is_awake(values.len());
     points.push_run(timestamp, |out| {
-        for (key, value) in values.iter() {
+        for (place, (key, value)) in values.iter().enumerate() {
             let (key, value) = (Value(key), Value(value));
             if awake {
                 keys.write(&key, &mut out.bytes)?;
             } else {
-                write_key(&key, &mut out.bytes)?;
+                keys.write_new(place, &key, &mut out.bytes)?;
             }
             write_point_value(&key, &value, out)?;
         }

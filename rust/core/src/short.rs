@@ -66,6 +66,28 @@ fn ends<const PIECE: usize>(text: &[u8]) -> Option<(&[u8; PIECE], &[u8; PIECE])>
     Some((text.first_chunk()?, text.last_chunk()?))
 }
 
+/// Whether two texts are equal, which are short in most cases.
+#[inline(always)]
+#[must_use]
+pub fn are_equal(text: &[u8], other: &[u8]) -> bool {
+    if text.len() != other.len() {
+        return false;
+    }
+    if text.len() > SHORT {
+        return text == other;
+    }
+    same_ends::<16>(text, other)
+        .or_else(|| same_ends::<8>(text, other))
+        .or_else(|| same_ends::<4>(text, other))
+        .unwrap_or_else(|| text.iter().zip(other).all(|(byte, other)| byte == other))
+}
+
+/// Whether the first and the last bytes of two texts are equal; none if the texts have fewer bytes.
+#[inline(always)]
+fn same_ends<const PIECE: usize>(text: &[u8], other: &[u8]) -> Option<bool> {
+    Some(ends::<PIECE>(text)? == ends::<PIECE>(other)?)
+}
+
 /// Whether any byte of the text is marked. `marks` sets the highest bit of each byte of a word that is marked, and no other bits.
 #[inline(always)]
 pub fn any_marked(text: &[u8], marks: impl Fn(u64) -> u64) -> bool {
@@ -88,4 +110,23 @@ pub fn any_marked(text: &[u8], marks: impl Fn(u64) -> u64) -> bool {
         0
     };
     marked != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_equal_if_all_their_bytes_are() {
+        for length in 0..=SHORT + 2 {
+            let text: Vec<u8> = (0..length).map(|place| b'a' + u8::try_from(place % 26).unwrap_or_default()).collect();
+            assert!(are_equal(&text, &text.clone()));
+            assert!(!are_equal(&text, &[text.as_slice(), b"a"].concat()));
+            for place in 0..length {
+                let mut other = text.clone();
+                other[place] = b'-';
+                assert!(!are_equal(&text, &other), "{place} of {length}");
+            }
+        }
+    }
 }
