@@ -1,8 +1,6 @@
 """Sends that are encoded straight into a native queue are accepted, counted and ordered as all other sends are."""
 
 import asyncio
-from threading import get_ident
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +11,6 @@ from engine_parts import engine_of
 from tb_mqtt_client import DeviceClient, QueueFullError
 from tb_mqtt_client._native import EncodedUplink
 from tb_mqtt_client.constants.option_values import Priority, QueuePolicy
-from tb_mqtt_client.service.delivery.plain_sends import thread_of
 from tb_mqtt_client.service.delivery.terms import send_terms
 from tb_mqtt_client.service.delivery.work_item import NUMBER
 
@@ -159,19 +156,13 @@ async def test_closed_queues_still_make_receipts(has_plain):
     assert not queues.intake.create_delivery().done()
 
 
-async def test_the_thread_of_a_loop_is_known_while_the_loop_runs():
-    loop = asyncio.get_running_loop()
-    assert thread_of(loop)._thread_id == get_ident()
-    other = asyncio.new_event_loop()
-    assert thread_of(other)._thread_id is None
-    other.close()
-
-
-@pytest.mark.parametrize("is_running", [True, False])
-def test_a_loop_that_hides_its_thread_is_asked(is_running):
-    """The loops of uvloop do."""
-    loop = SimpleNamespace(is_running=lambda: is_running)
-    assert thread_of(loop)._thread_id == (get_ident() if is_running else None)
+@pytest.mark.parametrize("is_light", [True, False])
+def test_nothing_is_gathered_while_the_loop_does_not_run(is_light):
+    loop = asyncio.new_event_loop()
+    queues = loop.run_until_complete(queues_with(2))
+    gather = queues.plain.gather_delivery if is_light else queues.plain.gather
+    assert gather({"a": 1}, 0) is None
+    loop.close()
 
 
 @pytest.mark.parametrize("is_light", [True, False])

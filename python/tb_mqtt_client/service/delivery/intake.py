@@ -18,7 +18,7 @@ from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.delays import AcceptTimes
 from tb_mqtt_client.service.delivery.expiry import Expiry
 from tb_mqtt_client.service.delivery.lanes import LaneQueue
-from tb_mqtt_client.service.delivery.plain_sends import PlainSends, thread_of
+from tb_mqtt_client.service.delivery.plain_sends import PlainSends
 from tb_mqtt_client.service.delivery.receipts import Receipts
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.sub_devices import SubDeviceFilter
@@ -129,9 +129,8 @@ class Intake:
         self._failure = ""
         self._create_unmarked = create_future, create_delivery
         self._loop = asyncio.get_running_loop()
-        thread = thread_of(self._loop)
         for plain in self._gathering:
-            plain.thread = thread
+            plain.belong_to(self._loop)
         self._stop_marking()
         self._mark_next()
         self._closed = False

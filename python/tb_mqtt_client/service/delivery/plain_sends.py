@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Protocol, cast
+from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, GatheredSends, Gathering
 from tb_mqtt_client.common.async_utils import DeliveryFuture, SendReceipt
@@ -18,14 +18,6 @@ from tb_mqtt_client.common.delivery import Delivery
 from tb_mqtt_client.service.delivery.capacity import QueueCapacity
 from tb_mqtt_client.service.delivery.statistics import DeliveryCounter
 from tb_mqtt_client.service.delivery.work_item import QueuedUplink
-
-
-class RunningThread(Protocol):
-    """The thread of an event loop, as the loops of asyncio have it."""
-
-    @property
-    def _thread_id(self) -> int | None:
-        """The identity of the thread in which the loop runs; None while it does not run."""
 
 
 class PlainSends:
@@ -52,8 +44,8 @@ class PlainSends:
         """Whether ``gather_delivery`` may queue sends."""
         self.gathers_in_turn: bool = False
         """Whether that is true, and the other tasks of the event loop do not have to run before the next send."""
-        self.thread: RunningThread
-        """The thread of the event loop."""
+        self._thread = 0
+        self._is_loop_running: Callable[[], bool] = bool
         self.create_future: Callable[[], DeliveryFuture]
         """See ``Intake``."""
         self.create_delivery: Callable[[], Delivery | DeliveryFuture]
@@ -65,6 +57,10 @@ class PlainSends:
         self.publish_at_once: Callable[[], bool]
         """Publishes the only send if it seems to be sent alone; returns whether the queue is empty then."""
         self._newly_counted = 0
+
+    def belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Gather sends of a loop from now on, which runs in this thread."""
+        self._thread, self._is_loop_running = get_ident(), loop.is_running
 
     @property
     def first_number(self) -> int:
@@ -92,8 +88,8 @@ class PlainSends:
         Returns:
             The future of the result; None if ``gathers_in_turn`` is false then, or if this is not the thread of the event loop.
         """
-        # Every send passes here: asking the loop would take a call, and `asyncio.get_running_loop()` makes a system call.
-        if self.gathers_in_turn and self.thread._thread_id == get_ident():
+        # Every send passes here, so `asyncio.get_running_loop()`, which makes a system call, is not used.
+        if self.gathers_in_turn and get_ident() == self._thread and self._is_loop_running():
             future = self.create_future()
             if queued := self.push(data, now, future, device):
                 if queued == 1 and not (is_awaited and self.publish_at_once()):
@@ -108,7 +104,7 @@ class PlainSends:
         Returns:
             The pending result; None if ``Intake.begin_gathering`` has to be called first.
         """
-        if self.gathers and self.thread._thread_id == get_ident():
+        if self.gathers and get_ident() == self._thread and self._is_loop_running():
             delivery = self.create_delivery()
             if queued := self.push(data, now, delivery, device):
                 if queued == 1:
@@ -197,20 +193,3 @@ class PlainSends:
 def queued_uplinks(gathered: GatheredSends, number: int) -> list[QueuedUplink]:
     """Return sends as other queues have them, with the number of the first one."""
     return [(encoded, receipt, number, None) for encoded, receipt in zip(gathered.encoded(), gathered.receipts, strict=True)]
-
-
-class _ThreadOfLoop:
-    """The thread of an event loop that does not have it as those of asyncio do."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_running = loop.is_running
-        self._own_thread = get_ident()
-
-    @property
-    def _thread_id(self) -> int | None:
-        return self._own_thread if self._is_running() else None
-
-
-def thread_of(loop: asyncio.AbstractEventLoop) -> RunningThread:
-    """Return the thread of the running loop."""
-    return cast(RunningThread, loop) if hasattr(loop, "_thread_id") else _ThreadOfLoop(loop)
