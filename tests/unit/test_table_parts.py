@@ -20,11 +20,16 @@ class Reader:
         self.begun = [threading.Event() for _ in range(parts + 1)]
         self.may_read = threading.Event()
         self.may_read.set()
+        self.is_slow, self.slow = set(), threading.Event()
+        self.ended = 0
 
     def read(self, max_datapoints):
         assert max_datapoints > 0
         assert self.may_read.wait(10)
-        next(event for event in self.begun if not event.is_set()).set()
+        number = sum(event.is_set() for event in self.begun)
+        self.begun[number].set()
+        assert number not in self.is_slow or self.slow.wait(10)
+        self.ended += 1
         if self.left:
             self.left -= 1
             return [ROWS]
@@ -94,6 +99,23 @@ def test_a_part_that_was_read_ahead_of_one_that_is_refused_is_dropped(error):
 
     with pytest.raises(RuntimeError, match="refused"):
         run(lambda: send(reader, refuse))
+
+
+def test_a_table_is_not_read_any_more_when_its_sending_has_failed():
+    reader = Reader(2)
+    reader.is_slow.add(1)
+
+    async def refuse(_rows):
+        assert await asyncio.to_thread(reader.begun[1].wait, 10)
+        asyncio.get_running_loop().call_later(0.05, reader.slow.set)
+        raise RuntimeError("refused")
+
+    async def work():
+        with pytest.raises(RuntimeError, match="refused"):
+            await send(reader, refuse)
+        assert reader.ended == 2
+
+    run(work)
 
 
 def test_cancelling_while_a_part_is_read():

@@ -126,7 +126,7 @@ async def send_parts(
 
     Args:
         open_reader: Opens the table. It is called, and the table is read, in a thread, because reading may compute the table. The
-            thread reads one part ahead, also of a table whose sending fails or is cancelled then.
+            thread reads one part ahead. It has ended when this returns or raises, but not when this is cancelled.
         accept: Accepts the rows of one device, and returns their datapoints and the future of their result.
         total: The result of the table.
         wait_for_publish: Whether to wait for the results.
@@ -146,9 +146,10 @@ async def send_parts(
     except Exception as error:
         if total.datapoints:
             error.add_note(f"The first {total.datapoints:,} datapoints of the table were accepted before, and are delivered.")
+        # The program may close the source of the table next.
+        await asyncio.gather(ahead, return_exceptions=True)
         raise
     finally:
-        # The thread ends with its part, which is no longer needed.
         ahead.cancel()
     total.complete()
     return await total.delivery if wait_for_publish else [total.delivery]
