@@ -273,6 +273,43 @@ def test_a_program_uses_everything_and_ends(platform):
     assert ("POST", "rpc/0", {"method": "restart", "params": {"done": True}}) in platform.requests
 
 
+INTERRUPTED = """
+import signal
+import sys
+from tb_device_http import TBHTTPDevice
+device = TBHTTPDevice(sys.argv[1], "TOKEN")
+device.start_publish_worker()
+is_sending, interrupts = False, 0
+def interrupt(*_):
+    global is_sending
+    if is_sending:
+        is_sending = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+for number in range(2000):
+    try:
+        is_sending = True
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (number % 25 + 1))
+        device.send_telemetry({"a": number})
+        is_sending = False
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+device.send_telemetry({"a": "last"})
+device.stop_publish_worker()
+print("interrupted" if interrupts else "")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer signals")
+def test_interrupted_sends_do_not_stop_the_thread_that_sends(platform):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, platform.url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+    assert [body["values"] for _, endpoint, body in platform.requests if endpoint == "telemetry"][-1] == {"a": "last"}
+
+
 def test_rpc_in_both_directions(platform, device):
     assert device.send_rpc("now") == {"method": "now"}
     received, done = [], threading.Event()

@@ -22,6 +22,11 @@ class Turn:
         self._lock = Lock()
         self._lock.acquire()
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the waiting thread may continue."""
+        return self._is_given
+
     def give(self) -> None:
         """Let the waiting thread continue. Further calls change nothing."""
         if not self._is_given:

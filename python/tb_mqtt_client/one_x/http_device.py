@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, Self
 
 from tb_mqtt_client.common.timing import now_ms
+from tb_mqtt_client.common.turn import Turn
 from tb_mqtt_client.one_x.checksums import verify_checksum
 from tb_mqtt_client.one_x.values import plain_value
 
@@ -52,7 +53,7 @@ class _Subscription:
     """A thread that requests messages of one kind until it is stopped."""
 
     def __init__(self, work: Callable[[_Subscription], None], name: str) -> None:
-        self.stopped = threading.Event()
+        self.stopped = Turn()
         self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
 
 
@@ -79,8 +80,9 @@ class TBHTTPDevice:
         self._session.headers["Content-Type"] = "application/json"
         self._subscriptions: dict[str, _Subscription] = {}
         self._lock = threading.Lock()
-        self._outgoing: deque[dict[str, Any]] = deque()
-        self._outgoing_changed = threading.Condition()
+        # Unlike a condition, this queue works on if Ctrl-C interrupts a caller. The stopped publishers are in it, too.
+        self._outgoing: SimpleQueue[dict[str, Any] | _Subscription] = SimpleQueue()
+        self._unsent: dict[str, Any] | None = None
         self._publisher: _Subscription | None = None
         self.current_firmware_info: dict[str, Any] = {"current_fw_title": None, "current_fw_version": None}
         self.chunk_size = chunk_size
@@ -167,9 +169,8 @@ class TBHTTPDevice:
             publisher, self._publisher = self._publisher, None
         if publisher is None:
             return
-        publisher.stopped.set()
-        with self._outgoing_changed:
-            self._outgoing_changed.notify()
+        publisher.stopped.give()
+        self._outgoing.put(publisher)
         if publisher.thread is not threading.current_thread():
             publisher.thread.join()
 
@@ -191,9 +192,7 @@ class TBHTTPDevice:
         ts = now_ms() if timestamp is None else int(timestamp.timestamp() * 1000)
         payload = {"ts": ts, "values": plain_value(telemetry)}
         if queued:
-            with self._outgoing_changed:
-                self._outgoing.append(payload)
-                self._outgoing_changed.notify()
+            self._outgoing.put(payload)
         else:
             self._publish_data(payload, "telemetry")
 
@@ -261,7 +260,7 @@ class TBHTTPDevice:
         subscription = _Subscription(lambda own: self._receive(own, endpoint, called), f"subscribe_{endpoint}")
         with self._lock:
             if endpoint in self._subscriptions:
-                self._subscriptions[endpoint].stopped.set()
+                self._subscriptions[endpoint].stopped.give()
             self._subscriptions[endpoint] = subscription
         subscription.thread.start()
 
@@ -279,7 +278,7 @@ class TBHTTPDevice:
         with self._lock:
             subscription = self._subscriptions.pop(endpoint, None)
         if subscription is not None:
-            subscription.stopped.set()
+            subscription.stopped.give()
 
     @classmethod
     def provision(cls, host: str, device_name: str, device_key: str, device_secret: str) -> Self:
@@ -376,8 +375,9 @@ class TBHTTPDevice:
             except _requests().exceptions.RequestException as error:
                 if self._may_be_temporary(error):
                     failure = self._without_token(error)
-                    if own.stopped.is_set():
-                        log.error("%d telemetry messages stay queued: %s", len(self._outgoing), failure)  # noqa: TRY400
+                    if own.stopped.is_given:
+                        # One is in hand, and the publisher is in the queue.
+                        log.error("%d telemetry messages stay queued: %s", self._outgoing.qsize(), failure)  # noqa: TRY400
                         return
                     log.warning("Telemetry is sent again, because sending it failed: %s", failure)
                     own.stopped.wait(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
@@ -385,13 +385,18 @@ class TBHTTPDevice:
                     continue
                 log.error("Telemetry was refused: %s", self._without_token(error))  # noqa: TRY400
             failures = 0
-            self._outgoing.popleft()
+            self._unsent = None
 
     def _next_queued(self, own: _Subscription) -> dict[str, Any] | None:
-        """Wait for queued telemetry, and return the oldest without removing it; ``None`` if the thread is to end."""
-        with self._outgoing_changed:
-            self._outgoing_changed.wait_for(lambda: self._outgoing or own.stopped.is_set())
-            return self._outgoing[0] if self._outgoing else None
+        """Wait for queued telemetry, and return the oldest, which stays unsent; ``None`` if the thread is to end."""
+        while self._unsent is None:
+            taken = self._outgoing.get()
+            if taken is own:
+                return None
+            # A publisher that was stopped before may have left its end in the queue.
+            if not isinstance(taken, _Subscription):
+                self._unsent = taken
+        return self._unsent
 
     @staticmethod
     def _may_be_temporary(error: Any) -> bool:
@@ -407,7 +412,7 @@ class TBHTTPDevice:
         params = {"timeout": int(self.timeout * 1000)}
         # A session is for one thread.
         with requests.Session() as session:
-            while not own.stopped.is_set():
+            while not own.stopped.is_given:
                 try:
                     response = session.get(f"{self.api_base_url}/{LONG_POLL[endpoint]}", params=params, timeout=self.timeout + 5)
                     if response.status_code in NO_MESSAGE:
@@ -421,7 +426,7 @@ class TBHTTPDevice:
                     failures += 1
                     continue
                 failures = 0
-                if own.stopped.is_set():
+                if own.stopped.is_given:
                     return
                 try:
                     callback(message)
