@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from time import time_ns
 from typing import Any, Literal, Self, overload
 
 from tb_mqtt_client._native import EncodedUplink
@@ -342,7 +342,7 @@ class DeviceClient:
         """
         sends, plain = self._sends, self._plain
         if priority is NORMAL and expires_after is None and timeout is None and plain is not None:
-            now = time_ns() // 1_000_000
+            now = time.time_ns() // 1_000_000
             delivery = plain.gather(data, now, None, wait_for_publish)
             if delivery is None and not plain.gathers_in_turn and await sends.begin_gathering(plain):
                 delivery = plain.gather(data, now, None, wait_for_publish)
@@ -543,7 +543,7 @@ class DeviceClient:
         """
         sends, plain = self._sends, self._plain
         if priority is NORMAL and expires_after is None and plain is not None:
-            now = time_ns() // 1_000_000
+            now = time.time_ns() // 1_000_000
             delivery = plain.gather_delivery(data, now)
             if delivery is None and sends.begin_gathering_now(plain):
                 delivery = plain.gather_delivery(data, now)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from time import time_ns
 from typing import Any
 
 from tb_mqtt_client._native import DeviceIdentity, EncodedUplink, TableReader
@@ -253,13 +253,13 @@ class SubDevices(Component):
         Returns:
             The future of the result; None as for ``PlainSends.gather``, or if something has to be decided.
         """
-        now = time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
         return None if identity is None else plain.gather(data, now, identity)
 
     def gather_delivery_for(self, plain: PlainSends, device: DeviceSession | str, data: Any) -> Delivery | DeliveryFuture | None:
         """Do what ``gather_for`` does, for a function that does not wait; None if the send has to pass ``Sends.enqueue``."""
-        now = time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
         identity = self._free_device(device, now)
         if identity is None:
             return None
