@@ -6,6 +6,7 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 600
+PGO ?=
 KILLS ?= 500
 STORE_MIB ?= 1024
 FUZZ_SECONDS ?= 60
@@ -31,6 +32,8 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Show the output of a command only if it fails.
 quietly = output=$$($(1) 2>&1) || { echo "$$output" >&2; exit 1; }
+# What the compiler learns from benches/training.py, for PGO=1.
+PROFILE := $(CURDIR)/target/pgo/merged.profdata
 # The fuzz targets are a separate workspace.
 FUZZ_CRATE := --manifest-path rust/core/fuzz/Cargo.toml
 # Use one interpreter for every build; otherwise cargo would recompile PyO3 for each of them.
@@ -46,9 +49,10 @@ demo: $(STAMPS)/native ## Send this machine's metrics and a million datapoints t
 	@$(BIN)/python -m tb_mqtt_client.demo $(DEMO_ARGS)
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv rust-toolchain ## Build the source distribution and a wheel for this platform into dist/ (GATEWAY=1 adds one for the IoT Gateway)
+wheel: $(STAMPS)/venv rust-toolchain $(if $(filter 1,$(PGO)),$(PROFILE)) ## Build the source distribution and a wheel for this platform into dist/ (PGO=1 trains the compiler first, GATEWAY=1 adds one for the IoT Gateway)
 	@rm -rf dist && mkdir dist
-	@$(FOR_WHEELS) $(BIN)/python tests/distribution/build_distributions.py $(DISTRIBUTIONS) --into dist
+	@$(FOR_WHEELS) $(if $(filter 1,$(PGO)),$(call with_profile,use=$(PROFILE))) \
+	  $(BIN)/python tests/distribution/build_distributions.py $(if $(filter 1,$(PGO)),$(TRAINED),$(DISTRIBUTIONS)) --into dist
 	$(if $(filter 1,$(GATEWAY)),@$(BIN)/python tests/distribution/gateway_wheel.py dist >/dev/null)
 	@ls dist
 
@@ -233,6 +237,30 @@ always:
 
 # The distributions for each kind of Python on this machine, and lists of the Pythons that were found and skipped. Cargo's build
 # folders are kept there, so a second run takes seconds.
+
+# Profile-guided optimization: a wheel that counts its branches is built and used with the data of benches/training.py, and the compiler
+# reads the counts when it builds the wheel again. llvm-profdata must understand the format of rustc's LLVM. Only the crates of the
+# workspace count, because all of them with whole-program optimization take a quarter of an hour.
+TRAINED := $(CURDIR)/target/pgo/trained
+with_profile = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/distribution/rustc_with_profile.sh PROFILE_FLAG="-Cprofile-$(1)"
+HOST = $$(rustc -vV | sed -n 's/^host: //p')
+LLVM_VERSION = $$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+
+$(PROFILE): $(RUST_SOURCES) benches/training.py Cargo.toml Cargo.lock | $(STAMPS)/group-test rust-toolchain
+	@merge=""; for tool in "$$(rustc --print sysroot)/lib/rustlib/$(HOST)/bin/llvm-profdata" "llvm-profdata-$(LLVM_VERSION)" \
+	  "/usr/lib/llvm-$(LLVM_VERSION)/bin/llvm-profdata"; do \
+	  if command -v "$$tool" >/dev/null; then merge=$$tool; break; fi; done; \
+	[ -n "$$merge" ] || { \
+	  echo "PGO=1 needs llvm-profdata of LLVM $(LLVM_VERSION): rustup component add llvm-tools, or the package llvm-$(LLVM_VERSION)." >&2; \
+	  exit 1; }; \
+	: "Cargo does not see that the flag has changed."; \
+	rm -rf target/pgo && mkdir -p target/pgo/wheel; \
+	echo "Building a wheel that counts ..."; \
+	$(FOR_WHEELS) $(call with_profile,generate=$(CURDIR)/target/pgo/raw) \
+	  $(BIN)/python tests/distribution/build_distributions.py target/pgo/counting --into target/pgo/wheel; \
+	echo "Training ..."; \
+	$(BIN)/python benches/training.py target/pgo/wheel/*.whl; \
+	"$$merge" merge -o $@ target/pgo/raw
 
 # Panic messages contain the source paths of crates. Remove cargo's directory from them, because it names the build machine's user.
 FOR_WHEELS := RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates"
