@@ -107,15 +107,16 @@ class CallbackThread:
         try:
             result = job.context.run(job.function, *job.arguments)
         except BaseException as error:  # noqa: BLE001  # whatever the program's code raises
-            if job.outcome is None:
-                self._on_failure(repr(job.function), error)
-            else:
-                self._resolve(job, job.outcome, None, error)
+            self._ended(job, None, error)
         else:
-            if job.outcome is not None:
-                self._resolve(job, job.outcome, result, None)
+            self._ended(job, result, None)
 
-    def _resolve(self, job: _Job, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    def _ended(self, job: _Job, result: Any, error: BaseException | None) -> None:
+        outcome = job.outcome
+        if outcome is None:
+            if error is not None:
+                self._on_failure(repr(job.function), error)
+            return
         if error is not None and not isinstance(error, Exception):
             wrapped = CallbackError(f"a callback raised {error!r}, which ends neither the program nor its thread")
             wrapped.__cause__ = error

@@ -67,9 +67,9 @@ def _checked(what: str, text: object) -> str:
     if "\0" in text:
         raise ValueError(f"{what} must not have a NUL, which the platform cannot store: {text!r:.50}")
     try:
-        text.encode()
+        units = len(text.encode("utf-16-le")) // 2
     except UnicodeEncodeError:
         raise ValueError(f"{what} must not have lone surrogates, which UTF-8 cannot express: {text!r:.50}") from None
-    if len(text.encode("utf-16-le")) > 2 * LONGEST_NAME:
+    if units > LONGEST_NAME:
         raise ValueError(f"{what} must have at most {LONGEST_NAME} UTF-16 code units, which {text:.50}... exceeds")
     return text

@@ -112,6 +112,7 @@ class TableSum:
 
 def _read_part(reader: _native.TableReader) -> asyncio.Future[list[Rows] | None]:
     """Begin to read the next part of a table in a thread. The future has its rows; none at the end of the table."""
+    # Unlike `asyncio.to_thread`, this begins at once, also if the caller does not give the event loop a turn.
     read = partial(copy_context().run, reader.read, DATAPOINTS_A_PART)
     return asyncio.get_running_loop().run_in_executor(None, read)
 

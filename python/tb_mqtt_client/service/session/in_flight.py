@@ -163,7 +163,6 @@ class InFlightWindow:
         """Set once the server has acknowledged a message since the session was set up."""
         self.reserved: bool = False
         """Whether only the holder of the reservation may publish."""
-        self._is_open = False
         self._is_idle = True
         self._state = False, False, False
         """Which of the events `has_room`, `writable` and `service_writable` are set."""
@@ -179,13 +178,11 @@ class InFlightWindow:
     def open(self) -> None:
         """Note that the session is set up."""
         self.opened.set()
-        self._is_open = True
         self._update()
 
     def close(self) -> list[WorkItem]:
         """Note that the session has ended, and return the messages that were in flight, in the order of their publishing."""
         self.opened.clear()
-        self._is_open = False
         self.worked.clear()
         self._socket_takes_more = True
         unacknowledged = [*self._items.values(), *self._unwritten]
@@ -243,7 +240,7 @@ class InFlightWindow:
 
     def _update(self) -> None:
         in_flight = len(self._items) + len(self._unwritten)
-        takes_more = self._is_open and self._socket_takes_more
+        takes_more = self.opened.is_set() and self._socket_takes_more
         has_room = takes_more and in_flight < self._limit and self.nbytes < self._pace.window
         service_writable = takes_more and not self.reserved and in_flight < self._service_limit
         # Of programs that await each send, every publish and acknowledgement changes this.
