@@ -448,7 +448,7 @@ class TBDeviceMqttClient:
 
     def _report_refused(self, device: str, refused: list[str]) -> None:
         """Log datapoints that are not sent, each of which is a text with its key."""
-        of_device = f" of {device}" if device else ""
+        of_device = f" of {device!r:.60}" if device else ""
         settings.log.error("%d datapoints%s are not sent: %s", len(refused), of_device, "; ".join(refused[:5]))
 
     def _deliver(self, topic: str, payload: bytes, device: DeviceIdentity | None = None) -> TBPublishInfo:
